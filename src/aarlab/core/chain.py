@@ -1,0 +1,57 @@
+"""Append-only hash chain: h_t = SHA256(h_{t-1} || canonical entry).
+
+Covered: an edited, removed, inserted or reordered entry, and, against an exported head, truncation.
+Not covered: an operator who rewrites the whole chain and every exported head.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aarlab.core.canonical import canonical_json, sha256_hex
+from aarlab.core.errors import Damaged
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry: `seq` counts from 1, `body` is JSON, `hash` covers the previous hash and the body."""
+
+    seq: int
+    kind: str
+    at: str
+    body: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """The exported end of a chain; a later chain must pass through it."""
+
+    seq: int
+    hash: str
+
+
+def next_hash(previous: str, seq: int, kind: str, at: str, body: dict[str, Any]) -> str:
+    entry = canonical_json({"seq": seq, "kind": kind, "at": at, "body": body})
+    return sha256_hex(previous + entry)
+
+
+def verify_chain(entries: Iterable[LogEntry], head: LogHead | None = None) -> LogHead:
+    """Return the head of an intact chain; raise Damaged naming the first bad entry.
+
+    With `head`, the chain must also contain that entry with that hash (finds truncation).
+    """
+    previous, seq, seen_head = GENESIS, 0, head is None or head == LogHead(0, GENESIS)
+    for entry in entries:
+        seq += 1
+        if entry.seq != seq:
+            raise Damaged(f"log entry {seq} is missing: found number {entry.seq} in its place")
+        previous = next_hash(previous, seq, entry.kind, entry.at, entry.body)
+        if entry.hash != previous:
+            raise Damaged(f"log entry {seq} ({entry.kind}) does not match its hash: it was changed")
+        seen_head = seen_head or (head is not None and head == LogHead(seq, previous))
+    if not seen_head and head is not None:
+        raise Damaged(f"the log does not contain the exported head {head.seq}:{head.hash[:12]}")
+    return LogHead(seq, previous)

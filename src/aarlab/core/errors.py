@@ -1,0 +1,92 @@
+"""One error family. Every message says what went wrong, where, and what to do about it."""
+
+
+class AarlabError(Exception):
+    """Base of all errors aarlab raises on purpose; `code` is stable and travels over HTTP."""
+
+    code = "error"
+
+
+class BadInput(AarlabError):
+    """Something the caller handed in is malformed; nothing was written."""
+
+    code = "bad_input"
+
+
+class NotFound(AarlabError):
+    """A task, method, model, submission ... of that name does not exist."""
+
+    code = "not_found"
+
+
+class Forbidden(AarlabError):
+    """The token is missing, unknown, or has not the scope that the route needs."""
+
+    code = "forbidden"
+
+
+class BudgetExhausted(AarlabError):
+    """A limit of the AAR or the campaign is used up."""
+
+    code = "budget_exhausted"
+
+
+class Conflict(AarlabError):
+    """The same idempotency key with other content, a locked campaign, a name already taken."""
+
+    code = "conflict"
+
+
+class Damaged(AarlabError):
+    """A file does not match its checksum or cannot be parsed; says which command repairs it."""
+
+    code = "damaged"
+
+
+class BaselineMissing(AarlabError):
+    """No weak teacher or ceiling accuracy for this task; says which command makes it."""
+
+    code = "baseline_missing"
+
+
+class GapNotPositive(AarlabError):
+    """The ceiling is not clearly above the weak teacher, so PGR is undefined."""
+
+    code = "gap_not_positive"
+
+
+class SandboxUnavailable(AarlabError):
+    """The isolation asked for cannot be had on this machine; says why."""
+
+    code = "sandbox_unavailable"
+
+
+class MethodFailed(AarlabError):
+    """A method raised, timed out, or broke its contract."""
+
+    code = "method_failed"
+
+
+class Unreachable(AarlabError):
+    """The platform did not answer after all retries."""
+
+    code = "unreachable"
+
+
+ERRORS: dict[str, type[AarlabError]] = {
+    cls.code: cls
+    for cls in (
+        AarlabError,
+        BadInput,
+        NotFound,
+        Forbidden,
+        BudgetExhausted,
+        Conflict,
+        Damaged,
+        BaselineMissing,
+        GapNotPositive,
+        SandboxUnavailable,
+        MethodFailed,
+        Unreachable,
+    )
+}

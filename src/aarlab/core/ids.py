@@ -1,0 +1,22 @@
+"""Identifiers: short, sortable by nothing, safe in paths and URLs."""
+
+import re
+import secrets
+
+from aarlab.core.errors import BadInput
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+def new_id(prefix: str) -> str:
+    """E.g. `sub_3f9c1a2b7d5e`: 48 random bits."""
+    return f"{prefix}_{secrets.token_hex(6)}"
+
+
+def checked_name(name: str, what: str) -> str:
+    """Return a name that is safe in a path, or raise BadInput."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise BadInput(
+            f"{what} name {name!r}: use 1-64 of a-z 0-9 _ . - starting with a letter or digit"
+        )
+    return name

@@ -1,0 +1,29 @@
+"""Types that every floor shares. An Example has no label field: targets travel apart from inputs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+TaskKind = Literal["preference", "verification"]
+Split = Literal["teacher", "train", "search", "selection", "certify"]
+
+PUBLIC_SPLITS: tuple[Split, ...] = ("train", "search")
+EVAL_SPLITS: tuple[Split, ...] = ("search", "selection", "certify")
+ALL_SPLITS: tuple[Split, ...] = ("teacher", "train", "search", "selection", "certify")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input row.
+
+    Two answers: a preference row, target 1 means the first is better. One answer: a verification
+    row, target 1 means the answer is right.
+    """
+
+    id: str
+    group: str
+    prompt: str
+    answers: tuple[str, ...]
+
+    @property
+    def kind(self) -> TaskKind:
+        return "preference" if len(self.answers) == 2 else "verification"

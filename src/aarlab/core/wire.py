@@ -1,0 +1,363 @@
+"""What travels over HTTP and lies in exports. Frozen, no extra fields, no NaN.
+
+Nothing here carries a hidden label. `Score` is all that an AAR learns about a submission; `Estimate`
+(the exact figure) leaves the server through operator routes only.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from aarlab.core.types import TaskKind
+
+Isolation = Literal["bubblewrap", "process", "none"]
+FindingKind = Literal["hypothesis", "result", "insight", "error"]
+Ablation = Literal["none", "permuted"]
+SpendKind = Literal["device_s", "input_tokens", "output_tokens", "cache_read_tokens", "dollars"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
+
+MAX_ROWS = 100_000
+MAX_RUNS = 16
+MAX_TEXT = 20_000
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Interval(Wire):
+    """An estimate with its 95 % interval; `covers` names the sources of variation inside it."""
+
+    value: FiniteFloat
+    stderr: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    n_rows: int
+    n_seeds: int
+    covers: list[str]
+
+
+# ---------------------------------------------------------------- tasks
+class TaskInfo(Wire):
+    """Public facts of a task (`public/<task>/task.json`)."""
+
+    name: Name
+    kind: TaskKind
+    title: str
+    description: str
+    pair: str
+    n_train: int
+    n_search: int
+    teacher_seeds: list[int] = Field(description="seeds of the public weak teachers")
+    settings: dict[str, Any] = Field(description="generator or import settings and split seeds")
+    content_hash: str = Field(description="sha256 over the public inputs and weak labels")
+
+
+class BaselineAccuracy(Wire):
+    """Accuracy of both baselines on one hidden split, mean over seeds. Operator only."""
+
+    task: Name
+    split: str
+    weak: FiniteFloat
+    ceiling: FiniteFloat
+    weak_seeds: int
+    ceiling_seeds: int
+    n_rows: int
+
+
+# ---------------------------------------------------------------- submissions
+class Run(Wire):
+    """One seed of a method: P(label 1) for each id, in the order of `Submission.ids`."""
+
+    seed: int
+    probs: list[Probability] = Field(min_length=1, max_length=MAX_ROWS)
+
+
+class Submission(Wire):
+    """Predictions on the search split, quick and unverified; 1 to 16 seeds are averaged."""
+
+    task: Name
+    split: Literal["search"] = "search"
+    method: Annotated[str, Field(min_length=1, max_length=200)]
+    snapshot: str | None = None
+    ids: list[str] = Field(min_length=1, max_length=MAX_ROWS)
+    runs: list[Run] = Field(min_length=1, max_length=MAX_RUNS)
+
+
+class Score(Wire):
+    """Shaped feedback: the AAR's best so far on this task, which this submission may have raised.
+
+    pgr and stderr are rounded; `step` is the PGR by which the best must be beaten to change it.
+    """
+
+    submission: str
+    pgr: FiniteFloat
+    stderr: FiniteFloat
+    n: int
+    step: FiniteFloat
+    improved: bool
+    submissions_left: int
+    isolation: Isolation
+    exact_feedback: bool = False
+
+
+class ShownScore(Wire):
+    """A past submission as its AAR may see it."""
+
+    submission: str
+    task: Name
+    method: str
+    snapshot: str | None
+    at: str
+    score: Score
+
+
+# ---------------------------------------------------------------- code
+class SnapshotFile(Wire):
+    path: Annotated[str, Field(min_length=1, max_length=200)]
+    content_b64: str
+
+
+class NewSnapshot(Wire):
+    """A method folder; `method.py` must be among the files."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    message: Annotated[str, Field(max_length=2000)] = ""
+    parent: str | None = None
+    files: list[SnapshotFile] = Field(min_length=1, max_length=200)
+
+
+class Snapshot(Wire):
+    """`id` is the git commit (40 hex digits)."""
+
+    id: str
+    aar: Name
+    name: str
+    message: str
+    parent: str | None
+    at: str
+    n_files: int
+    n_bytes: int
+
+
+class SnapshotContent(Wire):
+    snapshot: Snapshot
+    files: list[SnapshotFile]
+
+
+# ---------------------------------------------------------------- forum
+class NewFinding(Wire):
+    """A post. It has no PGR field: a claim about a score cites a submission."""
+
+    kind: FindingKind
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    text: Annotated[str, Field(max_length=MAX_TEXT)]
+    submission: str | None = None
+    snapshot: str | None = None
+
+
+class NewComment(Wire):
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+class Comment(Wire):
+    id: str
+    author: Name
+    at: str
+    text: str
+
+
+class Finding(Wire):
+    """`score` is filled in by the platform from the cited submission, never by the author."""
+
+    id: str
+    seq: int = Field(description="counts up from 1; the cursor of list calls")
+    author: Name
+    at: str
+    kind: FindingKind
+    title: str
+    text: str
+    submission: str | None
+    snapshot: str | None
+    score: Score | None
+    comments: list[Comment]
+
+
+class FindingPage(Wire):
+    findings: list[Finding]
+    next_after: int | None
+
+
+# ---------------------------------------------------------------- AARs, budget, spend
+class Limits(Wire):
+    """Per AAR; None is no limit."""
+
+    hours: FiniteFloat | None = None
+    submissions: int | None = None
+    dollars: FiniteFloat | None = None
+    device_s: FiniteFloat | None = None
+    tokens: int | None = None
+
+
+class NewAar(Wire):
+    name: Name
+    researcher: str
+    direction: str
+    arm: str = "default"
+    limits: Limits = Limits()
+    isolation: Isolation = "bubblewrap"
+
+
+class AarToken(Wire):
+    """The token is returned once and kept as a hash."""
+
+    name: Name
+    token: str
+
+
+class Me(Wire):
+    """What an AAR may know of itself."""
+
+    name: Name
+    direction: str
+    limits: Limits
+    submissions_made: int
+    submissions_left: int | None
+    research_s: FiniteFloat
+    spend: dict[str, FiniteFloat]
+
+
+class Spend(Wire):
+    kind: SpendKind
+    amount: Annotated[FiniteFloat, Field(ge=0)]
+    note: Annotated[str, Field(max_length=200)] = ""
+
+
+# ---------------------------------------------------------------- verification (operator)
+class NewVerification(Wire):
+    snapshot: str
+    task: Name
+    split: Literal["selection", "certify"] = "selection"
+    ablation: Ablation = "none"
+    n_seeds: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class Verification(Wire):
+    """A job of the verifier. Seeds are drawn by the server after the snapshot is frozen."""
+
+    id: str
+    snapshot: str
+    aar: Name
+    method: str
+    task: Name
+    split: Literal["selection", "certify"]
+    ablation: Ablation
+    run_seeds: list[int]
+    state: Literal["queued", "done", "failed"]
+    estimate: Interval | None = None
+    accuracy: FiniteFloat | None = None
+    isolation: Isolation = "none"
+    seconds: FiniteFloat = 0.0
+    error: str = ""
+    at: str = ""
+
+
+class VerificationResult(Wire):
+    """What the verifier hands in: predictions per drawn seed, or the reason why there are none."""
+
+    ids: list[str] = []
+    runs: list[Run] = []
+    seconds: FiniteFloat = 0.0
+    isolation: Isolation = "none"
+    error: str = ""
+
+
+class LeaderboardEntry(Wire):
+    """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail."""
+
+    rank: int
+    snapshot: str
+    aar: Name
+    method: str
+    task: Name
+    pgr: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    n_seeds: int
+
+
+# ---------------------------------------------------------------- log and export (operator)
+class LogRecord(Wire):
+    seq: int
+    kind: str
+    at: str
+    body: dict[str, Any]
+    hash: str
+
+
+class Head(Wire):
+    seq: int
+    hash: str
+
+
+class AarRecord(Wire):
+    name: Name
+    researcher: str
+    direction: str
+    arm: str
+    isolation: Isolation
+    limits: Limits
+    research_s: FiniteFloat
+    spend: dict[str, FiniteFloat]
+
+
+class SessionRecord(Wire):
+    """One life of an AAR process: research time runs from `started_at` to `last_seen_at`."""
+
+    aar: Name
+    started_at: str
+    last_seen_at: str
+
+
+class SubmissionRecord(Wire):
+    """`exact` is for the report; the AAR saw `score`."""
+
+    id: str
+    aar: Name
+    task: Name
+    method: str
+    snapshot: str | None
+    at: str
+    research_h: FiniteFloat = Field(description="cumulative over all AARs when it was scored")
+    score: Score
+    exact: Interval
+    accuracy: FiniteFloat
+
+
+class CampaignExport(Wire):
+    """All that the report needs; written by `aarlab campaign export`, holds no row and no label."""
+
+    format: Literal["aarlab-export-1"] = "aarlab-export-1"
+    campaign: str
+    spec: dict[str, Any]
+    exported_at: str
+    started_at: str
+    wall_s: FiniteFloat
+    tasks: list[TaskInfo]
+    baselines: list[BaselineAccuracy]
+    aars: list[AarRecord]
+    sessions: list[SessionRecord]
+    submissions: list[SubmissionRecord]
+    snapshots: list[Snapshot]
+    findings: list[Finding]
+    verifications: list[Verification]
+    leaderboard: list[LeaderboardEntry]
+    head: Head
+
+
+class Problem(Wire):
+    """Body of every error response."""
+
+    code: str
+    message: str
