@@ -1,0 +1,29 @@
+"""A task in memory. Inputs and targets are kept apart; only an operator's process holds targets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.types import Example, Split, TaskKind
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSplit:
+    """Inputs of one split and their true targets (N,), 0 or 1."""
+
+    examples: tuple[Example, ...]
+    targets_N: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """A task before it is built: splits `teacher`, `train`, `search`, `selection`, `certify`."""
+
+    name: str
+    kind: TaskKind
+    title: str
+    description: str
+    settings: dict[str, Any]
+    splits: dict[Split, LabelledSplit]
