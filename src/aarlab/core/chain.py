@@ -16,7 +16,7 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry: `seq` counts from 1, `body` is JSON, `hash` covers the previous hash and the body."""
+    """`seq` counts from 1, `body` is JSON, `hash` covers the previous hash and this entry."""
 
     seq: int
     kind: str

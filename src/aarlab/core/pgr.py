@@ -2,11 +2,11 @@
 
     PGR = (transfer - weak) / (ceiling - weak)          accuracies on the same rows
 
-Legend: S seeds, N rows, G groups (problems). Each of the three arms is a matrix correct_SN of 0/1 over
-its own seeds and the shared rows: a crossed design. The variance of an arm's mean accuracy is taken
-from both margins (rows clustered by group, seeds) less the cell part that both contain (Owen 2007,
-"The pigeonhole bootstrap"); row effects are shared by the arms, so their covariance counts. The
-interval of the ratio is Fieller's; each variance part is widened by its own t quantile.
+Legend: S seeds, N rows, G groups (problems). Each of the three arms is a matrix correct_SN of 0/1
+over its own seeds and the shared rows: a crossed design. The variance of an arm's mean accuracy is
+taken from both margins (rows clustered by group, seeds) less the cell part that both contain (Owen
+2007, "The pigeonhole bootstrap"); row effects are shared by the arms, so their covariance counts.
+The interval of the ratio is Fieller's; each variance part is widened by its own t quantile.
 """
 
 import math
@@ -26,7 +26,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Right or wrong per seed and row for the three arms; `groups` holds the problem of each row."""
+    """Right or wrong per seed and row for the three arms; `groups_N` names each row's problem."""
 
     transfer_SN: NDArray[np.bool_]
     weak_SN: NDArray[np.bool_]
@@ -38,8 +38,8 @@ class Outcomes:
 class _Quadratic:
     """Variance of T - (1-r) W - r C as a quadratic in r.
 
-    `scale_*` inflate each part by its own t quantile over the normal one (Cochran): few seeds widen the
-    interval through the seed part alone.
+    `scale_*` inflate each part by its own t quantile over the normal one (Cochran): few seeds
+    widen the interval through the seed part alone.
     """
 
     cov_rows_33: Floats
@@ -56,9 +56,9 @@ class _Quadratic:
 def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
     """PGR with a Fieller interval over rows, transfer seeds and both baselines.
 
-    Raises BadInput on shapes that do not fit, BaselineMissing without a baseline, GapNotPositive when
-    the ceiling is not above the weak teacher at the same level. With one transfer seed the interval
-    cannot cover seeds, and `covers` says so.
+    Raises BadInput on shapes that do not fit, BaselineMissing without a baseline, GapNotPositive
+    when the ceiling is not above the weak teacher at the same level. With one transfer seed the
+    interval cannot cover seeds, and `covers` says so.
     """
     arms = _checked(outcomes)
     means = [float(arm.mean()) for arm in arms]
@@ -117,7 +117,7 @@ def _clustered_covariance(rows_3N: Floats, groups_N: tuple[str, ...]) -> Floats:
     )
     n_groups = len(index)
     scale = n_groups / (n_groups - 1) / len(groups_N) ** 2
-    return scale * (sums_3G @ sums_3G.T)
+    return np.asarray(scale * (sums_3G @ sums_3G.T), dtype=np.float64)
 
 
 def _seed_variance(correct_SN: Floats) -> float:
@@ -128,7 +128,8 @@ def _seed_variance(correct_SN: Floats) -> float:
     seed_means = correct_SN.mean(axis=1)
     cells = correct_SN - correct_SN.mean(axis=0) - seed_means[:, None] + correct_SN.mean()
     residual = float((cells**2).sum()) / ((n_seeds - 1) * (n_rows - 1))
-    return max(float(seed_means.var(ddof=1)) / n_seeds - residual / (n_seeds * n_rows), 0.0)
+    excess = float(seed_means.var(ddof=1)) / n_seeds - residual / correct_SN.size
+    return max(float(excess), 0.0)
 
 
 def _fieller(gain: float, gap: float, parts: _Quadratic, quantile: float) -> tuple[float, float]:
@@ -141,9 +142,9 @@ def _fieller(gain: float, gap: float, parts: _Quadratic, quantile: float) -> tup
     c = gain**2 - quantile**2 * at_zero
     if gap <= 0 or a <= 0:
         raise GapNotPositive(
-            f"ceiling minus weak accuracy is {gap:.3f} +- {math.sqrt(max(square, 0.0)):.3f} (1 SE): not "
-            "clearly positive, so PGR is undefined. Use more evaluation rows or baseline seeds, or a "
-            "pair with a wider gap"
+            f"ceiling minus weak accuracy is {gap:.3f} +- {math.sqrt(max(square, 0.0)):.3f}: not "
+            "clearly positive, so PGR is undefined. Use more evaluation rows or baseline seeds, "
+            "or a pair with a wider gap"
         )
     root = math.sqrt(max(b * b - 4 * a * c, 0.0))
     return (-b - root) / (2 * a), (-b + root) / (2 * a)

@@ -1,4 +1,4 @@
-"""Types that every floor shares. An Example has no label field: targets travel apart from inputs."""
+"""Types that every floor shares. An Example has no label field: targets travel apart."""
 
 from dataclasses import dataclass
 from typing import Literal

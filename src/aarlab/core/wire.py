@@ -1,7 +1,7 @@
 """What travels over HTTP and lies in exports. Frozen, no extra fields, no NaN.
 
-Nothing here carries a hidden label. `Score` is all that an AAR learns about a submission; `Estimate`
-(the exact figure) leaves the server through operator routes only.
+Nothing here carries a hidden label. `Score` is all that an AAR learns about a submission;
+`Interval` (the exact figure) leaves the server through operator routes only.
 """
 
 from typing import Annotated, Any, Literal
