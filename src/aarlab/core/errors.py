@@ -73,6 +73,12 @@ class Unreachable(AarlabError):
     code = "unreachable"
 
 
+class TooManyRequests(AarlabError):
+    """Requests come faster than the platform allows; wait and try again."""
+
+    code = "too_many_requests"
+
+
 ERRORS: dict[str, type[AarlabError]] = {
     cls.code: cls
     for cls in (
@@ -88,5 +94,6 @@ ERRORS: dict[str, type[AarlabError]] = {
         SandboxUnavailable,
         MethodFailed,
         Unreachable,
+        TooManyRequests,
     )
 }

@@ -4,7 +4,7 @@ Nothing here carries a hidden label. `Score` is all that an AAR learns about a s
 `Interval` (the exact figure) leaves the server through operator routes only.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -70,8 +70,15 @@ class BaselineAccuracy(Wire):
 class Run(Wire):
     """One seed of a method: P(label 1) for each id, in the order of `Submission.ids`."""
 
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     probs: list[Probability] = Field(min_length=1, max_length=MAX_ROWS)
+
+
+class Predictions(NamedTuple):
+    """Runs of one method on one split, before they are joined by row id."""
+
+    ids: list[str]
+    runs: list[Run]
 
 
 class Submission(Wire):
@@ -97,7 +104,7 @@ class Score(Wire):
     n: int
     step: FiniteFloat
     improved: bool
-    submissions_left: int
+    submissions_left: int | None = Field(description="None is no limit")
     isolation: Isolation
     exact_feedback: bool = False
 
@@ -230,7 +237,7 @@ class Me(Wire):
 
 class Spend(Wire):
     kind: SpendKind
-    amount: Annotated[FiniteFloat, Field(ge=0)]
+    amount: Annotated[FiniteFloat, Field(ge=0, le=1e12)]
     note: Annotated[str, Field(max_length=200)] = ""
 
 
