@@ -1,0 +1,57 @@
+"""Options of training: frozen, strict, JSON round-trip. Imports neither torch nor numpy."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aarlab.core.errors import BadInput
+
+LossName = Literal["ce", "aux_confidence", "entropy", "product", "window", "reverse_kl"]
+
+
+class Options(BaseModel):
+    """Base of all options: an unknown name or a value out of range raises BadInput naming it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            what = type(self).__name__.removesuffix("Stage").removesuffix("Options").lower()
+            raise BadInput(explain(what, error)) from error
+
+
+def explain(what: str, error: ValidationError) -> str:
+    """One line per wrong field: where it is, what is expected, what was given."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"]) or "value"
+        lines.append(f"{what}.{place}: {item['msg']} (got {item['input']!r})")
+    return "; ".join(lines)
+
+
+class HeadOptions(Options):
+    """Training of one head. `hidden` 0 is a linear head; the learning rate falls linearly to 0."""
+
+    hidden: Annotated[int, Field(ge=0, le=4096)] = 64
+    epochs: Annotated[int, Field(ge=1, le=200)] = 5
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.1
+    batch: Annotated[int, Field(ge=2, le=4096)] = 32
+    loss: LossName = "ce"
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    a_max: Annotated[float, Field(ge=0, le=1)] = 0.5
+    alpha: Annotated[float, Field(ge=0, le=4)] = 1.0
+    beta: Annotated[float, Field(ge=0, le=4)] = 1.0
+    radius: Annotated[float, Field(gt=0, le=0.5)] = 0.15
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class TeacherOptions(Options):
+    """Training of a weak teacher: its head, the share of problems each seed sees, calibration."""
+
+    head: HeadOptions = HeadOptions(hidden=0)
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    calibrate: bool = True

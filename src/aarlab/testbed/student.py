@@ -1,0 +1,119 @@
+"""Fresh strong students, and the frozen knowledge of the strong model, with the compute they cost.
+
+student = factory.new(options); student.fit(task.inputs, weak_labels); student.predict_proba(inputs)
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.errors import BadInput
+from aarlab.core.types import Example
+from aarlab.testbed.features import AnswerLogp, FeatureSource
+from aarlab.testbed.losses import Floats
+from aarlab.testbed.options import HeadOptions
+from aarlab.testbed.train import Head, fit_head
+
+
+@dataclass(slots=True)
+class Compute:
+    """What students cost: seconds inside fit and predict, rows times epochs trained, rows forwarded."""
+
+    seconds: float = 0.0
+    rows_trained: int = 0
+    rows_forwarded: int = 0
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class StudentFactory:
+    """Makes strong students on the states of one layer of a frozen model."""
+
+    source: FeatureSource
+    layer: int
+    options: HeadOptions = HeadOptions()
+    compute: Compute = field(default_factory=Compute)
+
+    def new(self, options: HeadOptions | None = None) -> "Student":
+        """A student that has seen nothing; without options, the task's default adaptation."""
+        return Student(self, options or self.options)
+
+    def states(self, inputs: Sequence[Example]) -> Floats:
+        """Frozen states (N, A, D) of the strong model."""
+        with self.counted(len(inputs)):
+            return self.source.states(inputs, self.layer)
+
+    def zero_shot(self, inputs: Sequence[Example]) -> AnswerLogp:
+        """Log-likelihood of each answer given its prompt and alone, by the strong model as it is."""
+        with self.counted(len(inputs)):
+            return self.source.answer_logp(inputs)
+
+    @contextmanager
+    def counted(self, rows_forwarded: int = 0, rows_trained: int = 0) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.compute.seconds += time.perf_counter() - started
+        self.compute.rows_forwarded += rows_forwarded
+        self.compute.rows_trained += rows_trained
+
+
+class Student:
+    """One strong student. `fit` starts afresh, `go_on` continues from what it has learned."""
+
+    def __init__(self, factory: StudentFactory, options: HeadOptions) -> None:
+        self._factory, self._options = factory, options
+        self._head: Head | None = None
+
+    @property
+    def options(self) -> HeadOptions:
+        return self._options
+
+    def fit(
+        self,
+        inputs: Sequence[Example],
+        targets_N: NDArray[np.floating],
+        weights_N: NDArray[np.floating] | None = None,
+    ) -> "Student":
+        """Train on soft targets (N,) in [0, 1]; raises BadInput on other shapes or values."""
+        return self._train(inputs, targets_N, weights_N, (None, self._options))
+
+    def go_on(
+        self,
+        inputs: Sequence[Example],
+        targets_N: NDArray[np.floating],
+        weights_N: NDArray[np.floating] | None = None,
+        options: HeadOptions | None = None,
+    ) -> "Student":
+        """A second phase on the same student, for curricula."""
+        return self._train(inputs, targets_N, weights_N, (self.head, options or self._options))
+
+    def _train(
+        self,
+        inputs: Sequence[Example],
+        targets_N: NDArray[np.floating],
+        weights_N: NDArray[np.floating] | None,
+        how: tuple[Head | None, HeadOptions],
+    ) -> "Student":
+        start, options = how
+        states_NAD = self._factory.states(inputs)
+        with self._factory.counted(rows_trained=len(inputs) * options.epochs):
+            self._head = fit_head(states_NAD, targets_N, options, weights_N, start)
+        return self
+
+    @property
+    def head(self) -> Head:
+        if self._head is None:
+            raise BadInput("this student has not been trained: call fit(inputs, targets) first")
+        return self._head
+
+    def predict_proba(self, inputs: Sequence[Example]) -> NDArray[np.float64]:
+        """P(label 1), shape (N,)."""
+        head, states_NAD = self.head, self._factory.states(inputs)
+        with self._factory.counted():
+            return head.predict_proba(states_NAD).astype(np.float64)
