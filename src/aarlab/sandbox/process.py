@@ -1,0 +1,39 @@
+"""The command line without isolation: same interface, limits and time-out; every score says so.
+
+Covered: limits per process and for the tree, time-out, clean environment.
+Not covered: everything else. The program reads what its user reads, and reaches the network.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aarlab.core.errors import BadInput
+from aarlab.sandbox import reaper
+from aarlab.sandbox.spec import MB, SandboxLimits, SandboxSpec
+
+
+def limited(spec: SandboxSpec, argv: Sequence[str], supervisor: int) -> list[str]:
+    """The program under its limits and nothing else."""
+    if not spec.workspace.is_dir():
+        raise BadInput(f"the workspace {spec.workspace} is not a folder; make it first")
+    return reaped(argv, supervisor, _rlimits(spec.limits))
+
+
+def reaped(argv: Sequence[str], supervisor: int, limits: Mapping[str, int]) -> list[str]:
+    """`argv` under the reaper, which ends the tree when the process `supervisor` is gone."""
+    walls = [f"{name}={value}" for name, value in limits.items()]
+    script = str(Path(reaper.__file__))
+    words = [str(supervisor), str(len(walls)), *walls, *argv]
+    return [sys.executable, "-I", "-S", script, *words]
+
+
+def _rlimits(limits: SandboxLimits) -> dict[str, int]:
+    """No RLIMIT_NPROC: it would count everything that this user runs. The watch counts the tree."""
+    return {
+        "RLIMIT_AS": limits.memory_mb * MB,
+        "RLIMIT_FSIZE": limits.file_mb * MB,
+        "RLIMIT_CPU": max(1, round(limits.cpu_s)),
+        "RLIMIT_NOFILE": 1024,
+        "RLIMIT_CORE": 0,
+    }
