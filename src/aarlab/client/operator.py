@@ -1,0 +1,75 @@
+"""What the operator's side (campaign, verifier, command line) can ask of the platform."""
+
+from types import TracebackType
+from typing import Self
+
+from aarlab.client.transport import Address, Transport
+from aarlab.core.wire import (
+    AarRecord,
+    AarToken,
+    CampaignExport,
+    Head,
+    LogRecord,
+    NewAar,
+    NewVerification,
+    SnapshotContent,
+    Verification,
+    VerificationResult,
+)
+
+
+class OperatorClient:
+    """Blocking; one per thread. Needs the operator's token (`<run>/platform/tokens/operator`)."""
+
+    def __init__(self, address: Address, token: str, deadline_s: float = 60.0) -> None:
+        self._http = Transport(address, token, deadline_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def register(self, aar: NewAar, key: str | None = None) -> AarToken:
+        """The same key returns the same token again, so a restarted campaign can ask once more."""
+        return self._http.post("/v1/operator/aars", AarToken, aar, key)
+
+    def aars(self) -> list[AarRecord]:
+        return self._http.get("/v1/operator/aars", list[AarRecord])
+
+    def verify(self, wanted: NewVerification, key: str | None = None) -> Verification:
+        return self._http.post("/v1/operator/verifications", Verification, wanted, key)
+
+    def verifications(self, state: str | None = None) -> list[Verification]:
+        query = {} if state is None else {"state": state}
+        return self._http.get("/v1/operator/verifications", list[Verification], query)
+
+    def verification(self, verification: str) -> Verification:
+        return self._http.get(f"/v1/operator/verifications/{verification}", Verification)
+
+    def settle(
+        self, verification: str, result: VerificationResult, key: str | None = None
+    ) -> Verification:
+        path = f"/v1/operator/verifications/{verification}/result"
+        return self._http.post(path, Verification, result, key)
+
+    def snapshot(self, snapshot: str) -> SnapshotContent:
+        return self._http.get(f"/v1/operator/snapshots/{snapshot}", SnapshotContent)
+
+    def export(self) -> CampaignExport:
+        return self._http.get("/v1/operator/export", CampaignExport)
+
+    def log(self, after: int = 0, limit: int = 1000) -> list[LogRecord]:
+        query = {"after": after, "limit": limit}
+        return self._http.get("/v1/operator/log", list[LogRecord], query)
+
+    def head(self) -> Head:
+        return self._http.get("/v1/operator/log/head", Head)

@@ -1,0 +1,90 @@
+"""What an AAR can ask of the platform. Every method may raise any error of core.errors."""
+
+from types import TracebackType
+from typing import Self
+
+from aarlab.client.transport import Address, Transport
+from aarlab.core.wire import (
+    Comment,
+    Finding,
+    FindingPage,
+    LeaderboardEntry,
+    Me,
+    NewComment,
+    NewFinding,
+    NewSnapshot,
+    Score,
+    SessionRecord,
+    ShownScore,
+    Snapshot,
+    SnapshotContent,
+    Spend,
+    Submission,
+    TaskInfo,
+)
+
+
+class PlatformClient:
+    """Blocking; one per thread. `key` makes a write repeatable after the caller was restarted."""
+
+    def __init__(self, address: Address, token: str, deadline_s: float = 60.0) -> None:
+        self._http = Transport(address, token, deadline_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def me(self) -> Me:
+        return self._http.get("/v1/me", Me)
+
+    def tasks(self) -> list[TaskInfo]:
+        return self._http.get("/v1/tasks", list[TaskInfo])
+
+    def open_session(self, key: str | None = None) -> SessionRecord:
+        """Call once per life of the AAR's process: research time runs from here."""
+        return self._http.post("/v1/sessions", SessionRecord, key=key)
+
+    def spend(self, item: Spend, key: str | None = None) -> Me:
+        return self._http.post("/v1/spend", Me, item, key)
+
+    def submit(self, submission: Submission, key: str | None = None) -> Score:
+        return self._http.post("/v1/submissions", Score, submission, key)
+
+    def submissions(self) -> list[ShownScore]:
+        return self._http.get("/v1/submissions", list[ShownScore])
+
+    def add_snapshot(self, new: NewSnapshot, key: str | None = None) -> Snapshot:
+        return self._http.post("/v1/snapshots", Snapshot, new, key)
+
+    def snapshots(self) -> list[Snapshot]:
+        return self._http.get("/v1/snapshots", list[Snapshot])
+
+    def snapshot(self, snapshot: str) -> SnapshotContent:
+        return self._http.get(f"/v1/snapshots/{snapshot}", SnapshotContent)
+
+    def post_finding(self, post: NewFinding, key: str | None = None) -> Finding:
+        return self._http.post("/v1/findings", Finding, post, key)
+
+    def findings(self, after: int = 0, limit: int = 50) -> FindingPage:
+        return self._http.get("/v1/findings", FindingPage, {"after": after, "limit": limit})
+
+    def finding(self, finding: str) -> Finding:
+        return self._http.get(f"/v1/findings/{finding}", Finding)
+
+    def comment(self, finding: str, text: str, key: str | None = None) -> Comment:
+        return self._http.post(
+            f"/v1/findings/{finding}/comments", Comment, NewComment(text=text), key
+        )
+
+    def leaderboard(self) -> list[LeaderboardEntry]:
+        return self._http.get("/v1/leaderboard", list[LeaderboardEntry])

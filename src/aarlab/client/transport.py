@@ -1,0 +1,126 @@
+"""One JSON request to the platform, over a unix socket or HTTP, tried again until a deadline.
+
+Safe to repeat: reads, and writes through their idempotency key, the same over all tries.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from aarlab.core.errors import ERRORS, AarlabError, Damaged, Unreachable
+from aarlab.core.wire import Problem
+
+FIRST_WAIT_S = 0.05
+LONGEST_WAIT_S = 2.0
+RETRIED = frozenset({429, 500, 502, 503, 504})
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the platform listens: the path of a unix socket, or an http(s) URL."""
+
+    place: Path | str
+
+    def client(self, token: str, request_s: float) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if isinstance(self.place, Path):
+            transport = httpx.HTTPTransport(uds=str(self.place))
+            return httpx.Client(
+                base_url="http://platform", transport=transport, headers=headers, timeout=request_s
+            )
+        # trust_env off: a proxy in the environment must not see tokens.
+        return httpx.Client(
+            base_url=self.place, headers=headers, timeout=request_s, trust_env=False
+        )
+
+
+class Transport:
+    """Raises the core.errors class that the platform named, or Unreachable at the deadline."""
+
+    def __init__(
+        self, address: Address, token: str, deadline_s: float = 60.0, request_s: float = 60.0
+    ) -> None:
+        self._address, self._deadline_s = address, deadline_s
+        self._client = address.client(token, request_s)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(
+        self, path: str, answer: type[Answer], query: Mapping[str, str | int] | None = None
+    ) -> Answer:
+        return self._send(self._client.build_request("GET", path, params=query), answer)
+
+    def post(
+        self, path: str, answer: type[Answer], body: BaseModel | None = None, key: str | None = None
+    ) -> Answer:
+        """Write once: give `key` to make the call repeatable across a restart of the caller."""
+        request = self._client.build_request(
+            "POST",
+            path,
+            content=b"" if body is None else body.model_dump_json().encode(),
+            headers={
+                "Idempotency-Key": key or uuid.uuid4().hex,
+                "Content-Type": "application/json",
+            },
+        )
+        return self._send(request, answer)
+
+    def _send(self, request: httpx.Request, answer: type[Answer]) -> Answer:
+        give_up, wait_s = time.monotonic() + self._deadline_s, FIRST_WAIT_S
+        while True:
+            failure: AarlabError
+            try:
+                response = self._client.send(request)
+            except httpx.TransportError as error:
+                failure = Unreachable(
+                    f"{self._address.place} does not answer ({type(error).__name__}): "
+                    "is the server of this campaign running?"
+                )
+            else:
+                if response.is_success:
+                    return _parsed(response, answer)
+                failure = _problem(response)
+                if response.status_code not in RETRIED:
+                    raise failure
+            if time.monotonic() + wait_s > give_up:
+                raise failure
+            # Jitter only: clients that lost one server must not all come back together.
+            time.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+def _parsed(response: httpx.Response, answer: type[Answer]) -> Answer:
+    try:
+        adapter: TypeAdapter[Answer] = TypeAdapter(answer)
+        return adapter.validate_json(response.content)
+    except ValidationError:
+        raise Damaged(
+            f"{response.request.url.path}: not an answer of this platform's version: "
+            "use the same aarlab on both sides"
+        ) from None
+
+
+def _problem(response: httpx.Response) -> AarlabError:
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        return AarlabError(f"{response.request.url.path}: HTTP {response.status_code}")
+    return ERRORS.get(problem.code, AarlabError)(problem.message)
+
+
+def health(address: Address, deadline_s: float) -> None:
+    """Return once the platform answers; raise Unreachable after the deadline."""
+    transport = Transport(address, token="", deadline_s=deadline_s)
+    try:
+        transport.get("/health", dict[str, Any])
+    finally:
+        transport.close()

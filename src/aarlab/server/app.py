@@ -1,0 +1,80 @@
+"""The platform's app, and the one place of the server that opens the vault."""
+
+from fastapi import FastAPI
+
+from aarlab.core.errors import BadInput
+from aarlab.server.auth import operator_token
+from aarlab.server.door import Door
+from aarlab.server.pace import Pace
+from aarlab.server.platform import Platform, Scoring, Store
+from aarlab.server.problems import add_handlers
+from aarlab.server.routes import (
+    findings,
+    leaderboard,
+    me,
+    operator_aars,
+    operator_export,
+    operator_log,
+    operator_verifications,
+    snapshots,
+    submissions,
+)
+from aarlab.server.settings import ServerSettings
+from aarlab.store.database import Database
+from aarlab.store.snapshots import SnapshotRepo
+from aarlab.vault.scorer import Scorer
+from aarlab.vault.vault import Vault
+
+ROUTERS = (
+    me.router,
+    submissions.router,
+    snapshots.router,
+    findings.router,
+    leaderboard.router,
+    operator_aars.router,
+    operator_verifications.router,
+    operator_export.router,
+    operator_log.router,
+)
+
+
+def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastAPI:
+    """The app over an open store. No pages that describe the API: the client is typed."""
+    app = FastAPI(title="aarlab platform", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.platform = Platform(
+        settings=settings,
+        store=store,
+        scorer=scorer,
+        operator_token=operator_token(settings.run_dir.tokens),
+        pace=Pace(settings.requests_per_s, settings.request_burst),
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_api_route("/health", _health)
+    add_handlers(app)
+    app.add_middleware(Door, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+async def _health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+def open_scorer(settings: ServerSettings) -> Scorer:
+    """Open the vault; raise on loose modes, and on a development task that cannot be scored."""
+    scorer = Scorer(Vault(settings.data_root))
+    for task in settings.tasks or scorer.tasks():
+        scorer.check(task)
+    if not scorer.tasks():
+        raise BadInput(f"{settings.data_root.vault} holds no task: aarlab task build")
+    return scorer
+
+
+def open_store(settings: ServerSettings) -> Store:
+    """The run's folders and repository; the database is opened inside the event loop."""
+    run = settings.run_dir
+    run.platform.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run.platform.chmod(0o700)
+    repo = SnapshotRepo(run.snapshots)
+    repo.open()
+    return Store(Database(run.database), repo)

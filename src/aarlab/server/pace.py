@@ -1,0 +1,37 @@
+"""Request rate per AAR (a token bucket) and the cheap clock behind research time."""
+
+import time
+from collections.abc import Callable
+
+from aarlab.core.errors import TooManyRequests
+
+TOUCH_EVERY_S = 1.0
+
+
+class Pace:
+    def __init__(
+        self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_s, self._burst, self._clock = per_s, burst, clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+        self._touched: dict[str, float] = {}
+
+    def admit(self, name: str) -> None:
+        """Raise TooManyRequests when an AAR is over its rate."""
+        now = self._clock()
+        left, at = self._buckets.get(name, (float(self._burst), now))
+        left = min(left + (now - at) * self._per_s, float(self._burst))
+        if left < 1:
+            self._buckets[name] = (left, now)
+            raise TooManyRequests(
+                f"over {self._per_s:g} requests a second: wait a second, try again"
+            )
+        self._buckets[name] = (left - 1, now)
+
+    def touch_due(self, name: str) -> bool:
+        """True at most once a second per AAR: time to extend its session in the database."""
+        now = self._clock()
+        if now - self._touched.get(name, -TOUCH_EVERY_S) < TOUCH_EVERY_S:
+            return False
+        self._touched[name] = now
+        return True

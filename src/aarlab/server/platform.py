@@ -1,0 +1,61 @@
+"""What the routes share. `Scoring` is the vault's counter as routes see it: no labels."""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from fastapi import Request
+
+from aarlab.core.types import Split
+from aarlab.core.wire import BaselineAccuracy, Interval, Predictions
+from aarlab.server.pace import Pace
+from aarlab.server.settings import ServerSettings
+from aarlab.store.database import Database
+from aarlab.store.snapshots import SnapshotRepo
+
+
+class Feedback(Protocol):
+    """Shaped figures of one submission, in PGR."""
+
+    @property
+    def pgr(self) -> float: ...
+    @property
+    def stderr(self) -> float: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def step(self) -> float: ...
+    @property
+    def improved(self) -> bool: ...
+
+
+class Scoring(Protocol):
+    def tasks(self) -> list[str]: ...
+    def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
+    def accuracy(self, task: str, split: Split, predictions: Predictions) -> float: ...
+    def baselines(self, task: str, split: Split) -> BaselineAccuracy: ...
+    def feedback(
+        self, task: str, new: Predictions, best: Predictions | None, exact: bool = False
+    ) -> Feedback: ...
+
+
+class Store(NamedTuple):
+    database: Database
+    snapshots: SnapshotRepo
+
+
+@dataclass(frozen=True)
+class Platform:
+    settings: ServerSettings
+    store: Store
+    scorer: Scoring
+    operator_token: str = field(repr=False)
+    pace: Pace
+    # Writes of one actor go one after the other, so that equal requests sent together meet.
+    turns: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+
+def platform_of(request: Request) -> Platform:
+    platform: Platform = request.app.state.platform
+    return platform

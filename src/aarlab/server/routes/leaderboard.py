@@ -1,0 +1,17 @@
+"""Verified scores only, rounded, development tasks only: held-out tasks stay unknown to AARs."""
+
+from fastapi import APIRouter
+
+from aarlab.core.wire import LeaderboardEntry
+from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.tasks import development_tasks
+from aarlab.store import verifications
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/leaderboard")
+async def leaderboard(_aar: AarDep, platform: PlatformDep) -> list[LeaderboardEntry]:
+    async with platform.store.database.read() as tx:
+        settled = await verifications.in_state(tx, "done")
+    return verifications.leaderboard(settled, development_tasks(platform))

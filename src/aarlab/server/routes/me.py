@@ -1,0 +1,53 @@
+"""What an AAR may know of itself and of the tasks; its sessions and spend."""
+
+from fastapi import APIRouter, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.wire import Me, SessionRecord, Spend, TaskInfo
+from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.tasks import development_tasks, task_info
+from aarlab.server.writes import KeyDep, write_once, writing
+from aarlab.store import aars, log
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/me")
+async def me(aar: AarDep, platform: PlatformDep) -> Me:
+    async with platform.store.database.read() as tx:
+        return aars.me(aar, await aars.usage(tx, aar.name))
+
+
+@router.get("/tasks")
+async def tasks(_aar: AarDep, platform: PlatformDep) -> list[TaskInfo]:
+    """Development tasks, less the generator settings: their seeds could make a task again."""
+    known = [task_info(platform, name) for name in development_tasks(platform)]
+    return [task.model_copy(update={"settings": {}}) for task in known]
+
+
+@router.post("/sessions")
+async def open_session(
+    request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
+) -> SessionRecord:
+    """Research time runs from here until the last request of this AAR."""
+
+    async def act(tx: AsyncConnection) -> SessionRecord:
+        session = await aars.open_session(tx, aar.name)
+        await log.append(tx, "session", {"aar": aar.name}, session.started_at)
+        return session
+
+    return await write_once(writing(platform, aar.name, key, request), SessionRecord, act)
+
+
+@router.post("/spend")
+async def add_spend(
+    item: Spend, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
+) -> Me:
+    """Record spend, also past a limit: it is a fact, and later submissions are refused."""
+
+    async def act(tx: AsyncConnection) -> Me:
+        await aars.add_spend(tx, aar.name, item)
+        await log.append(tx, "spend", {"aar": aar.name, "kind": item.kind, "amount": item.amount})
+        return aars.me(aar, await aars.usage(tx, aar.name))
+
+    return await write_once(writing(platform, aar.name, key, request, item), Me, act)

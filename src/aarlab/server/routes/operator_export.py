@@ -1,0 +1,97 @@
+"""Operator: the whole campaign as one document. Exact scores are worked out here only."""
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.errors import BaselineMissing, Damaged, NotFound
+from aarlab.core.types import EVAL_SPLITS
+from aarlab.core.wire import BaselineAccuracy, CampaignExport, SessionRecord, SubmissionRecord
+from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.platform import Platform
+from aarlab.server.tasks import task_info
+from aarlab.store import aars, forum, log, snapshots, submissions, verifications
+from aarlab.store.submissions import Stored
+
+router = APIRouter(prefix="/v1/operator")
+
+
+@router.get("/export")
+async def export(_operator: OperatorDep, platform: PlatformDep) -> CampaignExport:
+    async with platform.store.database.read() as tx:
+        return await _export(tx, platform)
+
+
+async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
+    spec, names = _spec(platform), platform.scorer.tasks()
+    sessions = await aars.all_sessions(tx)
+    settled = await verifications.in_state(tx)
+    stored = await submissions.all_stored(tx)
+    exported_at = now_iso()
+    started_at = min((s.started_at for s in sessions), default=exported_at)
+    ended_at = max((s.last_seen_at for s in sessions), default=started_at)
+    return CampaignExport(
+        campaign=str(spec.get("name", platform.settings.run.name)),
+        spec=spec,
+        exported_at=exported_at,
+        started_at=started_at,
+        wall_s=(parse_iso(ended_at) - parse_iso(started_at)).total_seconds(),
+        tasks=[task_info(platform, name) for name in names],
+        baselines=_baselines(platform, names),
+        aars=await aars.all_records(tx),
+        sessions=sessions,
+        submissions=await asyncio.to_thread(_submissions, platform, stored, sessions),
+        snapshots=await snapshots.all_snapshots(tx),
+        findings=await forum.all_findings(tx),
+        verifications=settled,
+        leaderboard=verifications.leaderboard(settled, names),
+        head=await log.head(tx),
+    )
+
+
+def _spec(platform: Platform) -> dict[str, Any]:
+    path = platform.settings.run_dir.spec
+    if not path.exists():
+        return {}
+    try:
+        spec = json.loads(path.read_text())
+    except ValueError:
+        raise Damaged(f"{path} is not JSON: restore the campaign's spec") from None
+    if not isinstance(spec, dict):
+        raise Damaged(f"{path} is not a JSON object: restore the campaign's spec")
+    return spec
+
+
+def _baselines(platform: Platform, tasks: list[str]) -> list[BaselineAccuracy]:
+    found = []
+    for task in tasks:
+        for split in EVAL_SPLITS:
+            try:
+                found.append(platform.scorer.baselines(task, split))
+            except (BaselineMissing, NotFound):
+                continue  # a task need not have every split; what is there is listed
+    return found
+
+
+def _submissions(
+    platform: Platform, stored: list[Stored], sessions: list[SessionRecord]
+) -> list[SubmissionRecord]:
+    return [
+        SubmissionRecord(
+            id=item.shown.submission,
+            aar=item.aar,
+            task=item.shown.task,
+            method=item.shown.method,
+            snapshot=item.shown.snapshot,
+            at=item.shown.at,
+            research_h=sum(aars.seconds(s, until=item.shown.at) for s in sessions) / 3600,
+            score=item.shown.score,
+            exact=platform.scorer.estimate(item.shown.task, "search", item.predictions),
+            accuracy=platform.scorer.accuracy(item.shown.task, "search", item.predictions),
+        )
+        for item in stored
+    ]

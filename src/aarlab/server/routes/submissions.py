@@ -1,0 +1,85 @@
+"""Predictions on the search split in, shaped score out."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.canonical import content_hash
+from aarlab.core.clock import now_iso
+from aarlab.core.ids import new_id
+from aarlab.core.wire import NewAar, Predictions, Score, ShownScore, Submission
+from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.platform import Feedback, Platform
+from aarlab.server.tasks import check_development
+from aarlab.server.writes import KeyDep, write_once, writing
+from aarlab.store import aars, log, snapshots, submissions
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/submissions")
+async def submit(
+    submission: Submission, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
+) -> Score:
+    """Costs one submission of the budget; what is refused costs nothing."""
+
+    async def act(tx: AsyncConnection) -> Score:
+        check_development(platform, submission.task)
+        if submission.snapshot is not None:
+            await snapshots.get(tx, submission.snapshot)
+        await aars.touch(tx, aar.name)
+        used = await aars.usage(tx, aar.name)
+        aars.check_budget(aar, used)
+        feedback = await _feedback(tx, platform, aar, submission)
+        left = aars.submissions_left(aar.limits, used.submissions + 1)
+        score = _score(platform, aar, feedback, left)
+        await _record(tx, aar, submission, score)
+        return score
+
+    return await write_once(writing(platform, aar.name, key, request, submission), Score, act)
+
+
+@router.get("/submissions")
+async def own_submissions(aar: AarDep, platform: PlatformDep) -> list[ShownScore]:
+    async with platform.store.database.read() as tx:
+        return await submissions.shown(tx, aar.name)
+
+
+async def _feedback(
+    tx: AsyncConnection, platform: Platform, aar: NewAar, submission: Submission
+) -> Feedback:
+    best = await submissions.best(tx, aar.name, submission.task)
+    new = Predictions(submission.ids, submission.runs)
+    return await asyncio.to_thread(
+        platform.scorer.feedback, submission.task, new, best, platform.settings.exact_feedback
+    )
+
+
+def _score(platform: Platform, aar: NewAar, feedback: Feedback, left: int | None) -> Score:
+    return Score(
+        submission=new_id("sub"),
+        pgr=feedback.pgr,
+        stderr=feedback.stderr,
+        n=feedback.n,
+        step=feedback.step,
+        improved=feedback.improved,
+        submissions_left=left,
+        isolation=aar.isolation,
+        exact_feedback=platform.settings.exact_feedback,
+    )
+
+
+async def _record(tx: AsyncConnection, aar: NewAar, submission: Submission, score: Score) -> None:
+    at = now_iso()
+    await submissions.add(tx, aar.name, submission, score, at)
+    entry = {
+        "id": score.submission,
+        "aar": aar.name,
+        "task": submission.task,
+        "method": submission.method,
+        "snapshot": submission.snapshot,
+        "predictions_sha256": content_hash(submission.model_dump(mode="json")),
+    }
+    await log.append(tx, "submission", entry, at)
+    await log.append(tx, "score", score.model_dump(mode="json"), at)

@@ -1,0 +1,116 @@
+"""Run the platform: one process, a unix socket, a TCP port where asked for.
+
+The socket is open to every uid on purpose: sandboxed AARs have their own. Tokens authorise.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvicorn
+
+from aarlab.core.errors import Conflict
+from aarlab.server.app import create_app, open_scorer, open_store
+from aarlab.server.settings import ServerSettings
+
+BACKLOG = 256
+SHUTDOWN_S = 10
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish open requests and return.
+
+    Raises AarlabError: a loose vault, a port or socket in use, another server on the run.
+    """
+    os.umask(0o077)
+    _ignore_repeats()
+    scorer = open_scorer(settings)
+    store = open_store(settings)
+
+    async def run() -> None:
+        await store.database.open()
+        try:
+            with ExitStack() as opened:
+                sockets = _sockets(settings, opened)
+                config = uvicorn.Config(
+                    create_app(settings, store, scorer),
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    server_header=False,
+                    timeout_graceful_shutdown=SHUTDOWN_S,
+                )
+                await uvicorn.Server(config).serve(sockets=sockets)
+        finally:
+            await store.database.close()
+
+    asyncio.run(run())
+
+
+def _ignore_repeats() -> None:
+    """uvicorn raises the signal again after shutting down; a clean stop must not crash."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+
+def _sockets(settings: ServerSettings, opened: ExitStack) -> list[socket.socket]:
+    sockets = []
+    if settings.unix_socket:
+        path = settings.run_dir.socket
+        sockets.append(opened.enter_context(unix_listener(path)))
+        opened.callback(path.unlink, missing_ok=True)
+    if settings.port is not None:
+        sockets.append(opened.enter_context(tcp_listener(settings.host, settings.port)))
+    if not sockets:
+        raise Conflict("nothing to listen on: allow the unix socket or give a port")
+    return sockets
+
+
+def unix_listener(path: Path) -> socket.socket:
+    """Bind a socket (666) in a folder (755); raise Conflict if something answers there already."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.parent.chmod(0o755)
+    if path.exists():
+        if _answers(path):
+            raise Conflict(f"{path} is in use by another server: stop it first")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        hint = "; a socket's path has at most 107 bytes" if len(str(path)) > 107 else ""
+        raise Conflict(f"cannot listen on {path}: {error}{hint}") from error
+    return listener
+
+
+def tcp_listener(host: str, port: int) -> socket.socket:
+    """Bind a port; raise Conflict if it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"cannot listen on {host}:{port}: {error.strerror}: take another port"
+        ) from error
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,33 @@
+"""Settings of the platform server. The only file of this folder that reads the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aarlab.core.layout import DataRoot, RunDir
+
+
+class ServerSettings(BaseSettings):
+    """One server serves one run. Fields: arguments, else AARLAB_SERVER_* variables."""
+
+    model_config = SettingsConfigDict(env_prefix="AARLAB_SERVER_", frozen=True, extra="forbid")
+
+    run: Path
+    data: Path
+    tasks: list[str] = Field(default=[], description="development tasks, all that AARs ever see")
+    exact_feedback: bool = False
+    unix_socket: bool = True
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65535, description="None: no TCP port")
+    max_body_bytes: int = Field(default=32 * 2**20, gt=0)
+    requests_per_s: float = Field(default=50.0, gt=0, description="per AAR, sustained")
+    request_burst: int = Field(default=200, gt=0)
+
+    @property
+    def run_dir(self) -> RunDir:
+        return RunDir(self.run)
+
+    @property
+    def data_root(self) -> DataRoot:
+        return DataRoot(self.data)

@@ -1,0 +1,30 @@
+"""Which tasks there are: AARs see the development tasks only, the operator all of the vault."""
+
+from pydantic import ValidationError
+
+from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.wire import TaskInfo
+from aarlab.server.platform import Platform
+
+
+def development_tasks(platform: Platform) -> list[str]:
+    return list(platform.settings.tasks) or platform.scorer.tasks()
+
+
+def check_development(platform: Platform, task: str) -> None:
+    """Raise NotFound alike for held-out tasks and for those that do not exist."""
+    known = development_tasks(platform)
+    if task not in known:
+        raise NotFound(f"no task {task!r} in this campaign; its tasks are: {', '.join(known)}")
+
+
+def task_info(platform: Platform, task: str) -> TaskInfo:
+    path = platform.settings.data_root.public_task(task) / "task.json"
+    try:
+        return TaskInfo.model_validate_json(path.read_text())
+    except OSError:
+        raise NotFound(f"{path} cannot be read: build the task: aarlab task build {task}") from None
+    except ValidationError:
+        raise Damaged(
+            f"{path} is not a task.json: build it again: aarlab task build {task}"
+        ) from None

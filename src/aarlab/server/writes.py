@@ -1,0 +1,79 @@
+"""One way to write: state, log entries and idempotency record in one transaction, or nothing.
+
+The same key with the same request returns the stored answer; with another request it is a Conflict.
+A refused request is logged and costs nothing: its key stays free.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Header, Request
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.canonical import content_hash
+from aarlab.core.errors import AarlabError
+from aarlab.server.platform import Platform
+from aarlab.store import idempotency, log
+
+KEY = r"^[A-Za-z0-9_.:-]{1,100}$"
+KeyDep = Annotated[str, Header(alias="Idempotency-Key", pattern=KEY)]
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Who writes what: `request` and `body` together are what the key stands for."""
+
+    platform: Platform
+    actor: str
+    key: str
+    route: str
+    body: BaseModel | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        content = None if self.body is None else self.body.model_dump(mode="json")
+        return content_hash([self.route, content])
+
+
+def writing(
+    platform: Platform, actor: str, key: str, request: Request, body: BaseModel | None = None
+) -> Writing:
+    return Writing(platform, actor, key, f"{request.method} {request.url.path}", body)
+
+
+async def write_once(
+    wanted: Writing, answer: type[Answer], act: Callable[[AsyncConnection], Awaitable[Answer]]
+) -> Answer:
+    """Run `act` in the transaction that records its answer; replay it if it ran before."""
+    database = wanted.platform.store.database
+    async with wanted.platform.turns[wanted.actor]:
+        try:
+            async with database.write() as tx:
+                known = await idempotency.recall(tx, wanted.actor, wanted.key, wanted.fingerprint)
+                if known is not None:
+                    return answer.model_validate_json(known)
+                given = await act(tx)
+                await idempotency.remember(
+                    tx, wanted.actor, wanted.key, wanted.fingerprint, given.model_dump_json()
+                )
+                return given
+        except AarlabError as error:
+            await _log_refusal(wanted, error)
+            raise
+
+
+async def _log_refusal(wanted: Writing, error: AarlabError) -> None:
+    async with wanted.platform.store.database.write() as tx:
+        await log.append(
+            tx,
+            "refusal",
+            {
+                "actor": wanted.actor,
+                "route": wanted.route[:200],
+                "code": error.code,
+                "request_sha256": wanted.fingerprint,
+            },
+        )

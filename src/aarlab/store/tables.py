@@ -1,0 +1,127 @@
+"""The tables. State only grows; what happened and when is in `log`, the hash chain."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+aars = Table(
+    "aars",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("token_sha256", String, nullable=False, unique=True),
+    Column("scope", String, nullable=False),
+    Column("record", JSON, nullable=False),  # wire.NewAar
+    Column("at", String, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
+    Column("started_at", String, nullable=False),
+    Column("last_seen_at", String, nullable=False),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
+    Column("task", String, nullable=False),
+    Column("method", String, nullable=False),
+    Column("snapshot", String),
+    Column("at", String, nullable=False),
+    Column("predictions", LargeBinary, nullable=False),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("submission", ForeignKey("submissions.id"), primary_key=True),
+    Column("improved", Boolean, nullable=False),
+    Column("record", JSON, nullable=False),  # wire.Score
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
+    Column("record", JSON, nullable=False),  # wire.Snapshot
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("author", ForeignKey("aars.name"), nullable=False),
+    Column("at", String, nullable=False),
+    Column("record", JSON, nullable=False),  # wire.NewFinding
+)
+
+comments = Table(
+    "comments",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("finding", ForeignKey("findings.id"), nullable=False, index=True),
+    Column("author", ForeignKey("aars.name"), nullable=False),
+    Column("at", String, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("state", String, nullable=False, index=True),
+    Column("record", JSON, nullable=False),  # wire.Verification
+    Column("predictions", LargeBinary),
+)
+
+spend = Table(
+    "spend",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("amount", Float, nullable=False),
+    Column("note", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("body", Text, nullable=False),  # canonical JSON
+    Column("hash", String, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("actor", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("request_sha256", String, nullable=False),
+    Column("answer", Text, nullable=False),
+)

@@ -1,0 +1,141 @@
+"""Scores predictions against hidden labels. What leaves: intervals, accuracies, shaped feedback.
+
+Legend: S seeds, N rows of a split in the vault's order.
+
+Covered: joins by row id only; refusals that depend on ids, shapes and finiteness, never on a label;
+no label in a repr, pickle or exception.
+Not covered: what a caller does with the exact figures (only operator routes send them).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.errors import BadInput
+from aarlab.core.pgr import Outcomes, pgr, pgr_point
+from aarlab.core.types import Split
+from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
+from aarlab.vault.ladder import climb, on_grid
+from aarlab.vault.vault import Bools, Sealed, Vault, answers
+
+Floats = NDArray[np.float64]
+SHOWN_DIGITS = 2
+
+
+class Feedback(NamedTuple):
+    """What one submission tells its AAR; in PGR, rounded unless exact."""
+
+    pgr: float
+    stderr: float
+    n: int
+    step: float
+    improved: bool
+
+
+class Scorer(Sealed):
+    """The vault's counter: hands out scores, never labels nor right-or-wrong per row to a route."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def tasks(self) -> list[str]:
+        return self._vault.tasks()
+
+    def check(self, task: str) -> None:
+        """Raise unless search can be scored: files fit, and the gap is clearly positive."""
+        self._interval(task, "search", self._vault.baselines(task, "search").weak_SN)
+
+    def correct(self, task: str, split: Split, ids: Sequence[str], probs_SN: Floats) -> Bools:
+        """Right or wrong (S, N) in the vault's row order; raises BadInput on anything malformed."""
+        truth = self._vault.truth(task, split)
+        if probs_SN.ndim != 2 or probs_SN.shape[1] != len(ids) or len(probs_SN) == 0:
+            raise BadInput(
+                f"{task}/{split}: expected probabilities of shape (S, {len(truth.ids_N)}), one "
+                f"column for each id, got {probs_SN.shape} for {len(ids)} ids"
+            )
+        _check_ids(f"{task}/{split}", ids, truth.row_of)
+        if not (np.isfinite(probs_SN).all() and (probs_SN >= 0).all() and (probs_SN <= 1).all()):
+            raise BadInput(f"{task}/{split}: every probability must be a number from 0 to 1")
+        order_N = np.empty(len(ids), dtype=np.intp)
+        order_N[[truth.row_of[row_id] for row_id in ids]] = np.arange(len(ids))
+        correct_SN: Bools = answers(probs_SN[:, order_N]) == truth.targets_N
+        return correct_SN
+
+    def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval:
+        """Exact PGR with its interval, for the operator; errors as `correct` and core.pgr."""
+        return self._interval(task, split, self._correct(task, split, predictions))
+
+    def accuracy(self, task: str, split: Split, predictions: Predictions) -> float:
+        """Exact accuracy, mean over runs and rows, for the operator."""
+        return float(self._correct(task, split, predictions).mean())
+
+    def baselines(self, task: str, split: Split) -> BaselineAccuracy:
+        known = self._vault.baselines(task, split)
+        return BaselineAccuracy(
+            task=task,
+            split=split,
+            weak=float(known.weak_SN.mean()),
+            ceiling=float(known.ceiling_SN.mean()),
+            weak_seeds=len(known.weak_SN),
+            ceiling_seeds=len(known.ceiling_SN),
+            n_rows=known.weak_SN.shape[1],
+        )
+
+    def feedback(
+        self, task: str, new: Predictions, best: Predictions | None, exact: bool = False
+    ) -> Feedback:
+        """Feedback on search predictions, given those of the AAR's best so far on this task.
+
+        Shaped: the figures are those of the best, which `new` replaces only by a clear step.
+        Exact: the figures of `new` itself (the published setting).
+        """
+        new_SN = self._correct(task, "search", new)
+        best_SN = None if best is None else self._correct(task, "search", best)
+        rung = climb(new_SN.mean(axis=0), None if best_SN is None else best_SN.mean(axis=0))
+        base = self.baselines(task, "search")
+        if exact:
+            interval = self._interval(task, "search", new_SN)
+            gained = best_SN is None or float(new_SN.mean()) > float(best_SN.mean())
+            return Feedback(interval.value, interval.stderr, interval.n_rows, 0.0, gained)
+        shown_SN = new_SN if rung.improved or best_SN is None else best_SN
+        interval = self._interval(task, "search", shown_SN)
+        shown = pgr_point(on_grid(float(shown_SN.mean())), base.weak, base.ceiling)
+        step = rung.step_bound / (base.ceiling - base.weak)
+        return Feedback(
+            pgr=round(shown, SHOWN_DIGITS),
+            stderr=round(interval.stderr, SHOWN_DIGITS),
+            n=interval.n_rows,
+            step=round(step, SHOWN_DIGITS),
+            improved=rung.improved,
+        )
+
+    def _correct(self, task: str, split: Split, predictions: Predictions) -> Bools:
+        return self.correct(task, split, predictions.ids, stack(predictions.runs))
+
+    def _interval(self, task: str, split: Split, correct_SN: Bools) -> Interval:
+        base, truth = self._vault.baselines(task, split), self._vault.truth(task, split)
+        return pgr(Outcomes(correct_SN, base.weak_SN, base.ceiling_SN, truth.groups_N))
+
+
+def stack(runs: Sequence[Run]) -> Floats:
+    """Probabilities (S, N); raises BadInput unless runs are equally long, of distinct seeds."""
+    lengths = sorted({len(run.probs) for run in runs})
+    if len(lengths) != 1:
+        raise BadInput(f"expected runs of one length, got lengths {lengths[:5]}")
+    if len({run.seed for run in runs}) != len(runs):
+        raise BadInput("expected each seed once among the runs of a submission")
+    return np.array([run.probs for run in runs], dtype=np.float64)
+
+
+def _check_ids(where: str, ids: Sequence[str], row_of: dict[str, int]) -> None:
+    counts = Counter(ids)
+    doubled = [row_id for row_id, count in counts.items() if count > 1]
+    unknown = [row_id for row_id in counts if row_id not in row_of]
+    missing = [row_id for row_id in row_of if row_id not in counts]
+    named = (("double", doubled), ("unknown", unknown), ("missing", missing))
+    faults = [f"{len(bad)} {what} (e.g. {bad[0][:60]!r})" for what, bad in named if bad]
+    if faults:
+        raise BadInput(f"{where}: expected its {len(row_of)} ids, each once: {', '.join(faults)}")
