@@ -1,5 +1,6 @@
 """What the operator's side (campaign, verifier, command line) can ask of the platform."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,10 @@ class OperatorClient:
     def __init__(self, address: Address, token: str, deadline_s: float = 60.0) -> None:
         self._http = Transport(address, token, deadline_s)
 
+    @classmethod
+    def over_socket(cls, socket: Path, token: str, deadline_s: float = 60.0) -> Self:
+        return cls(Address(socket), token, deadline_s)
+
     def __enter__(self) -> Self:
         return self
 
@@ -39,13 +44,13 @@ class OperatorClient:
         self._http.close()
 
     def register(self, aar: NewAar, key: str | None = None) -> AarToken:
-        """The same key returns the same token again, so a restarted campaign can ask once more."""
-        return self._http.post("/v1/operator/aars", AarToken, aar, key)
+        """Asked again, it returns the same token, so a restarted campaign can go on."""
+        return self._http.post("/v1/operator/aars", AarToken, aar, key or f"register-{aar.name}")
 
     def aars(self) -> list[AarRecord]:
         return self._http.get("/v1/operator/aars", list[AarRecord])
 
-    def verify(self, wanted: NewVerification, key: str | None = None) -> Verification:
+    def request_verification(self, wanted: NewVerification, key: str | None = None) -> Verification:
         return self._http.post("/v1/operator/verifications", Verification, wanted, key)
 
     def verifications(self, state: str | None = None) -> list[Verification]:

@@ -1,9 +1,13 @@
 """What an AAR can ask of the platform. Every method may raise any error of core.errors."""
 
+import base64
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aarlab.client.transport import Address, Transport
+from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.wire import (
     Comment,
     Finding,
@@ -29,6 +33,10 @@ class PlatformClient:
 
     def __init__(self, address: Address, token: str, deadline_s: float = 60.0) -> None:
         self._http = Transport(address, token, deadline_s)
+
+    @classmethod
+    def over_socket(cls, socket: Path, token: str, deadline_s: float = 60.0) -> Self:
+        return cls(Address(socket), token, deadline_s)
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +71,7 @@ class PlatformClient:
     def submissions(self) -> list[ShownScore]:
         return self._http.get("/v1/submissions", list[ShownScore])
 
-    def add_snapshot(self, new: NewSnapshot, key: str | None = None) -> Snapshot:
+    def put_snapshot(self, new: NewSnapshot, key: str | None = None) -> Snapshot:
         return self._http.post("/v1/snapshots", Snapshot, new, key)
 
     def snapshots(self) -> list[Snapshot]:
@@ -72,10 +80,28 @@ class PlatformClient:
     def snapshot(self, snapshot: str) -> SnapshotContent:
         return self._http.get(f"/v1/snapshots/{snapshot}", SnapshotContent)
 
+    def read_snapshot_file(self, snapshot: str, path: str) -> str:
+        """Text of one file; NotFound if the snapshot has no such file, BadInput if it is no text."""
+        for file in self.snapshot(snapshot).files:
+            if file.path == path:
+                try:
+                    return base64.b64decode(file.content_b64).decode()
+                except UnicodeDecodeError:
+                    raise BadInput(f"{path} of snapshot {snapshot} is not UTF-8 text") from None
+        raise NotFound(f"snapshot {snapshot} has no file {path!r}")
+
     def post_finding(self, post: NewFinding, key: str | None = None) -> Finding:
         return self._http.post("/v1/findings", Finding, post, key)
 
-    def findings(self, after: int = 0, limit: int = 50) -> FindingPage:
+    def findings(self, after: int = 0) -> Iterator[Finding]:
+        """All findings with a `seq` above `after`, oldest first, fetched page by page."""
+        cursor: int | None = after
+        while cursor is not None:
+            page = self.findings_page(cursor)
+            yield from page.findings
+            cursor = page.next_after
+
+    def findings_page(self, after: int = 0, limit: int = 50) -> FindingPage:
         return self._http.get("/v1/findings", FindingPage, {"after": after, "limit": limit})
 
     def finding(self, finding: str) -> Finding:

@@ -35,7 +35,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
     started_at = min((s.started_at for s in sessions), default=exported_at)
     ended_at = max((s.last_seen_at for s in sessions), default=started_at)
     return CampaignExport(
-        campaign=str(spec.get("name", platform.settings.run.name)),
+        campaign=_name(spec, platform.settings.run.name),
         spec=spec,
         exported_at=exported_at,
         started_at=started_at,
@@ -64,6 +64,11 @@ def _spec(platform: Platform) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise Damaged(f"{path} is not a JSON object: restore the campaign's spec")
     return spec
+
+
+def _name(spec: dict[str, Any], folder: str) -> str:
+    campaign = spec.get("campaign")
+    return str(campaign["name"]) if isinstance(campaign, dict) and "name" in campaign else folder
 
 
 def _baselines(platform: Platform, tasks: list[str]) -> list[BaselineAccuracy]:

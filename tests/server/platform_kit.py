@@ -128,7 +128,7 @@ class Running:
     def token(self, name: str, **limits) -> str:
         aar = NewAar(name=name, researcher="scripted", direction="d", limits=Limits(**limits))
         with self.operator() as operator:
-            return operator.register(aar, key=f"register-{name}").token
+            return operator.register(aar).token
 
     def aar(self, name: str, **limits) -> PlatformClient:
         return PlatformClient(self.address, self.token(name, **limits), deadline_s=20)
