@@ -81,7 +81,7 @@ class PlatformClient:
         return self._http.get(f"/v1/snapshots/{snapshot}", SnapshotContent)
 
     def read_snapshot_file(self, snapshot: str, path: str) -> str:
-        """Text of one file; NotFound if the snapshot has no such file, BadInput if it is no text."""
+        """Text of one file; NotFound if it is not in the snapshot, BadInput if it is no text."""
         for file in self.snapshot(snapshot).files:
             if file.path == path:
                 try:

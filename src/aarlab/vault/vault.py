@@ -127,7 +127,10 @@ class Vault(Sealed):
     def _load_baselines(self, task: str, split: Split) -> Baselines:
         truth, path = self.truth(task, split), self._folder(task) / "baselines.npz"
         try:
-            with np.load(_closed(path, missing=BaselineMissing), allow_pickle=False) as arrays:
+            with (
+                _closed(path, missing=BaselineMissing).open("rb") as raw,
+                np.load(raw, allow_pickle=False) as arrays,
+            ):
                 found = {name: arrays[name] for name in arrays.files if name.endswith(f"_{split}")}
         except (OSError, ValueError, zipfile.BadZipFile, EOFError):
             raise Damaged(f"{path}: not a readable .npz file; {_rebuild(task)}") from None
@@ -203,7 +206,9 @@ def _json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     except FileNotFoundError:
         raise NotFound(f"{path} does not exist; build the task again: aarlab task build") from None
     except ValueError:
-        raise Damaged(f"{path}: a line that is not a JSON object; build the task again") from None
+        raise Damaged(
+            f"{path}: a line is not a JSON object; build the task again: aarlab task build"
+        ) from None
     return rows
 
 
