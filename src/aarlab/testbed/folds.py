@@ -12,7 +12,8 @@ Floats64 = NDArray[np.float64]
 
 
 def fold_of_rows(groups_N: Sequence[str], folds: int, seed: int) -> Ints:
-    """Fold of each row (N,); rows of one group share it; fold sizes differ by as little as groups allow."""
+    """Fold of each row (N,); rows of one group share it; fold sizes differ by as little as groups
+    allow."""
     names = list(dict.fromkeys(groups_N))
     if len(names) < folds:
         raise BadInput(f"{len(names)} problems cannot make {folds} folds: use fewer folds")

@@ -1,7 +1,8 @@
 """Losses on soft binary targets, as value and slope with respect to the logit.
 
-The slope is all that training needs: a head multiplies it through by hand, a torch model takes it as
-`logits.backward(slope)`. Legend: B rows of a batch; p = sigmoid(logit) is the student, w the target.
+The slope is all that training needs: a head multiplies it through by hand, a torch model takes it
+as `logits.backward(slope)`. Legend: B rows of a batch; p = sigmoid(logit) is the student, w the
+target.
 """
 
 from collections.abc import Callable
@@ -61,8 +62,8 @@ def auxiliary_weight(progress: float, a_max: float) -> float:
 def aux_confidence(batch: Batch, options: HeadOptions) -> Loss:
     """CE(p, (1-a) w + a 1[p > t]), t so that the share of positives in the batch is the weak prior.
 
-    Burns et al. 2023, arXiv 2312.09390. Their released code jumps to a_max at the end of the warm-up;
-    here a rises linearly, as the paper says. The self-target takes no gradient.
+    Burns et al. 2023, arXiv 2312.09390. Their released code jumps to a_max at the end of the
+    warm-up; here a rises linearly, as the paper says. The self-target takes no gradient.
     """
     a = auxiliary_weight(batch.progress, options.a_max)
     n_positive = round(batch.prior * len(batch.logits_B))
@@ -72,7 +73,8 @@ def aux_confidence(batch: Batch, options: HeadOptions) -> Loss:
 
 
 def entropy(batch: Batch, options: HeadOptions) -> Loss:
-    """(1-a) CE(p, w) + a H(p), a as in aux_confidence: the self-target is soft and takes gradient."""
+    """(1-a) CE(p, w) + a H(p), a as in aux_confidence: the self-target is soft and takes
+    gradient."""
     a = np.float32(auxiliary_weight(batch.progress, options.a_max))
     probs_B = sigmoid(batch.logits_B)
     supervised = _cross_entropy(batch.logits_B, batch.targets_B)

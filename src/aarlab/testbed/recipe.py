@@ -6,8 +6,8 @@
     train    loss, size, length and order of training; rounds of self-training
     predict  one student, an ensemble over inner seeds, a blend with the zero-shot margin
 
-This module says what a recipe may be, `space.py` how to draw and change one, `run_recipe.py` what it
-does. It loads neither numpy nor torch, so that control researchers can search without a model.
+This module says what a recipe may be, `space.py` how to draw and change one, `run_recipe.py` what
+it does. It loads neither numpy nor torch, so that control researchers can search without a model.
 """
 
 import json
@@ -27,7 +27,8 @@ LOG: dict[str, Any] = {"log": True}
 
 
 def _only(**when: list[Any]) -> dict[str, Any]:
-    """The option matters only where the named options of the same stage have one of these values."""
+    """The option matters only where the named options of the same stage have one of these
+    values."""
     return {"when": when}
 
 
@@ -57,9 +58,9 @@ class SelectStage(Options):
     """Which rows are trained on.
 
     confident: the `keep` share with labels farthest from 1/2; threshold: P(class) > `threshold`;
-    agreement: rows where label and zero-shot margin have the same sign; neighbours: the `keep` share
-    whose `k` nearest neighbours among the frozen states carry the same label most often. `balanced`
-    takes the same share of each class.
+    agreement: rows where label and zero-shot margin have the same sign; neighbours: the `keep`
+    share whose `k` nearest neighbours among the frozen states carry the same label most often.
+    `balanced` takes the same share of each class.
     """
 
     kind: SelectKind = "all"
@@ -79,9 +80,10 @@ class SelectStage(Options):
 class TrainStage(Options):
     """How the student learns.
 
-    targets hard rounds the labels; order confident_first trains two epochs on the more confident half,
-    then on all rows at half the learning rate (methods.md 15); weighting confidence weighs a row by
-    |2w - 1|; each of `rounds` replaces the labels by out-of-fold predictions (self-training).
+    targets hard rounds the labels; order confident_first trains two epochs on the more confident
+    half, then on all rows at half the learning rate (methods.md 15); weighting confidence weighs a
+    row by |2w - 1|; each of `rounds` replaces the labels by out-of-fold predictions
+    (self-training).
     """
 
     targets: Literal["soft", "hard"] = "soft"

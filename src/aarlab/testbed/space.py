@@ -1,7 +1,8 @@
-"""The declared grammar of recipes, and how to draw, change and cross them. Loads no numpy, no torch.
+"""The declared grammar of recipes, and how to draw, change and cross them. Loads no numpy, no
+torch.
 
-Every function returns a recipe in normal form (options without effect at their default), so that equal
-methods are equal recipes.
+Every function returns a recipe in normal form (options without effect at their default), so that
+equal methods are equal recipes.
 """
 
 import math
@@ -24,8 +25,9 @@ Fixed = Mapping[str, Any]
 class OptionSpec:
     """One option, addressed as `stage.name`.
 
-    `choices` for kind choice (booleans too), drawn with `odds` where given, else the closed range `low`..`high`, on a log scale where
-    `log`. `when` maps other options of the stage to the values under which this one has an effect.
+    `choices` for kind choice (booleans too), drawn with `odds` where given, else the closed range
+    `low`..`high`, on a log scale where `log`. `when` maps other options of the stage to the values
+    under which this one has an effect.
     """
 
     stage: str
@@ -87,7 +89,8 @@ def sample(rng: random.Random, fixed: Fixed | None = None) -> Recipe:
 
 
 def mutate(recipe: Recipe, rng: random.Random, n: int = 1, fixed: Fixed | None = None) -> Recipe:
-    """Change `n` options that have an effect, none of the `fixed` ones; newly active ones are drawn."""
+    """Change `n` options that have an effect, none of the `fixed` ones; newly active ones are
+    drawn."""
     for _ in range(n):
         specs = [
             spec
@@ -103,7 +106,8 @@ def mutate(recipe: Recipe, rng: random.Random, n: int = 1, fixed: Fixed | None =
 
 
 def crossover(one: Recipe, other: Recipe, rng: random.Random) -> Recipe:
-    """Each stage from one parent; the train stage option by option, since its options are separate."""
+    """Each stage from one parent; the train stage option by option, since its options are
+    separate."""
     stages: dict[str, Any] = {
         stage: getattr(rng.choice((one, other)), stage).model_dump() for stage in STAGES
     }

@@ -21,7 +21,8 @@ from aarlab.testbed.train import Head, fit_head
 
 @dataclass(slots=True)
 class Compute:
-    """What students cost: seconds inside fit and predict, rows times epochs trained, rows forwarded."""
+    """What students cost: seconds inside fit and predict, rows times epochs trained, rows
+    forwarded."""
 
     seconds: float = 0.0
     rows_trained: int = 0
@@ -37,7 +38,7 @@ class StudentFactory:
 
     source: FeatureSource
     layer: int
-    options: HeadOptions = HeadOptions()
+    options: HeadOptions = field(default_factory=HeadOptions)
     compute: Compute = field(default_factory=Compute)
 
     def new(self, options: HeadOptions | None = None) -> "Student":
@@ -50,7 +51,8 @@ class StudentFactory:
             return self.source.states(inputs, self.layer)
 
     def zero_shot(self, inputs: Sequence[Example]) -> AnswerLogp:
-        """Log-likelihood of each answer given its prompt and alone, by the strong model as it is."""
+        """Log-likelihood of each answer given its prompt and alone, by the strong model as it
+        is."""
         with self.counted(len(inputs)):
             return self.source.answer_logp(inputs)
 

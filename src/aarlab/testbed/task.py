@@ -1,6 +1,7 @@
 """The public side of a built task: inputs, weak labels, facts. Nothing here can hold a truth.
 
-Layout of `public/<task>/` in core/layout.py. A row of inputs is {"id", "group", "prompt", "answers"}.
+Layout of `public/<task>/` in core/layout.py. A row of inputs is {"id", "group", "prompt",
+"answers"}.
 """
 
 import json

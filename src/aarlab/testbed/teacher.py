@@ -1,7 +1,7 @@
 """Weak teachers and ceilings: the two baselines between which a PGR is measured.
 
-    teacher = train(weak, seed.inputs, seed.targets); weak_labels = predict_soft(teacher, task.inputs)
-    ceiling = train(strong, task.inputs, true_targets)
+    teacher = train(weak, seed.inputs, seed.targets); weak_labels = predict_soft(teacher,
+    task.inputs) ceiling = train(strong, task.inputs, true_targets)
 
 Runs in an operator's process only: it is the one place of the test bed that trains on true targets.
 """
@@ -24,7 +24,8 @@ TEMPERATURES = (0.2, 20.0)
 
 @dataclass(frozen=True, slots=True)
 class TeacherRows:
-    """What a weak teacher learns from: weak states (N, A, D), true targets (N,), problem of each row."""
+    """What a weak teacher learns from: weak states (N, A, D), true targets (N,), problem of each
+    row."""
 
     states_NAD: Floats
     targets_N: NDArray[np.int8]

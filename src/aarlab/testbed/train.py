@@ -4,8 +4,8 @@ Written out in numpy because a head is two small matrices: a run takes a tenth o
 without loading torch, and gives the same bits for the same seed. Legend: N rows, A answers per row
 (2 preference, 1 verification), D width of a state, H hidden units, B rows of a batch.
 
-A preference row is scored as the difference of its answers' scores, so swapping the answers flips the
-prediction exactly: every head is swap-consistent by construction.
+A preference row is scored as the difference of its answers' scores, so swapping the answers flips
+the prediction exactly: every head is swap-consistent by construction.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,8 @@ class Head:
 
 
 class _Weights:
-    """Views into one flat vector: `hidden_DH` and `bias_H` (absent in a linear head), `out_K`, `bias`."""
+    """Views into one flat vector: `hidden_DH` and `bias_H` (absent in a linear head), `out_K`,
+    `bias`."""
 
     def __init__(self, theta: Floats, width: int, hidden: int) -> None:
         inner = width * hidden
@@ -107,10 +108,12 @@ def fit_head(
     weights_N: NDArray[np.floating] | None = None,
     start: Head | None = None,
 ) -> Head:
-    """Train a head on states (N, A, D) and soft targets (N,) in [0, 1]; row weights are scaled to mean 1.
+    """Train a head on states (N, A, D) and soft targets (N,) in [0, 1]; row weights are scaled to
+    mean 1.
 
-    Features are standardised with the training rows only. With `start` training goes on from that head
-    (its standardisation and size are kept, the optimiser starts anew). Raises BadInput on bad shapes.
+    Features are standardised with the training rows only. With `start` training goes on from that
+    head (its standardisation and size are kept, the optimiser starts anew). Raises BadInput on bad
+    shapes.
     """
     targets_N = _checked_targets(states_NAD, targets_N)
     row_weights_N = _checked_weights(len(targets_N), weights_N)
