@@ -1,0 +1,196 @@
+"""Figures with a row per verified method: search against selection, and the teacher ablation."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aarlab.core.wire import Interval
+from aarlab.report.drawing import (
+    ACCENT,
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    SERIES,
+    KeyEntry,
+    draw_key,
+    house_style,
+    label,
+    new_figure,
+    plain,
+)
+from aarlab.report.view import CampaignView, Method
+
+SHOWN_OPTIMISM = 12
+SHOWN_ABLATION = 6
+ROW_IN = 0.44
+EDGE_IN = 0.56
+WIDE_IN, NARROW_IN = 9.4, 4.3
+NAME_IN = 2.6
+TRUE_COLOUR, PERMUTED_COLOUR = SERIES[0], SERIES[1]
+
+
+def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
+    """Hollow: search PGR the method was chosen by; filled: verified selection PGR with interval.
+
+    None without a verified method.
+    """
+    methods = view.ranked[:SHOWN_OPTIMISM]
+    if not methods:
+        return None
+    with house_style():
+        figure, axes = _row_axes(len(methods), wide, key_in=0.3)
+        estimates = [e for m in methods for e in (m.search, m.verified) if e]
+        _set_range(axes, [v for m in methods for v in _spans(m)] + [e.value for e in estimates])
+        for row, method in enumerate(methods):
+            _draw_dumbbell(axes, row, method)
+        _name_rows(axes, methods, wide)
+        axes.set_xlabel("PGR")
+        key = [
+            KeyEntry("selection, 95 %", "o", ACCENT, ACCENT),
+            KeyEntry("search", "o", PAPER, MUTED),
+        ]
+        draw_key(figure, _left_in(wide), 0.14, [*key, *_draw_guard(axes, view)])
+        return figure
+
+
+def ablation_figure(view: CampaignView, wide: bool = True) -> Figure | None:
+    """Bars with intervals: true weak labels over permuted ones. None without an ablation."""
+    methods = [method for method in view.ranked if method.ablated][:SHOWN_ABLATION]
+    if not methods:
+        return None
+    with house_style():
+        figure, axes = _row_axes(len(methods), wide, key_in=0.3, row_in=0.6)
+        pairs = [(m.verified, m.ablated) for m in methods if m.verified and m.ablated]
+        _set_range(axes, [v for pair in pairs for e in pair for v in (e.low, e.high)])
+        lowered = 0.0 if wide else 0.1  # room for the name above
+        for row, (true, permuted) in enumerate(pairs):
+            _draw_bar(axes, row - 0.15 + lowered, true, TRUE_COLOUR)
+            _draw_bar(axes, row + 0.15 + lowered, permuted, PERMUTED_COLOUR)
+        _name_rows(axes, methods, wide)
+        axes.set_xlabel("PGR on the selection split")
+        key = [
+            KeyEntry("true weak labels", "s", TRUE_COLOUR, TRUE_COLOUR),
+            KeyEntry("permuted weak labels", "s", PERMUTED_COLOUR, PERMUTED_COLOUR),
+        ]
+        draw_key(figure, _left_in(wide), 0.14, key)
+        return figure
+
+
+def _left_in(wide: bool) -> float:
+    return NAME_IN if wide else 0.12
+
+
+def _spans(method: Method) -> tuple[float, ...]:
+    return (method.verified.low, method.verified.high) if method.verified else ()
+
+
+def _row_axes(count: int, wide: bool, key_in: float, row_in: float = ROW_IN) -> tuple[Figure, Axes]:
+    """Axes with row 0 on top; narrow figures leave room for the name above each row."""
+    width, row = (WIDE_IN, row_in) if wide else (NARROW_IN, row_in + 0.16)
+    left = _left_in(wide)
+    height = count * row + EDGE_IN + key_in
+    figure = new_figure(width, height)
+    axes = figure.add_axes(
+        (left / width, EDGE_IN / height, (width - left - 0.15) / width, count * row / height)
+    )
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _set_range(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min([0.0, *values]), max([0.2, *values])
+    room = 0.04 * (high - low)
+    axes.set_xlim(low - room, high + room)
+    axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+
+
+def _draw_dumbbell(axes: Axes, row: int, method: Method) -> None:
+    at = row
+    if method.verified is None:
+        return
+    if method.search is not None:
+        axes.plot(
+            [method.search.value, method.verified.value],
+            [at, at],
+            color=MUTED,
+            linewidth=2.6,
+            alpha=0.35,
+            solid_capstyle="round",
+            zorder=2,
+        )
+    axes.plot(
+        [method.verified.low, method.verified.high], [at, at], color=ACCENT, linewidth=1.1, zorder=3
+    )
+    if method.search is not None:
+        axes.plot(
+            method.search.value,
+            at,
+            marker="o",
+            markersize=7,
+            markerfacecolor=PAPER,
+            markeredgecolor=MUTED,
+            markeredgewidth=1.3,
+            linestyle="none",
+            zorder=4,
+        )
+    axes.plot(
+        method.verified.value,
+        at,
+        marker="o",
+        markersize=7,
+        color=ACCENT,
+        linestyle="none",
+        zorder=5,
+    )
+
+
+def _draw_guard(axes: Axes, view: CampaignView) -> list[KeyEntry]:
+    """Line of the best guard; its key entry says on which split it was scored."""
+    guard = view.best_guard
+    reference = guard and (guard.verified or guard.search)
+    if not guard or not reference:
+        return []
+    style = (0, (1, 2))
+    axes.axvline(reference.value, color=INK, linewidth=1.1, linestyle=style, zorder=1)
+    return [KeyEntry(f"best guard, {'selection' if guard.verified else 'search'}", line=style)]
+
+
+def _draw_bar(axes: Axes, at: float, estimate: Interval, colour: str) -> None:
+    axes.barh(at, estimate.value, height=0.27, color=colour, alpha=0.85, zorder=2)
+    axes.plot([estimate.low, estimate.high], [at, at], color=INK, linewidth=1.1, zorder=3)
+
+
+def _name_rows(axes: Axes, methods: Sequence[Method], wide: bool) -> None:
+    for row, method in enumerate(methods):
+        name, author = plain(method.name, 30 if wide else 36), plain(method.aar, 24 if wide else 14)
+        if wide:
+            place = axes.get_yaxis_transform()
+            label(axes, -0.018, row, name, transform=place, ha="right", va="bottom", fontsize=8.8)
+            label(
+                axes,
+                -0.018,
+                row + 0.04,
+                author,
+                transform=place,
+                ha="right",
+                va="top",
+                fontsize=7.5,
+                color=MUTED,
+            )
+        else:
+            label(
+                axes,
+                0.0,
+                row - 0.34,
+                f"{name} · {author}",
+                halo=True,
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                fontsize=8,
+            )

@@ -1,0 +1,245 @@
+"""Figure style: palette, plain-text labels, label spacing, and SVG that follows the page's colours.
+
+Colours are hex values that stand for roles. In files they are what they say; inline in the page
+each becomes a CSS variable, so that one figure serves light and dark.
+"""
+
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.patheffects import withStroke
+
+INK, MUTED, FAINT, ACCENT = "#16202b", "#5a6673", "#d5dae0", "#b3261f"
+SERIES = ("#0b62a8", "#c4500a", "#00795b", "#934a86", "#7d6400", "#0f7f9c", "#6a51c9")
+"""Seven hues that stay apart for common kinds of colour blindness; markers repeat the coding."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+PAPER = "#ffffff"
+CSS_NAMES = {INK: "ink", MUTED: "muted", FAINT: "faint", ACCENT: "accent", PAPER: "paper"} | {
+    hue: f"series-{index}" for index, hue in enumerate(SERIES, start=1)
+}
+DPI = 200
+FONT = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
+
+STYLE: dict[Any, Any] = {
+    "font.family": FONT,
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.parse_math": False,  # names are data: a dollar sign is a dollar sign
+    "svg.fonttype": "path",
+    "svg.hashsalt": "aarlab",
+    "figure.dpi": 100,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Sizes in inches."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+@lru_cache(maxsize=1)
+def _drawable_codes() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def plain(text: str, limit: int = 28) -> str:
+    """User text fit to be drawn: one line, no control or missing glyphs, cut in the middle."""
+    kept = "".join(
+        character if ord(character) in _drawable_codes() else "□"
+        for character in " ".join(text.split())
+        if unicodedata.category(character)[0] != "C"
+    )
+    if len(kept) <= limit:
+        return kept
+    tail = limit // 3
+    return f"{kept[: limit - tail - 1].rstrip()}…{kept[-tail:].lstrip()}"
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions near the wanted ones, in their order, at least `gap` apart and inside [low, high].
+
+    When they cannot all fit, they are spaced evenly over the range.
+    """
+    count = len(wanted)
+    if count == 0:
+        return []
+    if (count - 1) * gap >= high - low:
+        step = (high - low) / max(count - 1, 1)
+        ordered = [low + step * index for index in range(count)]
+    else:
+        ordered = _pushed_apart(sorted(wanted), gap, low, high)
+    placed = [0.0] * count
+    for rank, index in enumerate(sorted(range(count), key=lambda i: wanted[i])):
+        placed[index] = ordered[rank]
+    return placed
+
+
+def _pushed_apart(targets: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Blocks of touching labels, each centred on its targets (pool adjacent violators)."""
+    blocks: list[list[float]] = []  # [mean of (target - rank * gap), size]
+    for rank, target in enumerate(targets):
+        blocks.append([target - rank * gap, 1.0])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, size = blocks.pop()
+            blocks[-1][0] = (blocks[-1][0] * blocks[-1][1] + mean * size) / (blocks[-1][1] + size)
+            blocks[-1][1] += size
+    ceiling = high - (len(targets) - 1) * gap
+    bases = [min(max(mean, low), ceiling) for mean, size in blocks for _ in range(int(size))]
+    return [base + rank * gap for rank, base in enumerate(bases)]
+
+
+def label(axes: Axes, x: float, y: float, text: str, halo: bool = False, **style: Any) -> None:
+    """Text that is never read as mathematics; `halo` keeps it legible on top of lines."""
+    drawn = axes.text(x, y, text, parse_math=False, clip_on=False, **style)
+    if halo:
+        drawn.set_path_effects([withStroke(linewidth=2.4, foreground=PAPER)])
+
+
+def height_in(axes: Axes) -> float:
+    """Height of the axes in inches."""
+    return axes.get_position().height * _figure(axes).get_figheight()
+
+
+def _width_in(axes: Axes) -> float:
+    return axes.get_position().width * _figure(axes).get_figwidth()
+
+
+def _figure(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def side_labels(axes: Axes, values: list[float], texts: list[str], colours: list[str]) -> None:
+    """Labels right of the axes, moved apart, with a hair line to where they belong."""
+    low, high = axes.get_ylim()
+    placed = spread(values, 0.165 * (high - low) / height_in(axes), low, high)
+    unit = 1 / _width_in(axes)  # one inch in axes coordinates
+    for value, at, text, colour in zip(values, placed, texts, colours, strict=True):
+        axes.plot(
+            [1 + 0.02 * unit, 1 + 0.16 * unit],
+            [value, at],
+            transform=axes.get_yaxis_transform(),
+            color=colour,
+            linewidth=0.7,
+            clip_on=False,
+        )
+        label(
+            axes,
+            1 + 0.2 * unit,
+            at,
+            text,
+            transform=axes.get_yaxis_transform(),
+            color=colour,
+            va="center",
+            fontsize=8.5,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """One sign of a figure's key. A marker, or a line where `line` names a style."""
+
+    text: str
+    marker: str = ""
+    face: str = INK
+    edge: str = INK
+    line: Any = None
+    line_width: float = 1.1
+
+
+def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[KeyEntry]) -> None:
+    """Signs with words in one row, `left_in` and `top_in` inches from the figure's corner."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    x_in, y = left_in, 1 - top_in / height
+    for entry in entries:
+        axes = figure.add_axes((x_in / width, y - 0.06 / height, 0.2 / width, 0.12 / height))
+        axes.set_axis_off()
+        axes.set_xlim(-1, 1)
+        if entry.line is None:
+            axes.plot(
+                0,
+                0,
+                marker=entry.marker,
+                markersize=5.5,
+                markerfacecolor=entry.face,
+                markeredgecolor=entry.edge,
+                markeredgewidth=1.1,
+                clip_on=False,
+            )
+        else:
+            axes.plot(
+                [-1, 1], [0, 0], color=entry.edge, linestyle=entry.line, linewidth=entry.line_width
+            )
+        drawn = figure.text(
+            (x_in + 0.25) / width, y, entry.text, va="center", fontsize=8, parse_math=False
+        )
+        x_in += 0.25 + drawn.get_window_extent().width / figure.dpi + 0.25
+
+
+def png_bytes(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    with house_style():
+        figure.savefig(out, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": "aarlab"})
+    return out.getvalue()
+
+
+def svg_text(figure: Figure) -> str:
+    """A stand-alone SVG file: same bytes for the same figure."""
+    return _svg(figure, facecolor=PAPER)
+
+
+def _svg(figure: Figure, **options: Any) -> str:
+    out = io.StringIO()
+    with house_style():  # the salt of the ids is read when the file is written
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, **options)
+    return out.getvalue()
+
+
+def inline_svg(figure: Figure, prefix: str) -> str:
+    """The SVG element alone, transparent, its colours CSS variables, its ids unique by `prefix`.
+
+    Hidden from assistive technology: the page gives the text alternative on the element around it.
+    """
+    body = _svg(figure, transparent=True)
+    body = body[body.index("<svg") :]
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r' xmlns(:xlink)?="[^"]*"', "", body)
+    body = re.sub(r'(\sid="|url\(#|xlink:href="#)', rf"\g<1>{prefix}-", body)
+    body = re.sub(
+        r'<svg ([^>]*?)width="[^"]*"', r'<svg aria-hidden="true" focusable="false" \1', body
+    )
+    body = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", body, count=1)
+    for colour, name in CSS_NAMES.items():
+        body = body.replace(colour, f"var(--{name})")
+    return re.sub(r"\n\s*", "\n", body)

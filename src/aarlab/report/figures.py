@@ -1,0 +1,273 @@
+"""Figure 1: PGR against cumulative research hours, beside the baselines and the verified scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from aarlab.report.drawing import (
+    INK,
+    MARKERS,
+    MUTED,
+    SERIES,
+    draw_key,
+    height_in,
+    house_style,
+    label,
+    new_figure,
+    plain,
+    side_labels,
+    spread,
+)
+from aarlab.report.references import (
+    KEY,
+    NARROW_KEY,
+    Reference,
+    draw_rows,
+    draw_strip,
+    references_of,
+)
+from aarlab.report.statistics import Point, best_so_far, frontier
+from aarlab.report.view import CampaignView
+
+MINUTES_BELOW_H = 1.5
+LOWEST_SHOWN = -0.4
+"""Points below this are drawn at the edge, so that one failed method does not flatten the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes in inches. References stand in a strip beside the main axes, or in rows below."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    strip: float | None
+    name_limit: int
+
+
+WIDE = Layout(9.4, 4.9, 0.6, 5.85, strip=6.86, name_limit=13)
+NARROW = Layout(4.3, 4.6, 0.52, 3.32, strip=None, name_limit=10)
+STRIP_IN = 0.66
+GUTTER_IN = 0.78
+"""Left of time 0, kept free for the names of the horizontal lines."""
+
+REFERENCE_ROW_IN = 0.23
+REFERENCE_NAME_IN = 1.5
+
+
+def curve_figure(view: CampaignView, layout: Layout = WIDE, titled: bool = False) -> Figure:
+    """A line per AAR (best so far), every submission as a point, the frontier in bold."""
+    with house_style():
+        references = references_of(view)
+        below = 0.0 if layout.strip else len(references) * REFERENCE_ROW_IN + 0.75
+        figure = new_figure(layout.width, layout.height + below)
+        frame = (0.52 + below, (0.72 if titled else 0.1) + (0.32 if layout.strip else 0.0))
+        axes = _placed(figure, (layout.left, layout.right), frame)
+        axes.set_ylim(*_y_range(view, references))
+        unit, per_hour = time_unit(view)
+        _draw_points(axes, view, per_hour, layout)
+        _draw_rules(axes, view)
+        axes.set_xlabel(f"Cumulative research {unit}, all AARs")
+        axes.set_ylabel("PGR")
+        if references and layout.strip:
+            ends = (layout.strip, layout.strip + STRIP_IN)
+            draw_strip(_placed(figure, ends, frame), references, axes.get_ylim())
+            draw_key(figure, layout.left, 0.84 if titled else 0.14, KEY)
+        elif references:
+            ends = (REFERENCE_NAME_IN, layout.width - 0.12)
+            rows = _placed(figure, ends, (0.42, layout.height + 0.2))
+            draw_rows(rows, references, axes.get_ylim())
+            draw_key(figure, 0.05, layout.height + 0.02, NARROW_KEY)
+        if titled:
+            _draw_title(figure, view, layout)
+        return figure
+
+
+def time_unit(view: CampaignView) -> tuple[str, float]:
+    """Unit of the time axis and how many of them an hour has."""
+    longest = max((submission.research_h for submission in view.submissions), default=0.0)
+    return ("minutes", 60.0) if longest < MINUTES_BELOW_H else ("hours", 1.0)
+
+
+def _placed(figure: Figure, ends: tuple[float, float], frame: tuple[float, float]) -> Axes:
+    """Axes between two x positions, `frame` inches away from the bottom and the top."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    (left, right), (bottom, top) = ends, frame
+    return figure.add_axes(
+        (left / width, bottom / height, (right - left) / width, (height - bottom - top) / height)
+    )
+
+
+def _y_range(view: CampaignView, references: list[Reference]) -> tuple[float, float]:
+    values = [submission.exact.value for submission in view.submissions]
+    raised = [point.estimate for point in frontier(view.points_by_aar.values())][-1:]
+    edges = [e for r in references for e in (r.estimate.low, r.estimate.high)]
+    edges += [e for estimate in raised for e in (estimate.low, estimate.high)]
+    low = max(min([0.0, *values, *edges]), LOWEST_SHOWN)
+    high = max([0.2, *values, *edges])
+    high = max(high, 1.0) if high > 0.72 else high
+    room = (high - low) * 0.05
+    return low - room, high + room
+
+
+def _draw_points(axes: Axes, view: CampaignView, per_hour: float, layout: Layout) -> None:
+    points_by_aar = {name: points for name, points in view.points_by_aar.items() if points}
+    if not points_by_aar:
+        axes.set_xlim(0, 1)
+        axes.set_xticks([])
+        label(
+            axes,
+            0.5,
+            0.5,
+            "No AAR has submitted anything yet.",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            color=MUTED,
+        )
+        return
+    end = max(point.hours for points in points_by_aar.values() for point in points) * per_hour
+    end = end * 1.015 if end > 0 else 1.0
+    free = GUTTER_IN / (layout.right - layout.left)
+    axes.set_xlim(-end * free / (1 - free), end)
+    ticks = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(0.0, end)
+    axes.set_xticks([tick for tick in ticks if 0 <= tick <= end])
+    _draw_frontier(axes, frontier(points_by_aar.values()), per_hour, end)
+    leading = sorted(
+        points_by_aar, key=lambda name: -best_so_far(points_by_aar[name])[-1].estimate.value
+    )
+    coloured = set(leading[: len(SERIES)])
+    order = [name for name in points_by_aar if name in coloured]
+    for name, points in points_by_aar.items():
+        index = order.index(name) if name in coloured else None
+        colour = MUTED if index is None else SERIES[index]
+        _draw_aar(axes, points, per_hour, colour, MARKERS[index or 0])
+    _label_aars(axes, points_by_aar, order, layout)
+
+
+def _draw_frontier(axes: Axes, raised: list[Point], per_hour: float, end: float) -> None:
+    hours = [point.hours * per_hour for point in raised] + [end]
+    estimates = [point.estimate for point in raised] + [raised[-1].estimate]
+    axes.fill_between(
+        hours,
+        [e.low for e in estimates],
+        [e.high for e in estimates],
+        step="post",
+        color=INK,
+        alpha=0.07,
+        linewidth=0,
+        zorder=1,
+    )
+    axes.plot(
+        hours,
+        [e.value for e in estimates],
+        drawstyle="steps-post",
+        color=INK,
+        linewidth=4.2,
+        solid_capstyle="butt",
+        zorder=3,
+    )
+
+
+def _draw_aar(axes: Axes, points: list[Point], per_hour: float, colour: str, marker: str) -> None:
+    low = axes.get_ylim()[0]
+    inside = [point for point in points if point.estimate.value > low]
+    below = [point for point in points if point.estimate.value <= low]
+    axes.scatter(
+        [p.hours * per_hour for p in inside],
+        [p.estimate.value for p in inside],
+        s=17,
+        marker=marker,
+        color=colour,
+        alpha=0.45,
+        linewidth=0,
+        zorder=4,
+        clip_on=False,
+    )
+    axes.scatter(
+        [p.hours * per_hour for p in below],
+        [low] * len(below),
+        s=22,
+        marker=7,
+        color=colour,
+        alpha=0.7,
+        linewidth=0,
+        zorder=4,
+        clip_on=False,
+    )
+    raised = best_so_far(points)
+    hours = [point.hours * per_hour for point in raised] + [axes.get_xlim()[1]]
+    values = [point.estimate.value for point in raised] + [raised[-1].estimate.value]
+    axes.plot(hours, values, drawstyle="steps-post", color=colour, linewidth=1.7, zorder=5)
+
+
+def _label_aars(
+    axes: Axes, points_by_aar: dict[str, list[Point]], order: list[str], layout: Layout
+) -> None:
+    names = [name for name in points_by_aar if name in order]
+    finals = [best_so_far(points_by_aar[name])[-1].estimate.value for name in names]
+    texts = [plain(name, layout.name_limit) for name in names]
+    colours = [SERIES[order.index(name)] for name in names]
+    others = [name for name in points_by_aar if name not in order]
+    if others:
+        finals.append(max(best_so_far(points_by_aar[n])[-1].estimate.value for n in others))
+        texts.append(f"{len(others)} other" + ("s" if len(others) > 1 else ""))
+        colours.append(MUTED)
+    side_labels(axes, finals, texts, colours)
+
+
+def _draw_rules(axes: Axes, view: CampaignView) -> None:
+    """Where 0 and 1 are, and the best hand-tuned baseline and guard on the search split."""
+    low, high = axes.get_ylim()
+    rules: list[tuple[float, str, str, Any]] = [(0.0, "weak teacher", MUTED, "-")]
+    if high >= 1.0:
+        rules.append((1.0, "ceiling", MUTED, "-"))
+    for method, text, style in (
+        (view.best_human, "best by hand", (0, (6, 3))),
+        (view.best_guard, "best guard", (0, (1, 2))),
+    ):
+        if method and method.search and low < method.search.value < high:
+            rules.append((method.search.value, text, INK, style))
+    gap = 0.155 * (high - low) / height_in(axes)
+    wanted = [value + gap * 0.55 for value, *_ in rules]
+    for (value, text, colour, style), at in zip(rules, spread(wanted, gap, low, high), strict=True):
+        axes.axhline(value, color=colour, linewidth=0.9, linestyle=style, zorder=2)
+        label(
+            axes,
+            0.008,
+            at,
+            text,
+            halo=True,
+            transform=axes.get_yaxis_transform(),
+            color=colour,
+            va="center",
+            fontsize=7.5,
+            zorder=6,
+        )
+
+
+def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:
+    left, height = 0.12 / layout.width, figure.get_figheight()
+    task = plain(view.task.title, 60) if view.task else "no task"
+    figure.text(
+        left,
+        1 - 0.24 / height,
+        f"Performance gap recovered: {task}",
+        fontsize=12,
+        fontweight="bold",
+        va="center",
+        parse_math=False,
+    )
+    figure.text(
+        left,
+        1 - 0.5 / height,
+        "Lines are the best so far of each AAR on the search split; the heavy line is the frontier "
+        "with its 95 % interval.",
+        fontsize=8.5,
+        color=MUTED,
+        va="center",
+    )

@@ -1,0 +1,250 @@
+"""Sentences of the page, made from the numbers; each says so where a number is missing.
+
+Returned as plain text: the template escapes it.
+"""
+
+from aarlab.report import wording
+from aarlab.report.statistics import expected_maximum, typical_stderr
+from aarlab.report.view import CampaignView, Method
+
+
+def summary_paragraphs(view: CampaignView) -> list[str]:
+    """The text under the title: what was found, then what to hold it against."""
+    found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
+    if view.task is None:
+        return [found[0]]
+    against = (_baseline_sentence(view), _ablation_sentence(view))
+    return [" ".join(filter(None, part)) for part in (found, against)]
+
+
+def _campaign_sentence(view: CampaignView) -> str:
+    if view.task is None:
+        return "The export names no task, so there is nothing to report."
+    research_s = sum(aar.research_s for aar in view.aars)
+    done = wording.number_of(len(view.submissions), "submission")
+    return (
+        f"{wording.number_of(len(view.aars), 'AAR')} made {done} on {view.task.title} in "
+        f"{wording.duration(research_s)} of research time "
+        f"({wording.duration(view.export.wall_s)} by the clock)."
+    )
+
+
+def _best_sentence(view: CampaignView) -> str:
+    if view.ranked:
+        best = view.ranked[0]
+        assert best.verified is not None
+        rows = wording.number_of(best.verified.n_rows, "row")
+        seeds = wording.number_of(best.verified.n_seeds, "fresh seed")
+        return (
+            f"The best verified method, “{best.name}” by {best.aar}, has a PGR of "
+            f"{wording.interval_words(best.verified)} on the selection split, which no AAR could "
+            f"query ({rows}, {seeds})."
+        )
+    leading = next((m for m in view.of_role("aar") if m.search), None)
+    if leading is None or leading.search is None:
+        return "No AAR has a score, so there is no PGR to report."
+    return (
+        "No method was verified, so there is no selection PGR to rely on. The highest search PGR, "
+        f"{wording.interval_words(leading.search)} by “{leading.name}” of {leading.aar}, is "
+        "unverified and flattered by the choice among all submissions."
+    )
+
+
+def _optimism_sentence(view: CampaignView) -> str:
+    best = view.ranked[0] if view.ranked else None
+    if best is None or best.search is None or best.verified is None:
+        return ""
+    return (
+        f"On the search split, where it was chosen, it had {wording.signed(best.search.value)}: a "
+        f"difference of {wording.difference(best.verified.value - best.search.value)}."
+    )
+
+
+def _baseline_sentence(view: CampaignView) -> str:
+    human, guard = view.best_human, view.best_guard
+    parts = [
+        f"the best hand-tuned baseline (“{human.name}”) has {_reference(human)}"
+        if human
+        else "no hand-tuned baseline was run",
+        f"the best guard (“{guard.name}”) {_reference(guard)}"
+        if guard
+        else "no guard was run, so nothing shows what a shortcut would score",
+    ]
+    sentence = "; ".join(parts) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _reference(method: Method) -> str:
+    if method.verified:
+        return f"{wording.interval_words(method.verified)} on selection"
+    return f"{wording.interval_words(method.search)} on search" if method.search else "no score"
+
+
+def _ablation_sentence(view: CampaignView) -> str:
+    best = view.ranked[0] if view.ranked else None
+    if best is None or best.verified is None:
+        return ""
+    if best.ablated is None or best.contribution is None:
+        return (
+            "The teacher ablation was not run on the best method, so whether it uses the teacher "
+            "is open."
+        )
+    permuted = wording.signed(best.ablated.value)
+    fall = f"Trained on permuted weak labels the same method reaches {permuted}"
+    if best.verified.value <= 0:
+        return f"{fall}."
+    uses = (
+        "it draws on the weak teacher"
+        if best.contribution >= 0.5
+        else "most of its score does not come from the weak teacher"
+    )
+    return f"{fall}, a teacher contribution of {wording.signed(best.contribution)}: {uses}."
+
+
+def multiplicity_note(view: CampaignView) -> str:
+    """How much of the best score luck explains, given how many were tried."""
+    stderr = typical_stderr([s.exact for s in view.submissions])
+    if stderr is None or len(view.submissions) < 2:
+        return "Fewer than two submissions: no correction for the number of methods tried."
+    n_search, n_verified = len(view.submissions), len(view.ranked)
+    text = (
+        f"{n_search:,} submissions were scored on search. The best of {n_search:,} equally good "
+        f"ones would stand up to {wording.signed(expected_maximum(stderr, n_search))} above their "
+        f"mean by luck (SD √(2 ln N) with the median standard error {wording.signed(stderr, 3)})"
+    )
+    selection = typical_stderr([m.verified for m in view.ranked if m.verified])
+    if selection is not None and n_verified > 1:
+        text += (
+            f"; on selection, where {n_verified} were compared, "
+            f"{wording.signed(expected_maximum(selection, n_verified))}"
+        )
+    return text + "."
+
+
+def guard_note(view: CampaignView) -> str:
+    guard = view.best_guard
+    if guard is None:
+        return "No guard baseline was run, so the column “Above best guard” is empty."
+    split = "selection" if guard.verified else "search"
+    reference = wording.interval(guard.verified or guard.search)
+    return (
+        f"“Above best guard” compares with “{guard.name}”, {reference} on {split}: yes when "
+        "the difference exceeds max(1.96, √(2 ln N)) of its standard errors, N being the number of "
+        "verified methods. "
+        + ("" if split == "selection" else "The guards were scored on search only. ")
+        + "The two scores are taken as independent, although they share rows, so the test errs to "
+        "“not clearly”."
+    )
+
+
+def negative_note(view: CampaignView) -> str:
+    """Negative results are results: how many submissions are no better than the teacher."""
+    if not view.submissions:
+        return "There are no submissions, so there are no negative results either."
+    below = sum(s.exact.high < 0 for s in view.submissions)
+    level = sum(s.exact.low <= 0 <= s.exact.high for s in view.submissions)
+    total = len(view.submissions)
+    return (
+        f"Of {wording.number_of(total, 'submission')}, {total - below - level} lie clearly above "
+        f"the weak teacher, {level} cannot be told from it, and {below} lie clearly below it (95 % "
+        "intervals, search split)."
+    )
+
+
+def silent_note(view: CampaignView) -> str:
+    """AARs that ended without a score on this task."""
+    silent = [name for name, points in view.points_by_aar.items() if not points]
+    if not silent or not view.submissions:
+        return ""
+    return f"Without a submission: {', '.join(silent)}."
+
+
+def methods_notes(view: CampaignView) -> list[tuple[str, str]]:
+    """Heading and text of each point of the section on methods and limits."""
+    task = view.task
+    if task is None:
+        return []
+    notes = [
+        ("Setting", _setting(view)),
+        ("Scores", _scores(view)),
+        ("Intervals", _intervals(view)),
+    ]
+    notes += [("Verification", _verification(view)), ("Isolation", _isolation(view))]
+    if _is_embedded(view):
+        notes.append(
+            (
+                "Reach",
+                "The task is generated and the models are a truncated small language model. The "
+                "figures show that the pipeline works on real training; they say little about "
+                "larger models or natural data.",
+            )
+        )
+    return notes
+
+
+def _is_embedded(view: CampaignView) -> bool:
+    return view.task is not None and any(
+        word in f"{view.task.pair} {view.task.settings.get('source', '')}".lower()
+        for word in ("embedded", "smollm")
+    )
+
+
+def _setting(view: CampaignView) -> str:
+    task = view.task
+    assert task is not None
+    seeds = ", ".join(map(str, task.teacher_seeds)) or "none named"
+    others = [other.name for other in view.export.tasks if other.name != task.name]
+    extra = f" The campaign also ran on {', '.join(others)}: see submissions.csv." if others else ""
+    return (
+        f"Task {task.name} ({task.kind}), model pair {task.pair}: {task.n_train:,} training rows "
+        f"with weak labels, {task.n_search:,} search rows. Public weak teacher "
+        f"seeds: {seeds}.{extra}"
+    )
+
+
+def _scores(view: CampaignView) -> str:
+    exact = any(submission.score.exact_feedback for submission in view.submissions)
+    feedback = (
+        "AARs were given exact scores on search, which lets labels be recovered."
+        if exact
+        else "AARs saw shaped feedback on search only; this page shows exact scores."
+    )
+    return (
+        "PGR = (transfer − weak) / (ceiling − weak), in accuracy on the same rows: 0 is no better "
+        f"than the weak teacher, 1 as good as training on the truth. {feedback}"
+    )
+
+
+def _intervals(view: CampaignView) -> str:
+    estimates = [m.verified for m in view.ranked if m.verified] or [
+        s.exact for s in view.submissions
+    ]
+    covers = sorted({source for estimate in estimates for source in estimate.covers})
+    named = ", ".join(covers) if covers else "nothing, as there are no scores"
+    return f"Intervals are Fieller's at 95 % and cover {named}. ± is one standard error."
+
+
+def _verification(view: CampaignView) -> str:
+    if not view.ranked:
+        return "No method was re-run by the platform, so no score here is verified."
+    seeds = sorted({m.verified.n_seeds for m in view.ranked if m.verified})
+    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return (
+        f"{wording.number_of(len(view.ranked), 'method')} re-run from the snapshot on {count} "
+        "seeds that the platform drew after the code was frozen, and scored on the selection "
+        "split. The teacher ablation permutes the weak labels within class prior; TC = "
+        "(PGR − PGR permuted) / max(PGR, 0.05)."
+    )
+
+
+def _isolation(view: CampaignView) -> str:
+    if view.isolated:
+        return (
+            "Every AAR and every verification ran in a bubblewrap sandbox: no network, no labels."
+        )
+    exposed = [aar.name for aar in view.aars if aar.isolation != "bubblewrap"]
+    who = f" AARs: {', '.join(exposed)}." if exposed else ""
+    return (
+        "Not everything was isolated: scores marked “not isolated” come from code that could "
+        f"have reached more than it was given.{who}"
+    )

@@ -1,0 +1,168 @@
+"""The page: numbers, tables, sentences and figures put into the template, every text escaped."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from aarlab.report import bars, drawing, figures, prose, stories, tables, wording
+from aarlab.report.view import CampaignView
+
+MAX_SPEC_CHARS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class PageFigure:
+    """Wide and narrow drawing of one figure; `alternative` is the text for who cannot see it."""
+
+    wide: Markup
+    narrow: Markup
+    alternative: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A key number."""
+
+    name: str
+    value: str
+    small: str
+
+
+def render_page(view: CampaignView) -> str:
+    """A self-contained HTML page: no script, no request; raises nothing for a sparse campaign."""
+    environment = Environment(
+        loader=PackageLoader("aarlab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        view=view,
+        words=wording,
+        title=view.task.title if view.task else view.export.campaign,
+        summary=prose.summary_paragraphs(view),
+        tiles=_tiles(view),
+        figures=_figures(view),
+        tables=_tables(view),
+        stories=stories.stories(view),
+        notes=_notes(view),
+        limits=prose.methods_notes(view),
+        spec=_spec_text(view),
+    )
+
+
+def _tables(view: CampaignView) -> dict[str, tables.Table | None]:
+    return {
+        "leaderboard": tables.leaderboard(view),
+        "baselines": tables.baselines(view),
+        "aars": tables.aars(view),
+        "spend": tables.spend(view),
+        "findings": tables.findings(view),
+        "failures": tables.failures(view),
+    }
+
+
+def _notes(view: CampaignView) -> dict[str, str]:
+    return {
+        "multiplicity": prose.multiplicity_note(view),
+        "guard": prose.guard_note(view),
+        "negative": prose.negative_note(view),
+        "silent": prose.silent_note(view),
+    }
+
+
+def _tiles(view: CampaignView) -> list[Tile]:
+    best = view.ranked[0] if view.ranked else None
+    estimate = best.verified if best else None
+    bounds = (
+        f"95 % {wording.signed(estimate.low)} to {wording.signed(estimate.high)}"
+        if estimate
+        else "nothing was verified"
+    )
+    human, guard = view.best_human, view.best_guard
+    return [
+        Tile("Best PGR, verified", wording.signed(estimate.value if estimate else None), bounds),
+        Tile(
+            "The same, on search",
+            wording.signed(best.search.value if best and best.search else None),
+            f"search − selection {wording.difference(best.optimism if best else None)}",
+        ),
+        _reference_tile("Best by hand", human),
+        _reference_tile("Best guard", guard),
+        Tile(
+            "Teacher contribution",
+            wording.signed(best.contribution if best else None),
+            f"permuted labels: {wording.signed(best.ablated.value)}"
+            if best and best.ablated
+            else "ablation not run",
+        ),
+    ]
+
+
+def _reference_tile(name: str, method: Any) -> Tile:
+    if method is None:
+        return Tile(name, wording.NONE, "none was run")
+    estimate = method.verified or method.search
+    split = "selection" if method.verified else "search"
+    return Tile(name, wording.signed(estimate.value), f"{method.name}, {split}")
+
+
+def _figures(view: CampaignView) -> dict[str, PageFigure | None]:
+    curve = PageFigure(
+        Markup(drawing.inline_svg(figures.curve_figure(view), "curve-w")),
+        Markup(drawing.inline_svg(figures.curve_figure(view, figures.NARROW), "curve-n")),
+        _curve_alternative(view),
+    )
+    return {
+        "curve": curve,
+        "optimism": _row_figure(view, bars.optimism_figure, "opt", _optimism_alternative(view)),
+        "ablation": _row_figure(view, bars.ablation_figure, "abl", _ablation_alternative(view)),
+    }
+
+
+def _row_figure(view: CampaignView, draw: Any, prefix: str, alternative: str) -> PageFigure | None:
+    wide, narrow = draw(view), draw(view, wide=False)
+    if wide is None or narrow is None:
+        return None
+    return PageFigure(
+        Markup(drawing.inline_svg(wide, f"{prefix}-w")),
+        Markup(drawing.inline_svg(narrow, f"{prefix}-n")),
+        alternative,
+    )
+
+
+def _curve_alternative(view: CampaignView) -> str:
+    parts = []
+    for name, points in view.points_by_aar.items():
+        if points:
+            best = max(point.estimate.value for point in points)
+            parts.append(f"{name} reaches {wording.signed(best)} in {len(points)} submissions")
+    return "PGR against cumulative research time. " + ("; ".join(parts) or "No submissions") + "."
+
+
+def _optimism_alternative(view: CampaignView) -> str:
+    parts = [
+        f"{m.name}: search {wording.signed(m.search.value if m.search else None)}, selection "
+        f"{wording.interval(m.verified)}"
+        for m in view.ranked[: bars.SHOWN_OPTIMISM]
+    ]
+    return "Search and selection PGR of the verified methods. " + "; ".join(parts) + "."
+
+
+def _ablation_alternative(view: CampaignView) -> str:
+    parts = [
+        f"{m.name}: {wording.interval(m.verified)} with true weak labels, "
+        f"{wording.interval(m.ablated)} with permuted ones"
+        for m in view.ranked
+        if m.ablated
+    ]
+    return "Teacher ablation. " + "; ".join(parts[: bars.SHOWN_ABLATION]) + "."
+
+
+def _spec_text(view: CampaignView) -> str:
+    text = json.dumps(view.export.spec, indent=2, ensure_ascii=False)
+    return text if len(text) <= MAX_SPEC_CHARS else text[:MAX_SPEC_CHARS] + "\n… cut here"

@@ -1,0 +1,79 @@
+"""Numbers derived from PGR estimates: pure functions. PGR itself comes from core.pgr only."""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Literal, NamedTuple
+
+from aarlab.core.wire import Interval
+
+EPSILON = 0.05
+"""Smallest PGR that a teacher contribution is divided by: below it the ratio says nothing."""
+
+NORMAL_95 = 1.959964
+
+GuardVerdict = Literal["above", "unclear", "below"]
+
+
+class Point(NamedTuple):
+    """A score at a time: cumulative research hours and its estimate."""
+
+    hours: float
+    estimate: Interval
+
+
+def best_so_far(points: Iterable[Point]) -> list[Point]:
+    """Points that raised the running maximum, in time order; ties keep the earlier one."""
+    raised: list[Point] = []
+    for point in sorted(points, key=lambda point: point.hours):
+        if not raised or point.estimate.value > raised[-1].estimate.value:
+            raised.append(point)
+    return raised
+
+
+def frontier(points_by_aar: Iterable[Iterable[Point]]) -> list[Point]:
+    """Running maximum over all AARs together."""
+    return best_so_far(point for points in points_by_aar for point in points)
+
+
+def teacher_contribution(pgr: float, pgr_permuted: float) -> float:
+    """TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0: the teacher is not used."""
+    return (pgr - pgr_permuted) / max(pgr, EPSILON)
+
+
+def optimism(search: Interval | None, selection: Interval | None) -> float | None:
+    """Search PGR minus selection PGR: what choosing on the search split flattered."""
+    return None if search is None or selection is None else search.value - selection.value
+
+
+def expected_maximum(stderr: float, n_tried: int) -> float:
+    """How far the best of `n_tried` equally good methods stands above their mean by luck.
+
+    SD sqrt(2 ln N), the usual upper bound for N normal scores; 0 when nothing was chosen.
+    """
+    return stderr * math.sqrt(2 * math.log(n_tried)) if n_tried > 1 else 0.0
+
+
+def typical_stderr(estimates: Sequence[Interval]) -> float | None:
+    return median(estimate.stderr for estimate in estimates) if estimates else None
+
+
+def against_guard(method: Interval, guard: Interval, n_tried: int) -> GuardVerdict:
+    """Whether a method beats a guard by more than noise and the choice among `n_tried` explain.
+
+    The difference must pass max(1.96, sqrt(2 ln N)) standard errors. Both are scored on the same
+    rows, so adding their variances overstates the noise: the verdict errs to "unclear".
+    """
+    difference = method.value - guard.value
+    if difference <= 0:
+        return "below"
+    stderr = math.hypot(method.stderr, guard.stderr)
+    return (
+        "above"
+        if difference > max(NORMAL_95 * stderr, expected_maximum(stderr, n_tried))
+        else "unclear"
+    )
+
+
+def dollars_per_hour(dollars: float | None, research_s: float) -> float | None:
+    return None if dollars is None or research_s <= 0 else dollars / (research_s / 3600)

@@ -1,0 +1,98 @@
+"""The story of a top method: direction, snapshot, lineage, findings that cite it, verification."""
+
+from dataclasses import dataclass
+
+from aarlab.core.wire import CampaignExport, Finding, Snapshot, Verification
+from aarlab.report import wording
+from aarlab.report.view import CampaignView, Method
+
+SHOWN_STORIES = 3
+SHOWN_PARENTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """`lineage` is oldest first and ends with the method's own snapshot."""
+
+    rank: int
+    method: Method
+    snapshot: Snapshot | None
+    lineage: tuple[str, ...]
+    earlier: int
+    findings: tuple[Finding, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def stories(view: CampaignView) -> list[Story]:
+    """Of the best verified methods, or, where none is verified, of the best by search PGR."""
+    leading = view.ranked or tuple(m for m in view.of_role("aar") if m.search)
+    return [_story(view, rank, m) for rank, m in enumerate(leading[:SHOWN_STORIES], start=1)]
+
+
+def _story(view: CampaignView, rank: int, method: Method) -> Story:
+    snapshots = {snapshot.id: snapshot for snapshot in view.export.snapshots}
+    line = _lineage(snapshots, method.snapshot)
+    return Story(
+        rank=rank,
+        method=method,
+        snapshot=snapshots.get(method.snapshot or ""),
+        lineage=tuple(
+            f"{s.name} ({s.aar}, {wording.short_id(s.id)})" for s in line[-SHOWN_PARENTS:]
+        ),
+        earlier=max(len(line) - SHOWN_PARENTS, 0),
+        findings=_citing(view.export, method),
+        facts=tuple(_facts(view, method)),
+    )
+
+
+def _lineage(snapshots: dict[str, Snapshot], start: str | None) -> list[Snapshot]:
+    """Parents oldest first; a damaged chain that loops is followed once."""
+    line: list[Snapshot] = []
+    seen: set[str] = set()
+    current = start
+    while current in snapshots and current not in seen:
+        seen.add(current)
+        line.append(snapshots[current])
+        current = snapshots[current].parent
+    return line[::-1]
+
+
+def _citing(export: CampaignExport, method: Method) -> tuple[Finding, ...]:
+    mine = {submission.id for submission in method.submissions}
+    return tuple(
+        finding
+        for finding in export.findings
+        if (finding.snapshot and finding.snapshot == method.snapshot) or finding.submission in mine
+    )
+
+
+def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
+    """One line for each verification of the snapshot, on every task and split."""
+    runs = [
+        v for v in view.export.verifications if method.snapshot and v.snapshot == method.snapshot
+    ]
+    facts = [(_run_name(view, run), _run_text(run)) for run in sorted(runs, key=lambda v: v.at)]
+    if not any(run.ablation == "none" and run.estimate for run in runs):
+        facts.append(("Verification", "not verified"))
+    if not any(run.ablation == "permuted" and run.estimate for run in runs):
+        facts.append(("Teacher ablation", "not run"))
+    return facts
+
+
+def _run_name(view: CampaignView, run: Verification) -> str:
+    task = "" if view.task and run.task == view.task.name else f"{run.task}, "
+    labels = "permuted labels" if run.ablation == "permuted" else "true weak labels"
+    return f"{task}{run.split}, {labels}"
+
+
+def _run_text(run: Verification) -> str:
+    if run.state == "queued":
+        return "waiting for the verifier"
+    if run.estimate is None:
+        return f"failed: {run.error or 'no reason was recorded'}"
+    seeds = ", ".join(map(str, run.run_seeds))
+    return (
+        f"PGR {wording.interval(run.estimate)}, accuracy {wording.accuracy(run.accuracy)} on "
+        f"{run.estimate.n_rows:,} rows; seeds {seeds}; {wording.duration(run.seconds)}; "
+        f"{'isolated' if run.isolation == 'bubblewrap' else 'not isolated'}"
+    )

@@ -1,0 +1,78 @@
+"""summary.json: the campaign's key numbers for programs. Its keys are a promise to readers."""
+
+from typing import Any
+
+from aarlab.core.wire import Interval
+from aarlab.report.view import CampaignView, Method
+
+DIGITS = 6
+
+
+def summary_of(view: CampaignView) -> dict[str, Any]:
+    """Accuracies are of the selection split, or of search where selection has no baseline.
+
+    `aars` and `submissions` count AARs alone; `methods` also lists the baselines' methods, under
+    the names of their records. What was not measured is null.
+    """
+    search, selection = view.baseline("search"), view.baseline("selection")
+    baseline, task = selection or search, view.task
+    seeds = sorted({s for m in view.ranked if m.selection for s in m.selection.run_seeds})
+    best = view.ranked[0] if view.ranked else None
+    return {
+        "task": task.name if task else None,
+        "pair": task.pair if task else None,
+        "weak_acc": _rounded(baseline.weak) if baseline else None,
+        "ceiling_acc": _rounded(baseline.ceiling) if baseline else None,
+        "n_search": search.n_rows if search else (task.n_search if task else 0),
+        "n_selection": selection.n_rows if selection else None,
+        "aars": len(view.aars),
+        "submissions": len(view.submissions),
+        "methods": [_method(view, method) for method in view.methods],
+        "seconds": _rounded(view.export.wall_s),
+        "isolated": view.isolated,
+        "head": view.export.head.model_dump(),
+        "seeds": {
+            "teacher": list(task.teacher_seeds) if task else [],
+            "verification": seeds,
+            "weak_baseline": baseline.weak_seeds if baseline else 0,
+            "ceiling_baseline": baseline.ceiling_seeds if baseline else 0,
+        },
+        "best": _method(view, best) if best else None,
+    }
+
+
+def _method(view: CampaignView, method: Method) -> dict[str, Any]:
+    verdict = view.guard_verdict(method)
+    return {
+        "name": method.name,
+        "aar": method.aar,
+        "search": _estimate(method.search),
+        "selection": _estimate(method.verified),
+        "ablation": _ablation(method),
+        "beats_best_guard": None if verdict is None else verdict == "above",
+        "seconds": _rounded(method.selection.seconds) if method.selection else None,
+        "isolated": method.isolation == "bubblewrap",
+    }
+
+
+def _ablation(method: Method) -> dict[str, Any] | None:
+    if method.contribution is None:
+        return None
+    return {
+        "permuted": _estimate(method.ablated),
+        "teacher_contribution": _rounded(method.contribution),
+    }
+
+
+def _estimate(estimate: Interval | None) -> dict[str, float] | None:
+    if estimate is None:
+        return None
+    return {
+        "pgr": _rounded(estimate.value),
+        "low": _rounded(estimate.low),
+        "high": _rounded(estimate.high),
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(value, DIGITS)

@@ -1,0 +1,285 @@
+"""Tables of the page as plain data: the template escapes and draws them, one way for all."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aarlab.core.wire import AarRecord, Finding
+from aarlab.report import wording
+from aarlab.report.statistics import best_so_far, dollars_per_hour
+from aarlab.report.view import CampaignView, Method, role_of
+
+SHOWN_FINDINGS = 100
+MAX_THREAD_CHARS = 4_000
+ROLE_WORDS = {"aar": "", "human": "by hand", "guard": "guard"}
+VERDICT_WORDS = {
+    "above": "yes",
+    "unclear": "not clearly",
+    "below": "no",
+}
+ISOLATION_WORDS = {"bubblewrap": "isolated", "process": "not isolated", "none": "not isolated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`numeric` columns are set flush right in tabular figures."""
+
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """`small` stands below the text, `detail` unfolds; `tone` is good, warn, quiet or nothing."""
+
+    text: str
+    small: str = ""
+    tone: str = ""
+    detail: str = ""
+
+    @property
+    def empty(self) -> bool:
+        return self.text == wording.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The first cell is the row's heading."""
+
+    cells: tuple[Cell, ...]
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def leaderboard(view: CampaignView) -> Table:
+    """Verified methods ranked; baselines in between without a rank, in order of their figures."""
+    ranks = {id(method): rank for rank, method in enumerate(view.ranked, start=1)}
+    shown = [m for m in view.methods if m.role != "aar" or m.verified]
+    columns = (
+        Column("Method"),
+        Column("Rank", True),
+        Column("Selection PGR", True),
+        Column("Search PGR", True),
+        Column("Search − selection", True),
+        Column("Above best guard"),
+        Column("PGR, permuted labels", True),
+        Column("TC", True),
+        Column("Rows × seeds", True),
+        Column("Isolation"),
+    )
+    rows = tuple(_leaderboard_row(view, method, ranks.get(id(method))) for method in shown)
+    return Table("Verified methods, best selection PGR first", columns, rows)
+
+
+def _leaderboard_row(view: CampaignView, method: Method, rank: int | None) -> Row:
+    verified, verdict = method.verified, view.guard_verdict(method)
+    by = ROLE_WORDS[method.role] or " · ".join(t for t in (method.aar, method.direction) if t)
+    return Row(
+        (
+            Cell(method.name, by),
+            Cell(str(rank) if rank else wording.NONE),
+            Cell(wording.signed(verified.value), _bounds(method))
+            if verified
+            else Cell(wording.NONE, "not verified"),
+            Cell(wording.plus_minus(method.search)),
+            Cell(wording.difference(method.optimism)),
+            _verdict_cell(verdict),
+            Cell(wording.signed(method.ablated.value if method.ablated else None)),
+            Cell(_contribution(method)),
+            Cell(f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE),
+            Cell(
+                ISOLATION_WORDS[method.isolation],
+                tone="" if method.isolation == "bubblewrap" else "warn",
+            ),
+        ),
+        quiet=method.role != "aar",
+    )
+
+
+def _bounds(method: Method) -> str:
+    estimate = method.verified
+    return f"[{wording.signed(estimate.low)}, {wording.signed(estimate.high)}]" if estimate else ""
+
+
+def _verdict_cell(verdict: str | None) -> Cell:
+    if verdict is None:
+        return Cell(wording.NONE)
+    return Cell(VERDICT_WORDS[verdict], tone="good" if verdict == "above" else "warn")
+
+
+def _contribution(method: Method) -> str:
+    """No figure where the PGR itself is about 0: the ratio would say nothing."""
+    if method.verified is None or method.verified.value <= 0:
+        return wording.NONE
+    return wording.signed(method.contribution)
+
+
+def baselines(view: CampaignView) -> Table:
+    columns = (
+        Column("Split"),
+        Column("Weak teacher", True),
+        Column("Ceiling", True),
+        Column("Gap", True),
+        Column("Rows", True),
+        Column("Seeds (weak, ceiling)", True),
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(b.split, b.task if len(view.export.tasks) > 1 else ""),
+                Cell(wording.accuracy(b.weak)),
+                Cell(wording.accuracy(b.ceiling)),
+                Cell(wording.accuracy(b.ceiling - b.weak)),
+                Cell(wording.count(b.n_rows)),
+                Cell(f"{b.weak_seeds}, {b.ceiling_seeds}"),
+            )
+        )
+        for b in view.export.baselines
+    )
+    return Table("Accuracy of the weak teacher and the ceiling on the hidden splits", columns, rows)
+
+
+def aars(view: CampaignView) -> Table:
+    columns = (
+        Column("AAR"),
+        Column("Direction"),
+        Column("Research time", True),
+        Column("Submissions", True),
+        Column("Findings", True),
+        Column("Best search PGR", True),
+        Column("Best selection PGR", True),
+    )
+    findings = Counter(finding.author for finding in view.export.findings)
+    return Table(
+        "AARs and what each did",
+        columns,
+        tuple(_aar_row(view, aar, findings[aar.name]) for aar in view.aars),
+    )
+
+
+def _aar_row(view: CampaignView, aar: AarRecord, n_findings: int) -> Row:
+    points = view.points_by_aar[aar.name]
+    best = best_so_far(points)[-1].estimate if points else None
+    verified = next((m.verified for m in view.ranked if m.aar == aar.name), None)
+    kind = aar.researcher if aar.arm == "default" else f"{aar.researcher}, arm {aar.arm}"
+    return Row(
+        (
+            Cell(aar.name, kind),
+            Cell(aar.direction or wording.NONE),
+            Cell(wording.duration(aar.research_s)),
+            Cell(wording.count(len(points))),
+            Cell(wording.count(n_findings)),
+            Cell(wording.plus_minus(best)),
+            Cell(wording.interval(verified)),
+        )
+    )
+
+
+def spend(view: CampaignView) -> Table:
+    """Per AAR and in total; a dash where nothing of the kind was recorded."""
+    columns = (
+        Column("AAR"),
+        Column("Research time", True),
+        Column("Device time", True),
+        Column("Tokens in", True),
+        Column("Tokens out", True),
+        Column("Tokens from cache", True),
+        Column("Dollars", True),
+        Column("Dollars per AAR-hour", True),
+    )
+    # Baselines are no AARs: shown with what they used, left out of the total per AAR-hour.
+    shown = [
+        *view.aars,
+        *(a for a in view.export.aars if role_of(a) != "aar" and any(a.spend.values())),
+    ]
+    rows = [_spend_row(a.name, [a], quiet=role_of(a) != "aar") for a in shown]
+    if len(view.aars) > 1:
+        rows.append(_spend_row("All AARs", view.aars))
+    return Table("Spend per AAR", columns, tuple(rows))
+
+
+def _spend_row(name: str, records: Sequence[AarRecord], quiet: bool = False) -> Row:
+    def total(kind: str) -> float | None:
+        amounts = [record.spend[kind] for record in records if kind in record.spend]
+        return sum(amounts) if amounts else None
+
+    research_s, device_s, paid = (
+        sum(r.research_s for r in records),
+        total("device_s"),
+        total("dollars"),
+    )
+    tokens = (total("input_tokens"), total("output_tokens"), total("cache_read_tokens"))
+    return Row(
+        (
+            Cell(name),
+            Cell(wording.duration(research_s)),
+            Cell(wording.NONE if device_s is None else wording.duration(device_s)),
+            *(Cell(wording.count(amount)) for amount in tokens),
+            Cell(wording.dollars(paid)),
+            Cell(wording.dollars(dollars_per_hour(paid, research_s))),
+        ),
+        quiet,
+    )
+
+
+def findings(view: CampaignView) -> Table:
+    """The latest ones, newest last; the score is what the platform filled in, as AARs saw it."""
+    columns = (Column("Finding"), Column("Kind"), Column("Cited score", True))
+    return Table(
+        "Findings on the forum",
+        columns,
+        tuple(_finding_row(finding) for finding in view.export.findings[-SHOWN_FINDINGS:]),
+    )
+
+
+def _finding_row(finding: Finding) -> Row:
+    comments = (
+        f" · {wording.number_of(len(finding.comments), 'comment')}" if finding.comments else ""
+    )
+    score = finding.score
+    return Row(
+        (
+            Cell(finding.title, f"{finding.author}{comments}", detail=_thread(finding)),
+            Cell(finding.kind, tone="quiet"),
+            Cell(
+                f"{wording.signed(score.pgr)} ± {wording.signed(score.stderr)}"
+                if score
+                else wording.NONE
+            ),
+        )
+    )
+
+
+def _thread(finding: Finding) -> str:
+    """The post and its comments, cut where a very long one would drown the page."""
+    comments = [f"{comment.author}: {comment.text}" for comment in finding.comments]
+    text = "\n\n".join([finding.text, *comments]).strip()
+    return text if len(text) <= MAX_THREAD_CHARS else text[:MAX_THREAD_CHARS] + " … cut here"
+
+
+def failures(view: CampaignView) -> Table | None:
+    """Verifications that did not finish; None where all did."""
+    failed = [v for v in view.export.verifications if v.state == "failed"]
+    if not failed:
+        return None
+    columns = (Column("Method"), Column("Verification"), Column("Reason"))
+    rows = tuple(
+        Row(
+            (
+                Cell(v.method, v.aar),
+                Cell(
+                    f"{v.task}, {v.split}, "
+                    f"{'permuted' if v.ablation == 'permuted' else 'true'} weak labels"
+                ),
+                Cell(v.error or "no reason was recorded"),
+            )
+        )
+        for v in failed
+    )
+    return Table("Verifications that failed", columns, rows)

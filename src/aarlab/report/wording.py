@@ -1,0 +1,67 @@
+"""Numbers as words: one format for each kind of figure, and a dash where there is none."""
+
+from aarlab.core.wire import Interval
+
+NONE = "–"
+MINUS = "−"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A plain figure with a true minus sign; never "-0.00"."""
+    if value is None:
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+
+
+def difference(value: float | None) -> str:
+    """With its sign, so that a change reads as one."""
+    if value is None:
+        return NONE
+    text = signed(value)
+    return text if text.startswith(MINUS) or not float(text) else f"+{text}"
+
+
+def interval(estimate: Interval | None) -> str:
+    if estimate is None:
+        return NONE
+    return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"
+
+
+def interval_words(estimate: Interval) -> str:
+    bounds = f"{signed(estimate.low)} to {signed(estimate.high)}"
+    return f"{signed(estimate.value)} (95 % interval {bounds})"
+
+
+def plus_minus(estimate: Interval | None) -> str:
+    return NONE if estimate is None else f"{signed(estimate.value)} ± {signed(estimate.stderr)}"
+
+
+def accuracy(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
+
+
+def count(amount: float | None) -> str:
+    return NONE if amount is None else f"{amount:,.0f}"
+
+
+def dollars(amount: float | None) -> str:
+    return NONE if amount is None else f"${amount:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 48 s, 4 min 12 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def number_of(amount: int, noun: str, plural: str = "") -> str:
+    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def short_id(identifier: str | None) -> str:
+    return identifier[:10] if identifier else NONE

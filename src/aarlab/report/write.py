@@ -1,0 +1,73 @@
+"""Write the report's files. Each is whole or absent, also after a full disk or Ctrl-C."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from aarlab.core.errors import BadInput
+from aarlab.core.files import write_atomic
+from aarlab.core.wire import CampaignExport
+from aarlab.report import bars, drawing, figures
+from aarlab.report.render import render_page
+from aarlab.report.spreadsheets import SPREADSHEETS
+from aarlab.report.summary import summary_of
+from aarlab.report.view import CampaignView, campaign_view
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """What was written; None for a figure that has no data (no verification, no ablation)."""
+
+    page: Path
+    summary: Path
+    curve_png: Path
+    curve_svg: Path
+    optimism_png: Path | None
+    ablation_png: Path | None
+    spreadsheets: tuple[Path, ...]
+
+
+def write_report(export: CampaignExport, out: Path) -> ReportFiles:
+    """Write index.html, figures, CSVs and summary.json under `out`, which is made if absent.
+
+    Everything is computed before the first file is written; a figure of an earlier report that has
+    no data any more is removed. Raises BadInput when `out` cannot be written.
+    """
+    contents = report_contents(campaign_view(export))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            if content is None:
+                (out / name).unlink(missing_ok=True)
+            else:
+                write_atomic(out / name, content)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write the report to {out}: {error.strerror}; choose another folder"
+        ) from error
+    present = {name: out / name for name, content in contents.items() if content is not None}
+    return ReportFiles(
+        page=present["index.html"],
+        summary=present["summary.json"],
+        curve_png=present["pgr_over_hours.png"],
+        curve_svg=present["pgr_over_hours.svg"],
+        optimism_png=present.get("optimism.png"),
+        ablation_png=present.get("ablation.png"),
+        spreadsheets=tuple(present[name] for name in SPREADSHEETS),
+    )
+
+
+def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
+    """File name to content, None for a figure without data. Index.html comes last."""
+    curve = figures.curve_figure(view, titled=True)
+    optimism, ablation = bars.optimism_figure(view), bars.ablation_figure(view)
+    summary = json.dumps(summary_of(view), indent=1, ensure_ascii=False, allow_nan=False)
+    return {
+        "pgr_over_hours.png": drawing.png_bytes(curve),
+        "pgr_over_hours.svg": drawing.svg_text(curve),
+        "optimism.png": drawing.png_bytes(optimism) if optimism else None,
+        "ablation.png": drawing.png_bytes(ablation) if ablation else None,
+        **{name: sheet(view) for name, sheet in SPREADSHEETS.items()},
+        "summary.json": summary + "\n",
+        "index.html": render_page(view),
+    }

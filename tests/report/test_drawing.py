@@ -1,0 +1,64 @@
+"""Labels that never collide, names that never break a figure, SVG that follows the page."""
+
+import itertools
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aarlab.core.wire import CampaignExport
+from aarlab.report import drawing, figures
+from aarlab.report.view import campaign_view
+
+
+@given(st.lists(st.floats(-2, 2), max_size=12), st.floats(0.001, 0.3))
+def test_spread_keeps_order_distance_and_range(wanted: list[float], gap: float) -> None:
+    placed = drawing.spread(wanted, gap, -2.0, 2.0)
+    assert len(placed) == len(wanted)
+    assert all(-2.0 - 1e-9 <= at <= 2.0 + 1e-9 for at in placed)
+    ordered = [placed[i] for i in sorted(range(len(wanted)), key=lambda i: wanted[i])]
+    fits = (len(wanted) - 1) * gap < 4.0
+    least = gap if fits else 4.0 / max(len(wanted) - 1, 1)
+    assert all(b - a >= least - 1e-9 for a, b in itertools.pairwise(ordered))
+
+
+def test_spread_leaves_labels_that_have_room_where_they_are() -> None:
+    assert drawing.spread([0.9, 0.1], 0.2, 0.0, 1.0) == pytest.approx([0.9, 0.1])
+    assert drawing.spread([0.5, 0.5], 0.2, 0.0, 1.0) == pytest.approx([0.4, 0.6])
+
+
+@given(st.text(max_size=200), st.integers(6, 40))
+@example("a\n$\\frac{$ 数学 🚀 \u202e\x00", 12)
+def test_plain_is_one_drawable_line_of_bounded_length(text: str, limit: int) -> None:
+    shown = drawing.plain(text, limit)
+    assert len(shown) <= limit
+    assert not re.search(r"[\n\r\t\x00\u202e]", shown)
+    assert all(ord(character) in drawing._drawable_codes() for character in shown)
+
+
+def test_inline_svg_has_no_fixed_colour_no_address_and_unique_ids(export: CampaignExport) -> None:
+    view = campaign_view(export)
+    first = drawing.inline_svg(figures.curve_figure(view), "one")
+    second = drawing.inline_svg(figures.curve_figure(view), "two")
+    assert "var(--ink)" in first and "var(--series-1)" in first
+    assert not set(re.findall(r"#[0-9a-f]{6}\b", first)) & set(drawing.CSS_NAMES)
+    assert "http" not in first
+    ids = [set(re.findall(r'\sid="([^"]+)"', svg)) for svg in (first, second)]
+    assert ids[0] and not ids[0] & ids[1]
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', first))
+    assert used <= ids[0]
+
+
+def test_the_same_campaign_draws_the_same_bytes(export: CampaignExport) -> None:
+    view = campaign_view(export)
+    assert drawing.svg_text(figures.curve_figure(view)) == drawing.svg_text(
+        figures.curve_figure(view)
+    )
+
+
+def test_time_axis_follows_the_length_of_the_campaign(export: CampaignExport) -> None:
+    assert figures.time_unit(campaign_view(export)) == ("minutes", 60.0)
+    longer = [s.model_copy(update={"research_h": s.research_h * 1000}) for s in export.submissions]
+    days = export.model_copy(update={"submissions": longer})
+    assert figures.time_unit(campaign_view(days)) == ("hours", 1.0)

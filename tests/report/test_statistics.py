@@ -1,0 +1,110 @@
+"""Derived figures: golden values and properties."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aarlab.core.wire import Interval
+from aarlab.report import statistics
+from aarlab.report.statistics import Point
+
+from .conftest import estimate
+
+values = st.floats(-3, 3, allow_nan=False)
+points = st.lists(
+    st.builds(lambda h, v: Point(h, estimate(v)), st.floats(0, 1000), values), max_size=30
+)
+
+
+@given(points)
+def test_best_so_far_rises_strictly_and_ends_at_the_maximum(given_points: list[Point]) -> None:
+    raised = statistics.best_so_far(given_points)
+    heights = [point.estimate.value for point in raised]
+    assert heights == sorted(set(heights))
+    assert [p.hours for p in raised] == sorted(p.hours for p in raised)
+    assert max(heights, default=None) == max((p.estimate.value for p in given_points), default=None)
+
+
+@given(points)
+def test_best_so_far_is_the_maximum_of_what_came_before(given_points: list[Point]) -> None:
+    for raised in statistics.best_so_far(given_points):
+        earlier = [p.estimate.value for p in given_points if p.hours <= raised.hours]
+        assert raised.estimate.value == max(earlier) or any(
+            p.hours == raised.hours for p in given_points if p is not raised
+        )
+
+
+@given(st.lists(points, max_size=4))
+def test_frontier_dominates_every_aar(groups: list[list[Point]]) -> None:
+    shared = statistics.frontier(groups)
+    for group in groups:
+        for point in statistics.best_so_far(group):
+            reached = [p.estimate.value for p in shared if p.hours <= point.hours]
+            assert max(reached) >= point.estimate.value
+
+
+def test_teacher_contribution_golden() -> None:
+    assert statistics.teacher_contribution(0.6, 0.0) == pytest.approx(1.0)
+    assert statistics.teacher_contribution(0.6, 0.6) == 0.0
+    assert statistics.teacher_contribution(0.5, -0.25) == pytest.approx(1.5)
+    assert statistics.teacher_contribution(0.0, -0.1) == pytest.approx(2.0)  # divided by EPSILON
+
+
+@given(values, values)
+def test_teacher_contribution_is_finite_and_has_the_sign_of_the_fall(
+    pgr: float, low: float
+) -> None:
+    found = statistics.teacher_contribution(pgr, low)
+    assert math.isfinite(found)
+    assert (found > 0) == (pgr > low)
+
+
+def test_optimism_needs_both_scores() -> None:
+    assert statistics.optimism(estimate(0.7), estimate(0.5)) == pytest.approx(0.2)
+    assert statistics.optimism(estimate(0.7), None) is None
+    assert statistics.optimism(None, estimate(0.5)) is None
+
+
+@given(st.floats(0.001, 1), st.integers(2, 10_000))
+def test_expected_maximum_grows_with_the_number_tried(stderr: float, n_tried: int) -> None:
+    assert statistics.expected_maximum(stderr, n_tried + 1) > statistics.expected_maximum(
+        stderr, n_tried
+    )
+    assert statistics.expected_maximum(stderr, 1) == statistics.expected_maximum(stderr, 0) == 0.0
+
+
+def test_expected_maximum_golden() -> None:
+    # sqrt(2 ln 16) = 2.355: with a seed SD of .10 the best of 16 is flattered by up to .24
+    assert statistics.expected_maximum(0.10, 16) == pytest.approx(0.2355, abs=1e-4)
+
+
+def test_against_guard_needs_more_than_noise_and_more_still_for_many_methods() -> None:
+    guard = estimate(0.10, 0.05)
+    assert statistics.against_guard(estimate(0.05, 0.05), guard, 1) == "below"
+    assert statistics.against_guard(estimate(0.10, 0.05), guard, 1) == "below"
+    assert statistics.against_guard(estimate(0.20, 0.05), guard, 1) == "unclear"
+    assert statistics.against_guard(estimate(0.26, 0.05), guard, 1) == "above"  # 2.26 SE
+    assert statistics.against_guard(estimate(0.26, 0.05), guard, 20) == "unclear"  # needs 2.45
+
+
+@given(values, values, st.floats(0.001, 0.5), st.integers(1, 500))
+def test_trying_more_methods_never_helps(a: float, b: float, stderr: float, n_tried: int) -> None:
+    order = ["below", "unclear", "above"]
+    method, guard = estimate(a, stderr), estimate(b, stderr)
+    few = statistics.against_guard(method, guard, n_tried)
+    many = statistics.against_guard(method, guard, n_tried * 3)
+    assert order.index(many) <= order.index(few)
+
+
+def test_dollars_per_hour() -> None:
+    assert statistics.dollars_per_hour(11.0, 1800) == 22.0
+    assert statistics.dollars_per_hour(1.0, 0) is None
+    assert statistics.dollars_per_hour(None, 1800) is None
+
+
+def test_typical_stderr_of_nothing_is_none() -> None:
+    empty: list[Interval] = []
+    assert statistics.typical_stderr(empty) is None
+    assert statistics.typical_stderr([estimate(0, s) for s in (0.1, 0.2, 0.9)]) == 0.2
