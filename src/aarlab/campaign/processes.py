@@ -1,6 +1,7 @@
 """Child processes of a campaign: they die with it, restart when they crash, log to a file."""
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -77,13 +78,22 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def wait_for_socket(child: Child, socket: Path, timeout_s: float = 60.0) -> None:
-    """Block until a child has made its socket; raises with its last words when it dies instead."""
+def wait_for_socket(child: Child, path: Path, timeout_s: float = 60.0) -> None:
+    """Block until a child listens on its socket; raises with its last words when it dies."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if child.process is not None and child.process.poll() is not None:
             raise CrashedRepeatedly(f"{child.name} did not start:\n{child.last_words()}")
-        if socket.exists():
+        if _listens(path):
             return
         time.sleep(0.05)
-    raise CrashedRepeatedly(f"{child.name} made no socket at {socket} within {timeout_s:.0f} s")
+    raise CrashedRepeatedly(f"{child.name} did not listen on {path} within {timeout_s:.0f} s")
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,43 @@
+"""What one AAR process is told: written by the campaign, read once at start."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from aarlab.core.wire import Isolation
+
+
+class AarConfig(BaseModel):
+    """Paths are the host's. The token is in a file of its own, never in this one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    researcher: str
+    direction: str
+    methods: list[str]
+    seed: int
+    task: str
+    home: Path
+    token_file: Path
+    socket: Path
+    public_task: Path
+    models: Path
+    n_seeds: int
+    max_trials: int
+    trial_timeout_s: float
+    isolation: Isolation
+    uid: int | None
+    device_dollars_per_hour: float = 0.0
+
+    @property
+    def workspace(self) -> Path:
+        return self.home / "workspace"
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state.json"
+
+    def predictions(self, trial: int) -> Path:
+        """Where a finished trial's predictions are kept, outside the workspace."""
+        return self.home / "predictions" / f"{trial:04d}.json"

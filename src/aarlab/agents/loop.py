@@ -1,0 +1,89 @@
+"""One AAR's life: propose, run, snapshot, submit, post; saved between steps, so a crash loses none.
+
+Every call to the platform carries an idempotency key made of the AAR's name and the trial's number:
+a step repeated after `kill -9` gets the stored answer and counts once.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from aarlab.agents.config import AarConfig
+from aarlab.agents.notes import finding_of
+from aarlab.agents.state import AarState, Trial, load_state, save_state
+from aarlab.agents.trial import TrialRunner
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import BudgetExhausted, MethodFailed
+from aarlab.core.wire import Snapshot, Spend, Submission
+
+
+class Researcher(Protocol):
+    """Chooses the next method from what this AAR tried and what the forum says."""
+
+    def propose(self, state: AarState, platform: PlatformClient) -> Trial | None:
+        """The next trial, or None when there is nothing left to try."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Aar:
+    """The parts of one AAR process."""
+
+    config: AarConfig
+    platform: PlatformClient
+    researcher: Researcher
+    runner: TrialRunner
+
+
+def research(aar: Aar) -> AarState:
+    """Run until budget, trials or proposals end; picks up where a killed process was."""
+    state = load_state(aar.config.state)
+    aar.platform.open_session()
+    while not state.finished:
+        try:
+            state = _one_trial(aar, state)
+        except BudgetExhausted as error:
+            state = state.ended(str(error))
+        save_state(aar.config.state, state)
+    return state
+
+
+def _one_trial(aar: Aar, state: AarState) -> AarState:
+    trial = state.pending
+    if trial is None:
+        if len(state.done) >= aar.config.max_trials:
+            return state.ended(f"all {aar.config.max_trials} trials are done")
+        trial = aar.researcher.propose(state, aar.platform)
+        if trial is None:
+            return state.ended("nothing left to try")
+        state = state.proposed(trial)
+        save_state(aar.config.state, state)
+    return state.updated(_carry_out(aar, state, trial))
+
+
+def _carry_out(aar: Aar, state: AarState, trial: Trial) -> Trial:
+    """Run, snapshot, submit, post. A method that fails is a negative result, posted like any."""
+    key = f"{aar.config.name}-{trial.index:04d}"
+    snapshot = aar.platform.put_snapshot(aar.runner.snapshot_of(trial), key=f"{key}-snapshot")
+    trial = trial.model_copy(update={"snapshot": snapshot.id})
+    try:
+        trial = _scored(aar, trial, snapshot, key)
+    except MethodFailed as error:
+        trial = trial.model_copy(update={"outcome": "failed", "error": str(error)})
+    aar.platform.post_finding(finding_of(trial, state, aar.config.direction), key=f"{key}-finding")
+    return trial
+
+
+def _scored(aar: Aar, trial: Trial, snapshot: Snapshot, key: str) -> Trial:
+    result = aar.runner.run(trial)
+    spend = Spend(kind="device_s", amount=result.device_s, note=trial.method[:200])
+    aar.platform.spend(spend, key=f"{key}-spend")
+    submission = Submission(
+        task=aar.config.task,
+        method=trial.method[:200],
+        snapshot=snapshot.id,
+        ids=result.output.ids,
+        runs=result.output.runs,
+    )
+    score = aar.platform.submit(submission, key=f"{key}-submission")
+    done = {"outcome": "scored", "score": score, "device_s": result.device_s}
+    return trial.model_copy(update=done)

@@ -1,0 +1,101 @@
+"""Control researcher: evolves recipes by mutation and crossover, its own and the forum's.
+
+Feedback is shaped, so the fitness of a method is known only when it became its AAR's best: those
+are the parents. Another AAR's best, cited in a finding, is a parent like its own.
+"""
+
+import random
+from dataclasses import dataclass
+
+from aarlab.agents.directions import pins_of
+from aarlab.agents.researchers.random_search import ATTEMPTS, new_trial, tried_hashes, untried
+from aarlab.agents.state import AarState, Trial
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.wire import Finding
+from aarlab.testbed.recipe import Recipe, recipe_from, recipe_from_json
+from aarlab.testbed.space import crossover, mutate
+
+FOUNDERS = 3
+CROSSOVER_SHARE = 0.4
+ELITE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A recipe with a known shaped PGR; `source` is a snapshot, `who` its AAR."""
+
+    recipe: Recipe
+    pgr: float
+    source: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evolutionary:
+    """(mu + 1) search: founders from the direction, then mutated or crossed elites."""
+
+    name: str
+    direction: str
+    seed: int
+
+    def propose(self, state: AarState, platform: PlatformClient) -> Trial | None:
+        index = len(state.trials)
+        rng = random.Random(f"{self.seed}-{index}")
+        own = self._own(state)
+        if index < FOUNDERS or not own:
+            recipe = untried(state, rng, pins_of(self.direction))
+            origin = f"founder inside '{self.direction}'"
+            return None if recipe is None else new_trial(index, recipe, origin)
+        elite = sorted(own + self._foreign(platform), key=lambda p: -p.pgr)[:ELITE]
+        return self._child(state, index, elite, rng)
+
+    def _child(
+        self, state: AarState, index: int, elite: list[Parent], rng: random.Random
+    ) -> Trial | None:
+        known = tried_hashes(state)
+        for attempt in range(ATTEMPTS):
+            one = elite[min(int(rng.expovariate(1.0)), len(elite) - 1)]
+            other = rng.choice(elite)
+            if rng.random() < CROSSOVER_SHARE and other is not one:
+                child = mutate(crossover(one.recipe, other.recipe, rng), rng)
+                origin = f"crossover of {_cite(one, self.name)} and {_cite(other, self.name)}"
+            else:
+                child = mutate(one.recipe, rng, n=rng.choice((1, 1, 2)) + attempt // 10)
+                origin = f"mutation of {_cite(one, self.name)}"
+            if child.hash() not in known:
+                return new_trial(index, child, origin, parent=one.source)
+        return None
+
+    def _own(self, state: AarState) -> list[Parent]:
+        return [
+            Parent(recipe_from(t.recipe), t.score.pgr, t.snapshot or "", self.name)
+            for t in state.done
+            if t.recipe and t.score is not None and t.score.improved
+        ]
+
+    def _foreign(self, platform: PlatformClient) -> list[Parent]:
+        """Recipes behind the others' findings; a post with none, or a broken one, is passed."""
+        parents = []
+        for finding in platform.findings():
+            if finding.author == self.name or finding.score is None or not finding.score.improved:
+                continue
+            recipe = _cited_recipe(finding, platform)
+            if recipe is not None and finding.snapshot is not None:
+                parents.append(Parent(recipe, finding.score.pgr, finding.snapshot, finding.author))
+        return parents
+
+
+def _cited_recipe(finding: Finding, platform: PlatformClient) -> Recipe | None:
+    if finding.snapshot is None:
+        return None
+    try:
+        text = platform.read_snapshot_file(finding.snapshot, "recipe.json")
+        return recipe_from_json(text, f"recipe of {finding.snapshot}")
+    except (BadInput, NotFound):
+        return None
+
+
+def _cite(parent: Parent, me: str) -> str:
+    whose = "my" if parent.who == me else f"{parent.who}'s"
+    return f"{whose} snapshot {parent.source[:8]}"

@@ -1,0 +1,74 @@
+"""An AAR's memory on disk: saved before and after every step that has an effect outside."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aarlab.core.errors import Damaged
+from aarlab.core.files import write_atomic
+from aarlab.core.wire import Score
+
+Outcome = Literal["pending", "scored", "failed"]
+
+
+class Trial(BaseModel):
+    """One method tried. `recipe` is None for a named method; `origin` says where it came from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: int
+    method: str
+    origin: str
+    recipe: dict[str, Any] | None = None
+    parent: str | None = None
+    outcome: Outcome = "pending"
+    snapshot: str | None = None
+    score: Score | None = None
+    error: str = ""
+    device_s: float = 0.0
+
+
+class AarState(BaseModel):
+    """All trials so far; at most the last is pending."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: tuple[Trial, ...] = ()
+    finished: bool = False
+    why: str = ""
+
+    @property
+    def pending(self) -> Trial | None:
+        last = self.trials[-1] if self.trials else None
+        return last if last is not None and last.outcome == "pending" else None
+
+    @property
+    def done(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.outcome != "pending")
+
+    def proposed(self, trial: Trial) -> "AarState":
+        return self.model_copy(update={"trials": (*self.trials, trial)})
+
+    def updated(self, trial: Trial) -> "AarState":
+        return self.model_copy(update={"trials": (*self.trials[:-1], trial)})
+
+    def ended(self, why: str) -> "AarState":
+        return self.model_copy(update={"finished": True, "why": why})
+
+
+def load_state(path: Path) -> AarState:
+    """An empty state where there is no file; Damaged where it cannot be read."""
+    if not path.exists():
+        return AarState()
+    try:
+        return AarState.model_validate(json.loads(path.read_text()))
+    except (ValueError, ValidationError) as error:
+        raise Damaged(
+            f"{path} is not an AAR's state ({error}); remove the AAR's folder to start it afresh"
+        ) from error
+
+
+def save_state(path: Path, state: AarState) -> None:
+    write_atomic(path, state.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,102 @@
+"""Runs one method in the AAR's sandbox and takes its predictions out.
+
+Covered: the method sees its workspace and the public task, nothing else; its output is read as data
+of a fixed form; a finished run is kept, so that a restart does not run it again.
+"""
+
+import base64
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from aarlab.agents.config import AarConfig
+from aarlab.agents.method_run import sandbox_kind, take_output
+from aarlab.agents.state import Trial
+from aarlab.core.files import write_atomic
+from aarlab.core.wire import NewSnapshot, SnapshotFile
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
+from aarlab.sandbox.workspace import copy_in
+from aarlab.testbed.job import Job, JobOutput, SeedPair
+from aarlab.testbed.method_folder import named_files, recipe_files
+from aarlab.testbed.recipe import recipe_from
+
+PUBLIC = "/public"
+
+
+class TrialResult(BaseModel):
+    """Predictions, and the seconds that the sandbox held the device, measured from outside."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output: JobOutput
+    device_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRunner:
+    """`teacher_seeds` are those of the public weak teachers, one a run in turn."""
+
+    config: AarConfig
+    teacher_seeds: tuple[int, ...]
+    python: str
+
+    def snapshot_of(self, trial: Trial) -> NewSnapshot:
+        files = [
+            SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
+            for path, text in method_files(trial).items()
+        ]
+        return NewSnapshot(
+            name=trial.method[:200], message=trial.origin, parent=trial.parent, files=files
+        )
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Predictions on the search split; raises MethodFailed with the method's own message."""
+        kept = self.config.predictions(trial.index)
+        if not kept.exists():
+            result = self._run_in_sandbox(trial)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(kept, result.model_dump_json() + "\n", 0o600)
+        return TrialResult.model_validate_json(kept.read_bytes())
+
+    def _run_in_sandbox(self, trial: Trial) -> TrialResult:
+        spec, folder = self._sandbox(), f"trials/{trial.index:04d}"
+        inside = spec.seen_workspace / folder
+        job = Job(
+            method=inside / "method",
+            public=spec.seen_read_only(self.config.public_task),
+            runs=self._runs(trial.index),
+            diagnostics=False,
+        )
+        files = {f"{folder}/method/{path}": text for path, text in method_files(trial).items()}
+        files[f"{folder}/job.json"] = job.model_dump_json()
+        copy_in(spec, {path: text.encode() for path, text in files.items()})
+        module = ["-m", "aarlab.testbed.run_method"]
+        paths = [str(inside / "job.json"), str(inside / "out")]
+        done = run(spec, [self.python, *module, *paths])
+        output = take_output(spec, f"{folder}/out", done)
+        return TrialResult(output=output, device_s=done.wall_s)
+
+    def _sandbox(self) -> SandboxSpec:
+        return SandboxSpec(
+            workspace=self.config.workspace,
+            read_only={self.config.public_task: PUBLIC},
+            socket=self.config.socket,
+            limits=SandboxLimits(wall_s=self.config.trial_timeout_s),
+            uid=self.config.uid,
+            isolation=sandbox_kind(self.config.isolation),
+        )
+
+    def _runs(self, index: int) -> list[SeedPair]:
+        seeds = range(self.config.n_seeds)
+        return [
+            SeedPair(teacher_seed=self.teacher_seeds[i % len(self.teacher_seeds)], seed=i)
+            for i in seeds
+        ]
+
+
+def method_files(trial: Trial) -> dict[str, str]:
+    """The method folder of a trial, by relative path."""
+    if trial.recipe is None:
+        return named_files(trial.method)
+    return recipe_files(recipe_from(trial.recipe))

@@ -1,0 +1,87 @@
+"""Re-runs one snapshot in a clean sandbox: drawn seeds, fresh weak teachers, hidden rows.
+
+Covered: the method meets inputs it has never seen, in an empty workspace, without a network or the
+platform's socket; the process that runs it holds no label.
+Not covered: a method that carries its own knowledge of the split's rows (the ablation shows it).
+"""
+
+import base64
+import shutil
+import sys
+from dataclasses import dataclass
+
+from aarlab.agents.method_run import sandbox_kind, take_output
+from aarlab.core.errors import MethodFailed
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
+from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace
+from aarlab.testbed.job import Job, SeedPair
+from aarlab.testbed.task import load_weak_labels
+from aarlab.verify.hidden import FEATURES, INPUTS, WEAK_LABELS, hidden_files
+
+FIRST_VERIFIER_UID = 2000
+WALL_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Where a verifier finds tasks and keeps workspaces; `slot` sets it apart from its siblings."""
+
+    run: RunDir
+    root: DataRoot
+    isolation: Isolation
+    slot: int
+
+    def rerun(self, wanted: Verification, content: SnapshotContent) -> VerificationResult:
+        """Predictions for every drawn seed, or the reason why there are none."""
+        spec = self._sandbox(wanted)
+        job = self._job(wanted, spec)
+        method = {f"method/{f.path}": base64.b64decode(f.content_b64) for f in content.files}
+        hidden = hidden_files(self.root.vault_task(wanted.task), wanted.split)
+        copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
+        inside = spec.seen_workspace
+        argv = [sys.executable, "-m", "aarlab.testbed.run_method"]
+        done = run(spec, [*argv, str(inside / "job.json"), str(inside / "out")])
+        stamp: Isolation = self.isolation
+        try:
+            output = take_output(spec, "out", done)
+        except MethodFailed as error:
+            message = str(error)[:4000]
+            return VerificationResult(seconds=done.wall_s, isolation=stamp, error=message)
+        return VerificationResult(
+            ids=output.ids, runs=output.runs, seconds=done.wall_s, isolation=stamp
+        )
+
+    def _sandbox(self, wanted: Verification) -> SandboxSpec:
+        isolated = self.isolation == "bubblewrap"
+        uid = aar_uid(FIRST_VERIFIER_UID + self.slot) if isolated else None
+        workspace = self.run.verifier / wanted.id
+        shutil.rmtree(workspace, ignore_errors=True)  # what a killed verifier left
+        prepare_workspace(workspace, uid)
+        return SandboxSpec(
+            workspace=workspace,
+            read_only={self.root.public_task(wanted.task): "/public"},
+            limits=SandboxLimits(wall_s=WALL_S),
+            uid=uid,
+            isolation=sandbox_kind(self.isolation),
+        )
+
+    def _job(self, wanted: Verification, spec: SandboxSpec) -> Job:
+        inside = spec.seen_workspace
+        teachers = load_weak_labels(self.root.vault_task(wanted.task) / WEAK_LABELS).seeds
+        return Job(
+            method=inside / "method",
+            public=spec.seen_read_only(self.root.public_task(wanted.task)),
+            runs=[
+                SeedPair(teacher_seed=teachers[i % len(teachers)], seed=seed)
+                for i, seed in enumerate(wanted.run_seeds)
+            ],
+            split=wanted.split,
+            eval_inputs=inside / INPUTS,
+            weak_labels=inside / WEAK_LABELS,
+            features=[inside / FEATURES],
+            ablation=wanted.ablation,
+            diagnostics=False,
+        )

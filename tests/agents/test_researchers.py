@@ -1,0 +1,142 @@
+"""Control researchers start in their direction, never repeat, and learn from the others."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from aarlab.agents.directions import DIRECTIONS, pins_of
+from aarlab.agents.researchers.evolutionary import FOUNDERS, Evolutionary
+from aarlab.agents.researchers.fixed import Fixed
+from aarlab.agents.researchers.random_search import RandomSearch, tried_hashes
+from aarlab.agents.state import AarState, Trial
+from aarlab.core.errors import NotFound
+from aarlab.core.wire import Finding, Score
+from aarlab.testbed.recipe import Recipe, recipe_from
+from aarlab.testbed.space import space, with_options
+
+
+class Forum:
+    """What a researcher may ask of the platform; the posts are given."""
+
+    def __init__(self, posts: list[Finding], files: dict[str, str]) -> None:
+        self.posts, self.files = posts, files
+
+    def findings(self, after: int = 0) -> Iterator[Finding]:
+        yield from self.posts
+
+    def read_snapshot_file(self, snapshot: str, path: str) -> str:
+        if snapshot not in self.files:
+            raise NotFound(f"no snapshot {snapshot}")
+        return self.files[snapshot]
+
+
+EMPTY = Forum([], {})
+
+
+def scored(trial: Trial, pgr: float, improved: bool) -> Trial:
+    score = Score(
+        submission=f"sub_{trial.index}",
+        pgr=pgr,
+        stderr=0.1,
+        n=600,
+        step=0.1,
+        improved=improved,
+        submissions_left=9,
+        isolation="bubblewrap",
+    )
+    update = {"outcome": "scored", "score": score, "snapshot": f"{trial.index:040d}"}
+    return trial.model_copy(update=update)
+
+
+def post(author: str, snapshot: str | None, pgr: float, improved: bool = True) -> Finding:
+    score = scored(Trial(index=0, method="m", origin="o"), pgr, improved).score
+    return Finding(
+        id="fin_1",
+        seq=1,
+        author=author,
+        at="2026-01-01T00:00:00+00:00",
+        kind="result",
+        title="t",
+        text="x",
+        submission="sub_0",
+        snapshot=snapshot,
+        score=score,
+        comments=[],
+    )
+
+
+def walk(researcher: object, forum: Forum, steps: int, best_at: set[int]) -> AarState:
+    state = AarState()
+    for step in range(steps):
+        trial = researcher.propose(state, forum)  # type: ignore[attr-defined]
+        assert trial is not None
+        pgr = 0.1 * step if step in best_at else 0.0
+        state = state.proposed(trial).updated(scored(trial, pgr, step in best_at))
+    return state
+
+
+@pytest.mark.parametrize("direction", sorted(DIRECTIONS))
+def test_pins_of_every_direction_are_options_of_the_grammar(direction: str) -> None:
+    for pins in pins_of(direction):
+        assert set(pins) <= set(space())
+        with_options(Recipe(), pins)
+
+
+def test_unknown_direction_names_those_there_are() -> None:
+    with pytest.raises(NotFound, match="elicitation"):
+        pins_of("alchemy")
+
+
+def test_random_search_starts_inside_its_direction_and_never_repeats() -> None:
+    state = walk(RandomSearch("reweighting", 3, 20), EMPTY, 20, set())
+    assert len(tried_hashes(state)) == 20
+    pins = [next(iter(p.items())) for p in pins_of("reweighting")]
+    for trial in state.trials[:10]:
+        recipe = recipe_from(trial.recipe)
+        hit = [getattr(getattr(recipe, path.split(".")[0]), path.split(".")[1]) for path, _ in pins]
+        # a draw that predicts zero-shot has no student, and its pinned option no effect
+        assert recipe.predict.kind == "zero_shot" or any(
+            value == want for value, (_, want) in zip(hit, pins, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    "researcher", [RandomSearch("combining", 5, 10), Evolutionary("edda", "combining", 5)]
+)
+def test_a_restarted_researcher_proposes_the_same(researcher: object) -> None:
+    state = walk(researcher, EMPTY, 5, {0, 3})
+    again = researcher.propose(state, EMPTY)  # type: ignore[attr-defined]
+    assert again == researcher.propose(state, EMPTY)  # type: ignore[attr-defined]
+
+
+def test_evolution_changes_its_own_best() -> None:
+    state = walk(Evolutionary("edda", "combining", 1), EMPTY, FOUNDERS + 6, {0, 2})
+    for trial in state.trials[FOUNDERS:]:
+        assert "mutation of my snapshot" in trial.origin or "crossover" in trial.origin
+        assert trial.parent in {f"{0:040d}", f"{2:040d}"}
+
+
+def test_evolution_takes_up_a_better_recipe_from_the_forum() -> None:
+    foreign = with_options(Recipe(), {"label.source": "em_posterior"})
+    forum = Forum([post("rowan", "f" * 40, 0.9)], {"f" * 40: foreign.to_json()})
+    state = walk(Evolutionary("edda", "simplicity_bias", 1), EMPTY, FOUNDERS, {0})
+    origins = []
+    for _ in range(8):
+        trial = Evolutionary("edda", "simplicity_bias", 1).propose(state, forum)
+        assert trial is not None
+        origins.append(trial.origin)
+        state = state.proposed(trial).updated(scored(trial, 0.0, False))
+    assert any("rowan's snapshot ffffffff" in origin for origin in origins)
+
+
+@pytest.mark.parametrize("text", ["not json", '{"label": {"source": "truth"}}', "[]"])
+def test_a_broken_or_hostile_recipe_in_the_forum_is_passed_over(text: str) -> None:
+    forum = Forum([post("mallory", "e" * 40, 5.0), post("x", None, 9.0)], {"e" * 40: text})
+    state = walk(Evolutionary("edda", "combining", 1), forum, FOUNDERS + 3, {0})
+    assert all("mallory" not in trial.origin for trial in state.trials)
+
+
+def test_fixed_runs_each_method_once() -> None:
+    state = walk(Fixed(("vanilla", "confident")), EMPTY, 2, set())
+    assert [trial.method for trial in state.trials] == ["vanilla", "confident"]
+    assert Fixed(("vanilla", "confident")).propose(state, EMPTY) is None  # type: ignore[arg-type]
