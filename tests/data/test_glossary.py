@@ -15,7 +15,7 @@ from aarlab.testbed import wheels
 from aarlab.testbed.generators import glossary
 
 FILES = {
-    "glosses": "lantern\ta light in a case | a lamp\nrare\tseldom\nodd\tnot even\nlong\tnot short\n",
+    "glosses": "lantern\ta light in a case | a lamp\nrare\tseldom\nodd\tuneven\nlong\tnot short\n",
     "frequencies": "lantern 25\nrare 4\nlong 900\nodd 99\n",
     "graded_words": "lantern 35\nrare 35\nlong 80\nodd 10\n",
 }
