@@ -5,6 +5,7 @@ Layout of `public/<task>/` in core/layout.py. A row of inputs is {"id", "group",
 """
 
 import json
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example, TaskKind
 from aarlab.core.wire import TaskInfo
+from aarlab.testbed.options import HeadOptions
 
 Floats64 = NDArray[np.float64]
 ROW_FIELDS = {"id", "group", "prompt", "answers"}
@@ -112,6 +114,14 @@ def load_info(folder: Path) -> TaskInfo:
         raise Damaged(f"{path}: not a task description ({error.error_count()} errors)") from error
 
 
+def student_settings(info: TaskInfo) -> tuple[int, HeadOptions]:
+    """Layer of the strong model and default adaptation that the task was built for."""
+    student = info.settings.get("student")
+    if not isinstance(student, dict) or not isinstance(student.get("layer"), int):
+        raise Damaged(f"task {info.name}: its settings name no student; build the task again")
+    return student["layer"], HeadOptions(**student.get("head", {}))
+
+
 def load_inputs(path: Path) -> tuple[Example, ...]:
     """Rows of a jsonl file of inputs; raises BadInput naming file, line and reason."""
     try:
@@ -178,7 +188,7 @@ def load_weak_labels(path: Path) -> WeakLabels:
             ids = tuple(str(i) for i in archive["ids"])
             seeds = tuple(int(s) for s in archive["seeds"])
             probs_SN = archive["probs_SN"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise Damaged(f"{path}: cannot be read ({error}); build the task again") from error
     if probs_SN.shape != (len(seeds), len(ids)):
         raise Damaged(f"{path}: {probs_SN.shape} labels for {len(seeds)} seeds, {len(ids)} rows")

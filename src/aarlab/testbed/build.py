@@ -1,0 +1,202 @@
+"""Build a task: two roots, made in a temporary folder and moved into place together, or not at all.
+
+Covered: an interrupted build leaves the task as it was, or not there; a build that lies there
+intact with the same rows and options is served as it is; changed or missing files are built anew.
+Not covered: two machines that build into one folder without a shared lock.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from aarlab.core.canonical import content_hash, sha256_hex
+from aarlab.core.errors import BadInput, Conflict
+from aarlab.core.ids import checked_name
+from aarlab.core.layout import DataRoot
+from aarlab.core.types import ALL_SPLITS, Split
+from aarlab.core.wire import TaskInfo
+from aarlab.testbed.baselines import Progress, Sources, check_gap, train_baselines
+from aarlab.testbed.build_options import BuildOptions
+from aarlab.testbed.data import LabelledSplit, TaskData
+from aarlab.testbed.splits import check_disjoint
+from aarlab.testbed.stored_features import Arrays, feature_arrays
+from aarlab.testbed.task import input_row, load_info
+from aarlab.testbed.task_files import (
+    VaultWriter,
+    files_under,
+    task_info,
+    without_seeds,
+    write_public,
+    write_vault,
+)
+
+FORMAT = 1  # raise it when built files change their meaning
+RECORD = "build.json"
+SEALS = "seals.json"
+
+
+class Built(NamedTuple):
+    """`from_cache`: the task lay there already, unchanged."""
+
+    info: TaskInfo
+    from_cache: bool
+
+
+def build_task(
+    data: TaskData,
+    options: BuildOptions,
+    root: DataRoot,
+    sources: Sources,
+    progress: Progress = lambda step: None,
+) -> Built:
+    """Write `public/<task>/` and `vault/<task>/`, or find them as they should be.
+
+    Raises BadInput on rows that break the rules, GapNotPositive before anything is published,
+    Conflict while another process builds the task, OSError (disk full) leaving nothing behind.
+    """
+    checked_name(data.name, "task")
+    _check(data)
+    settings_hash = _settings_hash(data, options)
+    root.path.mkdir(parents=True, exist_ok=True)
+    with _locked(root, data.name):
+        if _is_intact(root, data.name, settings_hash):
+            progress("served from the cache: same rows, same options, files intact")
+            return Built(load_info(root.public_task(data.name)), from_cache=True)
+        with _building(root, data.name) as folder:
+            _write(
+                folder, _shuffled(data, options.seed), (options, settings_hash), (sources, progress)
+            )
+            _publish(folder, root, data.name)
+    return Built(load_info(root.public_task(data.name)), from_cache=False)
+
+
+def _write(
+    folder: Path,
+    data: TaskData,
+    settings: tuple[BuildOptions, str],
+    means: tuple[Sources, Progress],
+) -> None:
+    (options, settings_hash), (sources, progress) = settings, means
+    trained = train_baselines(data, options, sources, progress)
+    if options.require_gap:
+        check_gap(data, trained.baselines)
+    progress("features")
+    features = _features(data, options, sources)
+    public, vault = folder / "public", VaultWriter(folder / "vault")
+    write_public(public, data, task_info(data, options, trained), (trained, features))
+    write_vault(vault, data, trained, features)
+    record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
+    vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
+    seals = {side: _seals(folder / side) for side in ("public", "vault")}
+    vault.json(SEALS, {"files": seals})
+    vault.close()
+
+
+def _features(data: TaskData, options: BuildOptions, sources: Sources) -> dict[Split, Arrays]:
+    wanted: tuple[Split, ...] = ("train", "search", "selection")
+    wanted += ("certify",) if options.certify_features else ()
+    return {
+        split: feature_arrays(sources.strong, data.splits[split].examples, [options.strong_layer])
+        for split in wanted
+    }
+
+
+def _check(data: TaskData) -> None:
+    missing = [split for split in ALL_SPLITS if split not in data.splits]
+    if missing:
+        raise BadInput(f"task {data.name}: no rows for split {', '.join(missing)}")
+    check_disjoint(data.splits)
+    for name, split in data.splits.items():
+        wrong = [e.id for e in split.examples if e.kind != data.kind]
+        if wrong:
+            raise BadInput(f"task {data.name}: row {wrong[0]!r} of {name} is no {data.kind} row")
+        if split.targets_N.shape != (len(split.examples),):
+            raise BadInput(f"task {data.name}: {name} has not one target per row")
+        if set(np.unique(split.targets_N).tolist()) != {0, 1}:
+            raise BadInput(f"task {data.name}: {name} needs rows of both labels, 0 and 1")
+
+
+def _shuffled(data: TaskData, seed: int) -> TaskData:
+    """Rows in an order that says nothing: a generator may have put the right answer first."""
+    splits: dict[Split, LabelledSplit] = {}
+    for number, split in enumerate(ALL_SPLITS):
+        rows = data.splits[split]
+        order = np.random.default_rng([seed, number]).permutation(len(rows.examples))
+        splits[split] = LabelledSplit(
+            tuple(rows.examples[i] for i in order), rows.targets_N[order].astype(np.int8)
+        )
+    return replace(data, splits=splits)
+
+
+def _settings_hash(data: TaskData, options: BuildOptions) -> str:
+    rows: dict[str, Any] = {
+        name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
+        for name, s in sorted(data.splits.items())
+    }
+    facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]
+    return content_hash([FORMAT, facts, rows, options.model_dump(mode="json")])
+
+
+def _seals(folder: Path) -> dict[str, str]:
+    skipped = {"canaries.json", SEALS}
+    return {
+        name: sha256_hex((folder / name).read_bytes())
+        for name in files_under(folder)
+        if name not in skipped
+    }
+
+
+def _is_intact(root: DataRoot, name: str, settings_hash: str) -> bool:
+    public, vault = root.public_task(name), root.vault_task(name)
+    try:
+        record = json.loads((vault / RECORD).read_text())
+        seals = json.loads((vault / SEALS).read_text())["files"]
+        return bool(
+            record["settings_hash"] == settings_hash
+            and seals == {"public": _seals(public), "vault": _seals(vault)}
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # damaged or half-removed: build anew
+
+
+@contextmanager
+def _locked(root: DataRoot, name: str) -> Iterator[None]:
+    try:
+        with FileLock(root.path / f".build-{name}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise Conflict(f"another process is building task {name} in {root.path}") from error
+
+
+@contextmanager
+def _building(root: DataRoot, name: str) -> Iterator[Path]:
+    """A closed folder on the same file system, removed at the end; leftovers of a crash go
+    first."""
+    prefix = f".building-{name}-"
+    for stale in root.path.glob(f"{prefix}*"):
+        shutil.rmtree(stale)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root.path))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, root: DataRoot, name: str) -> None:
+    """Old public out first, new public in last: a task with a public side is always whole."""
+    root.public.mkdir(exist_ok=True)
+    root.vault.mkdir(mode=0o700, exist_ok=True)
+    root.vault.chmod(0o700)
+    for side, place in (("public", root.public_task(name)), ("vault", root.vault_task(name))):
+        if place.exists():
+            place.rename(folder / f"old-{side}")
+    (folder / "vault").rename(root.vault_task(name))
+    (folder / "public").rename(root.public_task(name))

@@ -1,0 +1,56 @@
+"""What changes a built task, besides its rows. Loads neither numpy nor torch."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from aarlab.testbed.generators.presets import TaskPreset
+from aarlab.testbed.options import HeadOptions, Options, TeacherOptions
+
+Count = Annotated[int, Field(ge=2, le=256)]
+
+
+class BuildOptions(Options):
+    """Layers of the pair, training of teachers and students, numbers of seeds.
+
+    The weak baseline is the mean over all teachers: the public ones, the fresh ones that
+    verification uses, and as many more as `n_weak` asks for.
+    """
+
+    pair: str
+    weak_layer: Annotated[int, Field(ge=0)]
+    strong_layer: Annotated[int, Field(ge=0)]
+    teacher: TeacherOptions = TeacherOptions()
+    student: HeadOptions = HeadOptions()
+    n_public: Count = 5
+    n_fresh: Count = 8
+    n_weak: Count = 16
+    ceiling_seeds: Count = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+    certify_features: bool = True
+    teacher_row_ceiling: bool = True
+    require_gap: bool = True
+
+    @classmethod
+    def of(cls, preset: TaskPreset) -> "BuildOptions":
+        """The options of an embedded task, with the default numbers of seeds."""
+        return cls(
+            pair=preset.pair,
+            weak_layer=preset.weak_layer,
+            strong_layer=preset.strong_layer,
+            teacher=preset.teacher,
+            student=preset.student,
+        )
+
+    @property
+    def weak_seeds(self) -> tuple[int, ...]:
+        n = max(self.n_weak, self.n_public + self.n_fresh)
+        return tuple(range(self.seed, self.seed + n))
+
+    @property
+    def public_seeds(self) -> tuple[int, ...]:
+        return self.weak_seeds[: self.n_public]
+
+    @property
+    def fresh_seeds(self) -> tuple[int, ...]:
+        return self.weak_seeds[self.n_public : self.n_public + self.n_fresh]

@@ -1,0 +1,111 @@
+"""A method run as a file: what to run on what, and what comes out. Loads neither numpy nor
+torch."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from aarlab.core.errors import BadInput, MethodFailed
+from aarlab.core.types import Split
+from aarlab.core.wire import Ablation, Predictions, Run
+from aarlab.testbed.options import explain
+
+PREDICTIONS = "predictions.json"
+ERROR = "error.json"
+
+
+class JobModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SeedPair(JobModel):
+    """One run: which weak teacher labelled the train rows, and the method's own seed."""
+
+    teacher_seed: int
+    seed: int
+
+
+class Job(JobModel):
+    """Paths as the process that runs the method sees them.
+
+    `public` is a task's public folder. Without the optional paths the search split is predicted
+    from the public weak labels; verification hands in its own rows, labels and features.
+    `ablation` permuted shuffles the weak labels over the train rows, a new order for each run.
+    """
+
+    method: Path
+    public: Path
+    runs: list[SeedPair]
+    split: Split = "search"
+    eval_inputs: Path | None = None
+    weak_labels: Path | None = None
+    features: list[Path] = []
+    ablation: Ablation = "none"
+    diagnostics: bool = True
+
+
+class RunRecord(JobModel):
+    """Cost and label-free diagnostics of one run."""
+
+    seed: int
+    teacher_seed: int
+    seconds: FiniteFloat
+    compute: dict[str, FiniteFloat]
+    diagnostics: dict[str, FiniteFloat]
+
+
+class JobOutput(JobModel):
+    """`predictions.json`: probabilities per seed in the order of `ids`."""
+
+    task: str
+    split: Split
+    ablation: Ablation
+    ids: list[str]
+    runs: list[Run]
+    records: list[RunRecord]
+    seconds: FiniteFloat
+
+    def predictions(self) -> Predictions:
+        return Predictions(self.ids, self.runs)
+
+
+class JobError(JobModel):
+    """`error.json`: the message may be shown to the method's author; no label was near it."""
+
+    code: str
+    message: str
+
+
+def read_job(path: Path) -> Job:
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read job {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise BadInput(explain(str(path), error)) from error
+
+
+def read_output(folder: Path, log: str = "") -> JobOutput:
+    """What a finished run left in its output folder; raises MethodFailed with its message.
+
+    `log` (the end of its stderr) is shown when it left nothing at all: killed, out of memory.
+    """
+    written = _parsed(folder / PREDICTIONS, JobOutput)
+    if isinstance(written, JobOutput):
+        return written
+    error = _parsed(folder / ERROR, JobError)
+    if isinstance(error, JobError):
+        raise MethodFailed(error.message)
+    end = f"; it ended with:\n{log.strip()[-2000:]}" if log.strip() else ""
+    raise MethodFailed(f"the method left no predictions: it was killed or ran out of memory{end}")
+
+
+def _parsed(path: Path, model: type[JobModel]) -> Any:
+    """The model in the file, or None when there is none; raises MethodFailed on a forged one."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise MethodFailed(f"{path.name} does not have the expected form") from error

@@ -1,0 +1,168 @@
+"""Run one method folder: `python -m aarlab.testbed.run_method JOB.json OUT_DIR`, inside a sandbox.
+
+Covered: a method that raises, exits, returns NaN, a wrong shape or no predictor gives `error.json`
+and exit code 1; predictions are written whole or not at all.
+Not covered: what the method's code does to this process. There is no label here to take; limits,
+network and file access are the sandbox's affair, and the reader of OUT_DIR trusts nothing in it.
+"""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.errors import AarlabError, BadInput, MethodFailed
+from aarlab.core.files import write_atomic
+from aarlab.core.types import Example
+from aarlab.core.wire import Run
+from aarlab.testbed.contract import Fit, Predictor, checked_predictions
+from aarlab.testbed.diagnostics import diagnose
+from aarlab.testbed.job import (
+    ERROR,
+    PREDICTIONS,
+    Job,
+    JobError,
+    JobOutput,
+    RunRecord,
+    SeedPair,
+    read_job,
+)
+from aarlab.testbed.method_folder import load_method
+from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.student import StudentFactory
+from aarlab.testbed.task import (
+    PublicTask,
+    TrainTask,
+    WeakLabels,
+    load_inputs,
+    load_weak_labels,
+    make_train_task,
+    open_public,
+    student_settings,
+)
+
+Result = TypeVar("Result")
+
+
+class Inputs:
+    """All that a job reads, opened once for its runs."""
+
+    def __init__(self, job: Job) -> None:
+        self.public: PublicTask = open_public(job.public)
+        self.weak_labels: WeakLabels = self.public.weak_labels
+        if job.weak_labels is not None:
+            self.weak_labels = load_weak_labels(job.weak_labels)
+        self.rows: tuple[Example, ...] = self.public.search
+        if job.eval_inputs is not None:
+            self.rows = load_inputs(job.eval_inputs)
+        elif job.split != "search":
+            raise BadInput(f"job: split {job.split} needs eval_inputs; only search is public")
+        stored = sorted((job.public / "features").glob("*.npz"))
+        self.features = StoredFeatures.open([*stored, *job.features])
+
+    def train_task(self, job: Job, pair: SeedPair) -> TrainTask:
+        if self.weak_labels.ids != tuple(example.id for example in self.public.train):
+            raise BadInput("job: the weak labels are of other rows than the train inputs")
+        labels_N = self.weak_labels.of_seed(pair.teacher_seed)
+        if job.ablation == "permuted":
+            labels_N = np.random.default_rng([pair.seed, pair.teacher_seed]).permutation(labels_N)
+        return make_train_task(self.public.info, self.public.train, labels_N)
+
+    def student(self) -> StudentFactory:
+        layer, options = student_settings(self.public.info)
+        return StudentFactory(self.features, layer, options)
+
+
+def run_job(job: Job) -> JobOutput:
+    """All runs of a job; raises MethodFailed, or BadInput, NotFound, Damaged for its inputs."""
+    started = time.perf_counter()
+    inputs = Inputs(job)
+    fit: Fit = guarded(job.method, lambda: load_method(job.method)).fit
+    _one_thread()
+    done = [_run_seed(job, inputs, fit, pair) for pair in job.runs]
+    return JobOutput(
+        task=inputs.public.info.name,
+        split=job.split,
+        ablation=job.ablation,
+        ids=[example.id for example in inputs.rows],
+        runs=[run for run, _ in done],
+        records=[record for _, record in done],
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _run_seed(job: Job, inputs: Inputs, fit: Fit, pair: SeedPair) -> tuple[Run, RunRecord]:
+    task, student = inputs.train_task(job, pair), inputs.student()
+    started = time.perf_counter()
+
+    def fit_and_predict() -> tuple[Predictor, NDArray[np.float64]]:
+        predictor = fit(task, student, pair.seed)
+        return predictor, checked_predictions(predictor, inputs.rows)
+
+    predictor, probs_N = guarded(job.method, fit_and_predict)
+    seconds, compute = time.perf_counter() - started, student.compute.as_dict()
+    facts: dict[str, float] = {}
+    if job.diagnostics:
+        facts = guarded(job.method, lambda: diagnose(predictor, task, student, inputs.rows))
+    record = RunRecord(
+        seed=pair.seed,
+        teacher_seed=pair.teacher_seed,
+        seconds=seconds,
+        compute=compute,
+        diagnostics=facts,
+    )
+    return Run(seed=pair.seed, probs=[float(p) for p in probs_N]), record
+
+
+def guarded(method: Path, call: Callable[[], Result]) -> Result:
+    """Call foreign code; whatever it raises becomes MethodFailed with the method's own frames."""
+    try:
+        return call()
+    except AarlabError as error:
+        raise MethodFailed(f"{error}{_own_frames(method, error)}") from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise MethodFailed(f"{what[:2000]}{_own_frames(method, error)}") from error
+
+
+def _own_frames(method: Path, error: BaseException) -> str:
+    folder = str(method.resolve())
+    frames = [
+        f"\n  {Path(frame.filename).name} line {frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if str(Path(frame.filename).resolve()).startswith(folder)
+    ]
+    return "".join(frames[-8:])
+
+
+def _one_thread() -> None:
+    """A method that loaded torch gets one thread, as several runs share the machine."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 2:
+        sys.stderr.write("usage: python -m aarlab.testbed.run_method JOB.json OUT_DIR\n")
+        return 2
+    out = Path(argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        output = run_job(read_job(Path(argv[0])))
+    except AarlabError as error:
+        problem = JobError(code=error.code, message=str(error))
+        write_atomic(out / ERROR, problem.model_dump_json(indent=1) + "\n")
+        sys.stderr.write(f"{error}\n")
+        return 1
+    write_atomic(out / PREDICTIONS, output.model_dump_json() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""Frozen features of a task on disk: a method runs on them without the model, in milliseconds.
+
+One file per split, one entry per (prompt, answer): rows delivered alone, shuffled or with swapped
+answers find their features too. Legend: M entries, D state width.
+"""
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.canonical import sha256_hex
+from aarlab.core.errors import BadInput, Damaged, NotFound
+from aarlab.core.types import Example
+from aarlab.testbed.features import AnswerLogp, FeatureSource
+
+Arrays = dict[str, NDArray[np.generic]]
+LOGP = ("given_prompt", "alone", "tokens")
+
+
+def feature_arrays(
+    source: FeatureSource, examples: Sequence[Example], layers: Sequence[int]
+) -> Arrays:
+    """All features of some rows as named arrays, one entry per distinct (prompt, answer)."""
+    keys = _keys(examples)
+    first_M = np.array(sorted({key: at for at, key in reversed(list(enumerate(keys)))}.values()))
+    arrays: Arrays = {"keys": np.array([keys[at] for at in first_M])}
+    logp = source.answer_logp(examples)
+    for name, values_NA in zip(LOGP, logp, strict=True):
+        arrays[name] = values_NA.reshape(-1)[first_M]
+    for layer in layers:
+        states_NAD = source.states(examples, layer).astype(np.float32)
+        arrays[f"states_{layer}"] = states_NAD.reshape(-1, states_NAD.shape[-1])[first_M]
+    return arrays
+
+
+class StoredFeatures:
+    """A FeatureSource over feature files. Raises NotFound for a row whose features are not
+    there."""
+
+    def __init__(self, tables: Sequence[Arrays]) -> None:
+        self._tables = tables
+        self._place = {
+            str(key): (number, row)
+            for number, table in enumerate(tables)
+            for row, key in enumerate(table["keys"].tolist())
+        }
+
+    @classmethod
+    def open(cls, paths: Iterable[Path]) -> "StoredFeatures":
+        """Raises Damaged naming the file that cannot be read."""
+        return cls([load_features(path) for path in paths])
+
+    def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
+        missing = [t for t in self._tables if f"states_{layer}" not in t]
+        if missing or not self._tables:
+            raise BadInput(f"no states of layer {layer}; stored are layers {self.layers()}")
+        return self._gather(examples, f"states_{layer}").astype(np.float32, copy=False)
+
+    def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
+        given_NA, alone_NA, tokens_NA = (self._gather(examples, name) for name in LOGP)
+        return AnswerLogp(
+            given_NA.astype(np.float32, copy=False),
+            alone_NA.astype(np.float32, copy=False),
+            tokens_NA.astype(np.int32, copy=False),
+        )
+
+    def layers(self) -> list[int]:
+        """Layers whose states are stored for every row."""
+        sets = [{n for n in table if n.startswith("states_")} for table in self._tables]
+        shared = set.intersection(*sets) if sets else set()
+        return sorted(int(name.removeprefix("states_")) for name in shared)
+
+    def _gather(self, examples: Sequence[Example], name: str) -> NDArray[np.generic]:
+        places = [self._find(key, examples) for key in _keys(examples)]
+        numbers_M = np.array([number for number, _ in places])
+        rows_M = np.array([row for _, row in places])
+        columns = [table[name] for table in self._tables]
+        out = np.empty((len(places), *columns[0].shape[1:]), dtype=columns[0].dtype)
+        for number, column in enumerate(columns):
+            mine_M = numbers_M == number
+            out[mine_M] = column[rows_M[mine_M]]
+        answers = len(examples[0].answers)
+        return out.reshape(len(examples), answers, *columns[0].shape[1:])
+
+    def _find(self, key: str, examples: Sequence[Example]) -> tuple[int, int]:
+        if key not in self._place:
+            at = _keys(examples).index(key) // len(examples[0].answers)
+            raise NotFound(
+                f"no stored features for row {examples[at].id!r}: its prompt or answer is not in "
+                "this task's files, and a method run has no model to make them"
+            )
+        return self._place[key]
+
+
+def load_features(path: Path) -> Arrays:
+    """The arrays of one feature file; a vault file's canary is left out."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name != "canary"}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path}: unreadable features ({error}); build the task again") from error
+    if not {"keys", *LOGP} <= arrays.keys():
+        raise Damaged(f"{path}: not a feature file; build the task again")
+    return arrays
+
+
+def _keys(examples: Sequence[Example]) -> list[str]:
+    """One key per answer, row by row; raises BadInput unless all rows have as many answers."""
+    if len({len(example.answers) for example in examples}) != 1:
+        raise BadInput("features need at least one row, and rows of one kind")
+    return [
+        sha256_hex(f"{len(example.prompt)}:{example.prompt}{answer}")[:32]
+        for example in examples
+        for answer in example.answers
+    ]

@@ -1,0 +1,149 @@
+"""The files of a built task: public root and vault root (core/layout.py).
+
+Covered: no file holds an input beside its label; vault folders are 700 and files 600 from the
+moment they exist; every vault file carries a canary of its own, listed in canaries.json, which
+must turn up nowhere else; the public settings hold no seed from which a generator would make the
+labels again. Not covered: an AAR that guesses the generator's seed; keep generators of live tasks
+out of sandboxes, or build with a seed of your own.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.files import write_atomic, write_json
+from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS, Example, Split
+from aarlab.core.wire import TaskInfo
+from aarlab.testbed.baselines import Baseline, Trained
+from aarlab.testbed.build_options import BuildOptions
+from aarlab.testbed.bundle import weak_label_arrays, write_arrays
+from aarlab.testbed.data import TaskData
+from aarlab.testbed.stored_features import Arrays
+from aarlab.testbed.task import input_lines, public_hash
+
+FEATURE_FILE = "{}.npz"
+HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
+
+
+def task_info(data: TaskData, options: BuildOptions, trained: Trained) -> TaskInfo:
+    """Public facts: settings without any seed or figure that only an operator may know."""
+    train, search = (data.splits[split].examples for split in ("train", "search"))
+    student = options.student.model_dump(exclude={"seed"})
+    settings = {
+        "task": without_seeds(data.settings),
+        "weak_layer": options.weak_layer,
+        "student": {"layer": options.strong_layer, "head": student},
+        "teacher": options.teacher.model_dump(exclude={"head": {"seed"}}),
+    }
+    return TaskInfo(
+        name=data.name,
+        kind=data.kind,
+        title=data.title,
+        description=data.description,
+        pair=options.pair,
+        n_train=len(train),
+        n_search=len(search),
+        teacher_seeds=list(trained.public_labels.seeds),
+        settings=settings,
+        content_hash=public_hash(train, search, trained.public_labels),
+    )
+
+
+def without_seeds(value: Any) -> Any:
+    """The settings without entries whose name has "seed" in it."""
+    if isinstance(value, Mapping):
+        return {k: without_seeds(v) for k, v in value.items() if "seed" not in str(k).lower()}
+    return [without_seeds(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def write_public(
+    folder: Path, data: TaskData, info: TaskInfo, made: tuple[Trained, dict[Split, Arrays]]
+) -> None:
+    """task.json, inputs, weak labels and features of train and search."""
+    trained, features = made
+    for sub in ("", "inputs", "features"):
+        (folder / sub).mkdir(mode=0o755, exist_ok=True)
+        (folder / sub).chmod(0o755)
+    for split in ("train", "search"):
+        rows = input_lines(data.splits[split].examples)
+        write_atomic(folder / "inputs" / f"{split}.jsonl", rows)
+        write_arrays(folder / "features" / FEATURE_FILE.format(split), features[split])
+    write_arrays(folder / "weak_labels.npz", weak_label_arrays(trained.public_labels))
+    write_json(folder / "task.json", info.model_dump(mode="json"))
+
+
+class VaultWriter:
+    """Writes files of mode 600, each with a canary of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.canaries = folder, dict[str, str]()
+        for sub in ("", "truth", "inputs", "features"):
+            (folder / sub).mkdir(mode=0o700, exist_ok=True)
+            (folder / sub).chmod(0o700)
+
+    def lines(self, name: str, text: str) -> None:
+        canary = json.dumps({"canary": self._canary(name)})
+        write_atomic(self.folder / name, f"{text}{canary}\n", 0o600)
+
+    def arrays(self, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        canary = np.array(self._canary(name).encode())  # bytes: found by a search through the file
+        write_arrays(self.folder / name, {**arrays, "canary": canary}, 0o600)
+
+    def json(self, name: str, value: dict[str, Any]) -> None:
+        write_json(self.folder / name, {**value, "canary": self._canary(name)}, 0o600)
+
+    def close(self) -> None:
+        write_json(self.folder / "canaries.json", self.canaries, 0o600)
+
+    def _canary(self, name: str) -> str:
+        self.canaries[name] = f"canary-{secrets.token_hex(16)}"
+        return self.canaries[name]
+
+
+def write_vault(
+    writer: VaultWriter, data: TaskData, trained: Trained, features: dict[Split, Arrays]
+) -> None:
+    """Truth of every split, hidden inputs, fresh weak labels, baselines, hidden features."""
+    for split in ALL_SPLITS:
+        labelled = data.splits[split]
+        writer.lines(f"truth/{split}.jsonl", truth_lines(labelled.examples, labelled.targets_N))
+    for split in HIDDEN_INPUTS:
+        writer.lines(f"inputs/{split}.jsonl", input_lines(data.splits[split].examples))
+    writer.arrays("weak_labels.npz", weak_label_arrays(trained.fresh_labels))
+    writer.arrays("baselines.npz", _baseline_arrays(data, trained.baselines))
+    for split in HIDDEN_INPUTS:
+        if split in features:
+            writer.arrays(f"features/{FEATURE_FILE.format(split)}", features[split])
+
+
+def truth_lines(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> str:
+    return "".join(
+        json.dumps({"id": example.id, "label": int(target)}) + "\n"
+        for example, target in zip(examples, targets_N, strict=True)
+    )
+
+
+def _baseline_arrays(
+    data: TaskData, baselines: dict[Split, Baseline]
+) -> dict[str, NDArray[np.generic]]:
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for split in EVAL_SPLITS:
+        arrays[f"ids_{split}"] = np.array([e.id for e in data.splits[split].examples])
+        arrays[f"weak_{split}"] = baselines[split].weak_SN
+        arrays[f"ceiling_{split}"] = baselines[split].ceiling_SN
+    return arrays
+
+
+def files_under(folder: Path) -> list[str]:
+    """Relative paths of all files, sorted."""
+    return sorted(
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder)
+        for name in names
+    )
