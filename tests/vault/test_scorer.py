@@ -42,7 +42,7 @@ def test_the_order_of_rows_does_not_matter(order: list[int], seed: int) -> None:
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_fault_in_the_ids_is_refused_alike_for_every_label(data) -> None:
-    """The message must be a function of ids and shape only: the same for two opposite predictions."""
+    """The message is a function of ids and shape: the same for two opposite predictions."""
     task, scorer = tiny()
     ids, row = task.ids(), data.draw(st.integers(0, N - 1))
     fault = data.draw(st.sampled_from(["missing", "double", "unknown", "empty"]))

@@ -4,6 +4,7 @@ Safe to repeat: reads, and writes through their idempotency key, the same over a
 """
 
 import random
+import socket
 import time
 import uuid
 from collections.abc import Mapping
@@ -41,6 +42,12 @@ class Address:
             base_url=self.place, headers=headers, timeout=request_s, trust_env=False
         )
 
+    def knock(self) -> None:
+        """Raise OSError where nothing listens on the unix socket: httpx leaks a failed one."""
+        if isinstance(self.place, Path):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.connect(str(self.place))
+
 
 class Transport:
     """Raises the core.errors class that the platform named, or Unreachable at the deadline."""
@@ -49,6 +56,7 @@ class Transport:
         self, address: Address, token: str, deadline_s: float = 60.0, request_s: float = 60.0
     ) -> None:
         self._address, self._deadline_s = address, deadline_s
+        self._answered = False
         self._client = address.client(token, request_s)
 
     def close(self) -> None:
@@ -79,13 +87,17 @@ class Transport:
         while True:
             failure: AarlabError
             try:
+                if not self._answered:
+                    self._address.knock()
                 response = self._client.send(request)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, OSError) as error:
+                self._answered = False
                 failure = Unreachable(
                     f"{self._address.place} does not answer ({type(error).__name__}): "
                     "is the server of this campaign running?"
                 )
             else:
+                self._answered = True
                 if response.is_success:
                     return _parsed(response, answer)
                 failure = _problem(response)

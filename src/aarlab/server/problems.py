@@ -39,7 +39,9 @@ class Unauthenticated(Forbidden):
 
 
 def problem(status: int, code: str, message: str) -> JSONResponse:
-    body = Problem(code=code, message=message[:MAX_MESSAGE])
+    # Refused text may be no Unicode; the answer must be.
+    printable = message[:MAX_MESSAGE].encode("utf-8", "replace").decode()
+    body = Problem(code=code, message=printable)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
-from aarlab.core.errors import AarlabError
+from aarlab.core.errors import AarlabError, BadInput
 from aarlab.server.platform import Platform
 from aarlab.store import idempotency, log
 
@@ -24,24 +24,26 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Who writes what: `request` and `body` together are what the key stands for."""
+    """Who writes what; `fingerprint` is of the route and the body, what the key stands for."""
 
     platform: Platform
     actor: str
     key: str
     route: str
-    body: BaseModel | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        content = None if self.body is None else self.body.model_dump(mode="json")
-        return content_hash([self.route, content])
+    fingerprint: str
 
 
 def writing(
     platform: Platform, actor: str, key: str, request: Request, body: BaseModel | None = None
 ) -> Writing:
-    return Writing(platform, actor, key, f"{request.method} {request.url.path}", body)
+    """Raises BadInput on text that is no Unicode (a lone surrogate), which JSON lets through."""
+    route = f"{request.method} {request.url.path}"
+    content = None if body is None else body.model_dump(mode="json")
+    try:
+        fingerprint = content_hash([route, content])
+    except UnicodeEncodeError:
+        raise BadInput("the request holds a lone surrogate: send text as valid Unicode") from None
+    return Writing(platform, actor, key, route, fingerprint)
 
 
 async def write_once(

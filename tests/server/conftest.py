@@ -1,0 +1,38 @@
+"""One platform process for the tests that leave it as they found it."""
+
+from pathlib import Path
+
+import pytest
+from platform_kit import Running, TinyTask, platform, write_task
+
+from aarlab.core.layout import RunDir
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTask:
+    """Development task `tiny`; `held` is in the same vault and no AAR may learn of it."""
+    root = tmp_path_factory.mktemp("data")
+    write_task(root, "held", seed=5)
+    return write_task(root, "tiny")
+
+
+@pytest.fixture(scope="session")
+def running(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory):
+    run = RunDir(tmp_path_factory.mktemp("run"))
+    with platform(tiny, run, "--task", "tiny") as started:
+        yield started
+    assert started.process.returncode == 0
+    assert started.log_text() == "", "the platform logged a crash"
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path / "run")
+
+
+@pytest.fixture
+def aar(running: Running, request: pytest.FixtureRequest):
+    """A fresh AAR with no limits."""
+    name = f"aar-{abs(hash(request.node.nodeid)):x}"[:40]
+    with running.aar(name) as client:
+        yield client
