@@ -8,15 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aarlab.core.errors import BadInput
 from aarlab.sandbox import reaper
 from aarlab.sandbox.spec import MB, SandboxLimits, SandboxSpec
 
 
 def limited(spec: SandboxSpec, argv: Sequence[str], supervisor: int) -> list[str]:
     """The program under its limits and nothing else."""
-    if not spec.workspace.is_dir():
-        raise BadInput(f"the workspace {spec.workspace} is not a folder; make it first")
     return reaped(argv, supervisor, _rlimits(spec.limits))
 
 

@@ -117,11 +117,12 @@ def run(
 
     Paths in `argv` are those seen inside (`spec.seen_workspace` ...). Without `stdin` it reads an
     empty one. The thread that calls this must live as long as the call: the tree dies with it.
-    Raises SandboxUnavailable when the sandbox cannot be set up, BadInput for a bad `spec` or
-    `argv`; a program that fails or is killed is a Finished.
+    Raises SandboxUnavailable when the sandbox cannot be set up, NotFound without a workspace,
+    BadInput for a bad `spec` or `argv`; a program that fails or is killed is a Finished.
     """
     if not argv or any("\0" in word for word in argv):
         raise BadInput("argv: expected a program and its arguments, without NUL characters")
+    disk_at_start = disk_bytes(spec.workspace)
     begun = time.monotonic()
     started = _start(spec, argv, stdin)
     pump = _Pump(started.child, memoryview(stdin or b""), spec.limits.output_kb * 1024)
@@ -129,7 +130,7 @@ def run(
     cpu_s = 0.0
     try:
         pump.open()
-        killer = _attend(spec, started.child, pump, cancel)
+        killer = _attend(Watch(spec, started.child.pid, disk_at_start), started.child, pump, cancel)
     finally:
         # Reached by an error or Ctrl-C as well: the tree never outlives this call.
         cpu_s = _finish(started.child, pump)
@@ -198,11 +199,10 @@ def _spawn(
 
 
 def _attend(
-    spec: SandboxSpec, child: subprocess.Popen[bytes], pump: _Pump, cancel: Cancel | None
+    watch: Watch, child: subprocess.Popen[bytes], pump: _Pump, cancel: Cancel | None
 ) -> Killer | None:
     """Serve the pipes until the program ends by itself (None) or a limit is passed."""
-    watch = Watch(spec, child.pid)
-    deadline = time.monotonic() + spec.limits.wall_s
+    deadline = time.monotonic() + watch.spec.limits.wall_s
     while not (pump.drained and _has_ended(child.pid)):
         left_s = deadline - time.monotonic()
         if left_s <= 0:

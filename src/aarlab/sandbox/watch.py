@@ -29,10 +29,10 @@ class Watch:
 
     spec: SandboxSpec
     pid: int
+    disk_at_start: int
     _wait_s: float = _FIRST_LOOK_S
     _next_look: float = field(default_factory=lambda: time.monotonic() + _FIRST_LOOK_S)
     _next_disk_look: float = 0.0
-    _disk_wall: int = 0
 
     def due(self) -> Killer | None:
         now = time.monotonic()
@@ -63,10 +63,10 @@ class Watch:
             return None
         used = disk_bytes(self.spec.workspace)
         # A workspace that is too full already may be tidied up, but not filled further.
-        self._disk_wall = self._disk_wall or max(self.spec.limits.disk_mb * MB, used)
+        wall = max(self.spec.limits.disk_mb * MB, self.disk_at_start)
         # A look takes at most a twentieth of the time, however many files there are.
         self._next_disk_look = now + 20 * (time.monotonic() - now)
-        return "disk" if used > self._disk_wall else None
+        return "disk" if used > wall else None
 
 
 def descendants(pid: int) -> list[psutil.Process]:

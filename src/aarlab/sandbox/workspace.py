@@ -83,7 +83,7 @@ def copy_out_tree(
 
     Raises NotFound, or BadInput for a link, a special file, too many files or bytes in total.
     """
-    top = _checked(relative_path)
+    top = PurePosixPath() if relative_path == "." else _checked(relative_path)
     found: dict[str, bytes] = {}
     with _opened(spec.workspace) as root, _parent(root, top / "x") as folder:
         for path in _regular_files(folder, max_files):
@@ -175,9 +175,10 @@ def _read(folder: int, path: PurePosixPath, max_bytes: int) -> bytes:
         raise BadInput(
             f"{path} is a link or cannot be opened; refused ({error.strerror})"
         ) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BadInput(f"{path} is not a regular file; refused")
     with os.fdopen(handle, "rb") as source:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BadInput(f"{path} is not a regular file; refused")
         content = source.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise BadInput(f"{path} is larger than the {max_bytes} bytes that are left for it")

@@ -1,0 +1,123 @@
+"""Files in and out of a workspace that an AAR has full control of."""
+
+import os
+from pathlib import Path
+
+import pytest
+from sandbox_attempts import python, shell
+
+from aarlab.core.errors import BadInput, NotFound
+from aarlab.sandbox import (
+    SandboxSpec,
+    aar_uid,
+    copy_in,
+    copy_out,
+    copy_out_tree,
+    prepare_workspace,
+)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "vault" / "truth.jsonl"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("label 1")
+    return path
+
+
+def test_files_go_in_and_come_out(either: SandboxSpec) -> None:
+    copy_in(either, {"method/method.py": b"print(6 * 7)", "notes.txt": b"x"})
+    done = python(
+        either, "exec(open('method/method.py').read()); open('method/out', 'w').write('o')"
+    )
+    assert done.stdout == b"42\n"
+    assert copy_out(either, "method/out", 10) == b"o"
+    found = copy_out_tree(either, "method", max_files=5, max_bytes=100)
+    assert found == {"method.py": b"print(6 * 7)", "out": b"o"}
+    assert set(copy_out_tree(either, ".", 5, 100)) == {
+        "method/method.py",
+        "method/out",
+        "notes.txt",
+    }
+
+
+def test_files_belong_to_the_aar_alone(spec: SandboxSpec) -> None:
+    copy_in(spec, {"method/method.py": b""})
+    for path in (spec.workspace, *spec.workspace.rglob("*")):
+        facts = path.stat()
+        assert facts.st_uid == (aar_uid(0) or os.getuid())
+        assert facts.st_mode & 0o077 == 0
+
+
+def test_planted_links_are_not_followed_out(spec: SandboxSpec, secret: Path) -> None:
+    script = 'ln -s "$1" file; ln -s "$2" folder; ln -s folder again; ln -s /etc/passwd within'
+    assert shell(spec, script, secret, secret.parent).ok
+    assert (spec.workspace / "file").read_text() == "label 1", "the trap is set"
+    for name in ("file", "folder/truth.jsonl", "again/truth.jsonl", "within"):
+        with pytest.raises(BadInput, match="link"):
+            copy_out(spec, name, 1000)
+    with pytest.raises(BadInput, match="link"):
+        copy_out_tree(spec, ".", 10, 1000)
+    with pytest.raises(BadInput, match="link"):
+        copy_out_tree(spec, "folder", 10, 1000)
+
+
+def test_planted_links_are_not_followed_in(spec: SandboxSpec, secret: Path) -> None:
+    assert shell(spec, 'ln -s "$1" file; ln -s "$2" folder', secret, secret.parent).ok
+    copy_in(spec, {"file": b"mine"})
+    assert not (spec.workspace / "file").is_symlink()
+    with pytest.raises(BadInput, match="link"):
+        copy_in(spec, {"folder/new": b"mine"})
+    assert secret.read_text() == "label 1"
+    assert [p.name for p in secret.parent.iterdir()] == ["truth.jsonl"]
+
+
+def test_special_files_and_sizes(spec: SandboxSpec) -> None:
+    assert shell(
+        spec, "mkfifo pipe; mkdir d many; touch many/1 many/2 many/3; head -c 100 /dev/zero > big"
+    ).ok
+    for name, message in (("pipe", "regular"), ("d", "regular"), ("big", "larger than the 99")):
+        with pytest.raises(BadInput, match=message):
+            copy_out(spec, name, 99)
+    assert len(copy_out(spec, "big", 100)) == 100
+    with pytest.raises(BadInput, match="more than 2 files"):
+        copy_out_tree(spec, "many", max_files=2, max_bytes=1000)
+    with pytest.raises(BadInput, match="is a folder"):
+        copy_in(spec, {"d": b""})
+    assert sorted(p.name for p in spec.workspace.iterdir()) == ["big", "d", "many", "pipe"]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "", "a\0b", "."])
+def test_paths_that_leave_are_refused(name: str, spec: SandboxSpec) -> None:
+    with pytest.raises(BadInput, match="relative to the workspace"):
+        copy_in(spec, {name: b""})
+    with pytest.raises(BadInput, match="relative to the workspace"):
+        copy_out(spec, name, 10)
+
+
+def test_what_is_missing_is_said(spec: SandboxSpec, tmp_path: Path) -> None:
+    for name in ("none", "none/none"):
+        with pytest.raises(NotFound, match="none"):
+            copy_out(spec, name, 10)
+    with pytest.raises(NotFound, match="workspace"):
+        copy_out(SandboxSpec(tmp_path / "gone"), "x", 10)
+
+
+def test_uids_are_reserved_and_distinct() -> None:
+    if os.geteuid() == 0:
+        assert len({aar_uid(index) for index in range(100)}) == 100
+        assert min(aar_uid(index) or 0 for index in range(100)) == 61_000
+    else:
+        assert aar_uid(0) is None
+    for index in (-1, 4000):
+        with pytest.raises(BadInput, match="reserved"):
+            aar_uid(index)
+
+
+def test_a_link_in_the_place_of_a_workspace_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o755)
+    (tmp_path / "aar").symlink_to(target)
+    with pytest.raises(BadInput, match="not a folder"):
+        prepare_workspace(tmp_path / "aar", aar_uid(0))
+    assert target.stat().st_mode & 0o777 == 0o755
