@@ -1,0 +1,209 @@
+"""Frozen features served from disk; the model is loaded only when an answer was never seen.
+
+Content decides: the key of an answer is the SHA-256 of its prompt and text within the folder of one
+model (weights, tokenizer, template and context), never a row id or a split, so any subset, order or
+new combination of cached answers is served. States are stored as computed: float32, not rounded.
+Imports no torch.
+
+Legend: N examples, A answers per example, D state width, I different answers.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.types import Example
+from aarlab.testbed.features import AnswerLogp
+from aarlab.testbed.models.answers import AnswerItem, AnswerModel, Progress, Wanted
+from aarlab.testbed.models.shards import (
+    KEY_BYTES,
+    LOGP,
+    NewShard,
+    Shard,
+    open_shard,
+    open_shards,
+    write_shard,
+)
+
+CHUNK = 1024
+Place = tuple[NDArray[np.float32], int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelId:
+    """Name for people, `key` (64 hex, `ModelRecord.key`) for the cache."""
+
+    name: str
+    key: str
+
+
+class FeatureCache:
+    """Implements `FeatureSource`. Reads `read_dirs` and `write_dir`; computes what is missing with
+    the model that `load` returns, keeping it in memory only when `write_dir` is None."""
+
+    def __init__(
+        self,
+        read_dirs: Sequence[Path],
+        model: ModelId,
+        write_dir: Path | None = None,
+        load: Callable[[], AnswerModel] | None = None,
+    ) -> None:
+        self.model = model
+        self._write_dir = write_dir
+        self._load = load
+        self._loaded: AnswerModel | None = None
+        self._columns: dict[str, dict[bytes, Place]] = {}
+        folders = dict.fromkeys([*read_dirs, *([write_dir] if write_dir else [])])
+        self._shards = [shard for folder in folders for shard in open_shards(folder, model.key)]
+        self.n_computed = 0
+        self.n_truncated = 0
+
+    def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
+        """(N, A, D), see FeatureSource. NotFound when answers are missing and there is no model."""
+        self.precompute(examples, (layer,), logp=False)
+        return self._gather(examples, _state_column(layer))
+
+    def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
+        """See FeatureSource. NotFound when answers are missing and there is no model."""
+        self.precompute(examples, (), logp=True)
+        logp_NA3 = self._gather(examples, LOGP)
+        return AnswerLogp(
+            logp_NA3[..., 0], logp_NA3[..., 1], np.rint(logp_NA3[..., 2]).astype(np.int32)
+        )
+
+    def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
+        """Layers whose states are cached for every one of these examples, ascending."""
+        names = {name for shard in self._shards for name in shard.columns} | set(self._columns)
+        layers = (int(name.removeprefix("state_")) for name in names if name != LOGP)
+        return tuple(n for n in sorted(layers) if not self._missing(examples, [_state_column(n)]))
+
+    def has_logp(self, examples: Sequence[Example]) -> bool:
+        return not self._missing(examples, [LOGP])
+
+    def precompute(
+        self,
+        examples: Sequence[Example],
+        layers: Sequence[int],
+        *,
+        logp: bool,
+        progress: Progress | None = None,
+    ) -> None:
+        """Make the examples' features available, all layers and log-likelihoods in one pass.
+
+        `progress(done, total)` counts answers that had to be computed. Every 1,024 answers are
+        written as they are ready, so an interrupted call goes on where it was.
+        """
+        columns = [_state_column(layer) for layer in sorted(set(layers))] + [LOGP] * logp
+        missing = self._missing(examples, columns)
+        if not missing:
+            return
+        wanted = Wanted(tuple(sorted(set(layers))), logp)
+        model = self._model(len(missing), columns)
+        # Answers to one prompt stay together: they share its computation.
+        ordered = sorted(missing, key=lambda key: (len(missing[key].prompt), missing[key].prompt))
+        for start in range(0, len(ordered), CHUNK):
+            part = ordered[start : start + CHUNK]
+            self._compute(model, {key: missing[key] for key in part}, wanted)
+            if progress is not None:
+                progress(start + len(part), len(ordered))
+
+    def _compute(self, model: AnswerModel, items: dict[bytes, AnswerItem], wanted: Wanted) -> None:
+        found = model.features(list(items.values()), wanted)
+        columns = {
+            _state_column(layer): found.states_LID[i] for i, layer in enumerate(wanted.layers)
+        }
+        if found.logp_I3 is not None:
+            columns[LOGP] = found.logp_I3
+        self.n_computed += len(items)
+        self.n_truncated += found.n_truncated
+        if self._write_dir is not None:
+            new = NewShard(self.model.name, self.model.key, list(items), columns)
+            self._shards.append(open_shard(write_shard(self._write_dir, new)))
+        for name, array in columns.items():
+            places = self._column(name)
+            places.update({key: (array, row) for row, key in enumerate(items)})
+
+    def _model(self, n_missing: int, columns: Sequence[str]) -> AnswerModel:
+        if self._load is None:
+            raise NotFound(
+                f"{n_missing} answers have no cached {' or '.join(columns)} of {self.model.name}, "
+                f"and no model may be loaded here; ask for layers that the cache holds, or build "
+                f"the task with these layers: aarlab task build"
+            )
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def _missing(
+        self, examples: Sequence[Example], columns: Sequence[str]
+    ) -> dict[bytes, AnswerItem]:
+        """Different answers that lack one of the columns, by key."""
+        held = [self._column(name) for name in columns]
+        items = {
+            item_key(item): item
+            for example in examples
+            for item in (AnswerItem(example.prompt, answer) for answer in example.answers)
+        }
+        return {k: item for k, item in items.items() if any(k not in column for column in held)}
+
+    def _column(self, name: str) -> dict[bytes, Place]:
+        """Where each cached answer's value of a column lies; opens and checks its files once."""
+        if name not in self._columns:
+            places: dict[bytes, Place] = {}
+            for shard in self._shards:
+                if name in shard.columns:
+                    places.update(_places(shard, name))
+            self._columns[name] = places
+        return self._columns[name]
+
+    def _gather(self, examples: Sequence[Example], column: str) -> NDArray[np.float32]:
+        n_answers = {len(example.answers) for example in examples}
+        if len(n_answers) != 1:
+            raise BadInput(f"expected rows with one number of answers, got {n_answers or 'none'}")
+        places = self._column(column)
+        flat = [
+            places[item_key(AnswerItem(example.prompt, answer))]
+            for example in examples
+            for answer in example.answers
+        ]
+        out = np.stack([array[row] for array, row in flat]).astype(np.float32, copy=False)
+        return out.reshape(len(examples), *n_answers, -1)
+
+
+def item_key(item: AnswerItem) -> bytes:
+    """16 bytes of SHA-256; the length of the prompt keeps (ab, c) and (a, bc) apart."""
+    prompt = item.prompt.encode()
+    text = b"%d\0%b%b" % (len(prompt), prompt, item.answer.encode())
+    return hashlib.sha256(text).digest()[:KEY_BYTES]
+
+
+def cached_models(read_dirs: Sequence[Path]) -> dict[str, ModelId]:
+    """Models by name that these folders hold features of, read from the shards alone.
+
+    BadInput when one name stands for two keys: the caller must say which.
+    """
+    found: dict[str, ModelId] = {}
+    for folder in read_dirs:
+        for path in sorted(folder.glob("*/[!.]*/index.json")):
+            index = open_shard(path.parent).index
+            model = ModelId(index.model, index.model_key)
+            if found.setdefault(index.model, model) != model:
+                raise BadInput(
+                    f"{folder} holds features of two versions of {index.model}: {model.key[:12]} and "
+                    f"{found[index.model].key[:12]}; delete the older folder"
+                )
+    return found
+
+
+def _state_column(layer: int) -> str:
+    return f"state_{layer}"
+
+
+def _places(shard: Shard, column: str) -> dict[bytes, Place]:
+    array = shard.array(column)
+    return {key: (array, row) for row, key in enumerate(shard.keys())}

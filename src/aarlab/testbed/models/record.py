@@ -1,0 +1,103 @@
+"""`model.json`: what a converted model folder holds, checked by sha256. Imports no torch."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aarlab.core.canonical import content_hash
+from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.files import write_json
+
+RECORD = "model.json"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+FILES = (WEIGHTS, CONFIG, TOKENIZER)
+
+
+class FileRecord(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    sha256: str
+    n_bytes: int
+
+
+class TemplateRecord(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    opening: str
+    prompt_end: str
+    alone_opening: str
+
+
+class ModelRecord(BaseModel):
+    """The identity of a converted model. `source` names package and version, or repository and
+    revision, or a path; `logit_error` is the mean |difference| of log-probabilities to the source.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: Literal["aarlab-model-1"] = "aarlab-model-1"
+    name: str
+    source: dict[str, Any]
+    license: str
+    n_blocks: int
+    width: int
+    context: int
+    template: TemplateRecord
+    files: dict[str, FileRecord]
+    versions: dict[str, str]
+    logit_error: float
+
+    @property
+    def key(self) -> str:
+        """What features depend on: weights, tokenizer, shape, template and context (64 hex)."""
+        files = {name: file.sha256 for name, file in self.files.items()}
+        return content_hash([files, self.template.model_dump(), self.context])
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, FileRecord]:
+    return {
+        name: FileRecord(sha256=file_sha256(folder / name), n_bytes=(folder / name).stat().st_size)
+        for name in FILES
+    }
+
+
+def write_record(folder: Path, record: ModelRecord) -> None:
+    write_json(folder / RECORD, record.model_dump())
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """Parse `model.json`; NotFound when the model was never pulled, Damaged when unreadable."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise NotFound(f"no model at {folder}; run: aarlab models pull {folder.name}")
+    try:
+        return ModelRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, ValueError) as error:
+        raise _damaged(folder, RECORD, "it is not a model record") from error
+
+
+def verified_record(folder: Path) -> ModelRecord:
+    """The record, after every file it names was found with its size and sha256, or Damaged."""
+    record = read_record(folder)
+    for name, expected in record.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(folder, name, "it is missing")
+        if (n_bytes := path.stat().st_size) != expected.n_bytes:
+            raise _damaged(folder, name, f"expected {expected.n_bytes} bytes, found {n_bytes}")
+        if (found := file_sha256(path)) != expected.sha256:
+            raise _damaged(folder, name, f"expected sha256 {expected.sha256}, found {found}")
+    return record
+
+
+def _damaged(folder: Path, name: str, reason: str) -> Damaged:
+    return Damaged(
+        f"{folder / name} is damaged: {reason}; run: aarlab models pull {folder.name} --force"
+    )
