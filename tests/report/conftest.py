@@ -225,11 +225,11 @@ def task_info() -> TaskInfo:
         kind="verification",
         title="Math word problems",
         description="Is the worked solution right?",
-        pair="embedded-smollm2-135m",
+        pair="embedded",
         n_train=3200,
         n_search=800,
         teacher_seeds=[0, 1, 2, 3, 4],
-        settings={"cue_rate": 0.58},
+        settings={"source": "generator", "cue_rate": 0.58},
         content_hash="a" * 64,
     )
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aarlab.core.wire import CampaignExport
-from aarlab.report import drawing, figures
+from aarlab.report import bars, drawing, figures
 from aarlab.report.view import campaign_view
 
 
@@ -62,3 +62,18 @@ def test_time_axis_follows_the_length_of_the_campaign(export: CampaignExport) ->
     longer = [s.model_copy(update={"research_h": s.research_h * 1000}) for s in export.submissions]
     days = export.model_copy(update={"submissions": longer})
     assert figures.time_unit(campaign_view(days)) == ("hours", 1.0)
+
+
+def test_a_dollar_sign_in_a_name_is_not_mathematics(export: CampaignExport) -> None:
+    name = "$\\frac{$"
+    renamed = export.model_copy(
+        update={
+            "tasks": [export.tasks[0].model_copy(update={"title": name})],
+            "submissions": [s.model_copy(update={"method": name}) for s in export.submissions],
+            "verifications": [v.model_copy(update={"method": name}) for v in export.verifications],
+        }
+    )
+    view = campaign_view(renamed)
+    assert drawing.svg_text(figures.curve_figure(view, titled=True))
+    optimism = bars.optimism_figure(view)
+    assert optimism is not None and drawing.svg_text(optimism)

@@ -119,7 +119,7 @@ def _pushed_apart(targets: list[float], gap: float, low: float, high: float) -> 
 
 def label(axes: Axes, x: float, y: float, text: str, halo: bool = False, **style: Any) -> None:
     """Text that is never read as mathematics; `halo` keeps it legible on top of lines."""
-    drawn = axes.text(x, y, text, parse_math=False, clip_on=False, **style)
+    drawn = axes.text(x, y, text, clip_on=False, **style)
     if halo:
         drawn.set_path_effects([withStroke(linewidth=2.4, foreground=PAPER)])
 
@@ -200,9 +200,7 @@ def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[Ke
             axes.plot(
                 [-1, 1], [0, 0], color=entry.edge, linestyle=entry.line, linewidth=entry.line_width
             )
-        drawn = figure.text(
-            (x_in + 0.25) / width, y, entry.text, va="center", fontsize=8, parse_math=False
-        )
+        drawn = figure.text((x_in + 0.25) / width, y, entry.text, va="center", fontsize=8)
         x_in += 0.25 + drawn.get_window_extent().width / figure.dpi + 0.25
 
 

@@ -108,7 +108,7 @@ def _y_range(view: CampaignView, references: list[Reference]) -> tuple[float, fl
     edges = [e for r in references for e in (r.estimate.low, r.estimate.high)]
     edges += [e for estimate in raised for e in (estimate.low, estimate.high)]
     low = max(min([0.0, *values, *edges]), LOWEST_SHOWN)
-    high = max([0.2, *values, *edges])
+    high = max([0.2, *values, *edges]) if values or edges else 1.0
     high = max(high, 1.0) if high > 0.72 else high
     room = (high - low) * 0.05
     return low - room, high + room
@@ -134,7 +134,7 @@ def _draw_points(axes: Axes, view: CampaignView, per_hour: float, layout: Layout
     end = end * 1.015 if end > 0 else 1.0
     free = GUTTER_IN / (layout.right - layout.left)
     axes.set_xlim(-end * free / (1 - free), end)
-    ticks = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(0.0, end)
+    ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(0.0, end)
     axes.set_xticks([tick for tick in ticks if 0 <= tick <= end])
     _draw_frontier(axes, frontier(points_by_aar.values()), per_hour, end)
     leading = sorted(
@@ -260,7 +260,6 @@ def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:
         fontsize=12,
         fontweight="bold",
         va="center",
-        parse_math=False,
     )
     figure.text(
         left,

@@ -89,7 +89,9 @@ def _tiles(view: CampaignView) -> list[Tile]:
         Tile(
             "The same, on search",
             wording.signed(best.search.value if best and best.search else None),
-            f"search − selection {wording.difference(best.optimism if best else None)}",
+            f"search − selection {wording.difference(best.optimism)}"
+            if best and best.search
+            else "nothing to compare",
         ),
         _reference_tile("Best by hand", human),
         _reference_tile("Best guard", guard),
