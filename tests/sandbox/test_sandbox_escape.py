@@ -222,7 +222,7 @@ def test_nothing_but_the_workspace_and_temporary_folders_can_be_written(spec: Sa
     done = shell(
         spec,
         "find / -path /proc -prune -o -type d -writable -print 2>/dev/null; "
-        "touch /x /etc/x /usr/x /dev/x /dev/pts/x 2>&1 | grep -c "cannot touch"",
+        "touch /x /etc/x /usr/x /dev/x /dev/pts/x 2>&1 | grep -c 'cannot touch'",
     )
     *folders, refused = done.stdout.decode().split()
     # /dev/pts may look writable, but is a file system that takes no files.
