@@ -40,7 +40,14 @@ ROUTERS = (
 
 def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastAPI:
     """The app over an open store. No pages that describe the API: the client is typed."""
-    app = FastAPI(title="aarlab platform", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="aarlab platform",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # Traces carry exceptions and their values: none may leave, whatever the environment says.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     app.state.platform = Platform(
         settings=settings,
         store=store,

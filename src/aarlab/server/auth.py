@@ -45,16 +45,14 @@ def aar_token(operator: str, name: str, key: str) -> str:
 async def calling_aar(request: Request, platform: PlatformDep) -> NewAar:
     """The AAR behind the token; its research time runs on."""
     token = _bearer(request)
-    database = platform.store.database
-    async with database.read() as tx:
-        aar = await aars.by_token(tx, sha256_hex(token))
+    aar = await _aar_behind(platform, token)
     if aar is None:
         if _is_operator(platform, token):
             raise Forbidden("this route is for AARs; the operator's token does not open it")
         raise Unauthenticated("unknown token: send Authorization: Bearer <token of this AAR>")
     platform.pace.admit(aar.name)
     if platform.pace.touch_due(aar.name):
-        async with database.write() as tx:
+        async with platform.store.database.write() as tx:
             await aars.touch(tx, aar.name)
     return aar
 
@@ -63,11 +61,20 @@ async def calling_operator(request: Request, platform: PlatformDep) -> str:
     token = _bearer(request)
     if _is_operator(platform, token):
         return OPERATOR
-    async with platform.store.database.read() as tx:
-        known = await aars.by_token(tx, sha256_hex(token))
-    if known is not None:
+    if await _aar_behind(platform, token) is not None:
         raise Forbidden("this route is for the operator; an AAR's token does not open it")
     raise Unauthenticated("unknown token: send Authorization: Bearer <operator token>")
+
+
+async def _aar_behind(platform: Platform, token: str) -> NewAar | None:
+    digest = sha256_hex(token)
+    if digest not in platform.known:
+        async with platform.store.database.read() as tx:
+            aar = await aars.by_token(tx, digest)
+        if aar is None:
+            return None
+        platform.known[digest] = aar
+    return platform.known[digest]
 
 
 def _bearer(request: Request) -> str:

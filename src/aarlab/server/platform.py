@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from fastapi import Request
 
 from aarlab.core.types import Split
-from aarlab.core.wire import BaselineAccuracy, Interval, Predictions
+from aarlab.core.wire import BaselineAccuracy, Interval, NewAar, Predictions
 from aarlab.server.pace import Pace
 from aarlab.server.settings import ServerSettings
 from aarlab.store.database import Database
@@ -52,6 +52,8 @@ class Platform:
     scorer: Scoring
     operator_token: str = field(repr=False)
     pace: Pace
+    # AARs by the hash of their token: a registration never changes, so the cache never goes stale.
+    known: dict[str, NewAar] = field(default_factory=dict, repr=False)
     # Writes of one actor go one after the other, so that equal requests sent together meet.
     turns: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
