@@ -1,6 +1,7 @@
 """A crash tells the caller nothing and the log no data; pace and door work alone."""
 
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,6 +10,8 @@ from fastapi import FastAPI
 from aarlab.core.errors import TooManyRequests
 from aarlab.server.door import Door
 from aarlab.server.pace import Pace
+from aarlab.store import log
+from aarlab.store.database import Database
 
 SECRET = "label-of-row-17-is-1"
 
@@ -31,6 +34,26 @@ async def test_a_crash_is_a_500_without_detail(caplog: pytest.LogCaptureFixture)
     assert (
         "RuntimeError" in caplog.text and "crash" in caplog.text and "test_door.py" in caplog.text
     )
+
+
+async def test_a_full_disk_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    """A real SQLite file that may not grow: the write fails, the rows before it stay."""
+    database = Database(tmp_path / "small.db")
+    await database.open()
+    app = FastAPI()
+
+    @app.post("/write")
+    async def write() -> None:
+        async with database.write() as tx:
+            await tx.exec_driver_sql("PRAGMA max_page_count=1")
+            await log.append(tx, "note", {"text": SECRET * 10_000})
+
+    app.add_middleware(Door, max_body_bytes=1000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        response = await http.post("/write")
+    await database.close()
+    assert response.status_code == 507 and "disk is full" in response.json()["message"]
+    assert log.verify_log(tmp_path / "small.db").seq == 0
 
 
 def test_the_pace_lets_a_burst_through_and_then_the_rate() -> None:

@@ -20,7 +20,7 @@ from aarlab.core.wire import Problem
 
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
-RETRIED = frozenset({429, 500, 502, 503, 504})
+RETRIED = frozenset({429, 500, 502, 503, 504, 507})
 Answer = TypeVar("Answer")
 
 

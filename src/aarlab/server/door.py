@@ -1,14 +1,17 @@
 """The outer door of the app: limits bodies while they are read, and keeps crashes quiet.
 
-Covered: bodies over the limit, declared or streamed; unknown exceptions (500 without detail). The
-log gets the exception's type and frames, never its message: that may hold a body or a label.
+Covered: bodies over the limit, declared or streamed; unknown exceptions (500 without detail), a
+full disk (507). The log gets the exception's type and frames, never its message: that may hold a
+body or a label.
 Not covered: slow senders; the operator's proxy limits those.
 """
 
+import errno
 import logging
 import traceback
 from types import TracebackType
 
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -70,6 +73,18 @@ class Door:
 
     def _message(self) -> str:
         return f"the request body is over {self._limit:,} bytes"
+
+
+def _reply(error: Exception) -> ASGIApp:
+    if _disk_is_full(error):
+        return problem(507, "error", "the platform's disk is full: nothing was written; free space")
+    return problem(500, "error", "the platform failed; the operator's log has the trace")
+
+
+def _disk_is_full(error: Exception) -> bool:
+    if isinstance(error, DBAPIError):
+        return "disk is full" in str(error.orig)  # the driver's own text holds no values
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 def log_crash(method: str, path: str, error: Exception) -> None:

@@ -26,6 +26,7 @@ def serve(settings: ServerSettings) -> None:
 
     Raises AarlabError: a loose vault, a port or socket in use, another server on the run.
     """
+    settings.run.mkdir(parents=True, exist_ok=True)  # before the umask: AARs pass through it
     os.umask(0o077)
     _ignore_repeats()
     scorer = open_scorer(settings)

@@ -1,6 +1,7 @@
 """The append-only log in the database: append, read, verify, export its head.
 
-Covered: an entry that was changed, removed, inserted or moved; truncation, given an exported head.
+Covered: an entry that was changed, removed, inserted or moved; truncation, given an exported head;
+a score, submission or verification in its table that is not as the log has it.
 Not covered: see core.chain.
 """
 
@@ -21,6 +22,7 @@ from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.files import write_json
 from aarlab.core.wire import Head, LogRecord
 from aarlab.store.tables import log
+from aarlab.store.tamper import check_tables
 
 Body = dict[str, Any]
 
@@ -56,15 +58,19 @@ async def entries(tx: AsyncConnection, after: int = 0, limit: int = 1000) -> lis
 
 
 def verify_log(database: Path, exported: LogHead | None = None) -> LogHead:
-    """Check the whole chain of a database file that may be in use; return its head.
+    """Check the whole chain of a database file that may be in use, and the tables against it.
 
-    Raises NotFound without a database, Damaged naming the first entry that does not fit.
+    Returns the head; raises NotFound without a database, Damaged naming the first entry or row that
+    does not fit.
     """
     if not database.is_file():
         raise NotFound(f"no database at {database}; has this campaign been started?")
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as reader:
-            return verify_chain(_stored(reader), exported)
+            reader.execute("BEGIN")  # one view of log and tables, while a server writes on
+            head = verify_chain(_stored(reader), exported)
+            check_tables(reader, _stored(reader))
+            return head
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{database} cannot be read as a log: {error}") from error
 
