@@ -97,18 +97,20 @@ class TrainStage(Options):
         0.15
     )
     smoothing: Annotated[float, Field(ge=0, le=0.4)] = 0.0
-    hidden: Literal[0, 16, 64, 128] = 64
-    epochs: Annotated[int, Field(ge=1, le=20)] = 5
-    lr: Annotated[float, Field(ge=1e-4, le=1e-2, json_schema_extra=LOG)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=1e-3, le=10, json_schema_extra=LOG)] = 0.1
+    hidden: Literal[0, 16, 64, 128] | None = None
+    epochs: Annotated[int | None, Field(ge=1, le=20)] = None
+    lr: Annotated[float | None, Field(ge=1e-4, le=1e-2, json_schema_extra=LOG)] = None
+    weight_decay: Annotated[float | None, Field(ge=1e-3, le=10, json_schema_extra=LOG)] = None
     weighting: Literal["none", "confidence"] = "none"
     order: Literal["mixed", "confident_first"] = "mixed"
     rounds: Annotated[int, Field(ge=0, le=3)] = 0
     folds: Annotated[int, Field(ge=2, le=5, json_schema_extra=_only(rounds=[1, 2, 3]))] = 2
 
-    def head(self, seed: int) -> HeadOptions:
+    def head(self, default: HeadOptions, seed: int) -> HeadOptions:
+        """The options of one training: None takes the task's default adaptation."""
         own = {"targets", "weighting", "order", "rounds", "folds"}
-        return HeadOptions(**self.model_dump(exclude=own), seed=seed)
+        chosen = self.model_dump(exclude=own, exclude_none=True)
+        return HeadOptions(**{**default.model_dump(), **chosen, "seed": seed})
 
 
 class PredictStage(Options):

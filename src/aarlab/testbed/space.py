@@ -9,6 +9,8 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from annotated_types import Ge, Le
@@ -19,6 +21,7 @@ from aarlab.testbed.recipe import STAGES, Recipe, is_active, normal, recipe_from
 
 OptionKind = Literal["choice", "int", "float"]
 Fixed = Mapping[str, Any]
+ATTEMPTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,12 @@ class OptionSpec:
         return self._rounded(rng.uniform(self.low, self.high))
 
     def near(self, value: Any, rng: random.Random) -> Any:
-        """A neighbouring value: another choice, or a step of about a sixth of the range."""
+        """A neighbouring value: another choice, or a step of about a sixth of the range.
+
+        The neighbour of None (the task's default) is any value.
+        """
+        if value is None:
+            return self.draw(rng)
         if self.kind == "choice":
             drawn = [self.draw(rng) for _ in range(16)]
             return next((choice for choice in drawn if choice != value), value)
@@ -72,37 +80,56 @@ class OptionSpec:
         return min(max(float(f"{value:.3g}"), self.low), self.high)
 
 
-def space() -> dict[str, OptionSpec]:
+@cache
+def space() -> Mapping[str, OptionSpec]:
     """The whole grammar, by path (`train.lr`), in stage order."""
     specs = [
         _spec(stage, name, field)
         for stage, options in STAGES.items()
         for name, field in options.model_fields.items()
     ]
-    return {spec.path: spec for spec in specs}
+    return MappingProxyType({spec.path: spec for spec in specs})
 
 
 def sample(rng: random.Random, fixed: Fixed | None = None) -> Recipe:
-    """Draw every option uniformly over its range; `fixed` pins some by path, e.g. a direction."""
-    drawn = {path: spec.draw(rng) for path, spec in space().items()}
-    return with_options(Recipe(), {**drawn, **_known(fixed)})
+    """Draw every option over its range; `fixed` pins some by path, e.g. a direction.
+
+    The recipe is drawn again until every pin has an effect; BadInput when they exclude each other.
+    """
+    pins = _known(fixed)
+    for _ in range(ATTEMPTS):
+        drawn = {path: spec.draw(rng) for path, spec in space().items()}
+        recipe = with_options(Recipe(), {**drawn, **pins})
+        if _holds(recipe, pins):
+            return recipe
+    raise BadInput(f"no recipe has all of {dict(pins)} in effect")
 
 
 def mutate(recipe: Recipe, rng: random.Random, n: int = 1, fixed: Fixed | None = None) -> Recipe:
-    """Change `n` options that have an effect, none of the `fixed` ones; newly active ones are
-    drawn."""
+    """Change `n` options that have an effect; pins that hold before hold after."""
+    pins = {path: value for path, value in _known(fixed).items() if _holds(recipe, {path: value})}
     for _ in range(n):
-        specs = [
-            spec
-            for path, spec in space().items()
-            if path not in _known(fixed) and _is_live(recipe, spec)
-        ]
-        if not specs:
-            return normal(recipe)
-        spec = rng.choice(specs)
-        value = spec.near(getattr(getattr(recipe, spec.stage), spec.name), rng)
-        recipe = _draw_woken(recipe, with_options(recipe, {spec.path: value}), rng, fixed)
+        changed = (_one_change(recipe, rng, pins) for _ in range(ATTEMPTS))
+        recipe = next((new for new in changed if _holds(new, pins)), recipe)
     return recipe
+
+
+def _one_change(recipe: Recipe, rng: random.Random, pins: Fixed) -> Recipe:
+    live = [s for path, s in space().items() if path not in pins and _is_live(recipe, s)]
+    spec = rng.choice(live)
+    value = spec.near(_value(recipe, spec), rng)
+    return _draw_woken(recipe, with_options(recipe, {spec.path: value}), rng)
+
+
+def _holds(recipe: Recipe, pins: Fixed) -> bool:
+    return all(
+        _is_live(recipe, space()[path]) and _value(recipe, space()[path]) == value
+        for path, value in pins.items()
+    )
+
+
+def _value(recipe: Recipe, spec: OptionSpec) -> Any:
+    return getattr(getattr(recipe, spec.stage), spec.name)
 
 
 def crossover(one: Recipe, other: Recipe, rng: random.Random) -> Recipe:
@@ -139,12 +166,12 @@ def _is_live(recipe: Recipe, spec: OptionSpec) -> bool:
     return is_active(getattr(recipe, spec.stage), spec.name)
 
 
-def _draw_woken(before: Recipe, after: Recipe, rng: random.Random, fixed: Fixed | None) -> Recipe:
-    """Give options that had no effect before, and now have one, a drawn value half of the time."""
+def _draw_woken(before: Recipe, after: Recipe, rng: random.Random) -> Recipe:
+    """Half of the time, draw the options that had no effect before and have one now."""
     woken = {
         path: spec.draw(rng)
         for path, spec in space().items()
-        if path not in _known(fixed) and _is_live(after, spec) and not _is_live(before, spec)
+        if _is_live(after, spec) and not _is_live(before, spec)
     }
     return with_options(after, woken) if woken and rng.random() < 0.5 else after
 
@@ -154,11 +181,18 @@ def _spec(stage: str, name: str, field: FieldInfo) -> OptionSpec:
     extra: dict[str, Any] = dict(raw) if isinstance(raw, dict) else {}
     when = tuple((key, tuple(values)) for key, values in extra.get("when", {}).items())
     common: dict[str, Any] = {"stage": stage, "name": name, "default": field.default, "when": when}
-    if field.annotation is bool or get_args(field.annotation):
-        choices = (False, True) if field.annotation is bool else get_args(field.annotation)
+    parts = get_args(field.annotation) or (field.annotation,)
+    types = [part for part in parts if part is not type(None)]
+    if types == [bool] or types[0] not in (int, float):
+        choices = (False, True) if types == [bool] else _literals(types)
         odds = tuple(extra.get("odds", ()))
         return OptionSpec(kind="choice", choices=choices, odds=odds, **common)
     low = next(float(str(item.ge)) for item in field.metadata if isinstance(item, Ge))
     high = next(float(str(item.le)) for item in field.metadata if isinstance(item, Le))
-    kind: OptionKind = "int" if field.annotation is int else "float"
+    kind: OptionKind = "int" if types == [int] else "float"
     return OptionSpec(kind=kind, low=low, high=high, log=bool(extra.get("log")), **common)
+
+
+def _literals(types: list[Any]) -> tuple[Any, ...]:
+    """Values of `Literal[...]` or of `Literal[...] | None`."""
+    return tuple(value for kind in types for value in (get_args(kind) or (kind,)))

@@ -21,7 +21,7 @@ def train_student(run: RecipeRun, rows: Ints, labels_R: Floats64, seed: int) -> 
     confidence_R = np.abs(2 * labels_R - 1)
     weighted = stage.weighting == "confidence"
     weights_R = np.maximum(confidence_R, WEIGHT_FLOOR) if weighted else np.ones(len(rows))
-    options = stage.head(seed)
+    options = stage.head(run.factory.options, seed)
     if stage.order == "mixed":
         return run.factory.new(options).fit(inputs, targets_R, weights_R)
     sure = np.argsort(-confidence_R, kind="stable")[: max(2, len(rows) // 2)]

@@ -53,7 +53,7 @@ def _fit(train: AnswerLogp, kind: str, prior: float) -> _Scale:
     raw_N, explainers_NF = _raw(train, kind), _explainers(train)
     slopes_F: Floats64 = np.zeros(explainers_NF.shape[1])
     if kind == "corrected":
-        slopes_F = np.linalg.lstsq(explainers_NF, raw_N, rcond=None)[0]
+        slopes_F = np.asarray(np.linalg.lstsq(explainers_NF, raw_N)[0], dtype=np.float64)
     left_N: Floats64 = np.asarray(raw_N - explainers_NF @ slopes_F)
     is_pair = train.tokens_NA.shape[1] == 2
     centre = 0.0 if is_pair else float(np.quantile(left_N, 1 - prior))

@@ -1,0 +1,286 @@
+"""Built tasks: what lies where, who may read it, and that a build is whole or absent."""
+
+import json
+import re
+import stat
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import OPTIONS
+from gaussian_task import BLIND, STRONG, GaussianSource, make_task
+
+from aarlab.core.errors import BadInput, Conflict, Damaged, GapNotPositive, NotFound
+from aarlab.core.layout import DataRoot
+from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
+from aarlab.testbed.baselines import Sources
+from aarlab.testbed.build import _locked, build_task
+from aarlab.testbed.data import LabelledSplit
+from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.task import load_inputs, load_public, open_public
+
+
+def build(root, data=None, source=None, options=OPTIONS, progress=lambda step: None):
+    if data is None:
+        data, source = make_task()
+    return build_task(data, options, DataRoot(root), Sources(source, source), progress)
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_the_two_roots_hold_what_the_layout_says(built):
+    assert files(built / "public" / "gauss") == [
+        "features/search.npz", "features/train.npz", "inputs/search.jsonl", "inputs/train.jsonl",
+        "task.json", "weak_labels.npz",
+    ]  # fmt: skip
+    truth = [f"truth/{split}.jsonl" for split in ALL_SPLITS]
+    assert files(built / "vault" / "gauss") == sorted([
+        "baselines.npz", "build.json", "canaries.json", "seals.json", "weak_labels.npz",
+        "features/selection.npz", "features/certify.npz",
+        "inputs/teacher.jsonl", "inputs/selection.jsonl", "inputs/certify.jsonl", *truth,
+    ])  # fmt: skip
+    assert [p.name for p in built.iterdir() if p.name.startswith(".building")] == []
+
+
+def test_the_vault_is_closed_and_the_public_side_open(built):
+    vault = built / "vault"
+    for path in [vault, *vault.rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+    for path in (built / "public" / "gauss").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o044, path
+
+
+def test_no_file_holds_an_input_beside_its_label(built):
+    data, _ = make_task()
+    texts = [t for s in data.splits.values() for e in s.examples for t in (e.prompt, *e.answers)]
+    for path in built.rglob("*"):
+        if not path.is_file():
+            continue
+        raw = path.read_bytes()
+        labelled = b'"label"' in raw
+        assert not (labelled and any(text.encode() in raw for text in texts)), path
+        if "public" in path.parts:
+            assert not labelled, path
+    rows = (built / "vault" / "gauss" / "truth" / "search.jsonl").read_text().splitlines()
+    assert {frozenset(json.loads(row)) for row in rows} == {
+        frozenset({"id", "label"}), frozenset({"canary"})
+    }  # fmt: skip
+
+
+def test_no_public_array_is_the_truth(built):
+    data, _ = make_task()
+    truth = dict(
+        zip(
+            (e.id for e in data.splits["train"].examples),
+            data.splits["train"].targets_N,
+            strict=True,
+        )
+    )
+    with np.load(built / "public" / "gauss" / "weak_labels.npz") as weak:
+        wanted = np.array([truth[i] for i in weak["ids"].tolist()])
+        assert not any(((row > 0.5) == wanted).all() for row in weak["probs_SN"])
+
+
+def test_truth_is_the_generators_and_ids_match_the_inputs(built):
+    data, _ = make_task()
+    for split in ALL_SPLITS:
+        lines = (built / "vault" / "gauss" / "truth" / f"{split}.jsonl").read_text().splitlines()
+        told = {r["id"]: r["label"] for r in map(json.loads, lines) if "id" in r}
+        known = data.splits[split]
+        assert told == {e.id: int(t) for e, t in zip(known.examples, known.targets_N, strict=True)}
+        side = "public" if split in ("train", "search") else "vault"
+        inputs = load_inputs(built / side / "gauss" / "inputs" / f"{split}.jsonl")
+        assert {e.id: e for e in inputs} == {e.id: e for e in known.examples}
+        assert [e.id for e in inputs] != [e.id for e in known.examples]  # shuffled
+
+
+def test_every_vault_file_has_a_canary_of_its_own(built):
+    vault = built / "vault" / "gauss"
+    canaries = json.loads((vault / "canaries.json").read_text())
+    assert set(canaries) == set(files(vault)) - {"canaries.json"}
+    assert len(set(canaries.values())) == len(canaries)
+    everything = {p: p.read_bytes() for p in built.rglob("*") if p.is_file()}
+    for name, canary in canaries.items():
+        holders = {
+            str(p.relative_to(vault)) for p, raw in everything.items() if canary.encode() in raw
+        }
+        assert holders == {name, "canaries.json"}
+    assert re.fullmatch(r"canary-[0-9a-f]{32}", canary)
+
+
+def test_baselines_have_a_row_per_seed_and_a_column_per_id(built):
+    with np.load(built / "vault" / "gauss" / "baselines.npz") as arrays:
+        for split in EVAL_SPLITS:
+            n = len(arrays[f"ids_{split}"])
+            assert arrays[f"weak_{split}"].shape == (5, n)
+            assert arrays[f"ceiling_{split}"].shape == (4, n)
+    record = json.loads((built / "vault" / "gauss" / "build.json").read_text())
+    assert 0.5 < record["facts"]["weak_label_accuracy"] < 0.8
+    assert record["facts"]["ceiling_on_teacher_rows_search"] > 0.6
+
+
+def test_teacher_seeds_of_aars_and_of_verification_differ(built):
+    with np.load(built / "vault" / "gauss" / "weak_labels.npz") as fresh:
+        assert set(fresh["seeds"].tolist()).isdisjoint(
+            open_public(built / "public" / "gauss").info.teacher_seeds
+        )
+
+
+def test_public_settings_carry_no_seed(built):
+    raw = (built / "public" / "gauss" / "task.json").read_text()
+    info = json.loads(raw)
+    assert info["settings"]["task"] == {"n": 1} and "seed" not in json.dumps(info["settings"])
+    assert json.loads((built / "vault" / "gauss" / "build.json").read_text())["task"] == {
+        "seed": 0,
+        "n": 1,
+    }
+
+
+def test_stored_features_are_those_of_the_model(built):
+    task = open_public(built / "public" / "gauss")
+    _, source = make_task()
+    stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+    rows = task.train[:7] + task.search[:5]
+    np.testing.assert_array_equal(stored.states(rows, STRONG), source.states(rows, STRONG))
+    for mine, theirs in zip(stored.answer_logp(rows), source.answer_logp(rows), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(BadInput, match="layer 9"):
+        stored.states(rows, 9)
+    with pytest.raises(NotFound, match="no stored features"):
+        stored.states([replace(rows[0], prompt="new")], STRONG)
+
+
+def test_swapped_preference_rows_find_their_features(tmp_path):
+    data, source = make_task("preference")
+    build(tmp_path, data, source)
+    task = open_public(tmp_path / "public" / "gauss")
+    stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+    row = task.train[0]
+    swapped = replace(row, answers=row.answers[::-1])
+    np.testing.assert_array_equal(
+        stored.states([swapped], STRONG), stored.states([row], STRONG)[:, ::-1]
+    )
+
+
+def test_a_second_build_is_served_from_the_cache_and_says_so(tmp_path):
+    said: list[str] = []
+    assert not build(tmp_path).from_cache
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    again = build(tmp_path, progress=said.append)
+    assert again.from_cache and "cache" in said[-1]
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert {p for p in before if "lock" not in p.name} == {p for p in after if "lock" not in p.name}
+    assert all(before[p] == after[p] for p in before if "lock" not in p.name)
+    assert not build(tmp_path, options=OPTIONS.model_copy(update={"ceiling_seeds": 3})).from_cache
+
+
+@pytest.mark.parametrize("name", ["public/gauss/inputs/train.jsonl", "vault/gauss/baselines.npz"])
+def test_a_damaged_file_is_noticed_and_built_anew(tmp_path, name):
+    build(tmp_path)
+    path = tmp_path / name
+    good = path.read_bytes()
+    path.write_bytes(good[:-40])
+    if "public" in name:
+        with pytest.raises((Damaged, BadInput)):
+            open_public(tmp_path / "public" / "gauss")
+    assert not build(tmp_path).from_cache
+    assert len(path.read_bytes()) == len(good)
+
+
+class Breaking(GaussianSource):
+    """Fails in the middle, like a full disk or Ctrl-C."""
+
+    def __init__(self, inner, error):
+        super().__init__()
+        self.truth, self.cue, self.error = inner.truth, inner.cue, error
+
+    def answer_logp(self, examples):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_build_leaves_nothing(tmp_path, error):
+    data, source = make_task()
+    with pytest.raises(type(error)):
+        build(tmp_path, data, Breaking(source, error))
+    assert files(tmp_path) in ([], [".build-gauss.lock"])
+
+
+def test_an_interrupted_rebuild_leaves_the_old_task(tmp_path):
+    build(tmp_path)
+    before = files(tmp_path)
+    data, source = make_task(seed=5)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, data, Breaking(source, KeyboardInterrupt()))
+    assert files(tmp_path) == before and build(tmp_path).from_cache
+
+
+def test_leftovers_of_a_killed_build_are_removed(tmp_path):
+    stale = tmp_path / ".building-gauss-abc"
+    (stale / "vault").mkdir(parents=True)
+    build(tmp_path)
+    assert not stale.exists()
+
+
+def test_a_gap_that_is_not_clear_is_refused_before_anything_is_published(tmp_path):
+    data, source = make_task()
+    hopeless = OPTIONS.model_copy(update={"strong_layer": BLIND})
+    with pytest.raises(GapNotPositive):
+        build(tmp_path, data, source, hopeless)
+    assert not (tmp_path / "public").exists() and not (tmp_path / "vault").exists()
+    allowed = hopeless.model_copy(update={"require_gap": False})
+    assert build(tmp_path, data, source, allowed).info.name == "gauss"
+
+
+def test_two_builds_at_once_are_a_conflict(tmp_path):
+    with _locked(DataRoot(tmp_path), "gauss"), pytest.raises(Conflict, match="another process"):
+        build(tmp_path)
+
+
+def test_rows_that_break_the_rules_are_refused(tmp_path):
+    data, source = make_task()
+    search = data.splits["search"]
+    leaked = replace(search.examples[0], group=data.splits["train"].examples[0].group)
+    for splits, says in (
+        ({"search": LabelledSplit((leaked, *search.examples[1:]), search.targets_N)}, "group"),
+        ({"search": LabelledSplit(search.examples, search.targets_N[1:])}, "target"),
+        ({"search": LabelledSplit(search.examples, search.targets_N * 0)}, "both labels"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            build(tmp_path, replace(data, splits={**data.splits, **splits}), source)
+    with pytest.raises(BadInput, match="name"):
+        build(tmp_path, replace(data, name="../up"), source)
+    missing = {k: v for k, v in data.splits.items() if k != "certify"}
+    with pytest.raises(BadInput, match="certify"):
+        build(tmp_path, replace(data, splits=missing), source)
+    assert files(tmp_path) == []
+
+
+def test_load_public_gives_a_task_without_truth(built):
+    task = load_public(DataRoot(built), "gauss", 1)
+    assert task.weak_labels_N.shape == (320,) and len(task.groups) == 320
+    assert not any("truth" in name or "target" in name for name in dir(task))
+    with pytest.raises(NotFound, match="teacher seed 99"):
+        load_public(DataRoot(built), "gauss", 99)
+    with pytest.raises(NotFound, match="task build"):
+        load_public(DataRoot(built), "other", 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "not JSON"),
+        ('{"id": "a"}', "fields"),
+        ('{"id": "a", "group": "g", "prompt": "p", "answers": []}', "one or two"),
+        ('{"id": "a", "group": "g", "prompt": "p", "answers": [""]}', "non-empty"),
+        ('{"id": "a", "group": "g", "prompt": "p", "answers": ["x"], "label": 1}', "fields"),
+    ],
+)
+def test_bad_input_lines_are_named(tmp_path, line, says):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"id": "z", "group": "g", "prompt": "p\\u2028q", "answers": ["x"]}\n' + line)
+    with pytest.raises(BadInput, match=rf"train.jsonl line 2: .*{says}"):
+        load_inputs(path)

@@ -1,0 +1,37 @@
+"""The operator's table, scored by the vault's own scorer."""
+
+import pytest
+
+from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.layout import DataRoot
+from aarlab.testbed.panel import methods_named, run_panel, search_bench
+from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.task import open_public
+from aarlab.vault.scorer import Scorer
+from aarlab.vault.vault import Vault
+
+
+@pytest.fixture
+def bench(built):
+    task = open_public(built / "public" / "gauss")
+    features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+    return search_bench(task, features, Scorer(Vault(DataRoot(built))))
+
+
+def test_a_table_of_methods_and_guards(bench):
+    ticks = []
+    methods = methods_named(["vanilla", "em_posterior", "vanilla"], guards=True)
+    rows = {r.method: r for r in run_panel(methods, bench, 4, lambda m, s: ticks.append((m, s)))}
+    assert list(rows)[:2] == ["vanilla", "em_posterior"] and rows["guard_length"].guard
+    em = rows["em_posterior"]
+    assert em.weak < em.transfer <= em.ceiling + 0.05 and em.n_seeds == 4 and em.n_rows == 240
+    assert em.pgr.low < em.pgr.value < em.pgr.high and em.pgr.value > rows["vanilla"].pgr.value
+    assert em.pgr.value == pytest.approx((em.transfer - em.weak) / (em.ceiling - em.weak))
+    assert ("vanilla", 3) in ticks and len(ticks) == 4 * len(rows)
+
+
+def test_bad_panels_are_refused(bench):
+    with pytest.raises(NotFound, match="vanilla_soft"):
+        methods_named(["nope"])
+    with pytest.raises(BadInput):
+        run_panel([], bench, 3)
