@@ -44,10 +44,7 @@ class Door:
         except Exception as error:  # noqa: BLE001 - the web handler's door (style.md 6)
             log_crash(str(scope.get("method")), str(scope.get("path")), error)
             if not answered:
-                reply = problem(
-                    500, "error", "the platform failed; the operator's log has the trace"
-                )
-                await reply(scope, receive, send)
+                await _reply(error)(scope, receive, send)
 
     def _counted(self, receive: Receive) -> Receive:
         read = 0
