@@ -4,7 +4,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aarlab.testbed.generators.presets import TaskPreset
 from aarlab.testbed.options import HeadOptions, Options, TeacherOptions
 
 Count = Annotated[int, Field(ge=2, le=256)]
@@ -30,17 +29,6 @@ class BuildOptions(Options):
     certify_features: bool = True
     teacher_row_ceiling: bool = True
     require_gap: bool = True
-
-    @classmethod
-    def of(cls, preset: TaskPreset) -> "BuildOptions":
-        """The options of an embedded task, with the default numbers of seeds."""
-        return cls(
-            pair=preset.pair,
-            weak_layer=preset.weak_layer,
-            strong_layer=preset.strong_layer,
-            teacher=preset.teacher,
-            student=preset.student,
-        )
 
     @property
     def weak_seeds(self) -> tuple[int, ...]:

@@ -2,11 +2,10 @@
 torch."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from aarlab.core.errors import BadInput, MethodFailed
+from aarlab.core.errors import BadInput
 from aarlab.core.types import Split
 from aarlab.core.wire import Ablation, Predictions, Run
 from aarlab.testbed.options import explain
@@ -84,28 +83,3 @@ def read_job(path: Path) -> Job:
         raise BadInput(f"cannot read job {path}: {error.strerror}") from error
     except ValidationError as error:
         raise BadInput(explain(str(path), error)) from error
-
-
-def read_output(folder: Path, log: str = "") -> JobOutput:
-    """What a finished run left in its output folder; raises MethodFailed with its message.
-
-    `log` (the end of its stderr) is shown when it left nothing at all: killed, out of memory.
-    """
-    written = _parsed(folder / PREDICTIONS, JobOutput)
-    if isinstance(written, JobOutput):
-        return written
-    error = _parsed(folder / ERROR, JobError)
-    if isinstance(error, JobError):
-        raise MethodFailed(error.message)
-    end = f"; it ended with:\n{log.strip()[-2000:]}" if log.strip() else ""
-    raise MethodFailed(f"the method left no predictions: it was killed or ran out of memory{end}")
-
-
-def _parsed(path: Path, model: type[JobModel]) -> Any:
-    """The model in the file, or None when there is none; raises MethodFailed on a forged one."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise MethodFailed(f"{path.name} does not have the expected form") from error
