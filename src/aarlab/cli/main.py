@@ -1,0 +1,66 @@
+"""The `aarlab` command. Parses, calls, prints; every AarlabError becomes one message and exit 2."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+
+from aarlab import __version__
+from aarlab.cli import campaign, demo, log, models, report, serve, task, testbed
+from aarlab.core.errors import AarlabError
+
+cli = typer.Typer(
+    name="aarlab",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Automated alignment research on weak-to-strong supervision, with scores to trust.",
+)
+cli.command("demo")(demo.demo)
+cli.command("serve")(serve.serve)
+cli.command("report")(report.report)
+cli.add_typer(task.app, name="task")
+cli.add_typer(models.app, name="models")
+cli.add_typer(testbed.app, name="testbed")
+cli.add_typer(campaign.app, name="campaign")
+cli.add_typer(log.app, name="log")
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    Console().print(__version__)
+
+
+def app() -> None:
+    """Entry point: runs the command and turns failures into a message and an exit code."""
+    sys.exit(run_safely(lambda: cli(standalone_mode=False)))
+
+
+def run_safely(command: Callable[[], object]) -> int:
+    """0 when it worked, 2 for an error that says what to do, 130 when interrupted."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        result = command()
+    except AarlabError as error:
+        errors.print(f"[red]error[/red] ({error.code}): ", end="")
+        errors.print(str(error), markup=False)
+        return 2
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        errors.print("interrupted; nothing is lost, the same command goes on where it stopped")
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        errors.print(f"[red]error[/red] (disk): {error.strerror}: {error.filename or ''}. ", end="")
+        errors.print("Free some space or choose another folder, then run the same command again.")
+        return 2
+    except Exception as error:
+        if not hasattr(error, "exit_code"):  # click's own usage errors carry one
+            raise
+        error.show()  # type: ignore[attr-defined]
+        return int(error.exit_code)
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,102 @@
+"""`aarlab task`: make, import, list and show tasks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from aarlab.cli.settings import data_root
+from aarlab.core.errors import AarlabError
+from aarlab.core.wire import TaskInfo
+
+app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="math, chat or code")],
+    seed: Annotated[int | None, typer.Option(help="another seed makes a fresh task")] = None,
+) -> None:
+    """Make an embedded task: rows, weak labels, baselines; served from the cache if intact."""
+    from aarlab.testbed.generators.presets import preset
+    from aarlab.testbed.making import Workshop
+
+    console = Console()
+    built = Workshop(data_root(), lambda text: console.print(f"  {text}")).build_preset(
+        preset(name, seed)
+    )
+    _say(console, built.info, built.from_cache)
+
+
+@app.command("import")
+def import_folder(
+    path: Annotated[Path, typer.Argument(help="train_label, train_unlabel, test .jsonl")],
+    name: Annotated[str | None, typer.Option(help="of the task; else the folder's")] = None,
+    pair: Annotated[str, typer.Option(help="see `aarlab models list`")] = "embedded",
+    allow_small_gap: Annotated[
+        bool, typer.Option(help="import even where the ceiling is not clearly above the teacher")
+    ] = False,
+) -> None:
+    """Check a folder in the study's format and build a task from it."""
+    from aarlab.testbed.making import Workshop
+
+    console = Console()
+    shop = Workshop(data_root(), lambda text: console.print(f"  {text}"))
+    wanted = name or path.resolve().name.lower()
+    built = shop.import_folder(path, wanted, pair, require_gap=not allow_small_gap)
+    _say(console, built.info, built.from_cache)
+
+
+@app.command("list")
+def list_tasks() -> None:
+    """Tasks that are built here, and embedded ones that could be."""
+    from aarlab.testbed.generators.presets import PRESETS
+    from aarlab.testbed.task import load_info
+
+    root = data_root()
+    built = sorted(p.parent.name for p in root.public.glob("*/task.json"))
+    table = Table("task", "kind", "pair", "train", "search", "state")
+    for name in built:
+        try:
+            info = load_info(root.public_task(name))
+        except AarlabError as error:
+            table.add_row(name, "", "", "", "", f"damaged: {error}")
+            continue
+        row = (info.kind, info.pair, str(info.n_train), str(info.n_search))
+        table.add_row(name, *row, "built")
+    for name in PRESETS:
+        if name not in built:
+            table.add_row(name, "", "embedded", "", "", f"aarlab task build {name}")
+    Console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument()],
+    rows: Annotated[int, typer.Option(help="examples to show")] = 3,
+) -> None:
+    """A task's public facts, baselines and a few inputs (never a label)."""
+    from aarlab.cli.operator import open_scorer
+    from aarlab.testbed.task import open_public
+
+    root, console = data_root(), Console()
+    task = open_public(root.public_task(name))
+    console.print_json(task.info.model_dump_json())
+    table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
+    scorer = open_scorer(root)
+    for split in ("search", "selection", "certify"):
+        base = scorer.baselines(name, split)
+        table.add_row(split, str(base.n_rows), f"{base.weak:.3f}", f"{base.ceiling:.3f}")
+    console.print(table)
+    for example in task.train[:rows]:
+        console.rule(example.id)
+        console.print(example.prompt, *example.answers, sep="\n---\n", markup=False)
+
+
+def _say(console: Console, info: TaskInfo, from_cache: bool) -> None:
+    how = "served from the cache, unchanged" if from_cache else "built"
+    console.print(
+        f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}"
+    )

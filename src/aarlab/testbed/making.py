@@ -1,0 +1,97 @@
+"""From a name or a folder to a built task: rows, frozen features of the pair, baselines, files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aarlab.core.layout import DataRoot
+from aarlab.core.types import ALL_SPLITS, Split
+from aarlab.testbed.baselines import Sources
+from aarlab.testbed.build import Built, build_task
+from aarlab.testbed.build_options import BuildOptions
+from aarlab.testbed.data import TaskData
+from aarlab.testbed.folder import FolderOptions, read_folder
+from aarlab.testbed.generators.glossary import fetch_glossary
+from aarlab.testbed.generators.presets import TaskPreset
+from aarlab.testbed.generators.registry import generate
+from aarlab.testbed.models.cache import FeatureCache, ModelId
+from aarlab.testbed.models.catalogue import ModelRef, model_pair
+from aarlab.testbed.models.lm import loader
+from aarlab.testbed.models.pull import pull
+from aarlab.testbed.models.record import read_record
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where tasks are made. Features of hidden rows lie in the data root's closed cache."""
+
+    root: DataRoot
+    tell: Tell
+    n_threads: int | None = None
+
+    def build_preset(self, preset: TaskPreset) -> Built:
+        """An embedded task: generated rows, the preset's layers, teacher and student."""
+        self.tell(f"generating {preset.name}")
+        glossary = fetch_glossary(self.root) if preset.name == "chat" else None
+        options = BuildOptions(
+            pair=preset.pair,
+            weak_layer=preset.weak_layer,
+            strong_layer=preset.strong_layer,
+            teacher=preset.teacher,
+            student=preset.student,
+        )
+        return self.build(generate(preset.name, preset.settings, glossary), options)
+
+    def import_folder(self, path: Path, name: str, pair: str, require_gap: bool = True) -> Built:
+        """A folder in the study's format, on the pair's own layers."""
+        self.tell(f"reading {path}")
+        found = model_pair(pair)
+        options = BuildOptions(
+            pair=pair,
+            weak_layer=found.weak_for(name).layer,
+            strong_layer=found.strong_for(name).layer,
+            require_gap=require_gap,
+        )
+        return self.build(read_folder(path, name, FolderOptions()), options)
+
+    def build(self, data: TaskData, options: BuildOptions) -> Built:
+        pair = model_pair(options.pair)
+        weak = ModelRef(pair.weak.model, options.weak_layer)
+        strong = ModelRef(pair.strong.model, options.strong_layer)
+        strong_cache = self._cache(strong.model)
+        same = weak.model == strong.model
+        caches = (strong_cache if same else self._cache(weak.model), strong_cache)
+        for split in ALL_SPLITS:
+            self._precompute(data, split, (weak, strong), caches)
+        return build_task(data, options, self.root, Sources(*caches), self.tell)
+
+    def _precompute(
+        self,
+        data: TaskData,
+        split: Split,
+        refs: tuple[ModelRef, ModelRef],
+        caches: tuple[FeatureCache, FeatureCache],
+    ) -> None:
+        """One pass a split where weak and strong are cuts of one model, else one each."""
+        weak, strong = refs
+        examples = data.splits[split].examples
+        logp = split != "teacher"
+
+        def progress(done: int, total: int) -> None:
+            self.tell(f"features of {data.name} {split}: {done} of {total} answers")
+
+        if weak.model == strong.model:
+            layers = (weak.layer, strong.layer)
+            caches[1].precompute(examples, layers, logp=logp, progress=progress)
+            return
+        caches[0].precompute(examples, (weak.layer,), logp=False, progress=progress)
+        caches[1].precompute(examples, (strong.layer,), logp=logp, progress=progress)
+
+    def _cache(self, name: str) -> FeatureCache:
+        folder = pull(name, self.root, self.tell)
+        store = self.root.path / "features"
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        model = ModelId(name, read_record(folder).key)
+        return FeatureCache([], model, store, loader(folder, self.n_threads))
