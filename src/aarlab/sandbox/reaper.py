@@ -21,6 +21,7 @@ from types import FrameType
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _ROUND_S = 0.002
+_GIVE_UP_S = 4.0
 
 
 def main(argv: list[str]) -> int:
@@ -67,8 +68,12 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def end_descendants() -> None:
-    """SIGKILL until none is left; each is stopped first, so that it cannot fork away meanwhile."""
-    while found := _descendants():
+    """SIGKILL until none is left; each is stopped first, so that it cannot fork away meanwhile.
+
+    Gives up on what cannot be killed (another user's, stuck in the kernel) after some seconds.
+    """
+    deadline = time.monotonic() + _GIVE_UP_S
+    while (found := _descendants()) and time.monotonic() < deadline:
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in found:
                 try:
@@ -77,8 +82,8 @@ def end_descendants() -> None:
                     continue
         time.sleep(_ROUND_S)
     try:
-        while True:
-            os.waitpid(-1, 0)
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
     except ChildProcessError:
         return
 
