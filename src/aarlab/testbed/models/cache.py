@@ -194,7 +194,7 @@ def cached_models(read_dirs: Sequence[Path]) -> dict[str, ModelId]:
             model = ModelId(index.model, index.model_key)
             if found.setdefault(index.model, model) != model:
                 raise BadInput(
-                    f"{folder} holds features of two versions of {index.model}: {model.key[:12]} and "
+                    f"{folder} holds two versions of {index.model}: {model.key[:12]} and "
                     f"{found[index.model].key[:12]}; delete the older folder"
                 )
     return found

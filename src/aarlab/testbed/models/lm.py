@@ -89,15 +89,15 @@ class LanguageModel:
         """Log-probability of each token of a text but its first, given the ones before."""
         tokens_T = self.token_ids(text)
         rows: Rows = [((tokens_T[0],), Branch(0, tuple(tokens_T[1:])))]
-        (batch,) = batches(grow_trees(rows, self.layout.tree), self.layout)
+        (batch,) = batches(grow_trees(rows, self.layout), self.layout)
         return self._logp(batch, self._states(batch, self.decoder.shape.n_blocks, {}))
 
     def _check(self, items: Sequence[AnswerItem], wanted: Wanted) -> None:
-        for layer in wanted.layers:
-            if not 0 <= layer <= self.decoder.shape.n_blocks:
-                raise BadInput(
-                    f"{self.record.name} has no layer {layer}: 0 to {self.decoder.shape.n_blocks}"
-                )
+        last = self.decoder.shape.n_blocks
+        if any(not 0 <= layer <= last for layer in wanted.layers):
+            raise BadInput(f"{self.record.name} has layers 0 to {last}, not {wanted.layers}")
+        if len(set(wanted.layers)) < len(wanted.layers):
+            raise BadInput(f"a layer is named twice in {wanted.layers}")
         for item in items:
             if not item.answer.strip():
                 raise BadInput(f"an answer to {item.prompt[:60]!r} is empty")
@@ -140,7 +140,7 @@ class LanguageModel:
 
     @torch.inference_mode()
     def _run(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
-        for batch in batches(grow_trees(rows, self.layout.tree), self.layout):
+        for batch in batches(grow_trees(rows, self.layout), self.layout):
             self._run_batch(batch, wanted, sums)
 
     def _run_batch(self, batch: Batch, wanted: Wanted, sums: _Sums) -> None:

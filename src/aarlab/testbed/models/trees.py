@@ -47,22 +47,23 @@ class Batch:
 
 
 class Layout(NamedTuple):
-    """Sizes in tokens: a tree is split beyond `tree`, a batch holds about `batch` with padding."""
+    """Sizes in tokens. The branches of a tree hold up to `branches`, or its trunk's size (tokens
+    of different branches never meet, but attention runs over them); a batch holds up to `batch`."""
 
-    tree: int = 256
+    branches: int = 192
     batch: int = 2048
 
 
-def grow_trees(answers: Iterable[tuple[tuple[int, ...], Branch]], max_tokens: int) -> list[Tree]:
-    """One tree per trunk, or several when its branches do not fit into `max_tokens`."""
+def grow_trees(answers: Iterable[tuple[tuple[int, ...], Branch]], layout: Layout) -> list[Tree]:
+    """One tree per trunk, or several when it has many branches."""
     by_trunk: dict[tuple[int, ...], list[Branch]] = {}
     for trunk, branch in answers:
         by_trunk.setdefault(trunk, []).append(branch)
-    trees = []
-    for trunk, branches in by_trunk.items():
-        for part in _parts(branches, max_tokens - len(trunk)):
-            trees.append(Tree(trunk, tuple(part)))
-    return trees
+    return [
+        Tree(trunk, tuple(part))
+        for trunk, branches in by_trunk.items()
+        for part in _parts(branches, max(layout.branches, len(trunk)))
+    ]
 
 
 def _parts(branches: Sequence[Branch], room: int) -> Iterator[list[Branch]]:
