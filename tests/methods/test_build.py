@@ -206,7 +206,26 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, error):
     data, source = make_task()
     with pytest.raises(type(error)):
         build(tmp_path, data, Breaking(source, error))
-    assert files(tmp_path) in ([], [".build-gauss.lock"])
+    assert [p.name for p in tmp_path.iterdir()] in ([], [".build-gauss.lock"])
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        assert any(tmp_path.rglob("public/inputs/train.jsonl"))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aarlab.testbed.build.write_vault", full)
+    with pytest.raises(OSError, match="No space"):
+        build(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] in ([], [".build-gauss.lock"])
+
+
+def test_an_edited_public_file_is_noticed(tmp_path):
+    build(tmp_path)
+    path = tmp_path / "public" / "gauss" / "inputs" / "train.jsonl"
+    path.write_text(path.read_text().replace("question", "Question", 1))
+    with pytest.raises(Damaged, match="build the task again"):
+        open_public(tmp_path / "public" / "gauss")
 
 
 def test_an_interrupted_rebuild_leaves_the_old_task(tmp_path):

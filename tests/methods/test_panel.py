@@ -1,9 +1,11 @@
 """The operator's table, scored by the vault's own scorer."""
 
+import numpy as np
 import pytest
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import DataRoot
+from aarlab.testbed.methods import METHODS, Method
 from aarlab.testbed.panel import methods_named, run_panel, search_bench
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import open_public
@@ -28,6 +30,19 @@ def test_a_table_of_methods_and_guards(bench):
     assert em.pgr.low < em.pgr.value < em.pgr.high and em.pgr.value > rows["vanilla"].pgr.value
     assert em.pgr.value == pytest.approx((em.transfer - em.weak) / (em.ceiling - em.weak))
     assert ("vanilla", 3) in ticks and len(ticks) == 4 * len(rows)
+
+
+def test_seed_i_gets_the_labels_of_teacher_i(bench):
+    seen = []
+
+    def fit(task, student, seed):
+        seen.append(task.weak_labels_N)
+        return METHODS["zero_shot"].fit(task, student, seed)
+
+    run_panel([Method("spy", fit, "Looks at its labels.")], bench, 4)
+    known = bench.weak_labels
+    for seed, labels_N in enumerate(seen):
+        np.testing.assert_array_equal(labels_N, known.of_seed(known.seeds[seed % 3]))
 
 
 def test_bad_panels_are_refused(bench):
