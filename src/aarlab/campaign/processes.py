@@ -1,14 +1,14 @@
 """Child processes of a campaign: they die with it, restart when they crash, log to a file."""
 
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aarlab.core.errors import AarlabError
+from aarlab.client.transport import Address, health
+from aarlab.core.errors import AarlabError, Unreachable
 
 GRACE_S = 10.0
 MAX_CRASHES = 5
@@ -78,22 +78,16 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def wait_for_socket(child: Child, path: Path, timeout_s: float = 60.0) -> None:
-    """Block until a child listens on its socket; raises with its last words when it dies."""
+def wait_for_server(child: Child, path: Path, timeout_s: float = 60.0) -> None:
+    """Block until the platform answers; raises with the child's last words when it dies instead."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if child.process is not None and child.process.poll() is not None:
             raise CrashedRepeatedly(f"{child.name} did not start:\n{child.last_words()}")
-        if _listens(path):
-            return
-        time.sleep(0.05)
-    raise CrashedRepeatedly(f"{child.name} did not listen on {path} within {timeout_s:.0f} s")
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         try:
-            caller.connect(str(path))
-        except OSError:
-            return False
-    return True
+            health(Address(path), deadline_s=0.0)
+        except Unreachable:
+            time.sleep(0.05)
+        else:
+            return
+    raise CrashedRepeatedly(f"{child.name} did not answer on {path} within {timeout_s:.0f} s")

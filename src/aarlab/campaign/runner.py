@@ -18,7 +18,7 @@ from aarlab.agents.config import AarConfig
 from aarlab.agents.state import load_state
 from aarlab.campaign.events import EventLog, Notify
 from aarlab.campaign.policy import wanted_verifications
-from aarlab.campaign.processes import Child, wait_for_socket
+from aarlab.campaign.processes import Child, wait_for_server
 from aarlab.campaign.spec import AarSpec, CampaignSpec, parse_spec
 from aarlab.client.operator import OperatorClient
 from aarlab.core.errors import Conflict, Damaged, NotFound
@@ -70,13 +70,15 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
     """Run or go on with the campaign in `run` to its end and return the export (also on disk)."""
     campaign = Campaign(run, root, open_spec(run), EventLog(run.events, notify))
     with _locked(run), _server(campaign) as server:
-        operator = OperatorClient.over_socket(run.socket, _operator_token(run))
         campaign.log.add("campaign_started", name=campaign.spec.name)
-        _register(campaign, operator)
+        with _operator(run) as operator:
+            _register(campaign, operator)
         _run_children(campaign, server, [_aar_child(campaign, a) for a in campaign.spec.aars])
-        _request_verifications(campaign, operator)
+        with _operator(run) as operator:
+            _request_verifications(campaign, operator)
         _run_children(campaign, server, [_verifier_child(campaign)])
-        export = operator.export()
+        with _operator(run) as operator:
+            export = operator.export()
         write_atomic(run.export, export.model_dump_json(indent=1) + "\n", 0o600)
         campaign.log.add("campaign_finished", submissions=len(export.submissions))
     return export
@@ -103,14 +105,15 @@ def _server(campaign: Campaign) -> Iterator[Child]:
     child = Child("server", argv, run.path / "server.log")
     child.start()
     try:
-        wait_for_socket(child, run.socket)
+        wait_for_server(child, run.socket)
         yield child
     finally:
         child.stop()
 
 
-def _operator_token(run: RunDir) -> str:
-    return (run.tokens / "operator").read_text().strip()
+def _operator(run: RunDir) -> OperatorClient:
+    token = (run.tokens / "operator").read_text().strip()
+    return OperatorClient.over_socket(run.socket, token)
 
 
 def _register(campaign: Campaign, operator: OperatorClient) -> None:
@@ -210,8 +213,8 @@ def _request_verifications(campaign: Campaign, operator: OperatorClient) -> None
 def export_of(run: RunDir, root: DataRoot, path: Path) -> CampaignExport:
     """Export a campaign that is not running: starts its server for as long as it takes."""
     campaign = Campaign(run, root, open_spec(run), EventLog(run.events, _silent))
-    with _locked(run), _server(campaign):
-        export = OperatorClient.over_socket(run.socket, _operator_token(run)).export()
+    with _locked(run), _server(campaign), _operator(run) as operator:
+        export = operator.export()
     write_atomic(path, export.model_dump_json(indent=1) + "\n", 0o600)
     return export
 

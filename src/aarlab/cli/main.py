@@ -11,6 +11,8 @@ from aarlab import __version__
 from aarlab.cli import campaign, demo, log, models, report, serve, task, testbed
 from aarlab.core.errors import AarlabError
 
+INTERRUPTED = 130
+
 cli = typer.Typer(
     name="aarlab",
     no_args_is_help=True,
@@ -38,6 +40,11 @@ def app() -> None:
     sys.exit(run_safely(lambda: cli(standalone_mode=False)))
 
 
+def _interrupted(errors: Console) -> int:
+    errors.print("interrupted; nothing is lost: the same command goes on where it stopped")
+    return INTERRUPTED
+
+
 def run_safely(command: Callable[[], object]) -> int:
     """0 when it worked, 2 for an error that says what to do, 130 when interrupted."""
     errors = Console(stderr=True, highlight=False)
@@ -47,11 +54,8 @@ def run_safely(command: Callable[[], object]) -> int:
         errors.print(f"[red]error[/red] ({error.code}): ", end="")
         errors.print(str(error), markup=False)
         return 2
-    except typer.Exit as stop:
-        return stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        errors.print("interrupted; nothing is lost, the same command goes on where it stopped")
-        return 130
+        return _interrupted(errors)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
@@ -63,4 +67,6 @@ def run_safely(command: Callable[[], object]) -> int:
             raise
         error.show()  # type: ignore[attr-defined]
         return int(error.exit_code)
+    if result == INTERRUPTED:  # what typer makes of Ctrl-C
+        return _interrupted(errors)
     return result if isinstance(result, int) else 0

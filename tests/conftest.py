@@ -1,0 +1,43 @@
+"""Fixtures that several folders of tests share."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from toy_campaign import build_toy, toy_spec
+
+from aarlab.campaign.processes import Child, wait_for_server
+from aarlab.campaign.runner import create, run_campaign
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.wire import CampaignExport
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
+    return build_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def toy_run(
+    toy_root: DataRoot, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunDir, CampaignExport]:
+    """One campaign run to its end; tests must not change it."""
+    run = RunDir(Path(tmp_path_factory.mktemp("run")) / "toy")
+    create(run, toy_spec(), {"why": "test"})
+    return run, run_campaign(run, toy_root, lambda kind, facts: None)
+
+
+@pytest.fixture
+def served(toy_root: DataRoot, toy_run: tuple[RunDir, CampaignExport]) -> Iterator[None]:
+    """The server of the finished toy campaign, up for one test."""
+    run, _ = toy_run
+    argv = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
+    argv += ["--root", str(toy_root.path), "--task", "gauss"]
+    server = Child("server", argv, run.path / "server.log")
+    server.start()
+    try:
+        wait_for_server(server, run.socket)
+        yield
+    finally:
+        server.stop()

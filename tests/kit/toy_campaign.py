@@ -1,0 +1,104 @@
+"""A campaign in miniature: real server, AAR processes and sandboxes on Gaussian features."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from gaussian_task import STRONG, WEAK, make_task
+
+from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
+from aarlab.core.layout import DataRoot
+from aarlab.core.wire import Limits
+from aarlab.testbed.baselines import Sources
+from aarlab.testbed.build import build_task
+from aarlab.testbed.build_options import BuildOptions
+from aarlab.testbed.options import HeadOptions, TeacherOptions
+
+OPTIONS = BuildOptions(
+    pair="gauss",
+    weak_layer=WEAK,
+    strong_layer=STRONG,
+    teacher=TeacherOptions(head=HeadOptions(hidden=0, lr=0.01, epochs=20)),
+    student=HeadOptions(hidden=16, lr=0.01, epochs=10),
+    n_public=3,
+    n_fresh=2,
+    n_weak=5,
+    ceiling_seeds=4,
+)
+TRIALS = 3
+
+
+def build_toy(home: Path) -> DataRoot:
+    root = DataRoot(home)
+    data, source = make_task()
+    build_task(data, OPTIONS, root, Sources(source, source))
+    return root
+
+
+def toy_spec() -> CampaignSpec:
+    return CampaignSpec(
+        name="toy",
+        tasks=["gauss"],
+        aars=[
+            AarSpec(name="rowan", researcher="random", direction="elicitation", seed=1),
+            AarSpec(name="edda", researcher="evolutionary", direction="combining", seed=2),
+            AarSpec(
+                name="human", researcher="fixed", role="human", arm="human", methods=["vanilla"]
+            ),
+            AarSpec(
+                name="guards",
+                researcher="fixed",
+                role="guard",
+                arm="guard",
+                methods=["guard_length"],
+            ),
+        ],
+        limits=Limits(submissions=TRIALS),
+        seeds_per_submission=2,
+        verify=VerifySpec(top=2, ablate_top=1, seeds=2),
+    )
+
+
+EXPECTED_SUBMISSIONS = 2 * TRIALS + 2
+EXPECTED_VERIFICATIONS = 2 + 2 + 1
+
+
+def command(root: DataRoot, *words: str) -> subprocess.Popen[bytes]:
+    """The real command in a process of its own, in its own process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "aarlab.cli", *words],
+        env={**os.environ, "AARLAB_HOME": str(root.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def finished(process: subprocess.Popen[bytes], timeout_s: float = 240) -> tuple[int, str]:
+    out, _ = process.communicate(timeout=timeout_s)
+    return process.returncode, out.decode()
+
+
+def processes_of(run: Path) -> list[psutil.Process]:
+    """Everything alive whose command line names the run's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and any(str(run) in word for word in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_one(run: Path, module: str) -> bool:
+    """`kill -9` a process of the campaign that runs `module`; False if there is none just now."""
+    for process in processes_of(run):
+        if module in process.cmdline() and "setpriv" not in process.cmdline()[0]:
+            process.send_signal(signal.SIGKILL)
+            return True
+    return False
