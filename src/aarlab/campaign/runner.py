@@ -94,14 +94,19 @@ def _locked(run: RunDir) -> Iterator[None]:
         raise Conflict(f"another process is running the campaign in {run.path}") from error
 
 
+def server_argv(run: RunDir, root: DataRoot, spec: CampaignSpec) -> list[str]:
+    """The command that serves this campaign: its development tasks and no others."""
+    argv = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
+    argv += ["--root", str(root.path)]
+    argv += [word for task in spec.tasks for word in ("--task", task)]
+    return argv + (["--exact-feedback"] if spec.exact_feedback else [])
+
+
 @contextlib.contextmanager
 def _server(campaign: Campaign) -> Iterator[Child]:
     run = campaign.run
     run.socket.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
-    argv += ["--root", str(campaign.root.path)]
-    argv += [word for task in campaign.spec.tasks for word in ("--task", task)]
-    argv += ["--exact-feedback"] if campaign.spec.exact_feedback else []
+    argv = server_argv(run, campaign.root, campaign.spec)
     child = Child("server", argv, run.path / "server.log")
     child.start()
     try:

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aarlab.cli.operator import verified_head
 from aarlab.core.chain import LogHead
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir
@@ -20,6 +19,8 @@ def verify(
     head: Annotated[str | None, typer.Option(help="an exported head, SEQ:HASH")] = None,
 ) -> None:
     """Check every entry against its hash and, with --head, that nothing was cut off."""
+    from aarlab.cli.operator import verified_head
+
     found = verified_head(RunDir(folder.absolute()), _parsed(head))
     Console().print(f"intact: {found.seq} entries, head {found.seq}:{found.hash}", soft_wrap=True)
 

@@ -7,8 +7,6 @@ import typer
 from rich.console import Console
 
 from aarlab.core.layout import RunDir
-from aarlab.report.load import load_export
-from aarlab.report.write import write_report
 
 
 def report(
@@ -16,6 +14,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder of the report")] = None,
 ) -> None:
     """Write report/index.html, figures, CSV and summary.json. Needs no server."""
+    from aarlab.report.load import load_export
+    from aarlab.report.write import write_report
+
     run = RunDir(source.absolute())
     path = run.export if source.is_dir() else source
     folder = out or (run.report if source.is_dir() else source.parent / "report")

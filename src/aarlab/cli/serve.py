@@ -1,13 +1,13 @@
 """`aarlab serve`: the platform of one campaign, alone."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aarlab.cli.settings import data_root
+from aarlab.core.layout import RunDir
 
 
 def serve(
@@ -16,8 +16,10 @@ def serve(
     port: Annotated[int, typer.Option()] = 8321,
 ) -> int:
     """Serve scoring, forum and snapshots of a campaign: on its unix socket, and on TCP if asked."""
-    argv = [sys.executable, "-m", "aarlab.server", "--run", str(folder.absolute())]
-    argv += ["--root", str(data_root().path)]
+    from aarlab.campaign.runner import open_spec, server_argv
+
+    run = RunDir(folder.absolute())
+    argv = server_argv(run, data_root(), open_spec(run))
     if host is not None:
         argv += ["--host", host, "--port", str(port)]
     return subprocess.call(argv)
