@@ -1,0 +1,84 @@
+"""README and docs say what is: commands parse, links lead somewhere, no path of a machine."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from aarlab.agents.directions import DIRECTIONS
+from aarlab.campaign.presets import PRESETS
+from aarlab.campaign.spec import load_spec
+from aarlab.cli.main import cli
+from aarlab.testbed.methods import METHODS
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+COMMAND = re.compile(r"`(aarlab [^`\n]+)`|^(aarlab .+)$", re.MULTILINE)
+
+
+def commands() -> list[str]:
+    found = []
+    for path in DOCUMENTS:
+        for inline, block in COMMAND.findall(path.read_text()):
+            found.append(re.sub(r"\s+#.*", "", inline or block).strip())
+    return sorted(set(found))
+
+
+def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that `words` name, and its arguments."""
+    command: click.Command = typer.main.get_command(cli)
+    while isinstance(command, click.Group) or hasattr(command, "commands"):
+        if not words:
+            break
+        command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
+    return command, words
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(commands()) >= 10
+
+
+@pytest.mark.parametrize("text", commands())
+def test_a_command_of_the_documents_exists_with_its_options(text: str) -> None:
+    words = [word for word in shlex.split(text)[1:] if word not in ("...", "…")]
+    command, arguments = resolve(words)
+    options = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for word in arguments:
+        if word.startswith("--"):
+            assert word.split("=")[0] in options, f"{text}: no option {word}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_to_files(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_examples_and_presets_name_tasks_methods_and_directions_that_exist() -> None:
+    specs = [load_spec(path) for path in sorted(ROOT.glob("examples/*.yaml"))]
+    for spec in [*specs, *(make() for make in PRESETS.values())]:
+        for aar in spec.aars:
+            assert set(aar.methods) <= set(METHODS), aar.name
+            assert aar.researcher == "fixed" or aar.direction in DIRECTIONS, aar.name
+
+
+def test_no_tracked_file_names_a_path_of_this_machine() -> None:
+    done = subprocess.run(
+        ["git", "grep", "-nIE", r"/work/(main|shared)|/root/", "--", ".", ":!tests/house"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert done.stdout == ""
