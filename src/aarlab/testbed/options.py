@@ -35,8 +35,8 @@ class HeadOptions(Options):
     """Training of one head. `hidden` 0 is a linear head; the learning rate falls linearly to 0."""
 
     hidden: Annotated[int, Field(ge=0, le=4096)] = 64
-    epochs: Annotated[int, Field(ge=1, le=200)] = 5
-    lr: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    epochs: Annotated[int, Field(ge=1, le=200)] = 10
+    lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.1
     batch: Annotated[int, Field(ge=2, le=4096)] = 32
     loss: LossName = "ce"

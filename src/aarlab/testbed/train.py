@@ -164,9 +164,9 @@ def _fresh(states_NAD: Floats, hidden: int, rng: np.random.Generator) -> Head:
     scale_D = np.where(scale_D > 1e-6, scale_D, 1.0).astype(np.float32)  # constant features stay 0
     theta = np.zeros(_Weights.size(width, hidden), np.float32)
     weights = _Weights(theta, width, hidden)
+    # The last layer starts at 0: soft targets near 1/2 would not outweigh a random first guess.
     if hidden:
         weights.hidden_DH[:] = rng.normal(0, np.sqrt(2 / width), (width, hidden))
-        weights.out_K[:] = rng.normal(0, np.sqrt(1 / hidden), hidden)
     return Head(flat_MD.mean(axis=0).astype(np.float32), scale_D, theta, hidden, ())
 
 
