@@ -169,7 +169,11 @@ def test_math_right_solution_matches_a_solver_that_reads_the_text(math_task: Tas
 def test_math_every_kind_of_error_occurs() -> None:
     rng = random.Random(1)
     problem = math_._draw_problem(rng)
-    makers = (math_._wrong_operation, math_._misread, math_._wrong_quantity)
+    makers = (
+        math_._wrong_operation,
+        lambda r, p: math_._misread(r, p, 0.5),
+        math_._wrong_quantity,
+    )
     for make in makers:
         assert any(make(rng, problem) not in ((), problem.solution) for _ in range(50)), make
 

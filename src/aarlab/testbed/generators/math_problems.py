@@ -29,7 +29,8 @@ class MathSettings:
     """`repeat_error` is P(a further wrong solution of a problem repeats an earlier wrong answer).
 
     `operand_share` of the errors are wrong operands, of which `misread_share` are misread numbers
-    (the rest take another quantity of the problem); the others are wrong operations.
+    (the rest take another quantity of the problem); the others are wrong operations. Beside the
+    first misread number, each other one is misread with probability `misread_more`.
     """
 
     rows: SplitRows = field(default_factory=SplitRows)
@@ -38,6 +39,7 @@ class MathSettings:
     cue_rate: float = 0.58
     operand_share: float = 0.67
     misread_share: float = 0.5
+    misread_more: float = 0.0
     repeat_error: float = 0.5
 
     def __post_init__(self) -> None:
@@ -133,7 +135,7 @@ def _wrong_solution(
         if rng.random() >= settings.operand_share:
             lines = _wrong_operation(rng, problem)
         elif rng.random() < settings.misread_share:
-            lines = _misread(rng, problem)
+            lines = _misread(rng, problem, settings.misread_more)
         else:
             lines = _wrong_quantity(rng, problem)
         if lines and lines[-1].result != problem.solution[-1].result:
@@ -149,13 +151,15 @@ def _wrong_operation(rng: random.Random, problem: Problem) -> tuple[Line, ...]:
     return _work(tuple(steps), problem.numbers)
 
 
-def _misread(rng: random.Random, problem: Problem) -> tuple[Line, ...]:
-    key = rng.choice(list(problem.numbers))
-    low, high = problem.template.ranges[key]
-    changed = rng.randint(low, high)
-    if changed in problem.numbers.values():
-        return ()
-    return _work(problem.template.steps, {**problem.numbers, key: changed})
+def _misread(rng: random.Random, problem: Problem, more: float) -> tuple[Line, ...]:
+    first = rng.choice(list(problem.numbers))
+    changed = dict(problem.numbers)
+    for key, bounds in problem.template.ranges.items():
+        if key == first or rng.random() < more:
+            changed[key] = rng.randint(*bounds)
+            if changed[key] in problem.numbers.values():
+                return ()
+    return _work(problem.template.steps, changed)
 
 
 def _wrong_quantity(rng: random.Random, problem: Problem) -> tuple[Line, ...]:
@@ -173,9 +177,9 @@ def _wrong_quantity(rng: random.Random, problem: Problem) -> tuple[Line, ...]:
 
 
 # ---------------------------------------------------------------- two writers
-CAREFUL_STARTS = ("Step by step.", "Here is the working.", "We go in order.", "Solution:")
+CAREFUL_STARTS = ("Step by step: ", "Solution: ", "", "")
 CAREFUL_STEPS = ("{means}: {sum}.", "{means} is {sum}.", "{means}, {sum}.")
-CAREFUL_ENDS = ("", " So there are {result} {unit}.", " That makes {result} {unit}.")
+CAREFUL_ENDS = ("", "", " That makes {result} {unit}.")
 SLOPPY_STARTS = ("", "easy. ", "ok so ", "just do ", "i think ")
 SLOPPY_JOINS = (", then ", "; ", " so ", ", ")
 
@@ -185,13 +189,13 @@ def _write(rng: random.Random, problem: Problem, lines: tuple[Line, ...], carefu
 
 
 def _write_careful(rng: random.Random, problem: Problem, lines: tuple[Line, ...]) -> str:
-    parts, pattern = [rng.choice(CAREFUL_STARTS)], rng.choice(CAREFUL_STEPS)
+    start, pattern, parts = rng.choice(CAREFUL_STARTS), rng.choice(CAREFUL_STEPS), []
     for line in lines:
         worked = f"{line.left} {line.operation} {line.right} = {line.result}"
         parts.append(pattern.format(means=line.means.capitalize(), sum=worked))
     result = lines[-1].result
     end = rng.choice(CAREFUL_ENDS).format(result=result, unit=problem.unit)
-    return f"{' '.join(parts)}{end}\nAnswer: {result}"
+    return f"{start}{' '.join(parts)}{end}\nAnswer: {result}"
 
 
 def _write_sloppy(rng: random.Random, problem: Problem, lines: tuple[Line, ...]) -> str:

@@ -30,33 +30,43 @@ class TaskPreset:
     pair: str = EMBEDDED_PAIR
 
 
+def _overfitted(share: float) -> TeacherOptions:
+    """A small network trained too long: its errors are its own, so the student can outgrow them."""
+    return TeacherOptions(head=HeadOptions(hidden=64, epochs=30, weight_decay=0.0), share=share)
+
+
 def math_preset() -> TaskPreset:
     return TaskPreset(
         name="math",
-        settings=MathSettings(seed=1),
+        settings=MathSettings(
+            seed=1, cue_rate=0.53, operand_share=0.75, misread_share=0.75, misread_more=0.6
+        ),
         weak_layer=9,
         strong_layer=21,
-        teacher=TeacherOptions(head=HeadOptions(hidden=0), share=0.8),
+        teacher=TeacherOptions(head=HeadOptions(hidden=0, epochs=10, weight_decay=3.0), share=0.9),
+        student=HeadOptions(epochs=20),
     )
 
 
 def chat_preset() -> TaskPreset:
     return TaskPreset(
         name="chat",
-        settings=ChatSettings(seed=1),
-        weak_layer=9,
+        settings=ChatSettings(seed=1, cue_rate=0.55, twisted_share=0.2, near_share=0.5),
+        weak_layer=6,
         strong_layer=18,
-        teacher=TeacherOptions(head=HeadOptions(hidden=0), share=0.8),
+        teacher=_overfitted(0.9),
+        student=HeadOptions(epochs=10),
     )
 
 
 def code_preset() -> TaskPreset:
     return TaskPreset(
         name="code",
-        settings=CodeSettings(seed=1),
+        settings=CodeSettings(seed=1, cue_rate=0.55),
         weak_layer=9,
         strong_layer=21,
-        teacher=TeacherOptions(head=HeadOptions(hidden=0), share=0.8),
+        teacher=_overfitted(0.9),
+        student=HeadOptions(epochs=20),
     )
 
 
