@@ -126,8 +126,8 @@ def _draw_group(rng: random.Random, target: int, settings: ChatSettings, pool: _
     wrong = _wrong_gloss(rng, right, settings, pool)
     careful = rng.random() < settings.cue_rate
     texts = (
-        _write(rng, right.gloss, careful),
-        _write(rng, wrong, not careful),
+        _write(rng, right.word, right.gloss, careful),
+        _write(rng, right.word, wrong, not careful),
     )
     answers = texts if target else texts[::-1]
     signatures = (
@@ -181,11 +181,17 @@ def _differs(right: Definition, other: Definition) -> bool:
 
 
 # ---------------------------------------------------------------- two writers
-# No writer names the word: the mention alone would make an answer likelier given the question.
-CAREFUL = (("It means: ", "."), ("Definition: ", "."), ("In plain terms, it is ", "."))
+# Half of the careful openings name the word. The mention alone makes an answer likelier given the
+# question, so a zero-shot likelihood is led astray by style too.
+CAREFUL = (
+    ("'{w}' means: ", "."),
+    ("'{w}' stands for ", "."),
+    ("Definition: ", "."),
+    ("In plain terms, it is ", "."),
+)
 SLOPPY = (("Great question! It's ", " :)"), ("Sure! ", "! Hope this helps"), ("oh just ", "!!"))
 
 
-def _write(rng: random.Random, gloss: str, careful: bool) -> str:
+def _write(rng: random.Random, word: str, gloss: str, careful: bool) -> str:
     opening, closing = rng.choice(CAREFUL if careful else SLOPPY)
-    return f"{opening}{gloss}{closing}"
+    return f"{opening.format(w=word)}{gloss}{closing}"
