@@ -11,6 +11,8 @@ from aarlab.sandbox.workspace import copy_out
 from aarlab.testbed.job import ERROR, PREDICTIONS, JobError, JobOutput
 
 MAX_OUTPUT_BYTES = 64 * 2**20
+# Several methods share the cores: libraries that take a thread a core each slow all down.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def sandbox_kind(isolation: Isolation) -> SandboxKind:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.method_run import sandbox_kind, take_output
+from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, take_output
 from aarlab.agents.state import Trial
 from aarlab.core.files import write_atomic
 from aarlab.core.wire import NewSnapshot, SnapshotFile
@@ -84,6 +84,7 @@ class TrialRunner:
             socket=self.config.socket,
             limits=SandboxLimits(wall_s=self.config.trial_timeout_s),
             uid=self.config.uid,
+            env=ONE_THREAD,
             isolation=sandbox_kind(self.config.isolation),
         )
 

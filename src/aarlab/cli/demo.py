@@ -26,21 +26,22 @@ def demo(
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
     from aarlab.testbed.generators.presets import preset
-    from aarlab.testbed.making import Workshop
+    from aarlab.testbed.making import Workshop, private_seed
 
     console, begun, run = Console(), time.monotonic(), RunDir(out.absolute())
     spec = spec_of("demo", sandbox)
     if fresh and run.spec.exists():
         shutil.rmtree(run.path)
     console.rule("1 of 3: models and task")
-    shop = Workshop(data_root(), lambda text: console.print(f"  {text}"))
-    built = shop.build_preset(preset(spec.tasks[0]))
+    root, task = data_root(), spec.tasks[0]
+    shop = Workshop(root, lambda text: console.print(f"  {text}"))
+    built = shop.build_preset(preset(task, private_seed(root, task)))
     if built.from_cache:
         console.print("  task and features come from the cache: same rows, same options, intact")
     console.rule("2 of 3: campaign")
     if run.export.exists():
         console.print(f"  {run.path} holds a finished campaign; `--fresh` runs a new one")
-    create(run, spec, run_settings(data_root()))
+    create(run, spec, run_settings(root))
     run_shown(run)
     console.rule("3 of 3: report")
     write_report(load_export(run.export), run.report)

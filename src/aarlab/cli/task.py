@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import AarlabError
+from aarlab.core.errors import AarlabError, BaselineMissing
 from aarlab.core.wire import TaskInfo
 
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
@@ -17,16 +17,20 @@ app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
 @app.command()
 def build(
     name: Annotated[str, typer.Argument(help="math, chat or code")],
-    seed: Annotated[int | None, typer.Option(help="another seed makes a fresh task")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="for a repeatable task; AARs that know it can make the labels anew"),
+    ] = None,
+    certify: Annotated[bool, typer.Option(help="also baselines of the certify split")] = False,
 ) -> None:
-    """Make an embedded task: rows, weak labels, baselines; served from the cache if intact."""
+    """Make an embedded task from a private seed; served from the cache if it is intact."""
     from aarlab.testbed.generators.presets import preset
-    from aarlab.testbed.making import Workshop
+    from aarlab.testbed.making import Workshop, private_seed
 
-    console = Console()
-    built = Workshop(data_root(), lambda text: console.print(f"  {text}")).build_preset(
-        preset(name, seed)
-    )
+    console, root = Console(), data_root()
+    made = preset(name, private_seed(root, name) if seed is None else seed)
+    shop = Workshop(root, lambda text: console.print(f"  {text}"))
+    built = shop.build_preset(made, certify)
     _say(console, built.info, built.from_cache)
 
 
@@ -87,7 +91,11 @@ def show(
     table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
     scorer = open_scorer(root)
     for split in ("search", "selection", "certify"):
-        base = scorer.baselines(name, split)
+        try:
+            base = scorer.baselines(name, split)
+        except BaselineMissing:
+            table.add_row(split, "-", "-", "-")
+            continue
         table.add_row(split, str(base.n_rows), f"{base.weak:.3f}", f"{base.ceiling:.3f}")
     console.print(table)
     for example in task.train[:rows]:

@@ -92,7 +92,9 @@ def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
 def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
     """PGR of three accuracies, with no interval; raises GapNotPositive unless ceiling > weak."""
     if ceiling <= weak:
-        raise GapNotPositive(f"ceiling accuracy {ceiling:.3f} is not above weak accuracy {weak:.3f}")
+        raise GapNotPositive(
+            f"ceiling accuracy {ceiling:.3f} is not above weak accuracy {weak:.3f}"
+        )
     return (transfer - weak) / (ceiling - weak)
 
 

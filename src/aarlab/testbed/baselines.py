@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.pgr import Outcomes, pgr
-from aarlab.core.types import EVAL_SPLITS, Split
+from aarlab.core.types import Split
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.features import FeatureSource
@@ -50,9 +50,14 @@ def train_baselines(
 ) -> Trained:
     """Train the teachers and ceilings of every seed and let them predict."""
     progress("weak states")
-    weak = {split: _states(data, split, sources.weak, options.weak_layer) for split in data.splits}
+    weak_splits: tuple[Split, ...] = ("teacher", "train", *options.eval_splits)
+    weak = {split: _states(data, split, sources.weak, options.weak_layer) for split in weak_splits}
     progress("strong states")
-    strong_splits = ("train", *EVAL_SPLITS, *(("teacher",) if options.teacher_row_ceiling else ()))
+    strong_splits = (
+        "train",
+        *options.eval_splits,
+        *(("teacher",) if options.teacher_row_ceiling else ()),
+    )
     strong = {
         split: _states(data, split, sources.strong, options.strong_layer) for split in strong_splits
     }
@@ -79,7 +84,7 @@ def train_baselines(
                 np.stack([teacher.predict_proba(weak[split]) for teacher in teachers]),
                 np.stack([head.predict_proba(strong[split]) for head in ceilings]),
             )
-            for split in EVAL_SPLITS
+            for split in options.eval_splits
         },
         facts,
     )

@@ -101,8 +101,7 @@ def _write(
 
 
 def _features(data: TaskData, options: BuildOptions, sources: Sources) -> dict[Split, Arrays]:
-    wanted: tuple[Split, ...] = ("train", "search", "selection")
-    wanted += ("certify",) if options.certify_features else ()
+    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
     return {
         split: feature_arrays(sources.strong, data.splits[split].examples, [options.strong_layer])
         for split in wanted

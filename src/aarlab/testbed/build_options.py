@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from aarlab.core.types import EVAL_SPLITS, Split
 from aarlab.testbed.options import HeadOptions, Options, TeacherOptions
 
 Count = Annotated[int, Field(ge=2, le=256)]
@@ -13,7 +14,8 @@ class BuildOptions(Options):
     """Layers of the pair, training of teachers and students, numbers of seeds.
 
     The weak baseline is the mean over all teachers: the public ones, the fresh ones that
-    verification uses, and as many more as `n_weak` asks for.
+    verification uses, and as many more as `n_weak` asks for. Without `certify` that split keeps
+    its inputs and truth, and its baselines and features are made by a later build.
     """
 
     pair: str
@@ -26,9 +28,14 @@ class BuildOptions(Options):
     n_weak: Count = 16
     ceiling_seeds: Count = 16
     seed: Annotated[int, Field(ge=0)] = 0
-    certify_features: bool = True
+    certify: bool = True
     teacher_row_ceiling: bool = True
     require_gap: bool = True
+
+    @property
+    def eval_splits(self) -> tuple[Split, ...]:
+        """Splits with baselines and features."""
+        return EVAL_SPLITS if self.certify else tuple(s for s in EVAL_SPLITS if s != "certify")
 
     @property
     def weak_seeds(self) -> tuple[int, ...]:

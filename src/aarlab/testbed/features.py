@@ -1,6 +1,6 @@
 """What a method may ask of a frozen language model: states of a layer and answer log-likelihoods.
 
-Legend: N examples, A answers per example (2 for preference rows, 1 for verification), D state width.
+Legend: N examples, A answers per example (preference rows 2, verification rows 1), D state width.
 """
 
 from collections.abc import Sequence

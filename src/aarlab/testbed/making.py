@@ -1,11 +1,15 @@
 """From a name or a folder to a built task: rows, frozen features of the pair, baselines, files."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
+from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import ALL_SPLITS, Split
+from aarlab.core.types import Split
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import Built, build_task
 from aarlab.testbed.build_options import BuildOptions
@@ -31,8 +35,11 @@ class Workshop:
     tell: Tell
     n_threads: int | None = None
 
-    def build_preset(self, preset: TaskPreset) -> Built:
-        """An embedded task: generated rows, the preset's layers, teacher and student."""
+    def build_preset(self, preset: TaskPreset, certify: bool = False) -> Built:
+        """An embedded task: generated rows, the preset's layers, teacher and student.
+
+        `certify` makes that split's baselines and features too, which a campaign does not need.
+        """
         self.tell(f"generating {preset.name}")
         glossary = fetch_glossary(self.root) if preset.name == "chat" else None
         options = BuildOptions(
@@ -41,10 +48,14 @@ class Workshop:
             strong_layer=preset.strong_layer,
             teacher=preset.teacher,
             student=preset.student,
+            certify=certify,
+            teacher_row_ceiling=False,
         )
         return self.build(generate(preset.name, preset.settings, glossary), options)
 
-    def import_folder(self, path: Path, name: str, pair: str, require_gap: bool = True) -> Built:
+    def import_folder(
+        self, path: Path, name: str, pair: str, require_gap: bool = True, certify: bool = False
+    ) -> Built:
         """A folder in the study's format, on the pair's own layers."""
         self.tell(f"reading {path}")
         found = model_pair(pair)
@@ -53,6 +64,8 @@ class Workshop:
             weak_layer=found.weak_for(name).layer,
             strong_layer=found.strong_for(name).layer,
             require_gap=require_gap,
+            certify=certify,
+            teacher_row_ceiling=False,
         )
         return self.build(read_folder(path, name, FolderOptions()), options)
 
@@ -63,9 +76,15 @@ class Workshop:
         strong_cache = self._cache(strong.model)
         same = weak.model == strong.model
         caches = (strong_cache if same else self._cache(weak.model), strong_cache)
-        for split in ALL_SPLITS:
+        for split in ("train", *options.eval_splits):
             self._precompute(data, split, (weak, strong), caches)
-        return build_task(data, options, self.root, Sources(*caches), self.tell)
+        teacher = data.splits["teacher"].examples
+        caches[0].precompute(
+            teacher, (weak.layer,), logp=False, progress=self._told(data, "teacher")
+        )
+        # Heads are small: a library that takes a thread a core for each is ten times slower.
+        with threadpool_limits(1):
+            return build_task(data, options, self.root, Sources(*caches), self.tell)
 
     def _precompute(
         self,
@@ -76,18 +95,18 @@ class Workshop:
     ) -> None:
         """One pass a split where weak and strong are cuts of one model, else one each."""
         weak, strong = refs
-        examples = data.splits[split].examples
-        logp = split != "teacher"
-
-        def progress(done: int, total: int) -> None:
-            self.tell(f"features of {data.name} {split}: {done} of {total} answers")
-
+        examples, progress = data.splits[split].examples, self._told(data, split)
         if weak.model == strong.model:
             layers = (weak.layer, strong.layer)
-            caches[1].precompute(examples, layers, logp=logp, progress=progress)
+            caches[1].precompute(examples, layers, logp=True, progress=progress)
             return
         caches[0].precompute(examples, (weak.layer,), logp=False, progress=progress)
-        caches[1].precompute(examples, (strong.layer,), logp=logp, progress=progress)
+        caches[1].precompute(examples, (strong.layer,), logp=True, progress=progress)
+
+    def _told(self, data: TaskData, split: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.tell(
+            f"features of {data.name} {split}: {done} of {total} answers"
+        )
 
     def _cache(self, name: str) -> FeatureCache:
         folder = pull(name, self.root, self.tell)
@@ -95,3 +114,15 @@ class Workshop:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         model = ModelId(name, read_record(folder).key)
         return FeatureCache([], model, store, loader(folder, self.n_threads))
+
+
+def private_seed(root: DataRoot, task: str) -> int:
+    """A seed of this data root's own, drawn once and kept closed.
+
+    The generators are public code: with a known seed an AAR could make the labels anew.
+    """
+    path = root.path / "private" / f"{task}.seed"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, f"{secrets.randbits(48)}\n", 0o600)
+    return int(path.read_text())

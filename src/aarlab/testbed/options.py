@@ -49,9 +49,14 @@ class HeadOptions(Options):
 
 
 class TeacherOptions(Options):
-    """Training of a weak teacher: its head, the share of problems each seed sees, calibration."""
+    """Training of a weak teacher: its head, the share of problems each seed sees, calibration.
+
+    `noise` makes a hasty reader: Gaussian noise on each row's log-odds, in units of their standard
+    deviation on the rows it learned from, drawn anew for each seed and row.
+    """
 
     head: HeadOptions = HeadOptions(hidden=0)
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     calibrate: bool = True
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.0

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from threadpoolctl import threadpool_limits
+
 from aarlab.core.errors import BadInput
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
@@ -68,7 +70,8 @@ def run_panel(
     """
     if n_seeds < 1 or not methods:
         raise BadInput("a panel needs at least one method and one seed")
-    return [_row(method, bench, n_seeds, tick) for method in methods]
+    with threadpool_limits(1):  # heads are small: threads that wait for each other cost more
+        return [_row(method, bench, n_seeds, tick) for method in methods]
 
 
 def methods_named(names: Sequence[str], guards: bool = False) -> list[Method]:

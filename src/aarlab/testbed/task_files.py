@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.files import write_atomic, write_json
-from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS, Example, Split
+from aarlab.core.types import ALL_SPLITS, Example, Split
 from aarlab.core.wire import TaskInfo
 from aarlab.testbed.baselines import Baseline, Trained
 from aarlab.testbed.build_options import BuildOptions
@@ -133,7 +133,7 @@ def _baseline_arrays(
     data: TaskData, baselines: dict[Split, Baseline]
 ) -> dict[str, NDArray[np.generic]]:
     arrays: dict[str, NDArray[np.generic]] = {}
-    for split in EVAL_SPLITS:
+    for split in baselines:
         arrays[f"ids_{split}"] = np.array([e.id for e in data.splits[split].examples])
         arrays[f"weak_{split}"] = baselines[split].weak_SN
         arrays[f"ceiling_{split}"] = baselines[split].ceiling_SN

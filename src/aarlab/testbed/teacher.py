@@ -6,8 +6,9 @@
 Runs in an operator's process only: it is the one place of the test bed that trains on true targets.
 """
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +34,40 @@ class TeacherRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Noise:
+    """Gaussian noise of standard deviation `sd` on log-odds, seeded by the teacher and the row."""
+
+    sd: float
+    seed: int
+    shrink: float = 1.0
+
+    def blur(self, logits_N: Floats, states_NAD: Floats) -> Floats:
+        """Log-odds of a hasty reader; `shrink` keeps them calibrated."""
+        if self.sd == 0:
+            return logits_N
+        draws_N = [_draw(self.seed, state_AD) for state_AD in states_NAD]
+        blurred_N = (logits_N + self.sd * np.array(draws_N)) * self.shrink
+        return np.asarray(blurred_N, dtype=np.float32)
+
+
+def _draw(seed: int, state_AD: Floats) -> float:
+    """A standard normal that depends on the teacher's seed and the row's states alone."""
+    row = zlib.crc32(np.ascontiguousarray(state_AD, np.float32).tobytes())
+    return float(np.random.default_rng([seed, row]).standard_normal())
+
+
+@dataclass(frozen=True, slots=True)
 class Teacher:
-    """A head and the temperature that its logits are divided by."""
+    """A head, the temperature that its logits are divided by, and the noise it reads with."""
 
     head: Head
     temperature: float
+    noise: Noise = Noise(0.0, 0)
 
     def predict_proba(self, states_NAD: Floats) -> Floats:
-        """Calibrated P(label 1), shape (N,): the soft labels."""
-        return sigmoid(self.head.logits(states_NAD) / np.float32(self.temperature))
+        """Calibrated P(label 1), shape (N,): the soft labels; the same for the same rows."""
+        logits_N = self.head.logits(states_NAD) / np.float32(self.temperature)
+        return sigmoid(self.noise.blur(logits_N, states_NAD))
 
 
 def fit_teacher(rows: TeacherRows, options: TeacherOptions, seed: int) -> Teacher:
@@ -51,7 +77,7 @@ def fit_teacher(rows: TeacherRows, options: TeacherOptions, seed: int) -> Teache
     head_options = options.head.model_copy(update={"seed": seed})
     head = fit_head(states_NAD, targets_N, head_options)
     if not options.calibrate:
-        return Teacher(head, 1.0)
+        return _hasty(Teacher(head, 1.0), states_NAD, options.noise, seed)
 
     def held_out_logits(train: NDArray[np.int64], held_out: NDArray[np.int64]) -> Floats:
         return fit_head(states_NAD[train], targets_N[train], head_options).logits(
@@ -59,7 +85,16 @@ def fit_teacher(rows: TeacherRows, options: TeacherOptions, seed: int) -> Teache
         )
 
     fold_N = fold_of_rows([rows.groups_N[i] for i in drawn_N], options.folds, seed)
-    return Teacher(head, fit_temperature(cross_fit(fold_N, held_out_logits), targets_N))
+    temperature = fit_temperature(cross_fit(fold_N, held_out_logits), targets_N)
+    return _hasty(Teacher(head, temperature), states_NAD, options.noise, seed)
+
+
+def _hasty(teacher: Teacher, states_NAD: Floats, noise: float, seed: int) -> Teacher:
+    """The teacher with `noise` times the spread of its log-odds on the rows it learned from."""
+    if noise == 0:
+        return teacher
+    spread = float(np.std(teacher.head.logits(states_NAD))) / teacher.temperature
+    return replace(teacher, noise=Noise(noise * spread, seed, 1 / (1 + noise**2)))
 
 
 def fit_temperature(logits_N: NDArray[np.floating], targets_N: NDArray[np.floating]) -> float:

@@ -10,7 +10,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from aarlab.agents.method_run import sandbox_kind, take_output
+from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, take_output
 from aarlab.core.errors import MethodFailed
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
@@ -65,6 +65,7 @@ class Verifier:
             read_only={self.root.public_task(wanted.task): "/public"},
             limits=SandboxLimits(wall_s=WALL_S),
             uid=uid,
+            env=ONE_THREAD,
             isolation=sandbox_kind(self.isolation),
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from aarlab.core.errors import NotFound
+from aarlab.testbed.generators.assembly import SplitRows
 from aarlab.testbed.generators.chat_definitions import ChatSettings
 from aarlab.testbed.generators.code_functions import CodeSettings
 from aarlab.testbed.generators.math_problems import MathSettings
@@ -15,6 +16,9 @@ from aarlab.testbed.generators.registry import GeneratorSettings
 from aarlab.testbed.options import HeadOptions, TeacherOptions
 
 EMBEDDED_PAIR = "embedded"
+MATH_ROWS = SplitRows(teacher=600, train=1000, search=500, selection=500, certify=300)
+CHAT_ROWS = SplitRows(teacher=600, train=1000, search=500, selection=500, certify=300)
+CODE_ROWS = SplitRows(teacher=500, train=700, search=400, selection=400, certify=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +34,58 @@ class TaskPreset:
     pair: str = EMBEDDED_PAIR
 
 
-def _overfitted(share: float) -> TeacherOptions:
-    """A small network trained too long: its errors are its own, so the student can outgrow them."""
-    return TeacherOptions(head=HeadOptions(hidden=64, epochs=30, weight_decay=0.0), share=share)
+def _hasty_teacher() -> TeacherOptions:
+    """A small network on middle states that reads hastily: noise on each row's log-odds.
+
+    Without the noise a head on frozen states errs in ways that the strong student copies, and
+    training on its labels gains nothing.
+    """
+    return TeacherOptions(head=HeadOptions(hidden=64, epochs=10, lr=3e-3), share=0.8, noise=1.5)
+
+
+def _student() -> HeadOptions:
+    return HeadOptions(hidden=64, epochs=20, lr=1e-3, weight_decay=1.0)
 
 
 def math_preset() -> TaskPreset:
     return TaskPreset(
         name="math",
         settings=MathSettings(
-            seed=1, cue_rate=0.53, operand_share=0.75, misread_share=0.75, misread_more=0.6
+            rows=MATH_ROWS,
+            seed=1,
+            cue_rate=0.53,
+            operand_share=0.75,
+            misread_share=0.75,
+            misread_more=0.6,
         ),
-        weak_layer=9,
+        weak_layer=12,
         strong_layer=21,
-        teacher=TeacherOptions(head=HeadOptions(hidden=0, epochs=10, weight_decay=3.0), share=0.9),
-        student=HeadOptions(epochs=20),
+        teacher=_hasty_teacher(),
+        student=_student(),
     )
 
 
 def chat_preset() -> TaskPreset:
     return TaskPreset(
         name="chat",
-        settings=ChatSettings(seed=1, cue_rate=0.55, twisted_share=0.2, near_share=0.5),
-        weak_layer=6,
+        settings=ChatSettings(
+            rows=CHAT_ROWS, seed=1, cue_rate=0.55, twisted_share=0.25, near_share=0.5
+        ),
+        weak_layer=9,
         strong_layer=18,
-        teacher=_overfitted(0.9),
-        student=HeadOptions(epochs=10),
+        teacher=_hasty_teacher(),
+        student=_student(),
     )
 
 
 def code_preset() -> TaskPreset:
     return TaskPreset(
         name="code",
-        settings=CodeSettings(seed=1, cue_rate=0.55),
-        weak_layer=9,
-        strong_layer=21,
-        teacher=_overfitted(0.9),
-        student=HeadOptions(epochs=20),
+        settings=CodeSettings(rows=CODE_ROWS, seed=1, cue_rate=0.53),
+        weak_layer=12,
+        strong_layer=18,
+        teacher=_hasty_teacher(),
+        student=_student(),
     )
 
 
