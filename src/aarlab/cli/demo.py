@@ -57,12 +57,15 @@ def _leaderboard(console: Console, summary: dict[str, object]) -> None:
     assert isinstance(methods, list)
     ranked = [m for m in methods if m["selection"] is not None]
     ranked.sort(key=lambda m: -m["selection"]["pgr"])
-    title = f"{summary['task']}: verified on the hidden selection split, on seeds drawn afterwards"
-    table = Table("method", "AAR", "search PGR", "selection PGR", "95 %", "permuted", title=title)
+    title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"
+    table = Table(title=title)
+    table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=30)
+    for name in ("AAR", "search", "selection", "95 %", "permuted"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "AAR" else "right")
     for method in ranked:
         selection, ablation = method["selection"], method["ablation"]
         table.add_row(
-            method["name"][:60],
+            method["name"],
             method["aar"],
             f"{method['search']['pgr']:+.2f}" if method["search"] else "-",
             f"{selection['pgr']:+.2f}",

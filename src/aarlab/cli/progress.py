@@ -41,7 +41,8 @@ class CampaignView:
             self.recent = [*self.recent[-SHOWN_EVENTS + 1 :], line[:120]]
             self.phase = "verifying" if kind == "verification_queued" else self.phase
             if not self.console.is_terminal:
-                self.console.print(Text(f"{time.monotonic() - self.begun:6.1f} s  {line}"[:160]))
+                text = Text(f"{time.monotonic() - self.begun:6.1f} s  {line}")
+                self.console.print(text, no_wrap=True, overflow="ellipsis")
         if self.console.is_terminal:
             self.live.update(self._table())
 
