@@ -264,3 +264,13 @@ def test_presets_name_what_exists_and_take_a_seed() -> None:
     assert replace(fresh, settings=preset("math").settings) == preset("math")
     with pytest.raises(NotFound, match="chat"):
         preset("poetry")
+
+
+def test_code_kept_mutations_keep_every_constant() -> None:
+    settings = CodeSettings(rows=TINY, keep_share=1.0, twice_share=0.0)
+    rng = random.Random(2)
+    for _ in range(200):
+        asked = code._draw_spec(rng)
+        wrong = code._mutated(rng, asked, settings)
+        assert (wrong.map_k, wrong.test_k) == (asked.map_k, asked.test_k)
+        assert code._outputs_key(wrong) != code._outputs_key(asked)

@@ -20,13 +20,18 @@ N_INPUTS = 40
 
 @dataclass(frozen=True, slots=True)
 class CodeSettings:
-    """`twice_share` of the wrong candidates are mutated twice."""
+    """`twice_share` of the wrong candidates are mutated twice.
+
+    `keep_share` of the mutations keep every constant of the request: a language model's likelihood
+    notices a number that was not copied far sooner than a wrong operation.
+    """
 
     rows: SplitRows = field(default_factory=SplitRows)
     candidates: int = 2
     seed: int = 0
     cue_rate: float = 0.58
     twice_share: float = 0.5
+    keep_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.candidates < 1 or not 0.5 <= self.cue_rate <= 1:
@@ -107,7 +112,7 @@ def _draw_group(rng: random.Random, targets: list[int], settings: CodeSettings) 
     asked = _draw_spec(rng)
     rows: list[DraftRow] = []
     for target in targets:
-        spec = asked if target else _mutated(rng, asked, settings.twice_share)
+        spec = asked if target else _mutated(rng, asked, settings)
         careful = rng.random() < (settings.cue_rate if target else 1 - settings.cue_rate)
         taken = {answer for row in rows for answer in row.answers}
         while (text := write_function(rng, spec, careful)) in taken:
@@ -131,18 +136,20 @@ def _constant(rng: random.Random, choice: Choice) -> int:
     return rng.randint(*choice.constants) if choice.constants else 0
 
 
-def _mutated(rng: random.Random, asked: Spec, twice_share: float) -> Spec:
+def _mutated(rng: random.Random, asked: Spec, settings: CodeSettings) -> Spec:
     """A spec that gives another output on at least one of the inputs."""
     while True:
-        spec = _mutate_once(rng, asked)
-        if rng.random() < twice_share:
-            spec = _mutate_once(rng, spec)
+        spec = _mutate_once(rng, asked, settings.keep_share)
+        if rng.random() < settings.twice_share:
+            spec = _mutate_once(rng, spec, settings.keep_share)
         if _outputs_key(spec) != _outputs_key(asked):
             return spec
 
 
-def _mutate_once(rng: random.Random, spec: Spec) -> Spec:
+def _mutate_once(rng: random.Random, spec: Spec, keep_share: float) -> Spec:
     other = _draw_spec(rng)
+    if rng.random() < keep_share:
+        return _mutate_kept(rng, spec, other)
     kind = rng.choice(("aggregate", "map", "predicate", "constant"))
     if kind == "aggregate":
         return replace(spec, aggregate=other.aggregate)
@@ -155,6 +162,18 @@ def _mutate_once(rng: random.Random, spec: Spec) -> Spec:
         map_k=_constant(rng, MAPS[spec.map]),
         test_k=_constant(rng, PREDICATES[spec.test]),
     )
+
+
+def _mutate_kept(rng: random.Random, spec: Spec, other: Spec) -> Spec:
+    """Another aggregate, map or predicate around the same constants."""
+    kind = rng.choice(("aggregate", "map", "predicate"))
+    if kind == "aggregate":
+        return replace(spec, aggregate=other.aggregate)
+    if kind == "map" and bool(other.map_k) == bool(spec.map_k):
+        return replace(spec, map=other.map)
+    if kind == "predicate" and bool(other.test_k) == bool(spec.test_k):
+        return replace(spec, test=other.test)
+    return spec
 
 
 def _request(spec: Spec) -> str:
