@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
+from aarlab.core.errors import MethodFailed
 from aarlab.core.layout import RunDir
 
 
@@ -46,10 +47,20 @@ def demo(
     console.rule("3 of 3: report")
     write_report(load_export(run.export), run.report)
     summary = json.loads((run.report / "summary.json").read_text())
+    if not summary["submissions"]:
+        raise MethodFailed(f"no method was scored: {_first_error(run)}; report: {run.report}")
     shutil.copyfile(run.report / "summary.json", run.path / "summary.json")
     _leaderboard(console, summary)
     console.print(f"report:  {run.report / 'index.html'}")
     console.print(f"summary: {run.path / 'summary.json'}   ({time.monotonic() - begun:.0f} s)")
+
+
+def _first_error(run: RunDir) -> str:
+    from aarlab.agents.state import load_state
+
+    states = [load_state(path) for path in sorted(run.path.glob("aars/*/state.json"))]
+    errors = [trial.error or state.why for state in states for trial in state.trials]
+    return next(filter(None, errors), "see aars/*/aar.log")
 
 
 def _leaderboard(console: Console, summary: dict[str, object]) -> None:

@@ -86,8 +86,10 @@ def launch(spec: SandboxSpec, argv: Sequence[str], status_fd: int) -> Launch:
     made = Launch([])
     options = [
         *_namespaces(spec),
+        *_temporary(spec, "/tmp"),  # first: an interpreter or a task may lie below the host's /tmp
         *_open_parents(spec),
         *_system(),
+        *_temporary(spec, "/dev/shm"),
         *_etc(spec, made),
         *_own_folders(spec),
         *_environment(spec),
@@ -162,7 +164,8 @@ def _open_parents(spec: SandboxSpec) -> list[str]:
         *map(Path, spec.read_only.values()),
     ]
     filled = [Path("/usr"), WORKSPACE, *interpreter_folders()]
-    parents = {parent for target in targets for parent in target.parents if parent != Path("/")}
+    made = (Path("/"), Path("/tmp"))
+    parents = {parent for target in targets for parent in target.parents if parent not in made}
     options: list[str] = []
     for parent in sorted(parents):
         if not _inside(parent, filled):
@@ -212,11 +215,12 @@ def _etc(spec: SandboxSpec, made: Launch) -> list[str]:
     return options
 
 
+def _temporary(spec: SandboxSpec, folder: str) -> list[str]:
+    return ["--perms", "1777", "--size", str(spec.limits.tmp_mb * MB), "--tmpfs", folder]
+
+
 def _own_folders(spec: SandboxSpec) -> list[str]:
-    options: list[str] = []
-    for folder in ("/tmp", "/dev/shm"):
-        options += ["--perms", "1777", "--size", str(spec.limits.tmp_mb * MB), "--tmpfs", folder]
-    options += ["--bind", str(spec.workspace.resolve()), str(WORKSPACE)]
+    options = ["--bind", str(spec.workspace.resolve()), str(WORKSPACE)]
     for host, inside in spec.read_only.items():
         options += ["--ro-bind", str(host.resolve()), inside]
     if spec.socket is not None:

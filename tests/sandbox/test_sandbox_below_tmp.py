@@ -1,0 +1,34 @@
+"""An interpreter or read-only folder that lies below the host's /tmp is still there inside."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from aarlab.sandbox import SandboxSpec, aar_uid, prepare_workspace, probe, run
+from aarlab.sandbox import bubblewrap as bw
+
+
+def test_folders_below_tmp_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe("bubblewrap")
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        home.chmod(0o755)
+        (home / "task").mkdir(mode=0o755)
+        (home / "task" / "row").write_text("seen")
+        (home / "bin").mkdir(mode=0o755)
+        (home / "bin" / "tool").write_text("#!/bin/sh\ncat " + str(home / "task" / "row"))
+        (home / "bin" / "tool").chmod(0o755)
+        folders = [*bw.interpreter_folders(), home / "bin"]
+        monkeypatch.setattr(bw, "interpreter_folders", lambda: folders)
+        uid = aar_uid(900)
+        prepare_workspace(home / "work", uid)
+        spec = SandboxSpec(home / "work", {home / "task": str(home / "task")}, uid=uid)
+        done = run(spec, [str(home / "bin" / "tool")])
+        assert done.stdout == b"seen", done.stderr
+        assert run(spec, [sys.executable, "-c", "open('/tmp/x', 'w').write('y')"]).ok
+        assert not Path("/tmp/x").exists()
+    finally:
+        shutil.rmtree(home)
