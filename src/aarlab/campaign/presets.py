@@ -22,9 +22,9 @@ def demo() -> CampaignSpec:
         name="demo",
         tasks=["code"],
         aars=aars,
-        limits=Limits(submissions=10, hours=0.5),
+        limits=Limits(submissions=12, hours=0.5),
         seeds_per_submission=5,
-        verify=VerifySpec(top=5, ablate_top=3, seeds=8, parallel=2),
+        verify=VerifySpec(top=5, ablate_top=5, seeds=8, parallel=2),
     )
 
 
