@@ -1,61 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-from gaussian_task import STRONG, WEAK, make_task
+from gaussian_task import make_task
+from method_world import OPTIONS, World
 
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
-from aarlab.testbed.build_options import BuildOptions
-from aarlab.testbed.options import HeadOptions, TeacherOptions
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
-from aarlab.testbed.teacher import TeacherRows, fit_teacher
-
-OPTIONS = BuildOptions(
-    pair="gauss",
-    weak_layer=WEAK,
-    strong_layer=STRONG,
-    teacher=TeacherOptions(head=HeadOptions(hidden=0, lr=0.01, epochs=20)),
-    student=HeadOptions(hidden=16, lr=0.01, epochs=10),
-    n_public=3,
-    n_fresh=2,
-    n_weak=5,
-    ceiling_seeds=4,
-)
-
-
-class World:
-    """A task, its sources, and what its parts look like to a method."""
-
-    def __init__(self, kind, zero_shot=0.6):
-        self.data, self.source = make_task(kind, zero_shot=zero_shot)
-        train = self.data.splits["train"]
-        teacher = self.data.splits["teacher"]
-        rows = TeacherRows(
-            self.source.states(teacher.examples, WEAK),
-            teacher.targets_N,
-            tuple(e.group for e in teacher.examples),
-        )
-        self.teacher = fit_teacher(rows, OPTIONS.teacher, 0)
-        self.weak_N = self.teacher.predict_proba(self.source.states(train.examples, WEAK))
-        self.task = TrainTask(
-            name="gauss",
-            kind=kind,
-            inputs=train.examples,
-            weak_labels_N=self.weak_N.astype(np.float64),
-            groups=tuple(e.group for e in train.examples),
-            split_sizes={"train": len(train.examples)},
-        )
-        self.truth_N = train.targets_N
-
-    def factory(self):
-        return StudentFactory(self.source, STRONG, OPTIONS.student)
-
-    def accuracy(self, predictor, split="search"):
-        rows = self.data.splits[split]
-        return float(((predictor.predict_proba(rows.examples) > 0.5) == rows.targets_N).mean())
 
 
 @pytest.fixture(scope="session", params=["verification", "preference"])

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import OPTIONS
 from gaussian_task import BLIND, STRONG, GaussianSource, make_task
+from method_world import OPTIONS
 
 from aarlab.core.errors import BadInput, Conflict, Damaged, GapNotPositive, NotFound
 from aarlab.core.layout import DataRoot

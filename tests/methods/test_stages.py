@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import World
 from gaussian_task import STRONG
+from method_world import World
 
 from aarlab.core.errors import MethodFailed, NotFound
 from aarlab.core.types import Example
