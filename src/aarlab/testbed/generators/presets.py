@@ -81,7 +81,7 @@ def chat_preset() -> TaskPreset:
 def code_preset() -> TaskPreset:
     return TaskPreset(
         name="code",
-        settings=CodeSettings(rows=CODE_ROWS, seed=1, cue_rate=0.53, twice_share=0.0),
+        settings=CodeSettings(rows=CODE_ROWS, seed=1, cue_rate=0.53),
         weak_layer=12,
         strong_layer=18,
         teacher=_hasty_teacher(),
