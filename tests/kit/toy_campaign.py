@@ -7,27 +7,15 @@ import sys
 from pathlib import Path
 
 import psutil
-from gaussian_task import STRONG, WEAK, make_task
+from gaussian_task import make_task
+from method_world import OPTIONS
 
 from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
 from aarlab.core.layout import DataRoot
 from aarlab.core.wire import Limits
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
-from aarlab.testbed.build_options import BuildOptions
-from aarlab.testbed.options import HeadOptions, TeacherOptions
 
-OPTIONS = BuildOptions(
-    pair="gauss",
-    weak_layer=WEAK,
-    strong_layer=STRONG,
-    teacher=TeacherOptions(head=HeadOptions(hidden=0, lr=0.01, epochs=20)),
-    student=HeadOptions(hidden=16, lr=0.01, epochs=10),
-    n_public=3,
-    n_fresh=2,
-    n_weak=5,
-    ceiling_seeds=4,
-)
 TRIALS = 3
 
 

