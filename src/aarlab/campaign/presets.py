@@ -10,7 +10,7 @@ GUARDS = ["guard_majority", "guard_length", "guard_tfidf", "guard_ensemble"]
 
 
 def demo() -> CampaignSpec:
-    """Three control researchers, hand-tuned baselines and guards on the embedded code task."""
+    """Three control researchers, hand-tuned baselines and guards on the embedded math task."""
     aars = [
         AarSpec(name="rowan", researcher="random", direction="elicitation", seed=1),
         AarSpec(name="edda", researcher="evolutionary", direction="reweighting", seed=2),
@@ -20,7 +20,7 @@ def demo() -> CampaignSpec:
     ]
     return CampaignSpec(
         name="demo",
-        tasks=["code"],
+        tasks=["math"],
         aars=aars,
         limits=Limits(submissions=12, hours=0.5),
         seeds_per_submission=5,

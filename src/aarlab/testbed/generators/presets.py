@@ -16,7 +16,7 @@ from aarlab.testbed.generators.registry import GeneratorSettings
 from aarlab.testbed.options import HeadOptions, TeacherOptions
 
 EMBEDDED_PAIR = "embedded"
-MATH_ROWS = SplitRows(teacher=600, train=1000, search=500, selection=500, certify=300)
+MATH_ROWS = SplitRows(teacher=400, train=800, search=400, selection=400, certify=300)
 CHAT_ROWS = SplitRows(teacher=600, train=1000, search=500, selection=500, certify=300)
 CODE_ROWS = SplitRows(teacher=500, train=700, search=400, selection=400, certify=300)
 
