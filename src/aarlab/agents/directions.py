@@ -1,6 +1,6 @@
 """Directions of control researchers: the part of the recipe grammar each starts from.
 
-A direction is a few pinned options; the first draws of a researcher carry one of its pins, later
+A direction is a few pinned options; the first trials of a researcher carry one of its pins, later
 ones are free. Language-model AARs get a direction as text instead.
 """
 
@@ -28,6 +28,7 @@ DIRECTIONS: dict[str, tuple[Pins, ...]] = {
         {"label.source": "blend"},
         {"label.source": "em_posterior"},
         {"select.kind": "agreement"},
+        {"predict.kind": "blend"},
     ),
     "distillation": ({"train.rounds": 1}, {"train.rounds": 2}, {"predict.members": 5}),
     "simplicity_bias": ({"train.hidden": 0}, {"train.smoothing": 0.2}, {"train.epochs": 2}),

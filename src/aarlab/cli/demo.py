@@ -71,8 +71,9 @@ def _leaderboard(console: Console, summary: dict[str, object]) -> None:
     title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"
     table = Table(title=title)
     table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=17)
-    for name in ("AAR", "search", "selection", "95 %", "permuted"):
-        table.add_column(name, no_wrap=True, min_width=6, justify="left" if name == "AAR" else "right")
+    table.add_column("AAR", no_wrap=True, min_width=6)
+    for name in ("search", "selection", "95 %", "permuted"):
+        table.add_column(name, no_wrap=True, min_width=6, justify="right")
     for method in ranked:
         selection, ablation = method["selection"], method["ablation"]
         table.add_row(

@@ -6,15 +6,16 @@ are the parents. Another AAR's best, cited in a finding, is a parent like its ow
 
 import random
 from dataclasses import dataclass
+from itertools import chain
 
 from aarlab.agents.directions import pins_of
-from aarlab.agents.researchers.random_search import ATTEMPTS, new_trial, tried_hashes, untried
+from aarlab.agents.researchers.random_search import ATTEMPTS, new_trial, tried_hashes
 from aarlab.agents.state import AarState, Trial
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.wire import Finding
 from aarlab.testbed.recipe import Recipe, recipe_from, recipe_from_json
-from aarlab.testbed.space import crossover, mutate
+from aarlab.testbed.space import crossover, mutate, with_options
 
 FOUNDERS = 3
 CROSSOVER_SHARE = 0.4
@@ -33,7 +34,8 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Evolutionary:
-    """(mu + 1) search: founders from the direction, then mutated or crossed elites."""
+    """(mu + 1) search: founders are the defaults with an option of the direction, then children
+    of the elite by mutation or crossover."""
 
     name: str
     direction: str
@@ -44,11 +46,19 @@ class Evolutionary:
         rng = random.Random(f"{self.seed}-{index}")
         own = self._own(state)
         if index < FOUNDERS or not own:
-            recipe = untried(state, rng, pins_of(self.direction))
+            recipe = self._founder(state, rng)
             origin = f"founder inside '{self.direction}'"
             return None if recipe is None else new_trial(index, recipe, origin)
         elite = sorted(own + self._foreign(platform), key=lambda p: -p.pgr)[:ELITE]
         return self._child(state, index, elite, rng)
+
+    def _founder(self, state: AarState, rng: random.Random) -> Recipe | None:
+        """One option of the direction on the defaults, each in turn; then mutations of those."""
+        known = tried_hashes(state)
+        starts = [with_options(Recipe(), pins) for pins in pins_of(self.direction)]
+        rng.shuffle(starts)
+        mutated = (mutate(rng.choice(starts), rng) for _ in range(ATTEMPTS))
+        return next((r for r in chain(starts, mutated) if r.hash() not in known), None)
 
     def _child(
         self, state: AarState, index: int, elite: list[Parent], rng: random.Random
