@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import AarlabError, GapNotPositive
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.making import Workshop
-from aarlab.testbed.panel import PanelRow, methods_named, run_panel, search_bench
+from aarlab.testbed.panel import Bench, PanelRow, methods_named, predict, run_panel, search_bench
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import open_public
 
@@ -104,16 +105,35 @@ def _one(folder: Path, seeds: int, console: Console) -> tuple[str, dict[str, obj
     try:
         rows = _panel(root, name, seeds)
     except GapNotPositive as error:
-        return text + f"No PGR: {error}.\n", {**facts, "no_pgr": str(error)}
+        accuracy = _accuracies(root, name, seeds)
+        table = "".join(f"| {method} | {value:.3f} |\n" for method, value in accuracy.items())
+        text += f"No PGR: {error}\n\n| method | accuracy |\n|---|---|\n{table}"
+        return text, {**facts, "no_pgr": str(error), "accuracy": accuracy}
     lines = [_line(row) for row in rows]
     return text + HEAD + "\n".join(lines) + "\n", {**facts, "methods": [_fact(r) for r in rows]}
 
 
-def _panel(root: DataRoot, name: str, seeds: int) -> list[PanelRow]:
+def _bench(root: DataRoot, name: str) -> Bench:
     task = open_public(root.public_task(name))
     features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
-    bench = search_bench(task, features, open_scorer(root))
-    rows = []
+    return search_bench(task, features, open_scorer(root))
+
+
+def _accuracies(root: DataRoot, name: str, seeds: int) -> dict[str, float]:
+    """Mean accuracy on search over seeds and rows; a method that cannot run is left out."""
+    bench, found = _bench(root, name), {}
+    for method in methods_named(METHODS, guards=True):
+        try:
+            with threadpool_limits(1):
+                predictions = predict(method, bench, seeds)
+            found[method.name] = bench.judge.accuracy(name, "search", predictions)
+        except AarlabError as error:
+            Console(stderr=True).print(f"{name} {method.name}: {error}")
+    return found
+
+
+def _panel(root: DataRoot, name: str, seeds: int) -> list[PanelRow]:
+    bench, rows = _bench(root, name), []
     for method in methods_named(METHODS, guards=True):
         try:
             rows += run_panel([method], bench, seeds)

@@ -83,11 +83,7 @@ def methods_named(names: Sequence[str], guards: bool = False) -> list[Method]:
 
 def _row(method: Method, bench: Bench, n_seeds: int, tick: Callable[[str, int], None]) -> PanelRow:
     started = time.perf_counter()
-    runs = []
-    for seed in range(n_seeds):
-        tick(method.name, seed)
-        runs.append(_run(method, bench, seed))
-    predictions = Predictions([example.id for example in bench.rows], runs)
+    predictions = predict(method, bench, n_seeds, tick)
     name, judge = bench.task.info.name, bench.judge
     seconds = time.perf_counter() - started
     base = judge.baselines(name, bench.split)
@@ -102,6 +98,20 @@ def _row(method: Method, bench: Bench, n_seeds: int, tick: Callable[[str, int], 
         n_seeds=n_seeds,
         seconds=seconds,
     )
+
+
+def predict(
+    method: Method,
+    bench: Bench,
+    n_seeds: int,
+    tick: Callable[[str, int], None] = lambda method, seed: None,
+) -> Predictions:
+    """The method's predictions of the bench's rows, one run a seed."""
+    runs = []
+    for seed in range(n_seeds):
+        tick(method.name, seed)
+        runs.append(_run(method, bench, seed))
+    return Predictions([example.id for example in bench.rows], runs)
 
 
 def _run(method: Method, bench: Bench, seed: int) -> Run:
