@@ -28,7 +28,6 @@ from aarlab.core.errors import AarlabError, GapNotPositive
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.making import Workshop
 from aarlab.testbed.panel import Bench, PanelRow, methods_named, predict, run_panel, search_bench
-from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import open_public
 
 METHODS = ["vanilla", "vanilla_soft", "confident", "aux_confidence", "zero_shot", "em_posterior"]
@@ -115,7 +114,7 @@ def _one(folder: Path, seeds: int, console: Console) -> tuple[str, dict[str, obj
 
 def _bench(root: DataRoot, name: str) -> Bench:
     task = open_public(root.public_task(name))
-    features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+    features = Workshop(root, lambda line: None).strong_features(task)
     return search_bench(task, features, open_scorer(root))
 
 

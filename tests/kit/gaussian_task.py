@@ -53,6 +53,9 @@ class GaussianSource:
             tokens.reshape(shape),
         )
 
+    def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
+        return tuple(STRENGTH)
+
 
 def _noise(text: str, salt: int) -> np.random.Generator:
     digest = hashlib.sha256(f"{salt}:{text}".encode()).digest()

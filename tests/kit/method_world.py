@@ -34,8 +34,10 @@ class World:
             teacher.targets_N,
             tuple(e.group for e in teacher.examples),
         )
-        self.teacher = fit_teacher(rows, OPTIONS.teacher, 0)
-        self.weak_N = self.teacher.predict_proba(self.source.states(train.examples, WEAK))
+        weak_states_NAD = self.source.states(train.examples, WEAK)
+        teachers = [fit_teacher(rows, OPTIONS.teacher, seed) for seed in range(3)]
+        labels_SN = np.stack([teacher.predict_proba(weak_states_NAD) for teacher in teachers])
+        self.teacher, self.weak_N = teachers[0], labels_SN[0]
         self.task = TrainTask(
             name="gauss",
             kind=kind,
@@ -43,6 +45,7 @@ class World:
             weak_labels_N=self.weak_N.astype(np.float64),
             groups=tuple(e.group for e in train.examples),
             split_sizes={"train": len(train.examples)},
+            teacher_labels_SN=labels_SN.astype(np.float64),
         )
         self.truth_N = train.targets_N
 

@@ -29,14 +29,14 @@ def run(
 ) -> None:
     """Run methods on the search split and print PGR with its 95 % interval."""
     from aarlab.cli.operator import open_scorer
+    from aarlab.testbed.making import Workshop
     from aarlab.testbed.panel import PanelRow, methods_named, run_panel, search_bench
-    from aarlab.testbed.stored_features import StoredFeatures
     from aarlab.testbed.task import open_public
 
     root, console = data_root(), Console()
     chosen = methods_named([name.strip() for name in methods.split(",")], guards)
     public = open_public(root.public_task(task))
-    features = StoredFeatures.open(sorted((public.folder / "features").glob("*.npz")))
+    features = Workshop(root, console.print).strong_features(public)
     bench = search_bench(public, features, open_scorer(root))
     with console.status("running") as status:
         rows = run_panel(chosen, bench, seeds, lambda m, s: status.update(f"{m}, seed {s}"))

@@ -103,7 +103,7 @@ def _write(
 def _features(data: TaskData, options: BuildOptions, sources: Sources) -> dict[Split, Arrays]:
     wanted: tuple[Split, ...] = ("train", *options.eval_splits)
     return {
-        split: feature_arrays(sources.strong, data.splits[split].examples, [options.strong_layer])
+        split: feature_arrays(sources.strong, data.splits[split].examples, options.student_layers)
         for split in wanted
     }
 

@@ -13,6 +13,8 @@ Count = Annotated[int, Field(ge=2, le=256)]
 class BuildOptions(Options):
     """Layers of the pair, training of teachers and students, numbers of seeds.
 
+    `more_layers` of the strong model are stored too, for methods that look at several.
+
     The weak baseline is the mean over all teachers: the public ones, the fresh ones that
     verification uses, and as many more as `n_weak` asks for. Without `certify` that split keeps
     its inputs and truth, and its baselines and features are made by a later build.
@@ -21,6 +23,7 @@ class BuildOptions(Options):
     pair: str
     weak_layer: Annotated[int, Field(ge=0)]
     strong_layer: Annotated[int, Field(ge=0)]
+    more_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
     teacher: TeacherOptions = TeacherOptions()
     student: HeadOptions = HeadOptions()
     n_public: Count = 5
@@ -36,6 +39,11 @@ class BuildOptions(Options):
     def eval_splits(self) -> tuple[Split, ...]:
         """Splits with baselines and features."""
         return EVAL_SPLITS if self.certify else tuple(s for s in EVAL_SPLITS if s != "certify")
+
+    @property
+    def student_layers(self) -> tuple[int, ...]:
+        """Layers of the strong model whose states a method gets."""
+        return tuple(sorted({self.strong_layer, *self.more_layers}))
 
     @property
     def weak_seeds(self) -> tuple[int, ...]:

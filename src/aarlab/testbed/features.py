@@ -30,3 +30,7 @@ class FeatureSource(Protocol):
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
         """Zero-shot log-likelihood of each answer with and without its prompt."""
         ...
+
+    def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
+        """Layers whose states are at hand for all of these examples, ascending."""
+        ...

@@ -23,6 +23,8 @@ from aarlab.testbed.models.catalogue import ModelRef, model_pair
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
+from aarlab.testbed.stored_features import StoredFeatures, WithModel
+from aarlab.testbed.task import PublicTask
 
 Tell = Callable[[str], None]
 
@@ -46,6 +48,7 @@ class Workshop:
             pair=preset.pair,
             weak_layer=preset.weak_layer,
             strong_layer=preset.strong_layer,
+            more_layers=preset.more_layers,
             teacher=preset.teacher,
             student=preset.student,
             certify=certify,
@@ -63,6 +66,7 @@ class Workshop:
             pair=pair,
             weak_layer=found.weak_for(name).layer,
             strong_layer=found.strong_for(name).layer,
+            more_layers=found.more_layers,
             require_gap=require_gap,
             certify=certify,
             teacher_row_ceiling=False,
@@ -77,7 +81,7 @@ class Workshop:
         same = weak.model == strong.model
         caches = (strong_cache if same else self._cache(weak.model), strong_cache)
         for split in ("train", *options.eval_splits):
-            self._precompute(data, split, (weak, strong), caches)
+            self._precompute(data, split, options, caches)
         teacher = data.splits["teacher"].examples
         caches[0].precompute(
             teacher, (weak.layer,), logp=False, progress=self._told(data, "teacher")
@@ -90,23 +94,28 @@ class Workshop:
         self,
         data: TaskData,
         split: Split,
-        refs: tuple[ModelRef, ModelRef],
+        options: BuildOptions,
         caches: tuple[FeatureCache, FeatureCache],
     ) -> None:
         """One pass a split where weak and strong are cuts of one model, else one each."""
-        weak, strong = refs
+        weak, strong = caches
         examples, progress = data.splits[split].examples, self._told(data, split)
-        if weak.model == strong.model:
-            layers = (weak.layer, strong.layer)
-            caches[1].precompute(examples, layers, logp=True, progress=progress)
-            return
-        caches[0].precompute(examples, (weak.layer,), logp=False, progress=progress)
-        caches[1].precompute(examples, (strong.layer,), logp=True, progress=progress)
+        layers = options.student_layers
+        if weak is strong:
+            layers = (options.weak_layer, *layers)
+        else:
+            weak.precompute(examples, (options.weak_layer,), logp=False, progress=progress)
+        strong.precompute(examples, layers, logp=True, progress=progress)
 
     def _told(self, data: TaskData, split: str) -> Callable[[int, int], None]:
         return lambda done, total: self.tell(
             f"features of {data.name} {split}: {done} of {total} answers"
         )
+
+    def strong_features(self, task: PublicTask) -> WithModel:
+        """The task's stored features, backed by the strong model itself for anything else."""
+        stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+        return WithModel(stored, self._cache(model_pair(task.info.pair).strong.model))
 
     def _cache(self, name: str) -> FeatureCache:
         folder = pull(name, self.root, self.tell)

@@ -118,7 +118,7 @@ def _run(method: Method, bench: Bench, seed: int) -> Run:
     labels = bench.weak_labels
     teacher = labels.seeds[seed % len(labels.seeds)]
     info = bench.task.info
-    task = make_train_task(info, bench.task.train, labels.of_seed(teacher))
+    task = make_train_task(info, bench.task.train, labels.led_by(teacher))
     layer, options = student_settings(info)
     student = StudentFactory(bench.features, layer, options)
     probs_N = checked_predictions(method.fit(task, student, seed), bench.rows)

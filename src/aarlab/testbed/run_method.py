@@ -68,10 +68,11 @@ class Inputs:
     def train_task(self, job: Job, pair: SeedPair) -> TrainTask:
         if self.weak_labels.ids != tuple(example.id for example in self.public.train):
             raise BadInput("job: the weak labels are of other rows than the train inputs")
-        labels_N = self.weak_labels.of_seed(pair.teacher_seed)
-        if job.ablation == "permuted":
-            labels_N = np.random.default_rng([pair.seed, pair.teacher_seed]).permutation(labels_N)
-        return make_train_task(self.public.info, self.public.train, labels_N)
+        labels_SN = self.weak_labels.led_by(pair.teacher_seed)
+        if job.ablation == "permuted":  # all teachers alike: how they agree is kept
+            rng = np.random.default_rng([pair.seed, pair.teacher_seed])
+            labels_SN = labels_SN[:, rng.permutation(labels_SN.shape[1])]
+        return make_train_task(self.public.info, self.public.train, labels_SN)
 
     def student(self) -> StudentFactory:
         layer, options = student_settings(self.public.info)

@@ -56,7 +56,7 @@ class StoredFeatures:
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
         missing = [t for t in self._tables if f"states_{layer}" not in t]
         if missing or not self._tables:
-            raise BadInput(f"no states of layer {layer}; stored are layers {self.layers()}")
+            raise BadInput(f"no states of layer {layer}; stored are layers {list(self.layers())}")
         return self._gather(examples, f"states_{layer}").astype(np.float32, copy=False)
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
@@ -67,11 +67,11 @@ class StoredFeatures:
             tokens_NA.astype(np.int32, copy=False),
         )
 
-    def layers(self) -> list[int]:
-        """Layers whose states are stored for every row."""
+    def layers(self, examples: Sequence[Example] = ()) -> tuple[int, ...]:
+        """Layers whose states are stored for every row of the files."""
         sets = [{n for n in table if n.startswith("states_")} for table in self._tables]
         shared = set.intersection(*sets) if sets else set()
-        return sorted(int(name.removeprefix("states_")) for name in shared)
+        return tuple(sorted(int(name.removeprefix("states_")) for name in shared))
 
     def _gather(self, examples: Sequence[Example], name: str) -> NDArray[np.generic]:
         places = [self._find(key, examples) for key in _keys(examples)]
@@ -93,6 +93,28 @@ class StoredFeatures:
                 "this task's files, and a method run has no model to make them"
             )
         return self._place[key]
+
+
+class WithModel:
+    """Stored features first; what they lack comes from a cache that may load the model."""
+
+    def __init__(self, stored: StoredFeatures, cache: FeatureSource) -> None:
+        self._stored, self._cache = stored, cache
+
+    def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
+        try:
+            return self._stored.states(examples, layer)
+        except (NotFound, BadInput):
+            return self._cache.states(examples, layer)
+
+    def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
+        try:
+            return self._stored.answer_logp(examples)
+        except NotFound:
+            return self._cache.answer_logp(examples)
+
+    def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
+        return tuple(sorted({*self._stored.layers(), *self._cache.layers(examples)}))
 
 
 def load_features(path: Path) -> Arrays:

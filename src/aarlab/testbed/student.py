@@ -6,7 +6,7 @@ student = factory.new(options); student.fit(task.inputs, weak_labels); student.p
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,14 @@ class StudentFactory:
         is."""
         with self.counted(len(inputs)):
             return self.source.answer_logp(inputs)
+
+    def layers(self, inputs: Sequence[Example]) -> tuple[int, ...]:
+        """Layers of the strong model whose states are at hand for these inputs, ascending."""
+        return self.source.layers(inputs)
+
+    def at(self, layer: int) -> "StudentFactory":
+        """Students on the states of another layer; compute is counted together."""
+        return replace(self, layer=layer)
 
     @contextmanager
     def counted(self, rows_forwarded: int = 0, rows_trained: int = 0) -> Iterator[None]:

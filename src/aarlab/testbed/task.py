@@ -28,7 +28,11 @@ ROW_FIELDS = {"id", "group", "prompt", "answers"}
 
 @dataclass(frozen=True, slots=True)
 class TrainTask:
-    """All that a method gets to see: there is no field for the truth."""
+    """All that a method gets to see: there is no field for the truth.
+
+    `teacher_labels_SN` has the labels of every weak teacher at hand, row 0 those of
+    `weak_labels_N`, for methods with several teachers.
+    """
 
     name: str
     kind: TaskKind
@@ -36,6 +40,7 @@ class TrainTask:
     weak_labels_N: Floats64
     groups: tuple[str, ...]
     split_sizes: dict[str, int]
+    teacher_labels_SN: Floats64
 
 
 class WeakLabels(NamedTuple):
@@ -50,6 +55,12 @@ class WeakLabels(NamedTuple):
             raise NotFound(f"no weak labels of teacher seed {seed}; there are {list(self.seeds)}")
         return np.asarray(self.probs_SN[self.seeds.index(seed)], dtype=np.float64)
 
+    def led_by(self, seed: int) -> Floats64:
+        """Labels of every teacher (S, N), the one of this seed first, the others in turn."""
+        own_N, place = self.of_seed(seed), self.seeds.index(seed)
+        others = np.roll(self.probs_SN.astype(np.float64), -place, axis=0)[1:]
+        return np.concatenate([own_N[None], others])
+
 
 @dataclass(frozen=True, slots=True)
 class PublicTask:
@@ -62,25 +73,27 @@ class PublicTask:
     weak_labels: WeakLabels
 
     def train_task(self, teacher_seed: int) -> TrainTask:
-        return make_train_task(self.info, self.train, self.weak_labels.of_seed(teacher_seed))
+        return make_train_task(self.info, self.train, self.weak_labels.led_by(teacher_seed))
 
 
 def make_train_task(
-    info: TaskInfo, train: tuple[Example, ...], weak_labels_N: NDArray[np.floating]
+    info: TaskInfo, train: tuple[Example, ...], teacher_labels_SN: NDArray[np.floating]
 ) -> TrainTask:
-    """Raises BadInput when there is not one weak label in [0, 1] per train row."""
-    labels_N = np.asarray(weak_labels_N, dtype=np.float64)
-    if labels_N.shape != (len(train),):
-        raise BadInput(f"{info.name}: {labels_N.shape} weak labels for {len(train)} train rows")
-    if not ((labels_N >= 0) & (labels_N <= 1)).all():
+    """The first teacher's labels are the weak labels; BadInput unless each has one label in
+    [0, 1] per train row."""
+    labels_SN = np.asarray(teacher_labels_SN, dtype=np.float64)
+    if labels_SN.ndim != 2 or len(labels_SN) == 0 or labels_SN.shape[1] != len(train):
+        raise BadInput(f"{info.name}: weak labels {labels_SN.shape} for {len(train)} train rows")
+    if not ((labels_SN >= 0) & (labels_SN <= 1)).all():
         raise BadInput(f"{info.name}: weak labels must be probabilities")
     return TrainTask(
         name=info.name,
         kind=info.kind,
         inputs=train,
-        weak_labels_N=labels_N,
+        weak_labels_N=labels_SN[0],
         groups=tuple(example.group for example in train),
         split_sizes={"train": info.n_train, "search": info.n_search},
+        teacher_labels_SN=labels_SN,
     )
 
 

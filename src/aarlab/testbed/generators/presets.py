@@ -31,6 +31,7 @@ class TaskPreset:
     strong_layer: int
     teacher: TeacherOptions
     student: HeadOptions = field(default_factory=HeadOptions)
+    more_layers: tuple[int, ...] = (15, 18)
     pair: str = EMBEDDED_PAIR
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.types import Example
+from aarlab.testbed.methods.method import Method, guard_method, method_of_recipe
 from aarlab.testbed.options import HeadOptions
+from aarlab.testbed.recipe import PredictStage, Recipe, TrainStage
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import TrainTask
 from aarlab.testbed.train import Head, fit_head
@@ -114,3 +116,16 @@ def _tfidf_rows(vectors: Any, inputs: Sequence[Example]) -> Any:
     if len(inputs[0].answers) == 1:
         return first
     return first - vectors.transform([example.answers[1] for example in inputs])
+
+
+def ensemble(members: int = 5) -> Recipe:
+    """The vanilla ensemble: the mean of `members` students on other seeds. Guard baseline."""
+    return Recipe(train=TrainStage(targets="hard"), predict=PredictStage(members=members))
+
+
+METHODS: tuple[Method, ...] = (
+    guard_method(guard_majority),
+    guard_method(guard_length),
+    guard_method(guard_tfidf),
+    method_of_recipe("guard_ensemble", ensemble(), True, ensemble.__doc__ or ""),
+)

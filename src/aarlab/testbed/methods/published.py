@@ -4,6 +4,7 @@ Numbers in brackets are those of the method catalogue in docs; "known" says what
 authors found.
 """
 
+from aarlab.testbed.methods.method import Method, recipe_method
 from aarlab.testbed.recipe import LabelStage, PredictStage, Recipe, SelectStage, TrainStage
 
 
@@ -64,6 +65,9 @@ def self_training() -> Recipe:
     return Recipe(train=TrainStage(rounds=1))
 
 
-def ensemble(members: int = 5) -> Recipe:
-    """The vanilla ensemble: the mean of `members` students on other seeds. Guard baseline."""
-    return Recipe(train=TrainStage(targets="hard"), predict=PredictStage(members=members))
+METHODS: tuple[Method, ...] = tuple(
+    map(
+        recipe_method,
+        (vanilla, vanilla_soft, confident, aux_confidence, zero_shot, em_posterior, self_training),
+    )
+)

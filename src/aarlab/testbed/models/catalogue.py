@@ -94,7 +94,10 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A weak teacher's and a strong student's model; tasks may ask for other layers by name."""
+    """A weak teacher's and a strong student's model; tasks may ask for other layers by name.
+
+    `more_layers` of the strong model are stored with a task, for methods that look at several.
+    """
 
     name: str
     title: str
@@ -102,6 +105,7 @@ class Pair:
     strong: ModelRef
     weak_layers: Mapping[str, int]
     strong_layers: Mapping[str, int]
+    more_layers: tuple[int, ...] = ()
 
     def weak_for(self, task: str) -> ModelRef:
         return ModelRef(self.weak.model, self.weak_layers.get(task, self.weak.layer))
@@ -157,6 +161,7 @@ EMBEDDED = Pair(
     strong=ModelRef("smollm2-135m", 21),
     weak_layers={},
     strong_layers={"chat": 18},
+    more_layers=(15, 18),
 )
 QWEN_PAPER = Pair(
     name="qwen-paper",

@@ -1,0 +1,5 @@
+"""Using the strong student's own knowledge (methods 26-34)."""
+
+from aarlab.testbed.methods.method import Method
+
+METHODS: tuple[Method, ...] = ()

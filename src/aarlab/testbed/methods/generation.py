@@ -1,0 +1,5 @@
+"""Methods that let a model write (23, 24)."""
+
+from aarlab.testbed.methods.method import Method
+
+METHODS: tuple[Method, ...] = ()

@@ -1,0 +1,42 @@
+"""A named method, and the two ways to make one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aarlab.testbed.contract import Fit
+from aarlab.testbed.recipe import Recipe
+from aarlab.testbed.run_recipe import run_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """`recipe` is None where it is plain code; `guard` marks a guard baseline.
+
+    `needs_model`: asks the strong model for more than a task's stored features, so it runs only
+    where the weights are (`aarlab testbed run`, `aarlab method run`).
+    """
+
+    name: str
+    fit: Fit
+    doc: str
+    recipe: Recipe | None = None
+    guard: bool = False
+    needs_model: bool = False
+
+
+def method_of_recipe(name: str, recipe: Recipe, guard: bool = False, doc: str = "") -> Method:
+    return Method(name, run_recipe(recipe), doc or recipe.describe(), recipe, guard)
+
+
+def recipe_method(make: Callable[[], Recipe]) -> Method:
+    """A recipe under the name and docstring of the function that makes it."""
+    return method_of_recipe(make.__name__, make(), doc=make.__doc__ or "")
+
+
+def plain_method(fit: Fit, name: str = "", needs_model: bool = False) -> Method:
+    """Plain code under the name and docstring of its `fit`."""
+    return Method(name or fit.__name__, fit, fit.__doc__ or "", needs_model=needs_model)
+
+
+def guard_method(fit: Fit) -> Method:
+    return Method(fit.__name__, fit, fit.__doc__ or "", guard=True)

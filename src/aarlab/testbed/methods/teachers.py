@@ -1,0 +1,5 @@
+"""Several teachers and assisted teachers (methods 20-22)."""
+
+from aarlab.testbed.methods.method import Method
+
+METHODS: tuple[Method, ...] = ()
