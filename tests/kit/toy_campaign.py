@@ -55,13 +55,17 @@ EXPECTED_VERIFICATIONS = 2 + 2 + 1
 
 
 def command(root: DataRoot, *words: str) -> subprocess.Popen[bytes]:
-    """The real command in a process of its own, in its own process group."""
+    """The real command in a process of its own, in its own process group.
+
+    A shell's background job ignores Ctrl-C and hands that on; the command must not inherit it.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "aarlab.cli", *words],
         env={**os.environ, "AARLAB_HOME": str(root.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
