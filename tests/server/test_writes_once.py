@@ -12,6 +12,10 @@ from aarlab.core.wire import NewFinding, Score
 from aarlab.store.log import verify_log
 
 THREADS = 12
+# httpcore leaves the socket of a refused connection to the garbage collector, which then complains
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 
 
 def test_equal_posts_sent_together_are_one(running: Running) -> None:
