@@ -57,21 +57,26 @@ class Workshop:
         return self.build(generate(preset.name, preset.settings, glossary), options)
 
     def import_folder(
-        self, path: Path, name: str, pair: str, require_gap: bool = True, certify: bool = False
+        self,
+        path: Path,
+        name: str,
+        pair: str,
+        require_gap: bool = True,
+        options: FolderOptions | None = None,
     ) -> Built:
         """A folder in the study's format, on the pair's own layers."""
         self.tell(f"reading {path}")
         found = model_pair(pair)
-        options = BuildOptions(
+        build = BuildOptions(
             pair=pair,
             weak_layer=found.weak_for(name).layer,
             strong_layer=found.strong_for(name).layer,
             more_layers=found.more_layers,
             require_gap=require_gap,
-            certify=certify,
+            certify=False,
             teacher_row_ceiling=False,
         )
-        return self.build(read_folder(path, name, FolderOptions()), options)
+        return self.build(read_folder(path, name, options or FolderOptions()), build)
 
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = model_pair(options.pair)

@@ -1,0 +1,218 @@
+"""Every method on every task: the results table.
+
+    python benchmarks/results.py --data ../shared/data --out benchmarks/results.md
+
+Embedded tasks are made from `--seed`, so that anyone can repeat the table; real data sets come
+from the folders under `--data` and are judged on nine tenths of their test rows. A set whose
+ceiling is not clearly above its weak teacher has no PGR: its column shows accuracies in brackets.
+What was computed is kept in the JSON beside the table; a second call goes on where it stopped.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from aarlab.cli.operator import open_scorer
+from aarlab.cli.settings import data_root
+from aarlab.core.errors import AarlabError, GapNotPositive
+from aarlab.core.layout import DataRoot
+from aarlab.testbed.build import Built
+from aarlab.testbed.folder import FolderOptions
+from aarlab.testbed.generators.presets import preset
+from aarlab.testbed.making import Workshop
+from aarlab.testbed.methods import FAMILIES, METHODS, Method
+from aarlab.testbed.panel import Bench, predict, search_bench
+from aarlab.testbed.splits import EvalShares
+from aarlab.testbed.task import open_public
+
+SHARES = EvalShares(search=0.9, selection=0.05, certify=0.05)
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task of the table."""
+
+    name: str
+    bench: Bench
+    has_pgr: bool
+
+
+def main() -> None:
+    given = _arguments()
+    root, console = data_root(), Console()
+    shop = Workshop(root, lambda line: console.print(f"  {line}", highlight=False))
+    found = _earlier(given.out.with_suffix(".json"))
+    columns = [_column(root, shop, built) for built in _tasks(given, shop)]
+    for method in _methods(given):
+        for column in columns:
+            key = f"{column.bench.task.info.content_hash}/{method.name}/{given.seeds}"
+            if key not in found["cells"]:
+                found["cells"][key] = _cell(method, column, given.seeds)
+            console.print(f"{method.name:28} {column.name:16} {_text(found['cells'][key])}")
+        found |= {"columns": {c.name: _base(c) for c in columns}, "seeds": given.seeds}
+        given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        given.out.write_text(_page(columns, found))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", default="math,code,chat", help="embedded tasks")
+    parser.add_argument("--seed", type=int, default=2026, help="of the embedded tasks")
+    parser.add_argument("--data", type=Path, help="folder of real data sets")
+    parser.add_argument("--sets", default="", help="names of real sets; default all")
+    parser.add_argument("--pair", default="embedded", help="for the real sets")
+    parser.add_argument("--methods", default="", help="default: all that need no model at hand")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results.md"))
+    return parser.parse_args()
+
+
+def _methods(given: argparse.Namespace) -> list[Method]:
+    wanted = [name for name in given.methods.split(",") if name]
+    if wanted:
+        return [METHODS[name] for name in wanted]
+    return [method for method in METHODS.values() if not method.needs_model]
+
+
+def _earlier(path: Path) -> Facts:
+    return json.loads(path.read_text()) if path.exists() else {"cells": {}}
+
+
+def _tasks(given: argparse.Namespace, shop: Workshop) -> Iterator[Built]:
+    for name in filter(None, given.tasks.split(",")):
+        yield shop.build_preset(preset(name, given.seed))
+    wanted = set(filter(None, given.sets.split(",")))
+    folders = sorted(given.data.glob("*/train_label.jsonl")) if given.data else []
+    for folder in (path.parent for path in folders):
+        if not wanted or folder.name in wanted:
+            name = f"real-{folder.name}".replace("_", "-")
+            options = FolderOptions(shares=SHARES)
+            yield shop.import_folder(folder, name, given.pair, require_gap=False, options=options)
+
+
+def _column(root: DataRoot, shop: Workshop, built: Built) -> Column:
+    task, judge = open_public(root.public_task(built.info.name)), open_scorer(root)
+    bench = search_bench(task, shop.strong_features(task), judge)
+    try:
+        judge.check(task.info.name)
+    except GapNotPositive:
+        return Column(task.info.name, bench, has_pgr=False)
+    return Column(task.info.name, bench, has_pgr=True)
+
+
+def _cell(method: Method, column: Column, seeds: int) -> Facts:
+    """PGR with its interval where there is one, accuracy, seconds; or the reason of a failure."""
+    begun = time.monotonic()
+    try:
+        with threadpool_limits(1):
+            predictions = predict(method, column.bench, seeds)
+    except AarlabError as error:
+        return {"failed": str(error)}
+    facts: Facts = {"seconds": round(time.monotonic() - begun, 2)}
+    judge, task = column.bench.judge, column.name
+    facts["accuracy"] = judge.accuracy(task, "search", predictions)
+    if column.has_pgr:
+        facts["pgr"] = judge.estimate(task, "search", predictions).model_dump()
+    return facts
+
+
+def _base(column: Column) -> Facts:
+    base = column.bench.judge.baselines(column.name, "search")
+    info = column.bench.task.info
+    student = info.settings.get("student", {})
+    return {**base.model_dump(), "n_train": info.n_train, "pair": info.pair, "student": student}
+
+
+def _text(cell: Facts) -> str:
+    if "failed" in cell:
+        return "failed"
+    if "pgr" not in cell:
+        return f"({cell['accuracy']:.3f})"
+    pgr = cell["pgr"]
+    return f"{pgr['value']:+.2f} [{pgr['low']:+.2f}, {pgr['high']:+.2f}]"
+
+
+def _page(columns: list[Column], found: Facts) -> str:
+    now = datetime.now(UTC).date().isoformat()
+    parts = [
+        f"# Results\n\n{now}, {os.cpu_count()} cores {platform.machine()}, torch "
+        f"{torch.__version__}; {found['seeds']} transfer seeds, search split, `probe` adaptation. "
+        "PGR [95 % interval over rows, transfer seeds and both baselines]; an accuracy in "
+        "brackets where the ceiling is not clearly above the weak teacher, so that there is no "
+        "PGR. Made by `benchmarks/results.py`; every method that ran is listed.\n",
+        _baselines(columns, found),
+        _guard_line(columns, found),
+    ]
+    parts += [_family(title, methods, columns, found) for title, methods in FAMILIES.items()]
+    return "\n".join(part for part in parts if part)
+
+
+def _baselines(columns: list[Column], found: Facts) -> str:
+    head = "| task | pair | train rows | search rows | weak | ceiling | seeds |\n"
+    lines = ["## Tasks\n\n" + head + "|---|---|---|---|---|---|---|"]
+    for name, base in found["columns"].items():
+        lines.append(
+            f"| {name} | {base['pair']} | {base['n_train']} | {base['n_rows']} | "
+            f"{base['weak']:.3f} | {base['ceiling']:.3f} | {base['weak_seeds']} weak, "
+            f"{base['ceiling_seeds']} ceiling |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _guard_line(columns: list[Column], found: Facts) -> str:
+    best = ", ".join(f"{c.name} {value:+.2f}" for c in columns if (value := _guard(c, found)))
+    return f"A method marked * lies above the best guard of its task by its point: {best}.\n"
+
+
+def _guard(column: Column, found: Facts) -> float | None:
+    """The best guard baseline's PGR on a task."""
+    cells = [_find(m.name, column, found) for m in FAMILIES["guard baselines"]]
+    values = [cell["pgr"]["value"] for cell in cells if cell and "pgr" in cell]
+    return max(values, default=None)
+
+
+def _find(method: str, column: Column, found: Facts) -> Facts | None:
+    key = f"{column.bench.task.info.content_hash}/{method}/{found['seeds']}"
+    cell: Facts | None = found["cells"].get(key)
+    return cell
+
+
+def _family(title: str, methods: tuple[Method, ...], columns: list[Column], found: Facts) -> str:
+    names = " | ".join(column.name for column in columns)
+    lines = [
+        f"## {title.capitalize()}\n\n| method | {names} | s |",
+        "|---|" + "---|" * len(columns),
+    ]
+    lines[-1] += "---|"
+    for method in methods:
+        cells = [_find(method.name, column, found) for column in columns]
+        if any(cells):
+            texts = [
+                _marked(cell, _guard(c, found)) for cell, c in zip(cells, columns, strict=True)
+            ]
+            seconds = sum(cell.get("seconds", 0) for cell in cells if cell)
+            lines.append(f"| {method.name} | {' | '.join(texts)} | {seconds:.0f} |")
+    return "\n".join(lines) + "\n" if len(lines) > 1 else ""
+
+
+def _marked(cell: Facts | None, guard: float | None) -> str:
+    if cell is None:
+        return ""
+    above = guard is not None and "pgr" in cell and cell["pgr"]["value"] > guard
+    return _text(cell) + (" *" if above else "")
+
+
+if __name__ == "__main__":
+    main()
