@@ -72,6 +72,8 @@ def _torch_loss(name, z, w, options):
         return bce(z, w, reduction="none") * keep
     if name == "reverse_kl":
         return p * (p / w).log() + (1 - p) * ((1 - p) / (1 - w)).log()
+    if name == "reverse_ce":
+        return -p * w.log() - (1 - p) * (1 - w).log()
     own = torch.zeros_like(w)
     own[z.argsort(descending=True)[: round(0.4 * len(z))]] = 1.0
     return bce(z, (1 - a) * w + a * own, reduction="none")

@@ -7,7 +7,6 @@ from method_world import World
 
 from aarlab.core.errors import MethodFailed, NotFound
 from aarlab.core.types import Example
-from aarlab.testbed.contract import checked_predictions
 from aarlab.testbed.methods import METHODS, find_method
 from aarlab.testbed.methods.guards import MajorityAnswer, final_answer
 from aarlab.testbed.recipe import LabelStage, PredictStage, Recipe, SelectStage, TrainStage
@@ -217,16 +216,6 @@ def test_blend_uses_the_margin_and_predicts_row_by_row(world):
     assert world.accuracy(predictor) > world.accuracy(student)
     alone = [predictor.predict_proba([row])[0] for row in rows[:5]]
     np.testing.assert_allclose(alone, predictor.predict_proba(rows)[:5], rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_every_method_keeps_the_contract_and_repeats_itself(world, name):
-    method, rows = METHODS[name], world.data.splits["search"].examples
-    twice = [
-        checked_predictions(method.fit(world.task, world.factory(), 3), rows) for _ in range(2)
-    ]
-    np.testing.assert_array_equal(*twice)
-    assert "." in method.doc and method.guard == name.startswith("guard_")
 
 
 def test_em_posterior_beats_vanilla_where_the_margin_knows_more(world):

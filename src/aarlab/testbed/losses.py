@@ -109,6 +109,17 @@ def reverse_kl(batch: Batch, options: HeadOptions) -> Loss:
     return Loss(probs_B * gap_B + softplus_w_B - softplus_B, probs_B * (1 - probs_B) * gap_B)
 
 
+def reverse_ce(batch: Batch, options: HeadOptions) -> Loss:
+    """CE(w, p) with the roles swapped: -p log w - (1-p) log(1-w) (arXiv 2505.24313).
+
+    Bounded in p, so that a wrong label cannot pull without end; targets inside [CLIP, 1 - CLIP].
+    """
+    probs_B, logit_w_B = sigmoid(batch.logits_B), logit(batch.targets_B)
+    # -log(1-w) = softplus(z_w), and -log w = softplus(z_w) - z_w
+    value_B = np.logaddexp(np.float32(0), logit_w_B) - probs_B * logit_w_B
+    return Loss(value_B, -probs_B * (1 - probs_B) * logit_w_B)
+
+
 LOSSES: dict[str, Callable[[Batch, HeadOptions], Loss]] = {
     "ce": ce,
     "aux_confidence": aux_confidence,
@@ -116,4 +127,5 @@ LOSSES: dict[str, Callable[[Batch, HeadOptions], Loss]] = {
     "product": product,
     "window": window,
     "reverse_kl": reverse_kl,
+    "reverse_ce": reverse_ce,
 }

@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aarlab.core.errors import BadInput
 
-LossName = Literal["ce", "aux_confidence", "entropy", "product", "window", "reverse_kl"]
+LossName = Literal[
+    "ce", "aux_confidence", "entropy", "product", "window", "reverse_kl", "reverse_ce"
+]
 
 
 class Options(BaseModel):

@@ -9,7 +9,7 @@ Legend: N examples, A answers per example, D state width, I different answers.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +64,14 @@ class FeatureCache:
         self.n_truncated = 0
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
-        """(N, A, D), see FeatureSource. NotFound when answers are missing and there is no model."""
-        self.precompute(examples, (layer,), logp=False)
+        """(N, A, D), see FeatureSource. NotFound when answers are missing and there is no model.
+
+        Missing answers are computed on every layer that the cache knows of, in one pass: methods
+        that sweep layers ask for them one by one.
+        """
+        also = self._known_layers() if self._load is not None else []
+        if self._missing(examples, [_state_column(layer)]):
+            self.precompute(examples, {layer, *also}, logp=False)
         return self._gather(examples, _state_column(layer))
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
@@ -78,9 +84,13 @@ class FeatureCache:
 
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         """Layers whose states are cached for every one of these examples, ascending."""
+        known = self._known_layers()
+        return tuple(n for n in known if not self._missing(examples, [_state_column(n)]))
+
+    def _known_layers(self) -> list[int]:
+        """Layers that the cache holds for any answer, ascending."""
         names = {name for shard in self._shards for name in shard.columns} | set(self._columns)
-        layers = (int(name.removeprefix("state_")) for name in names if name != LOGP)
-        return tuple(n for n in sorted(layers) if not self._missing(examples, [_state_column(n)]))
+        return sorted(int(name.removeprefix("state_")) for name in names if name != LOGP)
 
     def has_logp(self, examples: Sequence[Example]) -> bool:
         return not self._missing(examples, [LOGP])
@@ -88,7 +98,7 @@ class FeatureCache:
     def precompute(
         self,
         examples: Sequence[Example],
-        layers: Sequence[int],
+        layers: Collection[int],
         *,
         logp: bool,
         progress: Progress | None = None,

@@ -33,17 +33,18 @@ def label_rows(run: RecipeRun) -> Floats64:
     return np.asarray(expit(log_odds(labels_N) / stage.temperature))
 
 
-def em_posterior(run: RecipeRun) -> Floats64:
+def em_posterior(run: RecipeRun, margins_NK: Floats64 | None = None) -> Floats64:
     """Posterior of the truth under the channel, two rounds (methods.md 28, adapted).
 
-    The source asks the strong model with 3 templates in 2 orders; here the margins are the three
-    zero-shot scores. The prior's log-odds are `weight` times their mean; in later rounds they are
-    averaged with those of students trained on the posterior, out of fold, so that no row's own weak
-    label enters its prior.
+    The source asks the strong model with 3 templates in 2 orders; without such `margins_NK` they
+    are the three zero-shot scores. The prior's log-odds are `weight` times their mean; in later
+    rounds they are averaged with those of students trained on the posterior, out of fold, so that
+    no row's own weak label enters its prior.
     """
     weak_N = run.task.weak_labels_N
     hard_N = weak_N > 0.5
-    margins_NK = run.zero_shot.all_margins(run.logp)
+    if margins_NK is None:
+        margins_NK = run.zero_shot.all_margins(run.logp)
     features_NF = channel_features(weak_N, margins_NK)
     own_N = run.recipe.label.weight * margins_NK.mean(axis=1)
     posterior_N, all_rows = _posterior(hard_N, features_NF, own_N), np.arange(len(weak_N))

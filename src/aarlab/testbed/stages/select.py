@@ -1,5 +1,7 @@
 """Stage select: which train rows the student learns from, as sorted indices."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ def select_rows(run: RecipeRun, labels_N: Floats64) -> Ints:
     if stage.kind == "all":
         rows = np.arange(len(labels_N))
     elif stage.kind == "confident":
-        rows = _top(confidence_N, labels_N, stage.keep, stage.balanced)
+        rows = top_rows(confidence_N, labels_N, stage.keep, stage.balanced)
     elif stage.kind == "threshold":
         rows = np.flatnonzero(confidence_N > stage.threshold - 0.5)
     elif stage.kind == "agreement":
@@ -26,11 +28,11 @@ def select_rows(run: RecipeRun, labels_N: Floats64) -> Ints:
     else:
         states_NAD = run.factory.states(run.task.inputs)
         score_N = neighbour_agreement(states_NAD, labels_N > 0.5, stage.k)
-        rows = _top(score_N, labels_N, stage.keep, stage.balanced)
+        rows = top_rows(score_N, labels_N, stage.keep, stage.balanced)
     return _enough(rows, labels_N, stage.kind)
 
 
-def _top(score_N: Floats64, labels_N: Floats64, keep: float, balanced: bool) -> Ints:
+def top_rows(score_N: Floats64, labels_N: Floats64, keep: float, balanced: bool) -> Ints:
     """The `keep` share with the highest score, of all rows or of each labelled class."""
     everyone = np.arange(len(labels_N))
     positive_N = labels_N > 0.5
@@ -43,29 +45,49 @@ def _top(score_N: Floats64, labels_N: Floats64, keep: float, balanced: bool) -> 
     return np.sort(np.concatenate(kept))
 
 
-def neighbour_agreement(
-    states_NAD: NDArray[np.float32], positive_N: NDArray[np.bool_], k: int
-) -> Floats64:
-    """Share of a row's k nearest neighbours (cosine, itself left out) with the same label, (N,).
+class Neighbours(NamedTuple):
+    """The K nearest of each row, itself left out: `bank_NK` numbers, `cosine_NK`.
 
-    A preference row stands as the difference of its answers' states; its mirror image (answers
-    swapped) stands for the other label and counts as a neighbour too.
+    Number N + i stands for the mirror image of preference row i (answers swapped, other label).
     """
-    n, answers, _ = states_NAD.shape
+
+    bank_NK: Ints
+    cosine_NK: Floats64
+
+
+def row_points(states_NAD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One centred vector of length 1 for each row, (N, D); of a preference row, the difference."""
     centred_NAD = states_NAD - states_NAD.mean(axis=(0, 1))
-    points_ND = centred_NAD[:, 0] - centred_NAD[:, 1] if answers == 2 else centred_NAD[:, 0]
-    points_ND = points_ND / np.maximum(np.linalg.norm(points_ND, axis=1, keepdims=True), 1e-9)
-    bank_MD = np.concatenate([points_ND, -points_ND]) if answers == 2 else points_ND
-    label_M = np.concatenate([positive_N, ~positive_N]) if answers == 2 else positive_N
+    paired = states_NAD.shape[1] == 2
+    points_ND = centred_NAD[:, 0] - centred_NAD[:, 1] if paired else centred_NAD[:, 0]
+    lengths_N1 = np.linalg.norm(points_ND, axis=1, keepdims=True)
+    return np.asarray(points_ND / np.maximum(lengths_N1, 1e-9), np.float32)
+
+
+def nearest(states_NAD: NDArray[np.float32], k: int) -> Neighbours:
+    """Cosine neighbours among the rows and, of preference rows, their mirror images."""
+    points_ND = row_points(states_NAD)
+    n, paired = len(points_ND), states_NAD.shape[1] == 2
+    bank_MD = np.concatenate([points_ND, -points_ND]) if paired else points_ND
     k = min(k, len(bank_MD) - 2)
-    share_N = np.empty(n)
+    found = Neighbours(np.empty((n, k), np.int64), np.empty((n, k)))
     for begin in range(0, n, CHUNK):
         block = np.arange(begin, min(begin + CHUNK, n))
         cosine_BM = points_ND[block] @ bank_MD.T
         cosine_BM[np.arange(len(block)), block] = -np.inf
-        nearest_BK = np.argpartition(-cosine_BM, k, axis=1)[:, :k]
-        share_N[block] = (label_M[nearest_BK] == positive_N[block, None]).mean(axis=1)
-    return share_N
+        bank_BK = np.argpartition(-cosine_BM, k, axis=1)[:, :k]
+        found.bank_NK[block] = bank_BK
+        found.cosine_NK[block] = np.take_along_axis(cosine_BM, bank_BK, axis=1)
+    return found
+
+
+def neighbour_agreement(
+    states_NAD: NDArray[np.float32], positive_N: NDArray[np.bool_], k: int
+) -> Floats64:
+    """Share of a row's k nearest neighbours with the same label, (N,)."""
+    label_M = np.concatenate([positive_N, ~positive_N])
+    same_NK = label_M[nearest(states_NAD, k).bank_NK] == positive_N[:, None]
+    return np.asarray(same_NK.mean(axis=1))
 
 
 def _enough(rows: Ints, labels_N: Floats64, kind: str) -> Ints:

@@ -1,0 +1,165 @@
+"""Truth directions in frozen states (method 30): difference in means, PCA, CCS, VINC.
+
+Found without labels; the weak labels only choose the sign, and the threshold of verification rows.
+Legend: N rows, D state width, pairs_N2D contrast pairs (contrast.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from aarlab.core.types import Example
+from aarlab.testbed.losses import Floats
+from aarlab.testbed.methods.contrast import contrast_states
+from aarlab.testbed.stages.run import Floats64
+from aarlab.testbed.student import StudentFactory
+from aarlab.testbed.task import TrainTask
+
+RESTARTS, CCS_PENALTY = 10, 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """P(label 1) = sigmoid((x . d - threshold) / spread); x as in `row_vectors`."""
+
+    student: StudentFactory
+    direction_D: Floats64
+    threshold: float
+    spread: float
+
+    def predict_proba(self, inputs: Sequence[Example]) -> Floats64:
+        along_N = row_vectors(self.student.states(inputs)) @ self.direction_D
+        return np.asarray(expit((along_N - self.threshold) / self.spread))
+
+
+def row_vectors(states_NAD: Floats) -> Floats64:
+    """(N, D): the state, or the difference of the two answers' states."""
+    paired = states_NAD.shape[1] == 2
+    chosen = states_NAD[:, 0] - states_NAD[:, 1] if paired else states_NAD[:, 0]
+    return chosen.astype(np.float64)
+
+
+def truth_mean(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
+    """Difference in means of the states with weak label 1 and 0 (30). Marks and Tegmark 2023."""
+    vectors_ND = row_vectors(student.states(task.inputs))
+    centred_N = task.weak_labels_N - task.weak_labels_N.mean()
+    return _direction(task, student, vectors_ND, centred_N @ vectors_ND)
+
+
+def truth_pca(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
+    """The first principal component of the states (30); sign by the weak labels."""
+    vectors_ND = row_vectors(student.states(task.inputs))
+    centred_ND = vectors_ND - vectors_ND.mean(axis=0)
+    _, _, components_KD = np.linalg.svd(centred_ND, full_matrices=False)
+    return _direction(task, student, vectors_ND, components_KD[0])
+
+
+def _direction(
+    task: TrainTask, student: StudentFactory, vectors_ND: Floats64, direction_D: Floats64
+) -> Direction:
+    """Sign by covariance with the weak labels; threshold at their share of positives."""
+    weak_N = task.weak_labels_N
+    along_N = vectors_ND @ direction_D
+    sign = 1.0 if np.sum((weak_N - weak_N.mean()) * along_N) >= 0 else -1.0
+    along_N, paired = sign * along_N, task.kind == "preference"
+    threshold = 0.0 if paired else float(np.quantile(along_N, 1 - weak_N.mean()))
+    spread = max(float(along_N.std()), 1e-9)
+    return Direction(student, sign * direction_D, threshold, spread)
+
+
+class PairProbe(NamedTuple):
+    """P(label 1) of a contrast pair: (p+ + 1 - p-) / 2, or its complement where `sign` is -1."""
+
+    mean_2D: Floats64
+    scale: float
+    weights_D: Floats64
+    bias: float
+    sign: int
+    loss: float
+
+    def proba(self, pairs_N2D: Floats) -> Floats64:
+        scaled_N2D = (pairs_N2D - self.mean_2D) / self.scale
+        right_N2 = expit(scaled_N2D @ self.weights_D + self.bias)
+        probs_N = (right_N2[:, 0] + 1 - right_N2[:, 1]) / 2
+        return np.asarray(probs_N if self.sign > 0 else 1 - probs_N)
+
+    def signed_by(self, pairs_N2D: Floats, weak_N: Floats64) -> "PairProbe":
+        """The probe with the sign that agrees with more weak labels."""
+        agreement = float(((self.proba(pairs_N2D) > 0.5) == (weak_N > 0.5)).mean())
+        return self._replace(sign=self.sign if agreement >= 0.5 else -self.sign)
+
+
+def fit_ccs(pairs_N2D: Floats, seed: int, restarts: int = RESTARTS) -> PairProbe:
+    """Contrast-consistent search: minimise (p+ + p- - 1)^2 + min(p+, p-)^2, best of the restarts.
+
+    Burns et al. 2022, arXiv 2212.03827. Each side is centred on its own mean, so that the words
+    Yes and No themselves carry nothing. L-BFGS with a small ridge penalty; sign still open.
+    """
+    mean_2D = pairs_N2D.mean(axis=0).astype(np.float64)
+    scale = max(float(np.std(pairs_N2D - mean_2D)), 1e-9) * np.sqrt(pairs_N2D.shape[2])
+    scaled_N2D = (pairs_N2D - mean_2D) / scale
+    rng = np.random.default_rng([seed, 30])
+    starts = [rng.normal(size=pairs_N2D.shape[2] + 1) for _ in range(restarts)]
+    found = [
+        minimize(_ccs_loss, start, args=(scaled_N2D,), jac=True, method="L-BFGS-B",
+                 options={"maxiter": 100})
+        for start in starts
+    ]  # fmt: skip
+    best = min(found, key=lambda one: float(one.fun))
+    return PairProbe(mean_2D, scale, best.x[:-1], float(best.x[-1]), 1, float(best.fun))
+
+
+def _ccs_loss(theta: Floats64, scaled_N2D: Floats64) -> tuple[float, Floats64]:
+    right_N2 = expit(scaled_N2D @ theta[:-1] + theta[-1])
+    plus_N, minus_N = right_N2[:, 0], right_N2[:, 1]
+    gap_N, low_N2 = plus_N + minus_N - 1, right_N2 == right_N2.min(axis=1, keepdims=True)
+    loss = float((gap_N**2 + right_N2.min(axis=1) ** 2).mean())
+    slope_N2 = (2 * gap_N[:, None] + 2 * right_N2 * low_N2) * right_N2 * (1 - right_N2)
+    slope_N2 = slope_N2 / len(scaled_N2D)
+    grad_D = np.einsum("na,nad->d", slope_N2, scaled_N2D)
+    penalty = CCS_PENALTY / len(theta)
+    gradient = np.append(grad_D + 2 * penalty * theta[:-1], slope_N2.sum())
+    return loss + penalty * float(theta[:-1] @ theta[:-1]), gradient
+
+
+@dataclass(frozen=True, slots=True)
+class OnPairs:
+    """A pair probe and where it gets its states."""
+
+    student: StudentFactory
+    probe: PairProbe
+
+    def predict_proba(self, inputs: Sequence[Example]) -> Floats64:
+        return self.probe.proba(contrast_states(self.student, inputs))
+
+
+def ccs(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
+    """Contrast-consistent search on the student's layer; the weak labels choose the sign (30).
+
+    Known: finds a direction, not always the truth (Farquhar et al. 2023, arXiv 2312.10029).
+    """
+    pairs_N2D = contrast_states(student, task.inputs)
+    return OnPairs(student, fit_ccs(pairs_N2D, seed).signed_by(pairs_N2D, task.weak_labels_N))
+
+
+def vinc(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
+    """Variance without negation consistency: the top eigenvector of Cov(x+ - x-) - Cov(x+ + x-)
+    (30).
+
+    The closed-form relative of CCS (EleutherAI, VINC); its invariance term needs paraphrases and is
+    left out.
+    """
+    pairs_N2D = contrast_states(student, task.inputs)
+    mean_2D = pairs_N2D.mean(axis=0).astype(np.float64)
+    centred_N2D = pairs_N2D - mean_2D
+    apart_ND, together_ND = (centred_N2D[:, 0] + sign * centred_N2D[:, 1] for sign in (-1, 1))
+    matrix_DD = (apart_ND.T @ apart_ND - together_ND.T @ together_ND) / len(pairs_N2D)
+    _, vectors_DD = np.linalg.eigh(matrix_DD)
+    direction_D = vectors_DD[:, -1]
+    scale = max(float((apart_ND @ direction_D).std()), 1e-9)
+    probe = PairProbe(mean_2D, scale, direction_D, 0.0, 1, 0.0)
+    return OnPairs(student, probe.signed_by(pairs_N2D, task.weak_labels_N))
