@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from aarlab import __version__
-from aarlab.cli import campaign, demo, log, models, report, serve, task, testbed
+from aarlab.cli import campaign, demo, log, method, models, report, serve, task, testbed
 from aarlab.core.errors import AarlabError
 
 INTERRUPTED = 130
@@ -25,6 +25,7 @@ cli.command("report")(report.report)
 cli.add_typer(task.app, name="task")
 cli.add_typer(models.app, name="models")
 cli.add_typer(testbed.app, name="testbed")
+cli.add_typer(method.app, name="method")
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(log.app, name="log")
 

@@ -7,6 +7,9 @@ Not covered: a user who owns the vault can read it; AARs run under another uid o
 from aarlab.core.chain import LogHead
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.store.log import verify_log
+from aarlab.testbed.panel import Bench
+from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.task import PublicTask, load_inputs, load_weak_labels
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
@@ -14,6 +17,20 @@ from aarlab.vault.vault import Vault
 def open_scorer(root: DataRoot) -> Scorer:
     """Exact scores for an operator's own tables; raises on loose modes of the vault."""
     return Scorer(Vault(root))
+
+
+def selection_bench(root: DataRoot, task: PublicTask) -> Bench:
+    """The hidden selection split with the fresh weak teachers, for an operator's final score."""
+    vault = root.vault_task(task.info.name)
+    stored = [*sorted((task.folder / "features").glob("*.npz")), vault / "features/selection.npz"]
+    return Bench(
+        task=task,
+        split="selection",
+        rows=load_inputs(vault / "inputs" / "selection.jsonl"),
+        weak_labels=load_weak_labels(vault / "weak_labels.npz"),
+        features=StoredFeatures.open(stored),
+        judge=open_scorer(root),
+    )
 
 
 def verified_head(run: RunDir, head: LogHead | None) -> LogHead:

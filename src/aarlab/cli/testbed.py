@@ -1,7 +1,8 @@
-"""`aarlab testbed run`: methods times seeds on one task, with intervals, no agent at all."""
+"""`aarlab testbed`: methods times seeds on one task, and tuning; no agent at all."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -9,86 +10,191 @@ from rich.table import Table
 
 from aarlab.cli.settings import data_root
 from aarlab.core.clock import now_iso
+from aarlab.core.errors import BadInput
 from aarlab.core.files import write_json
+from aarlab.core.wire import Interval
 
-app = typer.Typer(no_args_is_help=True, help="Run methods on a task yourself.")
+if TYPE_CHECKING:
+    from aarlab.testbed.panel import Bench, PanelRow
+    from aarlab.testbed.recipe import Recipe
 
-
-@app.callback()
-def group() -> None:
-    """Keeps `run` a command of its own."""
+app = typer.Typer(no_args_is_help=True, help="Run and tune methods on a task yourself.")
+TaskName = Annotated[str, typer.Option(help="a built task; see `aarlab task list`")]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="also write JSON here")]
 
 
 @app.command()
 def run(
-    task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
-    methods: Annotated[str, typer.Option(help="names, comma-separated")] = "vanilla,confident",
+    task: TaskName,
+    methods: Annotated[
+        str, typer.Option(help="names, method folders, recipe files, or all; comma-separated")
+    ] = "vanilla,confident",
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
     guards: Annotated[bool, typer.Option(help="add the guard baselines")] = True,
-    json_out: Annotated[Path | None, typer.Option("--json", help="also write JSON here")] = None,
+    diagnostics: Annotated[bool, typer.Option(help="label-free diagnostics")] = False,
+    permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = False,
+    json_out: JsonOut = None,
 ) -> None:
     """Run methods on the search split and print PGR with its 95 % interval."""
-    from aarlab.cli.operator import open_scorer
-    from aarlab.testbed.making import Workshop
-    from aarlab.testbed.panel import PanelRow, methods_named, run_panel, search_bench
-    from aarlab.testbed.task import open_public
+    from aarlab.testbed.panel import Extras, methods_named, run_panel
 
-    root, console = data_root(), Console()
+    console, rows = Console(), list["PanelRow"]()
+    bench = _search_bench(task, console)
     chosen = methods_named([name.strip() for name in methods.split(",")], guards)
-    public = open_public(root.public_task(task))
-    features = Workshop(root, console.print).strong_features(public)
-    bench = search_bench(public, features, open_scorer(root))
+    extras = Extras(diagnostics, permuted)
     with console.status("running") as status:
-        rows = run_panel(chosen, bench, seeds, lambda m, s: status.update(f"{m}, seed {s}"))
-    base = bench.judge.baselines(task, "search")
-    table = Table(
-        title=f"{task}, search split: {base.n_rows} rows, {seeds} seeds; "
-        f"weak {base.weak:.3f}, ceiling {base.ceiling:.3f}"
-    )
-    for name in (
-        "method",
-        "PGR",
-        "95 % interval",
-        "accuracy",
-        "weak",
-        "ceiling",
-        "n",
-        "seeds",
-        "s",
-    ):
-        table.add_column(name, justify="left" if name == "method" else "right")
-
-    def cells(row: PanelRow) -> list[str]:
-        return [
-            f"{row.method}{' (guard)' if row.guard else ''}",
-            f"{row.pgr.value:+.2f}",
-            f"[{row.pgr.low:+.2f}, {row.pgr.high:+.2f}]",
-            *(f"{value:.3f}" for value in (row.transfer, row.weak, row.ceiling)),
-            str(row.n_rows),
-            str(row.n_seeds),
-            f"{row.seconds:.1f}",
-        ]
-
+        ticks = lambda m, s: status.update(f"{m}, seed {s}")  # noqa: E731
+        for row in run_panel(chosen, bench, seeds, ticks, extras):
+            rows.append(row)
+            if json_out is not None:  # as it goes: an interrupted run keeps what it has
+                write_json(json_out, _as_json(bench, rows))
+    console.print(_scores(bench, rows, seeds, permuted))
+    if diagnostics:
+        console.print(_diagnostics(rows))
     for row in rows:
-        table.add_row(*cells(row))
-    console.print(table)
+        if row.failed:
+            console.print(f"{row.method}: {row.failed}", markup=False, highlight=False)
     if json_out is not None:
-        body = {
-            "task": task,
-            "split": "search",
-            "at": now_iso(),
-            "content_hash": public.info.content_hash,
-            "pair": public.info.pair,
-            "methods": [_as_json(row) for row in rows],
-        }
-        write_json(json_out, body)
         console.print(f"wrote {json_out}")
 
 
-def _as_json(row: object) -> dict[str, object]:
-    from dataclasses import asdict
+@app.command()
+def sweep(
+    task: TaskName,
+    methods: Annotated[str, typer.Option(help="recipes by name or file, comma-separated")],
+    options: Annotated[str, typer.Option(help="e.g. train.lr,label.weight; default: all")] = "",
+    trials: Annotated[int, typer.Option(min=1, help="budget of each method")] = 20,
+    sampler: Annotated[str, typer.Option(help="random or bayes")] = "bayes",
+    seeds: Annotated[int, typer.Option(min=1, max=16, help="of each trial")] = 3,
+    final_seeds: Annotated[int, typer.Option(min=1, max=16, help="of the selection score")] = 8,
+    out: Annotated[Path, typer.Option(help="folder: tuned recipes, journal, scores")] = Path(
+        "sweep"
+    ),
+) -> None:
+    """Tune options on the search split; then one honest score of the best on selection.
 
-    from aarlab.testbed.panel import PanelRow
+    With the study's methods (confident, aux_confidence, zero_shot, ue_zero_shot and a budget for
+    each) this is the human baseline. The same command goes on where an interrupted one stopped.
+    """
+    from aarlab.cli.operator import selection_bench
+    from aarlab.testbed.methods import method_of_recipe
+    from aarlab.testbed.panel import run_panel
+    from aarlab.testbed.sweep import SweepPlan, live_options
+    from aarlab.testbed.sweep import sweep as run_sweep
 
-    assert isinstance(row, PanelRow)
-    return {**asdict(row), "pgr": row.pgr.model_dump()}
+    console = Console()
+    if sampler not in ("random", "bayes"):
+        raise BadInput(f"sampler {sampler!r}: random or bayes")
+    bench = _search_bench(task, console)
+    final = selection_bench(data_root(), bench.task)
+    table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
+    results: list[dict[str, Any]] = []
+    for name, recipe in _recipes(methods).items():
+        paths = tuple(filter(None, options.split(","))) or live_options(recipe)
+        plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)  # type: ignore[arg-type]
+        with console.status(name) as status:
+            told = lambda n, value: status.update(f"{name}: trial {n}, PGR {value:+.2f}")  # noqa: E731, B023
+            found = run_sweep(plan, bench, out / "journal.log", told)
+        (row,) = run_panel([method_of_recipe(name, found.recipe)], final, final_seeds)
+        assert row.pgr is not None
+        recipe_file = out / f"{name}.json"
+        recipe_file.write_text(found.recipe.to_json(), encoding="utf-8")
+        results.append({"method": name, "recipe": found.recipe.model_dump(), "trials": found.trials,
+                        "failed_trials": found.failed, "search_pgr": found.search_pgr,
+                        "selection": row.pgr.model_dump(), "options": list(paths)})  # fmt: skip
+        write_json(out / "scores.json", {**_facts(bench), "sampler": sampler, "results": results})
+        table.add_row(name, f"{found.search_pgr:+.2f}", f"{row.pgr.value:+.2f}", _span(row.pgr),
+                      str(found.trials))  # fmt: skip
+        console.print(f"{name}: {found.recipe.describe()}", markup=False)
+    console.print(table)
+    console.print(
+        f"search: the best of {trials} trials on {seeds} seeds, so it flatters; selection: once, "
+        f"{final_seeds} fresh seeds and weak teachers. Recipes are in {out}."
+    )
+
+
+def _recipes(methods: str) -> "dict[str, Recipe]":
+    from aarlab.testbed.panel import method_at
+
+    found = {}
+    for name in filter(None, methods.split(",")):
+        method = method_at(name.strip())
+        if method.recipe is None:
+            raise BadInput(f"{method.name} is plain code: only a recipe's options can be tuned")
+        found[method.name] = method.recipe
+    return found
+
+
+def _search_bench(task: str, console: Console) -> "Bench":
+    from aarlab.cli.operator import open_scorer
+    from aarlab.testbed.making import Workshop
+    from aarlab.testbed.panel import search_bench
+    from aarlab.testbed.task import open_public
+
+    root = data_root()
+    public = open_public(root.public_task(task))
+    scorer = open_scorer(root)
+    scorer.check(task)
+    features = Workshop(root, lambda line: console.print(f"  {line}")).strong_features(public)
+    return search_bench(public, features, scorer)
+
+
+def _scores(bench: "Bench", rows: "list[PanelRow]", seeds: int, permuted: bool) -> Table:
+    base = bench.judge.baselines(bench.task.info.name, bench.split)
+    table = Table(
+        title=f"{bench.task.info.name}, {bench.split} split: {base.n_rows} rows, {seeds} seeds; "
+        f"weak {base.weak:.3f}, ceiling {base.ceiling:.3f}"
+    )
+    table.add_column("method", overflow="fold")
+    extra = ("permuted", "TC") if permuted else ()
+    for name in ("PGR", "95 % interval", "accuracy", *extra, "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        name = f"{row.method}{' (guard)' if row.guard else ''}"
+        if row.pgr is None:
+            table.add_row(name, "failed")
+            continue
+        cells = [f"{row.pgr.value:+.2f}", _span(row.pgr), f"{row.transfer:.3f}"]
+        if permuted and row.permuted is not None:
+            cells += [f"{row.permuted.value:+.2f}", f"{row.teacher_contribution:.2f}"]
+        table.add_row(name, *cells, f"{row.seconds:.1f}")
+    return table
+
+
+def _diagnostics(rows: "list[PanelRow]") -> Table:
+    done = [row for row in rows if row.diagnostics]
+    names = list(done[0].diagnostics) if done else []
+    heads = [name.replace("_", " ") for name in names]
+    table = Table("method", *heads, title="label-free diagnostics: nothing is ranked by them")
+    for row in done:
+        table.add_row(row.method, *(f"{row.diagnostics[name]:.2f}" for name in names))
+    return table
+
+
+def _span(interval: Interval) -> str:
+    return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _facts(bench: "Bench") -> dict[str, Any]:
+    info = bench.task.info
+    base = bench.judge.baselines(info.name, bench.split)
+    return {
+        "task": info.name,
+        "at": now_iso(),
+        "content_hash": info.content_hash,
+        "pair": info.pair,
+        "baselines": base.model_dump(),
+    }
+
+
+def _as_json(bench: "Bench", rows: "list[PanelRow]") -> dict[str, Any]:
+    made = [
+        {
+            **asdict(row),
+            "pgr": row.pgr and row.pgr.model_dump(),
+            "permuted": row.permuted and row.permuted.model_dump(),
+            "teacher_contribution": row.teacher_contribution,
+        }
+        for row in rows
+    ]
+    return {**_facts(bench), "split": bench.split, "methods": made}

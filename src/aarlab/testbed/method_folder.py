@@ -2,13 +2,17 @@
 
 import importlib.util
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
-from aarlab.core.errors import BadInput, MethodFailed
+from aarlab.core.errors import AarlabError, BadInput, MethodFailed
 from aarlab.core.files import write_atomic
 from aarlab.testbed.recipe import Recipe
 
+Result = TypeVar("Result")
 RECIPE_SOURCE = '''"""{title}"""
 
 from pathlib import Path
@@ -69,3 +73,24 @@ def load_method(folder: Path) -> ModuleType:
     if not callable(getattr(module, "fit", None)):
         raise MethodFailed("method.py defines no function fit(task, student, seed)")
     return module
+
+
+def guarded(method: Path, call: Callable[[], Result]) -> Result:
+    """Call foreign code; whatever it raises becomes MethodFailed with the method's own frames."""
+    try:
+        return call()
+    except AarlabError as error:
+        raise MethodFailed(f"{error}{_own_frames(method, error)}") from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise MethodFailed(f"{what[:2000]}{_own_frames(method, error)}") from error
+
+
+def _own_frames(method: Path, error: BaseException) -> str:
+    folder = str(method.resolve())
+    frames = [
+        f"\n  {Path(frame.filename).name} line {frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if str(Path(frame.filename).resolve()).startswith(folder)
+    ]
+    return "".join(frames[-8:])

@@ -1,20 +1,28 @@
 """Methods times seeds in this process, for an operator: the table of `aarlab testbed run`."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, MethodFailed, NotFound
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
-from aarlab.testbed.contract import checked_predictions
+from aarlab.testbed.contract import Predictor, checked_predictions
+from aarlab.testbed.diagnostics import diagnose
 from aarlab.testbed.features import FeatureSource
-from aarlab.testbed.methods import METHODS, Method, find_method
+from aarlab.testbed.method_folder import guarded, load_method
+from aarlab.testbed.methods import METHODS, Method, find_method, method_of_recipe
+from aarlab.testbed.recipe import recipe_from_json
 from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import PublicTask, WeakLabels, make_train_task, student_settings
+from aarlab.testbed.task import PublicTask, TrainTask, WeakLabels, make_train_task, student_settings
+
+Tick = Callable[[str, int], None]
+TC_FLOOR = 0.05  # a PGR near 0 owes nobody anything: its ratio would be noise
 
 
 class Judge(Protocol):
@@ -39,19 +47,43 @@ class Bench:
     judge: Judge
 
 
+class Extras(NamedTuple):
+    """What a table shows besides scores: label-free diagnostics, the score on permuted labels."""
+
+    diagnostics: bool = False
+    permuted: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class PanelRow:
-    """One method of the table; accuracies are means over seeds and rows."""
+    """One method of the table; accuracies are means over seeds and rows.
+
+    `failed` says why a method gave no score; then the figures are missing. `diagnostics` are means
+    over seeds. `teacher_contribution` is (PGR - PGR_permuted) / max(PGR, .05).
+    """
 
     method: str
     guard: bool
-    pgr: Interval
-    transfer: float
-    weak: float
-    ceiling: float
-    n_rows: int
     n_seeds: int
-    seconds: float
+    seconds: float = 0.0
+    pgr: Interval | None = None
+    transfer: float | None = None
+    permuted: Interval | None = None
+    diagnostics: dict[str, float] = field(default_factory=dict)
+    failed: str = ""
+
+    @property
+    def teacher_contribution(self) -> float | None:
+        if self.pgr is None or self.permuted is None:
+            return None
+        return (self.pgr.value - self.permuted.value) / max(self.pgr.value, TC_FLOOR)
+
+
+class _Done(NamedTuple):
+    run: Run
+    predictor: Predictor
+    task: TrainTask
+    student: StudentFactory
 
 
 def search_bench(task: PublicTask, features: FeatureSource, judge: Judge) -> Bench:
@@ -62,64 +94,112 @@ def run_panel(
     methods: Sequence[Method],
     bench: Bench,
     n_seeds: int,
-    tick: Callable[[str, int], None] = lambda method, seed: None,
-) -> list[PanelRow]:
-    """Each method on seeds 0.., seed i with the i-th weak teacher; errors as the judge and methods.
+    tick: Tick = lambda method, seed: None,
+    extras: Extras = Extras(),  # noqa: B008 (immutable)
+) -> Iterator[PanelRow]:
+    """A row for each method as it is ready: seeds 0.., seed i with the i-th weak teacher.
 
-    With more seeds than teachers, teachers come round again.
+    With more seeds than teachers, teachers come round again. A method that fails is a row that
+    says why; errors of the judge (no gap, no baselines) pass through.
     """
     if n_seeds < 1 or not methods:
         raise BadInput("a panel needs at least one method and one seed")
-    with threadpool_limits(1):  # heads are small: threads that wait for each other cost more
-        return [_row(method, bench, n_seeds, tick) for method in methods]
+    return (_row(method, bench, n_seeds, tick, extras) for method in methods)
 
 
-def methods_named(names: Sequence[str], guards: bool = False) -> list[Method]:
-    """Raises NotFound on an unknown name; `guards` adds the guard baselines not named."""
-    chosen = [find_method(name) for name in dict.fromkeys(names)]
-    extra = [m for m in METHODS.values() if guards and m.guard and m not in chosen]
-    return chosen + extra
-
-
-def _row(method: Method, bench: Bench, n_seeds: int, tick: Callable[[str, int], None]) -> PanelRow:
-    started = time.perf_counter()
-    predictions = predict(method, bench, n_seeds, tick)
-    name, judge = bench.task.info.name, bench.judge
-    seconds = time.perf_counter() - started
-    base = judge.baselines(name, bench.split)
+def _row(method: Method, bench: Bench, n_seeds: int, tick: Tick, extras: Extras) -> PanelRow:
+    started, name = time.perf_counter(), bench.task.info.name
+    try:
+        with threadpool_limits(1):  # heads are small: threads that wait for each other cost more
+            done = _run_seeds(method, bench, n_seeds, tick)
+            seconds = time.perf_counter() - started
+            again = _run_seeds(method, bench, n_seeds, tick, True) if extras.permuted else []
+            facts = _diagnostics(done, bench) if extras.diagnostics else {}
+    except MethodFailed as error:
+        return PanelRow(method.name, method.guard, n_seeds, failed=str(error))
+    predictions = _predictions(bench, done)
     return PanelRow(
         method=method.name,
         guard=method.guard,
-        pgr=judge.estimate(name, bench.split, predictions),
-        transfer=judge.accuracy(name, bench.split, predictions),
-        weak=base.weak,
-        ceiling=base.ceiling,
-        n_rows=base.n_rows,
         n_seeds=n_seeds,
         seconds=seconds,
+        pgr=bench.judge.estimate(name, bench.split, predictions),
+        transfer=bench.judge.accuracy(name, bench.split, predictions),
+        permuted=bench.judge.estimate(name, bench.split, _predictions(bench, again))
+        if again
+        else None,
+        diagnostics=facts,
     )
 
 
 def predict(
-    method: Method,
-    bench: Bench,
-    n_seeds: int,
-    tick: Callable[[str, int], None] = lambda method, seed: None,
+    method: Method, bench: Bench, n_seeds: int, tick: Tick = lambda method, seed: None
 ) -> Predictions:
-    """The method's predictions of the bench's rows, one run a seed."""
-    runs = []
+    """The method's predictions of the bench's rows, one run a seed; raises MethodFailed."""
+    return _predictions(bench, _run_seeds(method, bench, n_seeds, tick))
+
+
+def _predictions(bench: Bench, done: Sequence[_Done]) -> Predictions:
+    return Predictions([example.id for example in bench.rows], [one.run for one in done])
+
+
+def _run_seeds(
+    method: Method, bench: Bench, n_seeds: int, tick: Tick, permuted: bool = False
+) -> list[_Done]:
+    done = []
     for seed in range(n_seeds):
-        tick(method.name, seed)
-        runs.append(_run(method, bench, seed))
-    return Predictions([example.id for example in bench.rows], runs)
+        tick(f"{method.name}, permuted labels" if permuted else method.name, seed)
+        done.append(_run(method, bench, seed, permuted))
+    return done
 
 
-def _run(method: Method, bench: Bench, seed: int) -> Run:
-    labels = bench.weak_labels
-    teacher = labels.seeds[seed % len(labels.seeds)]
-    info = bench.task.info
-    task = make_train_task(info, bench.task.train, labels.led_by(teacher))
+def _run(method: Method, bench: Bench, seed: int, permuted: bool) -> _Done:
+    labels, info = bench.weak_labels, bench.task.info
+    labels_SN = labels.led_by(labels.seeds[seed % len(labels.seeds)])
+    if permuted:
+        labels_SN = labels_SN[:, np.random.default_rng([seed, 1]).permutation(labels_SN.shape[1])]
+    task = make_train_task(info, bench.task.train, labels_SN)
     layer, options = student_settings(info)
     student = StudentFactory(bench.features, layer, options)
-    probs_N = checked_predictions(method.fit(task, student, seed), bench.rows)
-    return Run(seed=seed, probs=[float(p) for p in probs_N])
+    predictor = method.fit(task, student, seed)
+    probs_N = checked_predictions(predictor, bench.rows)
+    return _Done(Run(seed=seed, probs=[float(p) for p in probs_N]), predictor, task, student)
+
+
+def _diagnostics(done: Sequence[_Done], bench: Bench) -> dict[str, float]:
+    each = [diagnose(one.predictor, one.task, one.student, bench.rows) for one in done]
+    return {name: float(np.mean([facts[name] for facts in each])) for name in each[0]}
+
+
+def methods_named(names: Sequence[str], guards: bool = False) -> list[Method]:
+    """Methods by name, folder (with method.py) or recipe file (.json); `all` is every built-in one.
+
+    Raises NotFound on an unknown name; `guards` adds the guard baselines not named.
+    """
+    wanted = [n for name in names for n in (METHODS if name == "all" else [name])]
+    chosen = [method_at(name) for name in dict.fromkeys(wanted)]
+    extra = [m for m in METHODS.values() if guards and m.guard and m not in chosen]
+    return chosen + extra
+
+
+def method_at(name: str) -> Method:
+    """One method by name, folder or recipe file."""
+    path = Path(name)
+    if name in METHODS or not (path.exists() or "/" in name or name.endswith(".json")):
+        return find_method(name)
+    if path.is_dir():
+        return method_of_folder(path)
+    if not path.is_file():
+        raise NotFound(f"no method folder or recipe file {path}")
+    return method_of_recipe(path.stem, recipe_from_json(path.read_text("utf-8"), str(path)))
+
+
+def method_of_folder(folder: Path) -> Method:
+    """A person's own method; whatever it raises becomes MethodFailed with its own lines."""
+    module = guarded(folder, lambda: load_method(folder))
+
+    def fit(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
+        predictor: Predictor = guarded(folder, lambda: module.fit(task, student, seed))
+        return predictor
+
+    return Method(folder.resolve().name, fit, (module.__doc__ or "").strip())

@@ -8,15 +8,12 @@ network and file access are the sandbox's affair, and the reader of OUT_DIR trus
 
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import AarlabError, BadInput, MethodFailed
+from aarlab.core.errors import AarlabError, BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.types import Example
 from aarlab.core.wire import Run
@@ -32,7 +29,7 @@ from aarlab.testbed.job import (
     SeedPair,
     read_job,
 )
-from aarlab.testbed.method_folder import load_method
+from aarlab.testbed.method_folder import guarded, load_method
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import (
@@ -45,8 +42,6 @@ from aarlab.testbed.task import (
     open_public,
     student_settings,
 )
-
-Result = TypeVar("Result")
 
 
 class Inputs:
@@ -118,27 +113,6 @@ def _run_seed(job: Job, inputs: Inputs, fit: Fit, pair: SeedPair) -> tuple[Run, 
         diagnostics=facts,
     )
     return Run(seed=pair.seed, probs=[float(p) for p in probs_N]), record
-
-
-def guarded(method: Path, call: Callable[[], Result]) -> Result:
-    """Call foreign code; whatever it raises becomes MethodFailed with the method's own frames."""
-    try:
-        return call()
-    except AarlabError as error:
-        raise MethodFailed(f"{error}{_own_frames(method, error)}") from error
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise MethodFailed(f"{what[:2000]}{_own_frames(method, error)}") from error
-
-
-def _own_frames(method: Path, error: BaseException) -> str:
-    folder = str(method.resolve())
-    frames = [
-        f"\n  {Path(frame.filename).name} line {frame.lineno} in {frame.name}: {frame.line}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if str(Path(frame.filename).resolve()).startswith(folder)
-    ]
-    return "".join(frames[-8:])
 
 
 def _one_thread() -> None:
