@@ -47,7 +47,7 @@ NOTES = {
     "swap": (wrapped("np.clip(p + .2, 0, 1)"), "swapping the answers"),
     "global": (wrapped(before="np.random.seed(seed)"), "global random state"),
     "files": (
-        wrapped(before="open(__file__ + '.x', 'w').write(str(seed))"),
+        wrapped(before="__import__('pathlib').Path(__file__ + '.x').write_text('')"),
         "writes files",
     ),
 }

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import AarlabError, BaselineMissing
+from aarlab.core.errors import AarlabError, BadInput, BaselineMissing
 from aarlab.core.wire import TaskInfo
 
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
@@ -22,15 +22,22 @@ def build(
         typer.Option(help="for a repeatable task; AARs that know it can make the labels anew"),
     ] = None,
     certify: Annotated[bool, typer.Option(help="also baselines of the certify split")] = False,
+    adaptation: Annotated[
+        str, typer.Option(help="probe, or top_blocks: its students train blocks (NAME-top-blocks)")
+    ] = "probe",
 ) -> None:
     """Make an embedded task from a private seed; served from the cache if it is intact."""
     from aarlab.testbed.generators.presets import preset
     from aarlab.testbed.making import Workshop, private_seed
+    from aarlab.testbed.options import embedded_adapter
 
     console, root = Console(), data_root()
     made = preset(name, private_seed(root, name) if seed is None else seed)
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
-    built = shop.build_preset(made, certify)
+    if adaptation not in ("probe", "top_blocks"):
+        raise BadInput(f"adaptation {adaptation!r}: probe or top_blocks")
+    adapted = embedded_adapter() if adaptation == "top_blocks" else None
+    built = shop.build_preset(made, certify, adapted)
     _say(console, built.info, built.from_cache)
 
 

@@ -15,9 +15,9 @@ from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.features import FeatureSource
 from aarlab.testbed.losses import Floats
+from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import WeakLabels
 from aarlab.testbed.teacher import Teacher, TeacherRows, fit_ceiling, fit_teacher
-from aarlab.testbed.train import Head
 
 Progress = Callable[[str], None]
 
@@ -53,27 +53,21 @@ def train_baselines(
     weak_splits: tuple[Split, ...] = ("teacher", "train", *options.eval_splits)
     weak = {split: _states(data, split, sources.weak, options.weak_layer) for split in weak_splits}
     progress("strong states")
-    strong_splits = (
-        "train",
-        *options.eval_splits,
-        *(("teacher",) if options.teacher_row_ceiling else ()),
-    )
-    strong = {
-        split: _states(data, split, sources.strong, options.strong_layer) for split in strong_splits
-    }
+    own_rows: tuple[Split, ...] = ("teacher",) if options.teacher_row_ceiling else ()
+    for split in ("train", *options.eval_splits, *own_rows):
+        _states(data, split, sources.strong, options.strong_layer)
     progress("weak teachers")
     teachers = _teachers(data, options, weak["teacher"])
     progress("ceilings")
-    ceilings = _ceilings(data, options, strong["train"], "train")
+    ceilings = _ceilings(data, options, sources.strong, ("train", *options.eval_splits))
     labels_SN = np.stack([teacher.predict_proba(weak["train"]) for teacher in teachers])
     facts = {
         "weak_label_accuracy": _accuracy(data, "train", labels_SN),
         "temperatures": [teacher.temperature for teacher in teachers],
     }
     if options.teacher_row_ceiling:
-        own = _ceilings(data, options, strong["teacher"], "teacher")
-        probs_SN = np.stack([head.predict_proba(strong["search"]) for head in own])
-        facts["ceiling_on_teacher_rows_search"] = _accuracy(data, "search", probs_SN)
+        own = _ceilings(data, options, sources.strong, ("teacher", "search"))
+        facts["ceiling_on_teacher_rows_search"] = _accuracy(data, "search", own["search"])
     ids = tuple(example.id for example in data.splits["train"].examples)
     public, fresh = options.public_seeds, options.fresh_seeds
     return Trained(
@@ -82,7 +76,7 @@ def train_baselines(
         {
             split: Baseline(
                 np.stack([teacher.predict_proba(weak[split]) for teacher in teachers]),
-                np.stack([head.predict_proba(strong[split]) for head in ceilings]),
+                ceilings[split],
             )
             for split in options.eval_splits
         },
@@ -111,13 +105,17 @@ def _teachers(data: TaskData, options: BuildOptions, states_NAD: Floats) -> list
 
 
 def _ceilings(
-    data: TaskData, options: BuildOptions, states_NAD: Floats, split: Split
-) -> list[Head]:
-    targets_N = data.splits[split].targets_N
-    return [
-        fit_ceiling(states_NAD, targets_N, options.student, seed)
-        for seed in range(options.ceiling_seeds)
-    ]
+    data: TaskData, options: BuildOptions, source: FeatureSource, splits: tuple[Split, ...]
+) -> dict[Split, Floats]:
+    """Students trained on the truth of the first split; P(label 1) on the others, (S, N)."""
+    first, *others = splits
+    factory = StudentFactory(source, options.strong_layer, options.student, adapter=options.adapter)
+    learned, probs = data.splits[first], {split: list[Floats]() for split in others}
+    for seed in range(options.ceiling_seeds):
+        student = fit_ceiling(factory, learned.examples, learned.targets_N, seed)
+        for split, rows in probs.items():
+            rows.append(student.predict_proba(data.splits[split].examples).astype(np.float32))
+    return {split: np.stack(rows) for split, rows in probs.items()}
 
 
 def _accuracy(data: TaskData, split: Split, probs_SN: NDArray[np.floating]) -> float:

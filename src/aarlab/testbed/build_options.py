@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from aarlab.core.types import EVAL_SPLITS, Split
-from aarlab.testbed.options import HeadOptions, Options, TeacherOptions
+from aarlab.testbed.options import AdapterOptions, HeadOptions, Options, TeacherOptions
 
 Count = Annotated[int, Field(ge=2, le=256)]
 
@@ -26,6 +26,7 @@ class BuildOptions(Options):
     more_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
     teacher: TeacherOptions = TeacherOptions()
     student: HeadOptions = HeadOptions()
+    adapter: AdapterOptions | None = None
     n_public: Count = 5
     n_fresh: Count = 8
     n_weak: Count = 16

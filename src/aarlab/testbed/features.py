@@ -4,7 +4,7 @@ Legend: N examples, A answers per example (preference rows 2, verification rows 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,4 +33,14 @@ class FeatureSource(Protocol):
 
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         """Layers whose states are at hand for all of these examples, ascending."""
+        ...
+
+
+class ModelSource(FeatureSource, Protocol):
+    """A source that has the model itself at hand (`models.lm.LanguageModel`, which needs torch)."""
+
+    def language_model(self) -> Any: ...
+
+    def token_states(self, layer: int) -> Any:
+        """`models.token_states.TokenStates` of a layer."""
         ...

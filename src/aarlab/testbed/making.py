@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -23,10 +24,13 @@ from aarlab.testbed.models.catalogue import ModelRef, model_pair
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
+from aarlab.testbed.options import AdapterOptions, HeadOptions
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.task import PublicTask
 
 Tell = Callable[[str], None]
+Adapted = tuple[AdapterOptions, HeadOptions]
+ADAPTED_CEILINGS = 4  # seeds of a ceiling that takes half a minute each
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,19 @@ class Workshop:
     tell: Tell
     n_threads: int | None = None
 
-    def build_preset(self, preset: TaskPreset, certify: bool = False) -> Built:
+    def build_preset(
+        self, preset: TaskPreset, certify: bool = False, adapted: Adapted | None = None
+    ) -> Built:
         """An embedded task: generated rows, the preset's layers, teacher and student.
 
         `certify` makes that split's baselines and features too, which a campaign does not need.
+        With `adapted` students train the model itself; such a task has a name of its own.
         """
+        name = preset.name
+        student, extra = preset.student, dict[str, Any]()
+        if adapted is not None:
+            name, student = f"{preset.name}-{adapted[0].kind}".replace("_", "-"), adapted[1]
+            extra = {"adapter": adapted[0], "ceiling_seeds": ADAPTED_CEILINGS}
         self.tell(f"generating {preset.name}")
         glossary = fetch_glossary(self.root) if preset.name == "chat" else None
         options = BuildOptions(
@@ -50,11 +62,12 @@ class Workshop:
             strong_layer=preset.strong_layer,
             more_layers=preset.more_layers,
             teacher=preset.teacher,
-            student=preset.student,
+            student=student,
             certify=certify,
             teacher_row_ceiling=False,
+            **extra,
         )
-        return self.build(generate(preset.name, preset.settings, glossary), options)
+        return self.build(generate(name, preset.settings, glossary), options)
 
     def import_folder(
         self,

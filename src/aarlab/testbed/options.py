@@ -50,6 +50,34 @@ class HeadOptions(Options):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+AdapterKind = Literal["top_blocks", "lora", "full"]
+
+
+class AdapterOptions(Options):
+    """Training of the strong model itself, below a linear head on its mean answer state.
+
+    top_blocks: LoRA on the upper `blocks` blocks over lower states that are computed once; lora:
+    on every block; full: all weights of every block. LoRA has rank `rank` and scale alpha / rank
+    on all matrices of a block. Learning rate and epochs are those of `HeadOptions`.
+    """
+
+    kind: AdapterKind = "top_blocks"
+    blocks: Annotated[int, Field(ge=1, le=128)] = 3
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
+
+
+def embedded_adapter() -> tuple[AdapterOptions, HeadOptions]:
+    """The embedded pair's `top_blocks`: LoRA r = 8 on 3 blocks, lr 2e-3, 3 epochs."""
+    return AdapterOptions(), HeadOptions(hidden=0, epochs=3, lr=2e-3, weight_decay=0.0)
+
+
+def published_adapter() -> tuple[AdapterOptions, HeadOptions]:
+    """The study's: LoRA r = 32 on every block, lr 1e-4, 5 epochs, batch 32, linear schedule."""
+    adapter = AdapterOptions(kind="lora", rank=32, alpha=64.0)
+    return adapter, HeadOptions(hidden=0, epochs=5, lr=1e-4, weight_decay=0.0)
+
+
 class TeacherOptions(Options):
     """Training of a weak teacher: its head, the share of problems each seed sees, calibration.
 

@@ -19,7 +19,7 @@ from aarlab.testbed.method_folder import guarded, load_method
 from aarlab.testbed.methods import METHODS, Method, find_method, method_of_recipe
 from aarlab.testbed.recipe import recipe_from_json
 from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import PublicTask, TrainTask, WeakLabels, make_train_task, student_settings
+from aarlab.testbed.task import PublicTask, TrainTask, WeakLabels, make_train_task
 
 Tick = Callable[[str, int], None]
 TC_FLOOR = 0.05  # a PGR near 0 owes nobody anything: its ratio would be noise
@@ -159,8 +159,7 @@ def _run(method: Method, bench: Bench, seed: int, permuted: bool) -> _Done:
     if permuted:
         labels_SN = labels_SN[:, np.random.default_rng([seed, 1]).permutation(labels_SN.shape[1])]
     task = make_train_task(info, bench.task.train, labels_SN)
-    layer, options = student_settings(info)
-    student = StudentFactory(bench.features, layer, options)
+    student = StudentFactory.of_task(bench.features, info)
     predictor = method.fit(task, student, seed)
     probs_N = checked_predictions(predictor, bench.rows)
     return _Done(Run(seed=seed, probs=[float(p) for p in probs_N]), predictor, task, student)

@@ -40,7 +40,6 @@ from aarlab.testbed.task import (
     load_weak_labels,
     make_train_task,
     open_public,
-    student_settings,
 )
 
 
@@ -70,8 +69,7 @@ class Inputs:
         return make_train_task(self.public.info, self.public.train, labels_SN)
 
     def student(self) -> StudentFactory:
-        layer, options = student_settings(self.public.info)
-        return StudentFactory(self.features, layer, options)
+        return StudentFactory.of_task(self.features, self.public.info)
 
 
 def run_job(job: Job) -> JobOutput:

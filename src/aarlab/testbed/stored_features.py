@@ -7,6 +7,7 @@ answers find their features too. Legend: M entries, D state width.
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.types import Example
-from aarlab.testbed.features import AnswerLogp, FeatureSource
+from aarlab.testbed.features import AnswerLogp, FeatureSource, ModelSource
 
 Arrays = dict[str, NDArray[np.generic]]
 LOGP = ("given_prompt", "alone", "tokens")
@@ -98,7 +99,7 @@ class StoredFeatures:
 class WithModel:
     """Stored features first; what they lack comes from a cache that may load the model."""
 
-    def __init__(self, stored: StoredFeatures, cache: FeatureSource) -> None:
+    def __init__(self, stored: StoredFeatures, cache: ModelSource) -> None:
         self._stored, self._cache = stored, cache
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
@@ -112,6 +113,12 @@ class WithModel:
             return self._stored.answer_logp(examples)
         except NotFound:
             return self._cache.answer_logp(examples)
+
+    def language_model(self) -> Any:
+        return self._cache.language_model()
+
+    def token_states(self, layer: int) -> Any:
+        return self._cache.token_states(layer)
 
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         return tuple(sorted({*self._stored.layers(), *self._cache.layers(examples)}))

@@ -7,15 +7,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
+from aarlab.core.wire import TaskInfo
 from aarlab.testbed.features import AnswerLogp, FeatureSource
 from aarlab.testbed.losses import Floats
-from aarlab.testbed.options import HeadOptions
+from aarlab.testbed.options import AdapterOptions, HeadOptions
+from aarlab.testbed.task import student_settings
 from aarlab.testbed.train import Head, fit_head
 
 
@@ -34,16 +37,32 @@ class Compute:
 
 @dataclass(slots=True)
 class StudentFactory:
-    """Makes strong students on the states of one layer of a frozen model."""
+    """Makes strong students: heads on the states of one layer of a frozen model, or, with an
+    `adapter`, the model's blocks up to that layer trained as well."""
 
     source: FeatureSource
     layer: int
     options: HeadOptions = field(default_factory=HeadOptions)
     compute: Compute = field(default_factory=Compute)
+    adapter: AdapterOptions | None = None
 
     def new(self, options: HeadOptions | None = None) -> "Student":
         """A student that has seen nothing; without options, the task's default adaptation."""
+        if self.adapter is not None:
+            from aarlab.testbed.adapters.student import AdapterStudent  # loads torch
+
+            return AdapterStudent(self, options or self.options)
         return Student(self, options or self.options)
+
+    def language_model(self) -> Any:
+        """The strong model itself; MethodFailed where a run has stored features only."""
+        load = getattr(self.source, "language_model", None)
+        if load is None:
+            raise MethodFailed(
+                "this run has stored features only, not the model; run it where the model is: "
+                "aarlab testbed run"
+            )
+        return load()
 
     def states(self, inputs: Sequence[Example]) -> Floats:
         """Frozen states (N, A, D) of the strong model."""
@@ -63,6 +82,12 @@ class StudentFactory:
     def at(self, layer: int) -> "StudentFactory":
         """Students on the states of another layer; compute is counted together."""
         return replace(self, layer=layer)
+
+    @classmethod
+    def of_task(cls, source: FeatureSource, info: TaskInfo) -> "StudentFactory":
+        """The students that a task was built for."""
+        layer, options, adapter = student_settings(info)
+        return cls(source, layer, options, adapter=adapter)
 
     @contextmanager
     def counted(self, rows_forwarded: int = 0, rows_trained: int = 0) -> Iterator[None]:
@@ -91,7 +116,7 @@ class Student:
         weights_N: NDArray[np.floating] | None = None,
     ) -> "Student":
         """Train on soft targets (N,) in [0, 1]; raises BadInput on other shapes or values."""
-        return self._train(inputs, targets_N, weights_N, (None, self._options))
+        return self._train(inputs, targets_N, weights_N, (False, self._options))
 
     def go_on(
         self,
@@ -101,16 +126,17 @@ class Student:
         options: HeadOptions | None = None,
     ) -> "Student":
         """A second phase on the same student, for curricula."""
-        return self._train(inputs, targets_N, weights_N, (self.head, options or self._options))
+        return self._train(inputs, targets_N, weights_N, (True, options or self._options))
 
     def _train(
         self,
         inputs: Sequence[Example],
         targets_N: NDArray[np.floating],
         weights_N: NDArray[np.floating] | None,
-        how: tuple[Head | None, HeadOptions],
+        how: tuple[bool, HeadOptions],
     ) -> "Student":
-        start, options = how
+        goes_on, options = how
+        start = self.head if goes_on else None
         states_NAD = self._factory.states(inputs)
         with self._factory.counted(rows_trained=len(inputs) * options.epochs):
             self._head = fit_head(states_NAD, targets_N, options, weights_N, start)

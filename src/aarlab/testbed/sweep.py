@@ -19,7 +19,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from aarlab.core.canonical import content_hash
@@ -115,9 +115,11 @@ def _open(plan: SweepPlan, bench: Bench, journal: Path) -> optuna.Study:
         "random": optuna.samplers.RandomSampler,
         "bayes": optuna.samplers.TPESampler,
     }
+    # a killed sweep leaves its lock behind; nobody holds it for seconds
+    lock = JournalFileOpenLock(str(journal), grace_period=3)
     try:
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
+            storage=JournalStorage(JournalFileBackend(str(journal), lock)),
             sampler=kinds[plan.sampler](seed=plan.seed),
             study_name=name,
             direction="maximize",

@@ -20,7 +20,7 @@ from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example, TaskKind
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.options import HeadOptions
+from aarlab.testbed.options import AdapterOptions, HeadOptions
 
 Floats64 = NDArray[np.float64]
 ROW_FIELDS = {"id", "group", "prompt", "answers"}
@@ -127,12 +127,25 @@ def load_info(folder: Path) -> TaskInfo:
         raise Damaged(f"{path}: not a task description ({error.error_count()} errors)") from error
 
 
-def student_settings(info: TaskInfo) -> tuple[int, HeadOptions]:
-    """Layer of the strong model and default adaptation that the task was built for."""
+class StudentSettings(NamedTuple):
+    """Layer of the strong model and default adaptation that a task was built for."""
+
+    layer: int
+    options: HeadOptions
+    adapter: AdapterOptions | None
+
+
+def student_settings(info: TaskInfo) -> StudentSettings:
+    """Raises Damaged where the task does not say."""
     student = info.settings.get("student")
     if not isinstance(student, dict) or not isinstance(student.get("layer"), int):
         raise Damaged(f"task {info.name}: its settings name no student; build the task again")
-    return student["layer"], HeadOptions(**student.get("head", {}))
+    adapter = student.get("adapter")
+    return StudentSettings(
+        student["layer"],
+        HeadOptions(**student.get("head", {})),
+        None if adapter is None else AdapterOptions(**adapter),
+    )
 
 
 def load_inputs(path: Path) -> tuple[Example, ...]:

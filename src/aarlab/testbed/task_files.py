@@ -38,7 +38,8 @@ def task_info(data: TaskData, options: BuildOptions, trained: Trained) -> TaskIn
     settings = {
         "task": without_seeds(data.settings),
         "weak_layer": options.weak_layer,
-        "student": {"layer": options.strong_layer, "head": student},
+        "student": {"layer": options.strong_layer, "head": student}
+        | ({"adapter": options.adapter.model_dump()} if options.adapter else {}),
         "teacher": options.teacher.model_dump(exclude={"head": {"seed"}}),
     }
     return TaskInfo(

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from aarlab.core.types import Example
 from aarlab.testbed.folds import cross_fit, fold_of_rows
 from aarlab.testbed.losses import Floats, sigmoid
-from aarlab.testbed.options import HeadOptions, TeacherOptions
+from aarlab.testbed.options import TeacherOptions
+from aarlab.testbed.student import Student, StudentFactory
 from aarlab.testbed.train import Head, fit_head
 
 __all__ = ["Teacher", "TeacherOptions", "TeacherRows", "fit_ceiling", "fit_teacher"]
@@ -109,11 +111,11 @@ def fit_temperature(logits_N: NDArray[np.floating], targets_N: NDArray[np.floati
 
 
 def fit_ceiling(
-    states_NAD: Floats, targets_N: NDArray[np.int8], options: HeadOptions, seed: int
-) -> Head:
-    """The strong student's head trained on ground truth."""
-    seeded = options.model_copy(update={"seed": seed})
-    return fit_head(states_NAD, targets_N.astype(np.float64), seeded)
+    factory: StudentFactory, inputs: Sequence[Example], targets_N: NDArray[np.int8], seed: int
+) -> Student:
+    """A strong student of the task's adaptation trained on ground truth."""
+    seeded = factory.options.model_copy(update={"seed": seed})
+    return factory.new(seeded).fit(inputs, targets_N.astype(np.float64))
 
 
 def _draw_problems(groups_N: Sequence[str], share: float, seed: int) -> NDArray[np.int64]:

@@ -115,8 +115,9 @@ def fit_head(
     head (its standardisation and size are kept, the optimiser starts anew). Raises BadInput on bad
     shapes.
     """
-    targets_N = _checked_targets(states_NAD, targets_N)
-    row_weights_N = _checked_weights(len(targets_N), weights_N)
+    _check_states(states_NAD)
+    targets_N = checked_targets(len(states_NAD), targets_N)
+    row_weights_N = checked_weights(len(targets_N), weights_N)
     rng = np.random.default_rng(options.seed)
     head = start or _fresh(states_NAD, options.hidden, rng)
     if head.hidden != options.hidden:
@@ -181,17 +182,18 @@ def _check_states(states_NAD: Floats) -> None:
         raise BadInput("states contain NaN or infinity")
 
 
-def _checked_targets(states_NAD: Floats, targets_N: NDArray[np.floating]) -> Floats:
-    _check_states(states_NAD)
+def checked_targets(n: int, targets_N: NDArray[np.floating]) -> Floats:
+    """Soft targets (N,) in [0, 1], or BadInput."""
     targets = np.asarray(targets_N, dtype=np.float32)
-    if targets.shape != (len(states_NAD),) or len(targets) < 2:
-        raise BadInput(f"targets: expected shape ({len(states_NAD)},) of 2+, got {targets.shape}")
+    if targets.shape != (n,) or n < 2:
+        raise BadInput(f"targets: expected shape ({n},) of 2+, got {targets.shape}")
     if not ((targets >= 0) & (targets <= 1)).all():
         raise BadInput("targets must lie in [0, 1] and must not be NaN")
     return targets
 
 
-def _checked_weights(n: int, weights_N: NDArray[np.floating] | None) -> Floats:
+def checked_weights(n: int, weights_N: NDArray[np.floating] | None) -> Floats:
+    """Row weights of mean 1, or BadInput."""
     if weights_N is None:
         return np.ones(n, np.float32)
     weights = np.asarray(weights_N, dtype=np.float32)

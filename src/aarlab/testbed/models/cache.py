@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,14 @@ from aarlab.testbed.models.answers import AnswerItem, AnswerModel, Progress, Wan
 from aarlab.testbed.models.shards import (
     KEY_BYTES,
     LOGP,
+    SHORT_KEY,
     NewShard,
     Shard,
     open_shard,
     open_shards,
     write_shard,
 )
+from aarlab.testbed.models.token_states import TokenStates
 
 CHUNK = 1024
 Place = tuple[NDArray[np.float32], int]
@@ -58,6 +61,7 @@ class FeatureCache:
         self._load = load
         self._loaded: AnswerModel | None = None
         self._columns: dict[str, dict[bytes, Place]] = {}
+        self._tokens: dict[int, TokenStates] = {}
         folders = dict.fromkeys([*read_dirs, *([write_dir] if write_dir else [])])
         self._shards = [shard for folder in folders for shard in open_shards(folder, model.key)]
         self.n_computed = 0
@@ -138,6 +142,24 @@ class FeatureCache:
             places = self._column(name)
             places.update({key: (array, row) for row, key in enumerate(items)})
 
+    def language_model(self) -> Any:
+        """The model itself, for students that train it; NotFound where none may be loaded."""
+        if self._load is None:
+            raise NotFound(f"{self.model.name} may not be loaded here: features only")
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def token_states(self, layer: int) -> TokenStates:
+        """States of whole rows after `layer` blocks, kept beside the features (layer 0: not)."""
+        if layer not in self._tokens:
+            folder = None
+            if self._write_dir is not None and layer > 0:
+                name = f"tokens-{self.model.key[:SHORT_KEY]}-{layer}"
+                folder = self._write_dir.parent / "tokens" / name
+            self._tokens[layer] = TokenStates(self.language_model(), layer, folder)
+        return self._tokens[layer]
+
     def _model(self, n_missing: int, columns: Sequence[str]) -> AnswerModel:
         if self._load is None:
             raise NotFound(
@@ -145,9 +167,8 @@ class FeatureCache:
                 f"and no model may be loaded here; ask for layers that the cache holds, or build "
                 f"the task with these layers: aarlab task build"
             )
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
+        loaded: AnswerModel = self.language_model()
+        return loaded
 
     def _missing(
         self, examples: Sequence[Example], columns: Sequence[str]

@@ -5,7 +5,7 @@ Legend: B trees, T tokens of a tree (padded), D state width, H query heads, K ke
 head, V vocabulary, N tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,18 +31,47 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class LowRank:
+    """A frozen weight with a low-rank update, W + scale B A (LoRA, arXiv 2106.09685).
+
+    `a_RI` and `b_OR` are float32 and trained; the product is taken in the states' type.
+    """
+
+    frozen_OI: Tensor
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+
+    def merged(self) -> Tensor:
+        update_OI = self.scale * self.b_OR.detach() @ self.a_RI.detach()
+        return (self.frozen_OI.float() + update_OI).to(self.frozen_OI.dtype)
+
+
+Weight = Tensor | LowRank
+MATRICES = ("qkv", "out", "gate_up", "down")
+
+
+def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
+    """x W^T + bias, with the low-rank path beside it where there is one."""
+    if isinstance(weight, Tensor):
+        return linear(x, weight.to(x.dtype), bias)
+    low = linear(x, (weight.scale * weight.a_RI).to(x.dtype))
+    return linear(x, weight.frozen_OI, bias) + linear(low, weight.b_OR.to(x.dtype))
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Weights of one block; (queries, keys, values) and (gate, up) are joined."""
 
     attention_norm_D: Tensor
-    qkv: Tensor
+    qkv: Weight
     qkv_bias: Tensor | None
-    out: Tensor
+    out: Weight
     query_norm: Tensor | None
     key_norm: Tensor | None
     mlp_norm_D: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Weight
+    down: Weight
 
 
 def shape_of(config: dict[str, Any]) -> Shape:
@@ -90,10 +119,23 @@ class Decoder:
         `visible_BTT[b, i, j]` says whether token i attends to token j; a row must see a token.
         """
         state_BTD = self.embedding_VD[tokens_BT]
-        cos_sin = self._rotation(positions_BT, state_BTD.dtype)
-        visible = visible_BTT[:, None]
         yield state_BTD
-        for block in self.blocks[:n_blocks]:
+        yield from self.upward(state_BTD, self.blocks[:n_blocks], positions_BT, visible_BTT)
+
+    def upward(
+        self,
+        state_BTD: Tensor,
+        blocks: Sequence[Block],
+        positions_BT: Tensor,
+        visible_BTT: Tensor | None,
+    ) -> Iterator[Tensor]:
+        """Yield the states (B, T, D) after each of the blocks, from given states on.
+
+        Without `visible_BTT` every token sees itself and those before it.
+        """
+        cos_sin = self._rotation(positions_BT, state_BTD.dtype)
+        visible = None if visible_BTT is None else visible_BTT[:, None]
+        for block in blocks:
             state_BTD = self._mlp(block, self._attention(block, state_BTD, cos_sin, visible))
             yield state_BTD
 
@@ -113,11 +155,15 @@ class Decoder:
         return angle_BT1F.cos().to(dtype), angle_BT1F.sin().to(dtype)
 
     def _attention(
-        self, block: Block, state_BTD: Tensor, cos_sin: tuple[Tensor, Tensor], visible: Tensor
+        self,
+        block: Block,
+        state_BTD: Tensor,
+        cos_sin: tuple[Tensor, Tensor],
+        visible: Tensor | None,
     ) -> Tensor:
         n_heads, n_keys = self.shape.n_heads, self.shape.n_key_heads
         normed_BTD = self._norm(state_BTD, block.attention_norm_D)
-        qkv = linear(normed_BTD, block.qkv, block.qkv_bias)
+        qkv = project(normed_BTD, block.qkv, block.qkv_bias)
         qkv = qkv.view(*qkv.shape[:2], n_heads + 2 * n_keys, self.shape.head_dim)
         q, k, v = qkv.tensor_split((n_heads, n_heads + n_keys), dim=2)
         if block.query_norm is not None and block.key_norm is not None:
@@ -126,13 +172,17 @@ class Decoder:
         # Copying the few key heads out is faster here than asking the kernel for grouped queries.
         k, v = (x.repeat_interleave(n_heads // n_keys, dim=2) for x in (k, v))
         mixed = scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=visible
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=visible,
+            is_causal=visible is None,
         )
-        return state_BTD + linear(mixed.transpose(1, 2).flatten(2), block.out)
+        return state_BTD + project(mixed.transpose(1, 2).flatten(2), block.out)
 
     def _mlp(self, block: Block, state_BTD: Tensor) -> Tensor:
-        gate, up = linear(self._norm(state_BTD, block.mlp_norm_D), block.gate_up).chunk(2, dim=-1)
-        return state_BTD + linear(silu(gate) * up, block.down)
+        gate, up = project(self._norm(state_BTD, block.mlp_norm_D), block.gate_up).chunk(2, dim=-1)
+        return state_BTD + project(silu(gate) * up, block.down)
 
 
 def _rotated(x_BTHF: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

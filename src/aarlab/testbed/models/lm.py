@@ -20,9 +20,11 @@ from aarlab.core.errors import BadInput
 from aarlab.testbed.models.answers import AnswerFeatures, AnswerItem, Wanted
 from aarlab.testbed.models.decoder import Decoder, shape_of
 from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
+from aarlab.testbed.models.token_states import RowStates
 from aarlab.testbed.models.trees import Batch, Branch, Layout, batches, grow_trees
 
 VOCABULARY_CHUNK = 512
+ROWS = 16  # of one pass for states of whole rows
 Rows = list[tuple[tuple[int, ...], Branch]]
 
 
@@ -41,7 +43,7 @@ class LanguageModel:
         self, decoder: Decoder, tokenizer: Tokenizer, record: ModelRecord, n_threads: int = 1
     ) -> None:
         self.decoder, self.record, self.layout = decoder, record, Layout()
-        self._tokenizer, self._n_threads = tokenizer, n_threads
+        self._tokenizer, self.n_threads = tokenizer, n_threads
         self._context = min(record.context, decoder.shape.max_context)
 
     @classmethod
@@ -79,6 +81,30 @@ class LanguageModel:
         tokens_I = np.array([len(branch.tokens) for _, branch in given])
         logp_I3 = np.stack([sums.logp_I, self._alone(items), tokens_I], axis=1)
         return AnswerFeatures(sums.states_LID, logp_I3.astype(np.float32), n_truncated)
+
+    @torch.inference_mode()
+    def row_states(self, items: Sequence[AnswerItem], layer: int) -> list[RowStates]:
+        """States (T, D) after `layer` blocks of every token of prompt and answer, bf16 bits.
+
+        Rows longer than the context lose the start of the prompt, as in `features`.
+        """
+        self._check(items, Wanted((layer,), logp=False))
+        rows, _ = self._rows(items)
+        made: list[RowStates | None] = [None] * len(items)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1].tokens))
+        for part in (order[at : at + ROWS] for at in range(0, len(order), ROWS)):
+            tokens = [(*rows[i][0], *rows[i][1].tokens) for i in part]
+            longest = max(map(len, tokens))
+            padded = torch.tensor([(*row, *[0] * (longest - len(row))) for row in tokens])
+            padded = padded.to(self.decoder.embedding_VD.device)
+            positions = torch.arange(longest, device=padded.device)[None]
+            state = self.decoder.embedding_VD[padded]
+            blocks = self.decoder.blocks[:layer]
+            state = [state, *self.decoder.upward(state, blocks, positions, None)][-1]
+            bits = state.to(torch.bfloat16).cpu().view(torch.int16).numpy().view(np.uint16)
+            for number, i in enumerate(part):
+                made[i] = RowStates(bits[number, : len(tokens[number])].copy(), len(rows[i][0]))
+        return [row for row in made if row is not None]
 
     def token_ids(self, text: str) -> list[int]:
         return list(self._encode([text])[0])
@@ -142,7 +168,7 @@ class LanguageModel:
         wait spinning, which on a busy machine was four times slower than a single thread.
         """
         todo = batches(grow_trees(rows, self.layout), self.layout)
-        with ThreadPoolExecutor(self._n_threads, initializer=_one_thread) as pool:
+        with ThreadPoolExecutor(self.n_threads, initializer=_one_thread) as pool:
             for _ in pool.map(lambda batch: self._run_batch(batch, wanted, sums), todo):
                 pass
 

@@ -1,0 +1,114 @@
+"""Lower states of whole rows, token by token: computed once, kept on disk, memory-mapped.
+
+`top_blocks` students train the blocks above a layer; what lies below never changes. One pair of
+files per call that had to compute: `<name>.bin` (bf16 as uint16, all tokens one after the other)
+and `<name>.json` (which answers, where, sha256), published by rename, json last, so that writers
+side by side only ever add. Imports no torch. Legend: T tokens of a row, D state width.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aarlab.core.errors import Damaged
+from aarlab.core.files import write_json
+from aarlab.testbed.models.answers import AnswerItem
+from aarlab.testbed.models.record import file_sha256
+
+Bits = NDArray[np.uint16]
+
+
+class RowStates(NamedTuple):
+    """States (T, D) of prompt and answer, bf16 as uint16, and how many tokens are the prompt's."""
+
+    bits_TD: Bits
+    n_prompt: int
+
+
+class TokenModel(Protocol):
+    """What is needed of the language model."""
+
+    def row_states(self, items: Sequence[AnswerItem], layer: int) -> Iterable[RowStates]: ...
+
+
+class _Place(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    key: str
+    start: int
+    n_tokens: int
+    n_prompt: int
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    width: int
+    sha256: str
+    rows: list[_Place]
+
+
+class TokenStates:
+    """States after `layer` blocks by content of the answer; `folder` is that of one model and
+    layer, None keeps them in memory."""
+
+    def __init__(self, model: TokenModel, layer: int, folder: Path | None) -> None:
+        self._model, self._layer, self._folder = model, layer, folder
+        self._rows: dict[str, RowStates] = {}
+        for path in sorted(folder.glob("*.json")) if folder is not None else ():
+            self._open(path)
+
+    def get(self, items: Sequence[AnswerItem], keys: Sequence[str]) -> list[RowStates]:
+        """States of each item, whose content keys are `keys`; computes what is missing, once."""
+        missing = {k: item for k, item in zip(keys, items, strict=True) if k not in self._rows}
+        if missing:
+            self._compute(missing)
+        return [self._rows[key] for key in keys]
+
+    def _compute(self, missing: dict[str, AnswerItem]) -> None:
+        states = list(self._model.row_states(list(missing.values()), self._layer))
+        if self._folder is None:
+            self._rows.update(zip(missing, states, strict=True))
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = secrets.token_hex(8)
+        scratch, data = self._folder / f".{name}", self._folder / f"{name}.bin"
+        try:
+            with scratch.open("wb") as file:
+                for row in states:
+                    file.write(row.bits_TD.tobytes())
+            places, start = [], 0
+            for key, row in zip(missing, states, strict=True):
+                n_tokens = len(row.bits_TD)
+                places.append(
+                    _Place(key=key, start=start, n_tokens=n_tokens, n_prompt=row.n_prompt)
+                )
+                start += n_tokens
+            width = states[0].bits_TD.shape[1]
+            index = _Index(width=width, sha256=file_sha256(scratch), rows=places)
+            os.rename(scratch, data)
+        finally:
+            scratch.unlink(missing_ok=True)
+        path = self._folder / f"{name}.json"
+        write_json(path, index.model_dump())
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        data = path.with_suffix(".bin")
+        try:
+            index = _Index.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            if file_sha256(data) != index.sha256:
+                raise Damaged(f"{data} is damaged: its sha256 is not that of its index; delete it")
+            bits_MD = np.memmap(data, np.uint16, mode="r").reshape(-1, index.width)
+        except (OSError, ValueError, ValidationError) as error:
+            raise Damaged(
+                f"{path} and its .bin are damaged ({error}); delete both, they are made anew"
+            ) from error
+        for place in index.rows:
+            bits_TD = bits_MD[place.start : place.start + place.n_tokens]
+            self._rows[place.key] = RowStates(bits_TD, place.n_prompt)
