@@ -1,10 +1,10 @@
 """The same experiment with Hugging Face Trainer + peft LoRA and with aarlab, side by side.
 
-    aarlab task build math --seed 2026
+    aarlab task build math --seed 2026        # caches the features that `probe` starts from
     python benchmarks/peer.py --rows 400 --repetitions 3 --out benchmarks/peer.md
 
-The strong student (the first 21 blocks of the embedded model) learns the truth of the first `--rows`
-train rows (a ceiling: accuracies are then comparable) and is judged on the search split. Every
+The strong student (the first 21 blocks of the embedded model) learns the truth of the first rows
+of train (a ceiling: accuracies are then comparable) and is judged on the search split. Every
 measurement is a process of its own, one after the other, the order turned in each repetition; peak
 memory is that of the process. `features` is aarlab's one-time preparation for these rows: the
 embedded cut's states and both log-likelihoods, computed anew without a cache.
@@ -30,7 +30,7 @@ LAYER, EPOCHS = 21, 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", default="math")
+    parser.add_argument("--task-seed", type=int, default=2026, help="of the generated math rows")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/peer.md"))
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _in_process(given: argparse.Namespace, mode: str, seed: int) -> dict[str, Any]:
     words = [sys.executable, __file__, "--one", mode, "--seed", str(seed)]
-    words += ["--task", given.task, "--rows", str(given.rows)]
+    words += ["--task-seed", str(given.task_seed), "--rows", str(given.rows)]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return made
@@ -68,21 +68,23 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rows(given: argparse.Namespace) -> dict[str, Any]:
-    """Inputs and truth of the task's train rows and of search (an operator's own benchmark)."""
+    """Inputs and truth of the generated rows, and the embedded pair's feature cache."""
     import numpy as np
 
     from aarlab.cli.settings import data_root
-    from aarlab.testbed.task import open_public
-    from aarlab.vault.vault import Vault
+    from aarlab.testbed.generators.presets import preset
+    from aarlab.testbed.generators.registry import generate
+    from aarlab.testbed.making import Workshop
 
-    root = data_root()
-    task = open_public(root.public_task(given.task))
-    made: dict[str, Any] = {"root": root, "task": task}
-    for split, inputs in (("train", task.train[: given.rows]), ("search", task.search)):
-        truth = Vault(root).truth(given.task, split)
-        targets = [truth.targets_N[truth.row_of[e.id]] for e in inputs]
-        made[split] = (inputs, np.array(targets, np.float64))
-    return made
+    root, made = data_root(), preset("math", given.task_seed)
+    splits = generate("math", made.settings).splits
+    rows: dict[str, Any] = {"root": root, "options": made.student}
+    rows["cache"] = Workshop(root, lambda line: None).feature_cache("smollm2-135m")
+    order = np.random.default_rng(0).permutation(len(splits["train"].examples))[: given.rows]
+    for split, chosen in (("train", order), ("search", range(len(splits["search"].examples)))):
+        inputs = [splits[split].examples[i] for i in chosen]
+        rows[split] = (inputs, splits[split].targets_N[list(chosen)].astype(np.float64))
+    return rows
 
 
 def _trainer(rows: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -151,36 +153,32 @@ def _features(rows: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _probe(rows: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Loading the stored states, training and predicting."""
+    """Loading the cached states, training and predicting."""
     from threadpoolctl import threadpool_limits
 
-    from aarlab.testbed.stored_features import StoredFeatures
     from aarlab.testbed.student import StudentFactory
 
-    task = rows["task"]
+    cache = rows["cache"]
     with threadpool_limits(1):
         begun = time.perf_counter()
-        stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+        for split in ("train", "search"):
+            cache.states(rows[split][0], LAYER)
         loaded = time.perf_counter() - begun
-        student = StudentFactory.of_task(stored, task.info)
-        return {"load_s": loaded, **_timed(student, rows, seed)}
+        factory = StudentFactory(cache, LAYER, rows["options"])
+        return {"load_s": loaded, **_timed(factory, rows, seed)}
 
 
 def _blocks(rows: dict[str, Any], seed: int) -> dict[str, Any]:
-    from aarlab.testbed.making import Workshop
     from aarlab.testbed.options import embedded_adapter
     from aarlab.testbed.student import StudentFactory
 
-    adapter, options = embedded_adapter()
-    cache = Workshop(rows["root"], lambda line: None).strong_features(rows["task"])
-    begun = time.perf_counter()
-    states = cache.token_states(LAYER - adapter.blocks)
+    (adapter, options), cache = embedded_adapter(), rows["cache"]
     factory = StudentFactory(cache, LAYER, options, adapter=adapter)
+    begun = time.perf_counter()
     lower = [factory.new()._rows(rows[split][0]) for split in ("train", "search")]  # type: ignore[attr-defined]
     prepared = time.perf_counter() - begun
     tokens = EPOCHS * sum(len(row.bits_TD) for row in lower[0].states_M)
     facts = _timed(factory, rows, seed)
-    assert states is not None
     return {"prepare_s": prepared, **facts, "tokens_per_s": tokens / facts["fit_s"]}
 
 
@@ -201,9 +199,9 @@ def _write(given: argparse.Namespace, found: list[dict[str, Any]]) -> None:
     named = {mode: [one for one in found if one["mode"] == mode] for mode in MODES}
     lines = [
         f"# Against Trainer + peft\n\n{datetime.now(UTC).date()}, {os.cpu_count()} cores "
-        f"{platform.machine()}, torch {torch.__version__}, {given.task} task, {given.rows} train "
-        f"rows, {EPOCHS} epochs, {len(found)} measurements, each in a process of its own; median "
-        "[all]. Made by `benchmarks/peer.py`.\n",
+        f"{platform.machine()}, torch {torch.__version__}, math rows of seed {given.task_seed}, "
+        f"{given.rows} train rows, {EPOCHS} epochs, {len(found)} measurements, each in a process of its "
+        "own; median [all]. Made by `benchmarks/peer.py`.\n",
         "| what | seconds | accuracy | tokens/s | peak MB |\n|---|---|---|---|---|",
     ]
     for mode, ones in named.items():

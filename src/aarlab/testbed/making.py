@@ -95,9 +95,9 @@ class Workshop:
         pair = model_pair(options.pair)
         weak = ModelRef(pair.weak.model, options.weak_layer)
         strong = ModelRef(pair.strong.model, options.strong_layer)
-        strong_cache = self._cache(strong.model)
+        strong_cache = self.feature_cache(strong.model)
         same = weak.model == strong.model
-        caches = (strong_cache if same else self._cache(weak.model), strong_cache)
+        caches = (strong_cache if same else self.feature_cache(weak.model), strong_cache)
         for split in ("train", *options.eval_splits):
             self._precompute(data, split, options, caches)
         teacher = data.splits["teacher"].examples
@@ -133,9 +133,10 @@ class Workshop:
     def strong_features(self, task: PublicTask) -> WithModel:
         """The task's stored features, backed by the strong model itself for anything else."""
         stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
-        return WithModel(stored, self._cache(model_pair(task.info.pair).strong.model))
+        return WithModel(stored, self.feature_cache(model_pair(task.info.pair).strong.model))
 
-    def _cache(self, name: str) -> FeatureCache:
+    def feature_cache(self, name: str) -> FeatureCache:
+        """This data root's features of a model, which is pulled and loaded when one is missing."""
         folder = pull(name, self.root, self.tell)
         store = self.root.path / "features"
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
