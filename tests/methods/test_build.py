@@ -37,7 +37,7 @@ def test_the_two_roots_hold_what_the_layout_says(built):
     ]  # fmt: skip
     truth = [f"truth/{split}.jsonl" for split in ALL_SPLITS]
     assert files(built / "vault" / "gauss") == sorted([
-        "baselines.npz", "build.json", "canaries.json", "seals.json", "weak_labels.npz",
+        "baselines.npz", "build.json", "canaries.json", "card.md", "seals.json", "weak_labels.npz",
         "features/selection.npz", "features/certify.npz",
         "inputs/teacher.jsonl", "inputs/selection.jsonl", "inputs/certify.jsonl", *truth,
     ])  # fmt: skip

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import AarlabError, BadInput, BaselineMissing
+from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, NotFound
 from aarlab.core.wire import TaskInfo
 
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
@@ -49,6 +49,9 @@ def import_folder(
     allow_small_gap: Annotated[
         bool, typer.Option(help="import even where the ceiling is not clearly above the teacher")
     ] = False,
+    near_duplicates: Annotated[
+        str, typer.Option(help="of rows in another split: drop, refuse or keep")
+    ] = "drop",
 ) -> None:
     """Check a folder in the study's format and build a task from it."""
     from aarlab.testbed.making import Workshop
@@ -56,8 +59,55 @@ def import_folder(
     console = Console()
     shop = Workshop(data_root(), lambda text: console.print(f"  {text}"))
     wanted = name or path.resolve().name.lower()
-    built = shop.import_folder(path, wanted, pair, require_gap=not allow_small_gap)
+    if near_duplicates not in ("drop", "refuse", "keep"):
+        raise BadInput(f"--near-duplicates {near_duplicates!r}: drop, refuse or keep")
+    built = shop.import_folder(
+        path,
+        wanted,
+        pair,
+        require_gap=not allow_small_gap,
+        near=near_duplicates,  # type: ignore[arg-type]
+    )
     _say(console, built.info, built.from_cache)
+
+
+@app.command()
+def mappings() -> None:
+    """Data sets of the Hugging Face hub that `fetch` knows."""
+    from aarlab.testbed.datasets.mapping import shipped_mappings
+
+    table = Table("mapping", "repository", "kind", "licence")
+    for name, spec in shipped_mappings().items():
+        table.add_row(name, spec.repo, spec.kind, spec.licence)
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    mapping: Annotated[str, typer.Argument(help="a name of `aarlab task mappings`, or a .yaml")],
+    out: Annotated[Path, typer.Option(help="folder to write, for `aarlab task import`")],
+    files: Annotated[Path | None, typer.Option(help="a local file instead of the hub")] = None,
+    rows: Annotated[int, typer.Option(help="at most so many source rows; 0: all")] = 0,
+    seed: Annotated[int, typer.Option(help="of dealing and of which wrong answer")] = 0,
+) -> None:
+    """Turn a data set into a folder in the study's format, by a declarative mapping."""
+    from aarlab.testbed.datasets.mapping import file_rows, hub_rows, load_mapping, write_folder
+
+    name, spec = load_mapping(mapping)
+    source = hub_rows(spec) if files is None else file_rows(files)
+    written = write_folder(name, spec, source, out, (rows, seed))
+    Console().print(f"{out}: " + ", ".join(f"{stem} {n}" for stem, n in written.items()))
+    Console().print(f"licence {spec.licence}; next: aarlab task import {out}")
+
+
+@app.command()
+def card(name: Annotated[str, typer.Argument()]) -> None:
+    """The task's data card (operator): sizes, balance, lengths, shortcuts, near-duplicates."""
+    path = data_root().vault_task(name) / "card.md"
+    if not path.is_file():
+        raise NotFound(f"no card of {name}; build the task: aarlab task build or import")
+    text = path.read_text(encoding="utf-8")
+    Console().print(text[: text.rindex('{"canary"')], markup=False, highlight=False)
 
 
 @app.command("list")

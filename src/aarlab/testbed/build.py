@@ -26,6 +26,7 @@ from aarlab.core.wire import TaskInfo
 from aarlab.testbed.baselines import Progress, Sources, check_gap, train_baselines
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
+from aarlab.testbed.datasets.card import data_card
 from aarlab.testbed.splits import check_disjoint
 from aarlab.testbed.stored_features import Arrays, feature_arrays
 from aarlab.testbed.task import input_row, load_info
@@ -93,6 +94,7 @@ def _write(
     public, vault = folder / "public", VaultWriter(folder / "vault")
     write_public(public, data, task_info(data, options, trained), (trained, features))
     write_vault(vault, data, trained, features)
+    vault.lines("card.md", data_card(data))
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
     vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
     seals = {side: _seals(folder / side) for side in ("public", "vault")}

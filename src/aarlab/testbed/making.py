@@ -15,6 +15,7 @@ from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import Built, build_task
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import TaskData
+from aarlab.testbed.datasets.near_duplicates import Policy, without_near_duplicates
 from aarlab.testbed.folder import FolderOptions, read_folder
 from aarlab.testbed.generators.glossary import fetch_glossary
 from aarlab.testbed.generators.presets import TaskPreset
@@ -76,8 +77,10 @@ class Workshop:
         pair: str,
         require_gap: bool = True,
         options: FolderOptions | None = None,
+        near: Policy = "drop",
     ) -> Built:
-        """A folder in the study's format, on the pair's own layers."""
+        """A folder in the study's format, on the pair's own layers; `near` is what happens to
+        near-duplicates across splits."""
         self.tell(f"reading {path}")
         found = model_pair(pair)
         build = BuildOptions(
@@ -89,7 +92,8 @@ class Workshop:
             certify=False,
             teacher_row_ceiling=False,
         )
-        return self.build(read_folder(path, name, options or FolderOptions()), build)
+        data = read_folder(path, name, options or FolderOptions())
+        return self.build(without_near_duplicates(data, near), build)
 
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = model_pair(options.pair)

@@ -57,6 +57,7 @@ def components(student: StudentFactory, task: TrainTask) -> Floats64:
     vectors_ND = row_vectors(student.states(task.inputs))
     if task.kind == "verification":
         vectors_ND = vectors_ND - vectors_ND.mean(axis=0)
+    vectors_ND = vectors_ND / np.maximum(vectors_ND.std(axis=0), 1e-6)
     left_NR, _, _ = np.linalg.svd(vectors_ND, full_matrices=False)
     return np.asarray(left_NR[:, :COMPONENTS] * np.sqrt(len(vectors_ND)))
 

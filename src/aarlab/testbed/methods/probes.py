@@ -46,16 +46,23 @@ def row_vectors(states_NAD: Floats) -> Floats64:
 def truth_mean(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
     """Difference in means of the states with weak label 1 and 0 (30). Marks and Tegmark 2023."""
     vectors_ND = row_vectors(student.states(task.inputs))
+    scale_D = _spread(vectors_ND)
     centred_N = task.weak_labels_N - task.weak_labels_N.mean()
-    return _direction(task, student, vectors_ND, centred_N @ vectors_ND)
+    return _direction(task, student, vectors_ND, centred_N @ vectors_ND / scale_D**2)
 
 
 def truth_pca(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
     """The first principal component of the states (30); sign by the weak labels."""
     vectors_ND = row_vectors(student.states(task.inputs))
-    centred_ND = vectors_ND - vectors_ND.mean(axis=0)
+    scale_D = _spread(vectors_ND)
+    centred_ND = (vectors_ND - vectors_ND.mean(axis=0)) / scale_D
     _, _, components_KD = np.linalg.svd(centred_ND, full_matrices=False)
-    return _direction(task, student, vectors_ND, components_KD[0])
+    return _direction(task, student, vectors_ND, components_KD[0] / scale_D)
+
+
+def _spread(vectors_MD: Floats64) -> Floats64:
+    """Standard deviation of each feature: a few huge ones would otherwise be the direction."""
+    return np.asarray(np.maximum(vectors_MD.std(axis=0), 1e-6))
 
 
 def _direction(
@@ -75,14 +82,14 @@ class PairProbe(NamedTuple):
     """P(label 1) of a contrast pair: (p+ + 1 - p-) / 2, or its complement where `sign` is -1."""
 
     mean_2D: Floats64
-    scale: float
+    scale_D: Floats64
     weights_D: Floats64
     bias: float
     sign: int
     loss: float
 
     def proba(self, pairs_N2D: Floats) -> Floats64:
-        scaled_N2D = (pairs_N2D - self.mean_2D) / self.scale
+        scaled_N2D = (pairs_N2D - self.mean_2D) / self.scale_D
         right_N2 = expit(scaled_N2D @ self.weights_D + self.bias)
         probs_N = (right_N2[:, 0] + 1 - right_N2[:, 1]) / 2
         return np.asarray(probs_N if self.sign > 0 else 1 - probs_N)
@@ -100,8 +107,9 @@ def fit_ccs(pairs_N2D: Floats, seed: int, restarts: int = RESTARTS) -> PairProbe
     Yes and No themselves carry nothing. L-BFGS with a small ridge penalty; sign still open.
     """
     mean_2D = pairs_N2D.mean(axis=0).astype(np.float64)
-    scale = max(float(np.std(pairs_N2D - mean_2D)), 1e-9) * np.sqrt(pairs_N2D.shape[2])
-    scaled_N2D = (pairs_N2D - mean_2D) / scale
+    width = pairs_N2D.shape[2]
+    scale_D = _spread((pairs_N2D - mean_2D).reshape(-1, width)) * np.sqrt(width)
+    scaled_N2D = (pairs_N2D - mean_2D) / scale_D
     rng = np.random.default_rng([seed, 30])
     starts = [rng.normal(size=pairs_N2D.shape[2] + 1) for _ in range(restarts)]
     found = [
@@ -110,7 +118,7 @@ def fit_ccs(pairs_N2D: Floats, seed: int, restarts: int = RESTARTS) -> PairProbe
         for start in starts
     ]  # fmt: skip
     best = min(found, key=lambda one: float(one.fun))
-    return PairProbe(mean_2D, scale, best.x[:-1], float(best.x[-1]), 1, float(best.fun))
+    return PairProbe(mean_2D, scale_D, best.x[:-1], float(best.x[-1]), 1, float(best.fun))
 
 
 def _ccs_loss(theta: Floats64, scaled_N2D: Floats64) -> tuple[float, Floats64]:
@@ -155,11 +163,12 @@ def vinc(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
     """
     pairs_N2D = contrast_states(student, task.inputs)
     mean_2D = pairs_N2D.mean(axis=0).astype(np.float64)
-    centred_N2D = pairs_N2D - mean_2D
+    spread_D = _spread((pairs_N2D - mean_2D).reshape(-1, pairs_N2D.shape[2]))
+    centred_N2D = (pairs_N2D - mean_2D) / spread_D
     apart_ND, together_ND = (centred_N2D[:, 0] + sign * centred_N2D[:, 1] for sign in (-1, 1))
     matrix_DD = (apart_ND.T @ apart_ND - together_ND.T @ together_ND) / len(pairs_N2D)
     _, vectors_DD = np.linalg.eigh(matrix_DD)
     direction_D = vectors_DD[:, -1]
     scale = max(float((apart_ND @ direction_D).std()), 1e-9)
-    probe = PairProbe(mean_2D, scale, direction_D, 0.0, 1, 0.0)
+    probe = PairProbe(mean_2D, scale * spread_D, direction_D, 0.0, 1, 0.0)
     return OnPairs(student, probe.signed_by(pairs_N2D, task.weak_labels_N))

@@ -56,8 +56,10 @@ class Neighbours(NamedTuple):
 
 
 def row_points(states_NAD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One centred vector of length 1 for each row, (N, D); of a preference row, the difference."""
-    centred_NAD = states_NAD - states_NAD.mean(axis=(0, 1))
+    """One standardised vector of length 1 for each row, (N, D); of a preference row, the
+    difference. Without the division a few huge features would decide who is near."""
+    spread_D = np.maximum(states_NAD.std(axis=(0, 1)), 1e-6)
+    centred_NAD = (states_NAD - states_NAD.mean(axis=(0, 1))) / spread_D
     paired = states_NAD.shape[1] == 2
     points_ND = centred_NAD[:, 0] - centred_NAD[:, 1] if paired else centred_NAD[:, 0]
     lengths_N1 = np.linalg.norm(points_ND, axis=1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Data from elsewhere: declarative mappings, near-duplicates, data cards."""

@@ -1,0 +1,92 @@
+"""A task's data card, for its operator: sizes, balance, lengths, shortcuts. Says no row's label."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.types import ALL_SPLITS, Example
+from aarlab.testbed.data import TaskData
+from aarlab.testbed.methods.guards import MajorityAnswer
+
+CUES, CUE_ROWS = 8, 20
+WORD = re.compile(r"[A-Za-z']+")
+
+
+def data_card(data: TaskData) -> str:
+    """Markdown. It is written into the vault: balances and cues are facts about hidden labels."""
+    facts = [
+        f"# Data card: {data.name}\n\n{data.title}. {data.description}\n",
+        f"Kind: {data.kind}. Source: {data.settings.get('source', 'unknown')}.\n",
+        "| split | rows | problems | label 1 | words of an answer, median (label 1 / 0) |\n"
+        "|---|---|---|---|---|",
+    ]
+    facts += [_line(data, split) for split in ALL_SPLITS]
+    examples = [e for split in ALL_SPLITS for e in data.splits[split].examples]
+    targets_N = np.concatenate([data.splits[split].targets_N for split in ALL_SPLITS])
+    facts.append("\n## Known shortcuts (all splits)\n")
+    facts.append(f"- The longer answer is right: {_longer(examples, targets_N):.3f}.")
+    facts.append(f"- The answer most frequent in its problem: {_majority(data):.3f} of search.")
+    facts.append(f"- Words that tell most: {', '.join(_cues(examples, targets_N)) or 'none'}.")
+    near = data.settings.get("near_duplicates", "not looked for (made by program)")
+    facts.append(f"\n## Settings\n\nNear-duplicates: {near}.")
+    return "\n".join(facts) + "\n"
+
+
+def _line(data: TaskData, split: str) -> str:
+    rows = data.splits[split]  # type: ignore[index]
+    ones, zeros = _lengths(rows.examples, rows.targets_N)
+    groups = len({example.group for example in rows.examples})
+    return (
+        f"| {split} | {len(rows.examples)} | {groups} | {rows.targets_N.mean():.3f} | "
+        f"{np.median(ones):.0f} / {np.median(zeros):.0f} |"
+    )
+
+
+def _sides(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> tuple[list[str], list[str]]:
+    """Right and wrong answers' texts."""
+    right, wrong = list[str](), list[str]()
+    for example, target in zip(examples, targets_N, strict=True):
+        for place, answer in enumerate(example.answers):
+            (right if bool(target) == (place == 0) else wrong).append(answer)
+    return right, wrong
+
+
+def _lengths(
+    examples: Sequence[Example], targets_N: NDArray[np.int8]
+) -> tuple[list[int], list[int]]:
+    right, wrong = _sides(examples, targets_N)
+    return [len(text.split()) for text in right], [len(text.split()) for text in wrong]
+
+
+def _longer(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> float:
+    """Accuracy of "longer is right": within a pair, or above the median length."""
+    if len(examples[0].answers) == 2:
+        longer = [len(e.answers[0]) > len(e.answers[1]) for e in examples]
+    else:
+        lengths = [len(e.answers[0]) for e in examples]
+        longer = [length > float(np.median(lengths)) for length in lengths]
+    return float((np.array(longer) == targets_N.astype(bool)).mean())
+
+
+def _majority(data: TaskData) -> float:
+    search = data.splits["search"]
+    probs_N = MajorityAnswer().predict_proba(search.examples)
+    return float(((probs_N > 0.5) == search.targets_N.astype(bool)).mean())
+
+
+def _cues(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> list[str]:
+    """Words with the largest smoothed log-odds between right and wrong answers."""
+    right, wrong = _sides(examples, targets_N)
+    one, zero = (Counter(w for t in texts for w in set(WORD.findall(t.lower())))
+                 for texts in (right, wrong))  # fmt: skip
+    odds = {
+        word: math.log((one[word] + 1) / (len(right) + 2) * (len(wrong) + 2) / (zero[word] + 1))
+        for word in one | zero
+        if one[word] + zero[word] >= CUE_ROWS
+    }
+    most = sorted(odds, key=lambda word: -abs(odds[word]))[:CUES]
+    return [f"{word} ({odds[word]:+.2f})" for word in most]
