@@ -29,7 +29,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix src tests benchmarks
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/real_data.py
+	$(BIN)/python benchmarks/results.py
 
 # Newest versions that satisfy pyproject.toml, as constraints (torch's local build tag is dropped).
 lock:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.testbed.models.catalogue import CATALOGUE, PAIRS, model_entry, model_pair
+from aarlab.core.layout import DataRoot
+from aarlab.testbed.models.catalogue import CATALOGUE, PAIRS
+from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.settings import load_settings
 
 
@@ -18,11 +20,12 @@ def test_pairs_name_models_and_layers_that_exist(pair: object) -> None:
         assert weak != strong
 
 
-def test_unknown_names_list_what_there_is() -> None:
+def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
+    known = catalogue_of(DataRoot(tmp_path))
     with pytest.raises(NotFound, match="smollm2-135m"):
-        model_entry("gpt-9")
-    with pytest.raises(NotFound, match="embedded, qwen-paper"):
-        model_pair("other")
+        known.model("gpt-9")
+    with pytest.raises(NotFound, match="embedded, embedded-wide, qwen-paper"):
+        known.pair("other")
 
 
 def test_settings_come_from_the_environment(

@@ -1,29 +1,68 @@
-"""`aarlab models`: what the catalogue holds, and fetching weights."""
+"""`aarlab models`: what the catalogue holds, your own models and pairs, and fetching weights."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
-from aarlab.testbed.models.catalogue import CATALOGUE, PAIRS
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 
 
 @app.command("list")
 def list_models() -> None:
-    """Models and pairs of the catalogue, and which are here."""
+    """Models and pairs, built-in and your own, and which are here."""
+    from aarlab.testbed.models.own import catalogue_of
+
     root = data_root()
+    known = catalogue_of(root)
     table = Table("model", "title", "licence", "blocks", "here")
-    for entry in CATALOGUE.values():
+    for entry in known.models.values():
         here = "yes" if (root.models / entry.name / "model.json").exists() else "-"
-        table.add_row(entry.name, entry.title, entry.license, str(entry.n_blocks), here)
+        table.add_row(entry.name, entry.title, entry.license, str(entry.n_blocks or "?"), here)
     pairs = Table("pair", "weak teacher -> strong student")
-    for pair in PAIRS.values():
+    for pair in known.pairs.values():
         pairs.add_row(pair.name, pair.title)
     Console().print(table, pairs)
+
+
+@app.command("add")
+def add_model(
+    name: Annotated[str, typer.Argument()],
+    folder: Annotated[str, typer.Option(help="in Hugging Face format")] = "",
+    gguf: Annotated[str, typer.Option(help="a GGUF file")] = "",
+    hf: Annotated[str, typer.Option(help="OWNER/NAME on the hub")] = "",
+    revision: Annotated[str, typer.Option(help="a commit of the hub repository")] = "main",
+    sha256: Annotated[str, typer.Option(help="of the GGUF file")] = "",
+    template: Annotated[str, typer.Option(help="plain, chatml or chat (tokenizer)")] = "plain",
+    context: Annotated[int, typer.Option(help="tokens")] = 2048,
+) -> None:
+    """Name a model of your own; `pull` then fetches and converts it."""
+    from aarlab.testbed.models.own import add_own
+
+    given: dict[str, Any] = {"template": template, "context": context}
+    given |= {key: str(Path(p).absolute()) for key, p in (("folder", folder), ("gguf", gguf)) if p}
+    given |= {"hf": hf, "revision": revision} if hf else {}
+    add_own(data_root(), "models", name, given | ({"sha256": sha256} if sha256 else {}))
+    Console().print(f"{name} added; next: aarlab models pull {name}")
+
+
+@app.command("pair")
+def add_pair(
+    name: Annotated[str, typer.Argument()],
+    weak: Annotated[str, typer.Option(help="MODEL@BLOCKS, e.g. smollm2-135m@9")],
+    strong: Annotated[str, typer.Option(help="MODEL@BLOCKS")],
+    more_layers: Annotated[str, typer.Option(help="of the strong model, e.g. 12,18")] = "",
+) -> None:
+    """Name a pair of models, or of cuts of one model; tasks are built on pairs."""
+    from aarlab.testbed.models.own import add_own
+
+    layers = [int(layer) for layer in more_layers.split(",") if layer.strip().isdigit()]
+    add_own(data_root(), "pairs", name, {"weak": weak, "strong": strong, "more_layers": layers})
+    Console().print(f"{name} added; next: aarlab task import FOLDER --pair {name}")
 
 
 @app.command("pull")

@@ -21,8 +21,9 @@ from aarlab.testbed.generators.glossary import fetch_glossary
 from aarlab.testbed.generators.presets import TaskPreset
 from aarlab.testbed.generators.registry import generate
 from aarlab.testbed.models.cache import FeatureCache, ModelId
-from aarlab.testbed.models.catalogue import ModelRef, model_pair
+from aarlab.testbed.models.catalogue import ModelRef
 from aarlab.testbed.models.lm import loader
+from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
 from aarlab.testbed.options import AdapterOptions, HeadOptions
@@ -82,7 +83,7 @@ class Workshop:
         """A folder in the study's format, on the pair's own layers; `near` is what happens to
         near-duplicates across splits."""
         self.tell(f"reading {path}")
-        found = model_pair(pair)
+        found = catalogue_of(self.root).pair(pair)
         build = BuildOptions(
             pair=pair,
             weak_layer=found.weak_for(name).layer,
@@ -96,7 +97,7 @@ class Workshop:
         return self.build(without_near_duplicates(data, near), build)
 
     def build(self, data: TaskData, options: BuildOptions) -> Built:
-        pair = model_pair(options.pair)
+        pair = catalogue_of(self.root).pair(options.pair)
         weak = ModelRef(pair.weak.model, options.weak_layer)
         strong = ModelRef(pair.strong.model, options.strong_layer)
         strong_cache = self.feature_cache(strong.model)
@@ -108,6 +109,8 @@ class Workshop:
         caches[0].precompute(
             teacher, (weak.layer,), logp=False, progress=self._told(data, "teacher")
         )
+        if cut := sum(cache.n_truncated for cache in set(caches)):
+            self.tell(f"{cut} answers exceed the context: cut at the start of their prompt")
         # Heads are small: a library that takes a thread a core for each is ten times slower.
         with threadpool_limits(1):
             return build_task(data, options, self.root, Sources(*caches), self.tell)
@@ -137,7 +140,8 @@ class Workshop:
     def strong_features(self, task: PublicTask) -> WithModel:
         """The task's stored features, backed by the strong model itself for anything else."""
         stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
-        return WithModel(stored, self.feature_cache(model_pair(task.info.pair).strong.model))
+        pair = catalogue_of(self.root).pair(task.info.pair)
+        return WithModel(stored, self.feature_cache(pair.strong.model))
 
     def feature_cache(self, name: str) -> FeatureCache:
         """This data root's features of a model, which is pulled and loaded when one is missing."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from aarlab.core.errors import NotFound
-
 Family = Literal["base", "instruct"]
 
 
@@ -68,17 +66,20 @@ CHATML = Template(
     alone_opening="<|im_start|>assistant\n",
 )
 
+FROM_TOKENIZER = Template(opening="", prompt_end="", alone_opening="")  # filled in at conversion
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model: where it comes from and how rows are put to it. `context` counts tokens."""
+    """One model: where it comes from and how rows are put to it. `context` counts tokens; blocks
+    and width are checked against the source where they are given."""
 
     name: str
     title: str
     source: Source
     license: str
-    n_blocks: int
-    width: int
+    n_blocks: int | None
+    width: int | None
     family: Family
     template: Template = PLAIN
     context: int = 2048
@@ -150,9 +151,24 @@ QWEN3_4B_BASE = ModelEntry(
     context=4096,
 )
 
+
+def _hub(name: str, repo: str, shape: tuple[int, int], licence: str = "Apache-2.0") -> ModelEntry:
+    """A base model of the hub. `main` is not pinned: the commit that a pull got is recorded."""
+    source = HuggingFaceSource(repo, "main")
+    title = repo.split("/")[1]
+    return ModelEntry(name, title, source, licence, *shape, family="base", context=4096)
+
+
+SMOLLM2_17B = _hub("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B", (24, 2048))
+QWEN25_05B = _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", (24, 896))
+QWEN25_7B = _hub("qwen2.5-7b", "Qwen/Qwen2.5-7B", (28, 3584))
+
 CATALOGUE: dict[str, ModelEntry] = {
-    entry.name: entry for entry in (SMOLLM2, QWEN15_05B_CHAT, QWEN3_4B_BASE)
-}
+    entry.name: entry
+    for entry in (
+        SMOLLM2, QWEN15_05B_CHAT, QWEN3_4B_BASE, SMOLLM2_17B, QWEN25_05B, QWEN25_7B,
+    )
+}  # fmt: skip
 
 EMBEDDED = Pair(
     name="embedded",
@@ -172,16 +188,34 @@ QWEN_PAPER = Pair(
     strong_layers={},
 )
 
-PAIRS: dict[str, Pair] = {pair.name: pair for pair in (EMBEDDED, QWEN_PAPER)}
+EMBEDDED_WIDE = Pair(
+    name="embedded-wide",
+    title="SmolLM2-135M cut after 3 blocks -> the same cut after 15",
+    weak=ModelRef("smollm2-135m", 3),
+    strong=ModelRef("smollm2-135m", 15),
+    weak_layers={},
+    strong_layers={},
+    more_layers=(9, 12),
+)
+SMOLLM2_LADDER = Pair(
+    name="smollm2",
+    title="SmolLM2-135M-Instruct -> SmolLM2-1.7B",
+    weak=ModelRef("smollm2-135m", 30),
+    strong=ModelRef("smollm2-1.7b", 24),
+    weak_layers={},
+    strong_layers={},
+    more_layers=(12, 18),
+)
+QWEN25_LADDER = Pair(
+    name="qwen2.5",
+    title="Qwen2.5-0.5B -> Qwen2.5-7B",
+    weak=ModelRef("qwen2.5-0.5b", 24),
+    strong=ModelRef("qwen2.5-7b", 28),
+    weak_layers={},
+    strong_layers={},
+    more_layers=(14, 21),
+)
 
-
-def model_entry(name: str) -> ModelEntry:
-    if name not in CATALOGUE:
-        raise NotFound(f"no model {name!r} in the catalogue; there are: {', '.join(CATALOGUE)}")
-    return CATALOGUE[name]
-
-
-def model_pair(name: str) -> Pair:
-    if name not in PAIRS:
-        raise NotFound(f"no model pair {name!r}; there are: {', '.join(PAIRS)}")
-    return PAIRS[name]
+PAIRS: dict[str, Pair] = {
+    pair.name: pair for pair in (EMBEDDED, EMBEDDED_WIDE, QWEN_PAPER, SMOLLM2_LADDER, QWEN25_LADDER)
+}

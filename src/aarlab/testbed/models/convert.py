@@ -7,7 +7,7 @@ network nor transformers.
 import contextlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from aarlab.core.errors import BadInput, Damaged, NotFound
-from aarlab.testbed.models.catalogue import ModelEntry
-from aarlab.testbed.models.decoder import shape_of
+from aarlab.testbed.models.catalogue import FROM_TOKENIZER, ModelEntry, Template
+from aarlab.testbed.models.decoder import Shape, shape_of
 from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.models.record import (
     CONFIG,
@@ -66,7 +66,10 @@ def convert(entry: ModelEntry, origin: Origin, source: dict[str, Any], target: P
     (target / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
     tokenizer.save_pretrained(target)
     save_file(_tensors(original, config), target / WEIGHTS, metadata={"format": "pt"})
-    record = _record(entry, source, target, logit_error=0.0)
+    entry = replace(entry, template=_template(entry, tokenizer))
+    if (commit := getattr(original.config, "_commit_hash", None)) and "revision" in source:
+        source = {**source, "commit": commit}
+    record = _record(entry, source, target, shape_of(config))
     write_record(target, record)
     error = _logit_error(original, LanguageModel.load(target))
     if not error <= MAX_LOGIT_ERROR:
@@ -105,9 +108,10 @@ def _plain_config(config: Any) -> dict[str, Any]:
 
 def _check_shape(entry: ModelEntry, config: dict[str, Any]) -> None:
     shape = shape_of(config)
-    if (shape.n_blocks, shape.width) != (entry.n_blocks, entry.width):
+    said = (entry.n_blocks or shape.n_blocks, entry.width or shape.width)
+    if (shape.n_blocks, shape.width) != said:
         raise BadInput(
-            f"{entry.name}: the catalogue says {entry.n_blocks} blocks of width {entry.width}, the "
+            f"{entry.name}: the catalogue says {said[0]} blocks of width {said[1]}, the "
             f"source has {shape.n_blocks} of width {shape.width}"
         )
 
@@ -128,16 +132,29 @@ def _tensors(model: Any, config: dict[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _record(
-    entry: ModelEntry, source: dict[str, Any], folder: Path, logit_error: float
-) -> ModelRecord:
+def _template(entry: ModelEntry, tokenizer: Any) -> Template:
+    """The entry's template; `FROM_TOKENIZER` becomes the tokenizer's own chat template."""
+    if entry.template != FROM_TOKENIZER:
+        return entry.template
+    if not tokenizer.chat_template:
+        raise BadInput(f"{entry.name}: its tokenizer has no chat template; use template: plain")
+    turn, mark = [{"role": "user", "content": "PROMPT-HERE"}], "PROMPT-HERE"
+    plain, asked = (
+        tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=asked)
+        for asked in (False, True)
+    )
+    opening, prompt_end = asked.split(mark)
+    return Template(opening, prompt_end, asked.removeprefix(plain) or prompt_end)
+
+
+def _record(entry: ModelEntry, source: dict[str, Any], folder: Path, shape: Shape) -> ModelRecord:
     template = entry.template
     return ModelRecord(
         name=entry.name,
         source=source,
         license=entry.license,
-        n_blocks=entry.n_blocks,
-        width=entry.width,
+        n_blocks=shape.n_blocks,
+        width=shape.width,
         context=entry.context,
         template=TemplateRecord(
             opening=template.opening,
@@ -146,7 +163,7 @@ def _record(
         ),
         files=describe_files(folder),
         versions={name: version(name) for name in LIBRARIES},
-        logit_error=logit_error,
+        logit_error=0.0,
     )
 
 

