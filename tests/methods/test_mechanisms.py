@@ -16,7 +16,7 @@ from aarlab.testbed.methods.evolution import agreement_weights, evolve
 from aarlab.testbed.methods.icm import Search
 from aarlab.testbed.methods.losses import small_loss_rows
 from aarlab.testbed.methods.low_rank import effective_rank, fit_low_rank
-from aarlab.testbed.methods.probes import _ccs_loss, fit_ccs
+from aarlab.testbed.methods.probes import _ccs_loss, fit_ccs, side_means
 from aarlab.testbed.methods.selection import (
     _component_size,
     density_score,
@@ -220,13 +220,23 @@ def planted_pairs(n=200, width=12, seed=0):
 
 def test_ccs_finds_the_planted_direction_and_the_teacher_gives_its_sign():
     pairs, truth = planted_pairs()
-    probe = fit_ccs(pairs, 0)
+    probe = fit_ccs(pairs, 0, side_means(pairs, "verification"))
     assert np.abs(probe.weights_D).argmax() == 3
     weak = np.where(truth, 0.6, 0.4)
     weak[:60] = 1 - weak[:60]  # 30 % wrong: enough for a sign
     for sign in (1, -1):
         signed = probe._replace(sign=sign).signed_by(pairs, weak)
         assert ((signed.proba(pairs) > 0.5) == truth).mean() > 0.98
+
+
+@pytest.mark.parametrize("name", ["ccs", "vinc", "ccs_es"])
+def test_swapping_the_answers_swaps_the_verdict_of_a_pair_probe(name):
+    world = World("preference")
+    predictor = METHODS[name].fit(world.task, world.factory(), 0)
+    rows = world.data.splits["search"].examples
+    swapped = [replace(row, answers=row.answers[::-1]) for row in rows]
+    both = predictor.predict_proba(rows) + predictor.predict_proba(swapped)
+    assert both == pytest.approx(1, abs=1e-5)
 
 
 def test_the_slope_of_the_ccs_loss_is_that_of_its_value():
@@ -262,7 +272,7 @@ def test_icm_raises_its_utility_and_finds_the_salient_concept():
     truth = np.where(rng.random(120) < 0.5, 1.0, -1.0)
     inputs = rng.normal(0, 0.4, (120, 4))
     inputs[:, 0] += 1.5 * truth
-    search = Search(inputs, {}, np.random.default_rng(1))
+    search = Search(inputs, {}, {}, np.random.default_rng(1))
     search.labels_N[:8] = rng.choice((-1.0, 1.0), 8)
     start = search.current = search.utility(search.labels_N)
     for number in range(360):
@@ -273,13 +283,14 @@ def test_icm_raises_its_utility_and_finds_the_salient_concept():
 
 
 def test_icm_gives_one_label_to_rows_with_the_same_answer():
-    search = Search(np.eye(4), {0: [1], 1: [0], 2: [], 3: []}, np.random.default_rng(0))
+    twins, rivals = {0: [1], 1: [0], 2: [], 3: []}, {0: [2], 1: [2], 2: [0, 1], 3: []}
+    search = Search(np.eye(4), twins, rivals, np.random.default_rng(0))
     search.labels_N[:] = (1, -1, 1, -1)
-    assert search.inconsistencies(search.labels_N) == 1
+    assert search.inconsistencies(search.labels_N) == 2  # twins differ; two answers are right
     search.current = -1e9
     for _ in range(20):
         search.step(0.01)
-    assert search.labels_N[0] == search.labels_N[1]
+    assert search.inconsistencies(search.labels_N) == 0
 
 
 def test_ue_zero_shot_keeps_rows_that_are_consistent_within_their_problem(world):

@@ -13,7 +13,7 @@ from scipy.special import expit
 from aarlab.core.types import Example
 from aarlab.testbed.losses import Floats
 from aarlab.testbed.methods.contrast import contrast_states
-from aarlab.testbed.methods.probes import PairProbe, fit_ccs
+from aarlab.testbed.methods.probes import PairProbe, fit_ccs, side_means
 from aarlab.testbed.stages.run import Floats64
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import TrainTask
@@ -115,7 +115,8 @@ def best_layer(task: TrainTask, student: StudentFactory, seed: int) -> tuple[Flo
     found = []
     for layer in student.layers(task.inputs):
         pairs_N2D = contrast_states(student.at(layer), task.inputs)
-        found.append((pairs_N2D, fit_ccs(pairs_N2D, seed)))
+        means_2D = side_means(pairs_N2D, task.kind)
+        found.append((pairs_N2D, fit_ccs(pairs_N2D, seed, means_2D)))
     pairs_N2D, probe = min(found, key=lambda one: one[1].loss)
     return pairs_N2D, probe.signed_by(pairs_N2D, task.weak_labels_N)
 

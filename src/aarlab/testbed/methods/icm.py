@@ -23,6 +23,7 @@ from aarlab.testbed.task import TrainTask
 ALPHA, START_ROWS, COMPONENTS, RIDGE = 50.0, 8, 32, 1.0
 HOTTEST, COLDEST, COOLING = 10.0, 0.01, 2.0
 STEPS_PER_ROW = 3
+Rows = dict[int, list[int]]
 
 
 def icm(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
@@ -30,8 +31,9 @@ def icm(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
 
     alpha 50, 8 random labels to begin with, temperature max(.01, 10 / (1 + 2 ln(1 + n))), three
     proposals a row. Inconsistent are two rows of a problem with the same final answer and
-    different labels. The labels have no sign of their own: the weak labels choose it. Known: fails
-    where the concept is not salient in the states.
+    different labels, or with different final answers and both right. The labels
+    have no sign of their own: the weak labels choose it. Known: fails where the concept is not
+    salient in the states.
     """
     labels_N = coherent_labels(task, student, seed)
     if float(((labels_N > 0.5) == (task.weak_labels_N > 0.5)).mean()) < 0.5:
@@ -43,7 +45,8 @@ def icm(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
 
 def coherent_labels(task: TrainTask, student: StudentFactory, seed: int) -> Floats64:
     """Labels 0 or 1 of every row, (N,)."""
-    search = Search(components(student, task), same_answers(task), np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    search = Search(components(student, task), *neighbours_of(task), rng)
     for row in search.rng.choice(len(task.inputs), START_ROWS, replace=False):
         search.labels_N[row] = float(search.rng.choice((-1, 1)))
     search.current = search.utility(search.labels_N)
@@ -62,15 +65,21 @@ def components(student: StudentFactory, task: TrainTask) -> Floats64:
     return np.asarray(left_NR[:, :COMPONENTS] * np.sqrt(len(vectors_ND)))
 
 
-def same_answers(task: TrainTask) -> dict[int, list[int]]:
-    """For each verification row, the other rows of its problem with the same final answer."""
+def neighbours_of(task: TrainTask) -> tuple[Rows, Rows]:
+    """For each verification row, the other rows of its problem with the same final answer, and
+    those with another one."""
     if task.kind == "preference":
-        return {}
-    by_answer: dict[tuple[str, str], list[int]] = {}
-    for row, example in enumerate(task.inputs):
-        key = (example.group, final_answer(example.answers[0]))
-        by_answer.setdefault(key, []).append(row)
-    return {row: [o for o in rows if o != row] for rows in by_answer.values() for row in rows}
+        return {}, {}
+    twins, rivals = Rows(), Rows()
+    by_group: dict[str, list[int]] = {}
+    for row, group in enumerate(task.groups):
+        by_group.setdefault(group, []).append(row)
+    answers = [final_answer(example.answers[0]) for example in task.inputs]
+    for rows in by_group.values():
+        for row in rows:
+            twins[row] = [o for o in rows if o != row and answers[o] == answers[row]]
+            rivals[row] = [o for o in rows if answers[o] != answers[row]]
+    return twins, rivals
 
 
 @dataclass(slots=True)
@@ -78,7 +87,8 @@ class Search:
     """The annealing: `labels_N` is -1, 1 or 0 (not labelled yet)."""
 
     inputs_NK: Floats64
-    twins: dict[int, list[int]]
+    twins: Rows
+    rivals: Rows
     rng: np.random.Generator
     labels_N: Floats64 = field(init=False)
     current: float = field(init=False, default=-np.inf)
@@ -87,7 +97,7 @@ class Search:
         self.labels_N = np.zeros(len(self.inputs_NK))
 
     def step(self, temperature: float) -> None:
-        """Propose the likeliest label for a row, repair its twins, accept by the utility."""
+        """Propose the likeliest label for a row, repair what contradicts it, accept by utility."""
         row = int(self.rng.integers(len(self.labels_N)))
         guess = 1.0 if self.inputs_NK[row] @ self._weights(self.labels_N, row) > 0 else -1.0
         proposed_N = self.labels_N.copy()
@@ -95,6 +105,9 @@ class Search:
         for twin in self.twins.get(row, []):
             if proposed_N[twin] != 0:
                 proposed_N[twin] = guess
+        for rival in self.rivals.get(row, []):
+            if guess > 0 and proposed_N[rival] > 0:
+                proposed_N[rival] = -1
         if (proposed_N == self.labels_N).all():
             return
         utility = self.utility(proposed_N)
@@ -110,9 +123,11 @@ class Search:
         return ALPHA * mean_logp - self.inconsistencies(labels_N)
 
     def inconsistencies(self, labels_N: Floats64) -> int:
-        """Pairs of labelled twins whose labels differ."""
-        pairs = ((row, twin) for row, twins in self.twins.items() for twin in twins)
-        return sum(bool(labels_N[row] * labels_N[twin] < 0) for row, twin in pairs) // 2
+        """Pairs of labelled twins whose labels differ, and of rivals that are both right."""
+        twins = ((row, twin) for row, rows in self.twins.items() for twin in rows)
+        rivals = ((row, rival) for row, rows in self.rivals.items() for rival in rows)
+        differ = sum(bool(labels_N[a] * labels_N[b] < 0) for a, b in twins)
+        return (differ + sum(bool(min(labels_N[a], labels_N[b]) > 0) for a, b in rivals)) // 2
 
     def filled(self) -> Floats64:
         """The labels, and the classifier's sign where there is none."""

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from aarlab.core.types import Example
+from aarlab.core.types import Example, TaskKind
 from aarlab.testbed.losses import Floats
 from aarlab.testbed.methods.contrast import contrast_states
 from aarlab.testbed.stages.run import Floats64
@@ -44,7 +44,10 @@ def row_vectors(states_NAD: Floats) -> Floats64:
 
 
 def truth_mean(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
-    """Difference in means of the states with weak label 1 and 0 (30). Marks and Tegmark 2023."""
+    """Difference in means of the states with weak label 1 and 0 (30). Marks and Tegmark 2023.
+
+    Known: on the embedded math task the direction is mostly the answer's length.
+    """
     vectors_ND = row_vectors(student.states(task.inputs))
     scale_D = _spread(vectors_ND)
     centred_N = task.weak_labels_N - task.weak_labels_N.mean()
@@ -52,7 +55,10 @@ def truth_mean(task: TrainTask, student: StudentFactory, seed: int) -> Direction
 
 
 def truth_pca(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
-    """The first principal component of the states (30); sign by the weak labels."""
+    """The first principal component of the states (30); sign by the weak labels.
+
+    Known: on the embedded math task it is the answer's length.
+    """
     vectors_ND = row_vectors(student.states(task.inputs))
     scale_D = _spread(vectors_ND)
     centred_ND = (vectors_ND - vectors_ND.mean(axis=0)) / scale_D
@@ -100,18 +106,25 @@ class PairProbe(NamedTuple):
         return self._replace(sign=self.sign if agreement >= 0.5 else -self.sign)
 
 
-def fit_ccs(pairs_N2D: Floats, seed: int, restarts: int = RESTARTS) -> PairProbe:
+def side_means(pairs_N2D: Floats, kind: TaskKind) -> Floats64:
+    """What each side is centred on, (2, D). The words Yes and No have means of their own; the two
+    answers of a preference row are exchangeable and share one, so that swapping them swaps the
+    prediction."""
+    axes = (0, 1) if kind == "preference" else (0,)
+    return np.broadcast_to(pairs_N2D.mean(axis=axes), pairs_N2D.shape[1:]).astype(np.float64)
+
+
+def fit_ccs(pairs_N2D: Floats, seed: int, mean_2D: Floats64) -> PairProbe:
     """Contrast-consistent search: minimise (p+ + p- - 1)^2 + min(p+, p-)^2, best of the restarts.
 
-    Burns et al. 2022, arXiv 2212.03827. Each side is centred on its own mean, so that the words
-    Yes and No themselves carry nothing. L-BFGS with a small ridge penalty; sign still open.
+    Burns et al. 2022, arXiv 2212.03827. `mean_2D` as of `side_means`. L-BFGS with a small ridge
+    penalty; sign still open.
     """
-    mean_2D = pairs_N2D.mean(axis=0).astype(np.float64)
     width = pairs_N2D.shape[2]
     scale_D = _spread((pairs_N2D - mean_2D).reshape(-1, width)) * np.sqrt(width)
     scaled_N2D = (pairs_N2D - mean_2D) / scale_D
     rng = np.random.default_rng([seed, 30])
-    starts = [rng.normal(size=pairs_N2D.shape[2] + 1) for _ in range(restarts)]
+    starts = [rng.normal(size=pairs_N2D.shape[2] + 1) for _ in range(RESTARTS)]
     found = [
         minimize(_ccs_loss, start, args=(scaled_N2D,), jac=True, method="L-BFGS-B",
                  options={"maxiter": 100})
@@ -151,7 +164,8 @@ def ccs(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
     Known: finds a direction, not always the truth (Farquhar et al. 2023, arXiv 2312.10029).
     """
     pairs_N2D = contrast_states(student, task.inputs)
-    return OnPairs(student, fit_ccs(pairs_N2D, seed).signed_by(pairs_N2D, task.weak_labels_N))
+    probe = fit_ccs(pairs_N2D, seed, side_means(pairs_N2D, task.kind))
+    return OnPairs(student, probe.signed_by(pairs_N2D, task.weak_labels_N))
 
 
 def vinc(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
@@ -162,7 +176,7 @@ def vinc(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
     left out.
     """
     pairs_N2D = contrast_states(student, task.inputs)
-    mean_2D = pairs_N2D.mean(axis=0).astype(np.float64)
+    mean_2D = side_means(pairs_N2D, task.kind)
     spread_D = _spread((pairs_N2D - mean_2D).reshape(-1, pairs_N2D.shape[2]))
     centred_N2D = (pairs_N2D - mean_2D) / spread_D
     apart_ND, together_ND = (centred_N2D[:, 0] + sign * centred_N2D[:, 1] for sign in (-1, 1))

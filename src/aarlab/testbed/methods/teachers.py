@@ -25,8 +25,9 @@ def vanilla_teachers(task: TrainTask, student: StudentFactory, seed: int) -> Rec
 def ensemble_teachers(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
     """Teachers combined with AdaBoost weights 1/2 ln((1-e)/e) on their log-odds (20).
 
-    EnsemW2S, arXiv 2410.04571, takes e from labelled rows. A method has none here: e is a
-    teacher's disagreement with the vote of the others.
+    EnsemW2S, arXiv 2410.04571, boosts against labelled rows, round by round. A method has none
+    here: e is a teacher's disagreement with the vote of the others, in one pass, so a teacher that
+    shares the majority's mistakes gains weight.
     """
     weights_S = boosting_weights(task.teacher_labels_SN)
     combined_N = weights_S @ log_odds(task.teacher_labels_SN) / max(float(weights_S.sum()), 1e-9)
