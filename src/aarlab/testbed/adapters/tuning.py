@@ -68,7 +68,8 @@ def fresh(decoder: Decoder, span: tuple[int, int], adapter: AdapterOptions, seed
     blocks = []
     for block in decoder.blocks[span[0] : span[1]]:
         made: dict[str, Any] = {
-            name: _trainable(getattr(block, name), adapter, random, device) for name in MATRICES
+            name: _trainable(decoder, name, getattr(block, name), adapter, random)
+            for name in MATRICES
         }
         blocks.append(replace(block, **made))
     width = decoder.shape.width
@@ -78,18 +79,20 @@ def fresh(decoder: Decoder, span: tuple[int, int], adapter: AdapterOptions, seed
 
 
 def _trainable(
-    weight: Tensor, adapter: AdapterOptions, random: torch.Generator, device: torch.device
+    decoder: Decoder, name: str, weight: Tensor, adapter: AdapterOptions, random: torch.Generator
 ) -> Tensor | LowRank:
     if adapter.kind == "full":
         return weight.float().clone().requires_grad_(True)
     outputs, inputs = weight.shape
-    a_RI = torch.randn(adapter.rank, inputs, generator=random) / np.sqrt(inputs)
+    sizes, device = decoder.shape.joined(name, outputs), weight.device
+    a_RI = torch.randn(len(sizes) * adapter.rank, inputs, generator=random) / np.sqrt(inputs)
     b_OR = torch.zeros(outputs, adapter.rank)
     return LowRank(
         weight,
         a_RI.to(device).requires_grad_(True),
         b_OR.to(device).requires_grad_(True),
         adapter.alpha / adapter.rank,
+        sizes,
     )
 
 
@@ -100,6 +103,7 @@ class Tuner:
     decoder: Decoder
     tuned: Tuned
     micro: int
+    halved: bool = False
 
     def scores(self, states_M: Sequence[RowStates]) -> Tensor:
         """Score of each answer, (M,), float32."""
@@ -182,16 +186,18 @@ def _in_parts(
     try:
         for start in range(0, len(chosen), tuner.micro):
             backward(chosen[start : start + tuner.micro])
+        return
     except torch.OutOfMemoryError as error:
-        if tuner.micro < len(chosen) or tuner.micro < 2:
+        if tuner.halved or tuner.micro < 2:
             raise BadInput(
                 f"out of memory with {tuner.micro} rows at a time: lower the student's batch, or "
                 "train fewer blocks (adapter blocks, rank)"
             ) from error
-        tuner.micro //= 2
-        for weight in tuner.tuned.trained():
-            weight.grad = None
-        _in_parts(tuner, chosen, backward)
+    # Not in the except block: its traceback would keep the failed attempt's tensors alive.
+    tuner.micro, tuner.halved = tuner.micro // 2, True
+    for weight in tuner.tuned.trained():
+        weight.grad = None
+    _in_parts(tuner, chosen, backward)
 
 
 def _standardised(tuner: Tuner, rows: Rows) -> Tuned:

@@ -29,21 +29,38 @@ class Shape:
     rope_theta: float
     max_context: int
 
+    def joined(self, name: str, n_outputs: int) -> tuple[int, ...]:
+        """Output rows of each projection that a block's matrix joins."""
+        if name == "qkv":
+            keys = self.n_key_heads * self.head_dim
+            return (self.n_heads * self.head_dim, keys, keys)
+        return (n_outputs // 2, n_outputs // 2) if name == "gate_up" else (n_outputs,)
+
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
     """A frozen weight with a low-rank update, W + scale B A (LoRA, arXiv 2106.09685).
 
-    `a_RI` and `b_OR` are float32 and trained; the product is taken in the states' type.
+    A weight that joins several projections (`sizes` output rows each) has an A and a B for each,
+    stacked: `a_RI` of shape (P R, I), `b_OR` of shape (O, R). Both are float32 and trained; the
+    product is taken in the states' type.
     """
 
     frozen_OI: Tensor
     a_RI: Tensor
     b_OR: Tensor
     scale: float
+    sizes: tuple[int, ...]
+
+    def update(self, x: Tensor) -> Tensor:
+        """scale x A^T B^T, projection by projection."""
+        low = linear(x, (self.scale * self.a_RI).to(x.dtype)).chunk(len(self.sizes), dim=-1)
+        ups = torch.split(self.b_OR.to(x.dtype), list(self.sizes))
+        return torch.cat([linear(part, up) for part, up in zip(low, ups, strict=True)], dim=-1)
 
     def merged(self) -> Tensor:
-        update_OI = self.scale * self.b_OR.detach() @ self.a_RI.detach()
+        eye = torch.eye(self.a_RI.shape[1], device=self.a_RI.device)
+        update_OI = self.update(eye).detach().T
         return (self.frozen_OI.float() + update_OI).to(self.frozen_OI.dtype)
 
 
@@ -55,8 +72,7 @@ def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """x W^T + bias, with the low-rank path beside it where there is one."""
     if isinstance(weight, Tensor):
         return linear(x, weight.to(x.dtype), bias)
-    low = linear(x, (weight.scale * weight.a_RI).to(x.dtype))
-    return linear(x, weight.frozen_OI, bias) + linear(low, weight.b_OR.to(x.dtype))
+    return linear(x, weight.frozen_OI, bias) + weight.update(x)
 
 
 @dataclass(frozen=True, slots=True)
