@@ -78,6 +78,28 @@ def published_adapter() -> tuple[AdapterOptions, HeadOptions]:
     return adapter, HeadOptions(hidden=0, epochs=5, lr=1e-4, weight_decay=0.0)
 
 
+class GenerateOptions(Options):
+    """Writing text: at most `max_new` tokens, up to the first stop string; temperature 0 is
+    greedy."""
+
+    max_new: Annotated[int, Field(ge=1, le=4096)] = 64
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    stop: tuple[str, ...] = ()
+    batch: Annotated[int, Field(ge=1, le=1024)] = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class LmOptions(Options):
+    """Next-token training of blocks `span` (from, to; None: the last three) by LoRA."""
+
+    span: tuple[int, int] | None = None
+    adapter: AdapterOptions = AdapterOptions()
+    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    batch: Annotated[int, Field(ge=1, le=4096)] = 8
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class TeacherOptions(Options):
     """Training of a weak teacher: its head, the share of problems each seed sees, calibration.
 

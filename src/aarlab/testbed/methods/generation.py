@@ -1,5 +1,175 @@
-"""Methods that let a model write (23, 24)."""
+"""Methods that train or ask the model for text (8, 23, 24), at a scale that two cores can carry.
 
-from aarlab.testbed.methods.method import Method
+All need the model at hand. The weak teacher gives labels, no text and no judgement of a text; so
+the judge of critic and debate is a head on lower states of the strong model, trained on the weak
+labels: as weak as the labels, and able to read. Sources run them on large models with GPUs; with
+the embedded 135M model the texts carry little, and the table says so.
+"""
 
-METHODS: tuple[Method, ...] = ()
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.types import Example
+from aarlab.testbed.contract import Predictor
+from aarlab.testbed.folds import Ints, cross_fit, fold_of_rows
+from aarlab.testbed.methods.contrast import QUESTIONS, verdict_row
+from aarlab.testbed.methods.method import Method, plain_method
+from aarlab.testbed.models.answers import AnswerItem
+from aarlab.testbed.options import AdapterOptions, GenerateOptions, LmOptions
+from aarlab.testbed.stages.run import Floats64, log_odds
+from aarlab.testbed.student import Student, StudentFactory
+from aarlab.testbed.task import TrainTask
+
+NEW_TOKENS, GROUP, STEPS, STEP_ROWS = 32, 4, 4, 8
+Bools = NDArray[np.bool_]
+SIDES = ("The answer is right, because", "The answer is wrong, because")
+PAIR_SIDES = ("Answer A is better, because", "Answer B is better, because")
+
+
+def generative_finetuning(task: TrainTask, student: StudentFactory, seed: int) -> "OtherModel":
+    """Language-model loss on the task's own texts first, then vanilla on the tuned model (8).
+
+    Burns et al. 2023, section 4.4. LoRA on the three blocks below the student's layer, one epoch
+    over all train answers, no labels. Known: helps when the concept becomes more salient.
+    """
+    from aarlab.testbed.models.cache import FeatureCache, ModelId
+    from aarlab.testbed.models.lm_training import finetune_lm
+
+    model = student.language_model()
+    texts = [AnswerItem(e.prompt, a) for e in task.inputs for a in e.answers]
+    adapter = AdapterOptions(rank=8, alpha=16.0)
+    span = (max(student.layer - 3, 0), student.layer)
+    with student.counted(rows_trained=len(texts)):
+        tuned = finetune_lm(model, texts, LmOptions(span=span, adapter=adapter, seed=seed))
+    source = FeatureCache([], ModelId("tuned", tuned.key), None, lambda: tuned)
+    factory = replace(student, source=source)
+    options = student.options.model_copy(update={"seed": seed})
+    hard_N = (task.weak_labels_N > 0.5).astype(np.float64)
+    return OtherModel(factory.new(options).fit(task.inputs, hard_N))
+
+
+@dataclass(frozen=True, slots=True)
+class OtherModel:
+    """A student on the states of another model."""
+
+    student: Student
+
+    def predict_proba(self, inputs: Sequence[Example]) -> Floats64:
+        return self.student.predict_proba(inputs)
+
+
+def critic(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
+    """A critic is trained to move the weak judge toward the weak label; its critiques relabel (23).
+
+    Saunders et al. arXiv 2206.05802, McAleese et al. arXiv 2407.00215; baseline of the study (50
+    GRPO steps, 8 critiques, KL .02). Here 4 steps of 8 rows with 4 critiques each: the reward is
+    the judge's gain in log-odds for the weak label, the advantage its difference to the group's
+    mean over its spread, one on-policy update a step, no KL term; no supervised start, as there
+    are no weak critiques. Labels: the judge's out-of-fold view of row and critique, averaged with
+    the weak label.
+    """
+    model, judge = student.language_model(), _judge(task, student, seed)
+    rng = np.random.default_rng([seed, 23])
+    from aarlab.testbed.models.lm_training import finetune_lm
+
+    for step in range(STEPS):
+        rows = rng.choice(len(task.inputs), min(STEP_ROWS, len(task.inputs)), replace=False)
+        inputs = [task.inputs[i] for i in rows for _ in range(GROUP)]
+        prompts = [_critique_prompt(example) for example in inputs]
+        texts = _written(model, prompts, seed * 1000 + step, 1.0)
+        weak_N = np.repeat(task.weak_labels_N[rows] > 0.5, GROUP)
+        advantages = group_advantages(_gain(judge, inputs, texts, weak_N), GROUP)
+        items = [AnswerItem(p, t) for p, t in zip(prompts, texts, strict=True)]
+        options = LmOptions(epochs=1, batch=len(items), seed=seed)
+        model = finetune_lm(model, items, options, advantages)
+    texts = _written(model, [_critique_prompt(example) for example in task.inputs], seed, 0.0)
+    return _relabelled(task, student, texts, seed)
+
+
+def debate(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
+    """Two debaters, one for each label, one turn each; the weak judge reads and relabels (24).
+
+    arXiv 2501.13124. The strong model argues both sides; the judge's out-of-fold view of row and
+    transcript is averaged with the weak label, and a student learns that.
+    """
+    model = student.language_model()
+    sides = PAIR_SIDES if task.kind == "preference" else SIDES
+    turns = [
+        _written(model, [f"{_shown(e)}\n{side}" for e in task.inputs], seed, 0.0) for side in sides
+    ]
+    texts = [f"{sides[0]}{first}\n{sides[1]}{second}" for first, second in zip(*turns, strict=True)]
+    return _relabelled(task, student, texts, seed)
+
+
+def group_advantages(rewards_N: Floats64, group: int) -> list[float]:
+    """(reward - group mean) / group spread; 0 where all of a group are alike."""
+    grouped_GK = rewards_N.reshape(-1, group)
+    spread_G1 = grouped_GK.std(axis=1, keepdims=True)
+    centred_GK = grouped_GK - grouped_GK.mean(axis=1, keepdims=True)
+    return [float(a) for a in (centred_GK / np.maximum(spread_G1, 1e-6)).ravel()]
+
+
+def _written(model: object, prompts: Sequence[str], seed: int, temperature: float) -> list[str]:
+    from aarlab.testbed.models.generate import generate
+    from aarlab.testbed.models.lm import LanguageModel
+
+    assert isinstance(model, LanguageModel)
+    stop = ("\n\n", "<|im_end|>")
+    options = GenerateOptions(max_new=NEW_TOKENS, temperature=temperature, stop=stop, seed=seed)
+    return [text if text.strip() else " nothing" for text in generate(model, prompts, options)]
+
+
+def _shown(example: Example) -> str:
+    if len(example.answers) == 1:
+        return f"{example.prompt}\nAnswer: {example.answers[0]}"
+    return f"{example.prompt}\nA: {example.answers[0]}\nB: {example.answers[1]}"
+
+
+def _critique_prompt(example: Example) -> str:
+    return f"{_shown(example)}\nPoint out what is wrong with it. Critique:"
+
+
+def _read(example: Example, text: str) -> Example:
+    """The row with a text, as a question to the judge."""
+    question = f"Keep this in mind: {text.strip()}\n{QUESTIONS[0]}"
+    return verdict_row(example, question)
+
+
+def _judge(task: TrainTask, student: StudentFactory, seed: int) -> Student:
+    """A head on half-way states of the bare question, trained on the weak labels."""
+    rows = [verdict_row(example, QUESTIONS[0]) for example in task.inputs]
+    options = student.options.model_copy(update={"seed": seed})
+    return student.at(max(student.layer // 2, 1)).new(options).fit(rows, task.weak_labels_N)
+
+
+def _gain(
+    judge: Student, inputs: Sequence[Example], texts: Sequence[str], weak_N: Bools
+) -> Floats64:
+    """How far each text moves the judge's log-odds toward the weak label, (N,)."""
+    before = judge.predict_proba([verdict_row(example, QUESTIONS[0]) for example in inputs])
+    after = judge.predict_proba([_read(e, t) for e, t in zip(inputs, texts, strict=True)])
+    return np.where(weak_N, 1.0, -1.0) * (log_odds(after) - log_odds(before))
+
+
+def _relabelled(
+    task: TrainTask, student: StudentFactory, texts: Sequence[str], seed: int
+) -> Predictor:
+    """A student on the mean of the weak labels and the judge's out-of-fold reading."""
+    rows = [_read(example, text) for example, text in zip(task.inputs, texts, strict=True)]
+    factory = student.at(max(student.layer // 2, 1))
+    options = student.options.model_copy(update={"seed": seed})
+
+    def fit_predict(train: Ints, held_out: Ints) -> Floats64:
+        judge = factory.new(options).fit([rows[i] for i in train], task.weak_labels_N[train])
+        return judge.predict_proba([rows[i] for i in held_out])
+
+    read_N = cross_fit(fold_of_rows(task.groups, 2, seed), fit_predict)
+    return student.new(options).fit(task.inputs, (task.weak_labels_N + read_N) / 2)
+
+
+METHODS: tuple[Method, ...] = tuple(
+    plain_method(fit, needs_model=True) for fit in (generative_finetuning, critic, debate)
+)

@@ -114,6 +114,26 @@ def shape_of(config: dict[str, Any]) -> Shape:
     )
 
 
+class Memory:
+    """Keys and values of one block for the tokens seen so far, (B, S, H, head size)."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def length(self) -> int:
+        return 0 if self._seen is None else self._seen[0].shape[1]
+
+    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, the new ones last."""
+        if self._seen is not None:
+            keys, values = (
+                torch.cat(pair, dim=1) for pair in zip(self._seen, (keys, values), strict=True)
+            )
+        self._seen = (keys, values)
+        return self._seen
+
+
 class Decoder:
     """Frozen weights; `tensors` has the names that transformers gives them."""
 
@@ -144,21 +164,28 @@ class Decoder:
         blocks: Sequence[Block],
         positions_BT: Tensor,
         visible_BTT: Tensor | None,
+        memories: Sequence[Memory] | None = None,
     ) -> Iterator[Tensor]:
         """Yield the states (B, T, D) after each of the blocks, from given states on.
 
-        Without `visible_BTT` every token sees itself and those before it.
+        Without `visible_BTT` every token sees itself and those before it. With `memories`, one for
+        each block, tokens also see what those hold, and `visible` is (B, T, S) over all of it.
         """
         cos_sin = self._rotation(positions_BT, state_BTD.dtype)
         visible = None if visible_BTT is None else visible_BTT[:, None]
-        for block in blocks:
-            state_BTD = self._mlp(block, self._attention(block, state_BTD, cos_sin, visible))
+        for number, block in enumerate(blocks):
+            memory = None if memories is None else memories[number]
+            attended_BTD = self._attention(block, state_BTD, cos_sin, (visible, memory))
+            state_BTD = self._mlp(block, attended_BTD)
             yield state_BTD
+
+    def logits(self, state_ND: Tensor) -> Tensor:
+        """Logits (N, V), float32, from the states after the last block."""
+        return linear(self._norm(state_ND, self.final_norm_D), self.head_VD).float()
 
     def log_probs(self, state_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Log P(target) (N,), float32, from the states after the last block."""
-        normed_ND = self._norm(state_ND, self.final_norm_D)
-        logits_NV = linear(normed_ND, self.head_VD).float()
+        logits_NV = self.logits(state_ND)
         return logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.logsumexp(dim=1)
 
     def _norm(self, state: Tensor, weight: Tensor) -> Tensor:
@@ -175,8 +202,9 @@ class Decoder:
         block: Block,
         state_BTD: Tensor,
         cos_sin: tuple[Tensor, Tensor],
-        visible: Tensor | None,
+        context: tuple[Tensor | None, Memory | None],
     ) -> Tensor:
+        visible, memory = context
         n_heads, n_keys = self.shape.n_heads, self.shape.n_key_heads
         normed_BTD = self._norm(state_BTD, block.attention_norm_D)
         qkv = project(normed_BTD, block.qkv, block.qkv_bias)
@@ -185,6 +213,8 @@ class Decoder:
         if block.query_norm is not None and block.key_norm is not None:
             q, k = self._norm(q, block.query_norm), self._norm(k, block.key_norm)
         q, k = _rotated(q, *cos_sin), _rotated(k, *cos_sin)
+        if memory is not None:
+            k, v = memory.extended(k, v)
         # Copying the few key heads out is faster here than asking the kernel for grouped queries.
         k, v = (x.repeat_interleave(n_heads // n_keys, dim=2) for x in (k, v))
         mixed = scaled_dot_product_attention(

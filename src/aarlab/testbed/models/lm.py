@@ -106,6 +106,31 @@ class LanguageModel:
                 made[i] = RowStates(bits[number, : len(tokens[number])].copy(), len(rows[i][0]))
         return [row for row in made if row is not None]
 
+    @property
+    def context(self) -> int:
+        """Most tokens of a row."""
+        return self._context
+
+    def prompt_tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Token ids of prompts in the model's template, up to where an answer begins."""
+        template = self.record.template
+        return self._encode([template.opening + p + template.prompt_end for p in prompts])
+
+    def token_rows(
+        self, items: Sequence[AnswerItem]
+    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Token ids of prompt and answer, within the context."""
+        return [(prompt, branch.tokens) for prompt, branch in self._rows(items)[0]]
+
+    def text(self, ids: Sequence[int]) -> str:
+        decoded: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return decoded
+
+    def with_decoder(self, decoder: Decoder) -> "LanguageModel":
+        """The same tokenizer and template on other weights. Its `key` is the original's: keep its
+        features in memory, never in the original's cache."""
+        return LanguageModel(decoder, self._tokenizer, self.record, self.n_threads)
+
     def token_ids(self, text: str) -> list[int]:
         return list(self._encode([text])[0])
 

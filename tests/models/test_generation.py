@@ -1,0 +1,114 @@
+"""Text from the decoder is what transformers writes; training and rewards do what they say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model
+
+from aarlab.core.errors import BadInput
+from aarlab.core.types import Example
+from aarlab.testbed.methods import METHODS
+from aarlab.testbed.methods.generation import group_advantages
+from aarlab.testbed.models.answers import AnswerItem, Wanted
+from aarlab.testbed.models.cache import FeatureCache, ModelId
+from aarlab.testbed.models.generate import generate
+from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.models.lm_training import finetune_lm
+from aarlab.testbed.options import AdapterOptions, GenerateOptions, HeadOptions, LmOptions
+from aarlab.testbed.student import StudentFactory
+from aarlab.testbed.task import TrainTask
+
+PROMPTS = ["What is the sum of 4 and 9?", "def total(xs):", "What does harbour mean? A sheltered"]
+
+
+@pytest.fixture
+def model(tiny):
+    return LanguageModel.load(tiny, 1, torch.float32)
+
+
+def options(**changes):
+    return GenerateOptions(**{"max_new": 12, "stop": (), **changes})
+
+
+def test_greedy_text_is_that_of_transformers(model):
+    """Prompts of different lengths in one batch: padding must not matter."""
+    original = tiny_model("llama").float()
+    original.load_state_dict(
+        {k: v.bfloat16().float() for k, v in original.state_dict().items()}
+    )  # as converted
+    written = generate(model, PROMPTS, options())
+    for prompt, text in zip(PROMPTS, written, strict=True):
+        (ids,) = model.prompt_tokens([prompt])
+        made = list(ids)
+        for _ in range(12):
+            with torch.no_grad():
+                logits = original(torch.tensor([made])).logits[0, -1]
+            made.append(int(logits.argmax()))
+        assert text == model.text(made[len(ids) :])
+
+
+def test_sampling_repeats_with_its_seed_and_stops_at_a_string(model):
+    one, two = (generate(model, PROMPTS, options(temperature=1.0, seed=1)) for _ in range(2))
+    assert one == two != generate(model, PROMPTS, options(temperature=1.0, seed=2))
+    long = generate(model, PROMPTS[:1], options())[0]
+    stop = long[3:5]
+    (short,) = generate(model, PROMPTS[:1], options(stop=(stop,)))
+    assert short == long[: long.find(stop, 1)]
+    with pytest.raises(BadInput, match="no room"):
+        generate(model, PROMPTS, options(max_new=4096))
+
+
+def test_finetuning_raises_what_it_is_shown_and_lowers_what_is_weighted_down(model):
+    texts = [AnswerItem(p, " harbour harbour") for p in PROMPTS]
+    lm = LmOptions(epochs=8, lr=1e-2, adapter=AdapterOptions(rank=4), span=(1, 3))
+
+    def logp(made):
+        found = made.features(texts, Wanted((), logp=True)).logp_I3
+        return found[:, 0].mean()
+
+    before = logp(model)
+    assert logp(finetune_lm(model, texts, lm)) > before + 1
+    assert logp(finetune_lm(model, texts, lm, [-1.0] * 3)) < before - 1
+    assert logp(model) == before  # the given one stays as it was
+    again = [finetune_lm(model, texts, lm) for _ in range(2)]
+    assert logp(again[0]) == logp(again[1])
+    with pytest.raises(BadInput, match="cannot train"):
+        finetune_lm(model, [], lm)
+
+
+def test_a_policy_gradient_step_raises_the_rewarded_text(model):
+    texts = [AnswerItem("Say:", t) for t in (" harbour", " total", " sum", " xs")]
+    rewards = np.array([1.0, 0.0, 0.0, 0.0])
+    advantages = group_advantages(rewards, 4)
+    assert sum(advantages) == pytest.approx(0, abs=1e-9) and advantages[0] > 1
+    assert group_advantages(np.ones(4), 4) == [0, 0, 0, 0]
+    before = model.features(texts, Wanted((), logp=True)).logp_I3[:, 0]
+    lm = LmOptions(epochs=3, batch=4, lr=1e-2, adapter=AdapterOptions(rank=4), span=(1, 3))
+    tuned = finetune_lm(model, texts, lm, advantages)
+    gain = tuned.features(texts, Wanted((), logp=True)).logp_I3[:, 0] - before
+    assert gain[0] > max(gain[1:])
+
+
+@pytest.mark.parametrize("name", ["generative_finetuning", "critic", "debate"])
+@pytest.mark.parametrize("kind", ["verification", "preference"])
+def test_each_method_runs_end_to_end_with_a_model(model, name, kind):
+    rng = np.random.default_rng(0)
+    answers = 2 if kind == "preference" else 1
+    rows = tuple(
+        Example(
+            str(i),
+            f"g{i // 2}",
+            f"What is {i}?",
+            tuple(f" sum {rng.integers(99)}" for _ in range(answers)),
+        )
+        for i in range(20)
+    )
+    weak = rng.uniform(0.1, 0.9, 20)
+    task = TrainTask("t", kind, rows, weak, tuple(e.group for e in rows), {"train": 20}, weak[None])
+    cache = FeatureCache([], ModelId("tiny", model.key), None, lambda: model)
+    student = StudentFactory(cache, 3, HeadOptions(epochs=3))
+    probs = METHODS[name].fit(task, student, 0).predict_proba(rows)
+    again = METHODS[name].fit(task, replace(student), 0).predict_proba(rows)
+    assert probs.shape == (20,) and (probs == again).all() and probs.std() > 0
