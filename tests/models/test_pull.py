@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_models import tiny_entry
 
-from aarlab.core.errors import BadInput, Damaged, NotFound, Unreachable
+from aarlab.core.errors import BadInput, Conflict, Damaged, NotFound, Unreachable
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.models import pull as pull_module
 from aarlab.testbed.models.answers import AnswerItem, Wanted
@@ -26,7 +27,7 @@ from aarlab.testbed.models.catalogue import (
 )
 from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.models.pull import pull, pull_entry
-from aarlab.testbed.models.record import read_record
+from aarlab.testbed.models.record import read_record, write_record
 
 ITEM = [AnswerItem("What is the sum of 4 and 9?", "The sum is 13.")]
 
@@ -228,3 +229,48 @@ def test_a_killed_pull_does_not_block_the_next(
     )
     assert done.returncode == -9 and not (root.models / "tiny").exists()
     assert pull_entry(tiny_entry(FolderSource(llama)), root).is_dir()
+
+
+def test_an_entry_that_has_changed_is_refused_until_forced(
+    tiny_folders: dict[str, Path], root: DataRoot
+) -> None:
+    llama, mistral = (FolderSource(tiny_folders[name]) for name in ("llama", "mistral"))
+    folder = pull_entry(tiny_entry(llama), root)
+    key = read_record(folder).key
+    with pytest.raises(Conflict, match=r"path .*llama, not .*mistral.*pull tiny --force"):
+        pull_entry(tiny_entry(mistral), root)
+    with pytest.raises(Conflict, match="with context 128, not 64"):
+        pull_entry(tiny_entry(llama, context=64), root)
+    assert read_record(folder).key == key
+    assert read_record(pull_entry(tiny_entry(mistral), root, force=True)).key != key
+
+
+def test_the_commit_that_a_pull_got_must_stay(
+    tiny_folders: dict[str, Path], root: DataRoot
+) -> None:
+    """As after a pull of `main` from the hub, which records what it was."""
+    repo, said = str(tiny_folders["llama"]), list[str]()
+    unpinned = tiny_entry(HuggingFaceSource(repo, "main"))
+    folder = pull_entry(unpinned, root)
+    record = read_record(folder)
+    write_record(
+        folder, record.model_copy(update={"source": {**record.source, "commit": "c" * 40}})
+    )
+    assert pull_entry(unpinned, root) == folder
+    assert pull_entry(tiny_entry(HuggingFaceSource(repo, "c" * 40)), root) == folder
+    with pytest.raises(Conflict, match=f"revision main, not {'d' * 40}"):
+        pull_entry(tiny_entry(HuggingFaceSource(repo, "d" * 40)), root)
+    pull_entry(unpinned, root, said.append, force=True)
+    assert f"tiny was commit {'c' * 40} and is now None" in said[-2]
+
+
+def test_a_quantised_repository_is_refused(
+    tiny_folders: dict[str, Path], root: DataRoot, tmp_path: Path
+) -> None:
+    folder = tmp_path / "quantised"
+    shutil.copytree(tiny_folders["llama"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="is quantised"):
+        pull_entry(tiny_entry(FolderSource(folder)), root)

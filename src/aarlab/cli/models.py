@@ -76,3 +76,33 @@ def pull_model(
     console = Console()
     folder = pull(name, data_root(), lambda text: console.print(f"  {text}"), force=force)
     console.print(f"{name}: {folder}")
+
+
+@app.command("cache")
+def show_cache(
+    do_prune: Annotated[
+        bool, typer.Option("--prune", help="drop least recently used features down to the limit")
+    ] = False,
+    limit_gb: Annotated[
+        float | None, typer.Option(min=0, help="instead of AARLAB_CACHE_GB")
+    ] = None,
+) -> None:
+    """Size of the features on disk, model by model; what a process uses is never dropped."""
+    from datetime import UTC, datetime
+
+    from aarlab.testbed.models.pruning import prune, usage
+    from aarlab.testbed.settings import load_settings
+
+    console, folder = Console(), data_root().path / "features"
+    limit = load_settings().cache_bytes if limit_gb is None else int(limit_gb * 1e9)
+    if do_prune:
+        gone = prune(folder, limit)
+        console.print(f"dropped {gone.n_shards} shards, {gone.n_bytes / 1e9:.2f} GB")
+    table, total = Table("model", "answers", "shards", "GB", "last used (UTC)"), 0
+    for one in usage(folder):
+        used = datetime.fromtimestamp(one.used, UTC).strftime("%Y-%m-%d %H:%M")
+        cells = (str(one.n_answers), str(one.n_shards), f"{one.n_bytes / 1e9:.2f}", used)
+        table.add_row(one.model, *cells)
+        total += one.n_bytes
+    console.print(table)
+    console.print(f"{total / 1e9:.2f} GB of at most {limit / 1e9:.2f} GB in {folder}")

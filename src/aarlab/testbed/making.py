@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from aarlab.testbed.folder import FolderOptions, read_folder
 from aarlab.testbed.generators.glossary import fetch_glossary
 from aarlab.testbed.generators.presets import TaskPreset
 from aarlab.testbed.generators.registry import generate
-from aarlab.testbed.models.cache import FeatureCache, ModelId
+from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.models.catalogue import ModelRef
+from aarlab.testbed.models.compute import choose
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
 from aarlab.testbed.options import AdapterOptions, HeadOptions
+from aarlab.testbed.settings import TestbedSettings, load_settings
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.task import PublicTask
 
@@ -41,6 +43,7 @@ class Workshop:
 
     root: DataRoot
     tell: Tell
+    settings: TestbedSettings = field(default_factory=load_settings)
     n_threads: int | None = None
 
     def build_preset(
@@ -148,8 +151,10 @@ class Workshop:
         folder = pull(name, self.root, self.tell)
         store = self.root.path / "features"
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        model = ModelId(name, read_record(folder).key)
-        return FeatureCache([], model, store, loader(folder, self.n_threads))
+        compute = choose(self.settings.device, self.settings.dtype, self.settings.batch_tokens)
+        model = compute.model_id(read_record(folder))
+        load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
+        return FeatureCache([], model, store, load, self.settings.cache_bytes)
 
 
 def private_seed(root: DataRoot, task: str) -> int:

@@ -1,7 +1,7 @@
 """Where models and tasks lie and how many threads torch may use: the one reader of AARLAB_*."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,13 +11,26 @@ from aarlab.core.layout import DataRoot
 
 
 class TestbedSettings(BaseSettings):
-    """`AARLAB_HOME` is the data root; `AARLAB_TORCH_THREADS` limits torch (unset: all cores)."""
+    """`AARLAB_HOME` is the data root; `AARLAB_TORCH_THREADS` limits torch (unset: all cores).
+
+    Features: `AARLAB_DEVICE`, `AARLAB_DTYPE` (auto: bfloat16 where the chip has it),
+    `AARLAB_BATCH_TOKENS` (unset: by device) and `AARLAB_CACHE_GB`, above which the least recently
+    used ones are dropped.
+    """
 
     __test__ = False  # the name is no pytest class
     model_config = SettingsConfigDict(env_prefix="AARLAB_", frozen=True, extra="ignore")
 
     home: Path = Path("~/.aarlab")
     torch_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    batch_tokens: Annotated[int, Field(ge=16)] | None = None
+    cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
+
+    @property
+    def cache_bytes(self) -> int:
+        return int(self.cache_gb * 1e9)
 
     @property
     def root(self) -> DataRoot:

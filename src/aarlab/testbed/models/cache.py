@@ -3,14 +3,14 @@
 Content decides: the key of an answer is the SHA-256 of its prompt and text within the folder of one
 model (weights, tokenizer, template and context), never a row id or a split, so any subset, order or
 new combination of cached answers is served. States are stored as computed: float32, not rounded.
-Imports no torch.
+The folder may have a size limit; what this process uses stays. Imports no torch.
 
 Legend: N examples, A answers per example, D state width, I different answers.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.types import Example
 from aarlab.testbed.features import AnswerLogp
 from aarlab.testbed.models.answers import AnswerItem, AnswerModel, Progress, Wanted
+from aarlab.testbed.models.pruning import prune
 from aarlab.testbed.models.shards import (
     KEY_BYTES,
     LOGP,
     SHORT_KEY,
+    Lease,
     NewShard,
     Shard,
+    lease,
     open_shard,
     open_shards,
     write_shard,
@@ -34,20 +37,34 @@ from aarlab.testbed.models.shards import (
 from aarlab.testbed.models.token_states import TokenStates
 
 CHUNK = 1024
-Place = tuple[NDArray[np.float32], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A column of a shard, mapped only while it is read: each open map costs a file handle."""
+
+    shard: Shard
+    name: str
+
+
+Column = NDArray[np.float32] | Stored
+Place = tuple[Column, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """Name for people, `key` (64 hex, `ModelRecord.key`) for the cache."""
+    """Name for people, `key` (64 hex, see `Compute.model_id`) for the cache; `computed` is kept
+    beside new features."""
 
     name: str
     key: str
+    computed: str = field(default="", compare=False)
 
 
 class FeatureCache:
     """Implements `FeatureSource`. Reads `read_dirs` and `write_dir`; computes what is missing with
-    the model that `load` returns, keeping it in memory only when `write_dir` is None."""
+    the model that `load` returns, keeping it in memory only when `write_dir` is None. After a
+    write the least recently used shards of `write_dir` beyond `limit_bytes` are dropped."""
 
     def __init__(
         self,
@@ -55,9 +72,11 @@ class FeatureCache:
         model: ModelId,
         write_dir: Path | None = None,
         load: Callable[[], AnswerModel] | None = None,
+        limit_bytes: int | None = None,
     ) -> None:
         self.model = model
-        self._write_dir = write_dir
+        self._write_dir, self._limit_bytes = write_dir, limit_bytes
+        self._leases: dict[Path, Lease] = {}
         self._load = load
         self._loaded: AnswerModel | None = None
         self._columns: dict[str, dict[bytes, Place]] = {}
@@ -128,7 +147,7 @@ class FeatureCache:
 
     def _compute(self, model: AnswerModel, items: dict[bytes, AnswerItem], wanted: Wanted) -> None:
         found = model.features(list(items.values()), wanted)
-        columns = {
+        columns: dict[str, Column] = {
             _state_column(layer): found.states_LID[i] for i, layer in enumerate(wanted.layers)
         }
         if found.logp_I3 is not None:
@@ -136,8 +155,7 @@ class FeatureCache:
         self.n_computed += len(items)
         self.n_truncated += found.n_truncated
         if self._write_dir is not None:
-            new = NewShard(self.model.name, self.model.key, list(items), columns)
-            self._shards.append(open_shard(write_shard(self._write_dir, new)))
+            columns = self._written(self._write_dir, list(items), columns)
         for name, array in columns.items():
             places = self._column(name)
             places.update({key: (array, row) for row, key in enumerate(items)})
@@ -170,27 +188,60 @@ class FeatureCache:
         loaded: AnswerModel = self.language_model()
         return loaded
 
+    def _written(
+        self, folder: Path, keys: list[bytes], columns: dict[str, Any]
+    ) -> dict[str, Column]:
+        """The same columns, on disk."""
+        new = NewShard(self.model.name, self.model.key, keys, columns, self.model.computed)
+        shard = write_shard(folder, new)
+        self._shards.append(shard)
+        if self._limit_bytes is not None:
+            prune(folder, self._limit_bytes)
+        return {name: Stored(shard, name) for name in columns}
+
     def _missing(
         self, examples: Sequence[Example], columns: Sequence[str]
     ) -> dict[bytes, AnswerItem]:
-        """Different answers that lack one of the columns, by key."""
-        held = [self._column(name) for name in columns]
+        """Different answers that lack one of the columns, by key; what the others need is held."""
         items = {
             item_key(item): item
             for example in examples
             for item in (AnswerItem(example.prompt, answer) for answer in example.answers)
         }
-        return {k: item for k, item in items.items() if any(k not in column for column in held)}
+        while True:
+            held = [self._column(name) for name in columns]
+            if self._hold(place[0] for c in held for k in items if (place := c.get(k))):
+                return {k: item for k, item in items.items() if any(k not in c for c in held)}
+
+    def _hold(self, columns: Iterable[Column]) -> bool:
+        """Lease the shards of these columns; False when one was pruned, which is then forgotten."""
+        used = {c.shard.folder: c.shard for c in columns if isinstance(c, Stored)}
+        gone = set()
+        for folder in used.keys() - self._leases.keys():
+            if (held := used[folder].lease or lease(folder)) is not None:
+                self._leases[folder] = held
+            else:
+                gone.add(folder)
+        if gone:
+            self._shards = [shard for shard in self._shards if shard.folder not in gone]
+            # Only columns on disk are read anew: without a folder to write to all are in memory.
+            for name, places in self._columns.items():
+                kept = {k: p for k, p in places.items() if not _is_in(p[0], gone)}
+                self._columns[name] = self._on_disk(name) | kept
+        return not gone
 
     def _column(self, name: str) -> dict[bytes, Place]:
         """Where each cached answer's value of a column lies; opens and checks its files once."""
         if name not in self._columns:
-            places: dict[bytes, Place] = {}
-            for shard in self._shards:
-                if name in shard.columns:
-                    places.update(_places(shard, name))
-            self._columns[name] = places
+            self._columns[name] = self._on_disk(name)
         return self._columns[name]
+
+    def _on_disk(self, name: str) -> dict[bytes, Place]:
+        places: dict[bytes, Place] = {}
+        for shard in self._shards:
+            if name in shard.columns:
+                places.update(_places(shard, name))
+        return places
 
     def _gather(self, examples: Sequence[Example], column: str) -> NDArray[np.float32]:
         n_answers = {len(example.answers) for example in examples}
@@ -202,8 +253,7 @@ class FeatureCache:
             for example in examples
             for answer in example.answers
         ]
-        out = np.stack([array[row] for array, row in flat]).astype(np.float32, copy=False)
-        return out.reshape(len(examples), *n_answers, -1)
+        return _rows(flat).reshape(len(examples), *n_answers, -1)
 
 
 def item_key(item: AnswerItem) -> bytes:
@@ -235,6 +285,26 @@ def _state_column(layer: int) -> str:
     return f"state_{layer}"
 
 
-def _places(shard: Shard, column: str) -> dict[bytes, Place]:
-    array = shard.array(column)
-    return {key: (array, row) for row, key in enumerate(shard.keys())}
+def _places(shard: Shard, name: str) -> dict[bytes, Place]:
+    column = Stored(shard, name)
+    return {key: (column, row) for row, key in enumerate(shard.keys())}
+
+
+def _is_in(column: Column, folders: set[Path]) -> bool:
+    return isinstance(column, Stored) and column.shard.folder in folders
+
+
+def _rows(places: Sequence[Place]) -> NDArray[np.float32]:
+    """One row per place, shard by shard."""
+    by_column: dict[int, list[int]] = {}
+    for at, (column, _) in enumerate(places):
+        by_column.setdefault(id(column), []).append(at)
+    out: NDArray[np.float32] | None = None
+    for ats in by_column.values():
+        column = places[ats[0]][0]
+        array = column.shard.array(column.name) if isinstance(column, Stored) else column
+        if out is None:
+            out = np.empty((len(places), *array.shape[1:]), np.float32)
+        out[ats] = array[[places[at][1] for at in ats]]
+    assert out is not None
+    return out

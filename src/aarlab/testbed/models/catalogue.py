@@ -115,6 +115,15 @@ class Pair:
         return ModelRef(self.strong.model, self.strong_layers.get(task, self.strong.layer))
 
 
+# Commits of the hub, each found alike in several unrelated public repositories that pin it.
+REVISIONS = {
+    "Qwen/Qwen1.5-0.5B-Chat": "4d14e384a4b037942bb3f3016665157c8bcb70ea",
+    "Qwen/Qwen3-4B-Base": "906bfd4b4dc7f14ee4320094d8b41684abff8539",
+    "Qwen/Qwen2.5-0.5B": "060db6499f32faf8b98477b0a26969ef7d8b9987",
+    "Qwen/Qwen2.5-7B": "d149729398750b98c0af14eb82c78cfe92750796",
+    "HuggingFaceTB/SmolLM2-1.7B": "effd688a12921b4cc83e3312b6feb579f70f9c71",
+}
+
 SMOLLM2 = ModelEntry(
     name="smollm2-135m",
     title="SmolLM2-135M-Instruct, from a Q4_1 GGUF file",
@@ -132,7 +141,7 @@ SMOLLM2 = ModelEntry(
 QWEN15_05B_CHAT = ModelEntry(
     name="qwen1.5-0.5b-chat",
     title="Qwen1.5-0.5B-Chat",
-    source=HuggingFaceSource("Qwen/Qwen1.5-0.5B-Chat", "main"),
+    source=HuggingFaceSource("Qwen/Qwen1.5-0.5B-Chat", REVISIONS["Qwen/Qwen1.5-0.5B-Chat"]),
     license="Tongyi Qianwen research licence",
     n_blocks=24,
     width=1024,
@@ -143,7 +152,7 @@ QWEN15_05B_CHAT = ModelEntry(
 QWEN3_4B_BASE = ModelEntry(
     name="qwen3-4b-base",
     title="Qwen3-4B-Base",
-    source=HuggingFaceSource("Qwen/Qwen3-4B-Base", "main"),
+    source=HuggingFaceSource("Qwen/Qwen3-4B-Base", REVISIONS["Qwen/Qwen3-4B-Base"]),
     license="Apache-2.0",
     n_blocks=36,
     width=2560,
@@ -153,8 +162,8 @@ QWEN3_4B_BASE = ModelEntry(
 
 
 def _hub(name: str, repo: str, shape: tuple[int, int], licence: str = "Apache-2.0") -> ModelEntry:
-    """A base model of the hub. `main` is not pinned: the commit that a pull got is recorded."""
-    source = HuggingFaceSource(repo, "main")
+    """A base model of the hub."""
+    source = HuggingFaceSource(repo, REVISIONS[repo])
     title = repo.split("/")[1]
     return ModelEntry(name, title, source, licence, *shape, family="base", context=4096)
 

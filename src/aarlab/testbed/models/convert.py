@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.testbed.models.catalogue import FROM_TOKENIZER, ModelEntry, Template
+from aarlab.testbed.models.compute import memory_for
 from aarlab.testbed.models.decoder import Shape, shape_of
 from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.models.record import (
@@ -71,7 +72,9 @@ def convert(entry: ModelEntry, origin: Origin, source: dict[str, Any], target: P
         source = {**source, "commit": commit}
     record = _record(entry, source, target, shape_of(config))
     write_record(target, record)
-    error = _logit_error(original, LanguageModel.load(target))
+    expected_T = _next_token_logp(original, tokenizer)
+    del original  # it and the converted one together may not fit into memory
+    error = _logit_error(expected_T, LanguageModel.load(target))
     if not error <= MAX_LOGIT_ERROR:
         raise Damaged(
             f"{entry.name}: the converted model's log-probabilities differ from the original's by "
@@ -88,10 +91,14 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
     where, arguments = origin.where, origin.arguments()
     try:
         config = AutoConfig.from_pretrained(where, **arguments)
-        shape_of(_plain_config(config))
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            where, config=config, dtype=dtype, **arguments
-        )
+        shape = shape_of(_plain_config(config))
+        if origin.gguf_file is None and getattr(config, "quantization_config", None):
+            raise BadInput(f"{where} is quantised: give the repository with bf16 or float weights")
+        weights = 12 * shape.n_blocks * shape.width**2  # of a usual block; the embedding on top
+        with memory_for(f"converting {where}", weights * dtype.itemsize):
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=dtype, **arguments
+            )
         tokenizer = AutoTokenizer.from_pretrained(where, **arguments)
     except (OSError, ValueError) as error:
         raise NotFound(f"cannot read a model from {where}: {error}") from error
@@ -168,10 +175,17 @@ def _record(entry: ModelEntry, source: dict[str, Any], folder: Path, shape: Shap
 
 
 @torch.inference_mode()
-def _logit_error(original: Any, converted: LanguageModel) -> float:
-    """Mean |difference| of the log-probability of each next token of a fixed text."""
-    tokens_T = torch.tensor(converted.token_ids(PROBE_TEXT))
+def _next_token_logp(original: Any, tokenizer: Any) -> Tensor:
+    """Log-probability of each next token of a fixed text (T,)."""
+    tokens_T = torch.tensor(tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"])
     logits_TV = original(tokens_T[None]).logits[0, :-1].float()
-    expected_T = logits_TV.log_softmax(-1).gather(1, tokens_T[1:, None])[:, 0]
+    logp_TV: Tensor = logits_TV.log_softmax(-1)
+    return logp_TV.gather(1, tokens_T[1:, None])[:, 0]
+
+
+def _logit_error(expected_T: Tensor, converted: LanguageModel) -> float:
+    """Mean |difference|; infinite when the converted tokenizer finds other tokens."""
     found_T = torch.from_numpy(converted.next_token_logp(PROBE_TEXT))
+    if len(found_T) != len(expected_T):
+        return float("inf")
     return float((expected_T - found_T).abs().mean())

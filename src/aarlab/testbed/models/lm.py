@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aarlab.core.errors import BadInput
 from aarlab.testbed.models.answers import AnswerFeatures, AnswerItem, Wanted
+from aarlab.testbed.models.compute import DTYPES, Compute, is_out_of_memory, memory_for
 from aarlab.testbed.models.decoder import Decoder, shape_of
 from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
 from aarlab.testbed.models.token_states import RowStates
@@ -48,18 +49,33 @@ class LanguageModel:
 
     @classmethod
     def load(
-        cls, folder: Path, n_threads: int | None = None, dtype: torch.dtype = torch.bfloat16
+        cls,
+        folder: Path,
+        n_threads: int | None = None,
+        dtype: torch.dtype | None = None,
+        compute: Compute | None = None,
     ) -> "LanguageModel":
-        """Check every file's sha256 and load; Damaged names the file that does not match.
+        """Check every file and load; Damaged names the file that does not match, BadInput what to
+        change when the memory is too small. `dtype` goes before that of `compute`.
 
-        `n_threads` batches run at once, one thread each; by default as many as torch would use.
+        On a CPU `n_threads` batches run at once, one thread each; by default as many as torch would
+        use.
         """
-        record = verified_record(folder)
+        record, compute = verified_record(folder), compute or Compute()
+        dtype = dtype or DTYPES[compute.dtype]
         shape = shape_of(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        with safe_open(folder / WEIGHTS, "pt") as weights:
-            tensors = {name: weights.get_tensor(name).to(dtype) for name in weights.keys()}  # noqa: SIM118
+        n_bytes = record.files[WEIGHTS].n_bytes * dtype.itemsize // torch.bfloat16.itemsize
+        with memory_for(record.name, 2 * n_bytes), safe_open(folder / WEIGHTS, "pt") as weights:
+            tensors = {
+                name: weights.get_tensor(name).to(compute.device, dtype)
+                for name in weights.keys()  # noqa: SIM118
+            }
+            decoder = Decoder(shape, tensors)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        return cls(Decoder(shape, tensors), tokenizer, record, n_threads or torch.get_num_threads())
+        threads = 1 if compute.device == "cuda" else n_threads or torch.get_num_threads()
+        model = cls(decoder, tokenizer, record, threads)
+        model.layout = model.layout._replace(batch=compute.batch_tokens)
+        return model
 
     @property
     def key(self) -> str:
@@ -70,12 +86,14 @@ class LanguageModel:
         asked for, log P(answer | prompt) and log P(answer).
 
         Rows longer than the model's context lose the start of the prompt, then the answer's end;
-        `n_truncated` counts them. BadInput for an empty answer or a layer the model does not have.
+        `n_truncated` counts them. BadInput for an empty answer, a layer the model does not have,
+        too little memory, or values that are not finite.
         """
         self._check(items, wanted)
         given, n_truncated = self._rows(items)
         sums = self._sums(len(items), len(wanted.layers))
-        self._run(given, wanted, sums)
+        self._run_in_memory(given, wanted, sums)
+        self._check_finite(items, wanted, sums)
         if not wanted.logp:
             return AnswerFeatures(sums.states_LID, None, n_truncated)
         tokens_I = np.array([len(branch.tokens) for _, branch in given])
@@ -152,6 +170,22 @@ class LanguageModel:
             if not item.answer.strip():
                 raise BadInput(f"an answer to {item.prompt[:60]!r} is empty")
 
+    def _check_finite(self, items: Sequence[AnswerItem], wanted: Wanted, sums: _Sums) -> None:
+        finite_LI = np.asarray(np.isfinite(sums.states_LID).all(axis=2))
+        bad_I = ~(finite_LI.all(axis=0) & np.isfinite(sums.logp_I))
+        if not bad_I.any():
+            return
+        layers = [
+            n for n, finite_I in zip(wanted.layers, finite_LI, strict=True) if not finite_I.all()
+        ]
+        first = items[int(bad_I.argmax())].prompt[:60]
+        where = f"layers {layers}" if layers else "the log-likelihoods"
+        raise BadInput(
+            f"{self.record.name} computes values that are not finite in {where}, for "
+            f"{bad_I.sum()} of {len(items)} answers, e.g. to {first!r}: "
+            f"set AARLAB_DTYPE=float32; if that does not help, its weights cannot be used"
+        )
+
     def _sums(self, n_items: int, n_layers: int) -> _Sums:
         return _Sums(
             np.zeros((n_layers, n_items, self.decoder.shape.width), np.float32), np.zeros(n_items)
@@ -166,10 +200,17 @@ class LanguageModel:
         n_truncated = 0
         for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             answer_cut = answer[: self._context - 1]
-            prompt_cut = prompt[-(self._context - len(answer_cut)) :]
+            room = self._context - len(answer_cut)
+            prompt_cut = prompt if len(prompt) <= room else self._end_of(prompt, room)
             n_truncated += len(prompt_cut) + len(answer_cut) < len(prompt) + len(answer)
             rows.append((prompt_cut, Branch(index, answer_cut)))
         return rows, n_truncated
+
+    def _end_of(self, prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
+        """The prompt's last tokens, after the template's opening if that leaves half the room."""
+        opening = self._encode([self.record.template.opening])[0]
+        opening = opening if 2 * len(opening) <= room else ()
+        return opening + prompt[len(prompt) - (room - len(opening)) :]
 
     def _alone(self, items: Sequence[AnswerItem]) -> NDArray[np.float64]:
         """log P(answer) after the template's neutral opening, each different answer once."""
@@ -181,12 +222,31 @@ class LanguageModel:
             for i, tokens in enumerate(self._encode(list(unique)))
         ]
         sums = self._sums(len(unique), 0)
-        self._run(rows, Wanted((), logp=True), sums)
+        self._run_in_memory(rows, Wanted((), logp=True), sums)
         return sums.logp_I[[unique[item.answer] for item in items]]
 
     def _encode(self, texts: list[str]) -> list[tuple[int, ...]]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [tuple(one.ids) for one in encoded]
+
+    def _run_in_memory(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
+        """Out of memory: once more with batches half as large, then BadInput."""
+        for again in (False, True):
+            try:
+                self._run(rows, wanted, sums)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if again:
+                    raise BadInput(
+                        f"{self.record.name}: out of memory even with batches of "
+                        f"{self.layout.batch} tokens; set AARLAB_BATCH_TOKENS lower, on a CPU also "
+                        f"AARLAB_TORCH_THREADS, or choose a smaller model"
+                    ) from error
+            sums.states_LID[:], sums.logp_I[:] = 0, 0
+            self.layout = Layout(*(max(1, size // 2) for size in self.layout))
+            torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
     def _run(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
         """Batches side by side, one thread each. Torch's own threads meet after every operation and
@@ -210,10 +270,9 @@ class LanguageModel:
         self, batch: Batch, n_blocks: int, places: dict[int, NDArray[np.float32]]
     ) -> Tensor:
         """Write the mean states of the layers in `places` and return the last layer's states."""
-        rows_M, columns_M = torch.from_numpy(batch.rows_M), torch.from_numpy(batch.columns_M)
-        tokens_BT = torch.from_numpy(batch.tokens_BT)
-        positions_BT = torch.from_numpy(batch.positions_BT)
-        visible_BTT = torch.from_numpy(batch.visible_BTT)
+        rows_M, columns_M = self._there(batch.rows_M), self._there(batch.columns_M)
+        tokens_BT, positions_BT = self._there(batch.tokens_BT), self._there(batch.positions_BT)
+        visible_BTT = self._there(batch.visible_BTT)
         state_BTD = tokens_BT
         steps = self.decoder.hidden(tokens_BT, positions_BT, visible_BTT, n_blocks)
         for layer, state_BTD in enumerate(steps):
@@ -224,8 +283,8 @@ class LanguageModel:
 
     def _logp(self, batch: Batch, state_BTD: Tensor) -> NDArray[np.float64]:
         """Log-probability of each answer token (M,) from the state of the token before it."""
-        states_MD = state_BTD[batch.rows_M, batch.before_M]
-        targets_M = torch.from_numpy(batch.tokens_BT[batch.rows_M, batch.columns_M])
+        states_MD = state_BTD[self._there(batch.rows_M), self._there(batch.before_M)]
+        targets_M = self._there(batch.tokens_BT[batch.rows_M, batch.columns_M])
         return self._log_probs(states_MD, targets_M)
 
     def _log_probs(self, states_MD: Tensor, targets_M: Tensor) -> NDArray[np.float64]:
@@ -237,7 +296,11 @@ class LanguageModel:
             )
             for start in range(0, len(targets_M), VOCABULARY_CHUNK)
         ]
-        return torch.cat(chunks).double().numpy()
+        return torch.cat(chunks).double().cpu().numpy()
+
+    def _there(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
+        """On the model's device."""
+        return torch.from_numpy(array).to(self.decoder.embedding_VD.device)
 
 
 def _one_thread() -> None:
@@ -250,10 +313,12 @@ def _means(
     """Float32 mean over the tokens of each item that is in the batch."""
     items, place_M, n_tokens = np.unique(items_M, return_inverse=True, return_counts=True)
     sums = torch.zeros(len(items), states_MD.shape[1])
-    sums.index_add_(0, torch.from_numpy(place_M), states_MD.float())
+    sums.index_add_(0, torch.from_numpy(place_M), states_MD.float().cpu())
     return items, (sums / torch.from_numpy(n_tokens)[:, None]).numpy()
 
 
-def loader(folder: Path, n_threads: int | None) -> Callable[[], LanguageModel]:
+def loader(
+    folder: Path, n_threads: int | None, compute: Compute | None = None
+) -> Callable[[], LanguageModel]:
     """A callable for `FeatureCache` that loads the model when a row is missing, not before."""
-    return lambda: LanguageModel.load(folder, n_threads)
+    return lambda: LanguageModel.load(folder, n_threads, compute=compute)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,13 @@ FILES = (WEIGHTS, CONFIG, TOKENIZER)
 
 
 class FileRecord(BaseModel):
+    """`stamp` is inode and change time when the sha256 was taken: while both stand, nobody wrote
+    to the file and it is not read again. A copy or a touched file has another, and is hashed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     sha256: str
     n_bytes: int
+    stamp: str | None = None
 
 
 class TemplateRecord(BaseModel):
@@ -61,11 +66,32 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def describe_file(path: Path) -> FileRecord:
+    stamp = file_stamp(path.stat())  # taken first: a write while hashing shows later
+    digest = file_sha256(path)
+    return FileRecord(sha256=digest, n_bytes=path.stat().st_size, stamp=stamp)
+
+
+def file_stamp(status: os.stat_result) -> str:
+    return f"{status.st_ino}:{status.st_ctime_ns}"
+
+
+def mismatch(path: Path, expected: FileRecord) -> str | None:
+    """How a file differs from its record, None when it does not."""
+    if not path.is_file():
+        return "it is missing"
+    status = path.stat()
+    if status.st_size != expected.n_bytes:
+        return f"expected {expected.n_bytes} bytes, found {status.st_size}"
+    if file_stamp(status) == expected.stamp:
+        return None
+    if (found := file_sha256(path)) != expected.sha256:
+        return f"expected sha256 {expected.sha256}, found {found}"
+    return None
+
+
 def describe_files(folder: Path) -> dict[str, FileRecord]:
-    return {
-        name: FileRecord(sha256=file_sha256(folder / name), n_bytes=(folder / name).stat().st_size)
-        for name in FILES
-    }
+    return {name: describe_file(folder / name) for name in FILES}
 
 
 def write_record(folder: Path, record: ModelRecord) -> None:
@@ -84,16 +110,11 @@ def read_record(folder: Path) -> ModelRecord:
 
 
 def verified_record(folder: Path) -> ModelRecord:
-    """The record, after every file it names was found with its size and sha256, or Damaged."""
+    """The record, after every file it names was found as recorded, or Damaged."""
     record = read_record(folder)
     for name, expected in record.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise _damaged(folder, name, "it is missing")
-        if (n_bytes := path.stat().st_size) != expected.n_bytes:
-            raise _damaged(folder, name, f"expected {expected.n_bytes} bytes, found {n_bytes}")
-        if (found := file_sha256(path)) != expected.sha256:
-            raise _damaged(folder, name, f"expected sha256 {expected.sha256}, found {found}")
+        if reason := mismatch(folder / name, expected):
+            raise _damaged(folder, name, reason)
     return record
 
 

@@ -2,17 +2,23 @@
 
 A shard holds, for N answers, their keys and one or more columns: `state_<layer>.npy` (N, D) and
 `logp.npy` (N, 3), float32 as computed. It is written under a temporary name and renamed, so writers
-need no lock; the same answer in two shards is harmless. Imports no torch.
+need no lock; the same answer in two shards is harmless. Who uses a shard holds a lease on it, a
+shared lock that keeps `pruning.prune` away. Imports no torch.
 
-Covered: truncated, exchanged or damaged files (size and sha256). Not covered: a shard written on
-purpose with false features and matching checksums; whoever may write the folder is trusted.
+Covered: truncated, exchanged or damaged files (size and sha256; a file whose inode and change time
+are those of its writing is not hashed again). Not covered: a disk that changes bytes by itself, a
+shard written on purpose with false features and matching checksums; whoever may write the folder is
+trusted.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.core.errors import BadInput, Damaged
 from aarlab.core.files import write_json
-from aarlab.testbed.models.record import FileRecord, file_sha256
+from aarlab.testbed.models.record import FileRecord, describe_file, mismatch
 
 INDEX = "index.json"
 KEYS = "keys"
@@ -32,42 +38,76 @@ SHORT_KEY = 16
 
 
 class ShardIndex(BaseModel):
+    """`computed` says in which float type, on what device and with which torch."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: Literal["aarlab-features-1"] = "aarlab-features-1"
     model: str
     model_key: str
     n_rows: int
     files: dict[str, FileRecord]
+    computed: str = ""
+
+
+class Lease:
+    """While this object lives, `prune` leaves the shard alone."""
+
+    def __init__(self, handle: int) -> None:
+        weakref.finalize(self, os.close, handle)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """An open shard; columns are checked and memory-mapped when first asked for."""
+    """An open shard; a column is checked when first asked for. `lease` is set on a new one."""
 
     folder: Path
     index: ShardIndex
+    lease: Lease | None = None
+    _checked: set[str] = field(default_factory=set)
 
     @property
     def columns(self) -> set[str]:
         return set(self.index.files) - {KEYS}
 
     def keys(self) -> list[bytes]:
-        """The N keys in row order."""
-        return [row.tobytes() for row in self.array(KEYS)]
+        """The N keys in row order; none when the shard was pruned meanwhile."""
+        try:
+            return [row.tobytes() for row in self.array(KEYS)]
+        except (Damaged, FileNotFoundError):
+            if self.folder.exists():
+                raise
+            return []
 
     def array(self, column: str) -> NDArray[Any]:
-        """One memory-mapped column after its size and sha256 were checked, or Damaged."""
-        path, expected = self.folder / f"{column}.npy", self.index.files[column]
-        if not path.is_file():
-            raise damaged(path, "it is missing")
-        if (n_bytes := path.stat().st_size) != expected.n_bytes:
-            raise damaged(path, f"expected {expected.n_bytes} bytes, found {n_bytes}")
-        if file_sha256(path) != expected.sha256:
-            raise damaged(path, "its sha256 is not that of the index")
+        """One memory-mapped column after it was checked, or Damaged."""
+        path = self.folder / f"{column}.npy"
+        if column not in self._checked and (reason := mismatch(path, self.index.files[column])):
+            raise damaged(path, reason)
+        self._checked.add(column)
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if len(mapped) != self.index.n_rows:
             raise damaged(path, f"expected {self.index.n_rows} rows, found {len(mapped)}")
         return mapped
+
+
+def lease(folder: Path) -> Lease | None:
+    """Hold a shard and note that it is used now; None when it is gone, or just going."""
+    index = folder / INDEX
+    try:
+        handle = os.open(index, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        there = index.stat().st_ino == os.fstat(handle).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        there = False
+    if not there:
+        os.close(handle)
+        return None
+    with contextlib.suppress(OSError):  # a cache that may only be read is not pruned either
+        os.utime(index)
+    return Lease(handle)
 
 
 def damaged(path: Path, reason: str) -> Damaged:
@@ -87,8 +127,17 @@ def open_shards(folder: Path, model_key: str) -> list[Shard]:
     if not where.is_dir():
         return []
     names = sorted(entry.name for entry in where.iterdir() if not entry.name.startswith("."))
-    shards = [open_shard(where / name) for name in names]
-    return [shard for shard in shards if shard.index.model_key == model_key]
+    shards = [_open_if_there(where / name) for name in names]
+    return [shard for shard in shards if shard and shard.index.model_key == model_key]
+
+
+def _open_if_there(folder: Path) -> Shard | None:
+    try:
+        return open_shard(folder)
+    except Damaged:
+        if folder.exists():
+            raise
+        return None  # pruned since it was listed
 
 
 def open_shard(folder: Path) -> Shard:
@@ -112,10 +161,12 @@ class NewShard:
     model_key: str
     keys: list[bytes]
     columns: dict[str, NDArray[np.float32]]
+    computed: str = ""
 
 
-def write_shard(folder: Path, new: NewShard) -> Path:
-    """Publish a shard in one rename; OSError (disk full, read-only) leaves nothing behind."""
+def write_shard(folder: Path, new: NewShard) -> Shard:
+    """Publish a shard in one rename, leased from the start; OSError (disk full, read-only) leaves
+    nothing behind."""
     for name, column in new.columns.items():
         if len(column) != len(new.keys) or not np.isfinite(column).all():
             raise BadInput(f"{name}: {column.shape} for {len(new.keys)} keys, or not finite")
@@ -125,21 +176,29 @@ def write_shard(folder: Path, new: NewShard) -> Path:
     scratch = where / f".{name}"
     try:
         scratch.mkdir()
-        _fill(scratch, new)
+        index = _fill(scratch, new)
+        held = lease(scratch)
         os.rename(scratch, where / name)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return where / name
+    return Shard(where / name, index, held)
 
 
-def _fill(folder: Path, new: NewShard) -> None:
+def _fill(folder: Path, new: NewShard) -> ShardIndex:
     keys = np.frombuffer(b"".join(new.keys), np.uint8).reshape(-1, KEY_BYTES)
     files = {}
     arrays: dict[str, NDArray[Any]] = {KEYS: keys, **new.columns}
     for name, array in arrays.items():
         path = folder / f"{name}.npy"
         np.save(path, array, allow_pickle=False)
-        files[name] = FileRecord(sha256=file_sha256(path), n_bytes=path.stat().st_size)
-    index = ShardIndex(model=new.model, model_key=new.model_key, n_rows=len(new.keys), files=files)
+        files[name] = describe_file(path)
+    index = ShardIndex(
+        model=new.model,
+        model_key=new.model_key,
+        n_rows=len(new.keys),
+        files=files,
+        computed=new.computed,
+    )
     write_json(folder / INDEX, index.model_dump())
+    return index
