@@ -61,11 +61,11 @@ def test_settings_that_do_not_fit_are_named(
 def test_the_batch_is_halved_once_and_the_result_is_the_same(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = LanguageModel.load(tiny, 1, torch.float32, Compute(batch_tokens=512))
+    model = LanguageModel.load(tiny, 1, torch.float32, Compute(batch_tokens=256))
     expected = model.features(ITEMS, ALL)
-    sizes = _refuse_batches_above(model, 256, monkeypatch)
+    sizes = _refuse_batches_above(model, 128, monkeypatch)
     found = model.features(ITEMS, ALL)
-    assert max(sizes) > 256 and model.layout.batch == 256
+    assert max(sizes) > 128 and model.layout.batch == 128
     np.testing.assert_allclose(found.states_LID, expected.states_LID, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.logp_I3, expected.logp_I3, rtol=1e-4)
 
