@@ -1,6 +1,7 @@
 """`aarlab method`: your own method: begin one, check its contract, get an honest PGR."""
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aarlab.cli import testbed
@@ -144,5 +146,6 @@ def run(
 
 
 def _first_sentence(doc: str) -> str:
-    text = " ".join(doc.split())
-    return text.split(". ")[0].rstrip(".").split(" (")[0]
+    """Without the number in the catalogue, as text that rich prints as it is."""
+    text = re.sub(r"\s\(\d+\)", "", " ".join(doc.split()))
+    return escape(text.split(". ")[0].rstrip("."))
