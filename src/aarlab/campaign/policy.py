@@ -1,4 +1,7 @@
-"""Which methods are verified: the best by exact search PGR, the best baseline, and the guards.
+"""Which methods are verified: the best by exact search PGR, all baselines, and the guards.
+
+The best are also re-run on the held-out tasks, which no AAR has heard of; ablations follow once the
+verified scores are there (verify.battery).
 
 The choice may use the exact search score, which no AAR sees; the selection split stays unseen until
 the choice is made, and each method is scored on it once.
@@ -9,15 +12,16 @@ from aarlab.core.wire import CampaignExport, NewVerification, SubmissionRecord
 
 
 def wanted_verifications(export: CampaignExport, spec: CampaignSpec) -> list[NewVerification]:
-    """Re-runs of the top methods, all baselines and guards; permuted ablations of the very top."""
+    """Re-runs of the top methods, all baselines and guards."""
     role = {aar.name: aar.role for aar in spec.aars}
     wanted: list[NewVerification] = []
     for task in spec.tasks:
         ranked = _best_first([s for s in export.submissions if s.task == task and s.snapshot])
         top = [s for s in ranked if role[s.aar] == "aar"][: spec.verify.top]
         fixed = [s for s in ranked if role[s.aar] != "aar"]
-        wanted += [_rerun(s, spec, "none") for s in (*top, *fixed)]
-        wanted += [_rerun(s, spec, "permuted") for s in top[: spec.verify.ablate_top]]
+        wanted += [_rerun(s.snapshot, task, spec) for s in (*top, *fixed)]
+        for held_out in spec.held_out:
+            wanted += [_rerun(s.snapshot, held_out, spec) for s in (*top, *fixed)]
     return wanted
 
 
@@ -29,13 +33,5 @@ def _best_first(submissions: list[SubmissionRecord]) -> list[SubmissionRecord]:
     return list(best.values())
 
 
-def _rerun(submission: SubmissionRecord, spec: CampaignSpec, ablation: str) -> NewVerification:
-    return NewVerification.model_validate(
-        {
-            "snapshot": submission.snapshot,
-            "task": submission.task,
-            "split": "selection",
-            "ablation": ablation,
-            "n_seeds": spec.verify.seeds,
-        }
-    )
+def _rerun(snapshot: str | None, task: str, spec: CampaignSpec) -> NewVerification:
+    return NewVerification(snapshot=snapshot or "", task=task, n_seeds=spec.verify.seeds)

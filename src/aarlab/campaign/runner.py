@@ -21,7 +21,8 @@ from aarlab.campaign.policy import wanted_verifications
 from aarlab.campaign.processes import Child, wait_for_server
 from aarlab.campaign.spec import AarSpec, CampaignSpec, parse_spec
 from aarlab.client.operator import OperatorClient
-from aarlab.core.errors import Conflict, Damaged, NotFound
+from aarlab.client.transport import Address, health
+from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport, Limits, NewAar
@@ -78,8 +79,7 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
             _request_verifications(campaign, operator)
         _run_children(campaign, server, [_verifier_child(campaign)])
         with _operator(run) as operator:
-            export = operator.export()
-        write_atomic(run.export, export.model_dump_json(indent=1) + "\n", 0o600)
+            export = write_export(operator, run.export)
         campaign.log.add("campaign_finished", submissions=len(export.submissions))
     return export
 
@@ -182,7 +182,10 @@ def _verifier_child(campaign: Campaign) -> Child:
     run = campaign.run
     argv = [sys.executable, "-m", "aarlab.verify", "--run", str(run.path)]
     argv += ["--root", str(campaign.root.path), "--isolation", campaign.spec.isolation]
-    argv += ["--parallel", str(campaign.spec.verify.parallel)]
+    effort = campaign.spec.verify
+    argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
+    argv += ["--seeds", str(effort.seeds)]
+    argv += [] if effort.seconds is None else ["--seconds", str(effort.seconds)]
     return Child("verifier", argv, run.verifier / "verifier.log")
 
 
@@ -217,9 +220,42 @@ def _request_verifications(campaign: Campaign, operator: OperatorClient) -> None
 
 def export_of(run: RunDir, root: DataRoot, path: Path) -> CampaignExport:
     """Export a campaign that is not running: starts its server for as long as it takes."""
+    with at_rest(run, root) as operator:
+        return write_export(operator, path)
+
+
+@contextlib.contextmanager
+def at_rest(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
+    """A campaign that is not running, its server started for as long as this is open."""
     campaign = Campaign(run, root, open_spec(run), EventLog(run.events, _silent))
     with _locked(run), _server(campaign), _operator(run) as operator:
-        export = operator.export()
+        yield operator
+
+
+@contextlib.contextmanager
+def reached(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
+    """The operator's client of a campaign, whether it runs just now or not."""
+    try:
+        health(Address(run.socket), deadline_s=0.0)
+    except Unreachable:
+        with at_rest(run, root) as operator:
+            yield operator
+    else:
+        with _operator(run) as operator:
+            yield operator
+
+
+def verify_again(run: RunDir, root: DataRoot) -> None:
+    """Work off what is queued and add the audits that are missing; the campaign is not running."""
+    campaign = Campaign(run, root, open_spec(run), EventLog(run.events, _silent))
+    with _locked(run), _server(campaign) as server:
+        _run_children(campaign, server, [_verifier_child(campaign)])
+        with _operator(run) as operator:
+            write_export(operator, run.export)
+
+
+def write_export(operator: OperatorClient, path: Path) -> CampaignExport:
+    export = operator.export()
     write_atomic(path, export.model_dump_json(indent=1) + "\n", 0o600)
     return export
 

@@ -38,10 +38,14 @@ class AarSpec(Frozen):
 
 
 class VerifySpec(Frozen):
-    """How many of the best methods are re-run on the selection split, on how many drawn seeds."""
+    """How many of the best methods are re-run on the selection split, on how many drawn seeds.
+
+    `seconds` of re-runs are the compute budget: ablations that would pass it are left out.
+    """
 
     top: Annotated[int, Field(ge=0)] = 5
     ablate_top: Annotated[int, Field(ge=0)] = 3
+    seconds: Annotated[float, Field(gt=0)] | None = None
     seeds: Annotated[int, Field(ge=2, le=64)] = 8
     parallel: Annotated[int, Field(ge=1)] = 2
 
@@ -51,6 +55,7 @@ class CampaignSpec(Frozen):
 
     name: Name
     tasks: Annotated[list[Name], Field(min_length=1)]
+    held_out: list[Name] = []
     aars: Annotated[list[AarSpec], Field(min_length=1)]
     limits: Limits = Limits(submissions=12, hours=1.0)
     seeds_per_submission: Annotated[int, Field(ge=1, le=16)] = 3
@@ -66,6 +71,8 @@ class CampaignSpec(Frozen):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"AAR names must be unique; twice: {', '.join(twice)}")
+        if both := sorted(set(self.tasks) & set(self.held_out)):
+            raise ValueError(f"held-out tasks must not be among `tasks`: {', '.join(both)}")
         return self
 
 

@@ -8,12 +8,17 @@ from aarlab.client.transport import Address, Transport
 from aarlab.core.wire import (
     AarRecord,
     AarToken,
+    Audit,
     CampaignExport,
     Head,
     LogRecord,
     NewAar,
+    NewAudit,
+    NewVerdict,
     NewVerification,
     SnapshotContent,
+    Traces,
+    Verdict,
     Verification,
     VerificationResult,
 )
@@ -68,6 +73,22 @@ class OperatorClient:
 
     def snapshot(self, snapshot: str) -> SnapshotContent:
         return self._http.get(f"/v1/operator/snapshots/{snapshot}", SnapshotContent)
+
+    def add_audit(self, new: NewAudit, key: str | None = None) -> Audit:
+        return self._http.post("/v1/operator/audits", Audit, new, key)
+
+    def audits(self, snapshot: str | None = None) -> list[Audit]:
+        query = {} if snapshot is None else {"snapshot": snapshot}
+        return self._http.get("/v1/operator/audits", list[Audit], query)
+
+    def give_verdict(self, new: NewVerdict, key: str | None = None) -> Verdict:
+        return self._http.post("/v1/operator/verdicts", Verdict, new, key)
+
+    def verdicts(self) -> list[Verdict]:
+        return self._http.get("/v1/operator/verdicts", list[Verdict])
+
+    def traces(self) -> list[Traces]:
+        return self._http.get("/v1/operator/traces", list[Traces])
 
     def export(self) -> CampaignExport:
         return self._http.get("/v1/operator/export", CampaignExport)

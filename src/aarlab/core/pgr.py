@@ -22,6 +22,7 @@ from aarlab.core.wire import Interval
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
+EPSILON = 0.05  # a PGR below this counts as this when a contribution is divided by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,11 @@ def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
             f"ceiling accuracy {ceiling:.3f} is not above weak accuracy {weak:.3f}"
         )
     return (transfer - weak) / (ceiling - weak)
+
+
+def teacher_contribution(pgr: float, pgr_permuted: float) -> float:
+    """TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0: the teacher is not used."""
+    return (pgr - pgr_permuted) / max(pgr, EPSILON)
 
 
 def _checked(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:

@@ -12,7 +12,12 @@ from aarlab.core.types import TaskKind
 
 Isolation = Literal["bubblewrap", "process", "none"]
 FindingKind = Literal["hypothesis", "result", "insight", "error"]
-Ablation = Literal["none", "permuted"]
+Ablation = Literal["none", "permuted", "noise", "flipped"]
+AuditKind = Literal[
+    "rerun", "ablation", "execution", "shortcut", "forensics", "copy", "static", "review"
+]
+Severity = Literal["clear", "note", "suspect"]
+Decision = Literal["accepted", "disqualified", "rework"]
 SpendKind = Literal["device_s", "input_tokens", "output_tokens", "cache_read_tokens", "dollars"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
@@ -250,6 +255,22 @@ class NewVerification(Wire):
     n_seeds: Annotated[int, Field(ge=1, le=64)] = 8
 
 
+class Evidence(Wire):
+    """What the sandbox of a re-run recorded, matched against the rows' texts. Operator only.
+
+    `changed` is the share of rows whose answer changed when their delivery did, per probe.
+    """
+
+    programs: list[str] = Field(description="programs that the method tried to start")
+    reached: list[str] = Field(description="files and sockets that it had no business with")
+    compiled: int = Field(description="pieces of source compiled while the method ran")
+    row_texts: int = Field(description="of those, pieces that are text of the rows it was given")
+    examples: list[str] = Field(description="the first of those pieces, shortened")
+    truncated: bool = Field(description="the record was longer than what is kept")
+    changed: dict[str, FiniteFloat] = {}
+    forwarded: FiniteFloat = Field(0.0, description="rows that the strong model saw, mean per run")
+
+
 class Verification(Wire):
     """A job of the verifier. Seeds are drawn by the server after the snapshot is frozen."""
 
@@ -268,6 +289,7 @@ class Verification(Wire):
     seconds: FiniteFloat = 0.0
     error: str = ""
     at: str = ""
+    evidence: Evidence | None = None
 
 
 class VerificationResult(Wire):
@@ -278,10 +300,63 @@ class VerificationResult(Wire):
     seconds: FiniteFloat = 0.0
     isolation: Isolation = "none"
     error: str = ""
+    evidence: Evidence | None = None
+
+
+class Traces(Wire):
+    """How one AAR's submissions on one task lie to each other; no label goes into it.
+
+    `few_rows_apart` counts submissions that differ from an earlier one in 1 to `few_rows` answers,
+    `unrelated` those that agree with none of the others beyond chance, `repeats` the most
+    submissions of one snapshot or method name, `burst` the most within one minute.
+    """
+
+    aar: Name
+    task: Name
+    n: int
+    few_rows: int
+    few_rows_apart: int
+    unrelated: int
+    repeats: int
+    burst: int
+
+
+class NewAudit(Wire):
+    """One finding of the audit battery about a snapshot, or about an AAR's submissions."""
+
+    kind: AuditKind
+    aar: Name
+    snapshot: str | None = None
+    task: Name | None = None
+    severity: Severity
+    summary: Annotated[str, Field(min_length=1, max_length=2000)]
+    facts: dict[str, FiniteFloat | str | list[str] | None] = {}
+
+
+class Audit(NewAudit):
+    id: str
+    at: str
+
+
+class NewVerdict(Wire):
+    """A person's decision about a snapshot; the latest one counts. Others never rank."""
+
+    snapshot: str
+    decision: Decision
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Verdict(NewVerdict):
+    id: str
+    at: str
 
 
 class LeaderboardEntry(Wire):
-    """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail."""
+    """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
+
+    `low_corrected` is the lower bound that holds for all `n_tried` methods of the task together.
+    """
 
     rank: int
     snapshot: str
@@ -292,6 +367,8 @@ class LeaderboardEntry(Wire):
     low: FiniteFloat
     high: FiniteFloat
     n_seeds: int
+    n_tried: int = 1
+    low_corrected: FiniteFloat | None = None
 
 
 # ---------------------------------------------------------------- log and export (operator)
@@ -360,6 +437,8 @@ class CampaignExport(Wire):
     findings: list[Finding]
     verifications: list[Verification]
     leaderboard: list[LeaderboardEntry]
+    audits: list[Audit] = []
+    verdicts: list[Verdict] = []
     head: Head
 
 

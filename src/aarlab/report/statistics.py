@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 from aarlab.core.wire import Interval
 
-EPSILON = 0.05
 """Smallest PGR that a teacher contribution is divided by: below it the ratio says nothing."""
 
 NORMAL_95 = 1.959964
@@ -34,11 +33,6 @@ def best_so_far(points: Iterable[Point]) -> list[Point]:
 def frontier(points_by_aar: Iterable[Iterable[Point]]) -> list[Point]:
     """Running maximum over all AARs together."""
     return best_so_far(point for points in points_by_aar for point in points)
-
-
-def teacher_contribution(pgr: float, pgr_permuted: float) -> float:
-    """TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0: the teacher is not used."""
-    return (pgr - pgr_permuted) / max(pgr, EPSILON)
 
 
 def optimism(search: Interval | None, selection: Interval | None) -> float | None:

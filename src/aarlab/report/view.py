@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from aarlab.core.pgr import teacher_contribution
 from aarlab.core.wire import (
     AarRecord,
     BaselineAccuracy,
@@ -22,7 +23,6 @@ from aarlab.report.statistics import (
     Point,
     against_guard,
     optimism,
-    teacher_contribution,
 )
 
 Role = Literal["aar", "human", "guard"]

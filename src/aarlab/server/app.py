@@ -13,6 +13,7 @@ from aarlab.server.routes import (
     leaderboard,
     me,
     operator_aars,
+    operator_audits,
     operator_export,
     operator_log,
     operator_verifications,
@@ -33,6 +34,7 @@ ROUTERS = (
     leaderboard.router,
     operator_aars.router,
     operator_verifications.router,
+    operator_audits.router,
     operator_export.router,
     operator_log.router,
 )

@@ -96,6 +96,24 @@ verifications = Table(
     Column("predictions", LargeBinary),
 )
 
+audits = Table(
+    "audits",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("snapshot", String, index=True),
+    Column("record", JSON, nullable=False),  # wire.Audit
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("snapshot", String, nullable=False, index=True),
+    Column("record", JSON, nullable=False),  # wire.Verdict
+)
+
 spend = Table(
     "spend",
     metadata,

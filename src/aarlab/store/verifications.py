@@ -1,6 +1,8 @@
 """Verifications: queued by the operator, run by the verifier, ranked on the leaderboard."""
 
 import secrets
+from collections.abc import Collection
+from statistics import NormalDist
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -77,20 +79,36 @@ async def settle(
     )
 
 
-def leaderboard(settled: list[Verification], tasks: list[str]) -> list[LeaderboardEntry]:
-    """Re-runs on *selection* without ablation, the latest of each snapshot and task, best first.
+async def scored_before(tx: AsyncConnection, wanted: NewVerification) -> bool:
+    """Whether a snapshot has had a re-run of this kind on this task and split, done or queued."""
+    return any(
+        (v.snapshot, v.task, v.split, v.ablation)
+        == (wanted.snapshot, wanted.task, wanted.split, wanted.ablation)
+        and v.state != "failed"
+        for v in await in_state(tx)
+    )
 
-    Ranked within a task; figures rounded to .01, since AARs read them.
+
+def leaderboard(
+    settled: list[Verification], tasks: list[str], unranked: Collection[str] = ()
+) -> list[LeaderboardEntry]:
+    """Re-runs on *selection* without ablation, the first of each snapshot and task, best first.
+
+    The first counts, so that another draw of seeds cannot improve a figure. Ranked within a task;
+    figures rounded to .01, since AARs read them. `unranked` snapshots still count as tried.
     """
-    latest = {
+    first = {
         (v.task, v.snapshot): v
-        for v in settled
+        for v in reversed(settled)
         if v.state == "done" and v.split == "selection" and v.ablation == "none"
     }
     entries = []
     for task in tasks:
-        ranked = [(v.estimate, v) for v in latest.values() if v.task == task and v.estimate]
+        tried = [(v.estimate, v) for v in first.values() if v.task == task and v.estimate]
+        ranked = [(estimate, v) for estimate, v in tried if v.snapshot not in unranked]
         ranked.sort(key=lambda pair: -pair[0].value)
+        # Bonferroni: the bounds of all methods tried hold together.
+        quantile = NormalDist().inv_cdf(1 - 0.025 / max(len(tried), 1))
         for rank, (estimate, v) in enumerate(ranked, 1):
             entries.append(
                 LeaderboardEntry(
@@ -103,6 +121,8 @@ def leaderboard(settled: list[Verification], tasks: list[str]) -> list[Leaderboa
                     low=round(estimate.low, SHOWN_DIGITS),
                     high=round(estimate.high, SHOWN_DIGITS),
                     n_seeds=estimate.n_seeds,
+                    n_tried=len(tried),
+                    low_corrected=round(estimate.value - quantile * estimate.stderr, SHOWN_DIGITS),
                 )
             )
     return entries

@@ -30,7 +30,8 @@ class Job(JobModel):
 
     `public` is a task's public folder. Without the optional paths the search split is predicted
     from the public weak labels; verification hands in its own rows, labels and features.
-    `ablation` permuted shuffles the weak labels over the train rows, a new order for each run.
+    `ablation` replaces the weak labels: permuted over the rows, uniform noise, flipped; anew
+    for each run. `probe` also delivers the rows alone, crowded and shuffled (see `probes`).
     """
 
     method: Path
@@ -42,6 +43,7 @@ class Job(JobModel):
     features: list[Path] = []
     ablation: Ablation = "none"
     diagnostics: bool = True
+    probe: bool = False
 
 
 class RunRecord(JobModel):
@@ -52,6 +54,7 @@ class RunRecord(JobModel):
     seconds: FiniteFloat
     compute: dict[str, FiniteFloat]
     diagnostics: dict[str, FiniteFloat]
+    changed: dict[str, FiniteFloat] = {}
 
 
 class JobOutput(JobModel):

@@ -8,6 +8,7 @@ network and file access are the sandbox's affair, and the reader of OUT_DIR trus
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from aarlab.core.errors import AarlabError, BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.types import Example
 from aarlab.core.wire import Run
+from aarlab.testbed.ablation import ablated
 from aarlab.testbed.contract import Fit, Predictor, checked_predictions
 from aarlab.testbed.diagnostics import diagnose
 from aarlab.testbed.job import (
@@ -30,6 +32,7 @@ from aarlab.testbed.job import (
     read_job,
 )
 from aarlab.testbed.method_folder import guarded, load_method
+from aarlab.testbed.probes import changed_answers, probe_answers
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import (
@@ -63,19 +66,22 @@ class Inputs:
         if self.weak_labels.ids != tuple(example.id for example in self.public.train):
             raise BadInput("job: the weak labels are of other rows than the train inputs")
         labels_SN = self.weak_labels.led_by(pair.teacher_seed)
-        if job.ablation == "permuted":  # all teachers alike: how they agree is kept
-            rng = np.random.default_rng([pair.seed, pair.teacher_seed])
-            labels_SN = labels_SN[:, rng.permutation(labels_SN.shape[1])]
+        rng = np.random.default_rng([pair.seed, pair.teacher_seed])
+        labels_SN = ablated(labels_SN, job.ablation, rng)
         return make_train_task(self.public.info, self.public.train, labels_SN)
 
     def student(self) -> StudentFactory:
         return StudentFactory.of_task(self.features, self.public.info)
 
 
-def run_job(job: Job) -> JobOutput:
-    """All runs of a job; raises MethodFailed, or BadInput, NotFound, Damaged for its inputs."""
+def run_job(job: Job, before_method: Callable[[], None] = lambda: None) -> JobOutput:
+    """All runs of a job; raises MethodFailed, or BadInput, NotFound, Damaged for its inputs.
+
+    `before_method` is called when all inputs are read and no line of the method has run.
+    """
     started = time.perf_counter()
     inputs = Inputs(job)
+    before_method()
     fit: Fit = guarded(job.method, lambda: load_method(job.method)).fit
     _one_thread()
     done = [_run_seed(job, inputs, fit, pair) for pair in job.runs]
@@ -94,8 +100,12 @@ def _run_seed(job: Job, inputs: Inputs, fit: Fit, pair: SeedPair) -> tuple[Run, 
     task, student = inputs.train_task(job, pair), inputs.student()
     started = time.perf_counter()
 
+    probed: dict[str, NDArray[np.bool_]] = {}
+
     def fit_and_predict() -> tuple[Predictor, NDArray[np.float64]]:
         predictor = fit(task, student, pair.seed)
+        if job.probe:  # before the scored call: what a predictor remembers of it cannot help
+            probed.update(probe_answers(predictor, inputs.rows, pair.seed))
         return predictor, checked_predictions(predictor, inputs.rows)
 
     predictor, probs_N = guarded(job.method, fit_and_predict)
@@ -109,6 +119,7 @@ def _run_seed(job: Job, inputs: Inputs, fit: Fit, pair: SeedPair) -> tuple[Run, 
         seconds=seconds,
         compute=compute,
         diagnostics=facts,
+        changed=changed_answers(probed, probs_N > 0.5),
     )
     return Run(seed=pair.seed, probs=[float(p) for p in probs_N]), record
 
@@ -120,14 +131,14 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], before_method: Callable[[], None] = lambda: None) -> int:
     if len(argv) != 2:
         sys.stderr.write("usage: python -m aarlab.testbed.run_method JOB.json OUT_DIR\n")
         return 2
     out = Path(argv[1])
     out.mkdir(parents=True, exist_ok=True)
     try:
-        output = run_job(read_job(Path(argv[0])))
+        output = run_job(read_job(Path(argv[0])), before_method)
     except AarlabError as error:
         problem = JobError(code=error.code, message=str(error))
         write_atomic(out / ERROR, problem.model_dump_json(indent=1) + "\n")

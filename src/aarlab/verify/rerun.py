@@ -1,7 +1,8 @@
 """Re-runs one snapshot in a clean sandbox: drawn seeds, fresh weak teachers, hidden rows.
 
 Covered: the method meets inputs it has never seen, in an empty workspace, without a network or the
-platform's socket; the process that runs it holds no label.
+platform's socket; the process that runs it holds no label and can start no program, and what it
+does is recorded (see `record`).
 Not covered: a method that carries its own knowledge of the split's rows (the ablation shows it).
 """
 
@@ -13,16 +14,19 @@ from dataclasses import dataclass
 from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, take_output
 from aarlab.core.errors import MethodFailed
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.types import Example
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace
 from aarlab.testbed.job import Job, SeedPair
-from aarlab.testbed.task import load_weak_labels
+from aarlab.testbed.task import load_inputs, load_weak_labels
+from aarlab.verify.evidence import read_evidence
 from aarlab.verify.hidden import FEATURES, INPUTS, WEAK_LABELS, hidden_files
 
 FIRST_VERIFIER_UID = 2000
 WALL_S = 1800.0
+RECORD_KB = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +46,29 @@ class Verifier:
         hidden = hidden_files(self.root.vault_task(wanted.task), wanted.split)
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
         inside = spec.seen_workspace
-        argv = [sys.executable, "-m", "aarlab.testbed.run_method"]
+        argv = [sys.executable, "-m", "aarlab.verify.watched"]
         done = run(spec, [*argv, str(inside / "job.json"), str(inside / "out")])
         stamp: Isolation = self.isolation
         try:
             output = take_output(spec, "out", done)
         except MethodFailed as error:
             message = str(error)[:4000]
-            return VerificationResult(seconds=done.wall_s, isolation=stamp, error=message)
+            evidence = read_evidence(done.stdout, done.truncated, self._rows(wanted), None)
+            return VerificationResult(
+                seconds=done.wall_s, isolation=stamp, error=message, evidence=evidence
+            )
         return VerificationResult(
-            ids=output.ids, runs=output.runs, seconds=done.wall_s, isolation=stamp
+            ids=output.ids,
+            runs=output.runs,
+            seconds=done.wall_s,
+            isolation=stamp,
+            evidence=read_evidence(done.stdout, done.truncated, self._rows(wanted), output),
         )
+
+    def _rows(self, wanted: Verification) -> list[Example]:
+        train = self.root.public_task(wanted.task) / "inputs" / "train.jsonl"
+        hidden = self.root.vault_task(wanted.task) / "inputs" / f"{wanted.split}.jsonl"
+        return [*load_inputs(train), *load_inputs(hidden)]
 
     def _sandbox(self, wanted: Verification) -> SandboxSpec:
         isolated = self.isolation == "bubblewrap"
@@ -63,7 +79,7 @@ class Verifier:
         return SandboxSpec(
             workspace=workspace,
             read_only={self.root.public_task(wanted.task): "/public"},
-            limits=SandboxLimits(wall_s=WALL_S),
+            limits=SandboxLimits(wall_s=WALL_S, output_kb=RECORD_KB),
             uid=uid,
             env=ONE_THREAD,
             isolation=sandbox_kind(self.isolation),
@@ -85,4 +101,5 @@ class Verifier:
             features=[inside / FEATURES],
             ablation=wanted.ablation,
             diagnostics=False,
+            probe=wanted.ablation == "none",
         )

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from aarlab.core.wire import LeaderboardEntry
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.tasks import development_tasks
-from aarlab.store import verifications
+from aarlab.store import audits, verifications
 
 router = APIRouter(prefix="/v1")
 
@@ -14,4 +14,5 @@ router = APIRouter(prefix="/v1")
 async def leaderboard(_aar: AarDep, platform: PlatformDep) -> list[LeaderboardEntry]:
     async with platform.store.database.read() as tx:
         settled = await verifications.in_state(tx, "done")
-    return verifications.leaderboard(settled, development_tasks(platform))
+        unranked = await audits.unranked(tx)
+    return verifications.leaderboard(settled, development_tasks(platform), unranked)

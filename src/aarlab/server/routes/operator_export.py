@@ -14,7 +14,7 @@ from aarlab.core.wire import BaselineAccuracy, CampaignExport, SessionRecord, Su
 from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.platform import Platform
 from aarlab.server.tasks import task_info
-from aarlab.store import aars, forum, log, snapshots, submissions, verifications
+from aarlab.store import aars, audits, forum, log, snapshots, submissions, verifications
 from aarlab.store.submissions import Stored
 
 router = APIRouter(prefix="/v1/operator")
@@ -48,7 +48,9 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         snapshots=await snapshots.all_snapshots(tx),
         findings=await forum.all_findings(tx),
         verifications=settled,
-        leaderboard=verifications.leaderboard(settled, names),
+        leaderboard=verifications.leaderboard(settled, names, await audits.unranked(tx)),
+        audits=await audits.all_audits(tx),
+        verdicts=await audits.all_verdicts(tx),
         head=await log.head(tx),
     )
 

@@ -39,6 +39,11 @@ async def queue(
         if wanted.task not in platform.scorer.tasks():
             raise NotFound(f"no task {wanted.task!r} in the vault")
         snapshot = await snapshots.get(tx, wanted.snapshot)
+        if wanted.split == "certify" and await verifications.scored_before(tx, wanted):
+            raise Conflict(
+                f"{wanted.snapshot[:12]} has its certify score on {wanted.task}: that split is "
+                "scored once per method"
+            )
         queued = await verifications.add(tx, wanted, snapshot)
         shown = {"id", "snapshot", "task", "split", "ablation", "run_seeds"}
         await log.append(
@@ -103,6 +108,7 @@ def _settled(platform: Platform, queued: Verification, result: VerificationResul
         "isolation": result.isolation,
         "seconds": result.seconds,
         "error": result.error[:MAX_ERROR],
+        "evidence": result.evidence,
     }
     if result.error:
         return queued.model_copy(update={**known, "state": "failed"})
@@ -129,6 +135,7 @@ def _entry(settled: Verification, result: VerificationResult) -> dict[str, objec
         "isolation": settled.isolation,
         "error": settled.error[:200],
         "predictions_sha256": content_hash(result.model_dump(mode="json", include={"ids", "runs"})),
+        "evidence_sha256": content_hash(result.model_dump(mode="json", include={"evidence"})),
     }
     if settled.estimate is not None:
         figures = settled.estimate.model_dump(include={"value", "low", "high"})

@@ -1,0 +1,79 @@
+"""Shortcut probes: does a row's answer depend on which other rows are delivered with it?
+
+The texts stay as they are, so that stored features fit: only the company of a row changes.
+    alone     batches with at most one row of a problem
+    crowded   one row of each problem comes several times, so that its answer is the most frequent
+    shuffled  all rows in another order
+Covered: predictors that compare the answers of a problem, or count them.
+Not covered: a predictor that knows the rows from elsewhere, or keeps to itself while it is probed.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.types import Example
+from aarlab.testbed.contract import Predictor, checked_predictions
+
+Bools = NDArray[np.bool_]
+COPIES = 2
+
+
+def probe_answers(predictor: Predictor, rows: Sequence[Example], seed: int) -> dict[str, Bools]:
+    """Answers (N,) for label 1 per probe, in the order of `rows`; alone comes first."""
+    rng = np.random.default_rng([seed, len(rows)])
+    return {
+        "alone": _alone(predictor, rows),
+        "crowded": _crowded(predictor, rows, rng),
+        "shuffled": _shuffled(predictor, rows, rng),
+    }
+
+
+def changed_answers(probed: Mapping[str, Bools], answers_N: Bools) -> dict[str, float]:
+    """Share of rows whose answer differs from the scored one, per probe."""
+    return {name: float((found_N != answers_N).mean()) for name, found_N in probed.items()}
+
+
+def _alone(predictor: Predictor, rows: Sequence[Example]) -> Bools:
+    answers_N = np.zeros(len(rows), dtype=bool)
+    for places in _rounds(rows):
+        probs = checked_predictions(predictor, [rows[at] for at in places])
+        answers_N[places] = probs > 0.5
+    return answers_N
+
+
+def _rounds(rows: Sequence[Example]) -> list[list[int]]:
+    """Places of the rows in batches; the k-th row of a problem is in the k-th batch."""
+    seen: defaultdict[str, int] = defaultdict(int)
+    rounds: defaultdict[int, list[int]] = defaultdict(list)
+    for at, row in enumerate(rows):
+        rounds[seen[row.group]].append(at)
+        seen[row.group] += 1
+    return list(rounds.values())
+
+
+def _crowded(predictor: Predictor, rows: Sequence[Example], rng: np.random.Generator) -> Bools:
+    problems: defaultdict[str, list[Example]] = defaultdict(list)
+    for row in rows:
+        problems[row.group].append(row)
+    copies = []
+    for problem in problems.values():
+        chosen = problem[int(rng.integers(len(problem)))]
+        copies += [
+            replace(chosen, id=f"{chosen.id}~{number}") for number in range(COPIES * len(problem))
+        ]
+    crowd = [*rows, *copies]
+    order = rng.permutation(len(crowd))
+    probs = np.empty(len(crowd))
+    probs[order] = checked_predictions(predictor, [crowd[at] for at in order])
+    return np.asarray(probs[: len(rows)] > 0.5)
+
+
+def _shuffled(predictor: Predictor, rows: Sequence[Example], rng: np.random.Generator) -> Bools:
+    order = rng.permutation(len(rows))
+    probs = np.empty(len(rows))
+    probs[order] = checked_predictions(predictor, [rows[at] for at in order])
+    return np.asarray(probs > 0.5)

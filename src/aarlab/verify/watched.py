@@ -1,0 +1,26 @@
+"""`python -m aarlab.verify.watched JOB.json OUT_DIR`: a verified run, inside its sandbox.
+
+Before the first line of the method runs, the process loses the right to start programs and its
+actions are recorded.
+"""
+
+import sys
+from pathlib import Path
+
+from aarlab.sandbox.syscalls import forbid_exec
+from aarlab.testbed.job import read_job
+from aarlab.testbed.run_method import main as run_method
+from aarlab.verify.record import start_recording
+
+
+def main(argv: list[str]) -> int:
+    def watch() -> None:
+        job = read_job(Path(argv[0]))
+        forbid_exec()
+        start_recording([job.method, job.public, Path(argv[1])])
+
+    return run_method(argv, before_method=watch)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
