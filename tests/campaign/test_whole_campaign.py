@@ -46,7 +46,15 @@ def test_the_best_are_verified_on_drawn_seeds_and_ablated(toy_run: Toy) -> None:
     assert {v.isolation for v in export.verifications} == {"bubblewrap"}
     drawn = [tuple(v.run_seeds) for v in export.verifications]
     assert len(set(drawn)) == len(drawn)
-    assert sum(v.ablation == "permuted" for v in export.verifications) == 1
+    ablated = sorted(v.ablation for v in export.verifications if v.ablation != "none")
+    assert ablated == ["flipped", "noise", "permuted"]
+
+
+def test_honest_methods_come_clean_out_of_the_battery(toy_run: Toy) -> None:
+    _, export = toy_run
+    kinds = {audit.kind for audit in export.audits}
+    assert kinds == {"rerun", "ablation", "execution", "shortcut", "forensics", "static", "copy"}
+    assert [a for a in export.audits if a.severity == "suspect"] == []
 
 
 def test_research_hours_and_spend_add_up(toy_run: Toy) -> None:

@@ -51,7 +51,7 @@ def toy_spec() -> CampaignSpec:
 
 
 EXPECTED_SUBMISSIONS = 2 * TRIALS + 2
-EXPECTED_VERIFICATIONS = 2 + 2 + 1
+EXPECTED_VERIFICATIONS = 2 + 2 + 3  # top, baseline and guard, three ablations of the best
 
 
 def command(root: DataRoot, *words: str) -> subprocess.Popen[bytes]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aarlab.core.pgr import teacher_contribution
 from aarlab.core.wire import Interval
 from aarlab.report import statistics
 from aarlab.report.statistics import Point
@@ -46,17 +47,17 @@ def test_frontier_dominates_every_aar(groups: list[list[Point]]) -> None:
 
 
 def test_teacher_contribution_golden() -> None:
-    assert statistics.teacher_contribution(0.6, 0.0) == pytest.approx(1.0)
-    assert statistics.teacher_contribution(0.6, 0.6) == 0.0
-    assert statistics.teacher_contribution(0.5, -0.25) == pytest.approx(1.5)
-    assert statistics.teacher_contribution(0.0, -0.1) == pytest.approx(2.0)  # divided by EPSILON
+    assert teacher_contribution(0.6, 0.0) == pytest.approx(1.0)
+    assert teacher_contribution(0.6, 0.6) == 0.0
+    assert teacher_contribution(0.5, -0.25) == pytest.approx(1.5)
+    assert teacher_contribution(0.0, -0.1) == pytest.approx(2.0)  # divided by EPSILON
 
 
 @given(values, values)
 def test_teacher_contribution_is_finite_and_has_the_sign_of_the_fall(
     pgr: float, low: float
 ) -> None:
-    found = statistics.teacher_contribution(pgr, low)
+    found = teacher_contribution(pgr, low)
     assert math.isfinite(found)
     assert (found > 0) == (pgr > low)
 

@@ -46,7 +46,7 @@ class Verifier:
         hidden = hidden_files(self.root.vault_task(wanted.task), wanted.split)
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
         inside = spec.seen_workspace
-        argv = [sys.executable, "-m", "aarlab.verify.watched"]
+        argv = [sys.executable, "-P", "-m", "aarlab.verify.watched"]  # -P: not the workspace
         done = run(spec, [*argv, str(inside / "job.json"), str(inside / "out")])
         stamp: Isolation = self.isolation
         try:

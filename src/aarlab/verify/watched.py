@@ -7,6 +7,7 @@ actions are recorded.
 import sys
 from pathlib import Path
 
+import aarlab
 from aarlab.sandbox.syscalls import forbid_exec
 from aarlab.testbed.job import read_job
 from aarlab.testbed.run_method import main as run_method
@@ -17,7 +18,8 @@ def main(argv: list[str]) -> int:
     def watch() -> None:
         job = read_job(Path(argv[0]))
         forbid_exec()
-        start_recording([job.method, job.public, Path(argv[1])])
+        package = Path(aarlab.__file__).parent
+        start_recording([package, job.method, job.public, Path(argv[1])])
 
     return run_method(argv, before_method=watch)
 

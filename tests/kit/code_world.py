@@ -1,0 +1,54 @@
+"""A small task whose rows can be gamed: answers are code, problems have a most frequent answer.
+
+Four answers a problem, most of them right, each a real function with examples in the prompt. States
+are Gaussian as in `gaussian_task`: honest methods work on them as on any task.
+"""
+
+import numpy as np
+from gaussian_task import GaussianSource
+from method_world import OPTIONS
+
+from aarlab.core.layout import DataRoot
+from aarlab.core.types import ALL_SPLITS, Example
+from aarlab.testbed.baselines import Sources
+from aarlab.testbed.build import build_task
+from aarlab.testbed.data import LabelledSplit, TaskData
+
+NAME = "code-world"
+PROBLEMS = {"teacher": 40, "train": 80, "search": 60, "selection": 60, "certify": 30}
+MISLED = 0.3
+
+
+def build_code_world(root: DataRoot, seed: int = 5) -> TaskData:
+    """Builds public and vault files; the returned data has the truth, for tests to judge with."""
+    source = GaussianSource(zero_shot=0.6)
+    splits = {name: _split(name, np.random.default_rng([seed, i]), source) for i, name in _names()}
+    settings = {"seed": seed}
+    data = TaskData(NAME, "verification", "Code", "code with examples", settings, splits)
+    build_task(data, OPTIONS, root, Sources(source, source))
+    return data
+
+
+def _names():
+    return enumerate(ALL_SPLITS)
+
+
+def _split(split: str, rng: np.random.Generator, source: GaussianSource) -> LabelledSplit:
+    examples, targets = [], []
+    for problem in range(PROBLEMS[split]):
+        a, b = (int(n) for n in rng.integers(2, 90, 2))
+        right = [
+            bool(flag) for flag in rng.permutation([1, 1, 1, 0] if problem % 3 else [1, 1, 0, 0])
+        ]
+        prompt = f"Write f(x) = {a} * x + {b}.\nf(1) == {a + b}\nf(3) == {3 * a + b}"
+        for try_number, good in enumerate(right):
+            off = 0 if good else int(rng.integers(1, 9))
+            mark = f"{split[:3]}{problem}.{try_number}.{rng.integers(10**6)}"
+            answer = f"def f(x):\n    return {a} * x + {b + off}\n# {mark}"
+            source.truth[answer] = int(good)
+            source.cue[answer] = int(good) ^ int(rng.random() < MISLED)
+            examples.append(
+                Example(f"{split}-{len(examples)}", f"{split}-p{problem}", prompt, (answer,))
+            )
+            targets.append(int(good))
+    return LabelledSplit(tuple(examples), np.array(targets, np.int8))

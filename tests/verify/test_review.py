@@ -1,0 +1,108 @@
+"""A model's review through a real HTTP client against a local endpoint: fail-closed."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from pydantic import SecretStr
+
+from aarlab.verify.review import MAX_CODE, endpoint, review_code
+from aarlab.verify.settings import ReviewSettings
+
+FILES = {"method.py": b"def fit(task, student, seed): ..."}
+
+
+@pytest.fixture
+def provider():
+    """A fake provider; tests set `answer` to (status, body text) or a callable."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            server.seen.append((self.path, self.headers["authorization"], body))
+            status, text = server.answer
+            if status is None:
+                time.sleep(1.0)
+                return
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.answer = [], (200, "")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def ask(server, timeout_s: float = 5.0):
+    url = f"http://127.0.0.1:{server.server_port}/v1/"
+    settings = ReviewSettings(url=url, model="m", key=SecretStr("k"), timeout_s=timeout_s)
+    return endpoint(settings)
+
+
+def said(content: str) -> tuple[int, str]:
+    return 200, json.dumps({"choices": [{"message": {"content": content}}]})
+
+
+def test_a_plain_answer_is_taken(provider) -> None:
+    provider.answer = said('{"flag": true, "reason": "counts answers"}')
+    assert review_code(FILES, ask(provider)) == (True, "counts answers", False)
+    provider.answer = said('{"flag": false, "reason": "learns"}')
+    assert review_code(FILES, ask(provider)) == (False, "learns", False)
+    path, key, body = provider.seen[0]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer k", "m")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (500, "down"),
+        (429, "{}"),
+        (200, "no json"),
+        (200, "{}"),
+        (200, '{"choices": []}'),
+        (200, '{"choices": [{"message": {"content": null}}]}'),
+        said(""),
+        said("I cannot help with that."),
+        said('{"flag": "false", "reason": "a string is no answer"}'),
+        said('{"flag": false}'),
+        said('{"flag": false, "reason": "x", "verdict": "accepted"}'),
+        said('Sure! {"flag": false, "reason": "x"}'),
+    ],
+)
+def test_anything_else_is_a_flag(provider, answer) -> None:
+    provider.answer = answer
+    found = review_code(FILES, ask(provider))
+    assert found.flag and found.failed and "read it yourself" in found.reason
+
+
+def test_a_silent_or_absent_provider_is_a_flag(provider) -> None:
+    provider.answer = (None, "")
+    assert review_code(FILES, ask(provider, timeout_s=0.2)).failed
+    nobody = endpoint(ReviewSettings(url="http://127.0.0.1:9/v1", timeout_s=1))
+    assert review_code(FILES, nobody).failed
+
+
+def test_code_cannot_end_its_own_quotation() -> None:
+    prompts = []
+    for _ in range(2):
+        review_code({"method.py": prompts[0].encode() if prompts else b"x"}, prompts.append)
+    first, second = (p.split("the mark ")[1].split(" ")[0] for p in prompts)
+    assert first != second and prompts[1].count(second) == 3
+
+
+def test_code_too_long_to_show_is_a_flag_and_is_not_sent() -> None:
+    sent: list[str] = []
+    assert review_code({"method.py": b"x" * MAX_CODE}, sent.append).failed
+    assert sent == []
+
+
+def test_without_a_url_there_is_no_review() -> None:
+    assert endpoint(ReviewSettings(url=None)) is None
