@@ -54,7 +54,7 @@ def test_a_predictor_of_single_rows_changes_nothing() -> None:
 
 def test_counting_answers_shows_alone_and_in_a_crowd() -> None:
     found = changed(Majority())
-    assert found["alone"] == pytest.approx(0.75) and found["crowded"] > 0.1
+    assert found["alone"] == pytest.approx(0.75) and found["crowded"] > 0.03
     assert found["shuffled"] == 0.0
 
 
