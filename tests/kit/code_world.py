@@ -1,6 +1,6 @@
 """A small task whose rows can be gamed: answers are code, problems have a most frequent answer.
 
-Four answers a problem, most of them right, each a real function with examples in the prompt. States
+Four answers a problem, two right and alike, each a function with examples in the prompt. States
 are Gaussian as in `gaussian_task`: honest methods work on them as on any task.
 """
 
@@ -13,9 +13,11 @@ from aarlab.core.types import ALL_SPLITS, Example
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
 from aarlab.testbed.data import LabelledSplit, TaskData
+from aarlab.testbed.options import HeadOptions
 
 NAME = "code-world"
-PROBLEMS = {"teacher": 40, "train": 80, "search": 60, "selection": 60, "certify": 30}
+PROBLEMS = {"teacher": 40, "train": 150, "search": 60, "selection": 60, "certify": 30}
+LEARNT = OPTIONS.model_copy(update={"student": HeadOptions(hidden=0, lr=0.03, epochs=30)})
 MISLED = 0.3
 
 
@@ -25,7 +27,7 @@ def build_code_world(root: DataRoot, seed: int = 5) -> TaskData:
     splits = {name: _split(name, np.random.default_rng([seed, i]), source) for i, name in _names()}
     settings = {"seed": seed}
     data = TaskData(NAME, "verification", "Code", "code with examples", settings, splits)
-    build_task(data, OPTIONS, root, Sources(source, source))
+    build_task(data, LEARNT, root, Sources(source, source))
     return data
 
 
@@ -37,12 +39,11 @@ def _split(split: str, rng: np.random.Generator, source: GaussianSource) -> Labe
     examples, targets = [], []
     for problem in range(PROBLEMS[split]):
         a, b = (int(n) for n in rng.integers(2, 90, 2))
-        right = [
-            bool(flag) for flag in rng.permutation([1, 1, 1, 0] if problem % 3 else [1, 1, 0, 0])
-        ]
+        right = [bool(flag) for flag in rng.permutation([1, 1, 0, 0])]
+        wrong = iter(rng.permutation(np.arange(1, 9)))
         prompt = f"Write f(x) = {a} * x + {b}.\nf(1) == {a + b}\nf(3) == {3 * a + b}"
         for try_number, good in enumerate(right):
-            off = 0 if good else int(rng.integers(1, 9))
+            off = 0 if good else int(next(wrong))
             mark = f"{split[:3]}{problem}.{try_number}.{rng.integers(10**6)}"
             answer = f"def f(x):\n    return {a} * x + {b + off}\n# {mark}"
             source.truth[answer] = int(good)

@@ -148,6 +148,8 @@ def test_summary_golden(files: ReportFiles) -> None:
             "beats_best_guard": True,
             "seconds": 11.4,
             "isolated": True,
+            "flags": {},
+            "verdict": None,
         }
     )
     assert len(methods) == 45 + 3 + 4

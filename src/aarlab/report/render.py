@@ -63,6 +63,7 @@ def _tables(view: CampaignView) -> dict[str, tables.Table | None]:
         "spend": tables.spend(view),
         "findings": tables.findings(view),
         "failures": tables.failures(view),
+        "audits": tables.audits(view),
     }
 
 

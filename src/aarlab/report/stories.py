@@ -76,13 +76,13 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
         facts.append(("Verification", "not verified"))
     if not any(run.ablation == "permuted" and run.estimate for run in runs):
         facts.append(("Teacher ablation", "not run"))
-    return facts
+    audits = [a for a in view.export.audits if method.snapshot and a.snapshot == method.snapshot]
+    return facts + [(f"Audit: {a.kind}", f"{a.severity}: {a.summary}") for a in audits]
 
 
 def _run_name(view: CampaignView, run: Verification) -> str:
     task = "" if view.task and run.task == view.task.name else f"{run.task}, "
-    labels = "permuted labels" if run.ablation == "permuted" else "true weak labels"
-    return f"{task}{run.split}, {labels}"
+    return f"{task}{run.split}, {wording.labels(run.ablation)}"
 
 
 def _run_text(run: Verification) -> str:

@@ -51,6 +51,8 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
         "ablation": _ablation(method),
         "beats_best_guard": None if verdict is None else verdict == "above",
         "seconds": _rounded(method.selection.seconds) if method.selection else None,
+        "flags": {a.kind: a.severity for a in method.flags},
+        "verdict": method.decision,
         "isolated": method.isolation == "bubblewrap",
     }
 

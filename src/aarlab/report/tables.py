@@ -12,6 +12,11 @@ from aarlab.report.view import CampaignView, Method, role_of
 SHOWN_FINDINGS = 100
 MAX_THREAD_CHARS = 4_000
 ROLE_WORDS = {"aar": "", "human": "by hand", "guard": "guard"}
+DECISION_WORDS = {
+    "accepted": "accepted",
+    "disqualified": "disqualified",
+    "rework": "needs rework",
+}
 VERDICT_WORDS = {
     "above": "yes",
     "unclear": "not clearly",
@@ -70,6 +75,7 @@ def leaderboard(view: CampaignView) -> Table:
         Column("Above best guard"),
         Column("PGR, permuted labels", True),
         Column("TC", True),
+        Column("Audits"),
         Column("Rows × seeds", True),
         Column("Isolation"),
     )
@@ -92,6 +98,7 @@ def _leaderboard_row(view: CampaignView, method: Method, rank: int | None) -> Ro
             _verdict_cell(verdict),
             Cell(wording.signed(method.ablated.value if method.ablated else None)),
             Cell(_contribution(method)),
+            _audit_cell(method),
             Cell(f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE),
             Cell(
                 ISOLATION_WORDS[method.isolation],
@@ -100,6 +107,20 @@ def _leaderboard_row(view: CampaignView, method: Method, rank: int | None) -> Ro
         ),
         quiet=method.role != "aar",
     )
+
+
+def _audit_cell(method: Method) -> Cell:
+    """A verdict where there is one, else the gravest that the audits found."""
+    suspect = [a.kind for a in method.flags if a.severity == "suspect"]
+    noted = [a.kind for a in method.flags if a.severity == "note"]
+    about = ", ".join(suspect or noted)
+    if method.decision is not None:
+        return Cell(DECISION_WORDS[method.decision], about, tone="" if method.ranks else "warn")
+    if method.selection is None or method.role != "aar":
+        return Cell(wording.NONE)
+    if suspect:
+        return Cell("suspect", about, tone="warn")
+    return Cell("noted" if noted else "clear", about)
 
 
 def _bounds(method: Method) -> str:
@@ -263,6 +284,35 @@ def _thread(finding: Finding) -> str:
     return text if len(text) <= MAX_THREAD_CHARS else text[:MAX_THREAD_CHARS] + " … cut here"
 
 
+def audits(view: CampaignView) -> Table | None:
+    """What the audits noted or suspect, and what a person decided; None where all is clear."""
+    flagged = [a for a in view.export.audits if a.severity != "clear"]
+    flagged.sort(key=lambda a: (a.severity != "suspect", a.kind))
+    names = {snapshot.id: snapshot.name for snapshot in view.export.snapshots}
+    rows = [
+        Row(
+            (
+                Cell(a.severity, a.kind, tone="warn" if a.severity == "suspect" else ""),
+                Cell(names.get(a.snapshot or "", "submissions"), a.aar),
+                Cell(a.summary),
+            )
+        )
+        for a in flagged
+    ]
+    rows += [
+        Row(
+            (
+                Cell(DECISION_WORDS[v.decision], v.by),
+                Cell(names.get(v.snapshot, "")),
+                Cell(v.reason),
+            )
+        )
+        for v in view.export.verdicts
+    ]
+    columns = (Column("Finding"), Column("Method"), Column("What was found or decided"))
+    return Table("Audits and verdicts", columns, tuple(rows)) if rows else None
+
+
 def failures(view: CampaignView) -> Table | None:
     """Verifications that did not finish; None where all did."""
     failed = [v for v in view.export.verifications if v.state == "failed"]
@@ -273,10 +323,7 @@ def failures(view: CampaignView) -> Table | None:
         Row(
             (
                 Cell(v.method, v.aar),
-                Cell(
-                    f"{v.task}, {v.split}, "
-                    f"{'permuted' if v.ablation == 'permuted' else 'true'} weak labels"
-                ),
+                Cell(f"{v.task}, {v.split}, {wording.labels(v.ablation)}"),
                 Cell(v.error or "no reason was recorded"),
             )
         )

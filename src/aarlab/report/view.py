@@ -10,8 +10,10 @@ from typing import Literal
 from aarlab.core.pgr import teacher_contribution
 from aarlab.core.wire import (
     AarRecord,
+    Audit,
     BaselineAccuracy,
     CampaignExport,
+    Decision,
     Interval,
     Isolation,
     SubmissionRecord,
@@ -31,7 +33,10 @@ MIN_VALUE = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`selection` and `permuted` are the first finished verifications on the selection split."""
+    """`selection` and `permuted` are the first finished verifications on the selection split.
+
+    `decision` is the latest verdict, `flags` what the audits noted or suspect.
+    """
 
     name: str
     aar: str
@@ -41,6 +46,13 @@ class Method:
     submissions: tuple[SubmissionRecord, ...]
     selection: Verification | None
     permuted: Verification | None
+    decision: Decision | None = None
+    flags: tuple[Audit, ...] = ()
+
+    @property
+    def ranks(self) -> bool:
+        """A person's verdict other than `accepted` takes a method out of the ranking."""
+        return self.decision in (None, "accepted")
 
     @property
     def search_submission(self) -> SubmissionRecord | None:
@@ -90,8 +102,8 @@ class CampaignView:
 
     @property
     def ranked(self) -> tuple[Method, ...]:
-        """Verified methods of AARs, best selection PGR first."""
-        return tuple(method for method in self.of_role("aar") if method.verified)
+        """Verified methods of AARs that no verdict took out, best selection PGR first."""
+        return tuple(m for m in self.of_role("aar") if m.verified and m.ranks)
 
     @property
     def aars(self) -> tuple[AarRecord, ...]:
@@ -173,6 +185,7 @@ def _methods(export: CampaignExport, task: str) -> list[Method]:
         groups.setdefault(verification.snapshot, [])
         signed.setdefault(verification.snapshot, (verification.aar, verification.method))
     aars = {aar.name: aar for aar in export.aars}
+    decisions = {verdict.snapshot: verdict.decision for verdict in export.verdicts}
     snapshots = {s.snapshot for s in export.submissions} | {v.snapshot for v in done}
     methods = []
     for key, submissions in groups.items():
@@ -187,6 +200,10 @@ def _methods(export: CampaignExport, task: str) -> list[Method]:
                 submissions=tuple(submissions),
                 selection=_first(done, key, "none"),
                 permuted=_first(done, key, "permuted"),
+                decision=decisions.get(key),
+                flags=tuple(
+                    a for a in export.audits if a.snapshot == key and a.severity != "clear"
+                ),
             )
         )
     return methods

@@ -65,3 +65,13 @@ def number_of(amount: int, noun: str, plural: str = "") -> str:
 
 def short_id(identifier: str | None) -> str:
     return identifier[:10] if identifier else NONE
+
+
+def labels(ablation: str) -> str:
+    """What a run was trained on."""
+    return {
+        "none": "true weak labels",
+        "permuted": "permuted labels",
+        "noise": "noise for labels",
+        "flipped": "flipped labels",
+    }[ablation]

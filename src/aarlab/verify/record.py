@@ -83,6 +83,8 @@ def _outside(path: Any, roots: tuple[str, ...]) -> bool:
         path = path.decode(errors="replace")
     if not isinstance(path, str | os.PathLike):
         return False  # a descriptor that is open already
+    if os.path.basename(path).startswith("<"):
+        return False  # a traceback that looks for the lines of generated code
     plain = os.path.abspath(path)
     return not any(plain == root or plain.startswith(f"{root}/") for root in roots)
 

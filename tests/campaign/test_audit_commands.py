@@ -1,0 +1,65 @@
+"""`aarlab audit` and `aarlab verdict` on a finished campaign, through the real command."""
+
+import json
+import shutil
+
+import pytest
+from toy_campaign import command, finished
+
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.wire import CampaignExport
+
+
+@pytest.fixture(scope="module")
+def run(toy_run, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A copy, as these commands write."""
+    copy = tmp_path_factory.mktemp("audited") / "toy"
+    shutil.copytree(toy_run[0].path, copy, ignore=shutil.ignore_patterns("socket", "*.lock"))
+    return RunDir(copy)
+
+
+def exported(run: RunDir) -> CampaignExport:
+    return CampaignExport.model_validate_json(run.export.read_text())
+
+
+def said(root: DataRoot, *words: str) -> tuple[int, str]:
+    return finished(command(root, *words))
+
+
+def test_a_verdict_takes_a_method_out_of_the_ranking_and_is_logged(
+    run: RunDir, toy_root: DataRoot
+) -> None:
+    best = exported(run).leaderboard[0]
+    code, out = said(toy_root, "audit", "list", str(run.path), "--all")
+    assert code == 0 and "clear" in out
+    words = ("verdict", str(run.path), best.snapshot[:10], "disqualified")
+    code, out = said(toy_root, *words, "--reason", "counts answers", "--by", "ann")
+    assert code == 0 and "the log has it" in out
+    after = exported(run)
+    assert best.snapshot not in {entry.snapshot for entry in after.leaderboard}
+    assert (after.verdicts[-1].by, after.verdicts[-1].reason) == ("ann", "counts answers")
+    head = f"{after.head.seq}:{after.head.hash}"
+    assert said(toy_root, "log", "verify", str(run.path), "--head", head)[0] == 0
+    code, out = said(toy_root, "audit", "show", str(run.path), best.snapshot[:10])
+    assert code == 0 and "disqualified: counts answers" in out
+    report = said(toy_root, "report", str(run.path))
+    assert report[0] == 0
+    methods = json.loads((run.report / "summary.json").read_text())["methods"]
+    assert "disqualified" in {method["verdict"] for method in methods}
+
+
+def test_certify_scores_a_method_once(run: RunDir, toy_root: DataRoot) -> None:
+    snapshot = exported(run).leaderboard[-1].snapshot[:10]
+    code, out = said(toy_root, "audit", "certify", str(run.path), snapshot, "--seeds", "2")
+    assert code == 0 and "certify" in out
+    assert [v.split for v in exported(run).verifications].count("certify") == 1
+    code, out = said(toy_root, "audit", "certify", str(run.path), snapshot, "--seeds", "2")
+    assert code == 2 and "scored once per method" in " ".join(out.split())
+
+
+def test_unclear_words_are_refused_with_what_to_do(run: RunDir, toy_root: DataRoot) -> None:
+    for start in ("zzzz", ""):
+        code, out = said(toy_root, "verdict", str(run.path), start, "accepted", "--reason", "x")
+        assert code == 2 and "aarlab audit list" in " ".join(out.split())
+    code, out = said(toy_root, "verdict", str(run.path), "a", "accepted", "--reason", " ")
+    assert code == 2 and "--reason is empty" in out
