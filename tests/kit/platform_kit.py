@@ -16,6 +16,7 @@ from aarlab.client.platform import PlatformClient
 from aarlab.client.transport import Address, health
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Limits, NewAar, Run, Submission, TaskInfo
+from aarlab.store.place import Place
 
 CANARY = "canary-7f3a"
 SPLITS = ("search", "selection", "certify")
@@ -113,6 +114,12 @@ class Running:
     task: TinyTask
     run: RunDir
     process: subprocess.Popen
+    database: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where `verify_log` finds the log."""
+        return self.database or self.run.database
 
     @property
     def address(self) -> Address:
@@ -143,19 +150,27 @@ class Running:
         return (self.run.path / "server.log").read_text()
 
 
-def start(task: TinyTask, run: RunDir, *options: str) -> Running:
-    process = spawn(task, run, *options)
-    running = Running(task, run, process)
+def start(task: TinyTask, run: RunDir, *options: str, database: str | None = None) -> Running:
+    process = spawn(task, run, *options, database=database)
+    running = Running(task, run, process, database)
     health(running.address, deadline_s=30)
     return running
 
 
-def spawn(task: TinyTask, run: RunDir, *options: str) -> subprocess.Popen:
+def spawn(
+    task: TinyTask, run: RunDir, *options: str, database: str | None = None
+) -> subprocess.Popen:
     run.path.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
+    variables = dict(os.environ)
+    if database is not None:
+        variables["AARLAB_SERVER_DATABASE"] = database
     with (run.path / "server.log").open("ab") as log:
         return subprocess.Popen(
-            [*command, "--root", str(task.data.path), *options], stdout=log, stderr=log
+            [*command, "--root", str(task.data.path), *options],
+            stdout=log,
+            stderr=log,
+            env=variables,
         )
 
 
@@ -171,8 +186,8 @@ def stop(process: subprocess.Popen) -> int:
 
 
 @contextmanager
-def platform(task: TinyTask, run: RunDir, *options: str):
-    running = start(task, run, *options)
+def platform(task: TinyTask, run: RunDir, *options: str, database: str | None = None):
+    running = start(task, run, *options, database=database)
     try:
         yield running
     finally:

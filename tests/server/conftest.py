@@ -16,10 +16,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyTask:
     return write_task(root, "tiny")
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """URL of a fresh PostgreSQL database, or None for the run's SQLite file."""
+    if request.param == "sqlite":
+        return None
+    return request.getfixturevalue("postgres").fresh()
+
+
 @pytest.fixture(scope="session")
-def running(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory):
+def running(tiny: TinyTask, database: str | None, tmp_path_factory: pytest.TempPathFactory):
     run = RunDir(tmp_path_factory.mktemp("run"))
-    with platform(tiny, run, "--task", "tiny") as started:
+    with platform(tiny, run, "--task", "tiny", database=database) as started:
         yield started
     assert started.process.returncode == 0
     assert started.log_text() == "", "the platform logged a crash"

@@ -53,7 +53,7 @@ async def test_a_full_disk_is_named_and_nothing_is_written(tmp_path: Path) -> No
         response = await http.post("/write")
     await database.close()
     assert response.status_code == 507 and "disk is full" in response.json()["message"]
-    assert log.verify_log(tmp_path / "small.db").seq == 0
+    assert (await log.check_log(tmp_path / "small.db")).seq == 0
 
 
 def test_the_pace_lets_a_burst_through_and_then_the_rate() -> None:

@@ -210,7 +210,7 @@ def test_the_export_has_exact_figures_and_the_log_its_shaped_ones(running: Runni
     kinds = [record.kind for record in records if score.submission in str(record.body)]
     assert kinds == ["submission", "score"]
     assert str(ours.exact.value) not in str([record.body for record in records])
-    assert verify_log(running.run.database).seq >= head.seq >= export.head.seq
+    assert verify_log(running.place).seq >= head.seq >= export.head.seq
 
 
 def test_no_canary_label_or_token_lies_in_the_run_folder(running: Running, aar) -> None:

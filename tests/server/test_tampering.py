@@ -1,10 +1,7 @@
 """An operator's database that was edited by hand is found out by `verify_log`."""
 
-import shutil
-import sqlite3
-from pathlib import Path
-
 import pytest
+from copies import Copies
 from platform_kit import TinyTask, platform
 
 from aarlab.core.errors import Damaged
@@ -14,9 +11,21 @@ from aarlab.store.log import verify_log
 
 
 @pytest.fixture(scope="module")
-def database(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = RunDir(tmp_path_factory.mktemp("run"))
-    with platform(tiny, run) as running, running.aar("a") as aar, running.operator() as operator:
+def copies(
+    tiny: TinyTask,
+    database: str | None,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Copies:
+    run, server = RunDir(tmp_path_factory.mktemp("run")), None
+    if database is not None:
+        server = request.getfixturevalue("postgres")
+        database = server.fresh()
+    with (
+        platform(tiny, run, database=database) as running,
+        running.aar("a") as aar,
+        running.operator() as operator,
+    ):
         for accuracy in (0.6, 0.85, 0.5):
             aar.submit(running.submission(accuracy, seed=round(accuracy * 100)))
         code = SnapshotFile(path="method.py", content_b64="")
@@ -27,18 +36,18 @@ def database(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
         probs = tiny.probs("selection", 0.8, 1)
         runs = [Run(seed=seed, probs=probs) for seed in queued.run_seeds]
         operator.settle(queued.id, VerificationResult(ids=tiny.ids("selection"), runs=runs))
-        assert verify_log(run.database).seq == 11  # also while the server is running
-    return run.database
+        assert verify_log(running.place).seq == 11  # also while the server is running
+    return Copies(running.place, server)
 
 
-def test_an_untouched_database_is_fine(database: Path) -> None:
-    verify_log(database)
+def test_an_untouched_database_is_fine(copies: Copies) -> None:
+    verify_log(copies.original)
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ("UPDATE scores SET improved = 1 WHERE improved = 0", "score sub_.* was changed"),
+        ("UPDATE scores SET improved = true WHERE NOT improved", "score sub_.* was changed"),
         ("UPDATE scores SET record = json_set(record, '$.pgr', 2.0)", "score sub_.* was changed"),
         ("UPDATE submissions SET method = 'other'", "submission sub_.* was changed"),
         (
@@ -46,7 +55,7 @@ def test_an_untouched_database_is_fine(database: Path) -> None:
             "submission sub_.* was changed",
         ),
         ("DELETE FROM submissions WHERE seq = 2", "submission sub_.* was removed"),
-        ("DELETE FROM scores WHERE improved = 0", "score sub_.* was removed"),
+        ("DELETE FROM scores WHERE NOT improved", "score sub_.* was removed"),
         (
             "INSERT INTO scores SELECT 'sub_new', improved, record FROM scores LIMIT 1",
             "score sub_new .* was added",
@@ -61,12 +70,6 @@ def test_an_untouched_database_is_fine(database: Path) -> None:
         ("DELETE FROM log WHERE seq = 3", "entry 3 is missing"),
     ],
 )
-def test_an_edit_is_found(database: Path, tmp_path: Path, edit: str, message: str) -> None:
-    copy = tmp_path / "copy.db"
-    shutil.copy(database, copy)
-    connection = sqlite3.connect(copy)
-    with connection:
-        assert connection.execute(edit).rowcount > 0
-    connection.close()
-    with pytest.raises(Damaged, match=message):
+def test_an_edit_is_found(copies: Copies, edit: str, message: str) -> None:
+    with copies.edited(edit) as copy, pytest.raises(Damaged, match=message):
         verify_log(copy)

@@ -64,11 +64,13 @@ def test_the_same_key_of_two_aars_are_two_writes(running: Running) -> None:
         assert left.post_finding(post, key="k").id != right.post_finding(post, key="k").id
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_kill_9_in_the_middle_of_a_stream_loses_and_doubles_nothing(
-    tiny: TinyTask, run_dir
+    tiny: TinyTask, run_dir, kind: str, request: pytest.FixtureRequest
 ) -> None:
     per_aar, names = 16, ("one", "two")
-    server = start(tiny, run_dir, "--task", "tiny")
+    database = request.getfixturevalue("postgres").fresh() if kind == "postgresql" else None
+    server = start(tiny, run_dir, "--task", "tiny", database=database)
     tokens = {name: server.token(name) for name in names}
     answers: dict[str, list[Score]] = {name: [] for name in names}
     failures: list[Exception] = []
@@ -90,14 +92,14 @@ def test_kill_9_in_the_middle_of_a_stream_loses_and_doubles_nothing(
             wait_for(lambda at=reached: failures or len(answers["one"]) >= at)
             server.process.kill()
             server.process.wait()
-            server = start(tiny, run_dir, "--task", "tiny")
+            server = start(tiny, run_dir, "--task", "tiny", database=database)
         for thread in threads:
             thread.join(60)
         assert not failures, failures
         _check(server, tokens, answers, per_aar)
     finally:
         stop(server.process)
-    assert verify_log(run_dir.database).seq > 2 * 2 * per_aar
+    assert verify_log(server.place).seq > 2 * 2 * per_aar
 
 
 def _check(server: Running, tokens, answers, per_aar: int) -> None:

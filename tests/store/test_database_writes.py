@@ -6,21 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres import Postgres
 
-from aarlab.core.chain import LogHead
-from aarlab.core.errors import Conflict, Damaged
+from aarlab.core.errors import Conflict, Damaged, Unavailable
 from aarlab.core.wire import Predictions, Run
-from aarlab.store import idempotency, log
+from aarlab.store import forum, idempotency, log
 from aarlab.store.database import Database
+from aarlab.store.place import Place
 from aarlab.store.predictions import pack, unpack
-
-
-@pytest.fixture
-async def database(tmp_path: Path):
-    opened = Database(tmp_path / "platform.db")
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
@@ -34,13 +27,13 @@ async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
         assert await idempotency.recall(tx, "a", "k", "r") is None
 
 
-async def test_many_writers_make_one_chain(database: Database, tmp_path: Path) -> None:
+async def test_many_writers_make_one_chain(database: Database, place: Place) -> None:
     async def one(number: int) -> None:
         async with database.write() as tx:
             await log.append(tx, "note", {"n": number})
 
     await asyncio.gather(*(one(number) for number in range(40)))
-    assert log.verify_log(tmp_path / "platform.db").seq == 40
+    assert (await log.check_log(place)).seq == 40
 
 
 async def test_a_reader_sees_committed_writes_only(database: Database) -> None:
@@ -61,16 +54,52 @@ async def test_a_key_stands_for_one_request_of_one_actor(database: Database) -> 
             await idempotency.recall(tx, "a", "k", "different")
 
 
-async def test_a_second_server_on_the_database_is_refused(database: Database, tmp_path) -> None:
-    second = Database(tmp_path / "platform.db")
+async def test_a_second_server_on_an_sqlite_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "platform.db"
+    first, second = Database(path), Database(path)
+    await first.open()
     with pytest.raises(Conflict, match="another server"):
         await second.open()
+    assert (tmp_path / "platform.db.lock").stat().st_mode & 0o077 == 0
+    await first.close()
+    await second.open()
+    await second.close()
 
 
-async def test_files_are_closed_to_others(database: Database, tmp_path: Path) -> None:
-    lock = tmp_path / "platform.db.lock"
-    assert lock.stat().st_mode & 0o077 == 0
-    assert isinstance(log.verify_log(tmp_path / "platform.db"), LogHead)
+async def test_two_servers_on_one_postgresql_make_one_chain(postgres: Postgres) -> None:
+    """Each reads the head, waits, and appends: without the advisory lock two would collide."""
+    place = postgres.fresh()
+    servers = [Database(place) for _ in range(3)]
+    await asyncio.gather(*(server.open() for server in servers))
+
+    async def one(number: int) -> None:
+        async with servers[number % 3].write() as tx:
+            before = (await log.head(tx)).seq
+            await asyncio.sleep(0.002)
+            await log.append(tx, "note", {"n": number})
+            assert (await log.head(tx)).seq == before + 1
+
+    await asyncio.gather(*(one(number) for number in range(60)))
+    assert (await log.check_log(place)).seq == 60
+    for server in servers:
+        await server.close()
+
+
+async def test_a_read_is_one_view_and_can_write_nothing(database: Database, place: Place) -> None:
+    async with database.read() as view:
+        assert (await log.head(view)).seq == 0
+        async with database.write() as tx:
+            await log.append(tx, "note", {})
+        assert (await log.head(view)).seq == 0
+    if not isinstance(place, Path):
+        with pytest.raises(Unavailable):
+            async with database.read() as view:
+                await log.append(view, "note", {})
+
+
+async def test_counters_are_64_bits_wide(database: Database) -> None:
+    async with database.read() as tx:
+        assert (await forum.page(tx, 2**53, 10)).findings == []
 
 
 probability = st.floats(0, 1)

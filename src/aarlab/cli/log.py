@@ -17,18 +17,50 @@ app = typer.Typer(no_args_is_help=True, help="The append-only log of submissions
 def verify(
     folder: Annotated[Path, typer.Argument(help="the campaign's folder")],
     head: Annotated[str | None, typer.Option(help="an exported head, SEQ:HASH")] = None,
+    heads: Annotated[
+        list[Path] | None, typer.Option(help="files of signed heads; default: the campaign's own")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="a copy of signing.pub; default: the campaign's own")
+    ] = None,
 ) -> None:
-    """Check every entry against its hash and, with --head, that nothing was cut off."""
+    """Check every entry against its hash and against all exported heads and their signatures."""
     from aarlab.cli.operator import verified_head
+    from aarlab.store.heads import read_heads, read_public_key
 
-    found = verified_head(RunDir(folder.absolute()), _parsed(head))
-    Console().print(f"intact: {found.seq} entries, head {found.seq}:{found.hash}", soft_wrap=True)
+    run = RunDir(folder.absolute())
+    files = sorted(run.heads.glob("*.jsonl")) if heads is None else heads
+    known = read_heads(files, read_public_key(public_key or run.public_key)) if files else []
+    found = verified_head(run, *known, *_parsed(head))
+    Console().print(
+        f"intact: {found.seq} entries, head {found.seq}:{found.hash}; "
+        f"passes through {len(known)} signed heads",
+        soft_wrap=True,
+    )
 
 
-def _parsed(head: str | None) -> LogHead | None:
+@app.command("head")
+def export_head(
+    folder: Annotated[Path, typer.Argument(help="the campaign's folder")],
+    out: Annotated[Path | None, typer.Option(help="append to this file, not to stdout")] = None,
+) -> None:
+    """Check the log, then sign its head: a line to keep where nobody can change it."""
+    from aarlab.cli.operator import verified_head
+    from aarlab.store.heads import Signer, append
+
+    run = RunDir(folder.absolute())
+    found = verified_head(run)
+    signed = Signer.open(run.signing_key, run.public_key).sign(found)
+    if out is not None:
+        append(out, signed)
+    else:
+        typer.echo(signed.model_dump_json())
+
+
+def _parsed(head: str | None) -> list[LogHead]:
     if head is None:
-        return None
+        return []
     seq, _, digest = head.partition(":")
     if not seq.isdigit() or len(digest) != 64:
         raise BadInput(f"--head {head!r}: expected SEQ:HASH with 64 hex digits, as exported")
-    return LogHead(int(seq), digest)
+    return [LogHead(int(seq), digest)]

@@ -7,6 +7,7 @@ Not covered: a user who owns the vault can read it; AARs run under another uid o
 from aarlab.core.chain import LogHead
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.store.log import verify_log
+from aarlab.store.settings import StoreSettings
 from aarlab.testbed.panel import Bench
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import PublicTask, load_inputs, load_weak_labels
@@ -33,5 +34,6 @@ def selection_bench(root: DataRoot, task: PublicTask) -> Bench:
     )
 
 
-def verified_head(run: RunDir, head: LogHead | None) -> LogHead:
-    return verify_log(run.database, head)
+def verified_head(run: RunDir, *heads: LogHead) -> LogHead:
+    """The head of the run's log, in the database that the environment names, else its own file."""
+    return verify_log(StoreSettings().place(run), *heads)

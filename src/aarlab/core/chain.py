@@ -38,12 +38,13 @@ def next_hash(previous: str, seq: int, kind: str, at: str, body: dict[str, Any])
     return sha256_hex(previous + entry)
 
 
-def verify_chain(entries: Iterable[LogEntry], head: LogHead | None = None) -> LogHead:
+def verify_chain(entries: Iterable[LogEntry], *heads: LogHead) -> LogHead:
     """Return the head of an intact chain; raise Damaged naming the first bad entry.
 
-    With `head`, the chain must also contain that entry with that hash (finds truncation).
+    With `heads`, the chain must also pass through each of them (finds truncation and rewriting).
     """
-    previous, seq, seen_head = GENESIS, 0, head is None or head == LogHead(0, GENESIS)
+    previous, seq = GENESIS, 0
+    missing = set(heads) - {LogHead(0, GENESIS)}
     for entry in entries:
         seq += 1
         if entry.seq != seq:
@@ -51,7 +52,11 @@ def verify_chain(entries: Iterable[LogEntry], head: LogHead | None = None) -> Lo
         previous = next_hash(previous, seq, entry.kind, entry.at, entry.body)
         if entry.hash != previous:
             raise Damaged(f"log entry {seq} ({entry.kind}) does not match its hash: it was changed")
-        seen_head = seen_head or (head is not None and head == LogHead(seq, previous))
-    if not seen_head and head is not None:
-        raise Damaged(f"the log does not contain the exported head {head.seq}:{head.hash[:12]}")
+        missing.discard(LogHead(seq, previous))
+    if missing:
+        head = min(missing, key=lambda lost: lost.seq)
+        raise Damaged(
+            f"the log does not contain the exported head {head.seq}:{head.hash[:12]}: it was cut "
+            "off or rewritten"
+        )
     return LogHead(seq, previous)

@@ -73,6 +73,12 @@ class Unreachable(AarlabError):
     code = "unreachable"
 
 
+class Unavailable(AarlabError):
+    """The database or the blob store does not answer for now; the same request may be repeated."""
+
+    code = "unavailable"
+
+
 class TooManyRequests(AarlabError):
     """Requests come faster than the platform allows; wait and try again."""
 
@@ -94,6 +100,7 @@ ERRORS: dict[str, type[AarlabError]] = {
         SandboxUnavailable,
         MethodFailed,
         Unreachable,
+        Unavailable,
         TooManyRequests,
     )
 }

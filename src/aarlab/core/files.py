@@ -3,24 +3,42 @@
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
     """Replace `path`; raises OSError (disk full, no permission) and then leaves nothing behind."""
+    with _written(path, data, mode) as temporary:
+        os.replace(temporary, path)
+
+
+def write_new(path: Path, data: bytes | str, mode: int = 0o644) -> bool:
+    """Create `path` whole; False, and no change, where it is there already."""
+    with _written(path, data, mode) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _written(path: Path, data: bytes | str, mode: int) -> Iterator[Path]:
+    """The data under a temporary name beside `path`; whatever is left of it goes at the end."""
     raw = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(raw)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.chmod(name, mode)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:

@@ -50,6 +50,7 @@ class RunDir:
 
     @property
     def database(self) -> Path:
+        """The SQLite file, where no other database is set."""
         return self.platform / "platform.db"
 
     @property
@@ -59,6 +60,19 @@ class RunDir:
     @property
     def tokens(self) -> Path:
         return self.platform / "tokens"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.tokens / "signing"
+
+    @property
+    def public_key(self) -> Path:
+        return self.tokens / "signing.pub"
+
+    @property
+    def heads(self) -> Path:
+        """Signed heads of the log: outside `platform`, to be copied off this machine."""
+        return self.path / "heads"
 
     @property
     def socket(self) -> Path:

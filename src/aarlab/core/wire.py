@@ -385,6 +385,16 @@ class Head(Wire):
     hash: str
 
 
+class SignedHead(Wire):
+    """A head that the platform vouched for: Ed25519, key and signature in hex."""
+
+    seq: Annotated[int, Field(ge=0)]
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    at: str
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class AarRecord(Wire):
     name: Name
     researcher: str

@@ -8,6 +8,7 @@ from pathlib import Path
 from aarlab.core.errors import AarlabError
 from aarlab.server.serve import serve
 from aarlab.server.settings import ServerSettings
+from aarlab.store.place import check_argument
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,9 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--exact-feedback", action="store_true", help="unshaped scores, stamped so")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="also listen on TCP")
+    parser.add_argument("--no-unix-socket", action="store_true", help="TCP only")
+    parser.add_argument("--database", help="postgresql://USER@HOST/NAME, without a password")
+    parser.add_argument("--database-file", type=Path, help="file with the URL, password and all")
+    parser.add_argument("--blobs", help="where snapshots lie, e.g. s3://bucket/prefix")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    names = ("database", "database_file", "blobs")
+    places = {name: value for name in names if (value := getattr(given, name)) is not None}
     try:
+        if given.database is not None:
+            check_argument(given.database)
         serve(
             ServerSettings(
                 run=given.run,
@@ -29,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
                 exact_feedback=given.exact_feedback,
                 host=given.host,
                 port=given.port,
+                unix_socket=not given.no_unix_socket,
+                **places,
             )
         )
     except AarlabError as error:

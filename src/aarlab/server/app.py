@@ -1,7 +1,10 @@
 """The platform's app, and the one place of the server that opens the vault."""
 
+import asyncio
+
 from fastapi import FastAPI
 
+from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.server.auth import operator_token
 from aarlab.server.door import Door
@@ -21,11 +24,14 @@ from aarlab.server.routes import (
     submissions,
 )
 from aarlab.server.settings import ServerSettings
+from aarlab.store import claims
+from aarlab.store.blobs import Folder
 from aarlab.store.database import Database
-from aarlab.store.snapshots import SnapshotRepo
+from aarlab.store.repository import SnapshotRepo
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
+SNAPSHOTS = "repository of snapshots"
 ROUTERS = (
     me.router,
     submissions.router,
@@ -84,6 +90,19 @@ def open_store(settings: ServerSettings) -> Store:
     run = settings.run_dir
     run.platform.mkdir(mode=0o700, parents=True, exist_ok=True)
     run.platform.chmod(0o700)
-    repo = SnapshotRepo(run.snapshots)
+    blobs = run.platform if settings.blobs is None else settings.blobs
+    repo = SnapshotRepo(Folder(blobs).sub(run.snapshots.name))
     repo.open()
-    return Store(Database(run.database), repo)
+    return Store(Database(settings.place(run)), repo)
+
+
+async def join_servers(store: Store, token: str, public_key: str) -> None:
+    """Raise Conflict where this server would not act as one with the others of its database."""
+    async with store.database.write() as tx:
+        await claims.claim(tx, "operator token", sha256_hex(token))
+        await claims.claim(tx, "signing key", public_key)
+        # Under the write lock, so that servers which start together name the repository once.
+        mark = await asyncio.to_thread(store.snapshots.mark)
+        if mark is None and await claims.claimed(tx, SNAPSHOTS) is None:
+            mark = await asyncio.to_thread(store.snapshots.set_mark)
+        await claims.claim(tx, SNAPSHOTS, mark or "none")

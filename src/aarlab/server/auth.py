@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import Forbidden
-from aarlab.core.files import write_atomic
+from aarlab.core.files import write_new
 from aarlab.core.wire import NewAar
 from aarlab.server.platform import Platform, platform_of
 from aarlab.server.problems import Unauthenticated
@@ -32,7 +32,7 @@ def operator_token(tokens: Path) -> str:
     path = tokens / "operator"
     if not path.exists():
         tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, f"op_{secrets.token_urlsafe(32)}\n", mode=0o600)
+        write_new(path, f"op_{secrets.token_urlsafe(32)}\n", mode=0o600)
     return path.read_text().strip()
 
 

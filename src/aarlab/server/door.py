@@ -16,7 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aarlab.server.problems import problem
+from aarlab.store.outage import sqlstate
 
+DISK_FULL = "53100"  # PostgreSQL's code
 logger = logging.getLogger("aarlab.server")
 
 
@@ -80,7 +82,8 @@ def _reply(error: Exception) -> ASGIApp:
 
 def _disk_is_full(error: Exception) -> bool:
     if isinstance(error, DBAPIError):
-        return "disk is full" in str(error.orig)  # the driver's own text holds no values
+        # The driver's own text holds no values.
+        return "disk is full" in str(error.orig) or sqlstate(error) == DISK_FULL
     return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 

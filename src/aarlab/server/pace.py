@@ -1,4 +1,7 @@
-"""Request rate per AAR (a token bucket) and the cheap clock behind research time."""
+"""Request rate per AAR (a token bucket) and the cheap clock behind research time.
+
+A flood wall of one process: with N servers on a database an AAR has N buckets.
+"""
 
 import time
 from collections.abc import Callable

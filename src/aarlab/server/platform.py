@@ -1,7 +1,5 @@
 """What the routes share. `Scoring` is the vault's counter as routes see it: no labels."""
 
-import asyncio
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -12,7 +10,7 @@ from aarlab.core.wire import BaselineAccuracy, Interval, NewAar, Predictions
 from aarlab.server.pace import Pace
 from aarlab.server.settings import ServerSettings
 from aarlab.store.database import Database
-from aarlab.store.snapshots import SnapshotRepo
+from aarlab.store.repository import SnapshotRepo
 
 
 class Feedback(Protocol):
@@ -52,10 +50,9 @@ class Platform:
     scorer: Scoring
     operator_token: str = field(repr=False)
     pace: Pace
-    # AARs by the hash of their token: a registration never changes, so the cache never goes stale.
+    # AARs by the hash of their token: a registration never changes, so the cache never goes stale,
+    # and a token that another server gave out is looked up.
     known: dict[str, NewAar] = field(default_factory=dict, repr=False)
-    # Writes of one actor go one after the other, so that equal requests sent together meet.
-    turns: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
 
 def platform_of(request: Request) -> Platform:

@@ -16,6 +16,7 @@ from aarlab.core.errors import (
     GapNotPositive,
     NotFound,
     TooManyRequests,
+    Unavailable,
 )
 from aarlab.core.wire import Problem
 
@@ -29,6 +30,7 @@ STATUS: dict[type[AarlabError], int] = {
     GapNotPositive: 424,
     BaselineMissing: 424,
     Damaged: 503,
+    Unavailable: 503,
 }
 SHOWN_FAULTS = 3
 MAX_MESSAGE = 1000

@@ -8,14 +8,17 @@ import os
 import signal
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvicorn
 
 from aarlab.core.errors import Conflict
-from aarlab.server.app import create_app, open_scorer, open_store
+from aarlab.server.app import create_app, join_servers, open_scorer, open_store
+from aarlab.server.auth import operator_token
+from aarlab.server.heads import exporting
 from aarlab.server.settings import ServerSettings
+from aarlab.store.heads import Signer
 
 BACKLOG = 256
 SHUTDOWN_S = 10
@@ -24,7 +27,8 @@ SHUTDOWN_S = 10
 def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish open requests and return.
 
-    Raises AarlabError: a loose vault, a port or socket in use, another server on the run.
+    Raises AarlabError: a loose vault, a port or socket in use, another server on the run, a
+    database that does not answer or belongs to another run.
     """
     settings.run.mkdir(parents=True, exist_ok=True)  # before the umask: AARs pass through it
     os.umask(0o077)
@@ -35,7 +39,10 @@ def serve(settings: ServerSettings) -> None:
     async def run() -> None:
         await store.database.open()
         try:
-            with ExitStack() as opened:
+            signer = Signer.open(settings.run_dir.signing_key, settings.run_dir.public_key)
+            token = operator_token(settings.run_dir.tokens)
+            await join_servers(store, token, signer.public_key)
+            async with AsyncExitStack() as opened:
                 sockets = _sockets(settings, opened)
                 config = uvicorn.Config(
                     create_app(settings, store, scorer),
@@ -45,6 +52,7 @@ def serve(settings: ServerSettings) -> None:
                     server_header=False,
                     timeout_graceful_shutdown=SHUTDOWN_S,
                 )
+                await opened.enter_async_context(exporting(settings, store.database, signer))
                 await uvicorn.Server(config).serve(sockets=sockets)
         finally:
             await store.database.close()
@@ -59,7 +67,7 @@ def _ignore_repeats() -> None:
             signal.signal(number, lambda *_: None)
 
 
-def _sockets(settings: ServerSettings, opened: ExitStack) -> list[socket.socket]:
+def _sockets(settings: ServerSettings, opened: AsyncExitStack) -> list[socket.socket]:
     sockets = []
     if settings.unix_socket:
         path = settings.run_dir.socket

@@ -1,17 +1,15 @@
-"""Settings of the platform server. The only file of this folder that reads the environment."""
+"""Settings of the platform server, with those of its store."""
 
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.store.settings import StoreSettings
 
 
-class ServerSettings(BaseSettings):
+class ServerSettings(StoreSettings):
     """One server serves one run. Fields: arguments, else AARLAB_SERVER_* variables."""
-
-    model_config = SettingsConfigDict(env_prefix="AARLAB_SERVER_", frozen=True, extra="forbid")
 
     run: Path
     data: Path
@@ -23,6 +21,8 @@ class ServerSettings(BaseSettings):
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     requests_per_s: float = Field(default=50.0, gt=0, description="per AAR, sustained")
     request_burst: int = Field(default=200, gt=0)
+    head_every_entries: int = Field(default=100, gt=0, description="export a signed head after ...")
+    head_every_s: float = Field(default=60.0, gt=0, description="... or when this old")
 
     @property
     def run_dir(self) -> RunDir:

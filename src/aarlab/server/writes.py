@@ -1,10 +1,12 @@
 """One way to write: state, log entries and idempotency record in one transaction, or nothing.
 
 The same key with the same request returns the stored answer; with another request it is a Conflict.
-A refused request is logged and costs nothing: its key stays free.
+A refused request is logged and costs nothing: its key stays free. Nothing here is kept in memory:
+two servers on one database answer equal requests equally.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -13,7 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
-from aarlab.core.errors import AarlabError, BadInput
+from aarlab.core.errors import AarlabError, BadInput, Unavailable
 from aarlab.server.platform import Platform
 from aarlab.store import idempotency, log
 
@@ -50,21 +52,27 @@ async def write_once(
     wanted: Writing, answer: type[Answer], act: Callable[[AsyncConnection], Awaitable[Answer]]
 ) -> Answer:
     """Run `act` in the transaction that records its answer; replay it if it ran before."""
-    database = wanted.platform.store.database
-    async with wanted.platform.turns[wanted.actor]:
-        try:
-            async with database.write() as tx:
-                known = await idempotency.recall(tx, wanted.actor, wanted.key, wanted.fingerprint)
-                if known is not None:
-                    return answer.model_validate_json(known)
-                given = await act(tx)
-                await idempotency.remember(
-                    tx, wanted.actor, wanted.key, wanted.fingerprint, given.model_dump_json()
-                )
-                return given
-        except AarlabError as error:
-            await _log_refusal(wanted, error)
-            raise
+    async with refusals_logged(wanted), wanted.platform.store.database.write() as tx:
+        known = await idempotency.recall(tx, wanted.actor, wanted.key, wanted.fingerprint)
+        if known is not None:
+            return answer.model_validate_json(known)
+        given = await act(tx)
+        await idempotency.remember(
+            tx, wanted.actor, wanted.key, wanted.fingerprint, given.model_dump_json()
+        )
+        return given
+
+
+@asynccontextmanager
+async def refusals_logged(wanted: Writing) -> AsyncIterator[None]:
+    """An outage is no refusal: the same request will be sent again."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except AarlabError as error:
+        await _log_refusal(wanted, error)
+        raise
 
 
 async def _log_refusal(wanted: Writing, error: AarlabError) -> None:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso, parse_iso
@@ -67,8 +67,10 @@ async def open_session(tx: AsyncConnection, name: str) -> SessionRecord:
 async def touch(tx: AsyncConnection, name: str) -> None:
     """Extend the AAR's session to now; an AAR that opened none gets one."""
     newest = select(func.max(sessions.c.id)).where(sessions.c.aar == name).scalar_subquery()
+    now, seen = now_iso(), sessions.c.last_seen_at
+    later = case((seen < now, now), else_=seen)  # the clock of another server may be ahead
     changed = await tx.execute(
-        update(sessions).where(sessions.c.id == newest).values(last_seen_at=now_iso())
+        update(sessions).where(sessions.c.id == newest).values(last_seen_at=later)
     )
     if changed.rowcount == 0:
         await open_session(tx, name)

@@ -1,84 +1,88 @@
-"""The database of one run: SQLite in WAL mode behind SQLAlchemy's async engine.
+"""The database of one run: SQLite in WAL mode, or PostgreSQL, behind SQLAlchemy's async engine.
 
 A write is one transaction that holds state, log entries and idempotency record together: a
-process killed between any two lines leaves all of it or none.
+process killed between any two lines leaves all of it or none. Writes are serial over all servers
+of a database: SQLite begins them IMMEDIATE, PostgreSQL takes one advisory lock.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, event
-from sqlalchemy.engine import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.errors import Conflict
-from aarlab.store.tables import metadata
+from aarlab.core.errors import Conflict, Unavailable
+from aarlab.store.migrate import migrate
+from aarlab.store.outage import connecting, reason, talking
+from aarlab.store.place import Place, read_options, shown, writing_engine
 
-PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA busy_timeout=5000",
-    "PRAGMA synchronous=NORMAL",
-    "PRAGMA foreign_keys=ON",
-)
+WRITERS = 0x6161726C6162  # "aarlab": the advisory lock that every write holds
 
 
 class Database:
-    """Connections to one SQLite file; one process writes it at a time (a lock file beside it)."""
+    """Connections to one database. An SQLite file has one server (a lock file beside it)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
-        self._writer = asyncio.Lock()
-        # hide_parameters: a statement that fails must not carry its values into a log.
-        self._engine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=str(path)), hide_parameters=True
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._shown = shown(place)
+        self._lock = (
+            FileLock(f"{place}.lock", timeout=0, mode=0o600) if isinstance(place, Path) else None
         )
-        event.listen(self._engine.sync_engine, "connect", _configure)
-        event.listen(self._engine.sync_engine, "begin", _begin)
+        # Writers of this process queue here, so that one connection at most waits for the lock.
+        self._writer = asyncio.Lock()
+        self._engine = writing_engine(place)
 
     async def open(self) -> None:
-        """Create the tables where missing; raise Conflict if another server has the database."""
+        """Bring the tables up to date; raise Conflict if another server has the SQLite file."""
+        if self._lock is not None:
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise Conflict(
+                    f"another server is running on {self._shown}: stop it, or use another folder"
+                ) from None
         try:
-            self._lock.acquire()
-        except Timeout:
-            raise Conflict(
-                f"another server is running on {self._path}: stop it, or use another run folder"
+            async with self.write() as tx:
+                await tx.run_sync(migrate)
+        except Unavailable as error:
+            await self.close()
+            raise Unavailable(
+                f"{self._shown} cannot be opened: {reason(error.__cause__)}"
             ) from None
-        async with self.write() as tx:
-            await tx.run_sync(metadata.create_all)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         await self._engine.dispose()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view; it sees no write that is not committed."""
-        async with self._engine.connect() as connection, connection.begin():
+        async with self._transaction(read_options(self._place)) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, taken for writing at once: what it reads stays true."""
-        async with self._writer, self._engine.connect() as plain:
-            connection = await plain.execution_options(aarlab_write=True)
-            async with connection.begin():
-                yield connection
+        async with self._writer, self._transaction({"aarlab_write": True}) as connection:
+            if not isinstance(self._place, Path):
+                # Under READ COMMITTED, what follows sees all that was committed before the lock.
+                await connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
+            yield connection
 
-
-def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions by itself
-    cursor = connection.cursor()
-    for pragma in PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("aarlab_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    @asynccontextmanager
+    async def _transaction(self, options: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
+        with talking(self._shown):
+            async with AsyncExitStack() as opened:
+                with connecting(self._shown):
+                    plain = await opened.enter_async_context(self._engine.connect())
+                connection = await plain.execution_options(**options)
+                async with connection.begin():
+                    yield connection

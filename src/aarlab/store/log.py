@@ -1,29 +1,32 @@
-"""The append-only log in the database: append, read, verify, export its head.
+"""The append-only log in the database: append, read, verify.
 
-Covered: an entry that was changed, removed, inserted or moved; truncation, given an exported head;
-a score, submission or verification in its table that is not as the log has it.
-Not covered: see core.chain.
+Covered: an entry that was changed, removed, inserted or moved; truncation and rewriting, given
+exported heads; a score, submission or verification in its table that is not as the log has it.
+Not covered: see core.chain and store.heads.
 """
 
+import asyncio
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import canonical_json
 from aarlab.core.chain import GENESIS, LogEntry, LogHead, next_hash, verify_chain
 from aarlab.core.clock import now_iso
-from aarlab.core.errors import BadInput, Damaged, NotFound
-from aarlab.core.files import write_json
+from aarlab.core.errors import Damaged, NotFound
 from aarlab.core.wire import Head, LogRecord
+from aarlab.store.outage import connecting, reason, talking
+from aarlab.store.place import Place, read_options, reading_engine, shown
 from aarlab.store.tables import log
 from aarlab.store.tamper import check_tables
 
+ROWS_AT_ONCE = 500
 Body = dict[str, Any]
 
 
@@ -57,43 +60,45 @@ async def entries(tx: AsyncConnection, after: int = 0, limit: int = 1000) -> lis
     ]
 
 
-def verify_log(database: Path, exported: LogHead | None = None) -> LogHead:
-    """Check the whole chain of a database file that may be in use, and the tables against it.
+def verify_log(place: Place, *heads: LogHead) -> LogHead:
+    """`check_log` for a caller without an event loop."""
+    return asyncio.run(check_log(place, *heads))
 
-    Returns the head; raises NotFound without a database, Damaged naming the first entry or row that
-    does not fit.
+
+async def check_log(place: Place, *heads: LogHead) -> LogHead:
+    """Check the whole chain of a database that may be in use, the tables against it, and `heads`.
+
+    Reads only. Returns the head; raises NotFound without a database, Damaged naming the first
+    entry or row that does not fit, Unavailable where the database does not answer.
     """
-    if not database.is_file():
-        raise NotFound(f"no database at {database}; has this campaign been started?")
+    if isinstance(place, Path) and not place.is_file():
+        raise NotFound(f"no database at {place}; has this campaign been started?")
+    name, engine = shown(place), reading_engine(place)
     try:
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as reader:
-            reader.execute("BEGIN")  # one view of log and tables, while a server writes on
-            head = verify_chain(_stored(reader), exported)
-            check_tables(reader, _stored(reader))
-            return head
-    except sqlite3.DatabaseError as error:
-        raise Damaged(f"{database} cannot be read as a log: {error}") from error
+        with talking(name):
+            async with AsyncExitStack() as opened:
+                with connecting(name):
+                    plain = await opened.enter_async_context(engine.connect())
+                reader = await plain.execution_options(**read_options(place))
+                async with reader.begin():  # one view of log and tables, while a server writes on
+                    return await reader.run_sync(_checked, heads)
+    except DBAPIError as error:
+        raise Damaged(f"{name} cannot be read as a log: {reason(error)}") from error
+    finally:
+        await engine.dispose()
 
 
-def _stored(reader: sqlite3.Connection) -> Iterator[LogEntry]:
-    for seq, kind, at, body, digest in reader.execute(
-        "SELECT seq, kind, at, body, hash FROM log ORDER BY seq"
-    ):
+def _checked(reader: Connection, heads: tuple[LogHead, ...]) -> LogHead:
+    head = verify_chain(_stored(reader), *heads)
+    check_tables(reader, _stored(reader))
+    return head
+
+
+def _stored(reader: Connection) -> Iterator[LogEntry]:
+    rows = reader.execution_options(yield_per=ROWS_AT_ONCE).execute(select(log).order_by(log.c.seq))
+    for row in rows:
         try:
-            parsed = json.loads(body)
+            parsed = json.loads(row.body)
         except ValueError:
-            raise Damaged(f"log entry {seq} ({kind}) is not JSON: it was changed") from None
-        yield LogEntry(seq, kind, at, parsed, digest)
-
-
-def export_head(path: Path, head: LogHead) -> None:
-    write_json(path, {"seq": head.seq, "hash": head.hash})
-
-
-def read_head(path: Path) -> LogHead:
-    """A head written by `export_head`; raises BadInput where the file is something else."""
-    try:
-        known = Head.model_validate_json(path.read_text())
-    except (OSError, ValueError):
-        raise BadInput(f"{path} is not an exported log head; write one: aarlab log head") from None
-    return LogHead(known.seq, known.hash)
+            raise Damaged(f"log entry {row.seq} ({row.kind}) is not JSON: it was changed") from None
+        yield LogEntry(row.seq, row.kind, row.at, parsed, row.hash)

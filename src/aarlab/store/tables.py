@@ -1,7 +1,11 @@
-"""The tables. State only grows; what happened and when is in `log`, the hash chain."""
+"""The tables. State only grows; what happened and when is in `log`, the hash chain.
+
+A change here needs a migration (`migrations/versions`); a test compares the two.
+"""
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -15,6 +19,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+COUNTER = BigInteger().with_variant(Integer, "sqlite")  # SQLite's own counter is 64 bits wide
 
 aars = Table(
     "aars",
@@ -29,7 +34,7 @@ aars = Table(
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", COUNTER, primary_key=True, autoincrement=True),
     Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
     Column("started_at", String, nullable=False),
     Column("last_seen_at", String, nullable=False),
@@ -38,7 +43,7 @@ sessions = Table(
 submissions = Table(
     "submissions",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
     Column("task", String, nullable=False),
@@ -59,7 +64,7 @@ scores = Table(
 snapshots = Table(
     "snapshots",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
     Column("record", JSON, nullable=False),  # wire.Snapshot
@@ -68,7 +73,7 @@ snapshots = Table(
 findings = Table(
     "findings",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("author", ForeignKey("aars.name"), nullable=False),
     Column("at", String, nullable=False),
@@ -78,7 +83,7 @@ findings = Table(
 comments = Table(
     "comments",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("finding", ForeignKey("findings.id"), nullable=False, index=True),
     Column("author", ForeignKey("aars.name"), nullable=False),
@@ -89,7 +94,7 @@ comments = Table(
 verifications = Table(
     "verifications",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("state", String, nullable=False, index=True),
     Column("record", JSON, nullable=False),  # wire.Verification
@@ -117,7 +122,7 @@ verdicts = Table(
 spend = Table(
     "spend",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
     Column("kind", String, nullable=False),
     Column("amount", Float, nullable=False),
@@ -128,7 +133,7 @@ spend = Table(
 log = Table(
     "log",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", COUNTER, primary_key=True, autoincrement=False),
     Column("kind", String, nullable=False),
     Column("at", String, nullable=False),
     Column("body", Text, nullable=False),  # canonical JSON
@@ -142,4 +147,11 @@ idempotency = Table(
     Column("key", String, primary_key=True),
     Column("request_sha256", String, nullable=False),
     Column("answer", Text, nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
 )

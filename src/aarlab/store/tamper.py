@@ -1,21 +1,22 @@
 """What the tables hold against what the log says was written: neither more, less nor other."""
 
-import json
-import sqlite3
 from collections.abc import Iterable
 from typing import Any
+
+from sqlalchemy import Connection, select
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.chain import LogEntry
 from aarlab.core.errors import Damaged
 from aarlab.core.wire import Submission
 from aarlab.store.predictions import unpack
+from aarlab.store.tables import scores, submissions, verifications
 
 Facts = dict[str, Any]
 LOGGED = {"submission": "id", "score": "submission", "verified": "id"}
 
 
-def check_tables(reader: sqlite3.Connection, entries: Iterable[LogEntry]) -> None:
+def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
     """Raise Damaged naming a submission, score or verification that differs from its entry."""
     logged: dict[str, dict[str, Facts]] = {kind: {} for kind in LOGGED}
     for entry in entries:
@@ -40,34 +41,24 @@ def _compare(kind: str, logged: dict[str, Facts], found: Iterable[tuple[str, Fac
         )
 
 
-def _submissions(reader: sqlite3.Connection) -> Iterable[tuple[str, Facts]]:
-    query = "SELECT id, aar, task, method, snapshot, predictions FROM submissions"
-    for name, aar, task, method, snapshot, blob in reader.execute(query):
-        ids, runs = unpack(blob)
-        sent = Submission(task=task, method=method, snapshot=snapshot, ids=ids, runs=runs)
-        yield (
-            name,
-            {
-                "aar": aar,
-                "task": task,
-                "method": method,
-                "snapshot": snapshot,
-                "predictions_sha256": content_hash(sent.model_dump(mode="json")),
-            },
-        )
+def _submissions(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(submissions)):
+        ids, runs = unpack(row.predictions)
+        given = {"task": row.task, "method": row.method, "snapshot": row.snapshot}
+        sent = Submission(**given, ids=ids, runs=runs)
+        digest = content_hash(sent.model_dump(mode="json"))
+        yield row.id, {"aar": row.aar, **given, "predictions_sha256": digest}
 
 
-def _scores(reader: sqlite3.Connection) -> Iterable[tuple[str, Facts]]:
-    for name, improved, record in reader.execute("SELECT submission, improved, record FROM scores"):
-        yield name, {**json.loads(record), "improved": bool(improved)}
+def _scores(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(scores)):
+        yield row.submission, {**row.record, "improved": row.improved}
 
 
-def _verified(reader: sqlite3.Connection) -> Iterable[tuple[str, Facts]]:
-    query = "SELECT id, state, record FROM verifications WHERE state != 'queued'"
-    for name, state, record in reader.execute(query):
-        known = json.loads(record)
-        facts = {"state": state, "isolation": known["isolation"]}
-        if known["estimate"] is not None:
+def _verified(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(verifications).where(verifications.c.state != "queued")):
+        facts = {"state": row.state, "isolation": row.record["isolation"]}
+        if row.record["estimate"] is not None:
             figures = ("value", "low", "high")
-            facts["pgr"] = {name: round(known["estimate"][name], 2) for name in figures}
-        yield name, facts
+            facts["pgr"] = {name: round(row.record["estimate"][name], 2) for name in figures}
+        yield row.id, facts

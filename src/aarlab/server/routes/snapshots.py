@@ -9,9 +9,9 @@ from aarlab.core.clock import now_iso
 from aarlab.core.wire import NewSnapshot, Snapshot, SnapshotContent
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.platform import Platform
-from aarlab.server.writes import KeyDep, write_once, writing
+from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
 from aarlab.store import log, snapshots
-from aarlab.store.snapshots import Author
+from aarlab.store.repository import Author
 
 router = APIRouter(prefix="/v1")
 
@@ -20,16 +20,21 @@ router = APIRouter(prefix="/v1")
 async def add_snapshot(
     new: NewSnapshot, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Snapshot:
-    """Freeze a method folder. A commit whose transaction never ended is unreachable."""
+    """Freeze a method folder. A commit whose transaction never ended is unreachable.
 
-    async def act(tx: AsyncConnection) -> Snapshot:
+    The files go out before the transaction, so that a slow store holds up no other write.
+    """
+    wanted, repo = writing(platform, aar.name, key, request, new), platform.store.snapshots
+    async with refusals_logged(wanted):
         files = snapshots.decode(new)
         if new.parent is not None:
-            await snapshots.get(tx, new.parent)
+            async with platform.store.database.read() as view:
+                await snapshots.get(view, new.parent)
+        tree = await asyncio.to_thread(repo.write_files, files)
+
+    async def act(tx: AsyncConnection) -> Snapshot:
         at = now_iso()
-        commit = await asyncio.to_thread(
-            platform.store.snapshots.write, new, files, Author(aar.name, at)
-        )
+        commit = await asyncio.to_thread(repo.commit, tree, new, Author(aar.name, at))
         made = Snapshot(
             id=commit,
             aar=aar.name,
@@ -44,7 +49,7 @@ async def add_snapshot(
         await log.append(tx, "snapshot", made.model_dump(mode="json"), at)
         return made
 
-    return await write_once(writing(platform, aar.name, key, request, new), Snapshot, act)
+    return await write_once(wanted, Snapshot, act)
 
 
 @router.get("/snapshots")

@@ -1,0 +1,122 @@
+"""Files that are written whole and once: in a local folder, or at any fsspec URL such as S3.
+
+Covered: a reader never sees half a file; equal writers meet; a blob that is not what its name
+says is Damaged; credentials in a URL are refused.
+Not covered: who else may write to the bucket; give the platform one of its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from aarlab.core.canonical import sha256_hex
+from aarlab.core.errors import BadInput, Damaged, NotFound, Unavailable
+from aarlab.core.files import write_atomic
+
+MODE = 0o600
+
+
+class Folder:
+    """A folder of files that never change. Blocking: call it from a thread in a server."""
+
+    def __init__(self, where: Path | str) -> None:
+        self.url = str(where).rstrip("/")
+        if "@" in self.url and "://" in self.url:
+            raise BadInput("credentials do not belong in the URL of blobs: set AWS_* variables")
+        try:
+            # No listings cache: another server writes to the same place.
+            self._fs, self._root = fsspec.url_to_fs(
+                self.url, use_listings_cache=False, skip_instance_cache=True
+            )
+        except (ImportError, ValueError) as error:
+            raise BadInput(f"{self.url}: {error}; for S3: pip install 'aarlab[s3]'") from None
+        self.local = Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
+        self._failures = _failures(self._fs)
+
+    def sub(self, name: str) -> "Folder":
+        return Folder(f"{self.url}/{name}")
+
+    def keep(self, files: Mapping[str, bytes]) -> None:
+        """Write the files that are missing. The same name must always stand for the same bytes.
+
+        Raises Unavailable where a store does not answer, OSError on a full disk.
+        """
+        if self.local is None:
+            with self._answering():
+                self._fs.pipe({self._path(name): data for name, data in files.items()})
+            return
+        for name, data in files.items():
+            path = self.local / name
+            if not path.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_atomic(path, data, MODE)
+
+    def has(self, name: str) -> bool:
+        with self._answering():
+            return bool(self._fs.exists(self._path(name)))
+
+    def read(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The files by name; raises NotFound naming one that is missing."""
+        paths = {self._path(name): name for name in names}
+        if not paths:
+            return {}
+        try:
+            with self._answering():
+                found: dict[str, bytes] = self._fs.cat(list(paths))
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.url} has no file {error}") from None
+        return {paths[path]: data for path, data in found.items()}
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _answering(self) -> Any:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except self._failures as error:
+            raise Unavailable(f"{self.url} does not answer: {type(error).__name__}") from error
+
+
+class Blobs:
+    """Bytes by their SHA-256, below one folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def put(self, data: bytes) -> str:
+        """Keep the bytes where they are new; return their SHA-256."""
+        digest = sha256_hex(data)
+        if not self._folder.has(_name(digest)):
+            self._folder.keep({_name(digest): data})
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """Raises NotFound for an unknown blob, Damaged for one that was changed."""
+        data = self._folder.read([_name(digest)])[_name(digest)]
+        if sha256_hex(data) != digest:
+            raise Damaged(f"{self._folder.url}: blob {digest} was changed: restore it")
+        return data
+
+
+def _name(digest: str) -> str:
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise BadInput(f"{digest[:70]!r} is not a SHA-256 in hex")
+    return f"{digest[:2]}/{digest[2:]}"
+
+
+def _failures(store: Any) -> tuple[type[Exception], ...]:
+    """What a store raises when it does not answer. A local disk's errors are told as they are."""
+    if isinstance(store, LocalFileSystem):
+        return ()
+    if "s3" not in store.protocol:
+        return (OSError,)
+    from botocore.exceptions import BotoCoreError  # with the extra `s3`
+
+    return (OSError, BotoCoreError)

@@ -1,0 +1,133 @@
+"""Where the database is: an SQLite file (a Path) or PostgreSQL (a URL), and its engine.
+
+Covered: a password never appears in a message, and is refused on a command line.
+Not covered: who may read the environment or the file that holds it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from aarlab.core.errors import BadInput
+
+Place = Path | str
+
+PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA foreign_keys=ON",
+)
+SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
+OPTIONS = {"host", "port", "ssl", "sslmode", "passfile", "password"}
+# A server that hangs or loses its network while it holds the lock is cut off by the database.
+SESSION = {
+    "application_name": "aarlab",
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "30",
+}
+CONNECT_S, COMMAND_S = 10, 60
+
+
+def database_url(text: str) -> URL:
+    """A PostgreSQL URL for asyncpg; raises BadInput, without repeating what it was given."""
+    form = "expected postgresql://USER@HOST:PORT/DATABASE"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise BadInput(f"the database URL cannot be parsed: {form}") from None
+    if url.drivername not in SCHEMES:
+        raise BadInput(f"the database URL is not one of PostgreSQL: {form}")
+    if unknown := sorted(set(url.query) - OPTIONS):
+        raise BadInput(f"the database URL has options that are not known: {', '.join(unknown)}")
+    if "sslmode" in url.query:
+        url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(
+            ["sslmode"]
+        )
+    return url.set(drivername="postgresql+asyncpg")
+
+
+def check_argument(text: str) -> None:
+    """Raise BadInput on a password: every user of a machine can read its command lines."""
+    url = database_url(text)
+    if url.password is not None or "password" in url.query:
+        raise BadInput(
+            "a password does not belong on a command line: give the database in the variable "
+            "AARLAB_SERVER_DATABASE or in a file of mode 600 (--database-file), or keep the "
+            "password in ~/.pgpass"
+        )
+
+
+def shown(place: Place) -> str:
+    """The place for messages: no user, no password, no options."""
+    if isinstance(place, Path):
+        return str(place)
+    url = database_url(place)
+    host = url.host or url.query.get("host", "localhost")
+    return f"postgresql://{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
+def writing_engine(place: Place) -> AsyncEngine:
+    if isinstance(place, Path):
+        return _sqlite(URL.create("sqlite+aiosqlite", database=str(place)), PRAGMAS)
+    return _postgresql(place)
+
+
+def reading_engine(place: Place) -> AsyncEngine:
+    """For a reader that must change nothing: SQLite's file is opened read-only."""
+    if isinstance(place, Path):
+        query = {"mode": "ro", "uri": "true"}
+        name = place.resolve().as_uri()
+        return _sqlite(URL.create("sqlite+aiosqlite", database=name, query=query), PRAGMAS[1:2])
+    return _postgresql(place)
+
+
+def read_options(place: Place) -> dict[str, Any]:
+    """One view over several statements, that can write nothing."""
+    if isinstance(place, Path):
+        return {}
+    return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _sqlite(url: URL, pragmas: tuple[str, ...]) -> AsyncEngine:
+    # hide_parameters: a statement that fails must not carry its values into a log.
+    engine = create_async_engine(url, hide_parameters=True)
+
+    def configure(connection: Any, _record: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions by itself
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", configure)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("aarlab_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(place: str) -> AsyncEngine:
+    try:
+        return create_async_engine(
+            database_url(place),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+            connect_args={
+                "timeout": CONNECT_S,
+                "command_timeout": COMMAND_S,
+                "server_settings": SESSION,
+            },
+        )
+    except ModuleNotFoundError:
+        raise BadInput("PostgreSQL needs a driver: pip install 'aarlab[postgres]'") from None

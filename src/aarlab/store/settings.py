@@ -1,0 +1,40 @@
+"""Where a run keeps its data. The only file of this folder that reads the environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aarlab.core.errors import BadInput
+from aarlab.core.layout import RunDir
+from aarlab.store.place import Place
+
+
+class StoreSettings(BaseSettings):
+    """Shared by the server and by commands that read its log. AARLAB_SERVER_* variables."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AARLAB_SERVER_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    database: SecretStr | None = Field(
+        default=None, description="URL of PostgreSQL; None: an SQLite file in the run's folder"
+    )
+    database_file: Path | None = Field(default=None, description="a file that holds that URL")
+    blobs: str | None = Field(
+        default=None, description="fsspec URL (s3://bucket/prefix); None: the run's folder"
+    )
+
+    def place(self, run: RunDir) -> Place:
+        """Raises BadInput where the file with the URL cannot be read."""
+        if self.database is not None:
+            return self.database.get_secret_value()
+        if self.database_file is None:
+            return run.database
+        try:
+            return self.database_file.read_text().strip()
+        except OSError as error:
+            raise BadInput(
+                f"{self.database_file} cannot be read: {error.strerror}: "
+                "it should hold the database's URL"
+            ) from None
