@@ -6,7 +6,15 @@ from platform_kit import TinyTask, platform
 
 from aarlab.core.errors import Damaged
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import NewSnapshot, NewVerification, Run, SnapshotFile, VerificationResult
+from aarlab.core.wire import (
+    NewAudit,
+    NewSnapshot,
+    NewVerdict,
+    NewVerification,
+    Run,
+    SnapshotFile,
+    VerificationResult,
+)
 from aarlab.store.log import verify_log
 
 
@@ -36,7 +44,12 @@ def copies(
         probs = tiny.probs("selection", 0.8, 1)
         runs = [Run(seed=seed, probs=probs) for seed in queued.run_seeds]
         operator.settle(queued.id, VerificationResult(ids=tiny.ids("selection"), runs=runs))
-        assert verify_log(running.place).seq == 11  # also while the server is running
+        about = {"aar": "a", "snapshot": snapshot.id}
+        operator.add_audit(NewAudit(kind="static", severity="suspect", summary="s", **about))
+        operator.give_verdict(
+            NewVerdict(snapshot=snapshot.id, decision="disqualified", reason="r", by="ann")
+        )
+        assert verify_log(running.place).seq == 13  # also while the server is running
     return Copies(running.place, server)
 
 
@@ -53,6 +66,11 @@ def test_an_untouched_database_is_fine(copies: Copies) -> None:
         (
             "UPDATE submissions SET predictions = (SELECT predictions FROM submissions LIMIT 1)",
             "submission sub_.* was changed",
+        ),
+        ("DELETE FROM verdicts", "verdict vdt_.* was removed"),
+        (
+            "UPDATE audits SET record = json_set(record, '$.severity', 'clear')",
+            "audit aud_.* was c",
         ),
         ("DELETE FROM submissions WHERE seq = 2", "submission sub_.* was removed"),
         ("DELETE FROM scores WHERE NOT improved", "score sub_.* was removed"),

@@ -13,7 +13,8 @@ from aarlab.store.tables import metadata
 
 SCRIPTS = Path(__file__).parent / "migrations"
 FIRST = "0001"
-FIRST_TABLES = frozenset(metadata.tables) - {"claims"}
+LATER_TABLES = {"claims", "audits", "verdicts"}
+FIRST_TABLES = frozenset(metadata.tables) - LATER_TABLES
 
 
 def migrate(connection: Connection) -> None:

@@ -104,7 +104,7 @@ verifications = Table(
 audits = Table(
     "audits",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("snapshot", String, index=True),
     Column("record", JSON, nullable=False),  # wire.Audit
@@ -113,7 +113,7 @@ audits = Table(
 verdicts = Table(
     "verdicts",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("snapshot", String, nullable=False, index=True),
     Column("record", JSON, nullable=False),  # wire.Verdict

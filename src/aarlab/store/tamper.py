@@ -10,14 +10,20 @@ from aarlab.core.chain import LogEntry
 from aarlab.core.errors import Damaged
 from aarlab.core.wire import Submission
 from aarlab.store.predictions import unpack
-from aarlab.store.tables import scores, submissions, verifications
+from aarlab.store.tables import audits, scores, submissions, verdicts, verifications
 
 Facts = dict[str, Any]
-LOGGED = {"submission": "id", "score": "submission", "verified": "id"}
+LOGGED = {
+    "submission": "id",
+    "score": "submission",
+    "verified": "id",
+    "audit": "id",
+    "verdict": "id",
+}
 
 
 def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
-    """Raise Damaged naming a submission, score or verification that differs from its entry."""
+    """Raise Damaged naming the row of a table in LOGGED that differs from its entry."""
     logged: dict[str, dict[str, Facts]] = {kind: {} for kind in LOGGED}
     for entry in entries:
         if entry.kind in LOGGED:
@@ -25,6 +31,8 @@ def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
     _compare("submission", logged["submission"], _submissions(reader))
     _compare("score", logged["score"], _scores(reader))
     _compare("verified", logged["verified"], _verified(reader))
+    _compare("audit", logged["audit"], _audits(reader))
+    _compare("verdict", logged["verdict"], _verdicts(reader))
 
 
 def _compare(kind: str, logged: dict[str, Facts], found: Iterable[tuple[str, Facts]]) -> None:
@@ -53,6 +61,16 @@ def _submissions(reader: Connection) -> Iterable[tuple[str, Facts]]:
 def _scores(reader: Connection) -> Iterable[tuple[str, Facts]]:
     for row in reader.execute(select(scores)):
         yield row.submission, {**row.record, "improved": row.improved}
+
+
+def _audits(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(audits)):
+        yield row.id, {"snapshot": row.snapshot, "sha256": content_hash(row.record)}
+
+
+def _verdicts(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(verdicts)):
+        yield row.id, dict(row.record)
 
 
 def _verified(reader: Connection) -> Iterable[tuple[str, Facts]]:
