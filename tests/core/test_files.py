@@ -7,7 +7,7 @@ import pytest
 
 from aarlab.core.canonical import canonical_json, content_hash
 from aarlab.core.errors import BadInput
-from aarlab.core.files import write_atomic, write_json
+from aarlab.core.files import write_atomic, write_json, write_new
 from aarlab.core.ids import checked_name, new_id
 
 
@@ -33,6 +33,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(
         write_atomic(target, "new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_the_first_of_two_writers_makes_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "token"
+    assert write_new(target, "first", 0o600) and not write_new(target, "second", 0o644)
+    assert target.read_text() == "first" and target.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["token"]
 
 
 @pytest.mark.parametrize("bad", ["", "../x", "a/b", "A", "-a", "a..b", "x" * 65, "a\n"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stored import overwrite, stored_files
 
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, Damaged, NotFound, Unavailable
@@ -37,7 +38,7 @@ def test_unknown_changed_and_malformed(folder: Folder) -> None:
     with pytest.raises(BadInput):
         blobs.get("../../etc/passwd")
     digest = blobs.put(b"as it was")
-    folder._fs.pipe({f"{folder._root}/{digest[:2]}/{digest[2:]}": b"as it is"})
+    overwrite(folder, f"{digest[:2]}/{digest[2:]}", b"as it is")
     with pytest.raises(Damaged, match="was changed"):
         blobs.get(digest)
 
@@ -59,3 +60,19 @@ def test_a_store_that_does_not_answer_and_a_wrong_url(s3: str, monkeypatch) -> N
     with pytest.raises(BadInput, match="credentials") as caught:
         Folder("s3://key:secret@bucket")
     assert "secret" not in str(caught.value)
+    with pytest.raises(BadInput):
+        Folder("s3://bucket/any*")
+
+
+def test_what_is_there_is_not_written_again(folder: Folder) -> None:
+    folder.keep({"a/b": b"1", "c": b"2"})
+    folder.keep({"a/b": b"1", "d": b"3"})
+    assert stored_files(folder) == {"a/b": b"1", "c": b"2", "d": b"3"}
+    assert folder.read(["c", "a/b"]) == {"c": b"2", "a/b": b"1"} and folder.read([]) == {}
+
+
+@pytest.mark.parametrize("name", ["run[1]", "a b", "x*", "ü%20", "a::b", "#h"])
+def test_a_run_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    blobs = Blobs(Folder(tmp_path / name))
+    assert blobs.get(blobs.put(b"x")) == b"x"
+    assert [path.name for path in tmp_path.iterdir()] == [name]

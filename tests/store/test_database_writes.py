@@ -1,6 +1,7 @@
 """A write is all or nothing, writers queue, and a second server is turned away."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from postgres import Postgres
 from aarlab.core.errors import Conflict, Damaged, Unavailable
 from aarlab.core.wire import Predictions, Run
 from aarlab.store import forum, idempotency, log
+from aarlab.store.claims import claim
 from aarlab.store.database import Database
-from aarlab.store.place import Place
+from aarlab.store.place import SESSION, Place, database_url, shown
 from aarlab.store.predictions import pack, unpack
 
 
@@ -85,6 +87,96 @@ async def test_two_servers_on_one_postgresql_make_one_chain(postgres: Postgres) 
         await server.close()
 
 
+async def _end_sessions(postgres: Postgres, place: Place) -> None:
+    """The database ends all sessions of the servers, as on a restart or a failover."""
+    name = postgres.name(str(place))
+    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    await asyncio.to_thread(postgres.sql, "postgres", query)
+
+
+@pytest.mark.parametrize("when", ["before a statement", "before the commit", "before the write"])
+async def test_a_connection_that_breaks_leaves_all_or_nothing(
+    postgres: Postgres, when: str
+) -> None:
+    place = postgres.fresh()
+    database = Database(place)
+    await database.open()
+
+    async def write() -> None:
+        async with database.write() as tx:
+            await log.append(tx, "note", {"n": 1})
+            if when == "before a statement":
+                await _end_sessions(postgres, place)
+            await log.append(tx, "note", {"n": 2})
+            if when == "before the commit":
+                await _end_sessions(postgres, place)
+
+    if when == "before the write":
+        await _end_sessions(postgres, place)  # found out and made good before the first statement
+        await write()
+    else:
+        with pytest.raises(Unavailable):
+            await write()
+    expected = 2 if when == "before the write" else 0
+    assert (await log.check_log(place)).seq == expected
+    async with database.write() as tx:
+        await log.append(tx, "note", {"n": 3})
+    assert (await log.check_log(place)).seq == expected + 1
+    await database.close()
+
+
+async def test_a_server_that_hangs_in_a_write_is_cut_off(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sits on the lock; the other is told of an outage, and goes on when the lock is free."""
+    monkeypatch.setitem(SESSION, "idle_in_transaction_session_timeout", "1500ms")
+    monkeypatch.setitem(SESSION, "lock_timeout", "200ms")
+    place = postgres.fresh()
+    hanging, other = Database(place), Database(place)
+    await hanging.open()
+    await other.open()
+    refused = 0
+    with pytest.raises(Unavailable):
+        async with hanging.write() as tx:
+            await log.append(tx, "note", {"of": "hanging"})
+            while True:
+                try:
+                    async with other.write() as mine:
+                        await log.append(mine, "note", {"of": "other"})
+                    break
+                except Unavailable:
+                    refused += 1
+            await log.append(tx, "note", {"of": "hanging"})
+    assert refused > 0 and (await log.check_log(place)).seq == 1
+    await hanging.close()
+    await other.close()
+
+
+async def test_a_locked_sqlite_file_is_an_outage(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "platform.db"
+    monkeypatch.setattr("aarlab.store.place.PRAGMAS", ("PRAGMA busy_timeout=10",))
+    database = Database(path)
+    await database.open()
+    thief = sqlite3.connect(path)
+    thief.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable):
+        async with database.write() as tx:
+            await log.append(tx, "note", {})
+    thief.rollback()
+    thief.close()
+    async with database.write() as tx:
+        await log.append(tx, "note", {})
+    await database.close()
+
+
+async def test_what_servers_must_share_is_claimed_by_the_first(database: Database) -> None:
+    async with database.write() as tx:
+        await claim(tx, "key", "1")
+        await claim(tx, "key", "1")
+        with pytest.raises(Conflict, match="another key"):
+            await claim(tx, "key", "2")
+
+
 async def test_a_read_is_one_view_and_can_write_nothing(database: Database, place: Place) -> None:
     async with database.read() as view:
         assert (await log.head(view)).seq == 0
@@ -100,6 +192,16 @@ async def test_a_read_is_one_view_and_can_write_nothing(database: Database, plac
 async def test_counters_are_64_bits_wide(database: Database) -> None:
     async with database.read() as tx:
         assert (await forum.page(tx, 2**53, 10)).findings == []
+
+
+def test_urls_are_read_and_shown_without_what_is_secret() -> None:
+    url = "postgresql://me:s3cret@db.example:5433/lab?sslmode=require"
+    parsed = database_url(url)
+    assert parsed.drivername == "postgresql+asyncpg" and parsed.query == {"ssl": "require"}
+    assert parsed.password == "s3cret"
+    assert shown(url) == "postgresql://db.example:5433/lab"
+    assert shown("postgres://me@/lab?host=/run/pg&password=x") == "postgresql:///run/pg/lab"
+    assert "s3cret" not in repr(Database(url)._engine)
 
 
 probability = st.floats(0, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stored import copy_to, stored_files
 
 from aarlab.core.errors import BadInput, Damaged
 from aarlab.core.wire import NewSnapshot, SnapshotFile
@@ -49,12 +50,7 @@ def _write(repo: SnapshotRepo, files: dict[str, bytes], **more) -> str:
 
 def _git(folder: Folder, copy: Path, *command: str, stdin: bytes = b"") -> str:
     """Real git on the repository; one in a bucket is copied as it lies there."""
-    path = folder.local or copy
-    if folder.local is None and not copy.exists():
-        for name in folder._fs.find(folder._root):
-            target = copy / name.removeprefix(f"{folder._root}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(folder._fs.cat(name))
+    path = folder.local or copy_to(folder, copy)
     done = subprocess.run(
         ["git", f"--git-dir={path}", *command], input=stdin, capture_output=True, check=True
     )
@@ -161,12 +157,9 @@ def test_what_the_git_command_wrote_is_read(tmp_path: Path) -> None:
 
 
 def test_writing_again_changes_nothing(repo: SnapshotRepo, folder: Folder) -> None:
-    def listed() -> dict[str, bytes]:
-        return {name: folder._fs.cat(name) for name in folder._fs.find(folder._root)}
-
-    first, before = _write(repo, {"method.py": b"1", "copy.py": b"1"}), listed()
+    first, before = _write(repo, {"method.py": b"1", "copy.py": b"1"}), stored_files(folder)
     assert _write(repo, {"method.py": b"1", "copy.py": b"1"}) == first
-    assert listed() == before
+    assert stored_files(folder) == before
 
 
 def test_a_write_that_dies_leaves_no_half_object(tmp_path: Path, monkeypatch) -> None:

@@ -38,8 +38,10 @@ class HeadExport:
                 head = LogHead(found.seq, found.hash)
                 await asyncio.to_thread(heads.append, self._path, self._signer.sign(head))
                 self._last, self._at_s = head, now_s
-        except (Unavailable, OSError) as error:
-            logger.warning("no signed head was exported: %s", type(error).__name__)
+        except Unavailable:
+            pass  # logged where it was found
+        except OSError as error:
+            logger.warning("no signed head was exported to %s: %s", self._path, error.strerror)
 
     async def run(self) -> None:
         while True:

@@ -5,13 +5,12 @@ says is Damaged; credentials in a URL are refused.
 Not covered: who else may write to the bucket; give the platform one of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, Damaged, NotFound, Unavailable
@@ -25,8 +24,15 @@ class Folder:
 
     def __init__(self, where: Path | str) -> None:
         self.url = str(where).rstrip("/")
-        if "@" in self.url and "://" in self.url:
-            raise BadInput("credentials do not belong in the URL of blobs: set AWS_* variables")
+        self.local: Path | None = None
+        if "://" not in self.url:
+            self.local = Path(self.url).absolute()
+            return
+        if set(self.url) & set("@*?["):
+            raise BadInput(
+                "the URL of blobs holds @, *, ? or [: give SCHEME://BUCKET/PREFIX, and credentials "
+                "in the variables of the store (AWS_*)"
+            )
         try:
             # No listings cache: another server writes to the same place.
             self._fs, self._root = fsspec.url_to_fs(
@@ -34,7 +40,6 @@ class Folder:
             )
         except (ImportError, ValueError) as error:
             raise BadInput(f"{self.url}: {error}; for S3: pip install 'aarlab[s3]'") from None
-        self.local = Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
         self._failures = _failures(self._fs)
 
     def sub(self, name: str) -> "Folder":
@@ -56,26 +61,28 @@ class Folder:
                 write_atomic(path, data, MODE)
 
     def has(self, name: str) -> bool:
+        if self.local is not None:
+            return (self.local / name).exists()
         with self._answering():
             return bool(self._fs.exists(self._path(name)))
 
     def read(self, names: Iterable[str]) -> dict[str, bytes]:
         """The files by name; raises NotFound naming one that is missing."""
-        paths = {self._path(name): name for name in names}
-        if not paths:
-            return {}
+        wanted = list(names)
         try:
+            if self.local is not None:
+                return {name: (self.local / name).read_bytes() for name in wanted}
             with self._answering():
-                found: dict[str, bytes] = self._fs.cat(list(paths))
+                found = self._fs.cat([self._path(name) for name in wanted]) if wanted else {}
         except FileNotFoundError as error:
-            raise NotFound(f"{self.url} has no file {error}") from None
-        return {paths[path]: data for path, data in found.items()}
+            raise NotFound(f"{self.url} has no file {error.filename or error}") from None
+        return {name: found[self._path(name)] for name in wanted}
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     @contextmanager
-    def _answering(self) -> Any:
+    def _answering(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
@@ -112,9 +119,7 @@ def _name(digest: str) -> str:
 
 
 def _failures(store: Any) -> tuple[type[Exception], ...]:
-    """What a store raises when it does not answer. A local disk's errors are told as they are."""
-    if isinstance(store, LocalFileSystem):
-        return ()
+    """What a store raises when it does not answer."""
     if "s3" not in store.protocol:
         return (OSError,)
     from botocore.exceptions import BotoCoreError  # with the extra `s3`
