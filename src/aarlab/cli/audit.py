@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import BadInput, NotFound
@@ -28,22 +27,19 @@ def list_audits(
     export = _export(folder)
     names = {s.id: s.name for s in export.snapshots}
     verdicts = {v.snapshot: v.decision for v in export.verdicts}
-    table = Table("severity", "audit", "AAR", "snapshot", "method", "finding", "verdict")
-    order = list(reversed(COLOUR))
-    for found in sorted(export.audits, key=lambda a: order.index(a.severity)):
-        if found.severity == "clear" and not everything:
-            continue
+    console, order = Console(highlight=False), list(reversed(COLOUR))
+    shown = [a for a in export.audits if everything or a.severity != "clear"]
+    for found in sorted(shown, key=lambda a: order.index(a.severity)):
         about = found.snapshot or ""
-        table.add_row(
-            f"[{COLOUR[found.severity]}]{found.severity}[/]",
-            found.kind,
-            found.aar,
-            about[:10],
-            _plain(names.get(about, "")),
-            _plain(found.summary),
-            verdicts.get(about, ""),
+        method = f"{names.get(about, '')[:60]} {about[:10]}" if about else "its submissions"
+        decided = f", {verdicts[about]}" if about in verdicts else ""
+        colour = COLOUR[found.severity]
+        console.print(
+            f"[{colour}]{found.severity:8}[/] {found.kind:10} {_plain(found.aar)}: "
+            f"{_plain(method)}{decided}"
         )
-    Console().print(table)
+        console.print(f"{' ' * 9}{_plain(found.summary)}\n")
+    console.print(f"{len(shown)} shown of {len(export.audits)} findings")
 
 
 @app.command()
