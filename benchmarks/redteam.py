@@ -73,9 +73,10 @@ def page(arena: Arena, names: list[str], seconds: float) -> str:
     done = [name for name in names if arena.verification(name).estimate is not None]
     flagged = [name for name in done if arena.suspect(name)]
     lines = [
-        f"# Red team\n\n{now}, {os.cpu_count()} cores {platform.machine()}, {seconds:.0f} s. Task: "
-        "240 rows a split, 60 problems of 4 answers, two of them right and alike; Gaussian states; 3 drawn seeds a re-run. PGR "
-        "with its 95 % interval on the selection split. Made by `benchmarks/redteam.py`.\n",
+        f"# Red team\n\n{now}, {os.cpu_count()} cores {platform.machine()}, {seconds:.0f} s. "
+        "Task: 240 rows a split, 60 problems of 4 answers, two of them right and alike; Gaussian "
+        "states; 3 drawn seeds a re-run. PGR with its 95 % interval on the selection split. Made "
+        "by `benchmarks/redteam.py`.\n",
         "## Attacks\n\n| attack | PGR, re-run | with permuted labels | flagged by |",
         "|---|---|---|---|",
     ]
