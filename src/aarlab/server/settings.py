@@ -23,6 +23,8 @@ class ServerSettings(BaseSettings):
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     requests_per_s: float = Field(default=50.0, gt=0, description="per AAR, sustained")
     request_burst: int = Field(default=200, gt=0)
+    posts_per_s: float = Field(default=0.5, gt=0, description="findings, comments and votes")
+    post_burst: int = Field(default=60, gt=0)
 
     @property
     def run_dir(self) -> RunDir:
