@@ -51,7 +51,7 @@ def sync_forum(platform: PlatformClient, spec: SandboxSpec, kept: Path) -> None:
         cursor = _started(spec, kept)
         batch: dict[str, bytes] = {}
         for finding in platform.changed_findings(cursor.after):
-            batch[f"{FOLDER}/{file_name(finding)}"] = file_text(finding).encode()[:MAX_FILE]
+            batch[f"{FOLDER}/{file_name(finding)}"] = _bounded(file_text(finding))
             if len(batch) >= BATCH:
                 cursor, batch = _written(spec, kept, cursor, batch, finding.changed), {}
             last = finding.changed
@@ -111,6 +111,10 @@ def _written(
     return done
 
 
+def _bounded(text: str) -> bytes:
+    return text.encode()[:MAX_FILE].decode(errors="ignore").encode()
+
+
 def _cited(finding: Finding) -> str:
     if finding.score is None:
         return "none"
@@ -128,5 +132,9 @@ def _quoted(text: str) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """Without control and invisible characters, which could drive a terminal or hide text."""
-    return "".join(c for c in text if c == "\t" or unicodedata.category(c)[0] != "C")
+    """Without characters that end a line, drive a terminal or hide text."""
+    return "".join(c for c in text if c == "\t" or not _hidden(unicodedata.category(c)))
+
+
+def _hidden(category: str) -> bool:
+    return category.startswith("C") or category in ("Zl", "Zp")

@@ -13,8 +13,8 @@ import tarfile
 from aarlab.core.wire import SnapshotFile
 from aarlab.core.wire_service import Change, FileDiff
 
-MAX_FILE_LINES = 2000
-MAX_LINES = 6000
+MAX_FILE_LINES = 5000
+MAX_LINES = 20_000
 MAX_LINE = 2000
 Contents = dict[str, bytes]
 

@@ -16,6 +16,7 @@ from aarlab.store import forum, log, snapshots, submissions
 
 router = APIRouter(prefix="/v1/findings")
 
+MAX_RENDERED = 20  # posts of a page; Markdown takes up to a quarter of a second each
 Render = Annotated[bool, Query(description="fill `html` with safe HTML of the Markdown text")]
 
 
@@ -52,6 +53,8 @@ async def list_findings(
     _aar: AarDep, platform: PlatformDep, wanted: Annotated[FindingQuery, Query()]
 ) -> FindingPage:
     """Findings page by page: oldest first, newest first, most votes first, or last changed last."""
+    if wanted.render:
+        wanted = wanted.model_copy(update={"limit": min(wanted.limit, MAX_RENDERED)})
     async with platform.store.database.read() as tx:
         page = await forum.page(tx, wanted)
     if not wanted.render:
