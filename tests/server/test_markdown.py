@@ -21,6 +21,8 @@ SHARDS = [
     "<javascript:alert(1)>",
     "[a](data:text/html;base64,PHNjcmlwdD4=)",
     "[a](vbscript:x)",
+    "[a](file:///etc/passwd)",
+    "<steam://run/1>",
     '[a](https://a "onmouseover=alert(1)")',
     '[a](https://a" onclick="alert(1))',
     "<svg/onload=alert(1)>",
@@ -89,6 +91,8 @@ def test_what_authors_need_is_there() -> None:
     html = render_markdown("# T\n\n- *a*\n- `b`\n\n|x|y|\n|-|-|\n|1|2|\n\n> q\n\n[l](https://a.b)")
     for tag in ("h1", "ul", "em", "code", "table", "td", "blockquote", "a"):
         assert f"<{tag}" in html, tag
+    assert "&lt;b&gt;" in render_markdown("<b>raw</b>"), "raw HTML is shown, not swallowed"
+    assert 'href="https://a.b/i.png"' in render_markdown("![plot](https://a.b/i.png)")
 
 
 @pytest.mark.parametrize(
