@@ -1,4 +1,4 @@
-"""After a whole campaign every AAR's workspace holds what the others posted before its last trial."""
+"""After a whole campaign every workspace holds what the others posted before its last trial."""
 
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import CampaignExport

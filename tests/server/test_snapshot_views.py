@@ -68,7 +68,8 @@ def test_a_tar_is_the_same_each_time_and_holds_the_files(running: Running, aar) 
         assert answer.headers["Content-Type"] == "application/x-tar"
         assert f"{made.id}.tar" in answer.headers["Content-Disposition"]
         for view in ("tar", "lineage", "diff"):
-            assert problem_of(client.get(f"/v1/snapshots/x%00y/{view}")).code == "not_found"
+            code = problem_of(client.get(f"/v1/snapshots/x%00y/{view}")).code
+            assert code in ("not_found", "bad_input")  # PostgreSQL takes no such text at all
 
 
 def test_copied_code_is_seen(running: Running, aar) -> None:
