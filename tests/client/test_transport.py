@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,7 +12,13 @@ import pytest
 
 from aarlab.client.platform import PlatformClient
 from aarlab.client.transport import Address, health
-from aarlab.core.errors import AarlabError, BudgetExhausted, Damaged, Unreachable
+from aarlab.core.errors import (
+    AarlabError,
+    BudgetExhausted,
+    Damaged,
+    TooManyRequests,
+    Unreachable,
+)
 from aarlab.core.wire import Spend
 
 ME = {
@@ -27,14 +34,16 @@ OK = (200, json.dumps(ME))
 
 
 @contextmanager
-def answering(*answers: tuple[int, str] | None) -> Iterator[tuple[PlatformClient, list[dict]]]:
+def answering(
+    *answers: tuple[int, str] | None, headers: dict[str, str] | None = None
+) -> Iterator[tuple[PlatformClient, list[dict]]]:
     """A server that gives these answers in turn; None hangs up without one."""
     left, seen = list(answers), []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            seen.append({**self.headers, "body": self.rfile.read(length)})
+            seen.append({**self.headers, "body": self.rfile.read(length), "path": self.path})
             answer = left.pop(0)
             if answer is None:
                 self.connection.close()
@@ -42,6 +51,8 @@ def answering(*answers: tuple[int, str] | None) -> Iterator[tuple[PlatformClient
             status, body = answer
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body.encode())
 
@@ -83,6 +94,34 @@ def test_a_given_key_is_sent() -> None:
 def test_too_many_requests_are_tried_again() -> None:
     with answering(_problem("too_many_requests", 429), OK) as (client, _):
         assert client.me().name == "a"
+
+
+def test_a_client_waits_as_long_as_it_is_told() -> None:
+    slow = _problem("too_many_requests", 429)
+    with answering(slow, OK, headers={"Retry-After": "1"}) as (client, _):
+        start = time.monotonic()
+        client.me()
+        assert 0.5 <= time.monotonic() - start < 3
+    for odd in ("soon", "-5", "1e9", "²"):
+        with answering(slow, OK, headers={"Retry-After": odd.encode().decode("latin-1")}) as (c, _):
+            start = time.monotonic()
+            c.me()
+            assert time.monotonic() - start < 1, odd
+    with answering(slow, headers={"Retry-After": "9999"}) as (client, seen):
+        with pytest.raises(TooManyRequests):
+            client.me()
+        assert len(seen) == 1, "past the deadline there is nothing to wait for"
+
+
+def test_only_the_cursor_of_a_link_is_followed() -> None:
+    evil = {"Link": '<https://evil.example/v1/snapshots?after=7>; rel="next"'}
+    answers = answering((200, "[]"), (404, "{}"), headers=evil)
+    with answers as (client, seen), pytest.raises(AarlabError):
+        client.snapshots(aar="x")
+    assert [request["path"] for request in seen] == [
+        "/v1/snapshots?limit=200&aar=x",
+        "/v1/snapshots?limit=200&aar=x&after=7",
+    ]
 
 
 def test_a_refusal_is_raised_at_once_as_its_own_class() -> None:

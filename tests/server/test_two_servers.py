@@ -40,6 +40,8 @@ def pair(tiny: TinyTask, tmp_path: Path, postgres: Postgres) -> Iterator[list[Ru
     yield servers
     for server in servers:
         stop(server.process)
+        # A write that another had run into would show here as a crash that the client retried.
+        assert "ERROR" not in server.log_text(), server.log_text()[-2000:]
     verify_log(database)
 
 

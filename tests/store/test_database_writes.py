@@ -3,19 +3,24 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres import Postgres
+from sqlalchemy import text, update
+from sqlalchemy.exc import DBAPIError
 
 from aarlab.core.errors import Conflict, Damaged, Unavailable
-from aarlab.core.wire import Predictions, Run
-from aarlab.store import forum, idempotency, log
+from aarlab.core.wire import NewAar, Predictions, Run
+from aarlab.server.writes import Writing, refusals_logged
+from aarlab.store import aars, forum, idempotency, log
 from aarlab.store.claims import claim
 from aarlab.store.database import Database
-from aarlab.store.place import SESSION, Place, database_url, shown
+from aarlab.store.place import SESSION, Place, database_url, read_options, reading_engine, shown
 from aarlab.store.predictions import pack, unpack
+from aarlab.store.tables import sessions
 
 
 async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
@@ -187,6 +192,50 @@ async def test_a_read_is_one_view_and_can_write_nothing(database: Database, plac
         with pytest.raises(Unavailable):
             async with database.read() as view:
                 await log.append(view, "note", {})
+
+
+async def test_the_reader_of_the_log_can_write_nothing(database: Database, place: Place) -> None:
+    engine = reading_engine(place)
+    async with engine.connect() as plain:
+        reader = await plain.execution_options(**read_options(place))
+        with pytest.raises(DBAPIError, match=r"read-?only"):
+            async with reader.begin():
+                await log.append(reader, "note", {})
+    await engine.dispose()
+    async with database.read() as tx:
+        assert (await log.head(tx)).seq == 0
+
+
+async def test_sessions_of_postgresql_have_limits(postgres: Postgres) -> None:
+    database = Database(postgres.fresh())
+    await database.open()
+    async with database.read() as tx:
+        for name in ("lock_timeout", "idle_in_transaction_session_timeout"):
+            assert await tx.scalar(text(f"SHOW {name}")) != "0", name
+    await database.close()
+
+
+async def test_an_outage_is_no_refusal(database: Database) -> None:
+    platform = SimpleNamespace(store=SimpleNamespace(database=database))
+    wanted = Writing(platform, "a", "k", "POST /v1/snapshots", "f" * 64)  # type: ignore[arg-type]
+    for error, entries in ((Unavailable("the bucket does not answer"), 0), (Conflict("x"), 1)):
+        with pytest.raises(type(error)):
+            async with refusals_logged(wanted):
+                raise error
+        async with database.read() as tx:
+            assert (await log.head(tx)).seq == entries
+
+
+async def test_research_time_never_runs_back(database: Database) -> None:
+    """The server that was asked before had a clock ahead of this one's."""
+    ahead = "2999-01-01T00:00:00.000000+00:00"
+    async with database.write() as tx:
+        await aars.add(tx, NewAar(name="a", researcher="r", direction="d"), "hash")
+        await aars.open_session(tx, "a")
+        await aars.touch(tx, "a")
+        await tx.execute(update(sessions).values(last_seen_at=ahead))
+        await aars.touch(tx, "a")
+        assert [s.last_seen_at for s in await aars.all_sessions(tx)] == [ahead]
 
 
 async def test_counters_are_64_bits_wide(database: Database) -> None:

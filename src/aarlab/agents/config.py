@@ -38,6 +38,11 @@ class AarConfig(BaseModel):
     def state(self) -> Path:
         return self.home / "state.json"
 
+    @property
+    def forum_cursor(self) -> Path:
+        """How far the forum was copied into the workspace."""
+        return self.home / "forum.json"
+
     def predictions(self, trial: int) -> Path:
         """Where a finished trial's predictions are kept, outside the workspace."""
         return self.home / "predictions" / f"{trial:04d}.json"

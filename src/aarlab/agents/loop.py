@@ -1,4 +1,4 @@
-"""One AAR's life: propose, run, snapshot, submit, post; saved between steps, so a crash loses none.
+"""One AAR's life: read the forum, propose, run, snapshot, submit, post; saved between steps.
 
 Every call to the platform carries an idempotency key made of the AAR's name and the trial's number:
 a step repeated after `kill -9` gets the stored answer and counts once.
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.forum_files import sync_forum
 from aarlab.agents.notes import finding_of
 from aarlab.agents.state import AarState, Trial, load_state, save_state
 from aarlab.agents.trial import TrialRunner
@@ -52,6 +53,7 @@ def _one_trial(aar: Aar, state: AarState) -> AarState:
     if trial is None:
         if len(state.done) >= aar.config.max_trials:
             return state.ended(f"all {aar.config.max_trials} trials are done")
+        sync_forum(aar.platform, aar.runner.sandbox(), aar.config.forum_cursor)
         trial = aar.researcher.propose(state, aar.platform)
         if trial is None:
             return state.ended("nothing left to try")

@@ -60,7 +60,7 @@ class TrialRunner:
         return TrialResult.model_validate_json(kept.read_bytes())
 
     def _run_in_sandbox(self, trial: Trial) -> TrialResult:
-        spec, folder = self._sandbox(), f"trials/{trial.index:04d}"
+        spec, folder = self.sandbox(), f"trials/{trial.index:04d}"
         inside = spec.seen_workspace / folder
         job = Job(
             method=inside / "method",
@@ -77,7 +77,7 @@ class TrialRunner:
         output = take_output(spec, f"{folder}/out", done)
         return TrialResult(output=output, device_s=done.wall_s)
 
-    def _sandbox(self) -> SandboxSpec:
+    def sandbox(self) -> SandboxSpec:
         return SandboxSpec(
             workspace=self.config.workspace,
             read_only={self.config.public_task: PUBLIC},

@@ -7,8 +7,23 @@ The choice may use the exact search score, which no AAR sees; the selection spli
 the choice is made, and each method is scored on it once.
 """
 
+from collections.abc import Sequence
+
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.core.wire import CampaignExport, NewVerification, SubmissionRecord
+from aarlab.core.wire_service import MethodRequest
+
+
+def requested_verifications(
+    requests: Sequence[MethodRequest], spec: CampaignSpec
+) -> list[NewVerification]:
+    """Re-runs that AARs asked for, each within its budget of methods; oldest first."""
+    return [
+        _rerun(request.snapshot, task, spec)
+        for request in requests
+        if request.state == "queued"
+        for task in (spec.tasks if request.task is None else [request.task])
+    ]
 
 
 def wanted_verifications(export: CampaignExport, spec: CampaignSpec) -> list[NewVerification]:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from aarlab.agents.config import AarConfig
 from aarlab.agents.state import load_state
 from aarlab.campaign.events import EventLog, Notify
-from aarlab.campaign.policy import wanted_verifications
+from aarlab.campaign.policy import requested_verifications, wanted_verifications
 from aarlab.campaign.processes import Child, wait_for_server
 from aarlab.campaign.spec import AarSpec, CampaignSpec, parse_spec
 from aarlab.client.operator import OperatorClient
@@ -212,7 +212,8 @@ def _already_done(campaign: Campaign, child: Child) -> bool:
 
 
 def _request_verifications(campaign: Campaign, operator: OperatorClient) -> None:
-    for wanted in wanted_verifications(operator.export(), campaign.spec):
+    asked = requested_verifications(operator.method_requests(), campaign.spec)
+    for wanted in [*asked, *wanted_verifications(operator.export(), campaign.spec)]:
         key = f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"
         job = operator.request_verification(wanted, key=key)
         campaign.log.add("verification_queued", method=job.method, ablation=job.ablation)

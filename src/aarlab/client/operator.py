@@ -22,6 +22,7 @@ from aarlab.core.wire import (
     Verification,
     VerificationResult,
 )
+from aarlab.core.wire_service import IssuedToken, MethodRequest, NewToken, Refusal, TokenRecord
 
 
 class OperatorClient:
@@ -54,6 +55,25 @@ class OperatorClient:
 
     def aars(self) -> list[AarRecord]:
         return self._http.get("/v1/operator/aars", list[AarRecord])
+
+    def make_token(self, aar: str, new: NewToken, key: str | None = None) -> IssuedToken:
+        """The same key returns the same token again."""
+        return self._http.post(f"/v1/operator/aars/{aar}/tokens", IssuedToken, new, key)
+
+    def tokens(self, aar: str) -> list[TokenRecord]:
+        return self._http.get(f"/v1/operator/aars/{aar}/tokens", list[TokenRecord])
+
+    def revoke_token(self, token: str, key: str | None = None) -> TokenRecord:
+        """`token` is the id of its record."""
+        path = f"/v1/operator/tokens/{token}/revoke"
+        return self._http.post(path, TokenRecord, key=key)
+
+    def method_requests(self) -> list[MethodRequest]:
+        return list(self._http.get_pages("/v1/operator/methods", MethodRequest, {}))
+
+    def refuse_method(self, request: str, reason: str, key: str | None = None) -> Refusal:
+        path = f"/v1/operator/methods/{request}/refuse"
+        return self._http.post(path, Refusal, Refusal(reason=reason), key)
 
     def request_verification(self, wanted: NewVerification, key: str | None = None) -> Verification:
         return self._http.post("/v1/operator/verifications", Verification, wanted, key)

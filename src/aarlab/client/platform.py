@@ -26,6 +26,15 @@ from aarlab.core.wire import (
     Submission,
     TaskInfo,
 )
+from aarlab.core.wire_service import (
+    Ballot,
+    FindingQuery,
+    Lineage,
+    MethodRequest,
+    NewMethod,
+    SnapshotDiff,
+    Vote,
+)
 
 
 class PlatformClient:
@@ -69,16 +78,37 @@ class PlatformClient:
         return self._http.post("/v1/submissions", Score, submission, key)
 
     def submissions(self) -> list[ShownScore]:
-        return self._http.get("/v1/submissions", list[ShownScore])
+        return list(self._http.get_pages("/v1/submissions", ShownScore, {}))
+
+    def request_verification(self, new: NewMethod, key: str | None = None) -> MethodRequest:
+        """Ask the platform to run an own snapshot itself; costs one of `limits.methods`."""
+        return self._http.post("/v1/methods", MethodRequest, new, key)
+
+    def method_requests(self) -> list[MethodRequest]:
+        return list(self._http.get_pages("/v1/methods", MethodRequest, {}))
 
     def put_snapshot(self, new: NewSnapshot, key: str | None = None) -> Snapshot:
         return self._http.post("/v1/snapshots", Snapshot, new, key)
 
-    def snapshots(self) -> list[Snapshot]:
-        return self._http.get("/v1/snapshots", list[Snapshot])
+    def snapshots(self, aar: str | None = None, name: str | None = None) -> list[Snapshot]:
+        """All snapshots, or those of an AAR or with a name; oldest first."""
+        wanted = {"aar": aar, "name": name}
+        query = {key: value for key, value in wanted.items() if value is not None}
+        return list(self._http.get_pages("/v1/snapshots", Snapshot, query))
 
     def snapshot(self, snapshot: str) -> SnapshotContent:
         return self._http.get(f"/v1/snapshots/{snapshot}", SnapshotContent)
+
+    def lineage(self, snapshot: str) -> Lineage:
+        return self._http.get(f"/v1/snapshots/{snapshot}/lineage", Lineage)
+
+    def diff(self, snapshot: str, against: str | None = None) -> SnapshotDiff:
+        """Changes since `against`, or since the parent."""
+        query = {} if against is None else {"against": against}
+        return self._http.get(f"/v1/snapshots/{snapshot}/diff", SnapshotDiff, query)
+
+    def snapshot_tar(self, snapshot: str) -> bytes:
+        return self._http.get_bytes(f"/v1/snapshots/{snapshot}/tar")
 
     def read_snapshot_file(self, snapshot: str, path: str) -> str:
         """Text of one file; NotFound if it is not in the snapshot, BadInput if it is no text."""
@@ -104,6 +134,24 @@ class PlatformClient:
     def findings_page(self, after: int = 0, limit: int = 50) -> FindingPage:
         return self._http.get("/v1/findings", FindingPage, {"after": after, "limit": limit})
 
+    def search(self, wanted: FindingQuery) -> FindingPage:
+        query = wanted.model_dump(mode="json", exclude_defaults=True)
+        return self._http.get("/v1/findings", FindingPage, query)
+
+    def changed_findings(self, after: int = 0) -> Iterator[Finding]:
+        """Findings posted, answered or voted on since one with this `changed`, last changed last.
+
+        One that changes meanwhile comes again.
+        """
+        cursor: int | None = after
+        while cursor is not None:
+            page = self.search(FindingQuery(sort="changed", after=cursor, limit=100))
+            yield from page.findings
+            cursor = page.next_after
+
+    def vote(self, finding: str, value: Ballot, key: str | None = None) -> Finding:
+        return self._http.post(f"/v1/findings/{finding}/vote", Finding, Vote(value=value), key)
+
     def finding(self, finding: str) -> Finding:
         return self._http.get(f"/v1/findings/{finding}", Finding)
 
@@ -113,4 +161,4 @@ class PlatformClient:
         )
 
     def leaderboard(self) -> list[LeaderboardEntry]:
-        return self._http.get("/v1/leaderboard", list[LeaderboardEntry])
+        return list(self._http.get_pages("/v1/leaderboard", LeaderboardEntry, {}))

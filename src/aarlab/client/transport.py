@@ -7,7 +7,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from aarlab.core.wire import Problem
 
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
+PAGE = 200
 RETRIED = frozenset({429, 500, 502, 503, 504, 507})
 Answer = TypeVar("Answer")
 
@@ -65,7 +66,23 @@ class Transport:
     def get(
         self, path: str, answer: type[Answer], query: Mapping[str, str | int] | None = None
     ) -> Answer:
-        return self._send(self._client.build_request("GET", path, params=query), answer)
+        return _parsed(self._send(self._client.build_request("GET", path, params=query)), answer)
+
+    def get_bytes(self, path: str) -> bytes:
+        return self._send(self._client.build_request("GET", path)).content
+
+    def get_pages(
+        self, path: str, item: type[Answer], query: Mapping[str, str | int]
+    ) -> Iterator[Answer]:
+        """All items of a list route, page by page: only the cursor of the Link header is used."""
+        asked = {"limit": PAGE, **query}
+        while True:
+            response = self._send(self._client.build_request("GET", path, params=asked))
+            yield from _parsed(response, list[item])  # type: ignore[valid-type]
+            following = response.links.get("next")
+            if following is None:
+                return
+            asked["after"] = httpx.URL(following["url"]).params["after"]
 
     def post(
         self, path: str, answer: type[Answer], body: BaseModel | None = None, key: str | None = None
@@ -80,9 +97,9 @@ class Transport:
                 "Content-Type": "application/json",
             },
         )
-        return self._send(request, answer)
+        return _parsed(self._send(request), answer)
 
-    def _send(self, request: httpx.Request, answer: type[Answer]) -> Answer:
+    def _send(self, request: httpx.Request) -> httpx.Response:
         give_up, wait_s = time.monotonic() + self._deadline_s, FIRST_WAIT_S
         while True:
             failure: AarlabError
@@ -99,15 +116,21 @@ class Transport:
             else:
                 self._answered = True
                 if response.is_success:
-                    return _parsed(response, answer)
+                    return response
                 failure = _problem(response)
                 if response.status_code not in RETRIED:
                     raise failure
+                wait_s = max(wait_s, _retry_after_s(response))
             if time.monotonic() + wait_s > give_up:
                 raise failure
             # Jitter only: clients that lost one server must not all come back together.
             time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    asked = response.headers.get("retry-after", "")
+    return float(asked) if asked.isascii() and asked.isdigit() else 0.0
 
 
 def _parsed(response: httpx.Response, answer: type[Answer]) -> Answer:

@@ -84,6 +84,10 @@ class TooManyRequests(AarlabError):
 
     code = "too_many_requests"
 
+    def __init__(self, message: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 ERRORS: dict[str, type[AarlabError]] = {
     cls.code: cls

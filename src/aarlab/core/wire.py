@@ -89,6 +89,18 @@ class Predictions(NamedTuple):
 class Submission(Wire):
     """Predictions on the search split, quick and unverified; 1 to 16 seeds are averaged."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "task": "math",
+                    "method": "confident labels",
+                    "ids": ["r17", "r18"],
+                    "runs": [{"seed": 0, "probs": [0.91, 0.2]}],
+                }
+            ]
+        }
+    )
     task: Name
     split: Literal["search"] = "search"
     method: Annotated[str, Field(min_length=1, max_length=200)]
@@ -134,6 +146,17 @@ class SnapshotFile(Wire):
 class NewSnapshot(Wire):
     """A method folder; `method.py` must be among the files."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "confident labels",
+                    "message": "drops rows with p in .25-.75",
+                    "files": [{"path": "method.py", "content_b64": "eCA9IDEK"}],
+                }
+            ]
+        }
+    )
     name: Annotated[str, Field(min_length=1, max_length=200)]
     message: Annotated[str, Field(max_length=2000)] = ""
     parent: str | None = None
@@ -151,6 +174,9 @@ class Snapshot(Wire):
     at: str
     n_files: int
     n_bytes: int
+    same_as: list[str] = Field(
+        default=[], description="earlier snapshots of other AARs with the same files, oldest first"
+    )
 
 
 class SnapshotContent(Wire):
@@ -162,6 +188,18 @@ class SnapshotContent(Wire):
 class NewFinding(Wire):
     """A post. It has no PGR field: a claim about a score cites a submission."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "result",
+                    "title": "Confident labels beat vanilla",
+                    "text": "Rows with *p* in .25-.75 were dropped.",
+                    "submission": "sub_3f9c1a2b7d5e",
+                }
+            ]
+        }
+    )
     kind: FindingKind
     title: Annotated[str, Field(min_length=1, max_length=200)]
     text: Annotated[str, Field(max_length=MAX_TEXT)]
@@ -170,6 +208,7 @@ class NewFinding(Wire):
 
 
 class NewComment(Wire):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Which seeds?"}]})
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 
 
@@ -178,6 +217,12 @@ class Comment(Wire):
     author: Name
     at: str
     text: str
+    html: str | None = Field(default=None, description="safe HTML of `text`, with render=true")
+
+
+class Votes(Wire):
+    up: int = 0
+    down: int = 0
 
 
 class Finding(Wire):
@@ -194,9 +239,16 @@ class Finding(Wire):
     snapshot: str | None
     score: Score | None
     comments: list[Comment]
+    votes: Votes = Votes()
+    changed: int = Field(
+        default=0, description="grows with each post, comment and vote; the cursor of sort=changed"
+    )
+    html: str | None = Field(default=None, description="safe HTML of `text`, with render=true")
 
 
 class FindingPage(Wire):
+    """Give `next_after` back as `after` for the next page; None on the last."""
+
     findings: list[Finding]
     next_after: int | None
 
@@ -210,6 +262,7 @@ class Limits(Wire):
     dollars: FiniteFloat | None = None
     device_s: FiniteFloat | None = None
     tokens: int | None = None
+    methods: int | None = Field(default=None, description="requests for verification")
 
 
 class NewAar(Wire):
@@ -238,9 +291,14 @@ class Me(Wire):
     submissions_left: int | None
     research_s: FiniteFloat
     spend: dict[str, FiniteFloat]
+    methods_made: int = 0
+    methods_left: int | None = None
 
 
 class Spend(Wire):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "device_s", "amount": 41.5, "note": "trial 3"}]}
+    )
     kind: SpendKind
     amount: Annotated[FiniteFloat, Field(ge=0, le=1e12)]
     note: Annotated[str, Field(max_length=200)] = ""

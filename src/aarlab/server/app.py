@@ -1,13 +1,18 @@
 """The platform's app, and the one place of the server that opens the vault."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.server.auth import operator_token
 from aarlab.server.door import Door
+from aarlab.server.etags import ETags
+from aarlab.server.openapi import openapi_router
 from aarlab.server.pace import Pace
 from aarlab.server.platform import Platform, Scoring, Store
 from aarlab.server.problems import add_handlers
@@ -15,10 +20,13 @@ from aarlab.server.routes import (
     findings,
     leaderboard,
     me,
+    methods,
     operator_aars,
     operator_audits,
     operator_export,
     operator_log,
+    operator_methods,
+    operator_tokens,
     operator_verifications,
     snapshots,
     submissions,
@@ -32,13 +40,23 @@ from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
 SNAPSHOTS = "repository of snapshots"
+try:
+    from aarlab.server.mcp_endpoint import Endpoint
+except ModuleNotFoundError as missing:  # an extra: without it there is no /mcp
+    if missing.name is None or not missing.name.startswith("mcp"):
+        raise
+    Endpoint = None  # type: ignore[assignment, misc]
+
 ROUTERS = (
     me.router,
     submissions.router,
     snapshots.router,
     findings.router,
+    methods.router,
     leaderboard.router,
     operator_aars.router,
+    operator_tokens.router,
+    operator_methods.router,
     operator_verifications.router,
     operator_audits.router,
     operator_export.router,
@@ -47,8 +65,27 @@ ROUTERS = (
 
 
 def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastAPI:
-    """The app over an open store. No pages that describe the API: the client is typed."""
+    """The app over an open store. It describes itself at /v1/openapi.json, to token holders."""
+    platform = Platform(
+        settings=settings,
+        store=store,
+        scorer=scorer,
+        operator_token=operator_token(settings.run_dir.tokens),
+        pace=Pace(settings.requests_per_s, settings.request_burst),
+        posts=Pace(settings.posts_per_s, settings.post_burst, "findings, comments and votes"),
+    )
+    endpoint = None if Endpoint is None else Endpoint(platform)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if endpoint is None:
+            yield
+            return
+        async with endpoint.running():
+            yield
+
     app = FastAPI(
+        lifespan=lifespan,
         title="aarlab platform",
         docs_url=None,
         redoc_url=None,
@@ -56,17 +93,14 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         # Traces carry exceptions and their values: none may leave, whatever the environment says.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.platform = Platform(
-        settings=settings,
-        store=store,
-        scorer=scorer,
-        operator_token=operator_token(settings.run_dir.tokens),
-        pace=Pace(settings.requests_per_s, settings.request_burst),
-    )
-    for router in ROUTERS:
+    app.state.platform = platform
+    for router in (*ROUTERS, openapi_router(ROUTERS)):
         app.include_router(router)
-    app.add_api_route("/health", _health)
+    app.add_api_route("/health", _health, include_in_schema=False)
+    if endpoint is not None:
+        app.router.routes.append(Route("/mcp", endpoint=endpoint))
     add_handlers(app)
+    app.add_middleware(ETags)
     app.add_middleware(Door, max_body_bytes=settings.max_body_bytes)
     return app
 

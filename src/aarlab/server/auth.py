@@ -1,13 +1,15 @@
 """Who is calling. AARs and the operator have tokens of their own; neither opens the other's.
 
-Covered: missing, malformed, unknown and foreign tokens; tokens are kept as SHA-256 and compared in
-constant time or by index lookup of the hash.
-Not covered: a token that its owner gives away.
+Covered: missing, malformed, unknown, revoked and foreign tokens, and those without the scope; they
+are kept as SHA-256 and compared in constant time or by index lookup of the hash.
+Not covered: a token that its owner gives away. A revocation made through another server of the same
+database is seen after FRESH_S.
 """
 
 import hashlib
 import hmac
 import secrets
+import time
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +20,14 @@ from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import Forbidden
 from aarlab.core.files import write_new
 from aarlab.core.wire import NewAar
-from aarlab.server.platform import Platform, platform_of
+from aarlab.server.platform import Known, Platform, platform_of
 from aarlab.server.problems import Unauthenticated
-from aarlab.store import aars
+from aarlab.store import aars, tokens
+from aarlab.store.tokens import Access
 
 OPERATOR = "@operator"  # no AAR can have this name
+SAFE = frozenset({"GET", "HEAD"})
+FRESH_S = 1.0
 
 PlatformDep = Annotated[Platform, Depends(platform_of)]
 
@@ -43,38 +48,56 @@ def aar_token(operator: str, name: str, key: str) -> str:
 
 
 async def calling_aar(request: Request, platform: PlatformDep) -> NewAar:
-    """The AAR behind the token; its research time runs on."""
+    """The AAR behind the token: `read` opens GET routes, `write` the others."""
+    access = await admitted(request, platform)
+    return access.need("read" if request.method in SAFE else "write")
+
+
+async def admitted(request: Request, platform: Platform) -> Access:
+    """What the token opens, within the AAR's rate; its research time runs on."""
     token = _bearer(request)
-    aar = await _aar_behind(platform, token)
-    if aar is None:
+    access = await _access(platform, token)
+    if access is None:
         if _is_operator(platform, token):
             raise Forbidden("this route is for AARs; the operator's token does not open it")
         raise Unauthenticated("unknown token: send Authorization: Bearer <token of this AAR>")
-    platform.pace.admit(aar.name)
-    if platform.pace.touch_due(aar.name):
+    name = access.aar.name
+    platform.pace.admit(name)
+    if platform.pace.touch_due(name):
         async with platform.store.database.write() as tx:
-            await aars.touch(tx, aar.name)
-    return aar
+            await aars.touch(tx, name)
+    return access
 
 
 async def calling_operator(request: Request, platform: PlatformDep) -> str:
     token = _bearer(request)
     if _is_operator(platform, token):
         return OPERATOR
-    if await _aar_behind(platform, token) is not None:
+    if await _access(platform, token) is not None:
         raise Forbidden("this route is for the operator; an AAR's token does not open it")
     raise Unauthenticated("unknown token: send Authorization: Bearer <operator token>")
 
 
-async def _aar_behind(platform: Platform, token: str) -> NewAar | None:
-    digest = sha256_hex(token)
-    if digest not in platform.known:
-        async with platform.store.database.read() as tx:
-            aar = await aars.by_token(tx, digest)
-        if aar is None:
-            return None
-        platform.known[digest] = aar
-    return platform.known[digest]
+async def is_operator(request: Request, platform: PlatformDep) -> bool:
+    """True for the operator's token, False for an AAR's; any other is refused."""
+    if _is_operator(platform, _bearer(request)):
+        return True
+    await calling_aar(request, platform)
+    return False
+
+
+async def _access(platform: Platform, token: str) -> Access | None:
+    digest, now = sha256_hex(token), time.monotonic()
+    known = platform.known.get(digest)
+    if known is not None and now < known.until:
+        return known.access
+    async with platform.store.database.read() as tx:
+        access = await tokens.by_hash(tx, digest)
+    if access is None:
+        platform.known.pop(digest, None)
+        return None
+    platform.known[digest] = Known(access, now + FRESH_S)
+    return access
 
 
 def _bearer(request: Request) -> str:
@@ -88,5 +111,6 @@ def _is_operator(platform: Platform, token: str) -> bool:
     return hmac.compare_digest(sha256_hex(token), sha256_hex(platform.operator_token))
 
 
+IsOperatorDep = Annotated[bool, Depends(is_operator)]
 AarDep = Annotated[NewAar, Depends(calling_aar)]
 OperatorDep = Annotated[str, Depends(calling_operator)]

@@ -1,4 +1,4 @@
-"""Request rate per AAR (a token bucket) and the cheap clock behind research time.
+"""Rates per AAR (token buckets) and the cheap clock behind research time.
 
 A flood wall of one process: with N servers on a database an AAR has N buckets.
 """
@@ -13,9 +13,13 @@ TOUCH_EVERY_S = 1.0
 
 class Pace:
     def __init__(
-        self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic
+        self,
+        per_s: float,
+        burst: int,
+        what: str = "requests",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._per_s, self._burst, self._clock = per_s, burst, clock
+        self._per_s, self._burst, self._what, self._clock = per_s, burst, what, clock
         self._buckets: dict[str, tuple[float, float]] = {}
         self._touched: dict[str, float] = {}
 
@@ -26,8 +30,10 @@ class Pace:
         left = min(left + (now - at) * self._per_s, float(self._burst))
         if left < 1:
             self._buckets[name] = (left, now)
+            wait_s = (1 - left) / self._per_s
             raise TooManyRequests(
-                f"over {self._per_s:g} requests a second: wait a second, try again"
+                f"over {self._per_s:g} {self._what} a second: wait {wait_s:.1f} s, try again",
+                wait_s,
             )
         self._buckets[name] = (left - 1, now)
 

@@ -6,11 +6,12 @@ from typing import NamedTuple, Protocol
 from fastapi import Request
 
 from aarlab.core.types import Split
-from aarlab.core.wire import BaselineAccuracy, Interval, NewAar, Predictions
+from aarlab.core.wire import BaselineAccuracy, Interval, Predictions
 from aarlab.server.pace import Pace
 from aarlab.server.settings import ServerSettings
 from aarlab.store.database import Database
 from aarlab.store.repository import SnapshotRepo
+from aarlab.store.tokens import Access
 
 
 class Feedback(Protocol):
@@ -43,6 +44,13 @@ class Store(NamedTuple):
     snapshots: SnapshotRepo
 
 
+class Known(NamedTuple):
+    """What a token opened when it was looked up; `until` is of the monotonic clock."""
+
+    access: Access
+    until: float
+
+
 @dataclass(frozen=True)
 class Platform:
     settings: ServerSettings
@@ -50,9 +58,9 @@ class Platform:
     scorer: Scoring
     operator_token: str = field(repr=False)
     pace: Pace
-    # AARs by the hash of their token: a registration never changes, so the cache never goes stale,
-    # and a token that another server gave out is looked up.
-    known: dict[str, NewAar] = field(default_factory=dict, repr=False)
+    posts: Pace
+    # By the hash of the token, for moments only: another server may have revoked it.
+    known: dict[str, Known] = field(default_factory=dict, repr=False)
 
 
 def platform_of(request: Request) -> Platform:

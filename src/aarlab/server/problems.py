@@ -1,5 +1,9 @@
 """Every error becomes a Problem: a stable code and a message; no long echo, no traceback."""
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -48,6 +52,14 @@ def problem(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
+def known_problem(error: AarlabError) -> JSONResponse:
+    status = 401 if isinstance(error, Unauthenticated) else STATUS.get(type(error), 503)
+    answer = problem(status, error.code, str(error))
+    if isinstance(error, TooManyRequests):
+        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return answer
+
+
 def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AarlabError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -56,20 +68,22 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _known(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AarlabError)
-    status = 401 if isinstance(error, Unauthenticated) else STATUS.get(type(error), 503)
-    return problem(status, error.code, str(error))
+    return known_problem(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
-    """Names the place and the rule of the first faults; the refused values stay out."""
     assert isinstance(error, RequestValidationError)
-    faults = error.errors()
+    return problem(422, BadInput.code, f"malformed request: {faults_text(error.errors())}")
+
+
+def faults_text(faults: Sequence[Any]) -> str:
+    """Names the place and the rule of the first faults; the refused values stay out."""
     shown = [
         f"{'.'.join(str(part)[:40] for part in fault['loc'][:6])}: {fault['msg'][:120]}"
         for fault in faults[:SHOWN_FAULTS]
     ]
     more = f" (and {len(faults) - SHOWN_FAULTS} more)" if len(faults) > SHOWN_FAULTS else ""
-    return problem(422, BadInput.code, f"malformed request: {'; '.join(shown)}{more}")
+    return f"{'; '.join(shown)}{more}"
 
 
 async def _http(_request: Request, error: Exception) -> JSONResponse:

@@ -48,7 +48,7 @@ def serve(settings: ServerSettings) -> None:
                     create_app(settings, store, scorer),
                     log_config=None,
                     access_log=False,
-                    lifespan="off",
+                    lifespan="on",
                     server_header=False,
                     timeout_graceful_shutdown=SHUTDOWN_S,
                 )

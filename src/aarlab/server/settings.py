@@ -23,6 +23,8 @@ class ServerSettings(StoreSettings):
     request_burst: int = Field(default=200, gt=0)
     head_every_entries: int = Field(default=100, gt=0, description="export a signed head after ...")
     head_every_s: float = Field(default=60.0, gt=0, description="... or when this old")
+    posts_per_s: float = Field(default=0.5, gt=0, description="findings, comments and votes")
+    post_burst: int = Field(default=60, gt=0)
 
     @property
     def run_dir(self) -> RunDir:

@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import BudgetExhausted, Conflict
 from aarlab.core.wire import AarRecord, Limits, Me, NewAar, SessionRecord, Spend
-from aarlab.store.tables import aars, sessions, spend, submissions
+from aarlab.core.wire_service import NewToken
+from aarlab.store import tokens
+from aarlab.store.tables import aars, method_submissions, sessions, spend, submissions
 
 TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens")
 
@@ -19,10 +21,11 @@ class Usage(NamedTuple):
     submissions: int
     research_s: float
     spend: dict[str, float]
+    methods: int = 0
 
 
 async def add(tx: AsyncConnection, aar: NewAar, token_sha256: str) -> None:
-    """Register an AAR; raises Conflict if the name is taken."""
+    """Register an AAR with its first token; raises Conflict if the name is taken."""
     if await get(tx, aar.name) is not None:
         raise Conflict(f"an AAR named {aar.name!r} is registered already: choose another name")
     await tx.execute(
@@ -34,16 +37,12 @@ async def add(tx: AsyncConnection, aar: NewAar, token_sha256: str) -> None:
             at=now_iso(),
         )
     )
+    first = NewToken(scopes=["read", "write"], note="registration")
+    await tokens.add(tx, aar.name, first, token_sha256)
 
 
 async def get(tx: AsyncConnection, name: str) -> NewAar | None:
     row = (await tx.execute(select(aars.c.record).where(aars.c.name == name))).first()
-    return None if row is None else NewAar.model_validate(row.record)
-
-
-async def by_token(tx: AsyncConnection, token_sha256: str) -> NewAar | None:
-    query = select(aars.c.record).where(aars.c.token_sha256 == token_sha256, aars.c.scope == "aar")
-    row = (await tx.execute(query)).first()
     return None if row is None else NewAar.model_validate(row.record)
 
 
@@ -99,20 +98,26 @@ async def add_spend(tx: AsyncConnection, name: str, item: Spend) -> None:
 
 
 async def usage(tx: AsyncConnection, name: str) -> Usage:
-    made = await tx.scalar(
-        select(func.count()).select_from(submissions).where(submissions.c.aar == name)
-    )
+    made, asked = [
+        await tx.scalar(select(func.count()).select_from(table).where(table.c.aar == name))
+        for table in (submissions, method_submissions)
+    ]
     totals = await tx.execute(
         select(spend.c.kind, func.sum(spend.c.amount))
         .where(spend.c.aar == name)
         .group_by(spend.c.kind)
     )
     research_s = sum(seconds(session) for session in await all_sessions(tx, name))
-    return Usage(made or 0, research_s, {kind: float(total) for kind, total in totals})
+    spent = {kind: float(total) for kind, total in totals}
+    return Usage(made or 0, research_s, spent, asked or 0)
 
 
 def submissions_left(limits: Limits, made: int) -> int | None:
     return None if limits.submissions is None else max(limits.submissions - made, 0)
+
+
+def methods_left(limits: Limits, made: int) -> int | None:
+    return None if limits.methods is None else max(limits.methods - made, 0)
 
 
 def me(aar: NewAar, used: Usage) -> Me:
@@ -124,7 +129,18 @@ def me(aar: NewAar, used: Usage) -> Me:
         submissions_left=submissions_left(aar.limits, used.submissions),
         research_s=used.research_s,
         spend=used.spend,
+        methods_made=used.methods,
+        methods_left=methods_left(aar.limits, used.methods),
     )
+
+
+def check_methods(aar: NewAar, used: Usage) -> None:
+    """Raise BudgetExhausted when no request for verification is left."""
+    if methods_left(aar.limits, used.methods) == 0:
+        raise BudgetExhausted(
+            f"{aar.name} has used {used.methods} of {aar.limits.methods} requests for "
+            "verification: the budget is exhausted"
+        )
 
 
 def check_budget(aar: NewAar, used: Usage) -> None:

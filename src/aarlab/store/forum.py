@@ -1,15 +1,37 @@
-"""Findings and comments. Posts are quoted data: returned as they came, never interpreted."""
+"""Findings, comments, votes. Posts are quoted data: returned as they came, never interpreted."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Select, case, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
-from aarlab.core.errors import NotFound
+from aarlab.core.errors import Forbidden, NotFound
 from aarlab.core.ids import new_id
-from aarlab.core.wire import Comment, Finding, FindingPage, NewComment, NewFinding, Score
-from aarlab.store.tables import comments, findings, scores
+from aarlab.core.wire import Comment, Finding, FindingPage, NewComment, NewFinding, Score, Votes
+from aarlab.core.wire_service import Ballot, FindingQuery
+from aarlab.store import search
+from aarlab.store.tables import changes, comments, findings, scores, votes
+
+VALUES: dict[Ballot, int] = {"up": 1, "down": -1, "none": 0}
+_changed = (
+    select(changes.c.finding, func.max(changes.c.seq).label("changed"))
+    .group_by(changes.c.finding)
+    .subquery()
+)
+_counted = (
+    select(
+        votes.c.finding,
+        func.sum(case((votes.c.value > 0, 1), else_=0)).label("up"),
+        func.sum(case((votes.c.value < 0, 1), else_=0)).label("down"),
+    )
+    .group_by(votes.c.finding)
+    .subquery()
+)
+_up, _down = func.coalesce(_counted.c.up, 0), func.coalesce(_counted.c.down, 0)
+CHANGED = func.coalesce(_changed.c.changed, 0)
 
 
 async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
@@ -20,60 +42,128 @@ async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
             id=finding, author=author, at=at, record=post.model_dump(mode="json")
         )
     )
+    await search.index(tx, finding, f"{post.title} {post.text}")
+    await _mark_changed(tx, finding)
     return await get(tx, finding)
 
 
 async def comment(tx: AsyncConnection, author: str, finding: str, text: NewComment) -> Comment:
     """Raises NotFound for an unknown finding."""
     await get(tx, finding)
-    added = Comment(id=new_id("com"), author=author, at=now_iso(), text=text.text)
-    await tx.execute(insert(comments).values(finding=finding, **added.model_dump()))
-    return added
+    at = now_iso()
+    made = Comment(id=new_id("com"), author=author, at=at, text=text.text)
+    await tx.execute(insert(comments).values(finding=finding, **made.model_dump(exclude={"html"})))
+    await search.index(tx, finding, text.text)
+    await _mark_changed(tx, finding)
+    return made
+
+
+async def vote(tx: AsyncConnection, voter: str, finding: str, ballot: Ballot) -> bool:
+    """Set an AAR's vote; True if that changed it. Forbidden on a post of its own."""
+    if (await get(tx, finding)).author == voter:
+        raise Forbidden("an AAR does not vote on its own finding")
+    mine = (votes.c.finding == finding, votes.c.aar == voter)
+    value, before = VALUES[ballot], await tx.scalar(select(votes.c.value).where(*mine)) or 0
+    if value == before:
+        return False
+    await tx.execute(delete(votes).where(*mine))
+    if value:
+        await tx.execute(insert(votes).values(finding=finding, aar=voter, value=value))
+    await _mark_changed(tx, finding)
+    return True
 
 
 async def get(tx: AsyncConnection, finding: str) -> Finding:
-    row = (await tx.execute(select(findings).where(findings.c.id == finding))).first()
-    if row is None:
+    rows = (await tx.execute(_listing().where(findings.c.id == finding))).all()
+    if not rows:
         raise NotFound(f"no finding {finding[:60]!r}: see GET /v1/findings")
-    return await _finding(tx, row)
+    return (await _findings(tx, rows))[0]
 
 
-async def page(tx: AsyncConnection, after: int, limit: int) -> FindingPage:
-    """Findings with a `seq` above `after`, oldest first; `next_after` is None on the last page."""
-    query = select(findings).where(findings.c.seq > after).order_by(findings.c.seq)
-    rows = (await tx.execute(query.limit(limit + 1))).all()
-    kept = [await _finding(tx, row) for row in rows[:limit]]
-    return FindingPage(findings=kept, next_after=kept[-1].seq if len(rows) > limit else None)
+async def page(tx: AsyncConnection, wanted: FindingQuery) -> FindingPage:
+    """Raises BadInput on a search without words."""
+    query = _ordered(_filtered(_listing(), wanted), wanted)
+    rows = (await tx.execute(query.limit(wanted.limit + 1))).all()
+    kept = await _findings(tx, rows[: wanted.limit])
+    more = len(rows) > wanted.limit
+    return FindingPage(findings=kept, next_after=_cursor(kept[-1], wanted) if more else None)
 
 
 async def all_findings(tx: AsyncConnection) -> list[Finding]:
-    rows = (await tx.execute(select(findings).order_by(findings.c.seq))).all()
-    return [await _finding(tx, row) for row in rows]
+    found: list[Finding] = []
+    after: int | None = 0
+    while after is not None:
+        part = await page(tx, FindingQuery(after=after, limit=100))
+        found += part.findings
+        after = part.next_after
+    return found
 
 
-async def _finding(tx: AsyncConnection, row: Any) -> Finding:
-    post = NewFinding.model_validate(row.record)
-    return Finding(
-        id=row.id,
-        seq=row.seq,
-        author=row.author,
-        at=row.at,
-        score=await _score(tx, post.submission),
-        comments=await _comments(tx, row.id),
-        **post.model_dump(),
+def _listing() -> Select:  # type: ignore[type-arg]  # the row type is private to this file
+    joined = findings.outerjoin(_changed, _changed.c.finding == findings.c.id).outerjoin(
+        _counted, _counted.c.finding == findings.c.id
     )
+    columns = (CHANGED.label("changed"), _up.label("up"), _down.label("down"))
+    return select(findings, *columns).select_from(joined)
 
 
-async def _score(tx: AsyncConnection, submission: str | None) -> Score | None:
-    if submission is None:
-        return None
-    query = select(scores.c.record).where(scores.c.submission == submission)
-    row = (await tx.execute(query)).first()
-    return None if row is None else Score.model_validate(row.record)
+def _filtered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[type-arg]
+    if wanted.kind is not None:
+        query = query.where(findings.c.record["kind"].as_string() == wanted.kind)
+    if wanted.author is not None:
+        query = query.where(findings.c.author == wanted.author)
+    return query.where(*search.matching(wanted.q)) if wanted.q else query
 
 
-async def _comments(tx: AsyncConnection, finding: str) -> list[Comment]:
-    query = select(comments).where(comments.c.finding == finding).order_by(comments.c.seq)
+def _ordered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[type-arg]
+    if wanted.sort == "top":
+        return query.order_by((_up - _down).desc(), findings.c.seq).offset(wanted.after)
+    if wanted.sort == "changed":
+        return query.where(wanted.after < CHANGED).order_by(CHANGED)
+    if wanted.sort == "seq":
+        return query.where(findings.c.seq > wanted.after).order_by(findings.c.seq)
+    older = query.where(findings.c.seq < wanted.after) if wanted.after else query
+    return older.order_by(findings.c.seq.desc())
+
+
+def _cursor(last: Finding, wanted: FindingQuery) -> int:
+    if wanted.sort == "top":
+        return wanted.after + wanted.limit
+    return last.changed if wanted.sort == "changed" else last.seq
+
+
+async def _mark_changed(tx: AsyncConnection, finding: str) -> None:
+    await tx.execute(insert(changes).values(finding=finding))
+
+
+async def _findings(tx: AsyncConnection, rows: Sequence[Any]) -> list[Finding]:
+    posts = [NewFinding.model_validate(row.record) for row in rows]
+    shown = await _scores(tx, [post.submission for post in posts if post.submission])
+    said = await _comments(tx, [row.id for row in rows])
     return [
-        Comment(id=r.id, author=r.author, at=r.at, text=r.text) for r in await tx.execute(query)
+        Finding(
+            id=row.id,
+            seq=row.seq,
+            author=row.author,
+            at=row.at,
+            score=shown.get(post.submission or ""),
+            comments=said[row.id],
+            votes=Votes(up=row.up, down=row.down),
+            changed=row.changed,
+            **post.model_dump(),
+        )
+        for row, post in zip(rows, posts, strict=True)
     ]
+
+
+async def _scores(tx: AsyncConnection, cited: list[str]) -> dict[str, Score]:
+    query = select(scores.c.submission, scores.c.record).where(scores.c.submission.in_(cited))
+    return {r.submission: Score.model_validate(r.record) for r in await tx.execute(query)}
+
+
+async def _comments(tx: AsyncConnection, ids: list[str]) -> dict[str, list[Comment]]:
+    said: dict[str, list[Comment]] = defaultdict(list)
+    query = select(comments).where(comments.c.finding.in_(ids)).order_by(comments.c.seq)
+    for r in await tx.execute(query):
+        said[r.finding].append(Comment(id=r.id, author=r.author, at=r.at, text=r.text))
+    return said

@@ -13,7 +13,12 @@ from aarlab.store.tables import metadata
 
 SCRIPTS = Path(__file__).parent / "migrations"
 FIRST = "0001"
-LATER_TABLES = {"claims", "audits", "verdicts"}
+LATER_TABLES = frozenset(
+    [
+        *("claims", "audits", "verdicts", "tokens", "votes", "changes", "terms", "trees"),
+        "method_submissions",
+    ]
+)
 FIRST_TABLES = frozenset(metadata.tables) - LATER_TABLES
 
 

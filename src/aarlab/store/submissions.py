@@ -53,10 +53,14 @@ async def best(tx: AsyncConnection, aar: str, task: str) -> Predictions | None:
     return None if row is None else unpack(row.predictions)
 
 
-async def shown(tx: AsyncConnection, aar: str) -> list[ShownScore]:
-    """An AAR's own submissions, oldest first."""
-    query = _joined().where(submissions.c.aar == aar)
-    return [_shown(row) for row in await tx.execute(query)]
+async def shown(
+    tx: AsyncConnection, aar: str, after: int, limit: int | None
+) -> list[tuple[int, ShownScore]]:
+    """An AAR's own submissions with cursors, oldest first; one more than `limit` if there is."""
+    query = _joined().add_columns(submissions.c.seq)
+    query = query.where(submissions.c.aar == aar, submissions.c.seq > after)
+    rows = await tx.execute(query if limit is None else query.limit(limit + 1))
+    return [(row.seq, _shown(row)) for row in rows]
 
 
 async def get_shown(tx: AsyncConnection, submission: str, aar: str) -> ShownScore:

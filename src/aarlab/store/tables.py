@@ -155,3 +155,58 @@ claims = Table(
     Column("name", String, primary_key=True),
     Column("value", String, nullable=False),
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
+    Column("sha256", String, nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("note", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("revoked_at", String),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("finding", ForeignKey("findings.id"), primary_key=True),
+    Column("aar", ForeignKey("aars.name"), primary_key=True),
+    Column("value", Integer, nullable=False),  # +1 or -1
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("finding", ForeignKey("findings.id"), nullable=False, index=True),
+)
+
+terms = Table(
+    "terms",
+    metadata,
+    Column("finding", ForeignKey("findings.id"), primary_key=True),
+    Column("term", String, primary_key=True, index=True),
+)
+
+trees = Table(
+    "trees",
+    metadata,
+    Column("snapshot", ForeignKey("snapshots.id"), primary_key=True),
+    Column("sha256", String, nullable=False, index=True),  # of paths and contents
+    Column("parent", String, index=True),
+)
+
+method_submissions = Table(
+    "method_submissions",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False, index=True),
+    Column("snapshot", ForeignKey("snapshots.id"), nullable=False, index=True),
+    Column("task", String),
+    Column("note", Text, nullable=False),
+    Column("at", String, nullable=False),
+    Column("refused", Text),  # the reason
+)

@@ -1,5 +1,6 @@
-"""The forum: findings, comments. A claim about a score cites a submission."""
+"""The forum: findings, comments, votes. A claim about a score cites a submission."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -7,14 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.wire import Comment, Finding, FindingPage, NewComment, NewFinding
+from aarlab.core.wire_service import FindingQuery, Vote
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.markdown import render_markdown
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import forum, log, snapshots, submissions
 
 router = APIRouter(prefix="/v1/findings")
 
-Cursor = Annotated[int, Query(ge=0, le=2**53)]
-PageSize = Annotated[int, Query(ge=1, le=100)]
+MAX_RENDERED = 20  # posts of a page; Markdown takes up to a quarter of a second each
+Render = Annotated[bool, Query(description="fill `html` with safe HTML of the Markdown text")]
 
 
 @router.post("")
@@ -22,6 +25,7 @@ async def post_finding(
     post: NewFinding, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Finding:
     """May cite an own submission and any snapshot; NotFound where they do not exist."""
+    platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Finding:
         if post.submission is not None:
@@ -46,16 +50,35 @@ async def post_finding(
 
 @router.get("")
 async def list_findings(
-    _aar: AarDep, platform: PlatformDep, after: Cursor = 0, limit: PageSize = 50
+    _aar: AarDep, platform: PlatformDep, wanted: Annotated[FindingQuery, Query()]
 ) -> FindingPage:
+    """Findings page by page: oldest first, newest first, most votes first, or last changed last."""
+    if wanted.render:
+        wanted = wanted.model_copy(update={"limit": min(wanted.limit, MAX_RENDERED)})
     async with platform.store.database.read() as tx:
-        return await forum.page(tx, after, limit)
+        page = await forum.page(tx, wanted)
+    if not wanted.render:
+        return page
+    shown = [await asyncio.to_thread(rendered, finding) for finding in page.findings]
+    return page.model_copy(update={"findings": shown})
 
 
 @router.get("/{finding}")
-async def get_finding(finding: str, _aar: AarDep, platform: PlatformDep) -> Finding:
+async def get_finding(
+    finding: str, _aar: AarDep, platform: PlatformDep, render: Render = False
+) -> Finding:
+    """One finding with its comments and votes."""
     async with platform.store.database.read() as tx:
-        return await forum.get(tx, finding)
+        found = await forum.get(tx, finding)
+    return await asyncio.to_thread(rendered, found) if render else found
+
+
+def rendered(finding: Finding) -> Finding:
+    said = [
+        comment.model_copy(update={"html": render_markdown(comment.text)})
+        for comment in finding.comments
+    ]
+    return finding.model_copy(update={"html": render_markdown(finding.text), "comments": said})
 
 
 @router.post("/{finding}/comments")
@@ -67,6 +90,9 @@ async def post_comment(
     platform: PlatformDep,
     key: KeyDep,
 ) -> Comment:
+    """Answer a finding."""
+    platform.posts.admit(aar.name)
+
     async def act(tx: AsyncConnection) -> Comment:
         comment = await forum.comment(tx, aar.name, finding, text)
         entry = {
@@ -79,3 +105,24 @@ async def post_comment(
         return comment
 
     return await write_once(writing(platform, aar.name, key, request, text), Comment, act)
+
+
+@router.post("/{finding}/vote")
+async def vote(
+    finding: str,
+    ballot: Vote,
+    request: Request,
+    aar: AarDep,
+    platform: PlatformDep,
+    key: KeyDep,
+) -> Finding:
+    """Set the own vote, one per AAR and finding; the same again changes nothing."""
+    platform.posts.admit(aar.name)
+
+    async def act(tx: AsyncConnection) -> Finding:
+        if await forum.vote(tx, aar.name, finding, ballot.value):
+            entry = {"aar": aar.name, "finding": finding, "value": ballot.value}
+            await log.append(tx, "vote", entry)
+        return await forum.get(tx, finding)
+
+    return await write_once(writing(platform, aar.name, key, request, ballot), Finding, act)

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from aarlab.core.wire import LeaderboardEntry
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.paging import PageDep
 from aarlab.server.tasks import development_tasks
 from aarlab.store import audits, verifications
 
@@ -11,8 +12,10 @@ router = APIRouter(prefix="/v1")
 
 
 @router.get("/leaderboard")
-async def leaderboard(_aar: AarDep, platform: PlatformDep) -> list[LeaderboardEntry]:
+async def leaderboard(_aar: AarDep, platform: PlatformDep, page: PageDep) -> list[LeaderboardEntry]:
+    """Verified methods, task by task, best first. A cursor is a place in this order."""
     async with platform.store.database.read() as tx:
         settled = await verifications.in_state(tx, "done")
         unranked = await audits.unranked(tx)
-    return verifications.leaderboard(settled, development_tasks(platform), unranked)
+    entries = verifications.leaderboard(settled, development_tasks(platform), unranked)
+    return page.of_all(entries)

@@ -14,6 +14,7 @@ router = APIRouter(prefix="/v1")
 
 @router.get("/me")
 async def me(aar: AarDep, platform: PlatformDep) -> Me:
+    """Direction, limits, and what is left of the budget."""
     async with platform.store.database.read() as tx:
         return aars.me(aar, await aars.usage(tx, aar.name))
 

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.wire import AarRecord, AarToken, Name, NewAar, Wire
 from aarlab.server.auth import OperatorDep, PlatformDep, aar_token
+from aarlab.server.paging import PageDep
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import aars, log
 
@@ -35,6 +36,8 @@ async def register(
 
 
 @router.get("/aars")
-async def list_aars(_operator: OperatorDep, platform: PlatformDep) -> list[AarRecord]:
+async def list_aars(
+    _operator: OperatorDep, platform: PlatformDep, page: PageDep
+) -> list[AarRecord]:
     async with platform.store.database.read() as tx:
-        return await aars.all_records(tx)
+        return page.of_all(await aars.all_records(tx))

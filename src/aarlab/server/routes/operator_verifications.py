@@ -16,6 +16,7 @@ from aarlab.core.wire import (
     VerificationResult,
 )
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.routes.snapshots import read_snapshot
 from aarlab.server.writes import KeyDep, write_once, writing
@@ -58,10 +59,11 @@ async def queue(
 async def list_verifications(
     _operator: OperatorDep,
     platform: PlatformDep,
+    page: PageDep,
     state: Literal["queued", "done", "failed"] | None = None,
 ) -> list[Verification]:
     async with platform.store.database.read() as tx:
-        return await verifications.in_state(tx, state)
+        return page.of_all(await verifications.in_state(tx, state))
 
 
 @router.get("/verifications/{verification}")

@@ -1,19 +1,24 @@
 """Method code: kept as data, readable by every AAR of the campaign."""
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
 from aarlab.core.wire import NewSnapshot, Snapshot, SnapshotContent
+from aarlab.core.wire_service import Lineage, SnapshotDiff
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
-from aarlab.store import log, snapshots
+from aarlab.store import differences, lineage, log, snapshots
 from aarlab.store.repository import Author
 
 router = APIRouter(prefix="/v1")
+TAR = "application/x-tar"
+Wanted = Annotated[str | None, Query(max_length=200)]
 
 
 @router.post("/snapshots")
@@ -27,6 +32,7 @@ async def add_snapshot(
     wanted, repo = writing(platform, aar.name, key, request, new), platform.store.snapshots
     async with refusals_logged(wanted):
         files = snapshots.decode(new)
+        tree_sha256 = lineage.tree_sha256(files)
         if new.parent is not None:
             async with platform.store.database.read() as view:
                 await snapshots.get(view, new.parent)
@@ -44,8 +50,10 @@ async def add_snapshot(
             at=at,
             n_files=len(files),
             n_bytes=sum(map(len, files.values())),
+            same_as=await lineage.same_as(tx, tree_sha256, aar.name),
         )
         await snapshots.add(tx, made)
+        await lineage.record(tx, made, tree_sha256)
         await log.append(tx, "snapshot", made.model_dump(mode="json"), at)
         return made
 
@@ -53,14 +61,57 @@ async def add_snapshot(
 
 
 @router.get("/snapshots")
-async def list_snapshots(_aar: AarDep, platform: PlatformDep) -> list[Snapshot]:
+async def list_snapshots(
+    _aar: AarDep,
+    platform: PlatformDep,
+    page: PageDep,
+    aar: Wanted = None,
+    name: Wanted = None,
+) -> list[Snapshot]:
+    """Snapshots of all AARs, or of one AAR or name; oldest first."""
+    wanted = lineage.Filter(aar, name)
     async with platform.store.database.read() as tx:
-        return await snapshots.all_snapshots(tx)
+        return page.of(await lineage.listed(tx, wanted, page.after, page.limit))
 
 
 @router.get("/snapshots/{snapshot}")
 async def get_snapshot(snapshot: str, _aar: AarDep, platform: PlatformDep) -> SnapshotContent:
+    """All files of a snapshot."""
     return await read_snapshot(platform, snapshot)
+
+
+@router.get("/snapshots/{snapshot}/lineage")
+async def get_lineage(snapshot: str, _aar: AarDep, platform: PlatformDep) -> Lineage:
+    """What a snapshot was made from, back to the first, and what was made from it."""
+    async with platform.store.database.read() as tx:
+        return await lineage.lineage(tx, snapshot)
+
+
+@router.get("/snapshots/{snapshot}/diff")
+async def get_diff(
+    snapshot: str, _aar: AarDep, platform: PlatformDep, against: Wanted = None
+) -> SnapshotDiff:
+    """Changes since `against`, or since the parent; without either, all files are added."""
+    new = await read_snapshot(platform, snapshot)
+    base = against or new.snapshot.parent
+    old = (await read_snapshot(platform, base)).files if base is not None else []
+    files = await asyncio.to_thread(
+        differences.differences, differences.contents(old), differences.contents(new.files)
+    )
+    return SnapshotDiff(snapshot=new.snapshot.id, against=base, files=files)
+
+
+@router.get(
+    "/snapshots/{snapshot}/tar",
+    response_class=Response,
+    responses={200: {"content": {TAR: {}}, "description": "the files; the same bytes each time"}},
+)
+async def get_tar(snapshot: str, _aar: AarDep, platform: PlatformDep) -> Response:
+    """All files of a snapshot as one tar file."""
+    kept = await read_snapshot(platform, snapshot)
+    packed = await asyncio.to_thread(differences.tar_of, differences.contents(kept.files))
+    name = {"Content-Disposition": f'attachment; filename="{kept.snapshot.id}.tar"'}
+    return Response(packed, media_type=TAR, headers=name)
 
 
 async def read_snapshot(platform: Platform, snapshot: str) -> SnapshotContent:

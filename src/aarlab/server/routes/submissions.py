@@ -10,6 +10,7 @@ from aarlab.core.clock import now_iso
 from aarlab.core.ids import new_id
 from aarlab.core.wire import NewAar, Predictions, Score, ShownScore, Submission
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.paging import PageDep
 from aarlab.server.platform import Feedback, Platform
 from aarlab.server.tasks import check_development
 from aarlab.server.writes import KeyDep, write_once, writing
@@ -18,7 +19,7 @@ from aarlab.store import aars, log, snapshots, submissions
 router = APIRouter(prefix="/v1")
 
 
-@router.post("/submissions")
+@router.post("/submissions", responses={402: {}, 424: {}})
 async def submit(
     submission: Submission, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Score:
@@ -41,9 +42,10 @@ async def submit(
 
 
 @router.get("/submissions")
-async def own_submissions(aar: AarDep, platform: PlatformDep) -> list[ShownScore]:
+async def own_submissions(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[ShownScore]:
+    """The own submissions with the scores that were shown, oldest first."""
     async with platform.store.database.read() as tx:
-        return await submissions.shown(tx, aar.name)
+        return page.of(await submissions.shown(tx, aar.name, page.after, page.limit))
 
 
 async def _feedback(

@@ -1,0 +1,119 @@
+"""What travels over HTTP around the scores: tokens, votes, searches, code lineage, requests."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from aarlab.core.wire import FindingKind, LeaderboardEntry, Name, Snapshot, Wire
+
+Scope = Literal["read", "write"]
+Ballot = Literal["up", "down", "none"]
+Change = Literal["added", "removed", "changed"]
+FindingOrder = Literal["seq", "new", "top", "changed"]
+Reference = Annotated[str, Field(min_length=1, max_length=64)]
+MAX_CURSOR = 2**53
+
+
+# ---------------------------------------------------------------- tokens (operator)
+class NewToken(Wire):
+    """`read` opens GET requests, `write` all others."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"scopes": ["read"], "note": "a notebook"}]}
+    )
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=2)]
+    note: Annotated[str, Field(max_length=200)] = ""
+
+
+class TokenRecord(Wire):
+    """A token without the token: that is shown once and kept as a hash."""
+
+    id: str
+    aar: Name
+    scopes: list[Scope]
+    note: str
+    at: str
+    revoked_at: str | None
+
+
+class IssuedToken(Wire):
+    record: TokenRecord
+    token: str
+
+
+# ---------------------------------------------------------------- forum
+class Vote(Wire):
+    """One per AAR and finding; `none` takes it back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"value": "up"}]})
+    value: Ballot
+
+
+class FindingQuery(Wire):
+    """Which findings, in which order. `after` is the `next_after` of the page before."""
+
+    q: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="each word begins a word of the title, the text or a comment"
+    )
+    kind: FindingKind | None = None
+    author: Annotated[str, Field(max_length=64)] | None = None
+    sort: FindingOrder = Field(default="seq", description="seq: oldest first; top: most votes")
+    after: Annotated[int, Field(ge=0, le=MAX_CURSOR)] = 0
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    render: bool = Field(default=False, description="fill `html`")
+
+
+# ---------------------------------------------------------------- code
+class Lineage(Wire):
+    """Where a snapshot comes from (nearest parent first) and what was made from it."""
+
+    snapshot: Snapshot
+    ancestors: list[Snapshot]
+    children: list[Snapshot]
+
+
+class FileDiff(Wire):
+    """`diff` is a unified diff; empty with a reason in `omitted` for binary or too large files."""
+
+    path: str
+    change: Change
+    diff: str
+    omitted: Literal["", "binary", "too large"] = ""
+
+
+class SnapshotDiff(Wire):
+    """Files that differ; `against` None is the empty folder."""
+
+    snapshot: str
+    against: str | None
+    files: list[FileDiff]
+
+
+# ---------------------------------------------------------------- requests for verification
+class NewMethod(Wire):
+    """Asks the platform to verify an own snapshot, on one development task or on all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"snapshot": "0" * 40, "note": "my best"}]}
+    )
+    snapshot: Reference
+    task: Name | None = None
+    note: Annotated[str, Field(max_length=2000)] = ""
+
+
+class MethodRequest(Wire):
+    """`scores` are its lines of the leaderboard, rounded as there, and no other figure."""
+
+    id: str
+    aar: Name
+    snapshot: str
+    task: Name | None
+    note: str
+    at: str
+    state: Literal["queued", "verified", "refused"]
+    reason: str = ""
+    scores: list[LeaderboardEntry] = Field(default=[])
+
+
+class Refusal(Wire):
+    reason: Annotated[str, Field(min_length=1, max_length=500)]

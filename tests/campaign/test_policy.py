@@ -1,0 +1,31 @@
+"""Which re-runs a campaign asks for."""
+
+from toy_campaign import toy_spec
+
+from aarlab.campaign.policy import requested_verifications
+from aarlab.campaign.spec import CampaignSpec
+from aarlab.core.wire_service import MethodRequest
+
+
+def request(snapshot: str, state: str = "queued", task: str | None = None) -> MethodRequest:
+    return MethodRequest(
+        id=f"mth_{snapshot}",
+        aar="rowan",
+        snapshot=snapshot,
+        task=task,
+        note="",
+        at="2026-01-01T00:00:00+00:00",
+        state=state,
+    )
+
+
+def test_what_aars_asked_for_is_run_once_on_each_development_task() -> None:
+    spec = CampaignSpec.model_validate({**toy_spec().model_dump(), "tasks": ["gauss", "other"]})
+    asked = [request("a"), request("b", task="other"), request("c", "verified")]
+    wanted = requested_verifications([*asked, request("d", "refused")], spec)
+    assert [(w.snapshot, w.task) for w in wanted] == [
+        ("a", "gauss"),
+        ("a", "other"),
+        ("b", "other"),
+    ]
+    assert {(w.split, w.ablation, w.n_seeds) for w in wanted} == {("selection", "none", 2)}
