@@ -161,7 +161,9 @@ def spawn(
     task: TinyTask, run: RunDir, *options: str, database: str | None = None
 ) -> subprocess.Popen:
     run.path.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
+    # A test that fails before it stops its server must not leave it behind.
+    command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "aarlab.server"]
+    command += ["--run", str(run.path)]
     variables = dict(os.environ)
     if database is not None:
         variables["AARLAB_SERVER_DATABASE"] = database

@@ -1,20 +1,23 @@
 """The platform exports signed heads while it runs; `aarlab log verify` holds the log to them."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from copies import Copies
 from platform_kit import Running, TinyTask, platform, wait_for
 
+from aarlab.cli.main import cli, run_safely
 from aarlab.core.layout import RunDir
+from aarlab.core.wire import NewSnapshot, SnapshotFile
 from aarlab.server.heads import FILE, HeadExport
 from aarlab.server.settings import ServerSettings
 from aarlab.store import heads, log
 from aarlab.store.database import Database
 from aarlab.store.heads import Signer
+
+Command = Callable[..., tuple[int, str]]
 
 
 async def test_heads_go_out_after_n_entries_or_t_seconds(tmp_path: Path) -> None:
@@ -45,22 +48,20 @@ async def test_heads_go_out_after_n_entries_or_t_seconds(tmp_path: Path) -> None
     assert await look(999, 0, at_once=True) == [1, 4, 5]  # nothing new
     assert await look(1000, 1, at_once=True) == [1, 4, 5, 6]
     await database.close()
-    async with database.read():
-        pass
 
 
-def _aarlab(*words: str, database: str | None = None) -> tuple[int, str]:
-    env = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
-    if database is not None:
-        env["AARLAB_SERVER_DATABASE"] = database
-    done = subprocess.run(
-        [sys.executable, "-m", "aarlab.cli", "log", *words],
-        capture_output=True,
-        text=True,
-        env=env,
-        check=False,
-    )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+@pytest.fixture
+def aarlab(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`aarlab log ...` in this process: its exit code and all that it said, on one line."""
+
+    def run(*words: str, database: str | None = None) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            if database is not None:
+                patch.setenv("AARLAB_SERVER_DATABASE", database)
+            code = run_safely(lambda: cli(["log", *words], standalone_mode=False))
+        return code, " ".join("".join(capsys.readouterr()).split())
+
+    return run
 
 
 def _lines(running: Running) -> list[str]:
@@ -88,17 +89,17 @@ def finished(
 
 
 def test_the_command_finds_a_cut_log_and_touched_heads(
-    finished: tuple[RunDir, Copies], tmp_path: Path
+    finished: tuple[RunDir, Copies], tmp_path: Path, aarlab: Command
 ) -> None:
     run, copies = finished
     url = None if isinstance(copies.original, Path) else copies.original
     file, folder = run.heads / FILE, str(run.path)
-    code, said = _aarlab("verify", folder, database=url)
+    code, said = aarlab("verify", folder, database=url)
     assert code == 0 and "intact: 4 entries" in said and "3 signed heads" in said, said
 
     out = tmp_path / "safe" / "heads.jsonl"
-    assert _aarlab("head", folder, "--out", str(out), database=url)[0] == 0
-    code, printed = _aarlab("head", folder, database=url)
+    assert aarlab("head", folder, "--out", str(out), database=url)[0] == 0
+    code, printed = aarlab("head", folder, database=url)
     assert json.loads(printed)["seq"] == 4
     key = tmp_path / "safe" / "signing.pub"
     key.write_text(run.public_key.read_text())
@@ -110,20 +111,20 @@ def test_the_command_finds_a_cut_log_and_touched_heads(
     ):
         with copies.edited(edit) as copy:
             where = _in_place_of(run, copy, tmp_path)
-            code, said = _aarlab("verify", where, database=url and str(copy))
+            code, said = aarlab("verify", where, database=url and str(copy))
             assert code == 2 and found in said, said
             # Also where the run's own heads are gone: against the copy kept elsewhere.
             words = ("verify", where, "--heads", str(out), "--public-key", str(key))
-            code, said = _aarlab(*words, database=url and str(copy))
+            code, said = aarlab(*words, database=url and str(copy))
             assert code == 2 and found in said, said
 
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], lines[1].replace('"seq":', '"seq":1'), *lines[2:]]))
-    code, said = _aarlab("verify", folder, database=url)
+    code, said = aarlab("verify", folder, database=url)
     assert code == 2 and "line 2 has a wrong signature" in said, said
     other = Signer.open(tmp_path / "signing", tmp_path / "signing.pub")
     words = ("--public-key", str(tmp_path / "signing.pub"))
-    code, said = _aarlab("verify", folder, *words, database=url)
+    code, said = aarlab("verify", folder, *words, database=url)
     assert code == 2 and "line 1 is signed by the foreign key" in said, said
     assert other.public_key[:16] in said
 
@@ -145,8 +146,6 @@ def test_snapshots_and_all_lie_in_a_bucket(
     tiny: TinyTask, run_dir: RunDir, s3: str, tmp_path: Path
 ) -> None:
     """A whole platform on S3: nothing of a snapshot is left on the machine."""
-    from aarlab.core.wire import NewSnapshot, SnapshotFile
-
     url = f"{s3}/{tmp_path.name}"
     with platform(tiny, run_dir, "--blobs", url) as running, running.aar("a") as aar:
         file = SnapshotFile(path="method.py", content_b64="eCA9IDEK")
