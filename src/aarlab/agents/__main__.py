@@ -27,7 +27,7 @@ def researcher_of(config: AarConfig) -> Researcher:
     if config.researcher == "evolutionary":
         return Evolutionary(config.name, config.direction, config.seed)
     if config.researcher == "fixed":
-        return Fixed(tuple(config.methods))
+        return Fixed(tuple(config.methods), config.recipes)
     raise BadInput(f"no researcher {config.researcher!r}; there are random, evolutionary, fixed")
 
 

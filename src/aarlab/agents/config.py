@@ -1,6 +1,7 @@
 """What one AAR process is told: written by the campaign, read once at start."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +17,7 @@ class AarConfig(BaseModel):
     researcher: str
     direction: str
     methods: list[str]
+    recipes: dict[str, dict[str, Any]] = {}
     seed: int
     task: str
     home: Path

@@ -128,8 +128,8 @@ def _register(campaign: Campaign, operator: OperatorClient) -> None:
         prepare_workspace(config.workspace, config.uid)
         if not config.token_file.exists():
             limits = campaign.spec.limits
-            if aar.methods:
-                limits = Limits(submissions=len(aar.methods))
+            if aar.fixed:
+                limits = Limits(submissions=len(aar.fixed))
             new = NewAar(
                 name=aar.name,
                 researcher=aar.role if aar.researcher == "fixed" else aar.researcher,
@@ -156,6 +156,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         researcher=aar.researcher,
         direction=aar.direction,
         methods=aar.methods,
+        recipes=aar.recipes,
         seed=aar.seed,
         task=task,
         home=run.aar(aar.name).absolute(),
@@ -164,7 +165,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         public_task=campaign.root.public_task(task).absolute(),
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,
-        max_trials=len(aar.methods) or spec.limits.submissions or sys.maxsize,
+        max_trials=len(aar.fixed) or spec.limits.submissions or sys.maxsize,
         trial_timeout_s=spec.trial_timeout_s,
         isolation=spec.isolation,
         uid=aar_uid(index) if spec.isolation == "bubblewrap" else None,

@@ -1,5 +1,6 @@
 """A campaign is a frozen spec: what runs, on which task, with which budgets."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import Isolation, Limits, Name
+from aarlab.testbed.recipe import recipe_from
 
 Researcher = Literal["random", "evolutionary", "fixed"]
 
@@ -19,7 +21,9 @@ class Frozen(BaseModel):
 class AarSpec(Frozen):
     """One AAR. `direction` names the part of the recipe grammar a control researcher starts from.
 
-    A `fixed` researcher runs the named methods once each: hand-tuned baselines and guards.
+    A `fixed` researcher runs the named methods and the given recipes once each: hand-tuned
+    baselines and guards. In a spec file a recipe may be the path of a JSON file, e.g. one that
+    `aarlab testbed sweep` wrote; the frozen spec holds its content.
     """
 
     name: Name
@@ -28,13 +32,26 @@ class AarSpec(Frozen):
     arm: Name = "directed"
     role: Literal["aar", "human", "guard"] = "aar"
     methods: list[str] = []
+    recipes: dict[str, dict[str, Any]] = {}
     seed: int = 0
 
     @model_validator(mode="after")
     def _methods_belong_to_fixed(self) -> "AarSpec":
-        if (self.researcher == "fixed") != bool(self.methods):
-            raise ValueError("`methods` must be given for researcher `fixed` and for no other")
+        if (self.researcher == "fixed") != bool(self.fixed):
+            raise ValueError(
+                "`methods` or `recipes` must be given for researcher `fixed` and for no other"
+            )
+        for name, recipe in self.recipes.items():
+            try:
+                recipe_from(recipe)
+            except BadInput as error:
+                raise ValueError(f"recipe {name}: {error}") from error
         return self
+
+    @property
+    def fixed(self) -> list[str]:
+        """Names of all that a fixed researcher runs."""
+        return [*self.methods, *self.recipes]
 
 
 class VerifySpec(Frozen):
@@ -84,7 +101,30 @@ def load_spec(path: Path) -> CampaignSpec:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not valid YAML: {error}") from error
-    return parse_spec(raw, str(path))
+    return parse_spec(_with_recipes(raw, path.parent), str(path))
+
+
+def _with_recipes(raw: Any, folder: Path) -> Any:
+    """Recipes given as paths, relative to the spec's folder, become their content."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("aars"), list):
+        return raw  # the validation says what is wrong
+    aars = []
+    for aar in raw["aars"]:
+        given = aar.get("recipes") if isinstance(aar, dict) else None
+        if isinstance(given, dict):
+            read = {name: _recipe_content(value, folder) for name, value in given.items()}
+            aar = {**aar, "recipes": read}
+        aars.append(aar)
+    return {**raw, "aars": aars}
+
+
+def _recipe_content(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads((folder / value).read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read recipe {folder / value}: {error}") from error
 
 
 def parse_spec(raw: Any, where: str) -> CampaignSpec:

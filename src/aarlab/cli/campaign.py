@@ -67,7 +67,7 @@ def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -
 def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> None:
     """Validate a spec and say what it would run."""
     frozen = spec_of(spec, None)
-    trials = sum(len(a.methods) or (frozen.limits.submissions or 0) for a in frozen.aars)
+    trials = sum(len(a.fixed) or (frozen.limits.submissions or 0) for a in frozen.aars)
     Console().print(
         f"{frozen.name}: {len(frozen.aars)} AARs on {', '.join(frozen.tasks)}, up to {trials} "
         f"submissions of {frozen.seeds_per_submission} seeds, {frozen.isolation}"
