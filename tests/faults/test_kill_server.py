@@ -6,8 +6,9 @@ import time
 from collections import Counter
 
 import pytest
-from platform_kit import Running, TinyTask, spawn, start, stop, wait_for
+from platform_kit import Running, TinyTask, spawn, start, stop
 
+from aarlab.client.transport import health
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import NewFinding, NewSnapshot, SnapshotFile, Spend
 from aarlab.store.log import verify_log
@@ -34,11 +35,11 @@ def writes(running: Running, name: str, done: threading.Event, kept: list[str]) 
 def kill_and_start_again(running: Running, times: int, seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(times):
-        time.sleep(rng.uniform(0.05, 0.6))
+        time.sleep(rng.uniform(0.0, 0.8))
         running.process.kill()
         running.process.wait()
         running.process = spawn(running.task, running.run)
-        wait_for(lambda: running.run.socket.exists() or running.process.poll() is not None)
+        health(running.address, deadline_s=30)
 
 
 def hammer(tiny: TinyTask, run: RunDir, times: int) -> None:
