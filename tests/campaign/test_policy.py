@@ -2,8 +2,10 @@
 
 from toy_campaign import toy_spec
 
-from aarlab.campaign.policy import requested_verifications
+from aarlab.campaign.policy import requested_verifications, wanted_verifications
 from aarlab.campaign.spec import CampaignSpec
+from aarlab.core.layout import RunDir
+from aarlab.core.wire import CampaignExport
 from aarlab.core.wire_service import MethodRequest
 
 
@@ -29,3 +31,15 @@ def test_what_aars_asked_for_is_run_once_on_each_development_task() -> None:
         ("b", "other"),
     ]
     assert {(w.split, w.ablation, w.n_seeds) for w in wanted} == {("selection", "none", 2)}
+
+
+def test_the_best_of_a_task_are_run_on_every_task_the_held_out_last(
+    toy_run: tuple[RunDir, CampaignExport],
+) -> None:
+    changes = {"tasks": ["gauss", "other"], "held_out": ["secret"]}
+    spec = CampaignSpec.model_validate({**toy_spec().model_dump(), **changes})
+    wanted = wanted_verifications(toy_run[1], spec)
+    best = [w.snapshot for w in wanted if w.task == "gauss"]
+    assert len(best) == len(set(best)) == spec.verify.top + 2
+    assert [w.task for w in wanted] == ["gauss"] * 4 + ["other"] * 4 + ["secret"] * 4
+    assert [w.snapshot for w in wanted] == best * 3

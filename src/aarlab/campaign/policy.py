@@ -27,17 +27,16 @@ def requested_verifications(
 
 
 def wanted_verifications(export: CampaignExport, spec: CampaignSpec) -> list[NewVerification]:
-    """Re-runs of the top methods, all baselines and guards."""
+    """Re-runs of each task's top methods, all baselines and guards, on every task."""
     role = {aar.name: aar.role for aar in spec.aars}
-    wanted: list[NewVerification] = []
+    chosen: dict[str, None] = {}  # in order, each once
     for task in spec.tasks:
         ranked = _best_first([s for s in export.submissions if s.task == task and s.snapshot])
         top = [s for s in ranked if role[s.aar] == "aar"][: spec.verify.top]
         fixed = [s for s in ranked if role[s.aar] != "aar"]
-        wanted += [_rerun(s.snapshot, task, spec) for s in (*top, *fixed)]
-        for held_out in spec.held_out:
-            wanted += [_rerun(s.snapshot, held_out, spec) for s in (*top, *fixed)]
-    return wanted
+        chosen |= dict.fromkeys(s.snapshot or "" for s in (*top, *fixed))
+    everywhere = [*spec.tasks, *spec.held_out]
+    return [_rerun(snapshot, task, spec) for task in everywhere for snapshot in chosen]
 
 
 def _best_first(submissions: list[SubmissionRecord]) -> list[SubmissionRecord]:
@@ -48,5 +47,5 @@ def _best_first(submissions: list[SubmissionRecord]) -> list[SubmissionRecord]:
     return list(best.values())
 
 
-def _rerun(snapshot: str | None, task: str, spec: CampaignSpec) -> NewVerification:
-    return NewVerification(snapshot=snapshot or "", task=task, n_seeds=spec.verify.seeds)
+def _rerun(snapshot: str, task: str, spec: CampaignSpec) -> NewVerification:
+    return NewVerification(snapshot=snapshot, task=task, n_seeds=spec.verify.seeds)
