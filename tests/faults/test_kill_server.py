@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from platform_kit import Running, TinyTask, spawn, start, stop
 
+from aarlab.client.platform import PlatformClient
 from aarlab.client.transport import health
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import NewFinding, NewSnapshot, SnapshotFile, Spend
@@ -18,7 +19,8 @@ CLIENTS = 3
 
 def writes(running: Running, name: str, done: threading.Event, kept: list[str]) -> None:
     """Post, freeze, spend and submit, each under its own key, until told to stop."""
-    with running.aar(name) as aar:
+    token = running.token(name)
+    with PlatformClient(running.address, token, deadline_s=120) as aar:
         for number in range(10**6):
             if done.is_set():
                 return
@@ -55,7 +57,7 @@ def hammer(tiny: TinyTask, run: RunDir, times: int) -> None:
         kill_and_start_again(running, times, seed=times)
         done.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(150)
         check(running, kept)
     finally:
         done.set()

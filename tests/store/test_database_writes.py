@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from aarlab.core.errors import Conflict, Damaged, Unavailable
 from aarlab.core.wire import NewAar, Predictions, Run
+from aarlab.core.wire_service import FindingQuery
 from aarlab.server.writes import Writing, refusals_logged
 from aarlab.store import aars, forum, idempotency, log
 from aarlab.store.claims import claim
@@ -240,7 +241,7 @@ async def test_research_time_never_runs_back(database: Database) -> None:
 
 async def test_counters_are_64_bits_wide(database: Database) -> None:
     async with database.read() as tx:
-        assert (await forum.page(tx, 2**53, 10)).findings == []
+        assert (await forum.page(tx, FindingQuery(after=2**53, limit=10))).findings == []
 
 
 def test_urls_are_read_and_shown_without_what_is_secret() -> None:
