@@ -15,7 +15,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="also listen on TCP, e.g. 127.0.0.1")] = None,
     port: Annotated[int, typer.Option()] = 8321,
 ) -> int:
-    """Serve scoring, forum and snapshots of a campaign: on its unix socket, and on TCP if asked."""
+    """Serve a campaign: API on its unix socket; API and dashboard on TCP if asked (--host)."""
     from aarlab.campaign.runner import open_spec, server_argv
 
     run = RunDir(folder.absolute())

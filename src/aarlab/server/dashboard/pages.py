@@ -44,6 +44,7 @@ PAGES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+PAGES.filters["when"] = lambda at: at[:16].replace("T", " ")
 PAGES.filters["markdown"] = lambda text: Markup(render_markdown(text))
 Text = Annotated[str | None, Query(max_length=200)]
 

@@ -46,6 +46,7 @@ async def leaderboard(tx: AsyncConnection, platform: Platform) -> Facts:
             {
                 **e.model_dump(),
                 "rank": e.rank if (e.task, e.snapshot) in ranked else None,
+                "audited": any(a.snapshot == e.snapshot for a in found),
                 "flags": flags(found, e.snapshot),
                 "contribution": contribution(found, e.snapshot, e.task),
                 "verdict": latest.get(e.snapshot),
