@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "load.md")
     parser.add_argument("--append", action="store_true", help="add to the page")
     given = parser.parse_args()
+    for name in ("REQUESTS_PER_S", "REQUEST_BURST", "POSTS_PER_S", "POST_BURST"):
+        os.environ[f"AARLAB_SERVER_{name}"] = "1000000"  # the server's own limits, not the rates
     blocks = []
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         task = write_task(Path(folder) / "data", n=ROWS)

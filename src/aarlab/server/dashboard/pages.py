@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import BadInput, Forbidden
 from aarlab.core.wire import NewVerdict, Verdict
@@ -30,9 +29,10 @@ from aarlab.server.dashboard.session import (
 )
 from aarlab.server.markdown import render_markdown
 from aarlab.server.platform import Platform
+from aarlab.server.routes.operator_audits import record_verdict
 from aarlab.server.routes.snapshots import read_snapshot
 from aarlab.server.writes import write_once, writing
-from aarlab.store import audits, differences, forum, log, snapshots
+from aarlab.store import differences, forum
 
 router = APIRouter(include_in_schema=False)
 STYLE = (Path(__file__).parent / "static" / "style.css").read_text()
@@ -127,15 +127,9 @@ async def give_verdict(
         new = NewVerdict.model_validate({"snapshot": snapshot, **given})
     except ValidationError:
         raise BadInput("a verdict needs a decision, a reason and your name") from None
-
-    async def act(tx: AsyncConnection) -> Verdict:
-        await snapshots.get(tx, new.snapshot)
-        made = await audits.add_verdict(tx, new)
-        await log.append(tx, "verdict", made.model_dump(mode="json"), made.at)
-        return made
-
-    key = form.get("key", "")[:100] or secrets.token_hex(16)
-    await write_once(writing(platform, OPERATOR, f"form-{key}", request, new), Verdict, act)
+    key = form.get("key", "")[:90] or secrets.token_hex(16)
+    wanted = writing(platform, OPERATOR, f"form-{key}", request, new)
+    await write_once(wanted, Verdict, lambda tx: record_verdict(tx, new))
     return RedirectResponse(f"/methods/{snapshot}", 303, headers=HEADERS)
 
 

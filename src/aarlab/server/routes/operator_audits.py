@@ -47,13 +47,16 @@ async def add_verdict(
 ) -> Verdict:
     """A person's decision. Disqualified work and work to be done again leave the ranking."""
 
-    async def act(tx: AsyncConnection) -> Verdict:
-        await snapshots.get(tx, new.snapshot)
-        made = await audits.add_verdict(tx, new)
-        await log.append(tx, "verdict", made.model_dump(mode="json"), made.at)
-        return made
+    wanted = writing(platform, operator, key, request, new)
+    return await write_once(wanted, Verdict, lambda tx: record_verdict(tx, new))
 
-    return await write_once(writing(platform, operator, key, request, new), Verdict, act)
+
+async def record_verdict(tx: AsyncConnection, new: NewVerdict) -> Verdict:
+    """Keep and log a verdict; raises NotFound for an unknown snapshot."""
+    await snapshots.get(tx, new.snapshot)
+    made = await audits.add_verdict(tx, new)
+    await log.append(tx, "verdict", made.model_dump(mode="json"), made.at)
+    return made
 
 
 @router.get("/verdicts")
