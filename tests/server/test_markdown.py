@@ -22,6 +22,7 @@ SHARDS = [
     "[a](data:text/html;base64,PHNjcmlwdD4=)",
     "[a](vbscript:x)",
     "[a](file:///etc/passwd)",
+    "[a](ftp://a.b/c)",
     "<steam://run/1>",
     '[a](https://a "onmouseover=alert(1)")',
     '[a](https://a" onclick="alert(1))',

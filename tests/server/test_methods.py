@@ -5,7 +5,7 @@ from http_kit import http, problem_of, snapshot_of
 from platform_kit import Running
 
 from aarlab.core.errors import BadInput, BudgetExhausted, Conflict, Forbidden, NotFound
-from aarlab.core.wire import NewVerification, Run, VerificationResult
+from aarlab.core.wire import NewVerdict, NewVerification, Run, VerificationResult
 from aarlab.core.wire_service import NewMethod
 
 
@@ -56,6 +56,18 @@ def test_refused_and_failed_requests_say_why(running: Running, aar) -> None:
     assert [one.state for one in shown] == ["refused", "refused"]
     assert shown[0].reason == "reads the clock"
     assert "sel0007" not in shown[1].model_dump_json(), "a run's error may quote hidden rows"
+
+
+def test_a_verdict_that_unranks_shows_in_the_request(running: Running, aar) -> None:
+    code = aar.put_snapshot(snapshot_of({"method.py": "d = 1"})).id
+    aar.request_verification(NewMethod(snapshot=code))
+    _verify(running, code)
+    with running.operator() as operator:
+        operator.give_verdict(
+            NewVerdict(snapshot=code, decision="disqualified", reason="copied", by="t")
+        )
+    (seen,) = aar.method_requests()
+    assert (seen.state, seen.scores) == ("refused", []) and "verdict" in seen.reason
 
 
 def test_requests_have_a_budget_and_a_refusal_costs_nothing(running: Running) -> None:

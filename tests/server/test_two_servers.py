@@ -11,9 +11,10 @@ from platform_kit import Running, TinyTask, spawn, start, stop, wait_for
 from postgres import Postgres
 
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import BudgetExhausted, Conflict, Unreachable
+from aarlab.core.errors import BudgetExhausted, Conflict, Forbidden, Unreachable
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import NewAar, NewFinding, NewSnapshot, Score, SnapshotFile, Spend
+from aarlab.core.wire_service import NewToken
 from aarlab.store.log import verify_log
 
 THREADS = 8
@@ -171,3 +172,21 @@ def test_servers_that_could_not_act_as_one_are_refused(
     other_key.signing_key.unlink()
     other_key.public_key.unlink()
     assert "another signing key" in refusal(other_key, *blobs)
+
+
+def test_a_token_revoked_on_one_server_ends_on_the_other(pair: list[Running]) -> None:
+    first, second = pair
+    first.token("short")
+    with first.operator() as operator:
+        issued = operator.make_token("short", NewToken(scopes=["read"]))
+        with _client(second, issued.token) as other:
+            assert other.me().name == "short"  # it is in the second server's cache now
+            operator.revoke_token(issued.record.id)
+
+            def refused() -> bool:
+                try:
+                    return not other.me()
+                except Forbidden:
+                    return True
+
+            wait_for(refused, seconds=5)

@@ -10,12 +10,13 @@ from postgres import Postgres
 from sqlalchemy import Connection, MetaData, insert, select, text
 
 from aarlab.core.errors import Conflict
-from aarlab.store import log
+from aarlab.core.wire_service import FindingQuery
+from aarlab.store import forum, log, tokens
 from aarlab.store.claims import claim
 from aarlab.store.database import Database
 from aarlab.store.migrate import FIRST_TABLES
 from aarlab.store.place import Place, writing_engine
-from aarlab.store.tables import aars, metadata
+from aarlab.store.tables import aars, comments, findings, metadata
 
 
 def _differences(connection: Connection) -> list[object]:
@@ -60,6 +61,11 @@ async def _first_release(place: Place, without: str = "claims") -> None:
         if without == "claims":
             row = {"name": "a", "token_sha256": "t", "scope": "aar", "record": {}, "at": "now"}
             await tx.execute(insert(aars).values(row))
+            post = {"kind": "insight", "title": "Overlap", "text": "density"}
+            old_post = {"id": "fnd_1", "author": "a", "at": "now", "record": post}
+            await tx.execute(insert(findings).values(old_post))
+            said = {"id": "com_1", "finding": "fnd_1", "author": "a", "at": "now", "text": "why"}
+            await tx.execute(insert(comments).values(said))
             await log.append(tx, "note", {"old": True})
     await engine.dispose()
 
@@ -71,6 +77,10 @@ async def test_a_database_from_before_migrations_is_taken_on(place: Place) -> No
     assert await _differences_of(database) == []
     async with database.write() as tx:
         assert await tx.scalar(select(aars.c.name)) == "a"
+        (first,) = await tokens.of_aar(tx, "a")
+        assert first.scopes == ["read", "write"] and first.revoked_at is None
+        found = await forum.page(tx, FindingQuery(q="overlap why", sort="changed"))
+        assert [(one.id, one.changed) for one in found.findings] == [("fnd_1", 1)]
         await claim(tx, "x", "1")
         await log.append(tx, "note", {})
     await database.close()

@@ -1,6 +1,6 @@
 """Requests of AARs that the platform verify a snapshot; what came of them is in verifications."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,10 +8,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import Conflict, NotFound
 from aarlab.core.ids import new_id
-from aarlab.core.wire import Verification
+from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.core.wire_service import MethodRequest, NewMethod
-from aarlab.store import verifications
+from aarlab.store import audits, verifications
 from aarlab.store.tables import method_submissions as requests
+
+
+class Outcome(NamedTuple):
+    """What became of all methods."""
+
+    runs: list[Verification]
+    board: list[LeaderboardEntry]
+    unranked: frozenset[str]
 
 
 async def add(tx: AsyncConnection, aar: str, new: NewMethod) -> MethodRequest:
@@ -35,7 +43,9 @@ async def listed(
     query = query if aar is None else query.where(requests.c.aar == aar)
     rows = (await tx.execute(query if limit is None else query.limit(limit + 1))).all()
     runs = await verifications.in_state(tx)
-    return [(row.seq, _shown(row, runs, tasks)) for row in rows]
+    unranked = await audits.unranked(tx)
+    outcome = Outcome(runs, verifications.leaderboard(runs, tasks, unranked), unranked)
+    return [(row.seq, _shown(row, outcome, tasks)) for row in rows]
 
 
 async def refuse(tx: AsyncConnection, request: str, reason: str) -> None:
@@ -46,11 +56,11 @@ async def refuse(tx: AsyncConnection, request: str, reason: str) -> None:
         raise NotFound(f"no request {request[:60]!r}: see GET /v1/operator/methods")
 
 
-def _shown(row: Any, runs: list[Verification], tasks: list[str]) -> MethodRequest:
+def _shown(row: Any, outcome: Outcome, tasks: list[str]) -> MethodRequest:
     asked = [task for task in tasks if row.task in (None, task)]
     mine = [
         run
-        for run in runs
+        for run in outcome.runs
         if run.snapshot == row.snapshot
         and run.task in asked
         and (run.split, run.ablation) == ("selection", "none")
@@ -59,10 +69,12 @@ def _shown(row: Any, runs: list[Verification], tasks: list[str]) -> MethodReques
     shown = {name: getattr(row, name) for name in ("id", "aar", "snapshot", "task", "note", "at")}
     if row.refused is not None:
         return MethodRequest(**shown, state="refused", reason=row.refused)
+    if row.snapshot in outcome.unranked:
+        return MethodRequest(**shown, state="refused", reason="a verdict keeps it from ranking")
     if "done" in states:
-        # Ranks count among all methods, so the whole leaderboard is made first.
-        board = verifications.leaderboard(runs, asked)
-        scores = [line for line in board if line.snapshot == row.snapshot]
+        scores = [
+            line for line in outcome.board if line.snapshot == row.snapshot and line.task in asked
+        ]
         return MethodRequest(**shown, state="verified", scores=scores)
     if states == {"failed"}:
         return MethodRequest(**shown, state="refused", reason="its verification run failed")

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from aarlab.store.search import words
+
 revision = "0004"
 down_revision = "0003"
 
@@ -17,7 +19,7 @@ def upgrade() -> None:
 
 
 def _carry_over() -> None:
-    """Tokens of registered AARs go on opening; findings count as changed when they were posted."""
+    """Tokens of registered AARs go on opening; findings are found, and changed when posted."""
     connection = op.get_bind()
     names = ("id", "aar", "sha256", "note", "at")
     scopes = sa.column("scopes", sa.JSON())
@@ -28,6 +30,24 @@ def _carry_over() -> None:
         first |= {"note": "registration", "at": row.at}
         connection.execute(sa.insert(tokens).values(**first, scopes=["read", "write"]))
     op.execute("INSERT INTO changes (finding) SELECT id FROM findings ORDER BY seq")
+    terms = sa.table("terms", sa.column("finding"), sa.column("term"))
+    for finding, text in _posts(connection).items():
+        rows = [{"finding": finding, "term": word} for word in words(text)]
+        if rows:
+            connection.execute(sa.insert(terms), rows)
+
+
+def _posts(connection: sa.Connection) -> dict[str, str]:
+    """All text of each finding, that of its comments too."""
+    findings = sa.table("findings", sa.column("id"), sa.column("record", sa.JSON()))
+    comments = sa.table("comments", *map(sa.column, ("seq", "finding", "text")))
+    posts = {
+        row.id: f"{row.record['title']} {row.record['text']}"
+        for row in connection.execute(sa.select(findings))
+    }
+    for row in connection.execute(sa.select(comments).order_by(comments.c.seq)):
+        posts[row.finding] += f" {row.text}"
+    return posts
 
 
 def _tokens() -> None:
