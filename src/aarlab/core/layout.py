@@ -96,3 +96,7 @@ class RunDir:
 
     def aar(self, name: str) -> Path:
         return self.path / "aars" / name
+
+    def transcript(self, aar: str) -> Path:
+        """What a language-model AAR was told, said and did (core.transcript)."""
+        return self.aar(aar) / "transcript.jsonl"

@@ -18,7 +18,15 @@ AuditKind = Literal[
 ]
 Severity = Literal["clear", "note", "suspect"]
 Decision = Literal["accepted", "disqualified", "rework"]
-SpendKind = Literal["device_s", "input_tokens", "output_tokens", "cache_read_tokens", "dollars"]
+SpendKind = Literal[
+    "device_s",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "dollars",
+]
+Wanted = Literal["run", "pause", "stop"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 
@@ -293,6 +301,7 @@ class Me(Wire):
     spend: dict[str, FiniteFloat]
     methods_made: int = 0
     methods_left: int | None = None
+    wanted: Wanted = Field(default="run", description="what the operator wants of the AAR now")
 
 
 class Spend(Wire):

@@ -12,7 +12,7 @@ from aarlab.core.wire_service import NewToken
 from aarlab.store import tokens
 from aarlab.store.tables import aars, method_submissions, sessions, spend, submissions
 
-TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens")
+TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 class Usage(NamedTuple):

@@ -1,0 +1,31 @@
+"""What a campaign says about a language-model AAR."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Workflow = Literal["free", "prescribed", "pool"]
+
+
+class LanguageSpec(BaseModel):
+    """Frozen into the campaign. `model` is a name of Inspect, e.g. `anthropic/claude-sonnet-4-5`.
+
+    The key comes from the supervisor's environment and is never part of this. `context_tokens` is
+    where the conversation is compacted, and where that does not help, a fresh session begins.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(min_length=3, max_length=200)]
+    model_args: dict[str, Any] = {}
+    base_url: str | None = None
+    workflow: Workflow = "free"
+    idea_pool: list[str] = []
+    forum: bool = True
+    notes: bool = True
+    context_tokens: Annotated[int, Field(ge=1_000)] = 150_000
+    max_output_tokens: Annotated[int, Field(ge=1)] = 8_192
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    tool_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    max_turns: Annotated[int, Field(ge=1)] = 100_000
