@@ -22,6 +22,7 @@ GIVE_UP_S = 6 * 3600.0
 # Their clients try again by themselves, unseen, unless told otherwise.
 OWN_RETRIES = ("anthropic", "openai", "together", "openrouter", "fireworks", "deepseek")
 REJECTED = (400, 413, 422)
+Choice = Literal["auto", "none"]
 
 
 class ModelUnavailable(AarlabError):
@@ -75,7 +76,7 @@ class Asker:
         self,
         messages: Sequence[ChatMessage],
         tools: Sequence[ToolInfo],
-        choice: Literal["auto", "none"] = "auto",
+        choice: Choice = "auto",
     ) -> ModelOutput:
         """One answer. Raises ModelUnavailable, ConversationRejected or Interrupted."""
         give_up = time.monotonic() + self.patience.give_up_s

@@ -8,10 +8,10 @@ from aarlab.core.wire_service import ModelCall, NewReservation
 
 def reservation(call: str, price: Price, input_tokens: int, output_tokens: int) -> NewReservation:
     """The worst case: every input token at the dearest input rate, and the longest answer."""
-    plain = price.dollars(input_tokens=input_tokens, output_tokens=output_tokens)
-    cached = price.dollars(cache_write_tokens=input_tokens, output_tokens=output_tokens)
     return NewReservation(
-        call=call, dollars=max(plain, cached), tokens=input_tokens + output_tokens
+        call=call,
+        dollars=price.worst(input_tokens, output_tokens),
+        tokens=input_tokens + output_tokens,
     )
 
 

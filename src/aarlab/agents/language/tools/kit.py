@@ -1,4 +1,4 @@
-"""What tools work with: the sandbox, the platform, the AAR's files; time on the device is booked."""
+"""What tools work with: sandbox, platform, the AAR's files. Time on the device is booked."""
 
 import logging
 import threading

@@ -196,7 +196,9 @@ def leaderboard(kit: Kit, args: Nothing, place: Place) -> Result:
         for s in kit.platform.submissions()[-SHOWN_FINDINGS:]
     ]
     lines = ["Verified methods, best first:", *(rows or ["none yet"])]
-    return Result("\n".join([*lines, "Your last submissions (unverified):", *(own or ["none yet"])]))
+    return Result(
+        "\n".join([*lines, "Your last submissions (unverified):", *(own or ["none yet"])])
+    )
 
 
 def my_budget(kit: Kit, args: Nothing, place: Place) -> Result:
@@ -285,9 +287,7 @@ SCORE_TOOLS = (
         put_snapshot,
     ),
     _tool("get_snapshot", "Files of any AAR's snapshot.", GetSnapshot, get_snapshot),
-    _tool(
-        "leaderboard", "Verified methods, and your own last submissions.", Nothing, leaderboard
-    ),
+    _tool("leaderboard", "Verified methods, and your own last submissions.", Nothing, leaderboard),
     _tool("my_budget", "What you used and what is left.", Nothing, my_budget),
 )
 FORUM_TOOLS = (

@@ -1,4 +1,4 @@
-"""What a tool is: a name, typed arguments, a function; errors of its use are answers, not crashes."""
+"""What a tool is: a name, typed arguments, a function. Errors of its use are answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
