@@ -116,7 +116,8 @@ class Mock:
 
 
 def mock_spec(reply: Reply, **more: Any) -> LanguageSpec:
-    return LanguageSpec(model="mockllm/model", model_args={"custom_outputs": reply}, **more)
+    model = reply if isinstance(reply, Mock) else Mock(reply)
+    return LanguageSpec(model="mockllm/model", model_args={"custom_outputs": model}, **more)
 
 
 @contextmanager
