@@ -131,7 +131,7 @@ def aar(config: AarConfig, spec: LanguageSpec | None = None):
             yield made
         finally:
             made.kit.backgrounds.kill_all()
-            made.asker.close()
+            made.caller.asker.close()
 
 
 def live(config: AarConfig, spec: LanguageSpec | None = None) -> LoopState:

@@ -9,7 +9,7 @@ import language_kit as kit
 import pytest
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.loop import INTERRUPTED
+from aarlab.agents.language.answering import INTERRUPTED
 from aarlab.agents.language.models import Asker
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.language.store import Store
@@ -130,15 +130,14 @@ def _check(config: AarConfig, points: Points) -> None:
 
 
 def _all_points(desk: kit.Bench, points: Points, first: int, step: int) -> tuple[int, int]:
-    tried = repeated = 0
-    for at in range(first, 10_000, step):
+    repeated = 0
+    for tried, at in enumerate(range(first, 10_000, step)):
         config, spec = _aar(desk, f"c{at:04d}")
         points.done.clear()
         points.at = 0
         if not _killed_once(config, spec, points, at):
             return tried, repeated
         _check(config, points)
-        tried += 1
         repeated += points.done["ask"] - N_ANSWERS
     raise AssertionError("no end")
 
