@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
@@ -34,7 +34,7 @@ class AarConfig(BaseModel):
     uid: int | None
     device_dollars_per_hour: float = 0.0
     language: LanguageSpec | None = None
-    prices: dict[str, Price] = Field(default={})
+    prices: dict[str, Price] = {}
 
     @property
     def workspace(self) -> Path:
