@@ -1,4 +1,4 @@
-"""The process behind FakeModels: `python -m fake_server`, its setup on stdin, its port on stdout."""
+"""The process behind FakeModels: `python -m fake_server`; setup on stdin, port on stdout."""
 
 import asyncio
 import importlib
