@@ -11,18 +11,32 @@ import socketserver
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 CHUNK = 65536
+POLL_S = 0.1
 
 
 def main(argv: list[str]) -> int:
     cut = argv.index("--")
-    for rule in argv[:cut]:
-        port, _, path = rule.partition("=")
-        server = _server(int(port), path)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    return subprocess.call(argv[cut + 1 :])
+    with ExitStack() as opened:
+        for rule in argv[:cut]:
+            port, _, path = rule.partition("=")
+            opened.enter_context(forwarding(int(port), path))
+        return subprocess.call(argv[cut + 1 :])
+
+
+@contextmanager
+def forwarding(port: int, path: str) -> Iterator[None]:
+    """Lead a port of loopback to the unix socket at `path`; OSError where the port is taken."""
+    with _server(port, path) as server:
+        threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def _server(port: int, path: str) -> socketserver.ThreadingTCPServer:
