@@ -31,7 +31,10 @@ from aarlab.core.wire_service import (
     FindingQuery,
     Lineage,
     MethodRequest,
+    ModelCall,
     NewMethod,
+    NewReservation,
+    OperatorMessage,
     SnapshotDiff,
     Vote,
 )
@@ -73,6 +76,18 @@ class PlatformClient:
 
     def spend(self, item: Spend, key: str | None = None) -> Me:
         return self._http.post("/v1/spend", Me, item, key)
+
+    # interim: replaced by the branch ledger
+    def reserve(self, new: NewReservation, key: str | None = None) -> Me:
+        return self.me()
+
+    def record_call(self, call: ModelCall, key: str | None = None) -> Me:
+        for kind in ("input_tokens", "output_tokens", "dollars"):
+            self.spend(Spend(kind=kind, amount=getattr(call, kind)), key=f"{key}-{kind}")
+        return self.me()
+
+    def messages(self, after: int = 0) -> list[OperatorMessage]:
+        return []
 
     def submit(self, submission: Submission, key: str | None = None) -> Score:
         return self._http.post("/v1/submissions", Score, submission, key)
