@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 from fake_models import FakeModels
 
+from aarlab.agents.prices import Price
 from aarlab.agents.proxy.booking import Ledger
 from aarlab.agents.proxy.proxy import SOCKET, Proxy, listening, vendors_client
 from aarlab.agents.proxy.settings import ProxySettings
@@ -20,20 +21,15 @@ TOKEN = "aar_token_of_this_one"
 MODELS = ["anthropic/claude-x", "openai/gpt-x"]
 
 
-@dataclass(frozen=True)
-class Price:
-    """Dollars a token are binary fractions, so that sums are exact."""
-
-    def dollars(
-        self,
-        *,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        cache_read_tokens: int = 0,
-        cache_write_tokens: int = 0,
-    ) -> float:
-        cached = cache_read_tokens + 12 * cache_write_tokens
-        return (10 * input_tokens + 50 * output_tokens + cached) / 1024
+# Dollars a token are binary fractions, so that sums are exact.
+PRICE = Price(
+    model="any",
+    dated="never",
+    input=10 / 1024 * 1e6,
+    output=50 / 1024 * 1e6,
+    cache_read=1 / 1024 * 1e6,
+    cache_write=12 / 1024 * 1e6,
+)
 
 
 @dataclass
@@ -113,7 +109,7 @@ def opened(
 ) -> Iterator[Opened]:
     books, seen = books or MemoryBooks(), []
     settings = settings_of(fake)
-    ledger = Ledger(home / "calls.jsonl", lambda: books, lambda model: Price())
+    ledger = Ledger(home / "calls.jsonl", lambda: books, lambda model: PRICE)
     with vendors_client(settings) as vendors:
         proxy = Proxy(
             settings, ledger, MODELS, TOKEN, vendors, lambda asked, raw, call: seen.append(call)

@@ -77,17 +77,21 @@ class PlatformClient:
     def spend(self, item: Spend, key: str | None = None) -> Me:
         return self._http.post("/v1/spend", Me, item, key)
 
-    # interim: replaced by the branch ledger
     def reserve(self, new: NewReservation, key: str | None = None) -> Me:
-        return self.me()
+        """Before a model call: hold the most that it can cost.
+
+        BudgetExhausted where a cap of the AAR or the campaign could be passed; TooManyRequests
+        where calls of others under way hold what is left, also after all tries: try again later.
+        """
+        return self._http.post("/v1/reservations", Me, new, key)
 
     def record_call(self, call: ModelCall, key: str | None = None) -> Me:
-        for kind in ("input_tokens", "output_tokens", "dollars"):
-            self.spend(Spend(kind=kind, amount=getattr(call, kind)), key=f"{key}-{kind}")
-        return self.me()
+        """After it: counted once under `call.call`, and the reservation is released."""
+        return self._http.post("/v1/model-calls", Me, call, key)
 
     def messages(self, after: int = 0) -> list[OperatorMessage]:
-        return []
+        """What the operator wrote, with a `seq` above `after`."""
+        return self._http.get("/v1/me/messages", list[OperatorMessage], {"after": after})
 
     def submit(self, submission: Submission, key: str | None = None) -> Score:
         return self._http.post("/v1/submissions", Score, submission, key)

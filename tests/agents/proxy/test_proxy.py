@@ -12,7 +12,7 @@ import openai
 import pytest
 from fake_models import KEY, Call, Conversation, FakeModels, Fault, Reply
 from platform_kit import wait_for
-from proxy_kit import TOKEN, MemoryBooks, Opened, Price, opened, settings_of
+from proxy_kit import PRICE, TOKEN, MemoryBooks, Opened, opened, settings_of
 
 from aarlab.agents.proxy.asked import parse
 from aarlab.agents.proxy.booking import Ledger
@@ -84,7 +84,7 @@ def test_usage_is_booked_for_every_interface_whole_and_streamed(
     assert books.tokens() == counts.tokens and all(counts.tokens.values())
     assert len(books.calls) == counts.n_paid == 6 and books.reserved == {}
     assert books.spent == sum(
-        Price().dollars(
+        PRICE.dollars(
             **{k: getattr(call, k) for k in books.tokens()},
         )
         for call in books.calls.values()
@@ -227,7 +227,7 @@ def test_a_refused_key_is_not_quoted(fake: FakeModels, tmp_path: Path) -> None:
         {**settings.model_dump(), "anthropic_api_key": "sk-wrong-key"}
     )
     books = MemoryBooks()
-    ledger = Ledger(tmp_path / "c.jsonl", lambda: books, lambda model: Price())
+    ledger = Ledger(tmp_path / "c.jsonl", lambda: books, lambda model: PRICE)
     with vendors_client(wrong) as vendors:
         proxy = Proxy(wrong, ledger, ["claude-x"], TOKEN, vendors, lambda *_: None)
         with listening(proxy, tmp_path / "m", port=0) as port:
@@ -240,7 +240,7 @@ def test_a_refused_key_is_not_quoted(fake: FakeModels, tmp_path: Path) -> None:
 def test_without_a_key_the_vendor_is_closed(fake: FakeModels, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     settings = type(settings_of(fake))(anthropic_base_url=fake.anthropic_url)
-    ledger = Ledger(tmp_path / "c.jsonl", MemoryBooks, lambda model: Price())
+    ledger = Ledger(tmp_path / "c.jsonl", MemoryBooks, lambda model: PRICE)
     with vendors_client(settings) as vendors:
         proxy = Proxy(settings, ledger, ["claude-x"], TOKEN, vendors, lambda *_: None)
         with listening(proxy, tmp_path / "m", port=0) as port:
@@ -329,7 +329,7 @@ def test_a_call_cut_by_kill_9_is_booked_once_after_the_restart(
 ) -> None:
     """The journal as a process leaves it that dies: before the answer, and before the booking."""
     books = MemoryBooks()
-    ledger = Ledger(tmp_path / "calls.jsonl", lambda: books, lambda model: Price())
+    ledger = Ledger(tmp_path / "calls.jsonl", lambda: books, lambda model: PRICE)
     asked = parse("POST", "/v1/messages", json.dumps(body()).encode(), ["claude-x"])
     lost, told = ledger.begin(asked), ledger.begin(asked)
     record, books.record_call = books.record_call, None  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from aarlab.agents.prices import Price
 from aarlab.agents.proxy.asked import Asked
 from aarlab.core.wire import Me
 from aarlab.core.wire_service import ModelCall, NewReservation
@@ -23,22 +24,9 @@ class Books(Protocol):
 
     def reserve(self, new: NewReservation, key: str | None = None) -> Me: ...
 
-    def record_call(self, new: ModelCall, key: str | None = None) -> Me: ...
+    def record_call(self, call: ModelCall, key: str | None = None) -> Me: ...
 
     def close(self) -> None: ...
-
-
-class Priced(Protocol):
-    """Dollars of tokens by kind (agents.prices)."""
-
-    def dollars(
-        self,
-        *,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        cache_read_tokens: int = 0,
-        cache_write_tokens: int = 0,
-    ) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +44,14 @@ class Ledger:
 
     journal: Path
     books: Callable[[], Books]
-    price_of: Callable[[str], Priced]
+    price_of: Callable[[str], Price]
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, asked: Asked) -> Begun:
         """Raises BudgetExhausted when the call could pass a limit; nothing is sent then."""
         price, call = self.price_of(asked.name), f"proxy-{uuid.uuid4().hex}"
         prompt, output = asked.prompt_tokens, asked.output_tokens
-        dollars = max(
-            price.dollars(input_tokens=prompt, output_tokens=output),
-            price.dollars(cache_write_tokens=prompt, output_tokens=output),
-        )
+        dollars = price.worst(prompt, output)
         worst = ModelCall(
             call=call,
             model=asked.name,
@@ -74,7 +59,8 @@ class Ledger:
             output_tokens=output,
             dollars=dollars,
         )
-        new = NewReservation(call=call, dollars=dollars, tokens=prompt + output)
+        tokens = prompt + output
+        new = NewReservation(call=call, dollars=dollars, tokens=tokens, beside=True)
         books = self.books()
         try:
             books.reserve(new, key=f"{call}-reserve")

@@ -39,8 +39,14 @@ IDLE_S = 120.0
 POLL_S = 0.1  # how often it looks whether it should end
 _SENT_ON = ("accept", "content-type", "anthropic-version", "anthropic-beta", "openai-beta")
 _SENT_BACK = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id")
-# Clients give up at these at once instead of trying again.
-_STATUS = {"bad_input": 400, "not_found": 404, "forbidden": 403, "budget_exhausted": 402}
+# Clients give up at these at once, but for 429 and those of the platform being away (503).
+_STATUS = {
+    "bad_input": 400,
+    "not_found": 404,
+    "forbidden": 403,
+    "budget_exhausted": 402,
+    "too_many_requests": 429,
+}
 _KIND = {"budget_exhausted": "billing_error", "forbidden": "permission_error"}
 
 Seen = Callable[[Asked, bytes, ModelCall], None]
