@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from aarlab.agents.prices import Price
 from aarlab.agents.proxy.asked import Asked
+from aarlab.core.errors import BudgetExhausted
 from aarlab.core.wire import Me
 from aarlab.core.wire_service import ModelCall, NewReservation
 
@@ -40,11 +41,13 @@ class Begun:
 
 @dataclass
 class Ledger:
-    """`books` opens a client (one a thread), `price_of` knows the allowed models."""
+    """`books` opens a client (one a thread), `price_of` knows the allowed models. `refused` says
+    why the last call was refused that the budget has no room for."""
 
     journal: Path
     books: Callable[[], Books]
     price_of: Callable[[str], Price]
+    refused: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, asked: Asked) -> Begun:
@@ -64,6 +67,9 @@ class Ledger:
         books = self.books()
         try:
             books.reserve(new, key=f"{call}-reserve")
+        except BudgetExhausted as error:
+            self.refused = str(error)
+            raise
         finally:
             books.close()
         self._note({"begun": worst.model_dump()})
