@@ -116,7 +116,8 @@ class Mock:
 
 
 def mock_spec(reply: Reply, **more: Any) -> LanguageSpec:
-    return LanguageSpec(model="mockllm/model", model_args={"custom_outputs": reply}, **more)
+    model = reply if isinstance(reply, Mock) else Mock(reply)
+    return LanguageSpec(model="mockllm/model", model_args={"custom_outputs": model}, **more)
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def aar(config: AarConfig, spec: LanguageSpec | None = None):
             yield made
         finally:
             made.kit.backgrounds.kill_all()
-            made.asker.close()
+            made.caller.asker.close()
 
 
 def live(config: AarConfig, spec: LanguageSpec | None = None) -> LoopState:

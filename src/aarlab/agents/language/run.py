@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.language.answering import Answerer
+from aarlab.agents.language.calling import Caller
 from aarlab.agents.language.loop import LanguageAar
 from aarlab.agents.language.models import Asker, open_model
 from aarlab.agents.language.notes_files import SEEN, write_notes
@@ -36,7 +38,7 @@ def run_language(config: AarConfig, connect: Callable[[], PlatformClient]) -> Lo
         try:
             return aar.run()
         finally:
-            aar.asker.close()
+            aar.caller.asker.close()
 
 
 def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -> LanguageAar:
@@ -63,19 +65,18 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
         backgrounds=Backgrounds(sandbox),
         wanted=lambda: _wanted(second),
     )
-    aar = LanguageAar(
+    tools = (*SANDBOX_TOOLS, *platform_tools(spec.forum))
+    steering = Steering(platform, store.save)
+    asker.wait = steering.wait
+    return LanguageAar(
         name=config.name,
         system=system_text(config.name, config.direction, spec, info, places),
-        asker=asker,
-        price=price,
         kit=kit,
-        tools=(*SANDBOX_TOOLS, *platform_tools(spec.forum)),
-        steering=Steering(platform, store.save),
+        caller=Caller(config.name, platform, store, asker, price, tools, steering, store.save),
+        answerer=Answerer(config.name, kit, tools),
+        steering=steering,
         forum=spec.forum,
     )
-    aar.steering.save = aar.save
-    asker.wait = aar.steering.wait
-    return aar
 
 
 def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:

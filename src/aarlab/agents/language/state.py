@@ -59,6 +59,7 @@ class LoopState(BaseModel):
     empty_in_a_row: int = 0
     operator_after: int = 0
     warned: bool = False
+    ends_at: int | None = None
     paused: bool = False
     wants_session: bool = False
     wants_end: str | None = None

@@ -33,7 +33,6 @@ class Steering:
             time.sleep(self.poll_s)
             me = self.platform.me()
         if state.paused:
-            self.platform.open_session()  # the pause before it is no research time
             state = self.save(state.but(paused=False).said("note", "goes on after the pause"))
         if me.wanted == "stop":
             return state.but(wants_end=STOPPED), me

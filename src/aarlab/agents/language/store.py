@@ -68,7 +68,16 @@ class Store:
                 "folder to start it afresh"
             ) from error
         self._transcript.add(state.outbox)
+        self._tidied(state)
         return state.but(outbox=[])
+
+    def _tidied(self, state: LoopState) -> None:
+        """What a crash left behind and the state has taken in already."""
+        for path in self._answers.glob("*.json"):
+            if path.stem != state.call:
+                path.unlink(missing_ok=True)
+        if state.phase != "tools":
+            self.drop_requests()
 
     def save(self, state: LoopState) -> LoopState:
         """Written, with its transcript entries; returns it without them."""
