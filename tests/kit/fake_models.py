@@ -45,7 +45,9 @@ class Counts:
     """What the endpoint saw. A call is paid once the model has answered, delivered once the client
     has all of it; faults that cost nothing at the vendor are neither.
 
-    `paid` and `delivered` are per content hash; `tokens` are of all paid calls.
+    `paid` and `delivered` are per content hash; `tokens` are of all paid calls, `distinct_tokens`
+    of all delivered contents, each once: what a client has to have on its books that lost nothing
+    and heard nothing twice.
     """
 
     requests: int
@@ -53,6 +55,7 @@ class Counts:
     delivered: dict[str, int]
     faults: dict[str, int]
     tokens: dict[str, int]
+    distinct_tokens: dict[str, int]
     wrong_key: int
     leaks: list[str]
     unknown_routes: list[str]

@@ -51,13 +51,18 @@ class Fake:
     delivered: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
+    usages: dict[str, Usage] = field(default_factory=dict)
     wrong_key: int = 0
     leaks: list[str] = field(default_factory=list)
     unknown_routes: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, Any]:
         names = ("requests", "paid", "delivered", "faults", "tokens", "wrong_key", "leaks")
-        return {name: getattr(self, name) for name in (*names, "unknown_routes")}
+        distinct = Counter[str]()
+        for content in self.delivered:
+            distinct.update(kinds(self.usages[content]))
+        told = {name: getattr(self, name) for name in (*names, "unknown_routes")}
+        return {**told, "distinct_tokens": distinct}
 
     def due(self, body: str) -> Fault | None:
         self.requests += 1
@@ -79,12 +84,17 @@ class Fake:
 
     def pay(self, content: str, usage: Usage) -> None:
         self.paid[content] += 1
-        self.tokens.update(
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            cache_read_tokens=usage.cache_read,
-            cache_write_tokens=usage.cache_write,
-        )
+        self.usages[content] = usage
+        self.tokens.update(kinds(usage))
+
+
+def kinds(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+    }
 
 
 def error(api: Api, status: int, kind: str, message: str, wait_s: float | None = None) -> Response:
