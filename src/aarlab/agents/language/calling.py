@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
+from inspect_ai.tool import ToolInfo
 
 from aarlab.agents.language import money
 from aarlab.agents.language.models import Asker, Choice
@@ -38,6 +39,10 @@ class Caller:
     steering: Steering
     save: Callable[[LoopState], LoopState]
     state: LoopState = field(init=False)
+    infos: list[ToolInfo] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.infos = [tool.info() for tool in self.tools]
 
     def answer(self, state: LoopState, size: int) -> Answer:
         """The answer to the call that the state names; `size` is the conversation's tokens.
@@ -59,9 +64,8 @@ class Caller:
     def _asked(self, state: LoopState, call: str, size: int) -> Answer:
         spec = self.asker.spec
         self._reserved(money.reservation(call, self.price, size, spec.max_output_tokens))
-        infos = [tool.info() for tool in self.tools]
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
-        output = self.asker.ask(state.messages, infos, choice)
+        output = self.asker.ask(state.messages, self.infos, choice)
         record = money.record(call, spec.model, self.price, output, size)
         answer = Answer(output=output, record=record)
         self.store.keep_answer(call, answer)
