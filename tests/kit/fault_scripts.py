@@ -54,7 +54,7 @@ def worker(said: Conversation, steps: int = 1_000_000) -> Reply:
 
 
 def short_worker(said: Conversation) -> Reply:
-    return worker(said, 11)
+    return worker(said, 6)
 
 
 def wrong_fifty(said: Conversation) -> Reply:

@@ -107,20 +107,20 @@ def test_a_post_that_gives_orders_is_quoted_data(desk: Bench, monkeypatch) -> No
 
 def test_the_platform_is_killed_and_comes_back(toy_root: DataRoot, tmp_path: Path) -> None:
     """Twice in one life: the AAR waits, nothing is doubled, nothing is lost."""
-    with bench(toy_root, RunDir(tmp_path / "run"), "--task", "gauss") as desk:
-        with FakeModels(patient) as fake:
-            config = config_of(desk, spec_of(fake), "patient")
-            supervisor = Supervisor(config, fake)
-            supervisor.start()
-            for calls in (3, 7):
-                wait_for(lambda calls=calls: fake.counts().n_paid >= calls, 60)
-                desk.running.process.kill()
-                desk.running.process.wait()
-                time.sleep(1.0)
-                desk.running.process = spawn(desk.running.task, desk.running.run, "--task", "gauss")
-            supervisor.end()
-            counts = fake.counts()
-            export, record = books(desk, "patient")
+    home = RunDir(tmp_path / "run")
+    with bench(toy_root, home, "--task", "gauss") as desk, FakeModels(patient) as fake:
+        config = config_of(desk, spec_of(fake), "patient")
+        supervisor = Supervisor(config, fake)
+        supervisor.start()
+        for calls in (3, 7):
+            wait_for(lambda calls=calls: fake.counts().n_paid >= calls, 60)
+            desk.running.process.kill()
+            desk.running.process.wait()
+            time.sleep(1.0)
+            desk.running.process = spawn(desk.running.task, desk.running.run, "--task", "gauss")
+        supervisor.end()
+        counts = fake.counts()
+        export, record = books(desk, "patient")
     assert counts.repeated == {} and booked_tokens(record) == heard_tokens(counts)
     assert sorted(f.title for f in export.findings) == sorted(f"step-{n}" for n in range(13))
     assert (config.workspace / "log.txt").read_text().split() == [f"step-{n}" for n in range(13)]
