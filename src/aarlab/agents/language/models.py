@@ -19,6 +19,7 @@ from aarlab.core.errors import AarlabError, BadInput
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0
 GIVE_UP_S = 6 * 3600.0
+CALL_TIMEOUT_S = 1800
 # Their clients try again by themselves, unseen, unless told otherwise.
 OWN_RETRIES = ("anthropic", "openai", "together", "openrouter", "fireworks", "deepseek")
 REJECTED = (400, 413, 422)
@@ -132,6 +133,11 @@ def open_model(spec: LanguageSpec) -> Model:
     Raises BadInput for an unknown provider and ModelUnavailable without a key.
     """
     args = dict(spec.model_args)
+    if named := [name for name in args if "key" in name or "token" in name]:
+        raise BadInput(
+            f"model_args hold {', '.join(named)}: a spec is published with its campaign; keys come "
+            "from the environment variables of Inspect's providers"
+        )
     provider = spec.model.split("/", 1)[0]
     if provider in OWN_RETRIES:
         args.setdefault("max_retries", 0)
@@ -154,6 +160,7 @@ def open_model(spec: LanguageSpec) -> Model:
 def generate_config(spec: LanguageSpec) -> GenerateConfig:
     return GenerateConfig(
         max_retries=0,
+        attempt_timeout=CALL_TIMEOUT_S,
         max_tokens=spec.max_output_tokens,
         temperature=spec.temperature,
         reasoning_effort=spec.reasoning_effort,
