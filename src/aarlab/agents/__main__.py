@@ -33,13 +33,18 @@ def live(config: AarConfig) -> str:
         from aarlab.agents.language.run import run_language
 
         return run_language(config, lambda: _connect(config)).why
+    if config.researcher == "external":
+        from aarlab.agents.external.run import run_external
+
+        return run_external(config, lambda: _connect(config)).why
     if config.researcher in ("random", "evolutionary", "fixed"):
         from aarlab.agents.control import run_control
 
         with _connect(config) as platform:
             return run_control(config, platform).why
     raise BadInput(
-        f"no researcher {config.researcher!r}; there are language, random, evolutionary, fixed"
+        f"no researcher {config.researcher!r}; there are language, external, random, evolutionary, "
+        "fixed"
     )
 
 

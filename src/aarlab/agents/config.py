@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
 from aarlab.core.wire import Isolation
@@ -34,6 +35,7 @@ class AarConfig(BaseModel):
     uid: int | None
     device_dollars_per_hour: float = 0.0
     language: LanguageSpec | None = None
+    external: ExternalSpec | None = None
     prices: dict[str, Price] = {}
 
     @property

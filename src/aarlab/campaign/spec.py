@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
 from aarlab.campaign import arms
@@ -29,6 +30,7 @@ class VerifySpec(Frozen):
     seconds: Annotated[float, Field(gt=0)] | None = None
     seeds: Annotated[int, Field(ge=2, le=64)] = 8
     parallel: Annotated[int, Field(ge=1)] = 2
+    live: bool = Field(default=True, description="also while AARs work, not only at the end")
 
 
 class AlertSpec(Frozen):
@@ -122,6 +124,15 @@ class CampaignSpec(Frozen):
 
     def language_of(self, aar: AarSpec) -> LanguageSpec | None:
         return (aar.language or self.language) if aar.researcher == "language" else None
+
+    def external_of(self, aar: AarSpec) -> ExternalSpec | None:
+        return (aar.external or ExternalSpec()) if aar.researcher == "external" else None
+
+    @property
+    def models(self) -> list[str]:
+        """Paid or not, all that AARs of this campaign call."""
+        specs = [self.language_of(aar) or self.external_of(aar) for aar in self.aars]
+        return sorted({spec.model for spec in specs if spec is not None and spec.model})
 
     @property
     def budget(self) -> CampaignBudget:

@@ -115,12 +115,20 @@ def turn_heard(state: LoopState, answer: Answer, max_output_tokens: int) -> Loop
 
 
 def _nudged(state: LoopState, output: ModelOutput, max_output_tokens: int) -> LoopState:
-    if output.stop_reason == "content_filter":
+    if _refused(output):
         return told(state.said("error", "the model refused"), text_of("refusal").strip())
     if output.stop_reason == "max_tokens":
         limit = {"max_output_tokens": str(max_output_tokens)}
         return told(state, filled(text_of("cut_off"), limit).strip())
     return told(state, text_of("continue").strip())
+
+
+def _refused(output: ModelOutput) -> bool:
+    """By its stop reason, or by a part that is marked so (OpenAI's Responses)."""
+    content = output.message.content
+    parts = [] if isinstance(content, str) else content
+    marked = any(getattr(part, "refusal", None) for part in parts)
+    return output.stop_reason == "content_filter" or marked
 
 
 def _context_tokens(output: ModelOutput) -> int:

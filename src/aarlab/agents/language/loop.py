@@ -92,7 +92,9 @@ class LanguageAar:
     def _opened(self) -> LoopState:
         state = self.store.load()
         if state is not None and state.finished:
-            return self.store.save(state)
+            if self.store.closed():
+                return self.store.save(state)
+            state = state.but(finished=False, why="").said("note", "the budget was extended")
         self.platform.open_session()
         if state is None:
             return self._fresh(LoopState(prompt_hash=self.prompts()))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.agents.language.state import LoopState, Running, loop_file
 from aarlab.agents.language.transcripts import TranscriptWriter
-from aarlab.agents.state import AarState, save_state
+from aarlab.agents.state import AarState, load_state, save_state
 from aarlab.core.errors import Damaged
 from aarlab.core.files import write_atomic
 from aarlab.core.wire_service import ModelCall
@@ -55,6 +55,10 @@ class Store:
         return self.home / "requests"
 
     # ------------------------------------------------------------ state
+    def closed(self) -> bool:
+        """Whether the campaign, too, holds this AAR to be finished (agents.state.reopen)."""
+        return load_state(self.home / "state.json").finished
+
     def load(self) -> LoopState | None:
         """The state as it was saved last, its transcript entries completed; None at the start."""
         path = loop_file(self.home)
