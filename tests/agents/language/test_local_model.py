@@ -17,15 +17,16 @@ def test_a_real_model_lives_from_start_to_end(desk: kit.Bench) -> None:
     spec = LanguageSpec(
         model="hf/smollm2",
         model_args={"model_path": str(model_folder), "device": "cpu"},
-        max_output_tokens=64,
-        max_turns=3,
+        max_output_tokens=24,
+        forum=False,
+        max_turns=2,
         context_tokens=7_000,
     )
     config = desk.config(spec, "small")
     state = kit.live(config)
-    assert state.why == "all 3 turns are used up"
+    assert state.why == "all 2 turns are used up"
     said = [e for e in kit.transcript(config) if e.kind == "assistant"]
-    assert len(said) == 3 and all(e.tokens["output_tokens"] > 0 for e in said)
+    assert len(said) == 2 and all(e.tokens["output_tokens"] > 0 for e in said)
     assert all(e.tokens["input_tokens"] > 1000 for e in said)
     with kit.connect(config) as platform:
         me = platform.me()
