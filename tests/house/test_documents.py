@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from aarlab.agents.directions import DIRECTIONS
+from aarlab.agents.language.prompts import directions
 from aarlab.campaign.presets import PRESETS
 from aarlab.campaign.spec import load_spec
 from aarlab.cli.main import cli
@@ -68,7 +69,8 @@ def test_examples_and_presets_name_tasks_methods_and_directions_that_exist() -> 
     for spec in [*specs, *(make() for make in PRESETS.values())]:
         for aar in spec.aars:
             assert set(aar.methods) <= set(METHODS), aar.name
-            assert aar.researcher == "fixed" or aar.direction in DIRECTIONS, aar.name
+            known = directions() if aar.researcher == "language" else DIRECTIONS
+            assert aar.researcher == "fixed" or aar.direction in known, aar.name
 
 
 def test_no_tracked_file_names_a_path_of_this_machine() -> None:
