@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from aarlab.core.ideas import Idea
 from aarlab.core.types import TaskKind
 
 Isolation = Literal["bubblewrap", "process", "none"]
@@ -516,6 +517,7 @@ class CampaignExport(Wire):
     leaderboard: list[LeaderboardEntry]
     audits: list[Audit] = []
     verdicts: list[Verdict] = []
+    ideas: list[Idea] = Field(default=[], description="one per snapshot, in their order")
     head: Head
 
 
