@@ -142,10 +142,24 @@ def _name_row(axes: Axes, row: int, group: Group, colour: str, wide: bool) -> No
     said = f"{n_verified} of {len(group.teams)} verified" if n_verified else "nothing verified"
     name = plain(group.name, 18 if wide else 14)
     label(
-        axes, -0.03, row, name, transform=place, ha="right", va="bottom", fontsize=size,
+        axes,
+        -0.03,
+        row,
+        name,
+        transform=place,
+        ha="right",
+        va="bottom",
+        fontsize=size,
         color=colour,
-    )  # fmt: skip
+    )
     label(
-        axes, -0.03, row + 0.05, said, transform=place, ha="right", va="top", fontsize=7.2,
+        axes,
+        -0.03,
+        row + 0.05,
+        said,
+        transform=place,
+        ha="right",
+        va="top",
+        fontsize=7.2,
         color=MUTED,
-    )  # fmt: skip
+    )

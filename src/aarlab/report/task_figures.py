@@ -75,8 +75,17 @@ def _draw_column(axes: Axes, column: TaskColumn, rows: list[TransferRow], index:
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
     for at, (row, estimate) in enumerate(zip(rows, estimates, strict=True)):
         if estimate is None:
-            label(axes, 0.5, at, "not verified", transform=axes.get_yaxis_transform(),
-                  ha="center", va="center", fontsize=7.2, color=MUTED)  # fmt: skip
+            label(
+                axes,
+                0.5,
+                at,
+                "not verified",
+                transform=axes.get_yaxis_transform(),
+                ha="center",
+                va="center",
+                fontsize=7.2,
+                color=MUTED,
+            )
             continue
         marker, face, edge = SIGNS[row.method.role]
         ends = [min(max(value, low), high) for value in (estimate.low, estimate.high)]
@@ -109,8 +118,16 @@ def _title(axes: Axes, column: TaskColumn, index: int) -> None:
 def _name_rows(axes: Axes, rows: list[TransferRow], limit: int) -> None:
     for at, row in enumerate(rows):
         rank = f"{at + 1}. " if row.method.role == "aar" else ""
-        label(axes, -0.03, at, rank + plain(row.method.name, limit),
-              transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8.3)  # fmt: skip
+        label(
+            axes,
+            -0.03,
+            at,
+            rank + plain(row.method.name, limit),
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=8.3,
+        )
 
 
 def _row_frame(axes: Axes, count: int) -> None:
@@ -136,8 +153,15 @@ def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         _row_frame(axes, len(columns))
         for at, (index, column) in enumerate(columns):
             _draw_accuracies(axes, at, found, index, column)
-            label(axes, -0.02, at, plain(column.task.name, 18 if wide else 10),
-                  transform=axes.get_yaxis_transform(), ha="right", va="center")  # fmt: skip
+            label(
+                axes,
+                -0.02,
+                at,
+                plain(column.task.name, 18 if wide else 10),
+                transform=axes.get_yaxis_transform(),
+                ha="right",
+                va="center",
+            )
         axes.set_xlabel("Accuracy on the selection split")
         weak = KeyEntry("weak teacher", "|", MUTED, SERIES[0])
         ceiling = KeyEntry("ceiling", "|", MUTED, SERIES[2])
@@ -150,8 +174,14 @@ def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 def _draw_accuracies(axes: Axes, at: int, found: Transfer, index: int, column: TaskColumn) -> None:
     base = column.baseline
     assert base is not None
-    axes.plot([base.weak, base.ceiling], [at, at], color=FAINT, linewidth=7, zorder=1,
-              solid_capstyle="butt")  # fmt: skip
+    axes.plot(
+        [base.weak, base.ceiling],
+        [at, at],
+        color=FAINT,
+        linewidth=7,
+        zorder=1,
+        solid_capstyle="butt",
+    )
     for value, colour in ((base.weak, SERIES[0]), (base.ceiling, SERIES[2])):
         axes.plot(value, at, marker="|", markersize=17, markeredgewidth=2.4, color=colour, zorder=3)
     for role in ("aar", "human", "guard"):
@@ -159,5 +189,14 @@ def _draw_accuracies(axes: Axes, at: int, found: Transfer, index: int, column: T
         reached = [c.accuracy for c in cells if c is not None and c.accuracy is not None]
         if reached:
             marker, face, edge = SIGNS[role]
-            axes.plot(max(reached), at, marker=marker, markersize=6.5, markerfacecolor=face,
-                      markeredgecolor=edge, markeredgewidth=1.2, linestyle="none", zorder=4)  # fmt: skip
+            axes.plot(
+                max(reached),
+                at,
+                marker=marker,
+                markersize=6.5,
+                markerfacecolor=face,
+                markeredgecolor=edge,
+                markeredgewidth=1.2,
+                linestyle="none",
+                zorder=4,
+            )

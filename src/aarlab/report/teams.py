@@ -1,7 +1,7 @@
 """Teams: the AARs of one replicate of one arm, what each team reached, and at what time.
 
 A replicate is an independent run of an arm under the same budgets; teams are what arms are compared
-over. Where an export names no replicates, all AARs of an arm are one team.
+over. Research time counts per team, over all its AARs together.
 """
 
 from bisect import bisect_right
@@ -29,11 +29,6 @@ class Team:
     @property
     def hours(self) -> float:
         return sum(aar.research_s for aar in self.aars) / 3600
-
-    def spent(self, kind: str) -> float | None:
-        """None where nothing of the kind was recorded."""
-        amounts = [aar.spend[kind] for aar in self.aars if kind in aar.spend]
-        return sum(amounts) if amounts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +59,10 @@ class Reached:
 def teams_of(export: CampaignExport) -> list[Team]:
     """In the order of the export's AARs; baselines are in no team."""
     found: dict[tuple[str, int], list[AarRecord]] = {}
-    numbers = _replicates(export)
     for aar in export.aars:
         if role_of(aar) == "aar":
-            found.setdefault((aar.arm, numbers.get(aar.name, 1)), []).append(aar)
+            found.setdefault((aar.arm, aar.replicate), []).append(aar)
     return [Team(arm, number, tuple(aars)) for (arm, number), aars in found.items()]
-
-
-def _replicates(export: CampaignExport) -> dict[str, int]:
-    campaign = export.spec.get("campaign")
-    listed = campaign.get("aars") if isinstance(campaign, dict) else None
-    return {
-        str(aar["name"]): aar["replicate"]
-        for aar in (listed if isinstance(listed, list) else [])
-        if isinstance(aar, dict) and isinstance(aar.get("replicate"), int) and "name" in aar
-    }
 
 
 def equal_hours(teams: Sequence[Team]) -> float:
