@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1/operator")
 
 @router.get("/export")
 async def export(_operator: OperatorDep, platform: PlatformDep) -> CampaignExport:
-    async with platform.store.database.read() as tx:
+    async with platform.store.database.read_much() as tx:
         return await _export(tx, platform)
 
 
