@@ -5,6 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from aarlab.agents.external.spec import ExternalSpec
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.prices import Price
 from aarlab.core.wire import Isolation
 
 
@@ -31,6 +34,9 @@ class AarConfig(BaseModel):
     isolation: Isolation
     uid: int | None
     device_dollars_per_hour: float = 0.0
+    language: LanguageSpec | None = None
+    external: ExternalSpec | None = None
+    prices: dict[str, Price] = {}
 
     @property
     def workspace(self) -> Path:
