@@ -20,7 +20,8 @@ from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
 
 class VerifySpec(Frozen):
-    """How many of the best methods are re-run on the selection split, on how many drawn seeds.
+    """How many of the best methods of a task, arm and replicate are re-run on the selection split,
+    on how many drawn seeds.
 
     `seconds` of re-runs are the compute budget: ablations that would pass it are left out.
     """

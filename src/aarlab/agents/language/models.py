@@ -22,6 +22,7 @@ GIVE_UP_S = 6 * 3600.0
 CALL_TIMEOUT_S = 1800
 # Their clients try again by themselves, unseen, unless told otherwise.
 OWN_RETRIES = ("anthropic", "openai", "together", "openrouter", "fireworks", "deepseek")
+SECRET_ENDS = ("key", "token", "secret", "password")
 REJECTED = (400, 413, 422)
 ODD_TRIES = 5
 Choice = Literal["auto", "none"]
@@ -133,7 +134,7 @@ def open_model(spec: LanguageSpec) -> Model:
     Raises BadInput for an unknown provider and ModelUnavailable without a key.
     """
     args = dict(spec.model_args)
-    if named := [name for name in args if "key" in name or "token" in name]:
+    if named := [name for name in args if name.endswith(SECRET_ENDS)]:
         raise BadInput(
             f"model_args hold {', '.join(named)}: a spec is published with its campaign; keys come "
             "from the environment variables of Inspect's providers"
