@@ -1,11 +1,13 @@
 """A conversation that grows too long: shorter results, then a summary, then a fresh session."""
 
 import language_kit as kit
+import pytest
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool, ModelOutput
 
 from aarlab.agents.language import context
 from aarlab.agents.language.context import estimate, recent, shorten_results
 from aarlab.agents.language.spec import LanguageSpec
+from aarlab.core.errors import BadInput
 
 SPEC = LanguageSpec(model="mockllm/model")
 LONG = kit.calls(("bash", {"command": "seq 1 1500"}))
@@ -113,3 +115,9 @@ def test_pure_parts() -> None:
     assert isinstance(tail[0], ChatMessageAssistant) and len(tail) == 4
     assert recent(messages, 100) == []
     assert context.cut("abc" * 1000, 10, 5).endswith("bcabc")
+
+
+def test_a_context_that_holds_no_conversation_is_refused(desk: kit.Bench) -> None:
+    config = desk.config(SPEC, "narrow")
+    with pytest.raises(BadInput, match="prompt and tools alone need"):
+        kit.live(config, kit.mock_spec(_until(1, ""), context_tokens=4_000))

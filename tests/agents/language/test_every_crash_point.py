@@ -151,17 +151,17 @@ def test_some_crash_points(desk: kit.Bench, points: Points) -> None:
 def _summing(messages: list[ChatMessage]) -> ModelOutput:
     """One tool call, then its result is too long for the context; a summary, then the end."""
     if "replaced by a summary" in messages[-1].text:
-        return kit.answer("SUMMARY of it", tokens=6_000)
+        return kit.answer("SUMMARY of it", tokens=9_000)
     if "SUMMARY of it" in messages[1].text:
         return kit.calls(("finish", {"reason": "done"}), tokens=3_000)
-    return kit.calls(("bash", {"command": "seq 1 2000"}), tokens=6_000)
+    return kit.calls(("bash", {"command": "seq 1 4000"}), tokens=9_000)
 
 
 def _summary_points(desk: kit.Bench, points: Points, first: int, step: int) -> int:
     for tried, at in enumerate(range(first, 10_000, step)):
         config = desk.config(LanguageSpec(model="mockllm/model"), f"s{at:04d}-{step}")
         points.done.clear()
-        spec = kit.mock_spec(_summing, context_tokens=9_000)
+        spec = kit.mock_spec(_summing, context_tokens=12_000)
         if not _killed_once(config, spec, points, at):
             return tried
         entries = kit.transcript(config)

@@ -38,7 +38,7 @@ from aarlab.agents.language.steering import STOPPED, Steering
 from aarlab.agents.language.store import Answer, Store
 from aarlab.agents.language.tools.kit import Kit
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BudgetExhausted, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
 from aarlab.core.wire import Me
 from aarlab.sandbox.workspace import copy_out
 
@@ -69,6 +69,12 @@ class LanguageAar:
 
     def __post_init__(self) -> None:
         self._tools_size = context.estimate_tools(self.caller.infos)
+        least = int((self._tools_size + len(self.system) / context.CHARS_PER_TOKEN) * 1.2)
+        if self.kit.spec.context_tokens < least:
+            raise BadInput(
+                f"context_tokens is {self.kit.spec.context_tokens}: prompt and tools alone need "
+                f"{least}; a conversation needs several times as much"
+            )
 
     @property
     def platform(self) -> PlatformClient:
