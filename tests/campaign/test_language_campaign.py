@@ -1,4 +1,4 @@
-"""A language-model AAR in a campaign: its calls cost money, its budget ends it, a person extends."""
+"""A paid language-model AAR in a campaign: its budget ends it, and a person extends that."""
 
 import json
 import sqlite3
