@@ -129,6 +129,11 @@ class CampaignSpec(Frozen):
     def external_of(self, aar: AarSpec) -> ExternalSpec | None:
         return (aar.external or ExternalSpec()) if aar.researcher == "external" else None
 
+    def joins_by_itself(self, aar: AarSpec) -> bool:
+        """Another maker's agent, which works elsewhere and calls over MCP."""
+        external = self.external_of(aar)
+        return external is not None and external.agent == "mcp"
+
     @property
     def models(self) -> list[str]:
         """Paid or not, all that AARs of this campaign call."""
