@@ -109,7 +109,7 @@ kit.live(config, kit.mock_spec(kit.script(turn)))
     subprocess.run(argv, check=True, timeout=60)
     assert kit.results(config)[:2] == ["interrupted by a restart; check before repeating", "begun"]
     with kit.connect(config) as platform:
-        assert 0.5 < platform.me().spend["device_s"] < 20
+        assert 0.5 < platform.me().spend["device_s"] < 40
 
 
 def test_torn_files_are_never_read(desk: kit.Bench, tmp_path: Path) -> None:

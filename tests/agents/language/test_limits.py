@@ -40,13 +40,13 @@ def test_dollars_are_never_passed(desk: kit.Bench) -> None:
 def test_device_seconds(desk: kit.Bench) -> None:
     state, me, _ = _lived(desk, "dev", device_s=0.5)
     assert state.why == "the budget is used up: no device seconds of 0.5 left"
-    assert 0.5 <= me.spend["device_s"] < 1.5
+    assert 0.5 <= me.spend["device_s"] < 5
 
 
 def test_research_hours(desk: kit.Bench) -> None:
     state, me, _ = _lived(desk, "hrs", hours=2.0 / 3600)
     assert "research hours" in state.why
-    assert 2.0 <= me.research_s < 6.0
+    assert 2.0 <= me.research_s < 20
 
 
 def test_turns(desk: kit.Bench) -> None:

@@ -27,7 +27,7 @@ def test_a_real_model_lives_from_start_to_end(desk: kit.Bench) -> None:
     assert state.why == "all 2 turns are used up"
     said = [e for e in kit.transcript(config) if e.kind == "assistant"]
     assert len(said) == 2 and all(e.tokens["output_tokens"] > 0 for e in said)
-    assert all(e.tokens["input_tokens"] > 1000 for e in said)
+    assert all(e.tokens["input_tokens"] > 300 for e in said)
     with kit.connect(config) as platform:
         me = platform.me()
     assert me.spend["output_tokens"] == sum(e.tokens["output_tokens"] for e in said)

@@ -56,7 +56,7 @@ def test_a_command_that_does_not_end_is_ended(desk: kit.Bench) -> None:
     config, told = _done(desk, "endless", turn)
     assert told[0].startswith("started\n[timed out after 2 s")
     with kit.connect(config) as platform:
-        assert 1.4 < platform.me().spend["device_s"] < 6
+        assert 1.4 < platform.me().spend["device_s"] < 20
 
 
 def test_files(desk: kit.Bench) -> None:

@@ -94,7 +94,9 @@ class LanguageAar:
         if state is not None and state.finished:
             if self.store.closed():
                 return self.store.save(state)
-            state = state.but(finished=False, why="").said("note", "the budget was extended")
+            state = state.but(finished=False, why="", warned=False).said(
+                "note", "the budget was extended"
+            )
         self.platform.open_session()
         if state is None:
             return self._fresh(LoopState(prompt_hash=self.prompts()))
@@ -111,6 +113,8 @@ class LanguageAar:
     def _end(self, state: LoopState, why: str) -> LoopState:
         self.kit.backgrounds.kill_all()
         state = backgrounds_booked(self.kit, self.name, state, every_s=0.0)
+        if state.phase == "summing_up":  # the request was not answered
+            state = state.but(messages=state.messages[:-1])
         state = state.but(finished=True, why=why, phase="ready").said("note", f"finished: {why}")
         self._log(state)
         return self.store.save(state)

@@ -1,6 +1,5 @@
 """Tools that work inside the sandbox: shell, Python, files, background commands."""
 
-import base64
 import shlex
 import time
 from collections.abc import Sequence
@@ -210,10 +209,6 @@ def wait(kit: Kit, args: "Wait", place: Place) -> Result:
 
 class Wait(Args):
     seconds: Annotated[float, Field(gt=0, le=600)]
-
-
-def encoded(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 SANDBOX_TOOLS = (
