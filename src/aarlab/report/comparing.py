@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
+NORMAL = 1.959964
 MAX_SPLITS = 20_000
 
 

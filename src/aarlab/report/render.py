@@ -70,6 +70,23 @@ def render_page(view: CampaignView) -> str:
     )
 
 
+def comparison_page(
+    title: str, comparison: Comparison, shown: list[tables.Table], notes: list[str]
+) -> str:
+    """The page of `report compare` and `campaign compare`."""
+    alternative = alternatives.arms(comparison)
+    return (
+        environment()
+        .get_template("comparison.html")
+        .render(
+            title=title,
+            figure=_row_figure(comparison, arm_figures.arms_figure, "arms", alternative),
+            tables=shown,
+            notes=notes,
+        )
+    )
+
+
 def environment() -> Environment:
     """Escapes every text that is not marked as safe."""
     return Environment(

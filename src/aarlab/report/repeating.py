@@ -44,7 +44,7 @@ def _models(campaign: Mapping[str, Any]) -> str:
     aars = [aar for aar in listed if isinstance(aar, dict)] if isinstance(listed, list) else []
     named = [_part(aar, "language") for aar in aars] + [_part(campaign, "language")]
     models = sorted({str(language["model"]) for language in named if "model" in language})
-    return ", ".join(models) if models else "None: no language model did research here."
+    return ", ".join(models) if models else "No language model did research here."
 
 
 def _tasks(view: CampaignView) -> str:
