@@ -43,19 +43,29 @@ class Done:
 
 
 def classify_export(export: CampaignExport, path: Path, model: str) -> Done:
-    """Ask about every snapshot that `path` has no answer of this model and prompt for."""
+    """Ask about every snapshot that `path` has no answer of this model and prompt for.
+
+    Each answer is written when it comes: an interrupted run asks for the missing ones only.
+    """
     name = f"{model} {prompt_hash()}"
-    known = read_answers(path)
-    wanted = [s for s in export.snapshots if (known.get(s.id) or {}).get("by") != name]
-    answers = asyncio.run(_ask_all(get_model(model), wanted, _posts(export)))
-    usable = {
-        snapshot.id: {"by": name, "family": family}
-        for snapshot, family in zip(wanted, answers, strict=True)
-        if family is not None
-    }
-    write_json(path, {**known, **usable})
-    kept = len(export.snapshots) - len(wanted)
-    return Done(len(wanted), kept, len(wanted) - len(usable))
+    answers = read_answers(path)
+    wanted = [s for s in export.snapshots if (answers.get(s.id) or {}).get("by") != name]
+    posts, asked = _posts(export), get_model(model)
+
+    async def judge(gate: asyncio.Semaphore, snapshot: Snapshot) -> bool:
+        async with gate:
+            family = await _ask(asked, snapshot, posts.get(snapshot.id, ""))
+        if family is not None:
+            answers[snapshot.id] = {"by": name, "family": family}
+            write_json(path, answers)
+        return family is not None
+
+    async def judge_all() -> list[bool]:
+        gate = asyncio.Semaphore(PARALLEL)
+        return await asyncio.gather(*(judge(gate, snapshot) for snapshot in wanted))
+
+    usable = sum(asyncio.run(judge_all()))
+    return Done(len(wanted), len(export.snapshots) - len(wanted), len(wanted) - usable)
 
 
 def prompt_hash() -> str:
@@ -74,20 +84,10 @@ def read_answers(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-async def _ask_all(
-    model: Model, wanted: list[Snapshot], posts: dict[str, str]
-) -> list[IdeaFamily | None]:
-    gate = asyncio.Semaphore(PARALLEL)
-
-    async def ask(snapshot: Snapshot) -> IdeaFamily | None:
-        async with gate:
-            config = GenerateConfig(temperature=0, max_tokens=200)
-            said = await model.generate(
-                _prompt(snapshot, posts.get(snapshot.id, "")), config=config
-            )
-        return family_in(said.completion)
-
-    return await asyncio.gather(*map(ask, wanted))
+async def _ask(model: Model, snapshot: Snapshot, posts: str) -> IdeaFamily | None:
+    config = GenerateConfig(temperature=0, max_tokens=200)
+    said = await model.generate(_prompt(snapshot, posts), config=config)
+    return family_in(said.completion)
 
 
 def family_in(answer: str) -> IdeaFamily | None:

@@ -12,13 +12,14 @@ from aarlab.report.repeating import repeat_notes
 from aarlab.report.tables import Table
 from aarlab.report.view import CampaignView
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
 def escape(text: str) -> str:
     """One line that shows as it is: whatever Markdown reads is escaped."""
     flat = " ".join(text.split())
-    return _SPECIAL.sub(r"\\\1", flat).replace("://", ":\u200b//")
+    quoted = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", quoted).replace("://", ":\u200b//")
 
 
 def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
