@@ -40,5 +40,5 @@ def test_page_fits_phone_and_desk_and_asks_for_nothing(
             assert seen == [page_file.as_uri()]
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             shown = page.locator("figure svg:visible").count()
-            assert shown == 3
+            assert shown == 5
         browser.close()

@@ -99,12 +99,6 @@ def test_trying_more_methods_never_helps(a: float, b: float, stderr: float, n_tr
     assert order.index(many) <= order.index(few)
 
 
-def test_dollars_per_hour() -> None:
-    assert statistics.dollars_per_hour(11.0, 1800) == 22.0
-    assert statistics.dollars_per_hour(1.0, 0) is None
-    assert statistics.dollars_per_hour(None, 1800) is None
-
-
 def test_typical_stderr_of_nothing_is_none() -> None:
     empty: list[Interval] = []
     assert statistics.typical_stderr(empty) is None

@@ -98,10 +98,13 @@ def test_every_file_is_there(files: ReportFiles) -> None:
     assert names == {
         "index.html",
         "summary.json",
-        "pgr_over_hours.png",
-        "pgr_over_hours.svg",
-        "optimism.png",
-        "ablation.png",
+        *(
+            f"{figure}.{kind}"
+            for figure in ("pgr_over_hours", "optimism", "ablation", "spend", "accuracy")
+            for kind in ("png", "svg")
+        ),
+        "report.md",
+        *(f"{sheet}.csv" for sheet in ("ideas", "diversity", "teams", "differences", "transfer")),
         "submissions.csv",
         "leaderboard.csv",
         "methods.csv",

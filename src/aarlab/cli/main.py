@@ -8,7 +8,20 @@ import typer
 from rich.console import Console
 
 from aarlab import __version__
-from aarlab.cli import aar, audit, campaign, demo, log, method, models, report, serve, task, testbed
+from aarlab.cli import (
+    aar,
+    audit,
+    campaign,
+    compare,
+    demo,
+    log,
+    method,
+    models,
+    report,
+    serve,
+    task,
+    testbed,
+)
 from aarlab.core.errors import AarlabError
 
 INTERRUPTED = 130
@@ -21,11 +34,13 @@ cli = typer.Typer(
 )
 cli.command("demo")(demo.demo)
 cli.command("serve")(serve.serve)
-cli.command("report")(report.report)
+cli.add_typer(report.app, name="report")
 cli.add_typer(task.app, name="task")
 cli.add_typer(models.app, name="models")
 cli.add_typer(testbed.app, name="testbed")
 cli.add_typer(method.app, name="method")
+campaign.app.command("compare")(compare.compare)
+campaign.app.command("classify")(compare.classify)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(aar.app, name="aar")
 cli.add_typer(audit.app, name="audit")

@@ -14,6 +14,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
+NORMAL = 1.959964
+NO_VARIATION = 1e-18
 MAX_SPLITS = 20_000
 
 
@@ -71,7 +73,7 @@ def difference(
         return Difference(*counts, value=value)
     p_exact, p_floor = permutation_test(first, second)
     errors = [float(np.var(g, ddof=1)) / len(g) for g in (first, second)]
-    if sum(errors) <= 0:
+    if sum(errors) < NO_VARIATION:
         return Difference(*counts, value=value, p_exact=p_exact, p_floor=p_floor)
     stderr = math.sqrt(sum(errors))
     dof = sum(errors) ** 2 / sum(

@@ -1,12 +1,15 @@
 """Read an exported campaign: the report's only input."""
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from aarlab.core.errors import BadInput, Damaged
+from aarlab.core.ideas import Idea
 from aarlab.core.wire import CampaignExport
 
+JUDGED = "ideas.json"
 SHOWN_PROBLEMS = 3
 REPAIR = "write it again with: aarlab campaign export"
 
@@ -25,7 +28,32 @@ def load_export(path: Path) -> CampaignExport:
     except ValidationError as error:
         raise _explained(path, error) from error
     _check_references(path, export)
-    return export
+    return _with_judged(export, path.parent / JUDGED)
+
+
+def _with_judged(export: CampaignExport, path: Path) -> CampaignExport:
+    """Families of a language model (`aarlab campaign classify`) in place of the keywords' ones."""
+    if not path.exists():
+        return export
+    try:
+        judged: dict[str, dict[str, str]] = json.loads(path.read_text())
+        ideas = [
+            Idea.model_validate(
+                {
+                    **idea.model_dump(),
+                    "family": judged[idea.snapshot]["family"],
+                    "classifier": judged[idea.snapshot]["by"],
+                    "evidence": [],
+                    "scores": {},
+                }
+            )
+            if idea.snapshot in judged
+            else idea
+            for idea in export.ideas
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} is not what `aarlab campaign classify` wrote: remove it") from error
+    return export.model_copy(update={"ideas": ideas})
 
 
 def _explained(path: Path, error: ValidationError) -> BadInput | Damaged:

@@ -4,6 +4,8 @@ Returned as plain text: the template escapes it.
 """
 
 from aarlab.report import wording
+from aarlab.report.arms import Comparison
+from aarlab.report.idea_data import classifiers, timed_ideas
 from aarlab.report.statistics import expected_maximum, typical_stderr
 from aarlab.report.view import CampaignView, Method
 
@@ -158,6 +160,34 @@ def silent_note(view: CampaignView) -> str:
     if not silent or not view.submissions:
         return ""
     return f"Without a submission: {', '.join(silent)}."
+
+
+def arms_note(arms: Comparison | None) -> str:
+    """What the differences between arms can carry."""
+    if arms is None:
+        return "The campaign had one arm, so there is nothing to compare."
+    if arms.replicates < 2:
+        return (
+            "At least one arm has a single replicate: differences have no interval, and what one "
+            "team found says little about its arm."
+        )
+    few = f"Only {arms.replicates} replicates in the smallest arm: " if arms.replicates < 5 else ""
+    text = (
+        f"{few}intervals are Welch's t over replicates, which are independent and compared "
+        "unpaired; Holm corrects for the differences of one measure. The best of a team is a "
+        "maximum over its tries, so read the corrected row too."
+    )
+    return text[0].upper() + text[1:]
+
+
+def ideas_note(view: CampaignView) -> str:
+    """Who classified, and what could not be."""
+    ideas = timed_ideas(view)
+    if not ideas:
+        return "The export holds no classified ideas: export the campaign again to have them."
+    none = sum(idea.family is None for idea in ideas)
+    left = f" {none} of {len(ideas)} were not recognised and are left out." if none else ""
+    return f"Classified by {', '.join(classifiers(view.export))}.{left}"
 
 
 def methods_notes(view: CampaignView) -> list[tuple[str, str]]:

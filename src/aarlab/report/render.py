@@ -7,7 +7,23 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from aarlab.report import bars, drawing, figures, prose, stories, tables, wording
+from aarlab.report import (
+    alternatives,
+    arm_figures,
+    bars,
+    drawing,
+    figures,
+    idea_figures,
+    more_tables,
+    prose,
+    spend_figures,
+    stories,
+    tables,
+    task_figures,
+    wording,
+)
+from aarlab.report.arms import Comparison, compare_arms
+from aarlab.report.repeating import repeat_notes
 from aarlab.report.view import CampaignView
 
 MAX_SPEC_CHARS = 20_000
@@ -33,30 +49,64 @@ class Tile:
 
 def render_page(view: CampaignView) -> str:
     """A self-contained HTML page: no script, no request; raises nothing for a sparse campaign."""
-    environment = Environment(
+    comparison = compare_arms(view)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            view=view,
+            words=wording,
+            title=view.task.title if view.task else view.export.campaign,
+            summary=prose.summary_paragraphs(view),
+            tiles=_tiles(view),
+            figures=_figures(view, comparison),
+            tables=_tables(view, comparison),
+            stories=stories.stories(view),
+            notes=_notes(view, comparison),
+            limits=prose.methods_notes(view),
+            repeating=repeat_notes(view),
+            spec=_spec_text(view),
+        )
+    )
+
+
+def comparison_page(
+    title: str, comparison: Comparison, shown: list[tables.Table], notes: list[str]
+) -> str:
+    """The page of `report compare` and `campaign compare`."""
+    alternative = alternatives.arms(comparison)
+    return (
+        environment()
+        .get_template("comparison.html")
+        .render(
+            title=title,
+            figure=_row_figure(comparison, arm_figures.arms_figure, "arms", alternative),
+            tables=shown,
+            notes=notes,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Escapes every text that is not marked as safe."""
+    return Environment(
         loader=PackageLoader("aarlab.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(
-        view=view,
-        words=wording,
-        title=view.task.title if view.task else view.export.campaign,
-        summary=prose.summary_paragraphs(view),
-        tiles=_tiles(view),
-        figures=_figures(view),
-        tables=_tables(view),
-        stories=stories.stories(view),
-        notes=_notes(view),
-        limits=prose.methods_notes(view),
-        spec=_spec_text(view),
-    )
 
 
-def _tables(view: CampaignView) -> dict[str, tables.Table | None]:
+def _tables(view: CampaignView, arms: Comparison | None) -> dict[str, tables.Table | None]:
     return {
+        "groups": more_tables.groups(arms) if arms else None,
+        "differences": more_tables.differences(arms) if arms else None,
+        "families": more_tables.families(view),
+        "transfer": more_tables.transfers(view),
+        "hacks": more_tables.hacks(view),
+        "checks": more_tables.checks(view),
+        "models": more_tables.model_spend(view),
         "leaderboard": tables.leaderboard(view),
         "baselines": tables.baselines(view),
         "aars": tables.aars(view),
@@ -67,8 +117,10 @@ def _tables(view: CampaignView) -> dict[str, tables.Table | None]:
     }
 
 
-def _notes(view: CampaignView) -> dict[str, str]:
+def _notes(view: CampaignView, arms: Comparison | None) -> dict[str, str]:
     return {
+        "arms": prose.arms_note(arms),
+        "ideas": prose.ideas_note(view),
         "multiplicity": prose.multiplicity_note(view),
         "guard": prose.guard_note(view),
         "negative": prose.negative_note(view),
@@ -114,7 +166,7 @@ def _reference_tile(name: str, method: Any) -> Tile:
     return Tile(name, wording.signed(estimate.value), f"{method.name}, {split}")
 
 
-def _figures(view: CampaignView) -> dict[str, PageFigure | None]:
+def _figures(view: CampaignView, arms: Comparison | None) -> dict[str, PageFigure | None]:
     curve = PageFigure(
         Markup(drawing.inline_svg(figures.curve_figure(view), "curve-w")),
         Markup(drawing.inline_svg(figures.curve_figure(view, figures.NARROW), "curve-n")),
@@ -124,10 +176,26 @@ def _figures(view: CampaignView) -> dict[str, PageFigure | None]:
         "curve": curve,
         "optimism": _row_figure(view, bars.optimism_figure, "opt", _optimism_alternative(view)),
         "ablation": _row_figure(view, bars.ablation_figure, "abl", _ablation_alternative(view)),
+        "arms": _row_figure(
+            arms, arm_figures.arms_figure, "arms", alternatives.arms(arms) if arms else ""
+        ),
+        "diversity": _row_figure(
+            view, idea_figures.diversity_figure, "div", alternatives.diversity(view)
+        ),
+        "complexity": _row_figure(
+            view, idea_figures.complexity_figure, "size", alternatives.complexity(view)
+        ),
+        "transfer": _row_figure(
+            view, task_figures.transfer_figure, "tr", alternatives.transfers(view)
+        ),
+        "accuracy": _row_figure(
+            view, task_figures.accuracy_figure, "acc", alternatives.accuracies(view)
+        ),
+        "spend": _row_figure(view, spend_figures.spend_figure, "spend", alternatives.spend(view)),
     }
 
 
-def _row_figure(view: CampaignView, draw: Any, prefix: str, alternative: str) -> PageFigure | None:
+def _row_figure(view: Any, draw: Any, prefix: str, alternative: str) -> PageFigure | None:
     wide, narrow = draw(view), draw(view, wide=False)
     if wide is None or narrow is None:
         return None
@@ -167,5 +235,11 @@ def _ablation_alternative(view: CampaignView) -> str:
 
 
 def _spec_text(view: CampaignView) -> str:
-    text = json.dumps(view.export.spec, indent=2, ensure_ascii=False)
+    """Without the folder that the tasks lay in: it is of no use elsewhere and names a machine."""
+    settings = view.export.spec.get("settings")
+    shown = view.export.spec
+    if isinstance(settings, dict):
+        kept = {key: value for key, value in settings.items() if key != "data_root"}
+        shown = {**shown, "settings": kept}
+    text = json.dumps(shown, indent=2, ensure_ascii=False)
     return text if len(text) <= MAX_SPEC_CHARS else text[:MAX_SPEC_CHARS] + "\n… cut here"

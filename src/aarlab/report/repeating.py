@@ -44,7 +44,7 @@ def _models(campaign: Mapping[str, Any]) -> str:
     aars = [aar for aar in listed if isinstance(aar, dict)] if isinstance(listed, list) else []
     named = [_part(aar, "language") for aar in aars] + [_part(campaign, "language")]
     models = sorted({str(language["model"]) for language in named if "model" in language})
-    return ", ".join(models) if models else "None: no language model did research here."
+    return ", ".join(models) if models else "No language model did research here."
 
 
 def _tasks(view: CampaignView) -> str:
@@ -93,14 +93,18 @@ def _seeds(view: CampaignView, campaign: Mapping[str, Any]) -> str:
 
 
 def _prices(view: CampaignView, settings: Mapping[str, Any]) -> str:
-    dated = settings.get("prices_dated") or settings.get("prices")
-    calls = f"Model prices of {dated}." if dated else f"Date of model prices: {UNKNOWN}."
+    table = settings.get("price_table")
+    calls = f"Price table {table}." if table else f"Price table of models: {UNKNOWN}."
+    for model, price in _part(settings, "prices").items():
+        if isinstance(price, dict):
+            figures = ", ".join(f"{k} {v}" for k, v in price.items() if k != "model")
+            calls += f" {model}: {figures}."
     rate = view.export.budget.device_dollars_per_hour
     return f"{calls} A device hour counts ${rate:g}."
 
 
 def _prompts(settings: Mapping[str, Any]) -> str:
-    found = settings.get("prompts_hash") or settings.get("prompt_hash")
+    found = settings.get("prompt_hash")
     return f"Hash {found}." if found else f"Hash of the prompts: {UNKNOWN}."
 
 

@@ -4,10 +4,22 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.wire import CampaignExport
-from aarlab.report import bars, drawing, figures
+from aarlab.report import (
+    arm_figures,
+    bars,
+    drawing,
+    figures,
+    idea_figures,
+    spend_figures,
+    task_figures,
+)
+from aarlab.report.arms import compare_arms
+from aarlab.report.markdown import markdown_of
 from aarlab.report.render import render_page
 from aarlab.report.spreadsheets import SPREADSHEETS
 from aarlab.report.summary import summary_of
@@ -59,15 +71,27 @@ def write_report(export: CampaignExport, out: Path) -> ReportFiles:
 
 def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
     """File name to content, None for a figure without data. Index.html comes last."""
-    curve = figures.curve_figure(view, titled=True)
-    optimism, ablation = bars.optimism_figure(view), bars.ablation_figure(view)
+    drawn: dict[str, Figure | None] = {
+        "pgr_over_hours": figures.curve_figure(view, titled=True),
+        "optimism": bars.optimism_figure(view),
+        "ablation": bars.ablation_figure(view),
+        "arms": arm_figures.arms_figure(compare_arms(view)),
+        "transfer": task_figures.transfer_figure(view),
+        "diversity": idea_figures.diversity_figure(view),
+        "complexity": idea_figures.complexity_figure(view),
+        "spend": spend_figures.spend_figure(view),
+        "accuracy": task_figures.accuracy_figure(view),
+    }
+    images: dict[str, bytes | str | None] = {}
+    for name, figure in drawn.items():
+        images[f"{name}.png"] = drawing.png_bytes(figure) if figure else None
+        images[f"{name}.svg"] = drawing.svg_text(figure) if figure else None
+    present = [f"{name}.png" for name, figure in drawn.items() if figure]
     summary = json.dumps(summary_of(view), indent=1, ensure_ascii=False, allow_nan=False)
     return {
-        "pgr_over_hours.png": drawing.png_bytes(curve),
-        "pgr_over_hours.svg": drawing.svg_text(curve),
-        "optimism.png": drawing.png_bytes(optimism) if optimism else None,
-        "ablation.png": drawing.png_bytes(ablation) if ablation else None,
+        **images,
         **{name: sheet(view) for name, sheet in SPREADSHEETS.items()},
         "summary.json": summary + "\n",
+        "report.md": markdown_of(view, present),
         "index.html": render_page(view),
     }

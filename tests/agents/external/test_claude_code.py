@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,11 @@ from platform_kit import Running, platform, wait_for, write_task
 from aarlab.agents.config import AarConfig
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.prices import Price
-from aarlab.core.layout import RunDir
+from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.provenance import research_settings, run_settings
+from aarlab.campaign.runner import create, run_campaign
+from aarlab.campaign.spec import CampaignSpec, VerifySpec
+from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire_ledger import NewControl
 from aarlab.sandbox.workspace import aar_uid, prepare_workspace
@@ -66,6 +71,12 @@ def sleeps(said: Conversation) -> Reply:
     if "Bash" not in said.tools:
         return Reply("a title")
     return Reply("long", (Call("Bash", {"command": "sleep 3000", "timeout": 600_000}),))
+
+
+def brief(said: Conversation) -> Reply:
+    """Says that it is finished at once."""
+    done = Call("Write", {"file_path": "/workspace/finished", "content": "nothing to try"})
+    return Reply("That is all.") if said.answered else Reply("", (done,))
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +186,29 @@ def test_stop_ends_a_tool_that_never_returns_and_kill_9_is_survived(running: Run
             [aar] = [a for a in operator.export().aars if a.name == "sleeper"]
     assert json.loads(config.state.read_text())["why"] == "the operator stopped it"
     assert {k: aar.spend.get(k, 0) for k in counts.tokens} == counts.tokens
+
+
+def test_in_a_campaign(toy_root: DataRoot, tmp_path: Path, monkeypatch) -> None:
+    """Named in a spec, started and ended by the campaign; a key that only this process has."""
+    aar = AarSpec(
+        name="grace",
+        researcher="external",
+        external=ExternalSpec(agent="claude-code", model=MODEL),
+    )
+    spec = CampaignSpec(
+        name="c", tasks=["gauss"], aars=[aar], prices=PRICES, verify=VerifySpec(top=0)
+    )
+    run = RunDir(tmp_path / "run")
+    with FakeModels(brief) as fake:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", fake.key)
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.anthropic_url)
+        create(run, spec, {**run_settings(toy_root), **research_settings(spec)})
+        export = run_campaign(run, toy_root, lambda kind, facts: None)
+        counts = fake.counts()
+    [record] = export.aars
+    assert {k: record.spend.get(k, 0) for k in counts.tokens} == counts.tokens
+    assert record.isolation == "bubblewrap" and record.spend["dollars"] > 0
+    assert b"says that it is finished" in (run.aar("grace") / "state.json").read_bytes()
+    for file in run.path.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            assert KEY.encode() not in file.read_bytes(), file

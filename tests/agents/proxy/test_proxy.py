@@ -147,6 +147,14 @@ WRONG = {
         {"model": "gpt-x", "messages": [], "web_search_options": {"x": 1}},
         403,
     ),
+    "dearer tier": ("POST", "/v1/messages", body(speed="fast"), 403),
+    "dearer tier, OpenAI": (
+        "POST",
+        "/v1/responses",
+        {"model": "gpt-x", "input": "go", "service_tier": "priority"},
+        403,
+    ),
+    "odd tier": ("POST", "/v1/messages", body(service_tier=["auto"]), 403),
     "stored talk": (
         "POST",
         "/v1/responses",

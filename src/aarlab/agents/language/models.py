@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from inspect_ai.log._transcript import Transcript, init_transcript
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.tool import ToolInfo
 from tenacity import RetryError
@@ -91,9 +92,7 @@ class Asker:
         while True:
             tries += 1
             try:
-                return self._runner.run(
-                    self.model.generate(list(messages), tools=list(tools), tool_choice=choice)
-                )
+                return self._runner.run(self._generate(list(messages), list(tools), choice))
             except Exception as error:  # noqa: BLE001 - providers raise anything; sorted below
                 failure = _root(error)
             odd += not isinstance(getattr(failure, "status_code", None), int)
@@ -104,6 +103,13 @@ class Asker:
             self.on_failure(f"model call failed (try {tries}), again in {pause_s:.1f} s: {what}")
             self.wait(pause_s)
             wait_s = min(wait_s * 2, self.patience.longest_wait_s)
+
+    async def _generate(
+        self, messages: list[ChatMessage], tools: list[ToolInfo], choice: Choice
+    ) -> ModelOutput:
+        # Inspect keeps an event of each call, with all its messages, as long as the process lives.
+        init_transcript(Transcript())
+        return await self.model.generate(messages, tools=tools, tool_choice=choice)
 
     def _pause_s(self, failure: BaseException, wait_s: float, odd: int) -> float:
         """Seconds until the next try; raises where there is to be none. `odd` counts failures

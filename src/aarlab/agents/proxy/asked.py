@@ -37,6 +37,7 @@ _CLIENT_TOOLS = (
     "text_editor_",
     "memory_",
     "computer_",
+    "tool_search_tool_",  # runs at the vendor, over the tools of the request alone
 )
 _SERVER_STATE = (
     "mcp_servers",
@@ -47,6 +48,8 @@ _SERVER_STATE = (
     "conversation",
     "prompt",
 )
+# Other tiers have other prices than the table's.
+_PRICED = {"service_tier": ("auto", "default", "standard_only", "flex"), "speed": ("standard",)}
 _ADDRESSES = ("url", "image_url", "file_url", "video_url")
 
 
@@ -74,7 +77,9 @@ class Asked:
     def output_tokens(self) -> int:
         """The most that the answer may have."""
         given = [self.raw[name] for name in _OUTPUT_LIMITS if type(self.raw.get(name)) is int]
-        return min(max(1, *given), MAX_OUTPUT_TOKENS) if given else DEFAULT_OUTPUT_TOKENS
+        answers = self.raw["n"] if type(self.raw.get("n")) is int else 1
+        limit = max(1, *given) if given else DEFAULT_OUTPUT_TOKENS
+        return min(limit * max(answers, 1), MAX_OUTPUT_TOKENS)
 
 
 def parse(verb: str, path: str, body: bytes, models: Sequence[str]) -> Asked:
@@ -110,6 +115,9 @@ def _reaches_out(raw: dict[str, Any]) -> str | None:
     for name in _SERVER_STATE:
         if raw.get(name):
             return f"`{name}`"
+    for name, allowed in _PRICED.items():
+        if raw.get(name) is not None and raw[name] not in allowed:
+            return f"`{name}` {str(raw[name])[:60]!r}, whose price is another,"
     tools = raw.get("tools") or []
     if not isinstance(tools, list):
         return "`tools` that is no list"
