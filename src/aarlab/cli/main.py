@@ -9,6 +9,7 @@ from rich.console import Console
 
 from aarlab import __version__
 from aarlab.cli import (
+    aar,
     audit,
     campaign,
     compare,
@@ -41,6 +42,7 @@ cli.add_typer(method.app, name="method")
 campaign.app.command("compare")(compare.compare)
 campaign.app.command("classify")(compare.classify)
 cli.add_typer(campaign.app, name="campaign")
+cli.add_typer(aar.app, name="aar")
 cli.add_typer(audit.app, name="audit")
 cli.command("verdict")(audit.verdict)
 cli.add_typer(log.app, name="log")
