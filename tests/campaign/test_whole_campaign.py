@@ -57,6 +57,13 @@ def test_honest_methods_come_clean_out_of_the_battery(toy_run: Toy) -> None:
     assert [a for a in export.audits if a.severity == "suspect"] == []
 
 
+def test_every_snapshot_has_an_idea_in_the_export(toy_run: Toy) -> None:
+    _, export = toy_run
+    assert [idea.snapshot for idea in export.ideas] == [s.id for s in export.snapshots]
+    recipes = [i for i in export.ideas if i.complexity and i.complexity.options is not None]
+    assert len(recipes) == 2 * TRIALS and all(idea.family for idea in recipes)
+
+
 def test_research_hours_and_spend_add_up(toy_run: Toy) -> None:
     _, export = toy_run
     hours = [s.research_h for s in sorted(export.submissions, key=lambda s: s.at)]

@@ -35,6 +35,9 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     while isinstance(command, click.Group) or hasattr(command, "commands"):
         if not words:
             break
+        default = getattr(command, "default", None)  # `aarlab report RUN` is `report write RUN`
+        if default and words[0] not in command.commands:  # type: ignore[attr-defined]
+            words = [default, *words]
         command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
     return command, words
 

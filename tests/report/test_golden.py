@@ -1,7 +1,9 @@
 """A real campaign's report against committed numbers.
 
 `golden/export.json` is a campaign of evolutionary researchers on the embedded math task (2 arms,
-3 replicates of 2 AARs; posts and evidence left out). After a wanted change of the numbers run
+3 replicates of 2 AARs). Edited: posts, evidence, clear audits and a third arm are left out;
+`replicate`, `team` and the price of a device hour were filled in afterwards, by the AARs' names.
+After a wanted change of the numbers run
 `python tests/report/test_golden.py`, and look at the difference before it is committed.
 """
 

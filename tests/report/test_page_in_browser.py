@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aarlab.core.wire import CampaignExport
-from aarlab.report import write_report
+from aarlab.report import load_export, write_report
+from aarlab.report.compare import write_arms
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -41,4 +42,29 @@ def test_page_fits_phone_and_desk_and_asks_for_nothing(
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             shown = page.locator("figure svg:visible").count()
             assert shown == 5
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path")
+def test_arms_and_comparison_fit_ask_for_nothing_and_print(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    given = load_export(Path(__file__).parent / "golden" / "export.json")
+    write_arms(given, tmp_path)
+    pages = {write_report(given, tmp_path).page: 9, tmp_path / "comparison.html": 1}
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for path, figures in pages.items():
+            page = browser.new_page(viewport={"width": 390, "height": 900})
+            seen: list[str] = []
+            page.on("request", lambda request, seen=seen: seen.append(request.url))
+            page.on("console", lambda message, seen=seen: seen.append(message.text))
+            page.goto(path.as_uri())
+            assert seen == [path.as_uri()]
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            shown = page.locator("figure svg:visible").count()
+            assert shown == figures
+            assert page.locator("figure [role=img]:not([aria-label])").count() == 0
+            page.emulate_media(media="print")
+            assert not page.locator(".skip:visible").count()
         browser.close()

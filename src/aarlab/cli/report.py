@@ -16,10 +16,12 @@ Out = Annotated[Path | None, typer.Option(help="folder of the report")]
 class _WriteByDefault(TyperGroup):
     """`aarlab report SOURCE` is `aarlab report write SOURCE`; ./compare names a folder."""
 
+    default = "write"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {*self.commands, "--help"}
         if args and args[0] not in known:
-            args = ["write", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 
