@@ -10,7 +10,7 @@ from starlette.routing import Route
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.server.auth import operator_token
-from aarlab.server.dashboard.pages import add_dashboard
+from aarlab.server.dashboard.site import add_dashboard
 from aarlab.server.door import Door
 from aarlab.server.etags import ETags
 from aarlab.server.openapi import openapi_router
@@ -100,8 +100,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
     app.add_api_route("/health", _health, include_in_schema=False)
     if endpoint is not None:
         app.router.routes.append(Route("/mcp", endpoint=endpoint))
-    add_dashboard(app)
     add_handlers(app)
+    add_dashboard(app, platform)
     app.add_middleware(ETags)
     app.add_middleware(Door, max_body_bytes=settings.max_body_bytes)
     return app

@@ -16,7 +16,7 @@ FIRST = "0001"
 LATER_TABLES = frozenset(
     [
         *("claims", "audits", "verdicts", "tokens", "votes", "changes", "terms", "trees"),
-        "method_submissions",
+        *("method_submissions", "remarks"),
     ]
 )
 FIRST_TABLES = frozenset(metadata.tables) - LATER_TABLES

@@ -91,6 +91,17 @@ comments = Table(
     Column("text", Text, nullable=False),
 )
 
+remarks = Table(
+    "remarks",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("finding", ForeignKey("findings.id"), nullable=False, index=True),
+    Column("person", String, nullable=False),  # a person's name: no AAR's, and no key of `aars`
+    Column("at", String, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
 verifications = Table(
     "verifications",
     metadata,
