@@ -22,6 +22,7 @@ from aarlab.core.wire import (
     Verification,
     VerificationResult,
 )
+from aarlab.core.wire_ledger import CampaignBudget, Control, NewControl
 from aarlab.core.wire_service import IssuedToken, MethodRequest, NewToken, Refusal, TokenRecord
 
 
@@ -55,6 +56,23 @@ class OperatorClient:
 
     def aars(self) -> list[AarRecord]:
         return self._http.get("/v1/operator/aars", list[AarRecord])
+
+    def set_budget(self, new: CampaignBudget, key: str = "campaign-budget") -> CampaignBudget:
+        """Once per campaign: later changes are controls (`extend`)."""
+        return self._http.post("/v1/operator/budget", CampaignBudget, new, key)
+
+    def budget(self) -> CampaignBudget:
+        return self._http.get("/v1/operator/budget", CampaignBudget)
+
+    def control(self, aar: str | None, new: NewControl, key: str | None = None) -> Control:
+        """Steer one AAR, or with None the whole campaign."""
+        where = "/v1/operator" if aar is None else f"/v1/operator/aars/{aar}"
+        return self._http.post(f"{where}/controls", Control, new, key)
+
+    def controls(self, aar: str | None = None) -> list[Control]:
+        """All, or those that one AAR was meant by; oldest first."""
+        query = {} if aar is None else {"aar": aar}
+        return self._http.get("/v1/operator/controls", list[Control], query)
 
     def make_token(self, aar: str, new: NewToken, key: str | None = None) -> IssuedToken:
         """The same key returns the same token again."""

@@ -31,7 +31,10 @@ from aarlab.core.wire_service import (
     FindingQuery,
     Lineage,
     MethodRequest,
+    ModelCall,
     NewMethod,
+    NewReservation,
+    OperatorMessage,
     SnapshotDiff,
     Vote,
 )
@@ -73,6 +76,22 @@ class PlatformClient:
 
     def spend(self, item: Spend, key: str | None = None) -> Me:
         return self._http.post("/v1/spend", Me, item, key)
+
+    def reserve(self, new: NewReservation, key: str | None = None) -> Me:
+        """Before a model call: hold the most that it can cost.
+
+        BudgetExhausted where a cap of the AAR or the campaign could be passed; TooManyRequests
+        where calls of others under way hold what is left, also after all tries: try again later.
+        """
+        return self._http.post("/v1/reservations", Me, new, key)
+
+    def record_call(self, call: ModelCall, key: str | None = None) -> Me:
+        """After it: counted once under `call.call`, and the reservation is released."""
+        return self._http.post("/v1/model-calls", Me, call, key)
+
+    def messages(self, after: int = 0) -> list[OperatorMessage]:
+        """What the operator wrote, with a `seq` above `after`."""
+        return self._http.get("/v1/me/messages", list[OperatorMessage], {"after": after})
 
     def submit(self, submission: Submission, key: str | None = None) -> Score:
         return self._http.post("/v1/submissions", Score, submission, key)

@@ -6,9 +6,18 @@ Nothing here carries a hidden label. `Score` is all that an AAR learns about a s
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat
 
 from aarlab.core.types import TaskKind
+from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
+from aarlab.core.wire_base import Name as Name
+from aarlab.core.wire_base import Team
+from aarlab.core.wire_base import Wire as Wire
+from aarlab.core.wire_ledger import CampaignBudget, Control, ModelSpend
+from aarlab.core.wire_ledger import Limits as Limits
+from aarlab.core.wire_ledger import Spend as Spend
+from aarlab.core.wire_ledger import SpendKind as SpendKind
+from aarlab.core.wire_ledger import Wanted as Wanted
 
 Isolation = Literal["bubblewrap", "process", "none"]
 FindingKind = Literal["hypothesis", "result", "insight", "error"]
@@ -18,26 +27,11 @@ AuditKind = Literal[
 ]
 Severity = Literal["clear", "note", "suspect"]
 Decision = Literal["accepted", "disqualified", "rework"]
-SpendKind = Literal[
-    "device_s",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "dollars",
-]
-Wanted = Literal["run", "pause", "stop"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Author = Annotated[str, Field(pattern=r"^@?[a-z0-9][a-z0-9_.-]{0,63}$")]  # @: a person
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 
 MAX_ROWS = 100_000
 MAX_RUNS = 16
-MAX_TEXT = 20_000
-
-
-class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Interval(Wire):
@@ -265,22 +259,13 @@ class FindingPage(Wire):
 
 
 # ---------------------------------------------------------------- AARs, budget, spend
-class Limits(Wire):
-    """Per AAR; None is no limit."""
-
-    hours: FiniteFloat | None = None
-    submissions: int | None = None
-    dollars: FiniteFloat | None = None
-    device_s: FiniteFloat | None = None
-    tokens: int | None = None
-    methods: int | None = Field(default=None, description="requests for verification")
-
-
 class NewAar(Wire):
     name: Name
     researcher: str
     direction: str
     arm: str = "default"
+    team: Team = Field(default="", description="AARs see findings and code of their team only")
+    replicate: int = 1
     limits: Limits = Limits()
     isolation: Isolation = "bubblewrap"
 
@@ -305,15 +290,11 @@ class Me(Wire):
     methods_made: int = 0
     methods_left: int | None = None
     wanted: Wanted = Field(default="run", description="what the operator wants of the AAR now")
-
-
-class Spend(Wire):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"kind": "device_s", "amount": 41.5, "note": "trial 3"}]}
+    left: Limits = Field(default=Limits(), description="of the own limits")
+    campaign_left: Limits | None = Field(
+        default=None, description="of the limits of all AARs together, where there are any"
     )
-    kind: SpendKind
-    amount: Annotated[FiniteFloat, Field(ge=0, le=1e12)]
-    note: Annotated[str, Field(max_length=200)] = ""
+    exhausted: str = Field(default="", description="the limit that is used up, if one is")
 
 
 # ---------------------------------------------------------------- verification (operator)
@@ -337,7 +318,7 @@ class Evidence(Wire):
     row_texts: int = Field(description="of those, pieces that are text of the rows it was given")
     examples: list[str] = Field(description="the first of those pieces, shortened")
     truncated: bool = Field(description="the record was longer than what is kept")
-    changed: dict[str, FiniteFloat] = {}
+    changed: dict[str, FiniteFloat] = Field(default={})
     forwarded: FiniteFloat = Field(0.0, description="rows that the strong model saw, mean per run")
 
 
@@ -365,8 +346,8 @@ class Verification(Wire):
 class VerificationResult(Wire):
     """What the verifier hands in: predictions per drawn seed, or the reason why there are none."""
 
-    ids: list[str] = []
-    runs: list[Run] = []
+    ids: list[str] = Field(default=[])
+    runs: list[Run] = Field(default=[])
     seconds: FiniteFloat = 0.0
     isolation: Isolation = "none"
     error: str = ""
@@ -400,7 +381,7 @@ class NewAudit(Wire):
     task: Name | None = None
     severity: Severity
     summary: Annotated[str, Field(min_length=1, max_length=2000)]
-    facts: dict[str, FiniteFloat | str | list[str] | None] = {}
+    facts: dict[str, FiniteFloat | str | list[str] | None] = Field(default={})
 
 
 class Audit(NewAudit):
@@ -474,6 +455,11 @@ class AarRecord(Wire):
     limits: Limits
     research_s: FiniteFloat
     spend: dict[str, FiniteFloat]
+    team: Team = ""
+    replicate: int = 1
+    wanted: Wanted = "run"
+    dollars: FiniteFloat = Field(default=0.0, description="model calls and device seconds")
+    dollars_per_hour: FiniteFloat | None = Field(default=None, description="of research")
 
 
 class SessionRecord(Wire):
@@ -517,8 +503,11 @@ class CampaignExport(Wire):
     findings: list[Finding]
     verifications: list[Verification]
     leaderboard: list[LeaderboardEntry]
-    audits: list[Audit] = []
-    verdicts: list[Verdict] = []
+    audits: list[Audit] = Field(default=[])
+    verdicts: list[Verdict] = Field(default=[])
+    budget: CampaignBudget = CampaignBudget()
+    model_spend: list[ModelSpend] = Field(default=[])
+    controls: list[Control] = Field(default=[])
     head: Head
 
 

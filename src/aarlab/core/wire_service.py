@@ -2,23 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field
 
-from aarlab.core.wire import (
-    MAX_TEXT,
-    FindingKind,
-    LeaderboardEntry,
-    Limits,
-    Name,
-    Snapshot,
-    Wire,
-)
+from aarlab.core.wire import FindingKind, LeaderboardEntry, Name, Snapshot, Wire
+from aarlab.core.wire_base import Reference
+from aarlab.core.wire_ledger import Control as Control
+from aarlab.core.wire_ledger import ModelCall as ModelCall
+from aarlab.core.wire_ledger import NewControl as NewControl
+from aarlab.core.wire_ledger import NewReservation as NewReservation
+from aarlab.core.wire_ledger import OperatorMessage as OperatorMessage
 
 Scope = Literal["read", "write"]
 Ballot = Literal["up", "down", "none"]
 Change = Literal["added", "removed", "changed"]
 FindingOrder = Literal["seq", "new", "top", "changed"]
-Reference = Annotated[str, Field(min_length=1, max_length=64)]
 MAX_CURSOR = 2**53
 
 
@@ -125,54 +122,3 @@ class MethodRequest(Wire):
 
 class Refusal(Wire):
     reason: Annotated[str, Field(min_length=1, max_length=500)]
-
-
-# ---------------------------------------------------------------- steering and spend
-class NewControl(Wire):
-    """What a person asks of one AAR while it runs; `limits` replaces those given (`extend`)."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"action": "message", "text": "Look at the hard rows.", "by": "Ada"}]
-        }
-    )
-    action: Literal["pause", "resume", "stop", "message", "extend"]
-    text: Annotated[str, Field(max_length=MAX_TEXT)] = ""
-    limits: Limits | None = None
-    by: Annotated[str, Field(min_length=1, max_length=100)]
-
-
-class Control(NewControl):
-    seq: int
-    aar: Name
-    at: str
-
-
-class OperatorMessage(Wire):
-    """A message of a person to an AAR; `seq` is the cursor of the list."""
-
-    seq: int
-    at: str
-    by: str
-    text: str
-
-
-class NewReservation(Wire):
-    """Most that the next model call can cost; released when the call is recorded."""
-
-    call: Reference
-    dollars: Annotated[FiniteFloat, Field(ge=0, le=1e6)]
-    tokens: Annotated[int, Field(ge=0, le=10**9)]
-
-
-class ModelCall(Wire):
-    """One paid model call, recorded once under `call`; tokens by kind do not overlap."""
-
-    call: Reference
-    model: Annotated[str, Field(min_length=1, max_length=200)]
-    input_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
-    output_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
-    cache_read_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
-    cache_write_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
-    dollars: Annotated[FiniteFloat, Field(ge=0, le=1e6)] = 0.0
-    seconds: Annotated[FiniteFloat, Field(ge=0, le=1e6)] = 0.0

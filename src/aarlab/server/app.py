@@ -20,10 +20,12 @@ from aarlab.server.problems import add_handlers
 from aarlab.server.routes import (
     findings,
     leaderboard,
+    ledger,
     me,
     methods,
     operator_aars,
     operator_audits,
+    operator_controls,
     operator_export,
     operator_log,
     operator_methods,
@@ -50,12 +52,14 @@ except ModuleNotFoundError as missing:  # an extra: without it there is no /mcp
 
 ROUTERS = (
     me.router,
+    ledger.router,
     submissions.router,
     snapshots.router,
     findings.router,
     methods.router,
     leaderboard.router,
     operator_aars.router,
+    operator_controls.router,
     operator_tokens.router,
     operator_methods.router,
     operator_verifications.router,

@@ -16,7 +16,8 @@ FIRST = "0001"
 LATER_TABLES = frozenset(
     [
         *("claims", "audits", "verdicts", "tokens", "votes", "changes", "terms", "trees"),
-        *("method_submissions", "remarks"),
+        *("method_submissions", "spend_totals", "model_calls", "reservations", "controls"),
+        *("teams", "budget", "remarks"),
     ]
 )
 FIRST_TABLES = frozenset(metadata.tables) - LATER_TABLES

@@ -7,10 +7,10 @@ predictions, and no row of a task, are read here except by `predictions_of` and 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire import AarRecord, Audit, NewAar, Predictions, Snapshot, Verdict, Verification
+from aarlab.core.wire import Audit, NewAar, Predictions, Snapshot, Verdict, Verification
 from aarlab.store import aars
 from aarlab.store.predictions import unpack
 from aarlab.store.tables import aars as aar_table
@@ -19,7 +19,7 @@ from aarlab.store.tables import (
     findings,
     scores,
     snapshots,
-    spend,
+    spend_totals,
     submissions,
     verdicts,
     verifications,
@@ -112,25 +112,18 @@ async def audits_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> dict[i
     return {r.seq: Audit.model_validate(r.record) for r in await tx.execute(query)}
 
 
-async def spend_after(
-    tx: AsyncConnection, after: int
-) -> tuple[int, list[tuple[str, str, float]]]:
-    """The newest row's number, and (AAR, kind, sum) of the rows since `after`."""
-    newest = max(await tx.scalar(select(func.max(spend.c.seq))) or 0, after)
-    within = (spend.c.seq > after, spend.c.seq <= newest)
-    query = select(spend.c.aar, spend.c.kind, func.sum(spend.c.amount)).where(*within)
-    rows = await tx.execute(query.group_by(spend.c.aar, spend.c.kind))
-    return newest, [(aar, kind, float(total)) for aar, kind, total in rows]
+async def spend_by_aar(tx: AsyncConnection) -> dict[str, dict[str, float]]:
+    """Amounts by kind of each AAR that spent anything."""
+    found: dict[str, dict[str, float]] = {}
+    for row in await tx.execute(select(spend_totals)):
+        found.setdefault(row.aar, {})[row.kind] = float(row.amount)
+    return found
 
 
 async def registered(tx: AsyncConnection) -> list[NewAar]:
     """AARs in the order of their registration."""
     query = select(aar_table.c.record).order_by(aar_table.c.at, aar_table.c.name)
     return [NewAar.model_validate(row.record) for row in await tx.execute(query)]
-
-
-def record_of(aar: NewAar, research_s: float, spent: dict[str, float]) -> AarRecord:
-    return AarRecord(**aar.model_dump(), research_s=research_s, spend=spent)
 
 
 async def research_s(tx: AsyncConnection) -> dict[str, float]:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 metadata = MetaData()
@@ -220,4 +221,64 @@ method_submissions = Table(
     Column("note", Text, nullable=False),
     Column("at", String, nullable=False),
     Column("refused", Text),  # the reason
+)
+
+# What each AAR has spent in all, by kind: the sums of `spend` and `model_calls`.
+spend_totals = Table(
+    "spend_totals",
+    metadata,
+    Column("aar", ForeignKey("aars.name"), primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("amount", Float, nullable=False),
+)
+
+model_calls = Table(
+    "model_calls",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("aar", ForeignKey("aars.name"), nullable=False),
+    Column("call", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("dollars", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("at", String, nullable=False),
+    UniqueConstraint("aar", "call", name="one_record_a_call"),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("aar", ForeignKey("aars.name"), primary_key=True),
+    Column("call", String, primary_key=True),
+    Column("dollars", Float, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("expires_at", String, nullable=False),
+)
+
+controls = Table(
+    "controls",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("aar", ForeignKey("aars.name"), index=True),  # none: the whole campaign
+    Column("action", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("record", JSON, nullable=False),  # wire_ledger.NewControl
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("aar", ForeignKey("aars.name"), primary_key=True),
+    Column("team", String, nullable=False, index=True),
+)
+
+budget = Table(
+    "budget",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row, 1
+    Column("record", JSON, nullable=False),  # wire_ledger.CampaignBudget
 )

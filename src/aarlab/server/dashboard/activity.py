@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aarlab.core.clock import parse_iso
+from aarlab.core.ledger import dollars_of, tokens_of
 from aarlab.core.transcript import TranscriptEntry
 from aarlab.core.wire import NewAar, SessionRecord
 from aarlab.server.dashboard.memory import Memory, role_of
-from aarlab.store.aars import TOKEN_KINDS
 from aarlab.store.overview import Sent
 
 MAX_SHOWN = 160
@@ -34,13 +34,13 @@ def doing(entry: TranscriptEntry | None, last: Sent | None) -> Facts:
 def budget(aar: NewAar, memory: Memory, submissions: int) -> list[Facts]:
     """What is limited or used, with the share of the limit from 0 to 1."""
     spent = memory.spend.get(aar.name, {})
-    tokens = sum(spent.get(kind, 0.0) for kind in TOKEN_KINDS)
+    dollars = dollars_of(spent, memory.budget.device_dollars_per_hour)
     limits, hours = aar.limits, memory.research_s.get(aar.name, 0.0) / 3600
     rows = (
         ("submissions", float(submissions), limits.submissions),
         ("hours", hours, limits.hours),
-        ("dollars", spent.get("dollars", 0.0), limits.dollars),
-        ("tokens", tokens, limits.tokens),
+        ("dollars", dollars, limits.dollars),
+        ("tokens", tokens_of(spent), limits.tokens),
         ("device seconds", spent.get("device_s", 0.0), limits.device_s),
     )
     return [

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire import Audit, LeaderboardEntry, NewAar, Verdict, Verification
-from aarlab.store import overview, verifications
+from aarlab.core.wire_ledger import CampaignBudget
+from aarlab.store import budgets, controls, overview, verifications
 from aarlab.store.overview import Sent
 
 MAX_ERROR = 200
@@ -43,9 +44,11 @@ class Memory:
         self.runs_of: defaultdict[str, list[int]] = defaultdict(list)
         self.aars: dict[str, NewAar] = {}
         self.research_s: dict[str, float] = {}
-        self.spend: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        self.spend: dict[str, dict[str, float]] = {}
+        self.budget = CampaignBudget()
+        self.wanted: dict[str, str] = {}
         self.version = 0
-        self._snap_seq = self._audit_seq = self._verdict_seq = self._spend_seq = 0
+        self._snap_seq = self._audit_seq = self._verdict_seq = 0
         self._waiting: set[int] = set()
         self._boards: dict[tuple[bool, tuple[str, ...]], list[LeaderboardEntry]] = {}
         self._turn = asyncio.Lock()
@@ -59,7 +62,9 @@ class Memory:
             changed |= await self._read_judgements(tx)
             self.aars = {aar.name: aar for aar in await overview.registered(tx)}
             self.research_s = await overview.research_s(tx)
-            await self._read_spend(tx)
+            self.spend = await overview.spend_by_aar(tx)
+            self.budget = await budgets.get(tx)
+            self.wanted = await controls.wanted(tx)
             if changed:
                 self.version += 1
                 self._boards.clear()
@@ -126,12 +131,6 @@ class Memory:
             self.verdicts_of[verdict.snapshot].append(verdict)
             self._verdict_seq = seq
         return bool(found or given)
-
-    async def _read_spend(self, tx: AsyncConnection) -> None:
-        self._spend_seq, sums = await overview.spend_after(tx, self._spend_seq)
-        for aar, kind, amount in sums:
-            mine = self.spend[aar]
-            mine[kind] = mine.get(kind, 0.0) + amount
 
 
 def role_of(researcher: str) -> str:

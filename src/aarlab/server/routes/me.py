@@ -1,13 +1,16 @@
 """What an AAR may know of itself and of the tasks; its sessions and spend."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire import Me, SessionRecord, Spend, TaskInfo
+from aarlab.core.wire_service import MAX_CURSOR, OperatorMessage
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.tasks import development_tasks, task_info
 from aarlab.server.writes import KeyDep, write_once, writing
-from aarlab.store import aars, log
+from aarlab.store import aars, controls, ledger, log, standing
 
 router = APIRouter(prefix="/v1")
 
@@ -16,7 +19,16 @@ router = APIRouter(prefix="/v1")
 async def me(aar: AarDep, platform: PlatformDep) -> Me:
     """Direction, limits, and what is left of the budget."""
     async with platform.store.database.read() as tx:
-        return aars.me(aar, await aars.usage(tx, aar.name))
+        return standing.me(await standing.standing(tx, aar.name))
+
+
+@router.get("/me/messages")
+async def messages(
+    aar: AarDep, platform: PlatformDep, after: Annotated[int, Query(ge=0, le=MAX_CURSOR)] = 0
+) -> list[OperatorMessage]:
+    """What the operator wrote to this AAR or to all, oldest first; `after` is a `seq`."""
+    async with platform.store.database.read() as tx:
+        return await controls.messages(tx, aar.name, after)
 
 
 @router.get("/tasks")
@@ -47,8 +59,8 @@ async def add_spend(
     """Record spend, also past a limit: it is a fact, and later submissions are refused."""
 
     async def act(tx: AsyncConnection) -> Me:
-        await aars.add_spend(tx, aar.name, item)
+        await ledger.add_spend(tx, aar.name, item)
         await log.append(tx, "spend", {"aar": aar.name, "kind": item.kind, "amount": item.amount})
-        return aars.me(aar, await aars.usage(tx, aar.name))
+        return standing.me(await standing.standing(tx, aar.name))
 
     return await write_once(writing(platform, aar.name, key, request, item), Me, act)

@@ -9,7 +9,7 @@ from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.paging import PageDep
 from aarlab.server.tasks import check_development, development_tasks
 from aarlab.server.writes import KeyDep, write_once, writing
-from aarlab.store import aars, log, methods, snapshots
+from aarlab.store import log, methods, snapshots, standing
 
 router = APIRouter(prefix="/v1/methods")
 
@@ -25,7 +25,7 @@ async def submit_method(
             check_development(platform, new.task)
         if (await snapshots.get(tx, new.snapshot)).aar != aar.name:
             raise Forbidden("this snapshot is another AAR's: ask for one of your own")
-        aars.check_methods(aar, await aars.usage(tx, aar.name))
+        standing.check_methods(await standing.standing(tx, aar.name))
         made = await methods.add(tx, aar.name, new)
         entry = made.model_dump(mode="json", include={"id", "aar", "snapshot", "task", "note"})
         await log.append(tx, "method", entry, made.at)

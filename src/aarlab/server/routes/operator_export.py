@@ -14,7 +14,18 @@ from aarlab.core.wire import BaselineAccuracy, CampaignExport, SessionRecord, Su
 from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.platform import Platform
 from aarlab.server.tasks import task_info
-from aarlab.store import aars, audits, forum, log, snapshots, submissions, verifications
+from aarlab.store import (
+    aars,
+    audits,
+    budgets,
+    controls,
+    forum,
+    ledger,
+    log,
+    snapshots,
+    submissions,
+    verifications,
+)
 from aarlab.store.submissions import Stored
 
 router = APIRouter(prefix="/v1/operator")
@@ -51,6 +62,9 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         leaderboard=verifications.leaderboard(settled, names, await audits.unranked(tx)),
         audits=await audits.all_audits(tx),
         verdicts=await audits.all_verdicts(tx),
+        budget=await budgets.get(tx),
+        model_spend=await ledger.model_spend(tx),
+        controls=await controls.listed(tx),
         head=await log.head(tx),
     )
 

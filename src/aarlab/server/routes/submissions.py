@@ -14,7 +14,7 @@ from aarlab.server.paging import PageDep
 from aarlab.server.platform import Feedback, Platform
 from aarlab.server.tasks import check_development
 from aarlab.server.writes import KeyDep, write_once, writing
-from aarlab.store import aars, log, snapshots, submissions
+from aarlab.store import aars, log, snapshots, standing, submissions
 
 router = APIRouter(prefix="/v1")
 
@@ -30,10 +30,11 @@ async def submit(
         if submission.snapshot is not None:
             await snapshots.get(tx, submission.snapshot)
         await aars.touch(tx, aar.name)
-        used = await aars.usage(tx, aar.name)
-        aars.check_budget(aar, used)
+        now = await standing.standing(tx, aar.name)
+        standing.check(now)
         feedback = await _feedback(tx, platform, aar, submission)
-        left = aars.submissions_left(aar.limits, used.submissions + 1)
+        left = standing.me(now).submissions_left
+        left = None if left is None else left - 1
         score = _score(platform, aar, feedback, left)
         await _record(tx, aar, submission, score)
         return score

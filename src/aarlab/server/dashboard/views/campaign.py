@@ -5,12 +5,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.ledger import dollars_of, dollars_per_hour
 from aarlab.core.wire import SessionRecord
 from aarlab.server.dashboard import activity, run_files
 from aarlab.server.dashboard.alerts import alerts
 from aarlab.server.dashboard.curve import curve, shown_values
 from aarlab.server.dashboard.desk import Desk
-from aarlab.server.dashboard.steering import wanted_now
 from aarlab.store import aars as store_aars
 
 Facts = dict[str, Any]
@@ -21,11 +21,10 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
     """All of the page but the curve."""
     await desk.memory.refresh(tx)
     sessions = await store_aars.all_sessions(tx)
-    wanted = await wanted_now(tx)
     run = desk.platform.settings.run_dir
     events = await asyncio.to_thread(run_files.last_events, run)
     state = await asyncio.to_thread(run_files.state_of, run, events)
-    rows = await asyncio.to_thread(_rows, desk, sessions, wanted, operator)
+    rows = await asyncio.to_thread(_rows, desk, sessions, operator)
     for row in rows:
         row["stuck"] = operator and state == "running" and row["stuck"]
     shown: list[Facts] = []
@@ -44,9 +43,7 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
     }
 
 
-def _rows(
-    desk: Desk, sessions: list[SessionRecord], wanted: dict[str, str], operator: bool
-) -> list[Facts]:
+def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Facts]:
     memory, seen = desk.memory, activity.last_seen(sessions)
     made: dict[str, int] = {}
     newest, best = {}, dict[str, float]()
@@ -60,7 +57,7 @@ def _rows(
     rows, roles = [], memory.roles()
     for aar in memory.aars.values():
         shares = activity.budget(aar, memory, made.get(aar.name, 0))
-        asked = wanted.get(aar.name, "run")
+        asked = memory.wanted.get(aar.name, memory.wanted.get("", "run"))
         entry = desk.transcripts.last(aar.name) if operator else None
         nothing: Facts = {"at": None, "tool": None, "text": ""}
         rows.append(
@@ -95,14 +92,23 @@ def _counts(desk: Desk) -> Facts:
 
 
 def _spend(desk: Desk) -> Facts:
-    """Sums over all AARs; the cap is that of those that have one."""
+    """Sums over all AARs, against the campaign's cap, else those of its AARs."""
     totals: Facts = {}
     for mine in desk.memory.spend.values():
         for kind, amount in mine.items():
             totals[kind] = totals.get(kind, 0.0) + amount
-    caps = [aar.limits.dollars for aar in desk.memory.aars.values() if aar.limits.dollars]
-    hours = sum(desk.memory.research_s.values()) / 3600
-    return {"totals": totals, "dollar_cap": sum(caps) or None, "research_hours": hours}
+    budget = desk.memory.budget
+    own = [aar.limits.dollars for aar in desk.memory.aars.values() if aar.limits.dollars]
+    research_s = sum(desk.memory.research_s.values())
+    dollars = dollars_of(totals, budget.device_dollars_per_hour)
+    return {
+        "totals": totals,
+        "dollars": dollars,
+        "dollar_cap": budget.limits.dollars or sum(own) or None,
+        "dollars_per_hour": dollars_per_hour(dollars, research_s),
+        "research_hours": research_s / 3600,
+        "hour_cap": budget.limits.hours,
+    }
 
 
 def _event(event: Facts) -> Facts:

@@ -1,0 +1,166 @@
+"""What a model call costs: the table of genai-prices (offline, as installed) and own overrides.
+
+Prices are frozen into a campaign when it is made, so that a newer table cannot change its ledger.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.errors import NotFound
+
+try:
+    from genai_prices import data_snapshot, types
+except ModuleNotFoundError as missing:  # the extra `agents`: without it there are overrides only
+    if missing.name is None or not missing.name.startswith("genai_prices"):
+        raise
+    data_snapshot = None  # type: ignore[assignment]
+
+PER = 1_000_000
+# Run on own hardware or scripted: device seconds are what they cost.
+FREE = frozenset(
+    ("scripted", "mockllm", "hf", "none", "ollama", "vllm", "sglang", "llama-cpp-python")
+)
+# Names of Inspect's providers where genai-prices has another one.
+PROVIDERS = {"grok": "x-ai", "bedrock": "aws", "azureai": "azure", "moonshot": "moonshotai"}
+Dollars = Annotated[FiniteFloat, Field(ge=0)]
+
+
+def _input(given: dict[str, Any]) -> float:
+    """What a kind costs that has no price of its own; absent where `input` itself was refused."""
+    return float(given.get("input", 0.0))
+
+
+class Tier(BaseModel):
+    """Prices of the whole call once its input tokens of all kinds are above `above`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    above: Annotated[int, Field(gt=0)]
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars
+    cache_write: Dollars
+
+
+class Price(BaseModel):
+    """Dollars per million tokens; the four kinds do not overlap. `dated` says as of when."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    dated: Annotated[str, Field(min_length=1, max_length=200)]
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars = Field(default_factory=_input)
+    cache_write: Dollars = Field(default_factory=_input)
+    tiers: tuple[Tier, ...] = ()
+
+    def dollars(
+        self,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+    ) -> float:
+        total_in = input_tokens + cache_read_tokens + cache_write_tokens
+        reached = [tier for tier in self.tiers if total_in > tier.above]
+        rate: Price | Tier = max(reached, key=lambda tier: tier.above) if reached else self
+        return (
+            input_tokens * rate.input
+            + output_tokens * rate.output
+            + cache_read_tokens * rate.cache_read
+            + cache_write_tokens * rate.cache_write
+        ) / PER
+
+    def worst(self, input_tokens: int, output_tokens: int) -> float:
+        """The most that a call of this size can cost, whatever the cache does."""
+        kinds = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
+        return max(
+            self.dollars(**{kind: input_tokens}, output_tokens=output_tokens) for kind in kinds
+        )
+
+
+def price_of(
+    model: str, overrides: Mapping[str, Price] | None = None, at: str | None = None
+) -> Price:
+    """The price of an Inspect model name (`provider/name`) at an ISO time, now without one.
+
+    Own overrides come first; models that run here cost nothing. Raises NotFound, saying what to
+    add, where no price is known: an unknown price is never taken for 0.
+    """
+    if overrides and model in overrides:
+        return overrides[model]
+    provider, _, name = model.partition("/")
+    if provider in FREE:
+        return Price(model=model, dated="runs here: no price", input=0.0, output=0.0)
+    when = at or now_iso()
+    found = None if data_snapshot is None else _listed(provider, name, parse_iso(when))
+    if found is None:
+        raise NotFound(_unknown(model))
+    return _price(model, f"{when[:10]}, {table_version()}", found)
+
+
+def table_version() -> str:
+    return "no price table" if data_snapshot is None else f"genai-prices {version('genai-prices')}"
+
+
+def _unknown(model: str) -> str:
+    have = (
+        "genai-prices is not installed (pip install 'aarlab[agents]')"
+        if data_snapshot is None
+        else f"{table_version()} does not list it"
+    )
+    return (
+        f"no price of model {model!r}: {have}. Add to the campaign's spec: prices: "
+        f"{{{model}: {{dated: 2026-01-31, input: 3.0, output: 15.0}}}} (dollars per million "
+        "tokens; cache_read and cache_write default to input)"
+    )
+
+
+def _listed(provider: str, name: str, at: datetime) -> "types.ModelPrice | None":
+    """The entry of genai-prices; a model behind a gateway is looked up by its own name."""
+    table, inner = data_snapshot.get_snapshot(), name.rpartition("/")[2]
+    asked = [(name, PROVIDERS.get(provider, provider)), (name, None), (inner, None)]
+    for reference, known_as in asked if name else [(provider, None)]:
+        try:
+            _, found = table.find_provider_model(reference, None, known_as, None)
+        except LookupError:
+            continue
+        price = found.get_prices(at)
+        if _numbers(price, "output_mtok") and _numbers(price, "input_mtok"):
+            return price
+    return None
+
+
+def _numbers(price: "types.ModelPrice", key: str) -> Callable[[int], float] | None:
+    """Dollars of one kind of token by the input size of the call; None where it has no price."""
+    listed = getattr(price, key, None)
+    if listed is None:
+        return None
+    if not isinstance(listed, types.TieredPrices):
+        return lambda _size: float(listed)
+
+    def at(size: int) -> float:
+        reached = [tier.price for tier in listed.tiers if size > tier.start]
+        return float(reached[-1] if reached else listed.base)
+
+    return at
+
+
+def _price(model: str, dated: str, listed: "types.ModelPrice") -> Price:
+    def rates(size: int) -> dict[str, Any]:
+        plain = _numbers(listed, "input_mtok")
+        kinds = {"input": plain, "output": _numbers(listed, "output_mtok")}
+        for kind in ("cache_read", "cache_write"):
+            kinds[kind] = _numbers(listed, f"{kind}_mtok") or plain
+        return {kind: of(size) for kind, of in kinds.items() if of is not None}
+
+    tiered = [value for value in vars(listed).values() if isinstance(value, types.TieredPrices)]
+    starts = sorted({tier.start for value in tiered for tier in value.tiers})
+    tiers = tuple(Tier(above=start, **rates(start + 1)) for start in starts)
+    return Price(model=model, dated=dated, tiers=tiers, **rates(0))

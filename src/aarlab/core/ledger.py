@@ -1,0 +1,25 @@
+"""What spend adds up to. The one place that makes dollars out of tokens and device seconds."""
+
+from collections.abc import Mapping
+
+TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+HOUR_S = 3600.0
+
+
+def tokens_of(spend: Mapping[str, float]) -> float:
+    """Tokens of all kinds in a spend by kind."""
+    return sum(spend.get(kind, 0.0) for kind in TOKEN_KINDS)
+
+
+def device_dollars(spend: Mapping[str, float], device_dollars_per_hour: float) -> float:
+    return spend.get("device_s", 0.0) / HOUR_S * device_dollars_per_hour
+
+
+def dollars_of(spend: Mapping[str, float], device_dollars_per_hour: float) -> float:
+    """Model calls, and device seconds at their rate."""
+    return spend.get("dollars", 0.0) + device_dollars(spend, device_dollars_per_hour)
+
+
+def dollars_per_hour(dollars: float, research_s: float) -> float | None:
+    """Dollars per AAR-hour; None before there was any research time."""
+    return dollars / (research_s / HOUR_S) if research_s > 0 else None

@@ -1,0 +1,161 @@
+"""What travels over HTTP about money, time and steering: limits, spend, model calls, controls."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+
+from aarlab.core.wire_base import MAX_TEXT, Name, Reference, Wire
+
+SpendKind = Literal[
+    "device_s",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "dollars",
+]
+Wanted = Literal["run", "pause", "stop"]
+Action = Literal["pause", "resume", "stop", "message", "extend"]
+Tokens = Annotated[int, Field(ge=0, le=10**9)]
+Dollars = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
+
+
+# ---------------------------------------------------------------- limits
+class Limits(Wire):
+    """Per AAR; None is no limit."""
+
+    hours: FiniteFloat | None = None
+    submissions: int | None = None
+    dollars: FiniteFloat | None = Field(
+        default=None, description="model calls, and device seconds at the campaign's rate"
+    )
+    device_s: FiniteFloat | None = None
+    tokens: int | None = None
+    methods: int | None = Field(default=None, description="requests for verification")
+
+
+class CampaignLimits(Wire):
+    """Of all AARs together; None is no limit."""
+
+    hours: FiniteFloat | None = Field(default=None, description="research hours, summed up")
+    dollars: FiniteFloat | None = None
+    device_s: FiniteFloat | None = None
+    tokens: int | None = None
+
+
+class CampaignBudget(Wire):
+    """Set once when a campaign starts; `extend` replaces limits later."""
+
+    limits: CampaignLimits = CampaignLimits()
+    device_dollars_per_hour: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+
+
+# ---------------------------------------------------------------- spend
+class Spend(Wire):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "device_s", "amount": 41.5, "note": "trial 3"}]}
+    )
+    kind: SpendKind
+    amount: Annotated[FiniteFloat, Field(ge=0, le=1e12)]
+    note: Annotated[str, Field(max_length=200)] = ""
+
+
+class NewReservation(Wire):
+    """Most that the next model call can cost; released when the call is recorded."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"call": "s1-t17", "dollars": 0.57, "tokens": 158192}]}
+    )
+    call: Reference
+    dollars: Dollars
+    tokens: Tokens
+    beside: bool = Field(
+        default=False, description="keep the AAR's other reservations: calls run in parallel"
+    )
+
+
+class ModelCall(Wire):
+    """One paid model call, recorded once under `call`; tokens by kind do not overlap."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "call": "s1-t17",
+                    "model": "anthropic/claude-sonnet-4-5",
+                    "input_tokens": 812,
+                    "output_tokens": 344,
+                    "cache_read_tokens": 40210,
+                    "dollars": 0.02,
+                    "seconds": 7.4,
+                }
+            ]
+        }
+    )
+    call: Reference
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cache_read_tokens: Tokens = 0
+    cache_write_tokens: Tokens = 0
+    dollars: Dollars = 0.0
+    seconds: Annotated[FiniteFloat, Field(ge=0, le=1e6)] = 0.0
+
+
+class ModelSpend(Wire):
+    """All calls of one AAR to one model."""
+
+    aar: Name
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    dollars: FiniteFloat
+    seconds: FiniteFloat
+
+
+# ---------------------------------------------------------------- steering
+class NewControl(Wire):
+    """What a person asks of one AAR while it runs; `limits` replaces those given (`extend`)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"action": "message", "text": "Look at the hard rows.", "by": "Ada"}]
+        }
+    )
+    action: Action
+    text: Annotated[str, Field(max_length=MAX_TEXT)] = ""
+    limits: Limits | None = None
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> "NewControl":
+        if self.action == "message" and not self.text.strip():
+            raise ValueError("a message needs a `text`")
+        if (self.action == "extend") != bool(self.limits and self.limits.model_fields_set):
+            raise ValueError("`limits` belong to `extend`, and to no other action")
+        return self
+
+
+class Control(NewControl):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"action": "pause", "by": "Ada", "seq": 3, "aar": "edda", "at": "2026-01-31T09:00"}
+            ]
+        }
+    )
+    seq: int
+    aar: Name | None = Field(description="None: the whole campaign")
+    at: str
+
+
+class OperatorMessage(Wire):
+    """A message of a person to an AAR; `seq` is the cursor of the list."""
+
+    seq: int
+    at: str
+    by: str
+    text: str

@@ -1,0 +1,122 @@
+"""Steering by people: pause, resume, stop, message, extend, for one AAR or the whole campaign.
+
+Only added, never changed; the latest of pause, resume and stop says what is wanted. `stop` is
+final. Each is an entry of the log with who asked for it.
+"""
+
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.canonical import content_hash
+from aarlab.core.clock import now_iso
+from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.wire import NewAar, Wanted
+from aarlab.core.wire_ledger import CampaignLimits, Control, Limits, NewControl, OperatorMessage
+from aarlab.store import budgets, log
+from aarlab.store.tables import aars, controls
+
+STEERING = ("pause", "resume", "stop")
+
+
+class Steering(NamedTuple):
+    """What is wanted of an AAR, and when it (or all) was last told to go on."""
+
+    wanted: Wanted = "run"
+    resumed_at: str = ""
+
+
+async def add(tx: AsyncConnection, aar: str | None, new: NewControl) -> Control:
+    """Record, carry out and log a control; `aar` None means the whole campaign.
+
+    Raises NotFound for an unknown AAR, Conflict where a stopped one is to pause or go on, BadInput
+    for a limit that a campaign has not.
+    """
+    at = now_iso()
+    if aar is not None and await tx.scalar(select(aars.c.name).where(aars.c.name == aar)) is None:
+        raise NotFound(f"no AAR {aar[:64]!r}: see GET /v1/operator/aars")
+    if new.action in ("pause", "resume") and (await steering(tx, aar)).wanted == "stop":
+        raise Conflict(f"{aar or 'the campaign'} was stopped, and a stop is final")
+    if new.action == "extend":
+        await _extend(tx, aar, new.limits or Limits())
+    record = new.model_dump(mode="json")
+    added = insert(controls).values(aar=aar, action=new.action, at=at, record=record)
+    (seq,) = (await tx.execute(added.returning(controls.c.seq))).one()
+    made = Control(seq=seq, aar=aar, at=at, **new.model_dump())
+    entry = made.model_dump(mode="json", exclude={"text"}, exclude_none=True)
+    await log.append(tx, "control", {**entry, "text_sha256": content_hash(new.text)}, at)
+    return made
+
+
+async def _extend(tx: AsyncConnection, aar: str | None, given: Limits) -> None:
+    changes = given.model_dump(exclude_none=True)
+    if aar is None:
+        if wrong := sorted(set(changes) - set(CampaignLimits.model_fields)):
+            raise BadInput(f"a campaign has no limit of {', '.join(wrong)}: extend AARs one by one")
+        budget = await budgets.get(tx)
+        more = budget.limits.model_copy(update=changes)
+        await budgets.put(tx, budget.model_copy(update={"limits": more}))
+        return
+    this = aars.c.name == aar
+    record = NewAar.model_validate(await tx.scalar(select(aars.c.record).where(this)))
+    limits = record.limits.model_copy(update=changes)
+    extended = record.model_copy(update={"limits": limits}).model_dump(mode="json")
+    await tx.execute(update(aars).where(this).values(record=extended))
+
+
+async def steering(tx: AsyncConnection, aar: str | None) -> Steering:
+    """Own and campaign-wide controls together: the stricter counts."""
+    latest = (
+        select(func.max(controls.c.seq))
+        .where(controls.c.action.in_(STEERING), _about(aar))
+        .group_by(controls.c.aar)
+    )
+    rows = (await tx.execute(select(controls).where(controls.c.seq.in_(latest)))).all()
+    actions: set[str | None] = {row.action for row in rows}
+    return Steering(_stricter(actions), max((r.at for r in rows if r.action == "resume"), default=""))
+
+
+async def wanted(tx: AsyncConnection) -> dict[str, Wanted]:
+    """What is wanted of each AAR that was ever steered, by itself or with all; "" is the campaign.
+
+    As `steering`, for all at once: the stricter of own and campaign-wide counts.
+    """
+    latest = select(func.max(controls.c.seq)).where(controls.c.action.in_(STEERING))
+    rows = await tx.execute(
+        select(controls.c.aar, controls.c.action).where(
+            controls.c.seq.in_(latest.group_by(controls.c.aar))
+        )
+    )
+    last = {row.aar or "": row.action for row in rows}
+    return {aar: _stricter({action, last.get("")}) for aar, action in last.items()}
+
+
+def _stricter(actions: set[str | None]) -> Wanted:
+    return "stop" if "stop" in actions else "pause" if "pause" in actions else "run"
+
+
+async def messages(tx: AsyncConnection, aar: str, after: int = 0) -> list[OperatorMessage]:
+    """What people wrote to this AAR or to all, oldest first."""
+    query = select(controls).where(
+        controls.c.action == "message", controls.c.seq > after, _about(aar)
+    )
+    return [
+        OperatorMessage(seq=row.seq, at=row.at, by=row.record["by"], text=row.record["text"])
+        for row in await tx.execute(query.order_by(controls.c.seq))
+    ]
+
+
+async def listed(tx: AsyncConnection, aar: str | None = None) -> list[Control]:
+    """All controls, or those that one AAR was meant by, oldest first."""
+    query = select(controls).order_by(controls.c.seq)
+    query = query if aar is None else query.where(_about(aar))
+    return [
+        Control(seq=row.seq, aar=row.aar, at=row.at, **row.record)
+        for row in await tx.execute(query)
+    ]
+
+
+def _about(aar: str | None) -> ColumnElement[bool]:
+    """Controls of the campaign, and of the AAR where there is one."""
+    return or_(controls.c.aar.is_(None), controls.c.aar == aar)

@@ -1,0 +1,170 @@
+"""Where an AAR stands: what it used, what is left to it and to the campaign, what is wanted of it.
+
+Covered: a cap in dollars or tokens is passed by no recorded call that was reserved with its worst
+case; hours, device seconds and submissions stop what comes next once they are used up.
+Not covered: a call that its AAR never reported (killed after it was paid); device seconds and
+dollars of a run that was under way when the cap was reached.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.errors import BudgetExhausted, Conflict, NotFound, TooManyRequests
+from aarlab.core.ledger import HOUR_S, dollars_of, tokens_of
+from aarlab.core.wire import Limits, Me, NewAar, Wanted
+from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits, NewReservation
+from aarlab.store import aars, budgets, controls, ledger
+from aarlab.store.aars import Usage
+
+HELD_RETRY_S = 2.0
+WHOLE = "the campaign"
+
+
+class Standing(NamedTuple):
+    aar: NewAar
+    used: Usage
+    budget: CampaignBudget
+    used_by_all: Usage | None  # where the campaign has a limit
+    wanted: Wanted
+
+
+class Cap(NamedTuple):
+    """One limit of the AAR or of the campaign, and what is used of it."""
+
+    who: str
+    field: str
+    what: str
+    limit: float | None
+    used: float
+
+
+async def standing(tx: AsyncConnection, name: str) -> Standing:
+    """Raises NotFound for an unknown AAR."""
+    aar = await aars.get(tx, name)
+    if aar is None:
+        raise NotFound(f"no AAR {name[:64]!r}")
+    budget, capped = await budgets.get(tx), None
+    if budget.limits != CampaignLimits():
+        research_s = 0.0 if budget.limits.hours is None else await aars.research_s(tx)
+        capped = Usage(0, research_s, await ledger.spent(tx))
+    wanted = (await controls.steering(tx, name)).wanted
+    return Standing(aar, await aars.usage(tx, name), budget, capped, wanted)
+
+
+def me(now: Standing) -> Me:
+    """What the AAR may know: its own figures, and of the campaign's only what is left."""
+    aar, used = now.aar, now.used
+    left = Limits.model_validate(_left(_own(now)))
+    return Me(
+        name=aar.name,
+        direction=aar.direction,
+        limits=aar.limits,
+        submissions_made=used.submissions,
+        submissions_left=left.submissions,
+        research_s=used.research_s,
+        spend=used.spend,
+        methods_made=used.methods,
+        methods_left=left.methods,
+        wanted=now.wanted,
+        left=left,
+        campaign_left=Limits.model_validate(_left(_all(now))) if now.used_by_all else None,
+        exhausted=exhausted(now),
+    )
+
+
+def exhausted(now: Standing) -> str:
+    """The first limit that is used up, in words; empty where there is none."""
+    for cap in (*_own(now), *_all(now)):
+        if cap.limit is not None and cap.used >= cap.limit and cap.field != "methods":
+            return f"{cap.who} has used {cap.used:g} of {cap.limit:g} {cap.what}"
+    return ""
+
+
+def check(now: Standing) -> None:
+    """Raise BudgetExhausted, naming the limit that is used up.
+
+    An external AAR is steered here, as no supervisor of ours does it: Conflict while it is paused,
+    BudgetExhausted once it was stopped.
+    """
+    if said := exhausted(now):
+        raise BudgetExhausted(
+            f"{said}: the budget is exhausted; snapshots and findings can still be posted"
+        )
+    if now.aar.researcher == "external" and now.wanted == "pause":
+        raise Conflict(f"{now.aar.name} is paused by the operator: try again later")
+    if now.aar.researcher == "external" and now.wanted == "stop":
+        raise BudgetExhausted(f"{now.aar.name} was stopped by the operator")
+
+
+def check_methods(now: Standing) -> None:
+    """Raise BudgetExhausted when no request for verification is left."""
+    limit, used = now.aar.limits.methods, now.used.methods
+    if limit is not None and used >= limit:
+        raise BudgetExhausted(
+            f"{now.aar.name} has used {used} of {limit} requests for verification: "
+            "the budget is exhausted"
+        )
+
+
+async def reserve(tx: AsyncConnection, name: str, new: NewReservation) -> Standing:
+    """Hold the worst case of a model call that is about to be made.
+
+    Raises BudgetExhausted where a cap could be passed, TooManyRequests where only what others hold
+    just now stands in the way, and BudgetExhausted for an AAR that was stopped.
+    """
+    now = await standing(tx, name)
+    check(now)
+    if now.wanted == "stop":
+        raise BudgetExhausted(f"{name} was stopped by the operator")
+    own, total = await ledger.held(tx, new, name)
+    for caps, held in ((_own(now), own), (_all(now), total)):
+        for cap in caps:
+            _check_fits(cap, new, held)
+    await ledger.reserve(tx, name, new)
+    return now
+
+
+def _check_fits(cap: Cap, new: NewReservation, held: ledger.Held) -> None:
+    if cap.limit is None or cap.field not in ("dollars", "tokens"):
+        return
+    asked, others = getattr(new, cap.field), getattr(held, cap.field)
+    left = cap.limit - cap.used
+    if asked > left:
+        raise BudgetExhausted(
+            f"{cap.who} has {left:g} of {cap.limit:g} {cap.what} left and this model call may take "
+            f"{asked:g}: the budget is exhausted"
+        )
+    if asked + others > left:
+        raise TooManyRequests(
+            f"{cap.who} has {left:g} {cap.what} left, but calls under way may take {others:g} of "
+            "them: try again when they are recorded",
+            HELD_RETRY_S,
+        )
+
+
+def _own(now: Standing) -> Iterator[Cap]:
+    limits, used, who = now.aar.limits, now.used, now.aar.name
+    yield Cap(who, "submissions", "submissions", limits.submissions, used.submissions)
+    yield Cap(who, "methods", "requests for verification", limits.methods, used.methods)
+    yield from _caps(who, limits, used, now.budget.device_dollars_per_hour)
+
+
+def _all(now: Standing) -> Iterator[Cap]:
+    if now.used_by_all is not None:
+        rate = now.budget.device_dollars_per_hour
+        yield from _caps(WHOLE, now.budget.limits, now.used_by_all, rate)
+
+
+def _caps(who: str, limits: Limits | CampaignLimits, used: Usage, rate: float) -> Iterator[Cap]:
+    yield Cap(who, "hours", "research hours", limits.hours, used.research_s / HOUR_S)
+    yield Cap(who, "device_s", "device seconds", limits.device_s, used.spend.get("device_s", 0.0))
+    yield Cap(who, "dollars", "dollars", limits.dollars, dollars_of(used.spend, rate))
+    yield Cap(who, "tokens", "tokens", limits.tokens, tokens_of(used.spend))
+
+
+def _left(caps: Iterator[Cap]) -> dict[str, float | None]:
+    left = {c.field: None if c.limit is None else max(c.limit - c.used, 0) for c in caps}
+    whole = ("tokens", "submissions", "methods")
+    return {k: v if v is None or k not in whole else int(v) for k, v in left.items()}
