@@ -74,7 +74,9 @@ async def steering(tx: AsyncConnection, aar: str | None) -> Steering:
     )
     rows = (await tx.execute(select(controls).where(controls.c.seq.in_(latest)))).all()
     actions: set[str | None] = {row.action for row in rows}
-    return Steering(_stricter(actions), max((r.at for r in rows if r.action == "resume"), default=""))
+    return Steering(
+        _stricter(actions), max((r.at for r in rows if r.action == "resume"), default="")
+    )
 
 
 async def wanted(tx: AsyncConnection) -> dict[str, Wanted]:

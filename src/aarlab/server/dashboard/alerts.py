@@ -12,14 +12,17 @@ Facts = dict[str, Any]
 GRAVITY = {"grave": 0, "warn": 1, "note": 2}
 
 
-def alerts(aars: Sequence[Facts], memory: Memory, events: Sequence[Facts], disk: Disk) -> list[Facts]:
+def alerts(
+    aars: Sequence[Facts], memory: Memory, events: Sequence[Facts], disk: Disk
+) -> list[Facts]:
     """Gravest first; each has `gravity`, `kind`, `text`, and a path to look at."""
     found = [*_of_disk(disk), *_of_audits(memory), *_of_runs(memory), *_of_events(events)]
     for aar in aars:
         path = f"/aars/{aar['name']}"
         if aar["stuck"]:
-            text = f"{aar['name']} has budget left, and nothing was heard of it since {aar['seen'][:16]}"
-            found.append(_alert("warn", "stuck", text.replace("T", " "), path))
+            since = aar["seen"][:16].replace("T", " ")
+            text = f"{aar['name']} has budget left, and nothing was heard of it since {since}"
+            found.append(_alert("warn", "stuck", text, path))
         found += _of_budget(aar, path)
     return sorted(found, key=lambda a: GRAVITY[a["gravity"]])[:MAX_SHOWN]
 
@@ -33,7 +36,9 @@ def _of_budget(aar: Facts, path: str) -> list[Facts]:
             path,
         )
         for row in aar["budget"]
-        if row["share"] is not None and row["share"] >= NEAR and aar["role"] in ("language", "control")
+        if row["share"] is not None
+        and row["share"] >= NEAR
+        and aar["role"] in ("language", "control")
     ]
 
 
@@ -47,7 +52,9 @@ def _of_audits(memory: Memory) -> list[Facts]:
     ]
     if not open_ones:
         return []
-    many = f"{len(open_ones)} suspect methods wait" if len(open_ones) > 1 else "a suspect method waits"
+    many = (
+        f"{len(open_ones)} suspect methods wait" if len(open_ones) > 1 else "a suspect method waits"
+    )
     return [_alert("grave", "audit", f"{many} for a verdict", "/audits")]
 
 
@@ -56,7 +63,8 @@ def _of_runs(memory: Memory) -> list[Facts]:
     if not failed:
         return []
     last = failed[-1]
-    text = f"{len(failed)} re-runs failed, last {last.method} on {last.task}"
+    many = f"{len(failed)} re-runs failed, last" if len(failed) > 1 else "a re-run failed:"
+    text = f"{many} {last.method} on {last.task}"
     return [_alert("warn", "verification", text, f"/methods/{last.snapshot}")]
 
 
@@ -65,8 +73,12 @@ def _of_events(events: Sequence[Facts]) -> list[Facts]:
     for event in events:
         if event["kind"] in ("process_failed", "process_restarted"):
             gravity = "grave" if event["kind"] == "process_failed" else "note"
-            what = "gave up after crashes" if gravity == "grave" else "crashed and was started again"
-            text = f"{event.get('process', 'a process')} {what} ({event['at'][:16].replace('T', ' ')})"
+            what = (
+                "gave up after crashes" if gravity == "grave" else "crashed and was started again"
+            )
+            text = (
+                f"{event.get('process', 'a process')} {what} ({event['at'][:16].replace('T', ' ')})"
+            )
             found.append(_alert(gravity, "process", text, "/"))
     return found[-5:]
 
@@ -75,7 +87,7 @@ def _of_disk(disk: Disk) -> list[Facts]:
     little = disk.free_bytes < LITTLE_BYTES or disk.free_bytes < LITTLE_SHARE * disk.total_bytes
     if not little:
         return []
-    text = f"the disk has {disk.free_bytes / 2**30:.1f} GiB left: nothing can be written when it is full"
+    text = f"{disk.free_bytes / 2**30:.1f} GiB left: nothing can be written when it is full"
     return [_alert("grave", "disk", text, "/")]
 
 

@@ -9,6 +9,7 @@ import logging
 from array import array
 
 from aarlab.core.errors import AarlabError, BaselineMissing, GapNotPositive
+from aarlab.core.types import Split
 from aarlab.core.wire import Predictions, Run
 from aarlab.server.dashboard.memory import Memory
 from aarlab.server.platform import Platform
@@ -76,7 +77,7 @@ class ExactScores:
         return self._seeds[run]
 
     def _seed_scores(self, task: str, split: str, ids: list[str], runs: list[Run]) -> list[float]:
-        which = "certify" if split == "certify" else "selection"
+        which: Split = "certify" if split == "certify" else "selection"
         scored = (
             self._platform.scorer.estimate(task, which, Predictions(ids, [run])) for run in runs
         )

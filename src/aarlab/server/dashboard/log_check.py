@@ -95,5 +95,3 @@ def link_fault(previous: str, seq: int, entry: LogRecord) -> str:
 
 def shown(body: dict[str, object]) -> str:
     return json.dumps(body, ensure_ascii=False)
-
-

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire import Audit, LeaderboardEntry, NewAar, Verdict, Verification
+from aarlab.core.wire import Audit, LeaderboardEntry, NewAar, Verdict, Verification, Wanted
 from aarlab.core.wire_ledger import CampaignBudget
 from aarlab.store import budgets, controls, overview, verifications
 from aarlab.store.overview import Sent
@@ -46,7 +46,7 @@ class Memory:
         self.research_s: dict[str, float] = {}
         self.spend: dict[str, dict[str, float]] = {}
         self.budget = CampaignBudget()
-        self.wanted: dict[str, str] = {}
+        self.wanted: dict[str, Wanted] = {}
         self.version = 0
         self._snap_seq = self._audit_seq = self._verdict_seq = 0
         self._waiting: set[int] = set()

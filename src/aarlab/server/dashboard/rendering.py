@@ -40,9 +40,16 @@ def environment() -> Environment:
     made.filters["when"] = lambda at: at[:16].replace("T", " ")
     made.filters["markdown"] = lambda text: Markup(render_markdown(text))
     made.filters["pgr"] = lambda value: "–" if value is None else f"{value:+.2f}"
-    made.filters["big"] = lambda value: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    made.filters["big"] = amount
     made.globals["asset"] = versioned
     return made
+
+
+def amount(value: float) -> str:
+    """A budget's figure: whole from a hundred on, else with what matters of its decimals."""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 PAGES = environment()

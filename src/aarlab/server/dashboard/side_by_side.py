@@ -84,7 +84,9 @@ def _highlighted(path: str, text: str) -> list[Markup]:
     return [*lines, line]
 
 
-def _rows(lines: tuple[list[str], list[str]], shown: tuple[list[Markup], list[Markup]]) -> list[Facts]:
+def _rows(
+    lines: tuple[list[str], list[str]], shown: tuple[list[Markup], list[Markup]]
+) -> list[Facts]:
     """Pairs of lines: same, changed, added, removed; `gap` rows stand for unchanged lines."""
     rows: list[Facts] = []
     end = 0
@@ -103,7 +105,9 @@ def _rows(lines: tuple[list[str], list[str]], shown: tuple[list[Markup], list[Ma
     return rows
 
 
-def _row(kind: str, old: int | None, new: int | None, shown: tuple[list[Markup], list[Markup]]) -> Facts:
+def _row(
+    kind: str, old: int | None, new: int | None, shown: tuple[list[Markup], list[Markup]]
+) -> Facts:
     if kind != "same":
         kind = "added" if old is None else "removed" if new is None else "changed"
     return {

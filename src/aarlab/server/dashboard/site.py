@@ -10,6 +10,7 @@ from aarlab.core.errors import AarlabError, BadInput
 from aarlab.server.dashboard import assets
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.pages import (
+    aar,
     audits,
     board,
     campaign,
@@ -29,6 +30,7 @@ ROUTERS = (
     assets.router,
     entrance.router,
     campaign.router,
+    aar.router,
     board.router,
     method.router,
     audits.router,

@@ -33,7 +33,7 @@ class Index:
     """`starts[i]` is where line i begins; the last one is the end of the whole lines."""
 
     path: Path
-    starts: array[int]
+    starts: "array[int]"
     inode: int = 0
 
     @property
@@ -68,7 +68,9 @@ class Indexes:
             try:
                 await asyncio.to_thread(_extend, index)
             except FileNotFoundError:
-                raise NotFound(f"{aar} has no transcript: only language-model AARs write one") from None
+                raise NotFound(
+                    f"{aar} has no transcript: only language-model AARs write one"
+                ) from None
             self._kept[aar] = index
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)

@@ -2,19 +2,19 @@
 
 import asyncio
 import secrets
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import Comment, NewComment
-from aarlab.core.wire_service import FindingQuery
+from aarlab.core.wire_service import MAX_CURSOR, FindingQuery
 from aarlab.server.auth import OPERATOR
 from aarlab.server.dashboard.desk import DeskDep
-from aarlab.server.dashboard.forms import FormDep, Text, form_key, go_to
+from aarlab.server.dashboard.forms import FormDep, form_key, go_to
 from aarlab.server.dashboard.rendering import page
 from aarlab.server.dashboard.session import OperatorViewer, ViewerDep
 from aarlab.server.routes.findings import rendered
@@ -23,41 +23,36 @@ from aarlab.store import forum, log
 
 router = APIRouter(include_in_schema=False)
 KINDS = ("hypothesis", "result", "insight", "error")
-SORTS = ("new", "top", "changed")
 SHOWN = 40
 MAX_NAME = 100
 
 
+class Asked(BaseModel):
+    """An empty field of a form is none."""
+
+    q: Annotated[str, Field(max_length=200)] = ""
+    kind: Literal["", "hypothesis", "result", "insight", "error"] = ""
+    author: Annotated[str, Field(max_length=64)] = ""
+    sort: Literal["new", "top", "changed"] = "new"
+    after: Annotated[int, Field(ge=0, le=MAX_CURSOR)] = 0
+
+    @property
+    def query(self) -> FindingQuery:
+        given = {name: value for name, value in self.model_dump().items() if value != ""}
+        return FindingQuery.model_validate({**given, "limit": SHOWN})
+
+
 @router.get("/forum")
 async def threads(
-    request: Request,
-    desk: DeskDep,
-    viewer: ViewerDep,
-    q: Text = None,
-    kind: Text = None,
-    author: Text = None,
-    sort: Text = None,
-    after: Annotated[int, Query(ge=0)] = 0,
+    request: Request, desk: DeskDep, viewer: ViewerDep, wanted: Annotated[Asked, Query()]
 ) -> Response:
-    try:
-        wanted = FindingQuery(
-            q=q or None,
-            kind=kind if kind in KINDS else None,  # type: ignore[arg-type]  # checked here
-            author=author or None,
-            sort=sort if sort in SORTS else "new",  # type: ignore[arg-type]
-            after=after,
-            limit=SHOWN,
-        )
-    except ValidationError:
-        raise BadInput("a search has at most 200 characters, an author 64") from None
     async with desk.platform.store.database.read() as tx:
         await desk.memory.refresh(tx)
-        found = await forum.page(tx, wanted)
-    shown = {"q": q or "", "kind": wanted.kind, "author": author or "", "sort": wanted.sort}
+        found = await forum.page(tx, wanted.query)
     facts = {
         "findings": [f.model_dump(exclude={"html"}) for f in found.findings],
         "next_after": found.next_after,
-        "shown": shown,
+        "shown": wanted.model_dump(),
         "authors": sorted(desk.memory.aars),
         "kinds": KINDS,
     }

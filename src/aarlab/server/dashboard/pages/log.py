@@ -1,4 +1,4 @@
-"""The log: its entries, each with the hash that it should have, and the check of the whole chain."""
+"""The log: entries, whether each fits the one before, and the check of the whole chain."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -22,7 +22,11 @@ Before = Annotated[int | None, Query(ge=1, le=2**53)]
 
 @router.get("/log")
 async def entries(
-    request: Request, desk: DeskDep, viewer: OperatorViewer, before: Before = None, kind: Text = None
+    request: Request,
+    desk: DeskDep,
+    viewer: OperatorViewer,
+    before: Before = None,
+    kind: Text = None,
 ) -> Response:
     async with desk.platform.store.database.read() as tx:
         head = await log.head(tx)
@@ -37,7 +41,9 @@ async def entries(
             shown_entries = _linked(found)
     older = found[SHOWN - 1].seq if len(found) >= SHOWN and found[SHOWN - 1].seq > 1 else None
     facts = {"head": head.model_dump(), "entries": shown_entries[:SHOWN], "older": older}
-    return page(request, viewer, "log", {**facts, "kind": kind, "check": asdict(desk.log_check.state)})
+    return page(
+        request, viewer, "log", {**facts, "kind": kind, "check": asdict(desk.log_check.state)}
+    )
 
 
 @router.get("/log/check")

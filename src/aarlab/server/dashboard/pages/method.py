@@ -44,17 +44,16 @@ async def method(
 
 def _base(facts: story.Facts, against: str | None) -> story.Facts | None:
     """What to compare with: what was asked for, else the parent, else vanilla, else nothing."""
-    known = {s["id"]: s for s in facts["ancestors"]}
-    plain = facts["vanilla"]
+    known: dict[str, story.Facts] = {s["id"]: s for s in facts["ancestors"]}
+    parent = next(iter(known.values()), None)
+    plain: story.Facts | None = facts["vanilla"]
     if plain is not None:
         known.setdefault(plain["id"], plain)
     if against == "nothing":
         return None
     if against == "vanilla" and plain is not None:
         return plain
-    if against in known:
-        return known[against]
-    return next(iter(facts["ancestors"]), plain)
+    return known.get(against or "", parent or plain)
 
 
 async def _compared(desk: Desk, new: str, base: story.Facts | None) -> list[story.Facts]:
@@ -74,7 +73,7 @@ def _seen(verdicts: list[story.Facts]) -> str:
 async def give_verdict(
     snapshot: str, request: Request, desk: DeskDep, viewer: OperatorViewer, form: FormDep
 ) -> Response:
-    """A person's decision, with the same effect as the API's; a Conflict where another came first."""
+    """A person's decision, as through the API; a Conflict where another came first."""
     given = {name: form.get(name, "") for name in ("decision", "reason", "by")}
     try:
         new = NewVerdict.model_validate({"snapshot": snapshot, **given})

@@ -29,7 +29,11 @@ async def transcripts(request: Request, desk: DeskDep, viewer: OperatorViewer) -
 def _summary(desk: Desk, aar: str, index: Index) -> Facts:
     last = desk.transcripts.last(aar)
     facts = {"aar": aar, "entries": index.n_lines, "bytes": index.starts[-1]}
-    return {**facts, "direction": desk.memory.aars[aar].direction, "last": last and last.model_dump()}
+    return {
+        **facts,
+        "direction": desk.memory.aars[aar].direction,
+        "last": last and last.model_dump(),
+    }
 
 
 @router.get("/transcripts/{aar}")

@@ -18,7 +18,7 @@
     stroke: colour(`--series-${(index % 8) + 1}`),
     // Past eight colours the dash tells them apart; control researchers are always dashed.
     dash: one.role === "control" ? [6, 4] : DASHES[Math.floor(index / 8) % DASHES.length],
-    width: one.role === "control" ? 1.5 : 2,
+    width: one.role === "control" ? 1.5 : 2.25,
   });
   const shown = (value) => (value == null ? "–" : (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(2));
 
@@ -47,7 +47,7 @@
     u.ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
     u.ctx.clip();
     for (const one of data.baselines) {
-      const x = u.valToPos(one.hour, "x", true);
+      const x = Math.max(u.valToPos(one.hour, "x", true), u.bbox.left + 6 * ratio);
       const y = u.valToPos(one.pgr, "y", true);
       const r = 4.5 * ratio;
       u.ctx.fillStyle = colour("--ink");
@@ -55,7 +55,7 @@
       u.ctx.lineWidth = ratio;
       u.ctx.beginPath();
       if (one.role === "human") u.ctx.rect(x - r, y - r, 2 * r, 2 * r);
-      else { u.ctx.moveTo(x, y - r); u.ctx.lineTo(x + r, y + r); u.ctx.lineTo(x - r, y + r); u.ctx.closePath(); }
+      else { u.ctx.moveTo(x, y - 1.3 * r); u.ctx.lineTo(x + r, y + r); u.ctx.lineTo(x - r, y + r); u.ctx.closePath(); }
       u.ctx.fill();
       u.ctx.stroke();
     }
@@ -73,6 +73,7 @@
     u.ctx.save();
     u.ctx.font = `${12 * ratio}px ${colour("--sans")}`;
     u.ctx.textBaseline = "middle";
+    u.ctx.textAlign = "left";
     for (const one of wanted) {
       u.ctx.fillStyle = style(data.series[one.at], one.at).stroke;
       u.ctx.fillText(one.name.slice(0, 14), u.bbox.left + u.bbox.width + 6 * ratio, one.y);
@@ -91,12 +92,12 @@
       label: `${one.aar} submissions`, paths: () => null, show: !hidden.has(one.aar), stroke: style(one, i).stroke,
       points: { show: true, size: 4, width: 1, stroke: style(one, i).stroke, fill: colour("--paper") },
     }));
-    const frontier = { label: "frontier", stroke: colour("--ink"), width: 4, spanGaps: true, paths: step, points: { show: false } };
+    const frontier = { label: "frontier", stroke: colour("--ink"), width: 5, spanGaps: true, paths: step, points: { show: false } };
     return {
       width: box.clientWidth, height: Math.max(240, Math.min(380, box.clientWidth * 0.5)),
       padding: [10, box.clientWidth > 600 ? 90 : 12, 0, 0],
       legend: { show: false }, cursor: { points: { size: 5 }, drag: { x: true, y: false } },
-      scales: { x: { time: false }, y: { range: (_u, low, high) => [Math.max(Math.min(low ?? 0, 0), -0.6) - 0.05, Math.max(high ?? 0, 0.5) + 0.08] } },
+      scales: { x: { time: false, range: (_u, _low, high) => [0, (high || 1) * 1.01] }, y: { range: (_u, low, high) => [Math.max(Math.min(low ?? 0, 0), -0.6) - 0.05, Math.max(high ?? 0, 0.5) + 0.08] } },
       axes: [axis("research hours of all AARs together"), axis("PGR")],
       series: [{}, frontier, ...lines, ...dots],
       hooks: { draw: [marks, (u) => { if (box.clientWidth > 600) labels(u); }], setCursor: [(u) => names(u.cursor.idx)] },

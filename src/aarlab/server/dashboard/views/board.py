@@ -55,15 +55,15 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
 
 
 def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:
-    """Ranked entries, then those that a verdict keeps from ranking."""
-    ranked = desk.memory.board(tasks, ranked_only=True)
-    inside = {(entry.task, entry.snapshot) for entry in ranked}
-    out = [
-        entry
-        for entry in desk.memory.board(tasks, ranked_only=False)
-        if (entry.task, entry.snapshot) not in inside
-    ]
-    return [*((entry.rank, entry) for entry in ranked), *((None, entry) for entry in out)]
+    """Task by task: ranked entries, then those that a verdict keeps from ranking."""
+    found: list[tuple[int | None, LeaderboardEntry]] = []
+    for task in tasks:
+        ranked = desk.memory.board([task], ranked_only=True)
+        inside = {entry.snapshot for entry in ranked}
+        found += [(entry.rank, entry) for entry in ranked]
+        everything = desk.memory.board([task], ranked_only=False)
+        found += [(None, entry) for entry in everything if entry.snapshot not in inside]
+    return found
 
 
 def _fits(desk: Desk, entry: LeaderboardEntry, wanted: Filter) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.wire import Verification
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.views.board import GRAVITY
 from aarlab.store import overview
@@ -23,7 +24,7 @@ async def queue(
     n_open = sum(c["verdict"] is None for c in cases)
     if state != "all":
         cases = [c for c in cases if (c["verdict"] is None) == (state == "open")]
-    cases.sort(key=lambda c: (GRAVITY[c["severity"]], c["verdict"] is not None, c["numbers"][0]))
+    cases.sort(key=lambda c: (GRAVITY[c["severity"]], c["verdict"] is not None, not c["snapshot"]))
     part = cases[page * PAGE : (page + 1) * PAGE]
     wanted = [number for case in part for number in case["numbers"]]
     texts = await overview.audits_numbered(tx, wanted)
@@ -59,7 +60,7 @@ def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) 
     worst = min((a.severity for a in found.values()), key=GRAVITY.__getitem__)
     kept = [n for n, a in found.items() if a.severity != "clear" or worst == "clear"]
     given = desk.memory.verdicts_of.get(snapshot, []) if snapshot else []
-    best = [run.estimate.value for run in desk.memory.runs_for(snapshot) if _ranks(run)]
+    best = [value for run in desk.memory.runs_for(snapshot) if (value := _ranked(run)) is not None]
     return {
         "snapshot": snapshot,
         "method": method,
@@ -71,5 +72,7 @@ def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) 
     }
 
 
-def _ranks(run: Any) -> bool:
-    return run.estimate is not None and (run.split, run.ablation) == ("selection", "none")
+def _ranked(run: Verification) -> float | None:
+    """The PGR of a re-run that ranks."""
+    ranks = (run.split, run.ablation) == ("selection", "none")
+    return run.estimate.value if ranks and run.estimate is not None else None

@@ -82,9 +82,7 @@ def _standing(desk: Desk, snapshot: str, operator: bool) -> list[Facts]:
     ]
 
 
-async def _runs(
-    tx: AsyncConnection, desk: Desk, snapshot: str, operator: bool
-) -> list[Facts]:
+async def _runs(tx: AsyncConnection, desk: Desk, snapshot: str, operator: bool) -> list[Facts]:
     """Re-runs with bars on one axis; evidence is for the operator, it quotes hidden rows."""
     full = await overview.runs_numbered(tx, desk.memory.runs_of.get(snapshot, []))
     dev = set(desk.tasks(operator=False))
