@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.prices import Price
 from aarlab.core.wire import Isolation
 
 
@@ -31,6 +33,8 @@ class AarConfig(BaseModel):
     isolation: Isolation
     uid: int | None
     device_dollars_per_hour: float = 0.0
+    language: LanguageSpec | None = None
+    prices: dict[str, Price] = Field(default={})
 
     @property
     def workspace(self) -> Path:

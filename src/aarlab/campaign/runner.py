@@ -25,7 +25,7 @@ from aarlab.client.transport import Address, health
 from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.wire import CampaignExport, Limits, NewAar
+from aarlab.core.wire import CampaignExport, NewAar
 from aarlab.sandbox.workspace import aar_uid, prepare_workspace
 
 POLL_S = 0.25
@@ -123,19 +123,19 @@ def _operator(run: RunDir) -> OperatorClient:
 
 def _register(campaign: Campaign, operator: OperatorClient) -> None:
     """Give each AAR an account, a workspace and a config; what exists already stays."""
+    operator.set_budget(campaign.spec.budget)
     for index, aar in enumerate(campaign.spec.aars):
         config = _config(campaign, index, aar)
         prepare_workspace(config.workspace, config.uid)
         if not config.token_file.exists():
-            limits = campaign.spec.limits
-            if aar.fixed:
-                limits = Limits(submissions=len(aar.fixed))
             new = NewAar(
                 name=aar.name,
                 researcher=aar.role if aar.researcher == "fixed" else aar.researcher,
                 direction=aar.direction,
                 arm=aar.arm,
-                limits=limits,
+                team=aar.team,
+                replicate=aar.replicate,
+                limits=campaign.spec.limits_of(aar),
                 isolation=campaign.spec.isolation,
             )
             token = operator.register(new)
@@ -165,11 +165,13 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         public_task=campaign.root.public_task(task).absolute(),
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,
-        max_trials=len(aar.fixed) or spec.limits.submissions or sys.maxsize,
+        max_trials=len(aar.fixed) or spec.limits_of(aar).submissions or sys.maxsize,
         trial_timeout_s=spec.trial_timeout_s,
         isolation=spec.isolation,
         uid=aar_uid(index) if spec.isolation == "bubblewrap" else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,
+        language=spec.language_of(aar),
+        prices=spec.prices,
     )
 
 

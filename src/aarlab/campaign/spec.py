@@ -2,56 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.prices import Price
+from aarlab.campaign import arms
+from aarlab.campaign.aars import AarSpec as AarSpec
+from aarlab.campaign.aars import ArmSpec as ArmSpec
+from aarlab.campaign.aars import Frozen
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import Isolation, Limits, Name
-from aarlab.testbed.recipe import recipe_from
-
-Researcher = Literal["random", "evolutionary", "fixed"]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AarSpec(Frozen):
-    """One AAR. `direction` names the part of the recipe grammar a control researcher starts from.
-
-    A `fixed` researcher runs the named methods and the given recipes once each: hand-tuned
-    baselines and guards. In a spec file a recipe may be the path of a JSON file, e.g. one that
-    `aarlab testbed sweep` wrote; the frozen spec holds its content.
-    """
-
-    name: Name
-    researcher: Researcher
-    direction: Annotated[str, Field(max_length=500)] = ""
-    arm: Name = "directed"
-    role: Literal["aar", "human", "guard"] = "aar"
-    methods: list[str] = []
-    recipes: dict[str, dict[str, Any]] = {}
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _methods_belong_to_fixed(self) -> "AarSpec":
-        if (self.researcher == "fixed") != bool(self.fixed):
-            raise ValueError(
-                "`methods` or `recipes` must be given for researcher `fixed` and for no other"
-            )
-        for name, recipe in self.recipes.items():
-            try:
-                recipe_from(recipe)
-            except BadInput as error:
-                raise ValueError(f"recipe {name}: {error}") from error
-        return self
-
-    @property
-    def fixed(self) -> list[str]:
-        """Names of all that a fixed researcher runs."""
-        return [*self.methods, *self.recipes]
+from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
 
 class VerifySpec(Frozen):
@@ -67,30 +31,103 @@ class VerifySpec(Frozen):
     parallel: Annotated[int, Field(ge=1)] = 2
 
 
+class AlertSpec(Frozen):
+    """When the operator is told: events of kind `alert`, in `events.jsonl` and on the terminal."""
+
+    crashes: Annotated[int, Field(ge=1)] = 2
+    silent_minutes: Annotated[float, Field(gt=0)] = 60.0
+    budget_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    free_disk_gb: Annotated[float, Field(ge=0)] = 2.0
+
+
 class CampaignSpec(Frozen):
-    """Everything that changes a result; seeds of verification are drawn later by the server."""
+    """Everything that changes a result; seeds of verification are drawn later by the server.
+
+    `limits` are those of each AAR, `campaign_limits` of all together. Read from a file or frozen,
+    `aars` also holds what `arms` stands for.
+    """
 
     name: Name
     tasks: Annotated[list[Name], Field(min_length=1)]
-    held_out: list[Name] = []
-    aars: Annotated[list[AarSpec], Field(min_length=1)]
+    held_out: list[Name] = Field(default=[])
+    aars: list[AarSpec] = Field(default=[])
+    arms: list[ArmSpec] = Field(default=[])
+    unequal_budgets: bool = Field(default=False, description="compare arms all the same")
+    language: LanguageSpec | None = None
+    directions: list[Annotated[str, Field(min_length=1, max_length=4000)]] = Field(default=[])
+    prices: dict[str, Price] = Field(default={})
     limits: Limits = Limits(submissions=12, hours=1.0)
+    campaign_limits: CampaignLimits = CampaignLimits()
     seeds_per_submission: Annotated[int, Field(ge=1, le=16)] = 3
     trial_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     isolation: Isolation = "bubblewrap"
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
+    alerts: AlertSpec = AlertSpec()
     device_dollars_per_hour: Annotated[float, Field(ge=0)] = 0.0
 
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _prices_know_their_model(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {
+            model: {"model": model, **price} if isinstance(price, dict) else price
+            for model, price in given.items()
+        }
+
     @model_validator(mode="after")
-    def _names_are_unique(self) -> "CampaignSpec":
+    def _parts_fit(self) -> "CampaignSpec":
+        if not self.aars and not self.arms:
+            raise ValueError("`aars` or `arms` must be given")
         names = [aar.name for aar in self.aars]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"AAR names must be unique; twice: {', '.join(twice)}")
+        labels = [arm.label for arm in self.arms]
+        if twice := sorted({name for name in labels if labels.count(name) > 1}):
+            raise ValueError(f"give arms a `name` each; twice: {', '.join(twice)}")
         if both := sorted(set(self.tasks) & set(self.held_out)):
             raise ValueError(f"held-out tasks must not be among `tasks`: {', '.join(both)}")
+        for aar in self.aars:
+            if aar.researcher == "language" and self.language_of(aar) is None:
+                raise ValueError(f"{aar.name} needs `language` (a model), or the campaign does")
         return self
+
+    @model_validator(mode="after")
+    def _arms_compare(self) -> "CampaignSpec":
+        if self.arms and not self.unequal_budgets:
+            arm_aars = [aar for aar in self.expanded().aars if aar.team]
+            if differs := arms.unequal(arm_aars, self.limits):
+                raise ValueError(
+                    f"compared arms have unequal budgets ({differs}): make them equal, or say "
+                    "`unequal_budgets: true`"
+                )
+        return self
+
+    def expanded(self) -> "CampaignSpec":
+        """With the AARs of all arms among `aars`; the same again where they are there already."""
+        shared = arms.Shared(self.limits, self.language, self.directions)
+        try:
+            made = arms.expand(self.arms, shared)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+        known = {aar.name for aar in self.aars}
+        more = [aar for aar in made if aar.name not in known]
+        return self.model_copy(update={"aars": [*self.aars, *more]})
+
+    def limits_of(self, aar: AarSpec) -> Limits:
+        if aar.fixed:
+            return Limits(submissions=len(aar.fixed))
+        return aar.limits or self.limits
+
+    def language_of(self, aar: AarSpec) -> LanguageSpec | None:
+        return (aar.language or self.language) if aar.researcher == "language" else None
+
+    @property
+    def budget(self) -> CampaignBudget:
+        return CampaignBudget(
+            limits=self.campaign_limits, device_dollars_per_hour=self.device_dollars_per_hour
+        )
 
 
 def load_spec(path: Path) -> CampaignSpec:
@@ -128,8 +165,9 @@ def _recipe_content(value: Any, folder: Path) -> Any:
 
 
 def parse_spec(raw: Any, where: str) -> CampaignSpec:
+    """The spec with its arms spelled out; BadInput names each wrong field."""
     try:
-        return CampaignSpec.model_validate(raw)
+        return CampaignSpec.model_validate(raw).expanded()
     except ValidationError as error:
         lines = [
             f"  {'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}"

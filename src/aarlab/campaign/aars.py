@@ -1,0 +1,91 @@
+"""What a spec says about AARs, one by one or as arms."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.core.errors import BadInput
+from aarlab.core.wire import Limits, Name
+from aarlab.core.wire_base import Team
+from aarlab.testbed.recipe import recipe_from
+
+Researcher = Literal["random", "evolutionary", "fixed", "language", "external"]
+Preset = Literal[
+    "directed",
+    "undirected",
+    "prescribed",
+    "idea_pool",
+    "single",
+    "forum_off",
+    "random",
+    "evolutionary",
+]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AarSpec(Frozen):
+    """One AAR. `direction` names the part of the recipe grammar a control researcher starts from;
+    a language model is given it as text: that of a direction that ships, or its own.
+
+    A `fixed` researcher runs the named methods and the given recipes once each: hand-tuned
+    baselines and guards. In a spec file a recipe may be the path of a JSON file, e.g. one that
+    `aarlab testbed sweep` wrote; the frozen spec holds its content.
+    """
+
+    name: Name
+    researcher: Researcher
+    direction: Annotated[str, Field(max_length=4000)] = ""
+    arm: Name = "directed"
+    team: Team = Field(default="", description="sees findings and code of its team only")
+    replicate: Annotated[int, Field(ge=1)] = 1
+    role: Literal["aar", "human", "guard"] = "aar"
+    limits: Limits | None = Field(default=None, description="None: those of the campaign")
+    methods: list[str] = Field(default=[])
+    recipes: dict[str, dict[str, Any]] = Field(default={})
+    language: LanguageSpec | None = Field(default=None, description="None: the campaign's")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _parts_belong_to_the_researcher(self) -> "AarSpec":
+        if (self.researcher == "fixed") != bool(self.fixed):
+            raise ValueError(
+                "`methods` or `recipes` must be given for researcher `fixed` and for no other"
+            )
+        if self.language is not None and self.researcher != "language":
+            raise ValueError("`language` belongs to researcher `language` and to no other")
+        for name, recipe in self.recipes.items():
+            try:
+                recipe_from(recipe)
+            except BadInput as error:
+                raise ValueError(f"recipe {name}: {error}") from error
+        return self
+
+    @property
+    def fixed(self) -> list[str]:
+        """Names of all that a fixed researcher runs."""
+        return [*self.methods, *self.recipes]
+
+
+class ArmSpec(Frozen):
+    """AARs that share a treatment: `replicates` teams that know nothing of each other.
+
+    `arm` is a preset (campaign.arms); `name` tells two uses of one preset apart. What is left out
+    comes from the campaign. `limits` are those of one AAR.
+    """
+
+    arm: Preset
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")] | None = None
+    replicates: Annotated[int, Field(ge=1, le=100)] = 1
+    aars: Annotated[int, Field(ge=1, le=100)] = 9
+    directions: list[str] | None = None
+    limits: Limits | None = None
+    language: LanguageSpec | None = None
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        return self.name or self.arm
