@@ -132,7 +132,7 @@ class Story:
 
 
 def make_seeded(folder: Path, ends_at: datetime | None = None) -> tuple[TinyTask, RunDir]:
-    """Write the campaign below a folder; returns what `platform_kit.platform` starts a server on."""
+    """Write the campaign below a folder; returns what `platform` starts a server on."""
     tasks = {
         name: _task(folder / "data", name, seed) for seed, name in enumerate((*TASKS, HELD_OUT))
     }

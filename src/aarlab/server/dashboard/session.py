@@ -61,23 +61,32 @@ def session_cookie(operator_token: str, name: str, expires: int, nonce: str) -> 
     """`<expires>.<nonce>.<name>.<signature>`; a lobby that holds the token makes one too."""
     shown = base64.urlsafe_b64encode(name[:MAX_NAME].encode()).decode().rstrip("=")
     body = f"{expires}.{nonce}.{shown}"
-    return f"{body}.{_sign(operator_token, 'session', body)}"
+    return f"{body}.{sign(operator_token, 'session', body)}"
 
 
 def log_in(platform: Platform, token: str, name: str, request: Request) -> str:
     """The cookie of a new session; raises Forbidden for any token but the operator's."""
     way = "socket" if request.client is None else "tcp"
     platform.pace.admit(f"@login-{way}")
-    if not hmac.compare_digest(sha256_hex(token), sha256_hex(platform.operator_token)):
+    if not matches(platform.operator_token, token):
         raise Forbidden("that is not the operator's token")
     expires = int(time.time()) + LIVES_S
     return session_cookie(platform.operator_token, name, expires, secrets.token_hex(8))
 
 
+def matches(secret: str, given: str) -> bool:
+    return hmac.compare_digest(sha256_hex(secret), sha256_hex(given))
+
+
 def set_cookie(response: Response, name: str, value: str, request: Request, lives_s: int) -> None:
-    secure = request.url.scheme == "https"
+    """The operator's is never sent from elsewhere; a share link is opened from elsewhere."""
     response.set_cookie(
-        name, value, max_age=lives_s, httponly=True, samesite="strict", secure=secure
+        name,
+        value,
+        max_age=lives_s,
+        httponly=True,
+        samesite="lax" if "share" in name else "strict",
+        secure=request.url.scheme == "https",
     )
 
 
@@ -85,8 +94,8 @@ async def viewer_of(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -
     """The operator, or a live share link; raises LoggedOut without either."""
     platform = desk.platform
     cookie = request.cookies.get(cookie_name(platform, "operator"), "")
-    if (name := _name_in(platform, cookie)) is not None:
-        return Viewer(True, name, _sign(platform.operator_token, "form", cookie), base_of(request))
+    if (name := name_in(platform.operator_token, cookie)) is not None:
+        return Viewer(True, name, sign(platform.operator_token, "form", cookie), base_of(request))
     token = request.cookies.get(cookie_name(platform, "share"), "")
     if token and await desk.shares.is_live(token):
         return Viewer(False, base=base_of(request))
@@ -106,10 +115,10 @@ def check_form(viewer: Viewer, given: str, request: Request) -> None:
         raise Forbidden("this form is not of your session: open the page again and send it there")
 
 
-def _name_in(platform: Platform, cookie: str) -> str | None:
+def name_in(operator_token: str, cookie: str) -> str | None:
     """The name in a cookie that is whole and not expired."""
     body, _, signature = cookie.rpartition(".")
-    good = _sign(platform.operator_token, "session", body)
+    good = sign(operator_token, "session", body)
     parts = body.split(".")
     if len(parts) != 3 or not hmac.compare_digest(signature.encode(), good.encode()):
         return None
@@ -118,7 +127,7 @@ def _name_in(platform: Platform, cookie: str) -> str | None:
     return base64.urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4)).decode()
 
 
-def _sign(operator_token: str, purpose: str, text: str) -> str:
+def sign(operator_token: str, purpose: str, text: str) -> str:
     key = operator_token.encode()
     return hmac.new(key, f"{purpose}\n{text}".encode(), hashlib.sha256).hexdigest()
 
