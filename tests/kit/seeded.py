@@ -188,6 +188,11 @@ async def _tell(story: Story) -> None:
     await _verify(story)
     await _judge(story)
     campaign = {"name": "seeded", "tasks": list(TASKS), "held_out": [HELD_OUT]}
+    campaign["aars"] = [
+        {"name": name, "researcher": "language", "direction": direction}
+        for name, direction in DIRECTIONS.items()
+    ]
+    campaign["language"] = {"model": "scripted/seeded"}
     story.run.spec.write_text(json.dumps({"campaign": campaign, "settings": {}}))
 
 

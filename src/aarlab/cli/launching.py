@@ -111,7 +111,7 @@ def estimate(spec: CampaignSpec) -> list[tuple[str, str]]:
         ("AARs", f"{len(workers)}, and {fixed} baselines"),
         ("submissions", _text(_plus(sent, fixed), "no limit is set")),
         ("research hours", _text(_least(hours, spec.campaign_limits.hours), "no limit is set")),
-        ("time", f"{_text(longest, 'no limit of hours is set:')} hours, and the re-runs after"),
+        ("time", _time(longest)),
         (
             "re-runs",
             f"{reruns} of {spec.verify.seeds} seeds, then {3 * spec.verify.ablate_top} ablations",
@@ -125,6 +125,10 @@ def _dollars(workers: Sequence[Any], total: float | None) -> str:
     if not any(aar.researcher == "language" for aar in workers):
         return "$0: no AAR calls a model"
     return "no limit of dollars is set" if total is None else f"${total:,.2f}"
+
+
+def _time(hours: float | None) -> str:
+    return "no limit of hours is set" if hours is None else f"{hours:g} hours, then the re-runs"
 
 
 def _sum(given: Any) -> float | None:

@@ -4,16 +4,11 @@ import shutil
 
 import pytest
 from platform_kit import TinyTask, platform
-from seeded import TASKS, make_seeded
+from seeded import TASKS
 
 from aarlab.core.layout import RunDir
 
 NAMED = [word for task in TASKS for word in ("--task", task)]
-
-
-@pytest.fixture(scope="session")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyTask, RunDir]:
-    return make_seeded(tmp_path_factory.mktemp("seeded"))
 
 
 @pytest.fixture(scope="module")

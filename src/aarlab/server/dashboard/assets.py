@@ -41,3 +41,9 @@ async def static(name: str, request: Request) -> Response:
     caching = YEAR if fresh else "no-cache"
     headers = {"Cache-Control": caching, "X-Content-Type-Options": "nosniff"}
     return Response(FILES[name], media_type=kind, headers=headers)
+
+
+@router.get("/favicon.ico")
+async def favicon() -> Response:
+    """What browsers ask for where a page names none."""
+    return Response(FILES["icon.svg"], media_type=TYPES[".svg"])

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from aarlab.core.errors import AarlabError, BadInput, Forbidden
+from aarlab.core.errors import AarlabError, BadInput, Forbidden, Unavailable
 from aarlab.server.auth import operator_token
 from aarlab.server.dashboard import assets
 from aarlab.server.dashboard.forms import fields
@@ -164,11 +164,14 @@ async def pages(
         return RedirectResponse(f"/c/{name}/", 303, HEADERS)
     run = runs.campaign(lobby.runs, name)
     cookie = proxy.credentials(run, session, request.cookies)
-    if not cookie and not path.startswith(("share/", "static/")):
+    if session is None and not cookie and not path.startswith(("share/", "static/")):
         return _login("", 401)
     if path == "logout":
         raise BadInput("log out in the lobby: it is one session for all campaigns")
-    await lobby.processes.ready(run)
+    try:
+        await lobby.processes.ready(run)
+    except Unavailable:
+        return html("lobby/starting.html", {"base": "", "name": name}, 503)
     # The token of a campaign that was just started is only there now.
     cookie = cookie or proxy.credentials(run, session, request.cookies)
     return await proxy.forward(request, run, path, cookie)

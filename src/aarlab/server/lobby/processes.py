@@ -17,7 +17,7 @@ from aarlab.core.layout import RunDir
 from aarlab.server.dashboard.run_files import is_run_by_a_process
 from aarlab.server.lobby.commands import Commands
 
-START_S, STEP_S, IDLE_S, STOP_S = 30.0, 0.1, 600.0, 15.0
+START_S, STEP_S, IDLE_S, STOP_S = 8.0, 0.1, 600.0, 15.0
 
 
 class Processes:

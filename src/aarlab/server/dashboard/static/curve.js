@@ -129,6 +129,7 @@
   };
   const drawLegend = () => {
     const entries = [{ aar: "frontier", role: "" }, ...data.series];
+    const focused = [...legend.children].indexOf(document.activeElement);
     legend.replaceChildren(...entries.map((one, i) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -138,10 +139,10 @@
         if (i === 0) return;
         hidden.has(one.aar) ? hidden.delete(one.aar) : hidden.add(one.aar);
         draw();
-        legend.children[i].focus();
       });
       return button;
     }));
+    if (focused >= 0) legend.children[focused]?.focus();
   };
 
   const draw = () => {
