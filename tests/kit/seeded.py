@@ -444,6 +444,9 @@ async def _judge(story: Story) -> None:
     message = {"action": "message", "text": "Please look at the hard rows.", "by": "Ada"}
     await story.send("@", "/operator/aars/heron/controls", message)
     await story.send("@", "/operator/aars/plover/controls", {"action": "pause", "by": "Ada"})
+    _say(story, "wren", "tool_call", "python train.py --prior zero_shot --seeds 5", "bash")
+    _say(story, "heron", "assistant", "The hard rows are those on which both models are unsure.")
+    _say(story, "finch", "tool_call", '{"q": "density"}', "search_forum")
     _event(story, "process_restarted", process="finch", last="")
     _event(story, "verification_queued", method="belief_consistency", ablation="none")
 

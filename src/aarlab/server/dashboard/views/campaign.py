@@ -45,14 +45,14 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
 
 def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Facts]:
     memory, seen = desk.memory, activity.last_seen(sessions)
-    made: dict[str, int] = {}
+    task, made = desk.tasks(operator=False)[0], dict[str, int]()
     newest, best = {}, dict[str, float]()
     for place, sent in enumerate(memory.sent):
         made[sent.aar] = made.get(sent.aar, 0) + 1
         newest[sent.aar] = sent
         exact = operator and place < len(desk.exact)
         value = desk.exact.values[place] if exact else sent.shown
-        if value == value:
+        if sent.task == task and value == value:
             best[sent.aar] = max(best.get(sent.aar, value), value)
     rows, roles = [], memory.roles()
     for aar in memory.aars.values():
