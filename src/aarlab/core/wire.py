@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, FiniteFloat
 
+from aarlab.core.ideas import Idea
 from aarlab.core.types import TaskKind
 from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
@@ -508,6 +509,7 @@ class CampaignExport(Wire):
     budget: CampaignBudget = CampaignBudget()
     model_spend: list[ModelSpend] = Field(default=[])
     controls: list[Control] = Field(default=[])
+    ideas: list[Idea] = Field(default=[], description="one per snapshot, in their order")
     head: Head
 
 
