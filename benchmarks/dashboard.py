@@ -140,7 +140,8 @@ def page(
         f"{machine.python_version()}; the machine is shared with other work (load average {load}), "
         f"so times are upper bounds. {given.findings:,} findings, "
         f"{given.submissions:,} submissions, {SNAPSHOTS:,} snapshots, {RERUN + 600:,} re-runs, "
-        f"{given.megabytes} MB of transcripts (half in one file); SQLite. Made by `benchmarks/dashboard.py` in {seeded_s:.0f} s.",
+        f"{given.megabytes} MB of transcripts (half in one file); SQLite. Made by "
+        f"`benchmarks/dashboard.py`; the store was filled in {seeded_s:.0f} s.",
         "",
         f"Pages whose median is over {LIMIT_MS:.0f} ms: {', '.join(over) or 'none'}. Server memory "
         f"in MiB: {held}. The exact scores of the curve were there {scored:.0f} s after the first "

@@ -4,10 +4,10 @@ The tables only grow, so `after` (a row's number) is all that such a reader has 
 predictions, and no row of a task, are read here except by `predictions_of` and `rerun_predictions`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire import Audit, NewAar, Predictions, Snapshot, Verdict, Verification
@@ -25,7 +25,7 @@ from aarlab.store.tables import (
     verifications,
 )
 
-AT_ONCE = 500
+AT_ONCE, MAX_CITED = 500, 20_000
 
 
 class Sent(NamedTuple):
@@ -145,6 +145,24 @@ async def posts_before(tx: AsyncConnection, author: str, at: str, limit: int) ->
     query = select(findings.c.seq).where(findings.c.author == author, findings.c.at < at)
     last = await tx.scalars(query.order_by(findings.c.seq.desc()).limit(limit))
     return await _posts(tx, findings.c.seq.in_(list(last)), limit)
+
+
+async def texts_about(
+    tx: AsyncConnection, cited: Sequence[str], submissions_of: Mapping[str, str]
+) -> dict[str, list[tuple[str, str]]]:
+    """(author, text) of the findings about each snapshot or one of its submissions, oldest first.
+
+    `submissions_of` maps submissions to their snapshots.
+    """
+    record = findings.c.record
+    about = record["snapshot"].as_string().in_(cited)
+    sent = record["submission"].as_string().in_(list(submissions_of)[:MAX_CITED])
+    query = select(findings.c.author, record).where(or_(about, sent)).order_by(findings.c.seq)
+    found: dict[str, list[tuple[str, str]]] = {snapshot: [] for snapshot in cited}
+    for author, post in await tx.execute(query):
+        snapshot = post["snapshot"] or submissions_of.get(post["submission"] or "", "")
+        found.setdefault(snapshot, []).append((author, f"{post['title']} {post['text']}"))
+    return found
 
 
 async def _posts(tx: AsyncConnection, where: ColumnElement[bool], limit: int) -> list[Post]:

@@ -8,6 +8,8 @@ from dashboard_kit import snapshot
 from platform_kit import Running, wait_for
 from seats import facts, field, operator_seat
 
+from aarlab.core.ideas import FAMILIES
+
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'"
 PAGES = ["/", "/leaderboard", "/audits?state=all", "/forum", "/transcripts", "/transcripts/swift",
          "/transcripts/swift?q=flipped", "/log", "/tasks", "/shares", "/aars/heron"]  # fmt: skip
@@ -191,3 +193,24 @@ def test_static_files_are_named_by_their_content(served: Running) -> None:
         stale = client.get("/static/style.css?v=0").headers["cache-control"]
         assert stale == "no-cache"
         assert client.get("/static/../pages/log.py").status_code == 404
+
+
+def test_families_are_those_of_the_report(served: Running) -> None:
+    with operator_seat(served) as client:
+
+        def board() -> list[dict]:
+            return facts(client, "/leaderboard?task=math")["entries"]
+
+        board()
+        wait_for(lambda: all(e["family"] != "not classified yet" for e in board()))
+        found = {e["snapshot"]: e["family"] for e in board()}
+        headers = {"Authorization": f"Bearer {served.operator_token}"}
+        export = client.get("/v1/operator/export?ideas=true", headers=headers).json()
+        ideas = {i["snapshot"]: i["family"] for i in export["ideas"]}
+        for snapshot_id, family in found.items():
+            title = FAMILIES[ideas[snapshot_id]].title if ideas[snapshot_id] else "not recognised"
+            assert family == title
+        assert len(set(found.values())) > 3
+        family = found[snapshot(served, "overlap_density")]
+        chosen = client.get("/leaderboard", params={"family": family, "format": "json"}).json()
+        assert {e["family"] for e in chosen["entries"]} == {family}

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from aarlab.server.dashboard.exact import ExactScores
+from aarlab.server.dashboard.families import Families
 from aarlab.server.dashboard.log_check import LogCheck
 from aarlab.server.dashboard.memory import Memory
 from aarlab.server.dashboard.shares import Shares
@@ -21,6 +22,7 @@ class Desk:
         self.memory = Memory()
         self.shares = Shares(platform)
         self.exact = ExactScores(platform, self.memory)
+        self.families = Families(platform, self.memory)
         self.log_check = LogCheck(platform)
         self.transcripts = Indexes(platform.settings.run_dir)
 

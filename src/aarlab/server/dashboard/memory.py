@@ -26,6 +26,7 @@ class Snap:
     id: str
     aar: str
     name: str
+    message: str
     parent: str | None
     at: str
 
@@ -104,7 +105,9 @@ class Memory:
 
     async def _read_code(self, tx: AsyncConnection) -> None:
         for seq, made in await overview.snapshots_after(tx, self._snap_seq):
-            self.snaps[made.id] = Snap(made.id, made.aar, made.name, made.parent, made.at)
+            self.snaps[made.id] = Snap(
+                made.id, made.aar, made.name, made.message, made.parent, made.at
+            )
             self._snap_seq = seq
 
     async def _read_runs(self, tx: AsyncConnection) -> bool:

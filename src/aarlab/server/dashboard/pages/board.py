@@ -28,6 +28,7 @@ async def leaderboard(
 ) -> Response:
     async with desk.platform.store.database.read() as tx:
         await desk.memory.refresh(tx)
+    desk.families.wake()
     if viewer.operator:
         desk.exact.wake()
     facts = board.leaderboard(desk, wanted, viewer.operator, wanted.page)

@@ -32,6 +32,7 @@ async def method(
 ) -> Response:
     async with desk.platform.store.database.read() as tx:
         facts = await story.method(tx, desk, snapshot, viewer.operator)
+    desk.families.wake()
     this = facts["snapshot"]
     base = _base(facts, against)
     facts |= {"against": base, "files": await _compared(desk, this["id"], base)}

@@ -48,7 +48,7 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
         "pages": max(-(-len(kept) // PAGE), 1),
         "tasks": tasks,
         "aars": sorted({entry.aar for _, entry in entries}),
-        "families": sorted({family_of(desk, entry.snapshot) for _, entry in entries}),
+        "families": sorted({desk.families.of(entry.snapshot) for _, entry in entries}),
         "held_out": desk.tasks(True)[len(desk.tasks(False)) :] if operator else [],
         "tried": {task: _tried(desk, task) for task in tasks},
     }
@@ -69,7 +69,7 @@ def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, Leaderboard
 def _fits(desk: Desk, entry: LeaderboardEntry, wanted: Filter) -> bool:
     if wanted.aar not in (None, entry.aar):
         return False
-    if wanted.family not in (None, family_of(desk, entry.snapshot)):
+    if wanted.family not in (None, desk.families.of(entry.snapshot)):
         return False
     return not wanted.flagged or bool(flags(desk, entry.snapshot))
 
@@ -100,7 +100,7 @@ def _entry(
         **entry.model_dump(),
         "rank": rank,
         "role": memory.roles().get(entry.aar, "language"),
-        "family": family_of(desk, entry.snapshot),
+        "family": desk.families.of(entry.snapshot),
         "search": search_score(desk, entry.snapshot, entry.task, operator),
         "against_guard": against_guard(entry, guard),
         "guard": None if guard is None else {"method": guard.method, "pgr": guard.pgr},
@@ -171,13 +171,3 @@ def _score(run: Verification) -> Facts:
         "low": value.low,
         "high": value.high,
     }
-
-
-def family_of(desk: Desk, snapshot: str) -> str:
-    """Baselines by their kind, methods by the direction from which their AAR started."""
-    snap = desk.memory.snaps.get(snapshot)
-    aar = None if snap is None else desk.memory.aars.get(snap.aar)
-    if aar is None:
-        return "unknown"
-    role = desk.memory.roles()[aar.name]
-    return f"{role} baseline" if role in ("human", "guard") else aar.direction or "undirected"

@@ -32,6 +32,7 @@ async def method(tx: AsyncConnection, desk: Desk, snapshot: str, operator: bool)
         "snapshot": this.model_dump(exclude={"same_as"}),
         "same_as": [_snap(desk, one) for one in this.same_as],
         "direction": author.direction if author else "",
+        "family": desk.families.of(this.id),
         "role": desk.memory.roles().get(this.aar, "language"),
         "ancestors": [_snap(desk, s.id) for s in line.ancestors],
         "children": [_snap(desk, s.id) for s in line.children],
