@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
 from aarlab.core.wire import Isolation
@@ -34,7 +35,8 @@ class AarConfig(BaseModel):
     uid: int | None
     device_dollars_per_hour: float = 0.0
     language: LanguageSpec | None = None
-    prices: dict[str, Price] = Field(default={})
+    external: ExternalSpec | None = None
+    prices: dict[str, Price] = {}
 
     @property
     def workspace(self) -> Path:

@@ -4,6 +4,7 @@ Every call to the platform carries an idempotency key made of the AAR's name and
 a step repeated after `kill -9` gets the stored answer and counts once.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from aarlab.agents.trial import TrialRunner
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BudgetExhausted, MethodFailed
 from aarlab.core.wire import Snapshot, Spend, Submission
+
+PAUSE_POLL_S = 1.0
 
 
 class Researcher(Protocol):
@@ -41,18 +44,33 @@ def research(aar: Aar) -> AarState:
     aar.platform.open_session()
     while not state.finished:
         try:
-            state = _one_trial(aar, state)
+            state = _steered(aar, state) or _one_trial(aar, state)
         except BudgetExhausted as error:
             state = state.ended(str(error))
         save_state(aar.config.state, state)
     return state
 
 
+def _steered(aar: Aar, state: AarState) -> AarState | None:
+    """Between trials: wait while paused; an end where the operator or the budget says so."""
+    now = aar.platform.me()
+    while now.wanted == "pause":
+        time.sleep(PAUSE_POLL_S)
+        now = aar.platform.me()
+    if now.wanted == "stop":
+        return state.ended("stopped by the operator")
+    if now.exhausted and state.pending is None:
+        return state.ended(f"{now.exhausted}: the budget is exhausted")
+    return None
+
+
 def _one_trial(aar: Aar, state: AarState) -> AarState:
     trial = state.pending
     if trial is None:
-        if len(state.done) >= aar.config.max_trials:
-            return state.ended(f"all {aar.config.max_trials} trials are done")
+        # Failed trials count too; `extend` may have raised what the config says.
+        most = max(aar.config.max_trials, aar.platform.me().limits.submissions or 0)
+        if len(state.done) >= most:
+            return state.ended(f"all {most} trials are done")
         sync_forum(aar.platform, aar.runner.sandbox(), aar.config.forum_cursor)
         trial = aar.researcher.propose(state, aar.platform)
         if trial is None:

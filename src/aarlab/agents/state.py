@@ -70,5 +70,11 @@ def load_state(path: Path) -> AarState:
         ) from error
 
 
+def reopen(path: Path) -> None:
+    """An AAR whose budget was extended goes on when its process starts again."""
+    state = load_state(path)
+    save_state(path, state.model_copy(update={"finished": False, "why": ""}))
+
+
 def save_state(path: Path, state: AarState) -> None:
     write_atomic(path, state.model_dump_json(indent=1) + "\n")

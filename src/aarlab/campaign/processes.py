@@ -1,5 +1,6 @@
 """Child processes of a campaign: they die with it, restart when they crash, log to a file."""
 
+import os
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ from aarlab.core.errors import AarlabError, Unreachable
 
 GRACE_S = 10.0
 MAX_CRASHES = 5
+LOG_TAIL_BYTES = 64_000
 
 
 class CrashedRepeatedly(AarlabError):
@@ -72,10 +74,17 @@ class Child:
             self.process.wait()
 
     def last_words(self, lines: int = 5) -> str:
-        """The end of its log, for an error message."""
+        """The end of its log, for an error message; of a long log the end only is read."""
         if not self.log.exists():
             return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        with self.log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+    def again(self) -> None:
+        """Start it once more after it finished."""
+        self.crashes, self.finished, self.failed = 0, False, False
+        self.start()
 
 
 def wait_for_server(child: Child, path: Path, timeout_s: float = 60.0) -> None:

@@ -8,6 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 from aarlab import __version__
+from aarlab.agents.language.prompts import prompt_hash
+from aarlab.agents.prices import price_of, table_version
+from aarlab.campaign.spec import CampaignSpec
 from aarlab.core.canonical import content_hash
 from aarlab.core.clock import now_iso
 from aarlab.core.layout import DataRoot
@@ -28,6 +31,23 @@ def run_settings(root: DataRoot) -> dict[str, object]:
         "cores": os.cpu_count() or 0,
         "data_root": str(root.path),
         "as_root": os.geteuid() == 0,
+    }
+
+
+def research_settings(spec: CampaignSpec) -> dict[str, object]:
+    """What language-model AARs are told, and what their calls cost, as of now.
+
+    Raises NotFound where a model has no price.
+    """
+    found = [spec.language_of(aar) for aar in spec.aars]
+    models = sorted({language.model for language in found if language is not None})
+    if not models:
+        return {}
+    prices = {model: price_of(model, spec.prices) for model in models}
+    return {
+        "prompt_hash": prompt_hash(),
+        "price_table": table_version(),
+        "prices": {model: price.model_dump(mode="json") for model, price in prices.items()},
     }
 
 

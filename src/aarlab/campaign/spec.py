@@ -29,6 +29,7 @@ class VerifySpec(Frozen):
     seconds: Annotated[float, Field(gt=0)] | None = None
     seeds: Annotated[int, Field(ge=2, le=64)] = 8
     parallel: Annotated[int, Field(ge=1)] = 2
+    live: bool = Field(default=True, description="also while AARs work, not only at the end")
 
 
 class AlertSpec(Frozen):

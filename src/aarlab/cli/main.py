@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from aarlab import __version__
-from aarlab.cli import audit, campaign, demo, log, method, models, report, serve, task, testbed
+from aarlab.cli import aar, audit, campaign, demo, log, method, models, report, serve, task, testbed
 from aarlab.core.errors import AarlabError
 
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ cli.add_typer(models.app, name="models")
 cli.add_typer(testbed.app, name="testbed")
 cli.add_typer(method.app, name="method")
 cli.add_typer(campaign.app, name="campaign")
+cli.add_typer(aar.app, name="aar")
 cli.add_typer(audit.app, name="audit")
 cli.command("verdict")(audit.verdict)
 cli.add_typer(log.app, name="log")

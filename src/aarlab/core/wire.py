@@ -461,6 +461,9 @@ class AarRecord(Wire):
     wanted: Wanted = "run"
     dollars: FiniteFloat = Field(default=0.0, description="model calls and device seconds")
     dollars_per_hour: FiniteFloat | None = Field(default=None, description="of research")
+    submissions: int = 0
+    started_at: str | None = Field(default=None, description="first session; None: not yet")
+    last_seen_at: str | None = None
 
 
 class SessionRecord(Wire):

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from aarlab.core.errors import BadInput, SandboxUnavailable
 from aarlab.sandbox import bubblewrap, process
-from aarlab.sandbox.spec import MB, Finished, Killer, SandboxSpec
+from aarlab.sandbox.spec import MB, TAIL_BYTES, Finished, Killer, SandboxSpec
 from aarlab.sandbox.watch import Watch, end_tree
 from aarlab.sandbox.workspace import disk_bytes
 
@@ -41,20 +41,36 @@ class _Started:
 
 
 @dataclass
+class _Kept:
+    """The start of an output, and the end of one that is longer."""
+
+    cap: int
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+
+    def add(self, data: bytes) -> None:
+        room = self.cap - len(self.head)
+        self.head += data[:room]
+        self.tail += data[room:]
+        if len(self.tail) > TAIL_BYTES:
+            del self.tail[:-TAIL_BYTES]
+        self.truncated = self.truncated or len(data) > room
+
+
+@dataclass
 class _Pump:
-    """Moves bytes between the pipes and memory; keeps `cap` bytes of each output."""
+    """Moves bytes between the pipes and memory; keeps the start and the end of each output."""
 
     child: subprocess.Popen[bytes]
     stdin: memoryview
     cap: int
-    kept: dict[str, bytearray] = field(
-        default_factory=lambda: {"out": bytearray(), "err": bytearray()}
-    )
-    truncated: bool = False
+    kept: dict[str, _Kept] = field(init=False)
     ended_fd: int = field(init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def __post_init__(self) -> None:
+        self.kept = {"out": _Kept(self.cap), "err": _Kept(self.cap)}
         self.ended_fd = os.pidfd_open(self.child.pid)
 
     def open(self) -> None:
@@ -102,9 +118,7 @@ class _Pump:
         data = os.read(handle, _CHUNK)
         if not data:
             self._selector.unregister(handle)
-        room = self.cap - len(self.kept[name])
-        self.kept[name] += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        self.kept[name].add(data)
 
 
 def run(
@@ -137,15 +151,18 @@ def run(
         status = _read_status(started.status_fd)
     returncode = started.child.returncode
     if killer is None and started.status_fd is not None and "exit-code" not in status:
-        raise SandboxUnavailable(bubblewrap_failed(bytes(pump.kept["err"])))
+        raise SandboxUnavailable(bubblewrap_failed(bytes(pump.kept["err"].head)))
+    out, err = pump.kept["out"], pump.kept["err"]
     return Finished(
         returncode=returncode if returncode >= 0 else 128 - returncode,
-        stdout=bytes(pump.kept["out"]),
-        stderr=bytes(pump.kept["err"]),
+        stdout=bytes(out.head),
+        stderr=bytes(err.head),
         wall_s=time.monotonic() - begun,
         cpu_s=cpu_s,
         killed_by=killer or _limit_behind(returncode, cpu_s, spec),
-        truncated=pump.truncated,
+        truncated=out.truncated or err.truncated,
+        stdout_tail=bytes(out.tail),
+        stderr_tail=bytes(err.tail),
     )
 
 

@@ -14,6 +14,7 @@ Killer = Literal["wall", "cpu", "memory", "processes", "file", "disk", "cancel"]
 WORKSPACE = Path("/workspace")
 SOCKET_DIR = Path("/run/aarlab")
 MB = 1024 * 1024
+TAIL_BYTES = 16 * 1024
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 _NO_BINDS: Mapping[Path, str] = MappingProxyType({})
 
@@ -24,8 +25,8 @@ class SandboxLimits:
 
     `memory_mb` is both the address space of one process (RLIMIT_AS) and the resident memory of the
     tree; torch on the CPU needs about 800 of address space. `processes` counts threads as well
-    where the kernel enforces it. `output_kb` is kept of each of stdout and stderr; the rest is read
-    and thrown away.
+    where the kernel enforces it. `output_kb` is kept of the start of each of stdout and stderr, and
+    TAIL_BYTES of the end of what is longer; the rest is read and thrown away.
     """
 
     wall_s: float = 600.0
@@ -86,7 +87,8 @@ class Finished:
     """`returncode` is 128 + n after signal n. `killed_by` names the limit that was passed, if
     one was; "disk" also when the program ended by itself and left too much.
 
-    `truncated` says that stdout or stderr was longer than `output_kb` and only its start is here.
+    `truncated` says that stdout or stderr was longer than `output_kb`: here are its start and, in
+    `stdout_tail` and `stderr_tail`, its last TAIL_BYTES at most, without what the start has.
     `cpu_s` is of the whole tree.
     """
 
@@ -97,6 +99,8 @@ class Finished:
     cpu_s: float
     killed_by: Killer | None
     truncated: bool
+    stdout_tail: bytes = b""
+    stderr_tail: bytes = b""
 
     @property
     def timed_out(self) -> bool:

@@ -51,7 +51,7 @@ async def all_records(tx: AsyncConnection) -> list[AarRecord]:
     rate, records = (await budgets.get(tx)).device_dollars_per_hour, []
     for row in rows:
         aar = NewAar.model_validate(row.record)
-        used = await usage(tx, aar.name)
+        used, lives = await usage(tx, aar.name), await all_sessions(tx, aar.name)
         dollars = dollars_of(used.spend, rate)
         records.append(
             AarRecord(
@@ -61,6 +61,9 @@ async def all_records(tx: AsyncConnection) -> list[AarRecord]:
                 wanted=(await controls.steering(tx, aar.name)).wanted,
                 dollars=dollars,
                 dollars_per_hour=dollars_per_hour(dollars, used.research_s),
+                submissions=used.submissions,
+                started_at=min((life.started_at for life in lives), default=None),
+                last_seen_at=max((life.last_seen_at for life in lives), default=None),
             )
         )
     return records

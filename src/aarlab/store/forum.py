@@ -12,10 +12,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import Forbidden, NotFound
 from aarlab.core.ids import new_id
-from aarlab.core.wire import Comment, Finding, FindingPage, NewComment, NewFinding, Score, Votes
+from aarlab.core.wire import (
+    Comment,
+    Finding,
+    FindingPage,
+    NewAar,
+    NewComment,
+    NewFinding,
+    Score,
+    Votes,
+)
 from aarlab.core.wire_service import Ballot, FindingQuery
-from aarlab.store import search
+from aarlab.store import search, teams
 from aarlab.store.tables import changes, comments, findings, remarks, scores, votes
+from aarlab.store.teams import Team
 
 VALUES: dict[Ballot, int] = {"up": 1, "down": -1, "none": 0}
 _changed = (
@@ -49,11 +59,11 @@ async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
     return await get(tx, finding)
 
 
-async def comment(tx: AsyncConnection, author: str, finding: str, text: NewComment) -> Comment:
-    """Raises NotFound for an unknown finding."""
-    await get(tx, finding)
+async def comment(tx: AsyncConnection, author: NewAar, finding: str, text: NewComment) -> Comment:
+    """Raises NotFound for a finding that is unknown, or another team's."""
+    await get(tx, finding, author.team)
     at = now_iso()
-    made = Comment(id=new_id("com"), author=author, at=at, text=text.text)
+    made = Comment(id=new_id("com"), author=author.name, at=at, text=text.text)
     await tx.execute(insert(comments).values(finding=finding, **made.model_dump(exclude={"html"})))
     await search.index(tx, finding, text.text)
     await _mark_changed(tx, finding)
@@ -77,31 +87,32 @@ def person_author(name: str) -> str:
     return f"@{re.sub('[^a-z0-9]+', '-', plain).strip('-')[:60] or 'person'}"
 
 
-async def vote(tx: AsyncConnection, voter: str, finding: str, ballot: Ballot) -> bool:
+async def vote(tx: AsyncConnection, voter: NewAar, finding: str, ballot: Ballot) -> bool:
     """Set an AAR's vote; True if that changed it. Forbidden on a post of its own."""
-    if (await get(tx, finding)).author == voter:
+    if (await get(tx, finding, voter.team)).author == voter.name:
         raise Forbidden("an AAR does not vote on its own finding")
-    mine = (votes.c.finding == finding, votes.c.aar == voter)
+    mine = (votes.c.finding == finding, votes.c.aar == voter.name)
     value, before = VALUES[ballot], await tx.scalar(select(votes.c.value).where(*mine)) or 0
     if value == before:
         return False
     await tx.execute(delete(votes).where(*mine))
     if value:
-        await tx.execute(insert(votes).values(finding=finding, aar=voter, value=value))
+        await tx.execute(insert(votes).values(finding=finding, aar=voter.name, value=value))
     await _mark_changed(tx, finding)
     return True
 
 
-async def get(tx: AsyncConnection, finding: str) -> Finding:
-    rows = (await tx.execute(_listing().where(findings.c.id == finding))).all()
+async def get(tx: AsyncConnection, finding: str, team: Team = None) -> Finding:
+    """Raises NotFound alike for unknown findings and for those that the team does not see."""
+    rows = (await tx.execute(_listing(team).where(findings.c.id == finding))).all()
     if not rows:
         raise NotFound(f"no finding {finding[:60]!r}: see GET /v1/findings")
     return (await _findings(tx, rows))[0]
 
 
-async def page(tx: AsyncConnection, wanted: FindingQuery) -> FindingPage:
-    """Raises BadInput on a search without words."""
-    query = _ordered(_filtered(_listing(), wanted), wanted)
+async def page(tx: AsyncConnection, wanted: FindingQuery, team: Team = None) -> FindingPage:
+    """Of what the team sees; raises BadInput on a search without words."""
+    query = _ordered(_filtered(_listing(team), wanted), wanted)
     rows = (await tx.execute(query.limit(wanted.limit + 1))).all()
     kept = await _findings(tx, rows[: wanted.limit])
     more = len(rows) > wanted.limit
@@ -118,12 +129,13 @@ async def all_findings(tx: AsyncConnection) -> list[Finding]:
     return found
 
 
-def _listing() -> Select:  # type: ignore[type-arg]  # the row type is private to this file
+def _listing(team: Team) -> Select:  # type: ignore[type-arg]  # the row type is private to this file
     joined = findings.outerjoin(_changed, _changed.c.finding == findings.c.id).outerjoin(
         _counted, _counted.c.finding == findings.c.id
     )
     columns = (CHANGED.label("changed"), _up.label("up"), _down.label("down"))
-    return select(findings, *columns).select_from(joined)
+    seen = teams.seen_by(team, findings.c.author)
+    return select(findings, *columns).select_from(joined).where(*seen)
 
 
 def _filtered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[type-arg]

@@ -6,10 +6,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash, sha256_hex
-from aarlab.core.wire import Snapshot
+from aarlab.core.wire import NewAar, Snapshot
 from aarlab.core.wire_service import Lineage
 from aarlab.store.snapshots import get
 from aarlab.store.tables import snapshots, trees
+from aarlab.store.teams import Team, seen_by
 
 MAX_SHOWN = 200
 
@@ -17,6 +18,7 @@ MAX_SHOWN = 200
 class Filter(NamedTuple):
     aar: str | None = None
     name: str | None = None
+    team: Team = None
 
 
 def tree_sha256(files: dict[str, bytes]) -> str:
@@ -24,12 +26,13 @@ def tree_sha256(files: dict[str, bytes]) -> str:
     return content_hash({path: sha256_hex(content) for path, content in files.items()})
 
 
-async def same_as(tx: AsyncConnection, tree: str, aar: str) -> list[str]:
-    """Earlier snapshots of other AARs with these files, oldest first; at most MAX_SHOWN."""
+async def same_as(tx: AsyncConnection, tree: str, aar: NewAar) -> list[str]:
+    """Earlier snapshots of its team's other AARs with these files, oldest first, bounded."""
     query = (
         select(snapshots.c.id)
         .join(trees, trees.c.snapshot == snapshots.c.id)
-        .where(trees.c.sha256 == tree, snapshots.c.aar != aar)
+        .where(trees.c.sha256 == tree, snapshots.c.aar != aar.name)
+        .where(*seen_by(aar.team, snapshots.c.aar))
         .order_by(snapshots.c.seq)
     )
     return list(await tx.scalars(query.limit(MAX_SHOWN)))
@@ -46,7 +49,7 @@ async def listed(
 ) -> list[tuple[int, Snapshot]]:
     """Oldest first, each with its cursor; one more than `limit` where there are more."""
     query = select(snapshots.c.seq, snapshots.c.record).order_by(snapshots.c.seq)
-    query = query.where(snapshots.c.seq > after)
+    query = query.where(snapshots.c.seq > after, *seen_by(wanted.team, snapshots.c.aar))
     if wanted.aar is not None:
         query = query.where(snapshots.c.aar == wanted.aar)
     if wanted.name is not None:
@@ -55,15 +58,16 @@ async def listed(
     return [(row.seq, Snapshot.model_validate(row.record)) for row in rows]
 
 
-async def lineage(tx: AsyncConnection, snapshot: str) -> Lineage:
-    """Up to MAX_SHOWN ancestors and children; raises NotFound for an unknown snapshot."""
-    this = await get(tx, snapshot)
+async def lineage(tx: AsyncConnection, snapshot: str, team: Team = None) -> Lineage:
+    """Up to MAX_SHOWN ancestors and children; NotFound for one that is unknown or not seen."""
+    this = await get(tx, snapshot, team)
     ancestors: list[Snapshot] = []
     parent = this.parent
     while parent is not None and len(ancestors) < MAX_SHOWN:
-        ancestors.append(await get(tx, parent))
+        ancestors.append(await get(tx, parent, team))
         parent = ancestors[-1].parent
     query = select(snapshots.c.record).join(trees, trees.c.snapshot == snapshots.c.id)
-    made = query.where(trees.c.parent == this.id).order_by(snapshots.c.seq).limit(MAX_SHOWN)
+    seen = seen_by(team, snapshots.c.aar)
+    made = query.where(trees.c.parent == this.id, *seen).order_by(snapshots.c.seq).limit(MAX_SHOWN)
     children = [Snapshot.model_validate(row.record) for row in await tx.execute(made)]
     return Lineage(snapshot=this, ancestors=ancestors, children=children)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import Conflict, NotFound
 from aarlab.core.ids import new_id
-from aarlab.core.wire import LeaderboardEntry, Verification
+from aarlab.core.wire import LeaderboardEntry, NewAar, Verification
 from aarlab.core.wire_service import MethodRequest, NewMethod
 from aarlab.store import audits, verifications
 from aarlab.store.tables import method_submissions as requests
@@ -33,16 +33,17 @@ async def add(tx: AsyncConnection, aar: str, new: NewMethod) -> MethodRequest:
 
 
 async def listed(
-    tx: AsyncConnection, tasks: list[str], aar: str | None, after: int, limit: int | None
+    tx: AsyncConnection, tasks: list[str], aar: NewAar | None, after: int, limit: int | None
 ) -> list[tuple[int, MethodRequest]]:
     """Oldest first with cursors, one more than `limit` where there are more; None: all AARs.
 
-    States and scores come from runs on `tasks` (development tasks) only.
+    States and scores come from runs on `tasks` (development tasks) only, ranks and the number of
+    methods tried from those of the AAR's team.
     """
     query = select(requests).where(requests.c.seq > after).order_by(requests.c.seq)
-    query = query if aar is None else query.where(requests.c.aar == aar)
+    query = query if aar is None else query.where(requests.c.aar == aar.name)
     rows = (await tx.execute(query if limit is None else query.limit(limit + 1))).all()
-    runs = await verifications.in_state(tx)
+    runs = await verifications.seen(tx, None if aar is None else aar.team)
     unranked = await audits.unranked(tx)
     outcome = Outcome(runs, verifications.leaderboard(runs, tasks, unranked), unranked)
     return [(row.seq, _shown(row, outcome, tasks)) for row in rows]

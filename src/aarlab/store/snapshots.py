@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.wire import NewSnapshot, Snapshot
 from aarlab.store.tables import snapshots
+from aarlab.store.teams import Team, seen_by
 
 MAX_BYTES = 5_000_000
 MAX_FILES = 200
@@ -75,10 +76,13 @@ async def add(tx: AsyncConnection, snapshot: Snapshot) -> None:
     )
 
 
-async def get(tx: AsyncConnection, snapshot: str) -> Snapshot:
-    """Raises NotFound; a commit that is in the repository but not in the table does not count."""
+async def get(tx: AsyncConnection, snapshot: str, team: Team = None) -> Snapshot:
+    """Raises NotFound, also for one that the team does not see.
+
+    A commit that is in the repository but not in the table does not count.
+    """
     query = select(snapshots.c.record).where(snapshots.c.id == snapshot)
-    row = (await tx.execute(query)).first()
+    row = (await tx.execute(query.where(*seen_by(team, snapshots.c.aar)))).first()
     if row is None:
         raise NotFound(f"no snapshot {snapshot[:60]!r}: see GET /v1/snapshots")
     return Snapshot.model_validate(row.record)

@@ -74,10 +74,10 @@ def me(now: Standing) -> Me:
     )
 
 
-def exhausted(now: Standing) -> str:
+def exhausted(now: Standing, besides: tuple[str, ...] = ("methods",)) -> str:
     """The first limit that is used up, in words; empty where there is none."""
     for cap in (*_own(now), *_all(now)):
-        if cap.limit is not None and cap.used >= cap.limit and cap.field != "methods":
+        if cap.limit is not None and cap.used >= cap.limit and cap.field not in besides:
             return f"{cap.who} has used {cap.used:g} of {cap.limit:g} {cap.what}"
     return ""
 
@@ -112,10 +112,12 @@ async def reserve(tx: AsyncConnection, name: str, new: NewReservation) -> Standi
     """Hold the worst case of a model call that is about to be made.
 
     Raises BudgetExhausted where a cap could be passed, TooManyRequests where only what others hold
-    just now stands in the way, and BudgetExhausted for an AAR that was stopped.
+    just now stands in the way, and BudgetExhausted for an AAR that was stopped. One without a
+    submission left may still think: it has something to write up.
     """
     now = await standing(tx, name)
-    check(now)
+    if said := exhausted(now, besides=("methods", "submissions")):
+        raise BudgetExhausted(f"{said}: the budget is exhausted")
     if now.wanted == "stop":
         raise BudgetExhausted(f"{name} was stopped by the operator")
     own, total = await ledger.held(tx, new, name)

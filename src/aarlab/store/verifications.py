@@ -17,6 +17,7 @@ from aarlab.core.wire import (
     Snapshot,
     Verification,
 )
+from aarlab.store import teams
 from aarlab.store.predictions import pack
 from aarlab.store.tables import verifications
 
@@ -63,6 +64,17 @@ async def in_state(tx: AsyncConnection, state: str | None = None) -> list[Verifi
     if state is not None:
         query = query.where(verifications.c.state == state)
     return [Verification.model_validate(row.record) for row in await tx.execute(query)]
+
+
+async def seen(
+    tx: AsyncConnection, team: teams.Team, state: str | None = None
+) -> list[Verification]:
+    """Those of a team's methods; of all with None."""
+    found = await in_state(tx, state)
+    if team is None:
+        return found
+    members = await teams.members(tx, team)
+    return [run for run in found if run.aar in members]
 
 
 async def settle(

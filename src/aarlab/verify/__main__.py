@@ -1,101 +1,85 @@
 """`python -m aarlab.verify --run RUN --root ROOT`: re-runs, ablations, audits; then it ends.
 
+With `--follow` it works beside the AARs: it polls for queued re-runs, ablates and audits when
+nothing is queued, and goes on until SIGTERM or SIGINT (exit code 0; what ran is queued still).
+With `--until FILE` it follows until that file is there, then ends as it does without `--follow`:
+all that is queued is settled, every finding recorded. One verifier works on a run at a time.
+
 Everything it does is recorded on the platform under a key of its own, so that a verifier that was
 killed goes on where it stopped.
 """
 
 import argparse
-import base64
 import logging
-import queue
-import shutil
+import os
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from aarlab.client.operator import OperatorClient
-from aarlab.core.canonical import sha256_hex
-from aarlab.core.errors import AarlabError
+from filelock import FileLock, Timeout
+
+from aarlab.core.errors import AarlabError, Conflict
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.wire import NewAudit, NewVerification, Verification
-from aarlab.verify.battery import Effort, ablations_wanted, audited, audits_wanted, missing
-from aarlab.verify.code_audits import code_audits
+from aarlab.verify.auditing import audit, queue_ablations
+from aarlab.verify.battery import Effort
+from aarlab.verify.bench import Bench, operator
 from aarlab.verify.rerun import Verifier
 from aarlab.verify.review import endpoint
 from aarlab.verify.settings import ReviewSettings
 
 LOG = logging.getLogger("aarlab.verify")
+LOCK_S = 15.0  # a killed predecessor's sandboxes need a moment to die
+AUDIT_EVERY_S = 30.0
 
 
-def work_off(run: RunDir, verifiers: list[Verifier]) -> int:
-    """Re-run and settle every queued verification, `len(verifiers)` at a time; how many."""
-    free: queue.SimpleQueue[Verifier] = queue.SimpleQueue()
-    for verifier in verifiers:
-        free.put(verifier)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How far a verifier goes, and how it learns that no more work will come."""
 
-    def settle(wanted: Verification) -> None:
-        verifier = free.get()
-        try:
-            with operator(run) as platform:
-                result = verifier.rerun(wanted, platform.snapshot(wanted.snapshot))
-                platform.settle(wanted.id, result, key=f"settle-{wanted.id}")
-        finally:
-            shutil.rmtree(run.verifier / wanted.id, ignore_errors=True)
-            free.put(verifier)
-        LOG.info("%s %s %s: %s", wanted.id, wanted.method, wanted.ablation, result.error or "done")
-
-    with operator(run) as platform:
-        queued = platform.verifications("queued")
-    with ThreadPoolExecutor(len(verifiers)) as pool:
-        list(pool.map(settle, queued))
-    return len(queued)
+    run: RunDir
+    effort: Effort
+    last_call: Callable[[], bool]
+    poll_s: float
 
 
-def queue_ablations(run: RunDir, effort: Effort) -> None:
-    with operator(run) as platform:
-        for wanted in ablations_wanted(platform.export(), effort):
-            platform.request_verification(wanted, key=verification_key(wanted))
+def work(plan: Plan, bench: Bench, stop: threading.Event) -> None:
+    """Re-run, ablate and audit until the last call, then what is left, or until `stop`."""
+    settled, audited_at = True, -AUDIT_EVERY_S
+    while not stop.is_set():
+        last = plan.last_call()  # first: what was queued before it is seen below
+        bench.start_queued()
+        settled = bool(bench.collect(plan.poll_s)) or settled
+        if bench.idle and settled and _ablate(plan):
+            continue
+        if last and bench.idle:
+            _audit(plan, final=True)
+            return
+        if settled and (bench.idle or time.monotonic() - audited_at > AUDIT_EVERY_S):
+            _audit(plan, final=False)
+            settled, audited_at = False, time.monotonic()
+        if bench.idle:
+            stop.wait(plan.poll_s)
 
 
-def verification_key(wanted: NewVerification) -> str:
-    """The key under which a campaign asks for a re-run once."""
-    return f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"[:100]
+def _ablate(plan: Plan) -> bool:
+    """Also True where re-runs came in meanwhile: those go first."""
+    with operator(plan.run) as platform:
+        if platform.verifications("queued"):
+            return True
+        return queue_ablations(platform, plan.effort) > 0
 
 
-def audit(run: RunDir) -> int:
-    """Record every finding of the battery that is not there yet; how many were added."""
-    added = 0
-    with operator(run) as platform:
-        export, ask = platform.export(), endpoint(ReviewSettings())
-        judged = list(dict.fromkeys(v.snapshot for v in audited(export)))
-        kept = {(a.kind, a.snapshot) for a in export.audits}
-        new = [s for s in judged if ("static", s) not in kept]
-        new += [s for s in judged if ask is not None and ("review", s) not in kept]
-        code = {s.id: _files(platform, s.id) for s in export.snapshots} if new else {}
-        found = [*code_audits(export.snapshots if new else [], code, new, ask)]
-        found += audits_wanted(export, platform.traces())
-        for finding in missing(iter(found), export.audits):
-            platform.add_audit(finding, key=_audit_key(finding))
-            added += 1
-            LOG.info("%s %s: %s", finding.kind, finding.severity, finding.summary)
-    return added
+def _audit(plan: Plan, final: bool) -> None:
+    with operator(plan.run) as platform:
+        audit(platform, endpoint(ReviewSettings()), final)
 
 
-def operator(run: RunDir) -> OperatorClient:
-    return OperatorClient.over_socket(run.socket, (run.tokens / "operator").read_text().strip())
-
-
-def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:
-    files = platform.snapshot(snapshot).files
-    return {file.path: base64.b64decode(file.content_b64) for file in files}
-
-
-def _audit_key(finding: NewAudit) -> str:
-    about = f"{finding.aar}/{finding.snapshot}/{finding.task}"
-    return f"audit-{finding.kind}-{sha256_hex(about)[:32]}"
-
-
-def main(arguments: list[str]) -> int:
+def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m aarlab.verify", description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
@@ -104,20 +88,49 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--ablate-top", type=int, default=0, help="methods a task to ablate")
     parser.add_argument("--seeds", type=int, default=8, help="seeds of an ablation")
     parser.add_argument("--seconds", type=float, help="of all re-runs; ablations stop before")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--follow", action="store_true", help="go on until told to stop")
+    parser.add_argument("--until", type=Path, help="follow until this file is there, then finish")
+    parser.add_argument("--poll-s", type=float, default=1.0, help="between looks at the queue")
+    parser.add_argument("--nice", type=int, default=0, help="give way to other processes (0 to 19)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str], stop: threading.Event | None = None) -> int:
+    """`stop` ends it early; the process's own is set by SIGTERM and SIGINT."""
+    given, stop = parsed(arguments), stop or threading.Event()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    os.nice(given.nice)
     run, root = RunDir(given.run.absolute()), DataRoot(given.root.absolute())
     verifiers = [Verifier(run, root, given.isolation, slot) for slot in range(given.parallel)]
+    effort = Effort(given.ablate_top, given.seeds, given.seconds)
+    until: Path | None = given.until
+    last_call = until.exists if until is not None else (lambda: not given.follow)
     try:
-        work_off(run, verifiers)
-        queue_ablations(run, Effort(given.ablate_top, given.seeds, given.seconds))
-        work_off(run, verifiers)
-        audit(run)
+        with _alone(run), closing(Bench(run, verifiers, stop)) as bench:
+            work(Plan(run, effort, last_call, given.poll_s), bench, stop)
     except AarlabError:
         LOG.exception("the verifier stopped")
         return 1
     return 0
 
 
+@contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Two verifiers would share the sandboxes' uids and do each re-run twice."""
+    run.verifier.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.verifier / ".lock", timeout=LOCK_S, mode=0o600):
+            yield
+    except Timeout:
+        raise Conflict(f"another verifier works on {run.path}: wait for it or stop it") from None
+
+
+def stopped_by_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], stopped_by_signals()))

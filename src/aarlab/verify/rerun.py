@@ -12,11 +12,11 @@ import sys
 from dataclasses import dataclass
 
 from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, take_output
-from aarlab.core.errors import MethodFailed
+from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.types import Example
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
-from aarlab.sandbox.running import run
+from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace
 from aarlab.testbed.job import Job, SeedPair
@@ -29,6 +29,12 @@ WALL_S = 1800.0
 RECORD_KB = 8192
 
 
+class Stopped(AarlabError):
+    """The verifier was told to stop; the re-run stays queued."""
+
+    code = "stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """Where a verifier finds tasks and keeps workspaces; `slot` sets it apart from its siblings."""
@@ -38,8 +44,10 @@ class Verifier:
     isolation: Isolation
     slot: int
 
-    def rerun(self, wanted: Verification, content: SnapshotContent) -> VerificationResult:
-        """Predictions for every drawn seed, or the reason why there are none."""
+    def rerun(
+        self, wanted: Verification, content: SnapshotContent, cancel: Cancel | None = None
+    ) -> VerificationResult:
+        """Predictions for every drawn seed, or why there are none; Stopped by `cancel`."""
         spec = self._sandbox(wanted)
         job = self._job(wanted, spec)
         method = {f"method/{f.path}": base64.b64decode(f.content_b64) for f in content.files}
@@ -47,7 +55,9 @@ class Verifier:
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
         inside = spec.seen_workspace
         argv = [sys.executable, "-P", "-m", "aarlab.verify.watched"]  # -P: not the workspace
-        done = run(spec, [*argv, str(inside / "job.json"), str(inside / "out")])
+        done = run(spec, [*argv, str(inside / "job.json"), str(inside / "out")], cancel=cancel)
+        if done.killed_by == "cancel":
+            raise Stopped(f"{wanted.id} was cut short: it stays queued")
         stamp: Isolation = self.isolation
         try:
             output = take_output(spec, "out", done)

@@ -71,6 +71,10 @@ def _of_runs(memory: Memory) -> list[Facts]:
 def _of_events(events: Sequence[Facts]) -> list[Facts]:
     found = []
     for event in events:
+        if event["kind"] == "alert" and event.get("what") in ("crashing", "silent"):
+            about, when = str(event.get("about", ""))[:64], event["at"][:16].replace("T", " ")
+            text = f"{about}: {event.get('text', '')} ({when})"[:300]
+            found.append(_alert("warn", str(event["what"]), text, "/"))
         if event["kind"] in ("process_failed", "process_restarted"):
             gravity = "grave" if event["kind"] == "process_failed" else "note"
             what = (

@@ -1,4 +1,4 @@
-"""The forum: findings, comments, votes. A claim about a score cites a submission."""
+"""The forum of a team: findings, comments, votes. A claim about a score cites a submission."""
 
 import asyncio
 from typing import Annotated
@@ -31,7 +31,7 @@ async def post_finding(
         if post.submission is not None:
             await submissions.get_shown(tx, post.submission, aar.name)
         if post.snapshot is not None:
-            await snapshots.get(tx, post.snapshot)
+            await snapshots.get(tx, post.snapshot, aar.team)
         finding = await forum.add(tx, aar.name, post)
         entry = {
             "id": finding.id,
@@ -50,13 +50,13 @@ async def post_finding(
 
 @router.get("")
 async def list_findings(
-    _aar: AarDep, platform: PlatformDep, wanted: Annotated[FindingQuery, Query()]
+    aar: AarDep, platform: PlatformDep, wanted: Annotated[FindingQuery, Query()]
 ) -> FindingPage:
     """Findings page by page: oldest first, newest first, most votes first, or last changed last."""
     if wanted.render:
         wanted = wanted.model_copy(update={"limit": min(wanted.limit, MAX_RENDERED)})
     async with platform.store.database.read() as tx:
-        page = await forum.page(tx, wanted)
+        page = await forum.page(tx, wanted, aar.team)
     if not wanted.render:
         return page
     shown = [await asyncio.to_thread(rendered, finding) for finding in page.findings]
@@ -65,11 +65,11 @@ async def list_findings(
 
 @router.get("/{finding}")
 async def get_finding(
-    finding: str, _aar: AarDep, platform: PlatformDep, render: Render = False
+    finding: str, aar: AarDep, platform: PlatformDep, render: Render = False
 ) -> Finding:
     """One finding with its comments and votes."""
     async with platform.store.database.read() as tx:
-        found = await forum.get(tx, finding)
+        found = await forum.get(tx, finding, aar.team)
     return await asyncio.to_thread(rendered, found) if render else found
 
 
@@ -94,7 +94,7 @@ async def post_comment(
     platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Comment:
-        comment = await forum.comment(tx, aar.name, finding, text)
+        comment = await forum.comment(tx, aar, finding, text)
         entry = {
             "id": comment.id,
             "aar": aar.name,
@@ -120,9 +120,9 @@ async def vote(
     platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Finding:
-        if await forum.vote(tx, aar.name, finding, ballot.value):
+        if await forum.vote(tx, aar, finding, ballot.value):
             entry = {"aar": aar.name, "finding": finding, "value": ballot.value}
             await log.append(tx, "vote", entry)
-        return await forum.get(tx, finding)
+        return await forum.get(tx, finding, aar.team)
 
     return await write_once(writing(platform, aar.name, key, request, ballot), Finding, act)

@@ -12,10 +12,10 @@ router = APIRouter(prefix="/v1")
 
 
 @router.get("/leaderboard")
-async def leaderboard(_aar: AarDep, platform: PlatformDep, page: PageDep) -> list[LeaderboardEntry]:
-    """Verified methods, task by task, best first. A cursor is a place in this order."""
+async def leaderboard(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[LeaderboardEntry]:
+    """Verified methods of the AAR's team, task by task, best first; a cursor is a place in it."""
     async with platform.store.database.read() as tx:
-        settled = await verifications.in_state(tx, "done")
+        settled = await verifications.seen(tx, aar.team, "done")
         unranked = await audits.unranked(tx)
     entries = verifications.leaderboard(settled, development_tasks(platform), unranked)
     return page.of_all(entries)

@@ -23,7 +23,7 @@ async def submit_method(
     async def act(tx: AsyncConnection) -> MethodRequest:
         if new.task is not None:
             check_development(platform, new.task)
-        if (await snapshots.get(tx, new.snapshot)).aar != aar.name:
+        if (await snapshots.get(tx, new.snapshot, aar.team)).aar != aar.name:
             raise Forbidden("this snapshot is another AAR's: ask for one of your own")
         standing.check_methods(await standing.standing(tx, aar.name))
         made = await methods.add(tx, aar.name, new)
@@ -39,4 +39,4 @@ async def own_methods(aar: AarDep, platform: PlatformDep, page: PageDep) -> list
     """The own requests, oldest first, and what came of them."""
     tasks = development_tasks(platform)
     async with platform.store.database.read() as tx:
-        return page.of(await methods.listed(tx, tasks, aar.name, page.after, page.limit))
+        return page.of(await methods.listed(tx, tasks, aar, page.after, page.limit))

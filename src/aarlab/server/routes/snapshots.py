@@ -1,4 +1,4 @@
-"""Method code: kept as data, readable by every AAR of the campaign."""
+"""Method code: kept as data, readable by every AAR of the team."""
 
 import asyncio
 from typing import Annotated
@@ -15,6 +15,7 @@ from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
 from aarlab.store import differences, lineage, log, snapshots
 from aarlab.store.repository import Author
+from aarlab.store.teams import Team
 
 router = APIRouter(prefix="/v1")
 TAR = "application/x-tar"
@@ -35,7 +36,7 @@ async def add_snapshot(
         tree_sha256 = lineage.tree_sha256(files)
         if new.parent is not None:
             async with platform.store.database.read() as view:
-                await snapshots.get(view, new.parent)
+                await snapshots.get(view, new.parent, aar.team)
         tree = await asyncio.to_thread(repo.write_files, files)
 
     async def act(tx: AsyncConnection) -> Snapshot:
@@ -50,7 +51,7 @@ async def add_snapshot(
             at=at,
             n_files=len(files),
             n_bytes=sum(map(len, files.values())),
-            same_as=await lineage.same_as(tx, tree_sha256, aar.name),
+            same_as=await lineage.same_as(tx, tree_sha256, aar),
         )
         await snapshots.add(tx, made)
         await lineage.record(tx, made, tree_sha256)
@@ -62,39 +63,39 @@ async def add_snapshot(
 
 @router.get("/snapshots")
 async def list_snapshots(
-    _aar: AarDep,
+    caller: AarDep,
     platform: PlatformDep,
     page: PageDep,
     aar: Wanted = None,
     name: Wanted = None,
 ) -> list[Snapshot]:
-    """Snapshots of all AARs, or of one AAR or name; oldest first."""
-    wanted = lineage.Filter(aar, name)
+    """Snapshots of the team's AARs, or of one AAR or name; oldest first."""
+    wanted = lineage.Filter(aar, name, caller.team)
     async with platform.store.database.read() as tx:
         return page.of(await lineage.listed(tx, wanted, page.after, page.limit))
 
 
 @router.get("/snapshots/{snapshot}")
-async def get_snapshot(snapshot: str, _aar: AarDep, platform: PlatformDep) -> SnapshotContent:
+async def get_snapshot(snapshot: str, aar: AarDep, platform: PlatformDep) -> SnapshotContent:
     """All files of a snapshot."""
-    return await read_snapshot(platform, snapshot)
+    return await read_snapshot(platform, snapshot, aar.team)
 
 
 @router.get("/snapshots/{snapshot}/lineage")
-async def get_lineage(snapshot: str, _aar: AarDep, platform: PlatformDep) -> Lineage:
+async def get_lineage(snapshot: str, aar: AarDep, platform: PlatformDep) -> Lineage:
     """What a snapshot was made from, back to the first, and what was made from it."""
     async with platform.store.database.read() as tx:
-        return await lineage.lineage(tx, snapshot)
+        return await lineage.lineage(tx, snapshot, aar.team)
 
 
 @router.get("/snapshots/{snapshot}/diff")
 async def get_diff(
-    snapshot: str, _aar: AarDep, platform: PlatformDep, against: Wanted = None
+    snapshot: str, aar: AarDep, platform: PlatformDep, against: Wanted = None
 ) -> SnapshotDiff:
     """Changes since `against`, or since the parent; without either, all files are added."""
-    new = await read_snapshot(platform, snapshot)
+    new = await read_snapshot(platform, snapshot, aar.team)
     base = against or new.snapshot.parent
-    old = (await read_snapshot(platform, base)).files if base is not None else []
+    old = (await read_snapshot(platform, base, aar.team)).files if base is not None else []
     files = await asyncio.to_thread(
         differences.differences, differences.contents(old), differences.contents(new.files)
     )
@@ -106,16 +107,17 @@ async def get_diff(
     response_class=Response,
     responses={200: {"content": {TAR: {}}, "description": "the files; the same bytes each time"}},
 )
-async def get_tar(snapshot: str, _aar: AarDep, platform: PlatformDep) -> Response:
+async def get_tar(snapshot: str, aar: AarDep, platform: PlatformDep) -> Response:
     """All files of a snapshot as one tar file."""
-    kept = await read_snapshot(platform, snapshot)
+    kept = await read_snapshot(platform, snapshot, aar.team)
     packed = await asyncio.to_thread(differences.tar_of, differences.contents(kept.files))
     name = {"Content-Disposition": f'attachment; filename="{kept.snapshot.id}.tar"'}
     return Response(packed, media_type=TAR, headers=name)
 
 
-async def read_snapshot(platform: Platform, snapshot: str) -> SnapshotContent:
+async def read_snapshot(platform: Platform, snapshot: str, team: Team = None) -> SnapshotContent:
+    """Of what the team sees; of all with None, which is the operator's."""
     async with platform.store.database.read() as tx:
-        known = await snapshots.get(tx, snapshot)
+        known = await snapshots.get(tx, snapshot, team)
     files = await asyncio.to_thread(platform.store.snapshots.read, known.id)
     return SnapshotContent(snapshot=known, files=files)

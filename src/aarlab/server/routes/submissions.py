@@ -28,7 +28,7 @@ async def submit(
     async def act(tx: AsyncConnection) -> Score:
         check_development(platform, submission.task)
         if submission.snapshot is not None:
-            await snapshots.get(tx, submission.snapshot)
+            await snapshots.get(tx, submission.snapshot, aar.team)
         await aars.touch(tx, aar.name)
         now = await standing.standing(tx, aar.name)
         standing.check(now)

@@ -1,0 +1,32 @@
+"""Puts one control researcher together from its config."""
+
+import sys
+
+from aarlab.agents.config import AarConfig
+from aarlab.agents.loop import Aar, Researcher, research
+from aarlab.agents.researchers.evolutionary import Evolutionary
+from aarlab.agents.researchers.fixed import Fixed
+from aarlab.agents.researchers.random_search import RandomSearch
+from aarlab.agents.state import AarState
+from aarlab.agents.trial import TrialRunner
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import BadInput
+from aarlab.testbed.task import load_info
+
+
+def run_control(config: AarConfig, platform: PlatformClient) -> AarState:
+    """From the start or from where it was, to its end."""
+    seeds = tuple(load_info(config.public_task).teacher_seeds)
+    runner = TrialRunner(config, seeds, sys.executable)
+    return research(Aar(config, platform, researcher_of(config), runner))
+
+
+def researcher_of(config: AarConfig) -> Researcher:
+    """Raises BadInput naming the researchers there are."""
+    if config.researcher == "random":
+        return RandomSearch(config.direction, config.seed, config.max_trials)
+    if config.researcher == "evolutionary":
+        return Evolutionary(config.name, config.direction, config.seed)
+    if config.researcher == "fixed":
+        return Fixed(tuple(config.methods), config.recipes)
+    raise BadInput(f"no researcher {config.researcher!r}; there are random, evolutionary, fixed")

@@ -1,0 +1,1 @@
+"""AARs that are other people's agents: they join over MCP, or run in our sandbox."""

@@ -1,0 +1,275 @@
+"""Claude Code as an AAR, in its sandbox: no network, no key, one socket each to platform and model.
+
+A run of it ends when it thinks it is done; while there is budget left it is asked to go on, in the
+same conversation, which Claude Code keeps in the workspace.
+
+Covered: the model key stays with this process (proxy); models but the one named are refused; the
+budget is a wall at the proxy; each model call is in the transcript, as this process saw it.
+Not covered: how Claude Code resumes a tool call that `kill -9` cut off; device seconds are the
+run's wall time less that of its model calls.
+"""
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources, util
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from aarlab.agents.config import AarConfig
+from aarlab.agents.external.connect import mcp_servers
+from aarlab.agents.external.run import POLL_S, end_of
+from aarlab.agents.external.spec import ExternalSpec
+from aarlab.agents.external.traffic import Recorder
+from aarlab.agents.language.budget import budget_text
+from aarlab.agents.language.notes_files import SEEN, write_notes
+from aarlab.agents.language.prompts import filled, system_text
+from aarlab.agents.language.redaction import cleaner
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.method_run import ONE_THREAD, sandbox_kind
+from aarlab.agents.prices import price_of
+from aarlab.agents.proxy.asked import Asked
+from aarlab.agents.proxy.booking import Ledger
+from aarlab.agents.proxy.proxy import SOCKET, Proxy, listening, vendors_client
+from aarlab.agents.proxy.settings import ProxySettings
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import AarlabError, BadInput, NotFound
+from aarlab.core.files import write_atomic
+from aarlab.core.wire import Spend, TaskInfo
+from aarlab.core.wire_service import ModelCall
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import SOCKET_DIR, Finished, SandboxLimits, SandboxSpec
+from aarlab.sandbox.workspace import copy_in, copy_out
+
+LOG = logging.getLogger("aarlab.agents")
+PUBLIC, MODELS_SEEN = "/public", "/run/models"
+MODELS_PORT, PLATFORM_PORT = 8081, 8082
+SETUP, FINISHED = ".aarlab/setup.json", "finished"
+MAX_FAILURES = 5
+
+
+class Progress(BaseModel):
+    """`external.json`: what this supervisor did, for the one after it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runs: int = 0
+    operator_after: int = 0
+
+
+@dataclass
+class ClaudeCode:
+    """One AAR. `connect` opens a client of the platform for each thread that needs one."""
+
+    config: AarConfig
+    spec: ExternalSpec
+    platform: PlatformClient
+    connect: Callable[[], PlatformClient]
+    settings: ProxySettings = field(default_factory=ProxySettings)
+    first_wait_s: float = 5.0
+    _ledger: Ledger = field(init=False)
+    _model_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        config = self.config
+        journal = config.home / "model-calls.jsonl"
+        self._ledger = Ledger(journal, self.connect, lambda name: price_of(name, config.prices))
+
+    def run(self) -> str:
+        """Why it ended. Raises NotFound without the package or the key."""
+        if util.find_spec("claude_agent_sdk") is None:
+            raise NotFound("Claude Code is not installed; run: pip install 'aarlab[claude-code]'")
+        if self.config.isolation != "bubblewrap":
+            raise BadInput("claude-code needs the bubblewrap sandbox: outside it would see the key")
+        self.settings.key("anthropic")
+        with (
+            vendors_client(self.settings) as vendors,
+            listening(self._proxy(vendors), self._models, self.config.uid),
+        ):
+            return self._live()
+
+    @property
+    def _models(self) -> Path:
+        return self.config.home / "models"
+
+    def _proxy(self, vendors: httpx.Client) -> Proxy:
+        config, model = self.config, self.spec.model or ""
+        token = config.token_file.read_text().strip()
+        clean = cleaner([self.settings.key("anthropic"), token])
+        recorder = Recorder(config.home / "transcript.jsonl", clean)
+
+        def seen(asked: Asked, raw: bytes, call: ModelCall) -> None:
+            self._model_s += call.seconds
+            recorder.seen(asked, raw, call)
+
+        return Proxy(self.settings, self._ledger, [model], token, vendors, seen)
+
+    # ------------------------------------------------------------ runs
+    def _live(self) -> str:
+        failures = 0
+        write_notes(self.config.home / "notes", self._places())
+        progress = self._progress()
+        while (why := self._end(progress)) is None:
+            progress = self._begun(progress)
+            done = self._in_sandbox(progress)
+            failures = 0 if done.ok or done.killed_by == "cancel" else failures + 1
+            if failures > MAX_FAILURES:
+                last = done.stderr.decode(errors="replace")[-500:]
+                raise AarlabError(f"Claude Code failed {failures} times in a row: {last}")
+            if failures:
+                time.sleep(self.first_wait_s * 2 ** (failures - 1))
+        return why
+
+    def _end(self, progress: Progress) -> str | None:
+        me = self.platform.me()
+        while me.wanted == "pause":
+            time.sleep(POLL_S)
+            me = self.platform.me()
+        if why := end_of(me) or self._ledger.refused:
+            return why
+        if progress.runs >= self.spec.max_runs:
+            return f"all {self.spec.max_runs} runs are used up"
+        return "the agent says that it is finished" if self._says_finished() else None
+
+    def _says_finished(self) -> bool:
+        try:
+            copy_out(self.sandbox, FINISHED, 10_000)
+        except NotFound:
+            return False
+        except BadInput:
+            return True
+        return True
+
+    def _begun(self, progress: Progress) -> Progress:
+        """The next run's instructions lie in the workspace; counted before it begins."""
+        messages = self.platform.messages(progress.operator_after)
+        told = [f"[Message from the operator {m.by}, {m.at}]\n{m.text}" for m in messages]
+        again = progress.runs > 0
+        prompt = self._text("go_on" if again else "start", budget=budget_text(self.platform.me()))
+        setup = {
+            "prompt": "\n\n".join([*told, prompt]),
+            "system": self._system(),
+            "model": (self.spec.model or "").partition("/")[2],
+            "again": again,
+            **mcp_servers(f"http://127.0.0.1:{PLATFORM_PORT}/mcp", self._token()),
+        }
+        copy_in(self.sandbox, {SETUP: json.dumps(setup).encode()})
+        last = messages[-1].seq if messages else progress.operator_after
+        progress = Progress(runs=progress.runs + 1, operator_after=last)
+        write_atomic(self.config.home / "external.json", progress.model_dump_json() + "\n")
+        return progress
+
+    def _in_sandbox(self, progress: Progress) -> Finished:
+        rules = [
+            f"{MODELS_PORT}={MODELS_SEEN}/{SOCKET}",
+            f"{PLATFORM_PORT}={SOCKET_DIR}/{self.config.socket.name}",
+        ]
+        inside = ["-m", "aarlab.agents.external.claude_inside", SETUP]
+        argv = [sys.executable, "-m", "aarlab.agents.proxy.forward", *rules]
+        self._model_s = 0.0
+        with self._watching() as cancel:
+            done = run(self.sandbox, [*argv, "--", sys.executable, *inside], None, cancel)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip()[-500:]
+            LOG.warning("Claude Code ended with %s (%s): %s", done.returncode, done.killed_by, said)
+        spend = Spend(kind="device_s", amount=max(done.wall_s - self._model_s, 0.0))
+        self.platform.spend(spend, key=f"{self.config.name}-run-{progress.runs}")
+        return done
+
+    @contextmanager
+    def _watching(self) -> Iterator[threading.Event]:
+        """Ends a run when the operator stops or pauses the AAR, or a budget is used up."""
+        cancel, over = threading.Event(), threading.Event()
+
+        def look() -> None:
+            with self.connect() as platform:
+                while not over.wait(POLL_S):
+                    try:
+                        me = platform.me()
+                    except AarlabError as error:
+                        LOG.warning("while Claude Code ran: %s", error)
+                        continue
+                    if me.wanted != "run" or end_of(me) or self._ledger.refused:
+                        cancel.set()
+                        return
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield cancel
+        finally:
+            over.set()
+            thread.join()
+
+    # ------------------------------------------------------------ what it is given
+    @property
+    def sandbox(self) -> SandboxSpec:
+        limits = SandboxLimits(
+            wall_s=self.spec.run_s,
+            cpu_s=4 * self.spec.run_s,
+            memory_mb=self.spec.memory_mb,
+            processes=self.spec.processes,
+        )
+        config = self.config
+        return SandboxSpec(
+            workspace=config.workspace,
+            read_only={
+                config.public_task: PUBLIC,
+                config.home / "notes": SEEN,
+                self._models: MODELS_SEEN,
+            },
+            socket=config.socket,
+            limits=limits,
+            uid=config.uid,
+            env=ONE_THREAD | _VARIABLES,
+            isolation=sandbox_kind(config.isolation),
+        )
+
+    def _places(self) -> dict[str, str]:
+        info = self._info()
+        return {
+            "public": PUBLIC,
+            "workspace": "/workspace",
+            "notes_folder": SEEN,
+            "python": "python",
+            "teacher_seeds": ", ".join(map(str, info.teacher_seeds)),
+        }
+
+    def _system(self) -> str:
+        """What our own language-model AARs are told, and how the tools differ here."""
+        plain = LanguageSpec(model=self.spec.model or "none")
+        config = self.config
+        told = system_text(config.name, config.direction, plain, self._info(), self._places())
+        return f"{told}\n{self._text('tools')}"
+
+    def _text(self, name: str, **values: str) -> str:
+        places = {"platform": f"http://127.0.0.1:{PLATFORM_PORT}", "finished": FINISHED}
+        file = resources.files("aarlab.agents.external") / "prompts" / f"{name}.md"
+        return filled(file.read_text(encoding="utf-8"), {**places, **values}).strip()
+
+    def _info(self) -> TaskInfo:
+        return TaskInfo.model_validate_json((self.config.public_task / "task.json").read_bytes())
+
+    def _token(self) -> str:
+        return self.config.token_file.read_text().strip()
+
+    def _progress(self) -> Progress:
+        path = self.config.home / "external.json"
+        return Progress.model_validate_json(path.read_bytes()) if path.exists() else Progress()
+
+
+_VARIABLES = {
+    "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{MODELS_PORT}",
+    "ANTHROPIC_API_KEY": "added-by-the-proxy",
+    "CLAUDE_CONFIG_DIR": "/workspace/.claude",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "IS_SANDBOX": "1",
+}

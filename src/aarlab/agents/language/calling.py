@@ -1,0 +1,139 @@
+"""One model call, paid once: reserve, ask, keep the answer on disk, record what it cost.
+
+Killed anywhere, the next process finds the answer on disk or makes the call again; only a call
+that was in flight is made twice.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
+
+from aarlab.agents.language import money
+from aarlab.agents.language.models import Asker, Choice
+from aarlab.agents.language.prompts import filled, text_of
+from aarlab.agents.language.state import LoopState
+from aarlab.agents.language.steering import Steering
+from aarlab.agents.language.store import Answer, Store
+from aarlab.agents.language.tools.tool import Tool
+from aarlab.agents.prices import Price
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import TooManyRequests
+from aarlab.core.wire_service import ModelCall, NewReservation
+
+HELD_WAIT_S = 30.0
+
+
+@dataclass
+class Caller:
+    """`save` makes a state last; `state` is the one saved last, with what was noted meanwhile."""
+
+    name: str
+    platform: PlatformClient
+    store: Store
+    asker: Asker
+    price: Price
+    tools: tuple[Tool, ...]
+    steering: Steering
+    save: Callable[[LoopState], LoopState]
+    state: LoopState = field(init=False)
+
+    def answer(self, state: LoopState, size: int) -> Answer:
+        """The answer to the call that the state names; `size` is the conversation's tokens.
+
+        Raises BudgetExhausted, Interrupted, ConversationRejected or ModelUnavailable.
+        """
+        assert state.call is not None
+        self.state = state
+        self.asker.on_failure = self._noted
+        answer = self.store.answer(state.call) or self._asked(state, state.call, size)
+        self.platform.record_call(answer.record, key=f"{self.name}-{state.call}")
+        return answer
+
+    def released(self, call: str) -> None:
+        """The call will not be made: what was held for it is free again."""
+        nothing = ModelCall(call=call, model=self.asker.spec.model)
+        self.platform.record_call(nothing, key=f"{self.name}-{call}")
+
+    def _asked(self, state: LoopState, call: str, size: int) -> Answer:
+        spec = self.asker.spec
+        self._reserved(money.reservation(call, self.price, size, spec.max_output_tokens))
+        infos = [tool.info() for tool in self.tools]
+        choice: Choice = "none" if state.phase == "summing_up" else "auto"
+        output = self.asker.ask(state.messages, infos, choice)
+        record = money.record(call, spec.model, self.price, output, size)
+        answer = Answer(output=output, record=record)
+        self.store.keep_answer(call, answer)
+        return answer
+
+    def _reserved(self, worst: NewReservation) -> None:
+        """Without a key that lasts: a new process reserves anew what the old one held."""
+        while True:
+            try:
+                self.platform.reserve(worst)
+                return
+            except TooManyRequests as error:
+                self._noted(f"waits for the budget: {error}")
+                self.steering.wait(HELD_WAIT_S)
+
+    def _noted(self, text: str) -> None:
+        self.state = self.save(self.state.said("error", text))
+
+
+def told(state: LoopState, text: str) -> LoopState:
+    return state.with_messages(ChatMessageUser(content=text)).said("user", text)
+
+
+def cost(record: ModelCall) -> dict[str, object]:
+    """Of a transcript entry."""
+    return {"tokens": money.tokens_of(record), "dollars": record.dollars}
+
+
+def turn_heard(state: LoopState, answer: Answer, max_output_tokens: int) -> LoopState:
+    """The answer joins the conversation; without a tool call it gets a short reply."""
+    output = answer.output
+    if output.stop_reason == "model_length" or not output.choices:
+        text = f"the conversation is too long for the model: {output.completion[:500]}"
+        state = state.said("error", text, **cost(answer.record))
+        return state.but(phase="ready", wants_session=True)
+    message = output.message
+    state = state.with_messages(message)
+    state = state.said("assistant", assistant_text(message), **cost(answer.record))
+    state = state.but(
+        known_tokens=_context_tokens(output),
+        known_messages=len(state.messages) if output.usage else 0,
+    )
+    if message.tool_calls:
+        return state.but(phase="tools", empty_in_a_row=0)
+    state = state.but(phase="ready", empty_in_a_row=state.empty_in_a_row + 1)
+    return _nudged(state, output, max_output_tokens)
+
+
+def _nudged(state: LoopState, output: ModelOutput, max_output_tokens: int) -> LoopState:
+    if output.stop_reason == "content_filter":
+        return told(state.said("error", "the model refused"), text_of("refusal").strip())
+    if output.stop_reason == "max_tokens":
+        limit = {"max_output_tokens": str(max_output_tokens)}
+        return told(state, filled(text_of("cut_off"), limit).strip())
+    return told(state, text_of("continue").strip())
+
+
+def _context_tokens(output: ModelOutput) -> int:
+    usage = output.usage
+    if usage is None:
+        return 0
+    cached = (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)
+    return usage.input_tokens + cached + usage.output_tokens
+
+
+def assistant_text(message: ChatMessageAssistant) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    parts = []
+    for content in message.content:
+        if content.type == "text":
+            parts.append(content.text)
+        elif content.type == "reasoning":
+            parts.append(f"[reasoning] {content.reasoning or json.dumps(content.summary)}")
+    return "\n".join(parts)

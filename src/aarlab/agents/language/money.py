@@ -1,0 +1,39 @@
+"""What a model call costs: the most it can cost before it is made, and what it did cost."""
+
+from inspect_ai.model import ModelOutput
+
+from aarlab.agents.prices import Price
+from aarlab.core.wire_service import ModelCall, NewReservation
+
+
+def reservation(call: str, price: Price, input_tokens: int, output_tokens: int) -> NewReservation:
+    """The worst case: every input token at the dearest input rate, and the longest answer."""
+    return NewReservation(
+        call=call,
+        dollars=price.worst(input_tokens, output_tokens),
+        tokens=input_tokens + output_tokens,
+    )
+
+
+def record(call: str, model: str, price: Price, output: ModelOutput, guess: int) -> ModelCall:
+    """Tokens by kind without overlap. `guess` stands for the input where the provider gave no
+    usage."""
+    usage = output.usage
+    tokens = {
+        "input_tokens": usage.input_tokens if usage else guess,
+        "output_tokens": usage.output_tokens if usage else len(output.completion) // 3 + 1,
+        "cache_read_tokens": (usage.input_tokens_cache_read or 0) if usage else 0,
+        "cache_write_tokens": (usage.input_tokens_cache_write or 0) if usage else 0,
+    }
+    return ModelCall(
+        call=call,
+        model=model,
+        dollars=price.dollars(**tokens),
+        seconds=max(output.time or 0.0, 0.0),
+        **tokens,
+    )
+
+
+def tokens_of(record: ModelCall) -> dict[str, int]:
+    kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    return {kind: getattr(record, kind) for kind in kinds if getattr(record, kind)}

@@ -1,0 +1,103 @@
+"""What an AAR is told: short texts in `prompts/`, filled in here. `prompt_hash` covers all of them.
+
+A campaign freezes the hash; an AAR that goes on after a restart refuses other texts.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.core.canonical import content_hash
+from aarlab.core.wire import TaskInfo
+
+PROMPT_VERSION = 1
+UNDIRECTED = ("", "undirected", "none")
+
+
+def text_of(name: str) -> str:
+    return _file("prompts", f"{name}.md")
+
+
+def note_texts() -> dict[str, str]:
+    """The background notes as shipped, by file name."""
+    return _folder("notes")
+
+
+def directions() -> dict[str, str]:
+    """The directions that ship, by name."""
+    found: dict[str, str] = json.loads(_file("", "directions.json"))
+    return found
+
+
+def direction_text(direction: str) -> str:
+    """A shipped direction by its name; any other text is a direction of the campaign's own."""
+    if direction in UNDIRECTED:
+        return ""
+    return directions().get(direction, direction)
+
+
+def prompt_hash() -> str:
+    """SHA-256 over every prompt, note and direction that ships."""
+    parts = {"version": PROMPT_VERSION, "prompts": _folder("prompts"), "notes": note_texts()}
+    return content_hash({**parts, "directions": directions()})
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """Only the named places are replaced: a value is never read as a template."""
+    pieces = text.split("{")
+    done = [pieces[0]]
+    for piece in pieces[1:]:
+        name, closed, rest = piece.partition("}")
+        done.append(values[name] + rest if closed and name in values else "{" + piece)
+    return "".join(done)
+
+
+def system_text(
+    name: str, direction: str, spec: LanguageSpec, info: TaskInfo, places: Mapping[str, str]
+) -> str:
+    """The system prompt. `places` are {public}, {workspace} and {notes_folder} as seen inside."""
+    chosen = direction_text(direction)
+    notes = ""
+    if spec.notes:
+        notes = (
+            f"Background notes lie in {places['notes_folder']}: begin with "
+            f"{places['notes_folder']}/README.md."
+        )
+    forum = ""
+    if spec.forum:
+        forum = (
+            ", and a forum shared by all AARs, whose posts also lie in "
+            f"{places['workspace']}/findings"
+        )
+    values = {
+        **places,
+        "name": name,
+        "task": f"{info.title} ({info.kind}; {info.n_train} train rows, {info.n_search} search "
+        f"rows). {info.description}",
+        "notes": notes,
+        "forum": forum,
+        "workflow": _workflow(spec),
+        "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
+    }
+    return filled(text_of("system"), values)
+
+
+def _workflow(spec: LanguageSpec) -> str:
+    if spec.workflow == "prescribed":
+        return text_of("prescribed")
+    if spec.workflow == "pool":
+        ideas = "\n".join(f"- {idea}" for idea in spec.idea_pool)
+        return filled(text_of("pool"), {"ideas": ideas})
+    return ""
+
+
+def _file(folder: str, name: str) -> str:
+    root = resources.files("aarlab.agents.language")
+    return (root / folder / name if folder else root / name).read_text(encoding="utf-8")
+
+
+def _folder(name: str) -> dict[str, str]:
+    root = resources.files("aarlab.agents.language") / name
+    names = sorted(entry.name for entry in root.iterdir() if entry.name.endswith(".md"))
+    return {entry: (root / entry).read_text(encoding="utf-8") for entry in names}

@@ -1,0 +1,25 @@
+"""Keys and tokens never reach a transcript, a log or a message of an error.
+
+Covered: the values that this process knows, and what looks like a provider's key.
+Not covered: a secret that is split or encoded on its way.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+LOOKS_SECRET = re.compile(
+    r"\b(?:sk|pk|xai|gsk|hf|r8)[-_][A-Za-z0-9_-]{16,}|\bAIza[A-Za-z0-9_-]{30,}|Bearer\s+\S{8,}"
+)
+SHORTEST = 8
+HIDDEN = "[secret]"
+
+
+def cleaner(secrets: Iterable[str | None]) -> Callable[[str], str]:
+    known = sorted({one for one in secrets if one and len(one) >= SHORTEST}, key=len, reverse=True)
+
+    def clean(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, HIDDEN)
+        return LOOKS_SECRET.sub(HIDDEN, text)
+
+    return clean

@@ -1,0 +1,58 @@
+"""What people ask of a running AAR: messages, pause, stop; obeyed between turns and in waits."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inspect_ai.model import ChatMessageUser
+
+from aarlab.agents.language.models import Interrupted
+from aarlab.agents.language.state import LoopState
+from aarlab.client.platform import PlatformClient
+from aarlab.core.wire import Me
+from aarlab.core.wire_service import OperatorMessage
+
+PAUSE_POLL_S = 2.0
+STOPPED = "the operator stopped it"
+
+
+@dataclass
+class Steering:
+    """`save` makes a state last; a pause is noted once, however long it is."""
+
+    platform: PlatformClient
+    save: Callable[[LoopState], LoopState]
+    poll_s: float = PAUSE_POLL_S
+
+    def heed(self, state: LoopState) -> tuple[LoopState, Me]:
+        """Waits out a pause, takes up new messages; `wants_end` is set where it is to stop."""
+        me = self.platform.me()
+        while me.wanted == "pause":
+            if not state.paused:
+                state = self.save(state.but(paused=True).said("note", "paused by the operator"))
+            time.sleep(self.poll_s)
+            me = self.platform.me()
+        if state.paused:
+            state = self.save(state.but(paused=False).said("note", "goes on after the pause"))
+        if me.wanted == "stop":
+            return state.but(wants_end=STOPPED), me
+        return self._with_messages(state), me
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps; raises Interrupted when the operator stops the AAR meanwhile."""
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0:
+            time.sleep(min(left_s, 5.0))
+            if left_s > 5.0 and self.platform.me().wanted == "stop":
+                raise Interrupted(STOPPED)
+
+    def _with_messages(self, state: LoopState) -> LoopState:
+        for message in self.platform.messages(state.operator_after):
+            text = _told(message)
+            state = state.with_messages(ChatMessageUser(content=text, source="operator"))
+            state = state.but(operator_after=message.seq).said("operator", text)
+        return state
+
+
+def _told(message: OperatorMessage) -> str:
+    return f"[Message from the operator {message.by}, {message.at}]\n{message.text}"

@@ -1,0 +1,180 @@
+"""Keeps a campaign's processes up and looks after it while it runs.
+
+AARs run side by side with the verifier, which works off what they ask for. Everything here can be
+killed at any line: what was asked for is known to the platform, what was done to each AAR's folder.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aarlab.agents.state import load_state, reopen
+from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.policy import requested_verifications
+from aarlab.campaign.processes import Child
+from aarlab.campaign.registration import Campaign, config_path
+from aarlab.campaign.watch import Look, alerts
+from aarlab.client.operator import OperatorClient
+from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.errors import AarlabError
+from aarlab.core.layout import RunDir
+from aarlab.core.ledger import HOUR_S
+from aarlab.core.wire import AarRecord, NewVerification
+from aarlab.core.wire_ledger import Control
+
+POLL_S = 0.25
+LOOK_EVERY_S = 2.0
+LOOK_DEADLINE_S = 2.0
+VERIFIER_NICE = 5
+
+
+def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
+    token = (run.tokens / "operator").read_text().strip()
+    return OperatorClient.over_socket(run.socket, token, deadline_s)
+
+
+def aar_child(campaign: Campaign, aar: AarSpec) -> Child:
+    home = campaign.run.aar(aar.name)
+    argv = [sys.executable, "-m", "aarlab.agents", str(config_path(campaign, aar))]
+    return Child(aar.name, argv, home / "aar.log")
+
+
+def last_call(run: RunDir) -> Path:
+    """The verifier ends once this is there and everything queued is done."""
+    return run.verifier / "last-call"
+
+
+def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
+    """With `until` it works beside the AARs until that file is there, and gives way to them."""
+    run, effort = campaign.run, campaign.spec.verify
+    argv = [sys.executable, "-m", "aarlab.verify", "--run", str(run.path)]
+    argv += ["--root", str(campaign.root.path), "--isolation", campaign.spec.isolation]
+    argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
+    argv += ["--seeds", str(effort.seeds)]
+    argv += [] if effort.seconds is None else ["--seconds", str(effort.seconds)]
+    argv += [] if until is None else ["--until", str(until), "--nice", str(VERIFIER_NICE)]
+    return Child("verifier", argv, run.verifier / "verifier.log")
+
+
+def verification_key(wanted: NewVerification) -> str:
+    return f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"[:100]
+
+
+@dataclass
+class Supervisor:
+    """`wait` returns when all that was `added` has ended; crashed processes are started again."""
+
+    campaign: Campaign
+    server: Child
+    children: dict[str, Child] = field(default_factory=dict)
+    beside: list[Child] = field(default_factory=list)
+    external_over: frozenset[str] = frozenset()
+    _told: set[tuple[str, str]] = field(default_factory=set)
+    _asked: set[str] = field(default_factory=set)
+    _seen: int | None = None
+    _next_look: float = 0.0
+
+    def add_aars(self) -> None:
+        """Those that have not ended; an external one has no process of ours."""
+        for aar in self.campaign.spec.aars:
+            if aar.researcher == "external":
+                token = self.campaign.run.tokens / aar.name
+                self.campaign.log.add("aar_awaited", aar=aar.name, token=str(token))
+                continue
+            child = self.children[aar.name] = aar_child(self.campaign, aar)
+            child.finished = load_state(self._state(aar.name)).finished
+            if not child.finished:
+                child.start()
+
+    def wait(self, ended: Callable[[], bool]) -> None:
+        while not ended():
+            for child in (self.server, *self.children.values(), *self.beside):
+                if event := child.poll():
+                    said = child.last_words(1) if event != "finished" else ""
+                    self.campaign.log.add(f"process_{event}", process=child.name, last=said)
+            if time.monotonic() >= self._next_look:
+                self.look()
+                self._next_look = time.monotonic() + LOOK_EVERY_S
+            self.campaign.log.notify("tick", {})
+            time.sleep(POLL_S)
+
+    def research_over(self) -> bool:
+        """Every AAR has ended. Looks once more before it says so: a budget may be extended."""
+        if not all(child.finished or child.failed for child in self.children.values()):
+            return False
+        external = {a.name for a in self.campaign.spec.aars if a.researcher == "external"}
+        if not external <= self.external_over:
+            return False
+        self.look()
+        return all(child.finished or child.failed for child in self.children.values())
+
+    def stop(self) -> None:
+        for child in (*self.children.values(), *self.beside):
+            child.stop()
+
+    def look(self) -> None:
+        """Carry out what people and AARs ask for; tell what is wrong. Skipped without server."""
+        run, spec = self.campaign.run, self.campaign.spec
+        try:
+            with operator_of(run, LOOK_DEADLINE_S) as operator:
+                aars, controls = operator.aars(), operator.controls()
+                audits, budget = operator.audits(), operator.budget()
+                self._request(operator)
+        except (AarlabError, OSError):
+            return  # the server is being started again
+        self._heed(controls)
+        self.external_over = frozenset(a.name for a in aars if _over(a))
+        crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
+        free = shutil.disk_usage(run.path).free
+        now = Look(now_iso(), aars, audits, budget, crashes, free)
+        found = {(alert.what, alert.about): alert for alert in alerts(now, spec.alerts)}
+        for key, alert in found.items():
+            if key not in self._told:
+                self.campaign.log.add("alert", **alert._asdict())
+        self._told = set(found)
+
+    def _request(self, operator: OperatorClient) -> None:
+        """Queue what AARs asked to have verified."""
+        for wanted in requested_verifications(operator.method_requests(), self.campaign.spec):
+            key = verification_key(wanted)
+            if key not in self._asked:
+                job = operator.request_verification(wanted, key=key)
+                self.campaign.log.add("verification_asked", method=job.method, aar=job.aar)
+                self._asked.add(key)
+
+    def _heed(self, controls: list[Control]) -> None:
+        """An AAR that had ended goes on when its budget, or the campaign's, was extended since."""
+        for control in controls:
+            if self._seen is not None and control.seq > self._seen:
+                facts = control.model_dump(include={"action", "aar", "by"})
+                self.campaign.log.add("control", **facts)
+            if control.action != "extend":
+                continue
+            for name, child in self.children.items():
+                if control.aar in (None, name) and child.finished and self._ended(name, control.at):
+                    reopen(self._state(name))
+                    child.again()
+        self._seen = max((control.seq for control in controls), default=0)
+
+    def _ended(self, name: str, before: str) -> bool:
+        """Whether the AAR ended by itself before that time."""
+        path = self._state(name)
+        ended_s = path.stat().st_mtime if path.exists() else 0.0
+        return load_state(path).finished and ended_s < parse_iso(before).timestamp()
+
+    def _state(self, name: str) -> Path:
+        return self.campaign.run.aar(name) / "state.json"
+
+
+def _over(aar: AarRecord) -> bool:
+    """For an external AAR, whose process is not ours: stopped, or its hours since the first call
+    have passed."""
+    if aar.wanted == "stop":
+        return True
+    if aar.limits.hours is None or aar.started_at is None:
+        return False
+    since_s = (parse_iso(now_iso()) - parse_iso(aar.started_at)).total_seconds()
+    return since_s >= aar.limits.hours * HOUR_S

@@ -1,0 +1,87 @@
+"""What the operator is told while a campaign runs: alerts, worked out from what the platform says.
+
+An alert holds as long as its cause does; the supervisor tells it once and forgets it afterwards.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aarlab.campaign.spec import AlertSpec
+from aarlab.core.clock import parse_iso
+from aarlab.core.ledger import HOUR_S, dollars_of, tokens_of
+from aarlab.core.wire import AarRecord, Audit
+from aarlab.core.wire_ledger import CampaignBudget
+
+GB = 2**30
+
+
+class Alert(NamedTuple):
+    what: str  # crashing, silent, budget, audit, disk
+    about: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a running campaign. `crashes` are those of the AARs whose process is up."""
+
+    now: str
+    aars: Sequence[AarRecord]
+    audits: Sequence[Audit]
+    budget: CampaignBudget
+    crashes: Mapping[str, int] = field(default_factory=dict)
+    free_bytes: int = 2**62
+
+
+def alerts(look: Look, spec: AlertSpec) -> Iterator[Alert]:
+    for name, crashes in look.crashes.items():
+        if crashes >= spec.crashes:
+            yield Alert("crashing", name, f"its process died {crashes} times")
+    yield from _silent(look, spec)
+    yield from _budgets(look, spec)
+    for audit in look.audits:
+        if audit.severity == "suspect":
+            yield Alert("audit", audit.id, f"{audit.aar}: {audit.kind}: {audit.summary}")
+    if look.free_bytes < spec.free_disk_gb * GB:
+        yield Alert("disk", "", f"{look.free_bytes / GB:.1f} GB are free")
+
+
+def _silent(look: Look, spec: AlertSpec) -> Iterator[Alert]:
+    for aar in look.aars:
+        if aar.name not in look.crashes or aar.wanted != "run" or aar.last_seen_at is None:
+            continue
+        minutes = (parse_iso(look.now) - parse_iso(aar.last_seen_at)).total_seconds() / 60
+        if minutes > spec.silent_minutes:
+            yield Alert("silent", aar.name, f"no request for {minutes:.0f} minutes")
+
+
+def _budgets(look: Look, spec: AlertSpec) -> Iterator[Alert]:
+    rate = look.budget.device_dollars_per_hour
+    for aar in look.aars:
+        if aar.researcher in ("human", "guard"):
+            continue  # they run what they were given and end
+        used = {**_used(aar, rate), "submissions": float(aar.submissions)}
+        yield from _nearly(aar.name, used, aar.limits.model_dump(), spec.budget_share)
+    each = [_used(aar, rate) for aar in look.aars]
+    total = {name: sum(used[name] for used in each) for name in (each[0] if each else ())}
+    limits = look.budget.limits.model_dump()
+    yield from _nearly("the campaign", total, limits, spec.budget_share)
+
+
+def _used(aar: AarRecord, rate: float) -> dict[str, float]:
+    return {
+        "hours": aar.research_s / HOUR_S,
+        "dollars": dollars_of(aar.spend, rate),
+        "device_s": aar.spend.get("device_s", 0.0),
+        "tokens": tokens_of(aar.spend),
+    }
+
+
+def _nearly(
+    who: str, used: Mapping[str, float], limits: Mapping[str, float | None], share: float
+) -> Iterator[Alert]:
+    for name, amount in used.items():
+        limit = limits.get(name)
+        if limit is not None and amount >= share * limit:
+            yield Alert("budget", f"{who} {name}", f"{amount:.4g} of {limit:g} {name} are used")

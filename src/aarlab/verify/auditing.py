@@ -1,0 +1,75 @@
+"""Records the battery's findings on the platform, each once and under its own key."""
+
+import base64
+import logging
+from collections.abc import Iterator
+
+from aarlab.client.operator import OperatorClient
+from aarlab.core.canonical import sha256_hex
+from aarlab.core.wire import CampaignExport, NewAudit, NewVerification
+from aarlab.verify.battery import Effort, ablations_wanted, audited, audits_wanted, missing
+from aarlab.verify.code_audits import code_audits
+from aarlab.verify.review import Ask
+
+LOG = logging.getLogger("aarlab.verify")
+
+
+def queue_ablations(platform: OperatorClient, effort: Effort) -> int:
+    """Ask for the ablations that are wanted by now; how many."""
+    wanted = ablations_wanted(platform.export(), effort)
+    for ablation in wanted:
+        platform.request_verification(ablation, key=verification_key(ablation))
+    return len(wanted)
+
+
+def verification_key(wanted: NewVerification) -> str:
+    """The key under which a campaign asks for a re-run once."""
+    return f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"[:100]
+
+
+def audit(platform: OperatorClient, ask: Ask | None, final: bool = True) -> int:
+    """Record every finding of the battery that is not there yet; how many were added.
+
+    Before the end (`final` False) those are left out that more submissions or re-runs could change.
+    """
+    added, export = 0, platform.export()
+    found = [*_of_code(platform, export, ask), *audits_wanted(export, platform.traces())]
+    for finding in missing(iter(found), export.audits):
+        if final or _is_settled(finding, export):
+            platform.add_audit(finding, key=_audit_key(finding))
+            added += 1
+            LOG.info("%s %s: %s", finding.kind, finding.severity, finding.summary)
+    return added
+
+
+def _is_settled(finding: NewAudit, export: CampaignExport) -> bool:
+    if finding.kind == "forensics":
+        return finding.severity == "suspect"  # a person should know at once
+    if finding.kind != "ablation":
+        return True
+    about = (finding.snapshot, finding.task)
+    return not any(
+        v.state == "queued" for v in export.verifications if (v.snapshot, v.task) == about
+    )
+
+
+def _of_code(
+    platform: OperatorClient, export: CampaignExport, ask: Ask | None
+) -> Iterator[NewAudit]:
+    judged = list(dict.fromkeys(v.snapshot for v in audited(export)))
+    kept = {(a.kind, a.snapshot) for a in export.audits}
+    new = [s for s in judged if ("static", s) not in kept]
+    new += [s for s in judged if ask is not None and ("review", s) not in kept]
+    if new:
+        code = {s.id: _files(platform, s.id) for s in export.snapshots}
+        yield from code_audits(export.snapshots, code, new, ask)
+
+
+def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:
+    files = platform.snapshot(snapshot).files
+    return {file.path: base64.b64decode(file.content_b64) for file in files}
+
+
+def _audit_key(finding: NewAudit) -> str:
+    about = f"{finding.aar}/{finding.snapshot}/{finding.task}"
+    return f"audit-{finding.kind}-{sha256_hex(about)[:32]}"
