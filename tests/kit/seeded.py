@@ -136,7 +136,7 @@ def make_seeded(folder: Path, ends_at: datetime | None = None) -> tuple[TinyTask
     tasks = {
         name: _task(folder / "data", name, seed) for seed, name in enumerate((*TASKS, HELD_OUT))
     }
-    run = RunDir(folder / "run")
+    run = RunDir(folder / "runs" / "seeded")
     run.path.mkdir(parents=True)
     asyncio.run(
         _write(tasks, run, (ends_at or START + timedelta(hours=HOURS)) - timedelta(hours=HOURS))
