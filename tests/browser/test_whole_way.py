@@ -14,7 +14,7 @@ from aarlab.cli.launching import spec_text
 from aarlab.core.layout import RunDir
 from conftest import Eyes, free_port
 
-MINUTE = 60_000
+MINUTES = 240_000
 
 
 @pytest.fixture
@@ -38,11 +38,13 @@ def lobby(seeded: tuple[TinyTask, RunDir], tmp_path: Path):
     stop(process)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_from_launch_to_verdict(chromium, lobby: tuple[str, str]) -> None:
     url, token = lobby
     page = chromium.new_page()
     page.eyes = Eyes(page)
-    page.set_default_timeout(MINUTE)
+    page.set_default_timeout(MINUTES)
     wait_for(lambda: _reached(page, url), 30)
     page.fill("#token", token)
     page.fill("#name", "Ada")
