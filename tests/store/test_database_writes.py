@@ -218,7 +218,7 @@ async def test_sessions_of_postgresql_have_limits(postgres: Postgres) -> None:
 
 async def test_an_outage_is_no_refusal(database: Database) -> None:
     platform = SimpleNamespace(store=SimpleNamespace(database=database))
-    wanted = Writing(platform, "a", "k", "POST /v1/snapshots", "f" * 64)  # type: ignore[arg-type]
+    wanted = Writing(platform, "a", "k", "POST /v1/snapshots", "f" * 64, "")  # type: ignore[arg-type]
     for error, entries in ((Unavailable("the bucket does not answer"), 0), (Conflict("x"), 1)):
         with pytest.raises(type(error)):
             async with refusals_logged(wanted):

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import Limits, Name
@@ -47,6 +48,7 @@ class AarSpec(Frozen):
     methods: list[str] = Field(default=[])
     recipes: dict[str, dict[str, Any]] = Field(default={})
     language: LanguageSpec | None = Field(default=None, description="None: the campaign's")
+    external: ExternalSpec | None = Field(default=None, description="None: it joins over MCP")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -57,6 +59,8 @@ class AarSpec(Frozen):
             )
         if self.language is not None and self.researcher != "language":
             raise ValueError("`language` belongs to researcher `language` and to no other")
+        if self.external is not None and self.researcher != "external":
+            raise ValueError("`external` belongs to researcher `external` and to no other")
         for name, recipe in self.recipes.items():
             try:
                 recipe_from(recipe)

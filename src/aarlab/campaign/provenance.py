@@ -39,11 +39,9 @@ def research_settings(spec: CampaignSpec) -> dict[str, object]:
 
     Raises NotFound where a model has no price.
     """
-    found = [spec.language_of(aar) for aar in spec.aars]
-    models = sorted({language.model for language in found if language is not None})
-    if not models:
+    if not spec.models:
         return {}
-    prices = {model: price_of(model, spec.prices) for model in models}
+    prices = {model: price_of(model, spec.prices) for model in spec.models}
     return {
         "prompt_hash": prompt_hash(),
         "price_table": table_version(),

@@ -49,8 +49,13 @@ def _account(spec: CampaignSpec, aar: AarSpec) -> NewAar:
         team=aar.team,
         replicate=aar.replicate,
         limits=spec.limits_of(aar),
-        isolation="none" if aar.researcher == "external" else spec.isolation,
+        isolation="none" if _works_elsewhere(spec, aar) else spec.isolation,
     )
+
+
+def _works_elsewhere(spec: CampaignSpec, aar: AarSpec) -> bool:
+    external = spec.external_of(aar)
+    return external is not None and external.agent == "mcp"
 
 
 def config_path(campaign: Campaign, aar: AarSpec) -> Path:
@@ -80,6 +85,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         uid=aar_uid(index) if spec.isolation == "bubblewrap" else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,
         language=spec.language_of(aar),
+        external=spec.external_of(aar),
         prices=frozen_prices(run),
     )
 

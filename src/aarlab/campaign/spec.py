@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
 from aarlab.campaign import arms
@@ -19,7 +20,8 @@ from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
 
 class VerifySpec(Frozen):
-    """How many of the best methods are re-run on the selection split, on how many drawn seeds.
+    """How many of the best methods of a task, arm and replicate are re-run on the selection split,
+    on how many drawn seeds.
 
     `seconds` of re-runs are the compute budget: ablations that would pass it are left out.
     """
@@ -123,6 +125,15 @@ class CampaignSpec(Frozen):
 
     def language_of(self, aar: AarSpec) -> LanguageSpec | None:
         return (aar.language or self.language) if aar.researcher == "language" else None
+
+    def external_of(self, aar: AarSpec) -> ExternalSpec | None:
+        return (aar.external or ExternalSpec()) if aar.researcher == "external" else None
+
+    @property
+    def models(self) -> list[str]:
+        """Paid or not, all that AARs of this campaign call."""
+        specs = [self.language_of(aar) or self.external_of(aar) for aar in self.aars]
+        return sorted({spec.model for spec in specs if spec is not None and spec.model})
 
     @property
     def budget(self) -> CampaignBudget:

@@ -21,8 +21,7 @@ from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
-from aarlab.core.ledger import HOUR_S
-from aarlab.core.wire import AarRecord, NewVerification
+from aarlab.core.wire import NewVerification
 from aarlab.core.wire_ledger import Control
 
 POLL_S = 0.25
@@ -71,19 +70,14 @@ class Supervisor:
     server: Child
     children: dict[str, Child] = field(default_factory=dict)
     beside: list[Child] = field(default_factory=list)
-    external_over: frozenset[str] = frozenset()
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
     _seen: int | None = None
     _next_look: float = 0.0
 
     def add_aars(self) -> None:
-        """Those that have not ended; an external one has no process of ours."""
+        """Those that have not ended."""
         for aar in self.campaign.spec.aars:
-            if aar.researcher == "external":
-                token = self.campaign.run.tokens / aar.name
-                self.campaign.log.add("aar_awaited", aar=aar.name, token=str(token))
-                continue
             child = self.children[aar.name] = aar_child(self.campaign, aar)
             child.finished = load_state(self._state(aar.name)).finished
             if not child.finished:
@@ -103,12 +97,11 @@ class Supervisor:
 
     def research_over(self) -> bool:
         """Every AAR has ended. Looks once more before it says so: a budget may be extended."""
-        if not all(child.finished or child.failed for child in self.children.values()):
-            return False
-        external = {a.name for a in self.campaign.spec.aars if a.researcher == "external"}
-        if not external <= self.external_over:
-            return False
-        self.look()
+        if self._all_ended():
+            self.look()
+        return self._all_ended()
+
+    def _all_ended(self) -> bool:
         return all(child.finished or child.failed for child in self.children.values())
 
     def stop(self) -> None:
@@ -126,7 +119,6 @@ class Supervisor:
         except (AarlabError, OSError):
             return  # the server is being started again
         self._heed(controls)
-        self.external_over = frozenset(a.name for a in aars if _over(a))
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
         free = shutil.disk_usage(run.path).free
         now = Look(now_iso(), aars, audits, budget, crashes, free)
@@ -167,14 +159,3 @@ class Supervisor:
 
     def _state(self, name: str) -> Path:
         return self.campaign.run.aar(name) / "state.json"
-
-
-def _over(aar: AarRecord) -> bool:
-    """For an external AAR, whose process is not ours: stopped, or its hours since the first call
-    have passed."""
-    if aar.wanted == "stop":
-        return True
-    if aar.limits.hours is None or aar.started_at is None:
-        return False
-    since_s = (parse_iso(now_iso()) - parse_iso(aar.started_at)).total_seconds()
-    return since_s >= aar.limits.hours * HOUR_S

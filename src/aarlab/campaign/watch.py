@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from aarlab.campaign.spec import AlertSpec
 from aarlab.core.clock import parse_iso
-from aarlab.core.ledger import HOUR_S, dollars_of, tokens_of
+from aarlab.core.ledger import used
 from aarlab.core.wire import AarRecord, Audit
 from aarlab.core.wire_ledger import CampaignBudget
 
@@ -61,27 +61,22 @@ def _budgets(look: Look, spec: AlertSpec) -> Iterator[Alert]:
     for aar in look.aars:
         if aar.researcher in ("human", "guard"):
             continue  # they run what they were given and end
-        used = {**_used(aar, rate), "submissions": float(aar.submissions)}
-        yield from _nearly(aar.name, used, aar.limits.model_dump(), spec.budget_share)
-    each = [_used(aar, rate) for aar in look.aars]
-    total = {name: sum(used[name] for used in each) for name in (each[0] if each else ())}
+        amounts = {**used_of(aar, rate), "submissions": float(aar.submissions)}
+        yield from _nearly(aar.name, amounts, aar.limits.model_dump(), spec.budget_share)
+    each = [used_of(aar, rate) for aar in look.aars]
+    total = {name: sum(amounts[name] for amounts in each) for name in (each[0] if each else ())}
     limits = look.budget.limits.model_dump()
     yield from _nearly("the campaign", total, limits, spec.budget_share)
 
 
-def _used(aar: AarRecord, rate: float) -> dict[str, float]:
-    return {
-        "hours": aar.research_s / HOUR_S,
-        "dollars": dollars_of(aar.spend, rate),
-        "device_s": aar.spend.get("device_s", 0.0),
-        "tokens": tokens_of(aar.spend),
-    }
+def used_of(aar: AarRecord, device_dollars_per_hour: float) -> dict[str, float]:
+    return used(aar.spend, aar.research_s, device_dollars_per_hour)
 
 
 def _nearly(
-    who: str, used: Mapping[str, float], limits: Mapping[str, float | None], share: float
+    who: str, amounts: Mapping[str, float], limits: Mapping[str, float | None], share: float
 ) -> Iterator[Alert]:
-    for name, amount in used.items():
+    for name, amount in amounts.items():
         limit = limits.get(name)
         if limit is not None and amount >= share * limit:
             yield Alert("budget", f"{who} {name}", f"{amount:.4g} of {limit:g} {name} are used")

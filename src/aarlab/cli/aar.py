@@ -1,4 +1,4 @@
-"""`aarlab aar`: agents of other makers join a campaign."""
+"""`aarlab aar`: steer one AAR while it runs; agents of other makers join a campaign."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from aarlab.agents.external.connect import ClientKind, Place, client_settings
 from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir
 
-app = typer.Typer(no_args_is_help=True, help="Let an agent of your own join a campaign.")
+app = typer.Typer(no_args_is_help=True, help="Steer an AAR; let an agent of your own join.")
 KINDS: dict[ClientKind, str] = {
     "claude-code": "Claude Code: .mcp.json in the agent's folder",
     "codex": "Codex: ~/.codex/config.toml",
@@ -20,10 +20,72 @@ KINDS: dict[ClientKind, str] = {
 }
 
 
+Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
+AarName = Annotated[str, typer.Argument(help="an AAR of the campaign's spec")]
+By = Annotated[str | None, typer.Option(help="your name; default: the login")]
+Why = Annotated[str, typer.Option(help="why; kept with the control")]
+
+
+@app.command()
+def pause(folder: Folder, name: AarName, why: Why = "", by: By = None) -> None:
+    """Let it finish the step it is at, then wait; no research time runs."""
+    from aarlab.cli.steering import steer
+
+    steer(folder, name, "pause", by, why)
+
+
+@app.command()
+def resume(folder: Folder, name: AarName, by: By = None) -> None:
+    """Let a paused AAR go on."""
+    from aarlab.cli.steering import steer
+
+    steer(folder, name, "resume", by)
+
+
+@app.command()
+def stop(folder: Folder, name: AarName, why: Why = "", by: By = None) -> None:
+    """End it for good after the step it is at; what it made stays."""
+    from aarlab.cli.steering import steer
+
+    steer(folder, name, "stop", by, why)
+
+
+@app.command()
+def message(
+    folder: Folder,
+    name: AarName,
+    text: Annotated[str, typer.Argument(help="what it is to be told")],
+    by: By = None,
+) -> None:
+    """Tell a language-model AAR something; it reads it at its next turn."""
+    from aarlab.cli.steering import steer
+
+    steer(folder, name, "message", by, text)
+
+
+@app.command()
+def extend(
+    folder: Folder,
+    name: AarName,
+    hours: Annotated[float | None, typer.Option(min=0)] = None,
+    dollars: Annotated[float | None, typer.Option(min=0)] = None,
+    tokens: Annotated[int | None, typer.Option(min=0)] = None,
+    device_s: Annotated[float | None, typer.Option(min=0)] = None,
+    submissions: Annotated[int | None, typer.Option(min=0)] = None,
+    methods: Annotated[int | None, typer.Option(min=0)] = None,
+    by: By = None,
+) -> None:
+    """Raise its limits by so much; one that had ended by its budget goes on."""
+    from aarlab.cli import steering
+
+    more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
+    steering.extend(folder, name, by, {**more, "submissions": submissions, "methods": methods})
+
+
 @app.command()
 def connect(
-    folder: Annotated[Path, typer.Argument(help="the campaign's folder")],
-    name: Annotated[str, typer.Argument(help="an AAR of the campaign's spec")],
+    folder: Folder,
+    name: AarName,
     client: Annotated[str | None, typer.Option(help=f"only one of {', '.join(KINDS)}")] = None,
     url: Annotated[str | None, typer.Option(help="where the platform answers over HTTP")] = None,
     port: Annotated[int, typer.Option(help="of loopback, where no --url is given")] = 8321,

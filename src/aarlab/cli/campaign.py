@@ -1,25 +1,28 @@
-"""`aarlab campaign`: run, resume, status, export, check."""
+"""`aarlab campaign`: run, steer, status, export, check."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from aarlab.agents.state import load_state
 from aarlab.campaign.presets import PRESETS
 from aarlab.campaign.provenance import run_settings
-from aarlab.campaign.runner import create, export_of, open_spec, run_campaign
+from aarlab.campaign.runner import create, export_of, open_spec, reached, run_campaign
 from aarlab.campaign.spec import CampaignSpec, load_spec
+from aarlab.campaign.status import is_running, status_of
+from aarlab.cli import steering
 from aarlab.cli.progress import CampaignView
 from aarlab.cli.settings import data_root
+from aarlab.cli.tables import print_estimate, print_status
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import CampaignExport
 
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
+By = Annotated[str | None, typer.Option(help="your name; default: the login")]
+Why = Annotated[str, typer.Option(help="why; kept with the control")]
 
 
 @app.command()
@@ -37,21 +40,61 @@ def run(
 
 @app.command()
 def resume(folder: Folder) -> None:
-    """Go on with an interrupted campaign: nothing is lost, nothing is counted twice."""
-    run_shown(RunDir(folder.absolute()))
+    """Go on with a paused or interrupted campaign: nothing is lost, nothing is counted twice."""
+    run_dir = RunDir(folder.absolute())
+    if steering.go_on(run_dir):
+        Console().print("it goes on")
+    else:
+        run_shown(run_dir)
 
 
 @app.command()
-def status(folder: Folder) -> None:
-    """What each AAR has done; works while the campaign runs and after."""
+def pause(folder: Folder, why: Why = "", by: By = None) -> None:
+    """All AARs finish the step they are at, then wait for `resume`; no research time runs."""
+    steering.steer(folder, None, "pause", by, why)
+
+
+@app.command()
+def stop(folder: Folder, why: Why = "", by: By = None) -> None:
+    """End the research for good; verification and the export follow."""
+    steering.steer(folder, None, "stop", by, why)
+
+
+@app.command()
+def message(
+    folder: Folder, text: Annotated[str, typer.Argument(help="to all AARs")], by: By = None
+) -> None:
+    """Tell all language-model AARs something; each reads it at its next turn."""
+    steering.steer(folder, None, "message", by, text)
+
+
+@app.command()
+def extend(
+    folder: Folder,
+    hours: Annotated[float | None, typer.Option(min=0, help="research hours of all")] = None,
+    dollars: Annotated[float | None, typer.Option(min=0)] = None,
+    tokens: Annotated[int | None, typer.Option(min=0)] = None,
+    device_s: Annotated[float | None, typer.Option(min=0)] = None,
+    by: By = None,
+) -> None:
+    """Raise the limits of all AARs together by so much (`aarlab aar extend`: those of one)."""
+    more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
+    steering.extend(folder, None, by, more)
+
+
+@app.command()
+def status(
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False
+) -> None:
+    """What each AAR does, has used and has left; works while the campaign runs and after."""
     run_dir = RunDir(folder.absolute())
-    spec = open_spec(run_dir)
-    table = Table("AAR", "direction", "trials", "state")
-    for aar in spec.aars:
-        state = load_state(run_dir.aar(aar.name) / "state.json")
-        where = state.why if state.finished else "running or interrupted"
-        table.add_row(aar.name, aar.direction or aar.role, str(len(state.done)), where)
-    Console().print(table)
+    running = is_running(run_dir)
+    with reached(run_dir, data_root()) as operator:
+        found = status_of(run_dir, operator, running)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        print_status(found, Console())
 
 
 @app.command()
@@ -64,14 +107,19 @@ def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -
 
 
 @app.command()
-def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> None:
-    """Validate a spec and say what it would run."""
-    frozen = spec_of(spec, None)
-    trials = sum(len(a.fixed) or (frozen.limits.submissions or 0) for a in frozen.aars)
-    Console().print(
-        f"{frozen.name}: {len(frozen.aars)} AARs on {', '.join(frozen.tasks)}, up to {trials} "
-        f"submissions of {frozen.seeds_per_submission} seeds, {frozen.isolation}"
-    )
+def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
+    """Validate a spec offline: tasks, models, prices, budgets, sandbox; what it may cost."""
+    from aarlab.campaign.checking import estimate, remarks
+    from aarlab.testbed.generators.presets import PRESETS as TASKS
+
+    frozen, console = spec_of(spec, None), Console(highlight=False)
+    found = list(remarks(frozen, data_root(), TASKS.__contains__))
+    for gravity, text in found:
+        console.print(f"{gravity:6} {text}", markup=False, soft_wrap=True)
+    if any(remark.gravity == "error" for remark in found):
+        return 2
+    print_estimate(frozen, estimate(frozen), console)
+    return 0
 
 
 def spec_of(name: str, sandbox: str | None) -> CampaignSpec:

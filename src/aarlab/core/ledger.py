@@ -20,6 +20,18 @@ def dollars_of(spend: Mapping[str, float], device_dollars_per_hour: float) -> fl
     return spend.get("dollars", 0.0) + device_dollars(spend, device_dollars_per_hour)
 
 
+def used(
+    spend: Mapping[str, float], research_s: float, device_dollars_per_hour: float
+) -> dict[str, float]:
+    """What counts against limits of these names: hours, dollars, device_s, tokens."""
+    return {
+        "hours": research_s / HOUR_S,
+        "dollars": dollars_of(spend, device_dollars_per_hour),
+        "device_s": spend.get("device_s", 0.0),
+        "tokens": tokens_of(spend),
+    }
+
+
 def dollars_per_hour(dollars: float, research_s: float) -> float | None:
     """Dollars per AAR-hour; None before there was any research time."""
     return dollars / (research_s / HOUR_S) if research_s > 0 else None

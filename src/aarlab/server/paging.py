@@ -36,7 +36,7 @@ class Page(NamedTuple):
         return self.of(list(enumerate(items, 1))[self.after :])
 
 
-def page_asked(
+async def page_asked(
     request: Request, response: Response, after: Cursor = 0, limit: Limit = None
 ) -> Page:
     return Page(request, response, after, limit)

@@ -63,6 +63,7 @@ class Platform:
     known: dict[str, Known] = field(default_factory=dict, repr=False)
 
 
-def platform_of(request: Request) -> Platform:
+async def platform_of(request: Request) -> Platform:
+    """Async although it waits for nothing: FastAPI hands other functions to a thread."""
     platform: Platform = request.app.state.platform
     return platform

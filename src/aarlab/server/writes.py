@@ -14,7 +14,7 @@ from fastapi import Header, Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.canonical import content_hash
+from aarlab.core.canonical import canonical_json, sha256_hex
 from aarlab.core.errors import AarlabError, BadInput, Unavailable
 from aarlab.server.platform import Platform
 from aarlab.store import idempotency, log
@@ -26,13 +26,17 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Who writes what; `fingerprint` is of the route and the body, what the key stands for."""
+    """Who writes what; `fingerprint` is of the route and the body, what the key stands for.
+
+    `content_sha256` is of the body alone, as `content_hash` gives it.
+    """
 
     platform: Platform
     actor: str
     key: str
     route: str
     fingerprint: str
+    content_sha256: str
 
 
 def writing(
@@ -42,10 +46,11 @@ def writing(
     route = f"{request.method} {request.url.path}"
     content = None if body is None else body.model_dump(mode="json")
     try:
-        fingerprint = content_hash([route, content])
+        text = canonical_json(content)
+        fingerprint = sha256_hex(f"[{canonical_json(route)},{text}]")
+        return Writing(platform, actor, key, route, fingerprint, sha256_hex(text))
     except UnicodeEncodeError:
         raise BadInput("the request holds a lone surrogate: send text as valid Unicode") from None
-    return Writing(platform, actor, key, route, fingerprint)
 
 
 async def write_once(

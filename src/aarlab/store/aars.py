@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import ScalarSelect, Table, bindparam, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso, parse_iso
@@ -12,6 +12,32 @@ from aarlab.core.wire import AarRecord, NewAar, SessionRecord
 from aarlab.core.wire_service import NewToken
 from aarlab.store import budgets, controls, ledger, teams, tokens
 from aarlab.store.tables import aars, method_submissions, sessions, submissions
+
+_RECORD = select(aars.c.record).where(aars.c.name == bindparam("aar"))
+_SESSIONS = select(sessions).order_by(sessions.c.id)
+_OWN_SESSIONS = _SESSIONS.where(sessions.c.aar == bindparam("aar"))
+_newest = (
+    select(func.max(sessions.c.id)).where(sessions.c.aar == bindparam("aar_")).scalar_subquery()
+)
+_EXTEND = (
+    update(sessions)
+    .where(sessions.c.id == _newest, sessions.c.last_seen_at >= bindparam("resumed_at"))
+    # The clock of another server may be ahead.
+    .values(
+        last_seen_at=case(
+            (sessions.c.last_seen_at < bindparam("now"), bindparam("now")),
+            else_=sessions.c.last_seen_at,
+        )
+    )
+)
+
+
+def _count(table: Table) -> ScalarSelect[int]:
+    counted = select(func.count()).select_from(table).where(table.c.aar == bindparam("aar"))
+    return counted.scalar_subquery()
+
+
+_MADE = select(_count(submissions).label("made"), _count(method_submissions).label("asked"))
 
 
 class Usage(NamedTuple):
@@ -42,7 +68,7 @@ async def add(tx: AsyncConnection, aar: NewAar, token_sha256: str) -> None:
 
 
 async def get(tx: AsyncConnection, name: str) -> NewAar | None:
-    row = (await tx.execute(select(aars.c.record).where(aars.c.name == name))).first()
+    row = (await tx.execute(_RECORD, {"aar": name})).first()
     return None if row is None else NewAar.model_validate(row.record)
 
 
@@ -88,25 +114,18 @@ async def touch(tx: AsyncConnection, name: str) -> None:
     steering = await controls.steering(tx, name)
     if steering.wanted == "pause":
         return
-    newest = select(func.max(sessions.c.id)).where(sessions.c.aar == name).scalar_subquery()
-    now, seen = now_iso(), sessions.c.last_seen_at
-    later = case((seen < now, now), else_=seen)  # the clock of another server may be ahead
-    changed = await tx.execute(
-        update(sessions)
-        .where(sessions.c.id == newest, seen >= steering.resumed_at)
-        .values(last_seen_at=later)
-    )
+    values = {"aar_": name, "now": now_iso(), "resumed_at": steering.resumed_at}
+    changed = await tx.execute(_EXTEND, values)
     if changed.rowcount == 0:
         await open_session(tx, name)
 
 
 async def all_sessions(tx: AsyncConnection, name: str | None = None) -> list[SessionRecord]:
-    query = select(sessions).order_by(sessions.c.id)
-    if name is not None:
-        query = query.where(sessions.c.aar == name)
+    rows = await (
+        tx.execute(_SESSIONS) if name is None else tx.execute(_OWN_SESSIONS, {"aar": name})
+    )
     return [
-        SessionRecord(aar=r.aar, started_at=r.started_at, last_seen_at=r.last_seen_at)
-        for r in await tx.execute(query)
+        SessionRecord(aar=r.aar, started_at=r.started_at, last_seen_at=r.last_seen_at) for r in rows
     ]
 
 
@@ -119,12 +138,9 @@ def seconds(session: SessionRecord, until: str | None = None) -> float:
 
 
 async def usage(tx: AsyncConnection, name: str) -> Usage:
-    made, asked = [
-        await tx.scalar(select(func.count()).select_from(table).where(table.c.aar == name))
-        for table in (submissions, method_submissions)
-    ]
+    made, asked = (await tx.execute(_MADE, {"aar": name})).one()
     mine = await research_s(tx, name)
-    return Usage(made or 0, mine, await ledger.spent(tx, name), asked or 0)
+    return Usage(made, mine, await ledger.spent(tx, name), asked)
 
 
 async def research_s(tx: AsyncConnection, name: str | None = None) -> float:

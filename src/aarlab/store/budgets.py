@@ -7,10 +7,11 @@ from aarlab.core.wire_ledger import CampaignBudget
 from aarlab.store.tables import budget
 
 ROW = 1
+_BUDGET = select(budget.c.record).where(budget.c.id == ROW)
 
 
 async def get(tx: AsyncConnection) -> CampaignBudget:
-    record = await tx.scalar(select(budget.c.record).where(budget.c.id == ROW))
+    record = await tx.scalar(_BUDGET)
     return CampaignBudget() if record is None else CampaignBudget.model_validate(record)
 
 

@@ -6,7 +6,7 @@ final. Each is an entry of the log with who asked for it.
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
@@ -18,6 +18,15 @@ from aarlab.store import budgets, log
 from aarlab.store.tables import aars, controls
 
 STEERING = ("pause", "resume", "stop")
+
+_about_aar = or_(controls.c.aar.is_(None), controls.c.aar == bindparam("aar"))
+_LATEST = select(controls.c.action, controls.c.at).where(
+    controls.c.seq.in_(
+        select(func.max(controls.c.seq))
+        .where(controls.c.action.in_(STEERING), _about_aar)
+        .group_by(controls.c.aar)
+    )
+)
 
 
 class Steering(NamedTuple):
@@ -67,16 +76,10 @@ async def _extend(tx: AsyncConnection, aar: str | None, given: Limits) -> None:
 
 async def steering(tx: AsyncConnection, aar: str | None) -> Steering:
     """Own and campaign-wide controls together: the stricter counts."""
-    latest = (
-        select(func.max(controls.c.seq))
-        .where(controls.c.action.in_(STEERING), _about(aar))
-        .group_by(controls.c.aar)
-    )
-    rows = (await tx.execute(select(controls).where(controls.c.seq.in_(latest)))).all()
+    rows = (await tx.execute(_LATEST, {"aar": aar})).all()
     actions: set[str | None] = {row.action for row in rows}
-    return Steering(
-        _stricter(actions), max((r.at for r in rows if r.action == "resume"), default="")
-    )
+    resumed_at = max((row.at for row in rows if row.action == "resume"), default="")
+    return Steering(_stricter(actions), resumed_at)
 
 
 async def wanted(tx: AsyncConnection) -> dict[str, Wanted]:

@@ -13,13 +13,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from aarlab.core.errors import Conflict, Unavailable
 from aarlab.store.migrate import migrate
 from aarlab.store.outage import connecting, reason, talking
-from aarlab.store.place import Place, read_options, shown, writing_engine
+from aarlab.store.place import Place, read_options, reading_engine, shown, writing_engine
 
+WRITE = {"aarlab_write": True}
 WRITERS = 0x6161726C6162  # "aarlab": the advisory lock that every write holds
 
 
@@ -35,6 +36,7 @@ class Database:
         # Writers of this process queue here, so that one connection at most waits for the lock.
         self._writer = asyncio.Lock()
         self._engine = writing_engine(place)
+        self._reader = reading_engine(place) if isinstance(place, Path) else self._engine
 
     async def open(self) -> None:
         """Bring the tables up to date; raise Conflict if another server has the SQLite file."""
@@ -58,31 +60,40 @@ class Database:
             raise
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        for engine in (self._engine, self._reader):
+            await engine.dispose()
         if self._lock is not None:
             self._lock.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view; it sees no write that is not committed."""
-        async with self._transaction(read_options(self._place)) as connection:
+        async with self._transaction(self._engine, read_options(self._place)) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def read_much(self) -> AsyncIterator[AsyncConnection]:
+        """As `read`, for views of a whole campaign: other requests go on meanwhile."""
+        async with self._transaction(self._reader, read_options(self._place)) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, taken for writing at once: what it reads stays true."""
-        async with self._writer, self._transaction({"aarlab_write": True}) as connection:
+        async with self._writer, self._transaction(self._engine, WRITE) as connection:
             if not isinstance(self._place, Path):
                 # Under READ COMMITTED, what follows sees all that was committed before the lock.
                 await connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
             yield connection
 
     @asynccontextmanager
-    async def _transaction(self, options: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(
+        self, engine: AsyncEngine, options: dict[str, Any]
+    ) -> AsyncIterator[AsyncConnection]:
         with talking(self._shown):
             async with AsyncExitStack() as opened:
                 with connecting(self._shown):
-                    plain = await opened.enter_async_context(self._engine.connect())
+                    plain = await opened.enter_async_context(engine.connect())
                 connection = await plain.execution_options(**options)
                 async with connection.begin():
                     yield connection

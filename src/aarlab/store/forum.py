@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, case, delete, func, insert, select
+from sqlalchemy import Insert, ScalarSelect, Select, bindparam, delete, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
@@ -28,35 +28,52 @@ from aarlab.store.tables import changes, comments, findings, remarks, scores, vo
 from aarlab.store.teams import Team
 
 VALUES: dict[Ballot, int] = {"up": 1, "down": -1, "none": 0}
-_changed = (
-    select(changes.c.finding, func.max(changes.c.seq).label("changed"))
-    .group_by(changes.c.finding)
-    .subquery()
+_NEW, _NEW_CHANGE = insert(findings), insert(changes)
+
+
+def _counted(value: int) -> ScalarSelect[int]:
+    mine = (votes.c.finding == findings.c.id, votes.c.value == value)
+    counted = select(func.count()).select_from(votes).where(*mine)
+    return counted.correlate(findings).scalar_subquery()
+
+
+# Looked up for the rows that are shown, by index: nothing here grows with the forum.
+_last_change = select(func.max(changes.c.seq)).where(changes.c.finding == findings.c.id)
+_changed = func.coalesce(_last_change.correlate(findings).scalar_subquery(), 0)
+_up, _down = _counted(1), _counted(-1)
+_LISTING = select(
+    findings, _changed.label("changed"), _up.label("up"), _down.label("down")
+).select_from(findings)
+_ONE = _LISTING.where(findings.c.id == bindparam("finding"))
+_newer = changes.alias()
+_later = (_newer.c.finding == changes.c.finding, _newer.c.seq > changes.c.seq)
+_LATEST = ~exists().where(*_later).correlate(changes)
+_COMMENTS = (
+    select(comments)
+    .where(comments.c.finding.in_(bindparam("findings", expanding=True)))
+    .order_by(comments.c.seq)
 )
-_counted = (
-    select(
-        votes.c.finding,
-        func.sum(case((votes.c.value > 0, 1), else_=0)).label("up"),
-        func.sum(case((votes.c.value < 0, 1), else_=0)).label("down"),
-    )
-    .group_by(votes.c.finding)
-    .subquery()
-)
-_up, _down = func.coalesce(_counted.c.up, 0), func.coalesce(_counted.c.down, 0)
-CHANGED = func.coalesce(_changed.c.changed, 0)
 
 
 async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
     """Store a post; the caller has checked that what it cites exists."""
     finding, at = new_id("fnd"), now_iso()
-    await tx.execute(
-        insert(findings).values(
-            id=finding, author=author, at=at, record=post.model_dump(mode="json")
-        )
-    )
+    row = {"id": finding, "author": author, "at": at, "record": post.model_dump(mode="json")}
+    seq = await _inserted(tx, _NEW, row)
     await search.index(tx, finding, f"{post.title} {post.text}")
-    await _mark_changed(tx, finding)
-    return await get(tx, finding)
+    changed = await _mark_changed(tx, finding)
+    cited = await _scores(tx, [post.submission] if post.submission else [])
+    return Finding(
+        id=finding,
+        seq=seq,
+        author=author,
+        at=at,
+        score=cited.get(post.submission or ""),
+        comments=[],
+        votes=Votes(up=0, down=0),
+        changed=changed,
+        **post.model_dump(),
+    )
 
 
 async def comment(tx: AsyncConnection, author: NewAar, finding: str, text: NewComment) -> Comment:
@@ -65,7 +82,7 @@ async def comment(tx: AsyncConnection, author: NewAar, finding: str, text: NewCo
     at = now_iso()
     made = Comment(id=new_id("com"), author=author.name, at=at, text=text.text)
     await tx.execute(insert(comments).values(finding=finding, **made.model_dump(exclude={"html"})))
-    await search.index(tx, finding, text.text)
+    await search.index_more(tx, finding, text.text)
     await _mark_changed(tx, finding)
     return made
 
@@ -104,7 +121,8 @@ async def vote(tx: AsyncConnection, voter: NewAar, finding: str, ballot: Ballot)
 
 async def get(tx: AsyncConnection, finding: str, team: Team = None) -> Finding:
     """Raises NotFound alike for unknown findings and for those that the team does not see."""
-    rows = (await tx.execute(_listing(team).where(findings.c.id == finding))).all()
+    seen = _ONE.where(*teams.seen_by(team, findings.c.author))
+    rows = (await tx.execute(seen, {"finding": finding})).all()
     if not rows:
         raise NotFound(f"no finding {finding[:60]!r}: see GET /v1/findings")
     return (await _findings(tx, rows))[0]
@@ -112,7 +130,8 @@ async def get(tx: AsyncConnection, finding: str, team: Team = None) -> Finding:
 
 async def page(tx: AsyncConnection, wanted: FindingQuery, team: Team = None) -> FindingPage:
     """Of what the team sees; raises BadInput on a search without words."""
-    query = _ordered(_filtered(_listing(team), wanted), wanted)
+    seen = _LISTING.where(*teams.seen_by(team, findings.c.author))
+    query = _ordered(_filtered(seen, wanted), wanted)
     rows = (await tx.execute(query.limit(wanted.limit + 1))).all()
     kept = await _findings(tx, rows[: wanted.limit])
     more = len(rows) > wanted.limit
@@ -129,16 +148,7 @@ async def all_findings(tx: AsyncConnection) -> list[Finding]:
     return found
 
 
-def _listing(team: Team) -> Select:  # type: ignore[type-arg]  # the row type is private to this file
-    joined = findings.outerjoin(_changed, _changed.c.finding == findings.c.id).outerjoin(
-        _counted, _counted.c.finding == findings.c.id
-    )
-    columns = (CHANGED.label("changed"), _up.label("up"), _down.label("down"))
-    seen = teams.seen_by(team, findings.c.author)
-    return select(findings, *columns).select_from(joined).where(*seen)
-
-
-def _filtered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[type-arg]
+def _filtered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[type-arg]  # rows
     if wanted.kind is not None:
         query = query.where(findings.c.record["kind"].as_string() == wanted.kind)
     if wanted.author is not None:
@@ -150,7 +160,8 @@ def _ordered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[typ
     if wanted.sort == "top":
         return query.order_by((_up - _down).desc(), findings.c.seq).offset(wanted.after)
     if wanted.sort == "changed":
-        return query.where(wanted.after < CHANGED).order_by(CHANGED)
+        last = query.join(changes, changes.c.finding == findings.c.id).where(_LATEST)
+        return last.where(changes.c.seq > wanted.after).order_by(changes.c.seq)
     if wanted.sort == "seq":
         return query.where(findings.c.seq > wanted.after).order_by(findings.c.seq)
     older = query.where(findings.c.seq < wanted.after) if wanted.after else query
@@ -163,8 +174,15 @@ def _cursor(last: Finding, wanted: FindingQuery) -> int:
     return last.changed if wanted.sort == "changed" else last.seq
 
 
-async def _mark_changed(tx: AsyncConnection, finding: str) -> None:
-    await tx.execute(insert(changes).values(finding=finding))
+async def _mark_changed(tx: AsyncConnection, finding: str) -> int:
+    return await _inserted(tx, _NEW_CHANGE, {"finding": finding})
+
+
+async def _inserted(tx: AsyncConnection, new: Insert, row: dict[str, Any]) -> int:
+    """The number that the database gave the row."""
+    key = (await tx.execute(new, row)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 async def _findings(tx: AsyncConnection, rows: Sequence[Any]) -> list[Finding]:
@@ -188,14 +206,15 @@ async def _findings(tx: AsyncConnection, rows: Sequence[Any]) -> list[Finding]:
 
 
 async def _scores(tx: AsyncConnection, cited: list[str]) -> dict[str, Score]:
+    if not cited:
+        return {}
     query = select(scores.c.submission, scores.c.record).where(scores.c.submission.in_(cited))
     return {r.submission: Score.model_validate(r.record) for r in await tx.execute(query)}
 
 
 async def _comments(tx: AsyncConnection, ids: list[str]) -> dict[str, list[Comment]]:
     said: dict[str, list[Comment]] = defaultdict(list)
-    query: Any = select(comments).where(comments.c.finding.in_(ids)).order_by(comments.c.seq)
-    for r in await tx.execute(query):
+    for r in await tx.execute(_COMMENTS, {"findings": ids}) if ids else ():
         said[r.finding].append(Comment(id=r.id, author=r.author, at=r.at, text=r.text))
     query = select(remarks).where(remarks.c.finding.in_(ids)).order_by(remarks.c.seq)
     for r in await tx.execute(query):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Delete, delete, func, insert, select, update
+from sqlalchemy import Delete, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso, parse_iso
@@ -19,6 +19,9 @@ from aarlab.store.tables import model_calls, reservations, spend, spend_totals
 
 # Longer than any model call takes; a reservation whose AAR is gone for good holds money no longer.
 RESERVED_S = 3600.0
+
+_SPENT = select(spend_totals.c.kind, func.sum(spend_totals.c.amount)).group_by("kind")
+_OWN_SPENT = _SPENT.where(spend_totals.c.aar == bindparam("aar"))
 
 
 class Held(NamedTuple):
@@ -60,9 +63,8 @@ async def _count(tx: AsyncConnection, aar: str, amounts: Mapping[str, float]) ->
 
 async def spent(tx: AsyncConnection, aar: str | None = None) -> dict[str, float]:
     """By kind, of one AAR or of all together."""
-    query = select(spend_totals.c.kind, func.sum(spend_totals.c.amount))
-    query = query if aar is None else query.where(spend_totals.c.aar == aar)
-    return {kind: float(sum_) for kind, sum_ in await tx.execute(query.group_by("kind"))}
+    rows = await (tx.execute(_SPENT) if aar is None else tx.execute(_OWN_SPENT, {"aar": aar}))
+    return {kind: float(sum_) for kind, sum_ in rows}
 
 
 async def model_spend(tx: AsyncConnection) -> list[ModelSpend]:

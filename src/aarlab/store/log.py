@@ -28,27 +28,30 @@ from aarlab.store.tamper import check_tables
 
 ROWS_AT_ONCE = 500
 Body = dict[str, Any]
+_LAST = select(log.c.seq, log.c.hash).order_by(log.c.seq.desc()).limit(1)
+_NEW = insert(log)
 
 
 async def append(tx: AsyncConnection, kind: str, body: Body, at: str | None = None) -> None:
     """Add one entry inside the caller's write transaction."""
-    last, when = await head(tx), at or now_iso()
-    seq = last.seq + 1
-    await tx.execute(
-        insert(log).values(
-            seq=seq,
-            kind=kind,
-            at=when,
-            body=canonical_json(body),
-            hash=next_hash(last.hash, seq, kind, when, body),
-        )
-    )
+    await append_all(tx, [(kind, body)], at)
+
+
+async def append_all(
+    tx: AsyncConnection, bodies: Sequence[tuple[str, Body]], at: str | None = None
+) -> None:
+    """Add entries of one moment, in their order."""
+    last, when, rows = await head(tx), at or now_iso(), []
+    for kind, body in bodies:
+        seq = last.seq + 1
+        last = Head(seq=seq, hash=next_hash(last.hash, seq, kind, when, body))
+        text = canonical_json(body)
+        rows.append({"seq": seq, "kind": kind, "at": when, "body": text, "hash": last.hash})
+    await tx.execute(_NEW, rows)
 
 
 async def head(tx: AsyncConnection) -> Head:
-    row = (
-        await tx.execute(select(log.c.seq, log.c.hash).order_by(log.c.seq.desc()).limit(1))
-    ).first()
+    row = (await tx.execute(_LAST)).first()
     return Head(seq=0, hash=GENESIS) if row is None else Head(seq=row.seq, hash=row.hash)
 
 

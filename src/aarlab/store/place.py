@@ -11,15 +11,16 @@ from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from aarlab.core.errors import BadInput
+from aarlab.store.inline import connector
 
 Place = Path | str
 
+BUSY_S = 5.0
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA busy_timeout=5000",
+    f"PRAGMA busy_timeout={BUSY_S * 1000:.0f}",
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
 )
@@ -74,17 +75,20 @@ def shown(place: Place) -> str:
 
 
 def writing_engine(place: Place) -> AsyncEngine:
+    """SQLite's statements run in the thread that awaits them (see `inline`)."""
     if isinstance(place, Path):
-        return _sqlite(URL.create("sqlite+aiosqlite", database=str(place)), PRAGMAS)
+        url = URL.create("sqlite+aiosqlite", database=str(place))
+        return _sqlite(url, {"async_creator_fn": connector(PRAGMAS)})
     return _postgresql(place)
 
 
 def reading_engine(place: Place) -> AsyncEngine:
-    """For a reader that must change nothing: SQLite's file is opened read-only."""
+    """For a reader that changes nothing and may take long: read-only, in a thread of its own."""
     if isinstance(place, Path):
         query = {"mode": "ro", "uri": "true"}
         name = place.resolve().as_uri()
-        return _sqlite(URL.create("sqlite+aiosqlite", database=name, query=query), PRAGMAS[1:2])
+        url = URL.create("sqlite+aiosqlite", database=name, query=query)
+        return _sqlite(url, {"timeout": BUSY_S, "isolation_level": None})
     return _postgresql(place)
 
 
@@ -95,18 +99,9 @@ def read_options(place: Place) -> dict[str, Any]:
     return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
-def _sqlite(url: URL, pragmas: tuple[str, ...]) -> AsyncEngine:
+def _sqlite(url: URL, connect: dict[str, Any]) -> AsyncEngine:
     # hide_parameters: a statement that fails must not carry its values into a log.
-    engine = create_async_engine(url, hide_parameters=True)
-
-    def configure(connection: Any, _record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions by itself
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", configure)
+    engine = create_async_engine(url, hide_parameters=True, connect_args=connect)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
 

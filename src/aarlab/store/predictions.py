@@ -8,13 +8,15 @@ import numpy as np
 from aarlab.core.errors import Damaged
 from aarlab.core.wire import Predictions, Run
 
+FAST = 1  # of zlib's levels: half the time of the default for some 3 % more bytes
+
 
 def pack(predictions: Predictions) -> bytes:
     """Lossless: `unpack` gives equal predictions."""
     seeds = [run.seed for run in predictions.runs]
     header = json.dumps({"ids": predictions.ids, "seeds": seeds}) + "\n"
     values_SN = np.array([run.probs for run in predictions.runs], dtype="<f8")
-    return zlib.compress(header.encode() + values_SN.tobytes())
+    return zlib.compress(header.encode() + values_SN.tobytes(), FAST)
 
 
 def unpack(blob: bytes) -> Predictions:

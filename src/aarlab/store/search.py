@@ -8,7 +8,7 @@ Not covered: ranking by relevance; word forms other than a common beginning.
 import re
 import unicodedata
 
-from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy import ColumnElement, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import BadInput
@@ -18,6 +18,8 @@ WORD = re.compile(r"[^\W_]+")
 MAX_LENGTH = 40
 MAX_WORDS = 4000
 MAX_QUERY_WORDS = 8
+_KNOWN = select(terms.c.term).where(terms.c.finding == bindparam("finding"))
+_NEW = insert(terms)
 
 
 def words(text: str) -> list[str]:
@@ -27,12 +29,18 @@ def words(text: str) -> list[str]:
 
 
 async def index(tx: AsyncConnection, finding: str, text: str) -> None:
+    """The words of a new finding."""
+    if found := words(text):
+        await tx.execute(_NEW, [{"finding": finding, "term": word} for word in found])
+
+
+async def index_more(tx: AsyncConnection, finding: str, text: str) -> None:
     """Add the words of a text to those of a finding."""
-    known = set(await tx.scalars(select(terms.c.term).where(terms.c.finding == finding)))
+    known = set(await tx.scalars(_KNOWN, {"finding": finding}))
     fresh = [word for word in words(text) if word not in known][: MAX_WORDS - len(known)]
     if fresh:
         rows = [{"finding": finding, "term": word} for word in fresh]
-        await tx.execute(insert(terms), rows)
+        await tx.execute(_NEW, rows)
 
 
 def matching(query: str) -> list[ColumnElement[bool]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import BudgetExhausted, Conflict, NotFound, TooManyRequests
-from aarlab.core.ledger import HOUR_S, dollars_of, tokens_of
+from aarlab.core.ledger import used as used_amounts
 from aarlab.core.wire import Limits, Me, NewAar, Wanted
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits, NewReservation
 from aarlab.store import aars, budgets, controls, ledger
@@ -20,6 +20,12 @@ from aarlab.store.aars import Usage
 
 HELD_RETRY_S = 2.0
 WHOLE = "the campaign"
+CAPPED = {
+    "hours": "research hours",
+    "device_s": "device seconds",
+    "dollars": "dollars",
+    "tokens": "tokens",
+}
 
 
 class Standing(NamedTuple):
@@ -160,10 +166,9 @@ def _all(now: Standing) -> Iterator[Cap]:
 
 
 def _caps(who: str, limits: Limits | CampaignLimits, used: Usage, rate: float) -> Iterator[Cap]:
-    yield Cap(who, "hours", "research hours", limits.hours, used.research_s / HOUR_S)
-    yield Cap(who, "device_s", "device seconds", limits.device_s, used.spend.get("device_s", 0.0))
-    yield Cap(who, "dollars", "dollars", limits.dollars, dollars_of(used.spend, rate))
-    yield Cap(who, "tokens", "tokens", limits.tokens, tokens_of(used.spend))
+    amounts = used_amounts(used.spend, used.research_s, rate)
+    for field, what in CAPPED.items():
+        yield Cap(who, field, what, getattr(limits, field), amounts[field])
 
 
 def _left(caps: Iterator[Cap]) -> dict[str, float | None]:

@@ -2,13 +2,26 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import NotFound
 from aarlab.core.wire import Predictions, Score, ShownScore, Submission
 from aarlab.store.predictions import pack, unpack
 from aarlab.store.tables import scores, submissions
+
+_NEW, _NEW_SCORE = insert(submissions), insert(scores)
+_BEST = (
+    select(submissions.c.predictions)
+    .join(scores, scores.c.submission == submissions.c.id)
+    .where(
+        submissions.c.aar == bindparam("aar"),
+        submissions.c.task == bindparam("task"),
+        scores.c.improved,
+    )
+    .order_by(submissions.c.seq.desc())
+    .limit(1)
+)
 
 
 class Stored(NamedTuple):
@@ -20,36 +33,24 @@ class Stored(NamedTuple):
 
 
 async def add(tx: AsyncConnection, aar: str, submission: Submission, score: Score, at: str) -> None:
-    await tx.execute(
-        insert(submissions).values(
-            id=score.submission,
-            aar=aar,
-            task=submission.task,
-            method=submission.method,
-            snapshot=submission.snapshot,
-            at=at,
-            predictions=pack(Predictions(submission.ids, submission.runs)),
-        )
-    )
-    await tx.execute(
-        insert(scores).values(
-            submission=score.submission,
-            improved=score.improved,
-            record=score.model_dump(mode="json"),
-        )
-    )
+    row = {
+        "id": score.submission,
+        "aar": aar,
+        "task": submission.task,
+        "method": submission.method,
+        "snapshot": submission.snapshot,
+        "at": at,
+        "predictions": pack(Predictions(submission.ids, submission.runs)),
+    }
+    await tx.execute(_NEW, row)
+    record = score.model_dump(mode="json")
+    shown = {"submission": score.submission, "improved": score.improved, "record": record}
+    await tx.execute(_NEW_SCORE, shown)
 
 
 async def best(tx: AsyncConnection, aar: str, task: str) -> Predictions | None:
     """Predictions of the AAR's incumbent on a task: the last submission that improved."""
-    query = (
-        select(submissions.c.predictions)
-        .join(scores, scores.c.submission == submissions.c.id)
-        .where(submissions.c.aar == aar, submissions.c.task == task, scores.c.improved)
-        .order_by(submissions.c.seq.desc())
-        .limit(1)
-    )
-    row = (await tx.execute(query)).first()
+    row = (await tx.execute(_BEST, {"aar": aar, "task": task})).first()
     return None if row is None else unpack(row.predictions)
 
 

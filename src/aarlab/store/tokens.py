@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
@@ -11,6 +11,12 @@ from aarlab.core.ids import new_id
 from aarlab.core.wire import NewAar
 from aarlab.core.wire_service import NewToken, Scope, TokenRecord
 from aarlab.store.tables import aars, tokens
+
+_LIVE = (
+    select(aars.c.record, tokens.c.scopes)
+    .join(aars, aars.c.name == tokens.c.aar)
+    .where(tokens.c.sha256 == bindparam("sha256"), tokens.c.revoked_at.is_(None))
+)
 
 
 class Access(NamedTuple):
@@ -45,9 +51,7 @@ async def add(tx: AsyncConnection, aar: str, new: NewToken, sha256: str) -> Toke
 
 async def by_hash(tx: AsyncConnection, sha256: str) -> Access | None:
     """What a token that was not revoked opens."""
-    query = select(aars.c.record, tokens.c.scopes).join(aars, aars.c.name == tokens.c.aar)
-    live = query.where(tokens.c.sha256 == sha256, tokens.c.revoked_at.is_(None))
-    row = (await tx.execute(live)).first()
+    row = (await tx.execute(_LIVE, {"sha256": sha256})).first()
     return row and Access(NewAar.model_validate(row.record), frozenset(row.scopes))
 
 

@@ -56,12 +56,16 @@ class Scorer(Sealed):
                 f"{task}/{split}: expected probabilities of shape (S, {len(truth.ids_N)}), one "
                 f"column for each id, got {probs_SN.shape} for {len(ids)} ids"
             )
-        _check_ids(f"{task}/{split}", ids, truth.row_of)
+        in_order = tuple(ids) == truth.ids_N
+        if not in_order:
+            _check_ids(f"{task}/{split}", ids, truth.row_of)
         if not (np.isfinite(probs_SN).all() and (probs_SN >= 0).all() and (probs_SN <= 1).all()):
             raise BadInput(f"{task}/{split}: every probability must be a number from 0 to 1")
-        order_N = np.empty(len(ids), dtype=np.intp)
-        order_N[[truth.row_of[row_id] for row_id in ids]] = np.arange(len(ids))
-        correct_SN: Bools = answers(probs_SN[:, order_N]) == truth.targets_N
+        if not in_order:
+            order_N = np.empty(len(ids), dtype=np.intp)
+            order_N[[truth.row_of[row_id] for row_id in ids]] = np.arange(len(ids))
+            probs_SN = probs_SN[:, order_N]
+        correct_SN: Bools = answers(probs_SN) == truth.targets_N
         return correct_SN
 
     def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval:

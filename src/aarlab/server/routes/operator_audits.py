@@ -68,6 +68,6 @@ async def list_verdicts(_operator: OperatorDep, platform: PlatformDep) -> list[V
 @router.get("/traces")
 async def list_traces(_operator: OperatorDep, platform: PlatformDep) -> list[Traces]:
     """Patterns among submissions, worked out anew at each call."""
-    async with platform.store.database.read() as tx:
+    async with platform.store.database.read_much() as tx:
         stored = await submissions.all_stored(tx)
     return await asyncio.to_thread(forensics.traces, stored)

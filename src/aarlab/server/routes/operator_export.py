@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/operator")
 async def export(
     _operator: OperatorDep, platform: PlatformDep, ideas: bool = False
 ) -> CampaignExport:
-    async with platform.store.database.read() as tx:
+    async with platform.store.database.read_much() as tx:
         made = await _export(tx, platform)
     if not ideas:
         return made

@@ -1,11 +1,11 @@
 """Predictions on the search split in, shaped score out."""
 
 import asyncio
+from functools import partial
 
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.clock import now_iso
 from aarlab.core.ids import new_id
 from aarlab.core.wire import NewAar, Predictions, Score, ShownScore, Submission
@@ -17,6 +17,7 @@ from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import aars, log, snapshots, standing, submissions
 
 router = APIRouter(prefix="/v1")
+SMALL = 5000  # probabilities that are scored in a few ms, where a hand-over costs as much
 
 
 @router.post("/submissions", responses={402: {}, 424: {}})
@@ -36,10 +37,11 @@ async def submit(
         left = standing.me(now).submissions_left
         left = None if left is None else left - 1
         score = _score(platform, aar, feedback, left)
-        await _record(tx, aar, submission, score)
+        await _record(tx, aar, submission, score, wanted.content_sha256)
         return score
 
-    return await write_once(writing(platform, aar.name, key, request, submission), Score, act)
+    wanted = writing(platform, aar.name, key, request, submission)
+    return await write_once(wanted, Score, act)
 
 
 @router.get("/submissions")
@@ -54,9 +56,11 @@ async def _feedback(
 ) -> Feedback:
     best = await submissions.best(tx, aar.name, submission.task)
     new = Predictions(submission.ids, submission.runs)
-    return await asyncio.to_thread(
+    score = partial(
         platform.scorer.feedback, submission.task, new, best, platform.settings.exact_feedback
     )
+    small = sum(len(run.probs) for run in submission.runs) <= SMALL
+    return score() if small else await asyncio.to_thread(score)
 
 
 def _score(platform: Platform, aar: NewAar, feedback: Feedback, left: int | None) -> Score:
@@ -73,7 +77,9 @@ def _score(platform: Platform, aar: NewAar, feedback: Feedback, left: int | None
     )
 
 
-async def _record(tx: AsyncConnection, aar: NewAar, submission: Submission, score: Score) -> None:
+async def _record(
+    tx: AsyncConnection, aar: NewAar, submission: Submission, score: Score, sha256: str
+) -> None:
     at = now_iso()
     await submissions.add(tx, aar.name, submission, score, at)
     entry = {
@@ -82,7 +88,7 @@ async def _record(tx: AsyncConnection, aar: NewAar, submission: Submission, scor
         "task": submission.task,
         "method": submission.method,
         "snapshot": submission.snapshot,
-        "predictions_sha256": content_hash(submission.model_dump(mode="json")),
+        "predictions_sha256": sha256,
     }
-    await log.append(tx, "submission", entry, at)
-    await log.append(tx, "score", score.model_dump(mode="json"), at)
+    shown = score.model_dump(mode="json")
+    await log.append_all(tx, [("submission", entry), ("score", shown)], at)

@@ -1,0 +1,158 @@
+"""`aarlab campaign check`: what would stop a campaign, and what it may cost. Asks no network."""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from pydantic import FiniteFloat
+
+from aarlab.agents.directions import DIRECTIONS
+from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.prices import price_of
+from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.spec import CampaignSpec
+from aarlab.core.errors import AarlabError, NotFound
+from aarlab.core.layout import DataRoot
+from aarlab.core.wire import Wire
+from aarlab.sandbox.probe import probe
+from aarlab.testbed.methods import METHODS
+
+Gravity = Literal["error", "to do", "note"]
+ASSUMED = {
+    "turns of a language model in an hour": 60.0,
+    "share of `context_tokens` that a turn reads": 0.5,
+    "share of that read from the cache": 0.9,
+    "tokens that a turn writes": 800.0,
+    "share of the time that the device works": 0.5,
+}
+
+
+class Remark(NamedTuple):
+    gravity: Gravity
+    text: str
+
+
+class Estimate(Wire):
+    """None: no limit says so. `most` follows from the limits, `expected` from ASSUMED."""
+
+    aars: int
+    replicates: int
+    most_submissions: int | None
+    most_dollars: FiniteFloat | None
+    most_research_hours: FiniteFloat | None
+    most_wall_hours: FiniteFloat | None
+    expected_dollars: FiniteFloat | None
+    expected_dollars_per_hour: FiniteFloat
+
+
+def remarks(
+    spec: CampaignSpec, root: DataRoot, buildable: Callable[[str], bool]
+) -> Iterator[Remark]:
+    """`buildable` says whether `aarlab task build` knows a task of that name."""
+    for task in (*spec.tasks, *spec.held_out):
+        yield from _task(task, root, buildable)
+    for aar in spec.aars:
+        yield from _aar(aar)
+    for model in spec.models:
+        try:
+            price = price_of(model, spec.prices)
+        except NotFound as error:
+            yield Remark("error", str(error))
+        else:
+            rates = f"${price.input:g} in, ${price.output:g} out per million tokens"
+            yield Remark("note", f"{model}: {rates}, {price.dated}")
+    yield from _budgets(spec)
+    try:
+        probe("bubblewrap" if spec.isolation == "bubblewrap" else "process")
+    except AarlabError as error:
+        yield Remark("error", str(error))
+
+
+def _task(task: str, root: DataRoot, buildable: Callable[[str], bool]) -> Iterator[Remark]:
+    folders = (root.public_task(task) / "task.json", root.vault_task(task) / "truth")
+    if all(path.exists() for path in folders):
+        return
+    how = f"aarlab task build {task}" if buildable(task) else "aarlab task import"
+    yield Remark("to do", f"task {task} is not in {root.path}: {how}")
+
+
+def _aar(aar: AarSpec) -> Iterator[Remark]:
+    for method in aar.methods:
+        if method not in METHODS:
+            yield Remark("error", f"{aar.name}: no method {method!r} (aarlab method list)")
+    if aar.researcher in ("random", "evolutionary") and aar.direction not in DIRECTIONS:
+        known = ", ".join(DIRECTIONS)
+        yield Remark("error", f"{aar.name}: no direction {aar.direction!r}; there are {known}")
+
+
+def _budgets(spec: CampaignSpec) -> Iterator[Remark]:
+    paid = [m for m in spec.models if _price_known(m, spec) and price_of(m, spec.prices).output > 0]
+    capped = spec.campaign_limits.dollars is not None or all(
+        spec.limits_of(aar).dollars is not None for aar in spec.aars if aar.role == "aar"
+    )
+    if paid and not capped:
+        yield Remark("error", "paid models and no cap in dollars: set limits or campaign_limits")
+    for aar in spec.aars:
+        if aar.role == "aar" and not spec.limits_of(aar).model_dump(exclude_none=True):
+            yield Remark("error", f"{aar.name} has no limit of any kind: it would never end")
+
+
+def _price_known(model: str, spec: CampaignSpec) -> bool:
+    try:
+        price_of(model, spec.prices)
+    except NotFound:
+        return False
+    return True
+
+
+def estimate(spec: CampaignSpec) -> Estimate:
+    """Raises NotFound where a model has no price."""
+    team = [aar for aar in spec.aars if aar.role == "aar"]
+    limits = [spec.limits_of(aar) for aar in team]
+    hours = [each.hours for each in limits]
+    per_hour = [_expected_per_hour(spec, aar) for aar in team]
+    most = _least(_total([each.dollars for each in limits]), spec.campaign_limits.dollars)
+    research = _least(_total(hours), spec.campaign_limits.hours)
+    rate = sum(per_hour) / len(team) if team else 0.0
+    expected = None if research is None else _least(research * rate, most)
+    return Estimate(
+        aars=len(spec.aars),
+        replicates=len({(aar.arm, aar.replicate) for aar in team}),
+        most_submissions=_whole(_total([spec.limits_of(aar).submissions for aar in spec.aars])),
+        most_dollars=most,
+        most_research_hours=research,
+        most_wall_hours=None if None in hours else max((h for h in hours if h), default=0.0),
+        expected_dollars=expected,
+        expected_dollars_per_hour=rate,
+    )
+
+
+def _expected_per_hour(spec: CampaignSpec, aar: AarSpec) -> float:
+    turns, context, cached, written, busy = ASSUMED.values()
+    device = busy * spec.device_dollars_per_hour
+    language = spec.language_of(aar)
+    external = spec.external_of(aar)
+    if external is not None and external.model is not None:
+        language = LanguageSpec(model=external.model)
+    if language is None:
+        return device
+    read = context * language.context_tokens
+    call = price_of(language.model, spec.prices).dollars(
+        input_tokens=0,
+        output_tokens=int(written),
+        cache_read_tokens=int(read * cached),
+        cache_write_tokens=int(read * (1 - cached)),
+    )
+    return device + turns * call
+
+
+def _total(amounts: list[float | None] | list[int | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return None if len(known) < len(amounts) else float(sum(known))
+
+
+def _least(*amounts: float | None) -> float | None:
+    return min((amount for amount in amounts if amount is not None), default=None)
+
+
+def _whole(amount: float | None) -> int | None:
+    return None if amount is None else int(amount)

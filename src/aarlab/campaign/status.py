@@ -1,0 +1,149 @@
+"""Where a campaign stands, from the platform's figures and each AAR's folder."""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import FiniteFloat
+
+from aarlab.agents.state import load_state
+from aarlab.campaign.watch import used_of
+from aarlab.client.operator import OperatorClient
+from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.layout import RunDir
+from aarlab.core.ledger import dollars_per_hour
+from aarlab.core.wire import AarRecord, Wanted, Wire
+from aarlab.core.wire_ledger import CampaignLimits, Control, Limits
+
+ACTIVE_S = 120.0
+LINE_BYTES = 1_000_000
+
+
+class AarStatus(Wire):
+    """`done` counts trials of a control researcher, turns of a language model."""
+
+    name: str
+    arm: str
+    replicate: int
+    researcher: str
+    state: str
+    last_seen_at: str | None
+    done: int
+    submissions: int
+    hours: FiniteFloat
+    tokens: FiniteFloat
+    dollars: FiniteFloat
+    dollars_per_hour: FiniteFloat | None
+    left: Limits
+
+
+class CampaignStatus(Wire):
+    running: bool
+    wanted: Wanted
+    aars: list[AarStatus]
+    hours: FiniteFloat
+    tokens: FiniteFloat
+    dollars: FiniteFloat
+    dollars_per_hour: FiniteFloat | None
+    left: CampaignLimits
+
+
+def is_running(run: RunDir) -> bool:
+    """Whether a process runs this campaign just now."""
+    try:
+        with FileLock(run.path / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def wanted_of(controls: Sequence[Control]) -> Wanted:
+    """What is wanted of the whole campaign."""
+    states: dict[str, Wanted] = {"pause": "pause", "resume": "run", "stop": "stop"}
+    steering = [c.action for c in controls if c.aar is None and c.action in states]
+    return states[steering[-1]] if steering else "run"
+
+
+def status_of(run: RunDir, operator: OperatorClient, running: bool) -> CampaignStatus:
+    budget, records = operator.budget(), operator.aars()
+    rate = budget.device_dollars_per_hour
+    amounts = [used_of(aar, rate) for aar in records]
+    total = {
+        name: sum(each[name] for each in amounts)
+        for name in ("hours", "tokens", "dollars", "device_s")
+    }
+    return CampaignStatus(
+        running=running,
+        wanted=wanted_of(operator.controls()),
+        aars=[_aar(run, aar, rate, running) for aar in records],
+        hours=total["hours"],
+        tokens=total["tokens"],
+        dollars=total["dollars"],
+        dollars_per_hour=dollars_per_hour(total["dollars"], sum(aar.research_s for aar in records)),
+        left=CampaignLimits.model_validate(_left(budget.limits, total)),
+    )
+
+
+def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:
+    amounts = used_of(aar, rate)
+    return AarStatus(
+        name=aar.name,
+        arm=aar.arm,
+        replicate=aar.replicate,
+        researcher=aar.researcher,
+        state=_state(run, aar, running),
+        last_seen_at=aar.last_seen_at,
+        done=_done(run, aar),
+        submissions=aar.submissions,
+        hours=amounts["hours"],
+        tokens=amounts["tokens"],
+        dollars=aar.dollars,
+        dollars_per_hour=aar.dollars_per_hour,
+        left=Limits.model_validate(
+            _left(aar.limits, {**amounts, "submissions": float(aar.submissions)})
+        ),
+    )
+
+
+def _left(limits: Limits | CampaignLimits, amounts: dict[str, float]) -> dict[str, float]:
+    return {
+        name: max(limit - amounts[name], 0)
+        for name, limit in limits
+        if limit is not None and name in amounts
+    }
+
+
+def _state(run: RunDir, aar: AarRecord, running: bool) -> str:
+    kept = load_state(run.aar(aar.name) / "state.json")
+    if kept.finished:
+        return f"ended: {kept.why}"
+    if aar.last_seen_at is None:
+        return "not started"
+    if not running:
+        return "interrupted"
+    if aar.wanted != "run":
+        return {"pause": "paused", "stop": "stopping"}[aar.wanted]
+    silent = parse_iso(now_iso()) - parse_iso(aar.last_seen_at)
+    return "working" if silent < timedelta(seconds=ACTIVE_S) else "working, silent"
+
+
+def _done(run: RunDir, aar: AarRecord) -> int:
+    transcript = run.transcript(aar.name)
+    if transcript.exists():
+        return int(_last_entry(transcript).get("turn", 0))
+    return len(load_state(run.aar(aar.name) / "state.json").done)
+
+
+def _last_entry(path: Path) -> dict[str, int]:
+    """The last whole line of a transcript, however long that is; empty where there is none."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - LINE_BYTES, 0))
+        lines = file.read().split(b"\n")[:-1]
+    try:
+        entry: dict[str, int] = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return entry

@@ -1,0 +1,71 @@
+"""A campaign's status and estimate on the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from aarlab.campaign.checking import ASSUMED, Estimate
+from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.status import AarStatus, CampaignStatus
+from aarlab.core.wire_ledger import CampaignLimits, Limits
+
+COLUMNS = ("AAR", "state", "done", "subm.", "hours", "tokens", "$", "$/h", "left")
+
+
+def print_status(found: CampaignStatus, console: Console) -> None:
+    table = Table(*COLUMNS[:2])
+    for name in COLUMNS[2:-1]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(COLUMNS[-1])
+    for aar in found.aars:
+        table.add_row(*_row(aar))
+    console.print(table)
+    state = "running" if found.running else "not running"
+    wanted = {"run": "", "pause": ", paused", "stop": ", stopped"}[found.wanted]
+    hourly = "" if found.dollars_per_hour is None else f", ${found.dollars_per_hour:.2f} per hour"
+    left = _left(found.left)
+    console.print(
+        f"{state}{wanted}: {found.hours:.2f} research hours, {found.tokens:,.0f} tokens, "
+        f"${found.dollars:.2f}{hourly}{f'; left to all: {left}' if left else ''}",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _row(aar: AarStatus) -> list[str]:
+    hourly = "" if aar.dollars_per_hour is None else f"{aar.dollars_per_hour:.2f}"
+    return [
+        aar.name,
+        aar.state,
+        str(aar.done),
+        str(aar.submissions),
+        f"{aar.hours:.2f}",
+        f"{aar.tokens:,.0f}",
+        f"{aar.dollars:.2f}",
+        hourly,
+        _left(aar.left),
+    ]
+
+
+def _left(limits: Limits | CampaignLimits) -> str:
+    return ", ".join(f"{amount:.4g} {name}" for name, amount in limits if amount is not None)
+
+
+def print_estimate(spec: CampaignSpec, found: Estimate, console: Console) -> None:
+    def shown(amount: float | None, unit: str = "") -> str:
+        return "no limit" if amount is None else f"{unit}{amount:,.10g}"
+
+    lines = [
+        f"{spec.name}: {found.aars} AARs on {', '.join(spec.tasks)}, {spec.isolation}",
+        f"at most:  {shown(found.most_submissions)} submissions, {shown(found.most_dollars, '$')}, "
+        f"{shown(found.most_research_hours)} research hours in "
+        f"{shown(found.most_wall_hours)} hours, then verification",
+        f"expected: {shown(_rounded(found.expected_dollars), '$')} "
+        f"(${found.expected_dollars_per_hour:.2f} per AAR-hour), assuming",
+        *(f"          {what}: {value:g}" for what, value in ASSUMED.items()),
+    ]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _rounded(amount: float | None) -> float | None:
+    return None if amount is None else round(amount, 2)
