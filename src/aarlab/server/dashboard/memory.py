@@ -48,7 +48,6 @@ class Memory:
         self.spend: dict[str, dict[str, float]] = {}
         self.budget = CampaignBudget()
         self.wanted: dict[str, Wanted] = {}
-        self.version = 0
         self._snap_seq = self._audit_seq = self._verdict_seq = 0
         self._waiting: set[int] = set()
         self._boards: dict[tuple[bool, tuple[str, ...]], list[LeaderboardEntry]] = {}
@@ -67,7 +66,6 @@ class Memory:
             self.budget = await budgets.get(tx)
             self.wanted = await controls.wanted(tx)
             if changed:
-                self.version += 1
                 self._boards.clear()
 
     def decision(self, snapshot: str) -> str | None:

@@ -1,7 +1,6 @@
 """Pages, parts of pages and JSON out of the same facts, with the headers that all of them carry."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,7 +24,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
-TEMPLATES = Path(__file__).parent / "templates"
 Facts = Mapping[str, Any]
 
 

@@ -170,11 +170,13 @@ async def pages(
         raise BadInput("log out in the lobby: it is one session for all campaigns")
     try:
         await lobby.processes.ready(run)
+        # The token of a campaign that was just started is only there now.
+        cookie = cookie or proxy.credentials(run, session, request.cookies)
+        return await proxy.forward(request, run, path, cookie)
     except Unavailable:
+        if request.method != "GET":
+            raise  # the person sends the form again
         return html("lobby/starting.html", {"base": "", "name": name}, 503)
-    # The token of a campaign that was just started is only there now.
-    cookie = cookie or proxy.credentials(run, session, request.cookies)
-    return await proxy.forward(request, run, path, cookie)
 
 
 def _new(

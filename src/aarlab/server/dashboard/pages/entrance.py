@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import BadInput, Forbidden
@@ -28,7 +27,6 @@ MAX_DAYS, MAX_NOTE = 90, 100
 
 
 class Revoked(Wire):
-    model_config = ConfigDict(extra="forbid", frozen=True)
     id: str
 
 
