@@ -5,9 +5,8 @@ import hashlib
 import axe
 import pytest
 from dashboard_kit import snapshot
+from eyes import log_in
 from platform_kit import Running
-
-from conftest import log_in
 
 SLOW = pytest.mark.slow
 LOOKS = [

@@ -1,10 +1,10 @@
 """The campaign page while things happen: news without a reload, a server that goes and comes."""
 
 import pytest
+from eyes import log_in
 from platform_kit import Running, start, stop, wait_for
 
 from aarlab.core.wire import NewFinding
-from conftest import log_in
 
 LOOK = "htmx.trigger('.live', 'aarlab:look')"
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from eyes import Eyes, free_port
 from platform_kit import TinyTask, stop, wait_for
 from toy_campaign import build_toy, toy_spec
 
 from aarlab.cli.launching import spec_text
 from aarlab.core.layout import RunDir
-from conftest import Eyes, free_port
 
 MINUTES = 240_000
 

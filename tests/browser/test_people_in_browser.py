@@ -2,10 +2,10 @@
 
 import pytest
 from dashboard_kit import hostile_campaign, snapshot
+from eyes import free_port, log_in
 from platform_kit import Running, TinyTask, platform
 
 from aarlab.core.layout import RunDir
-from conftest import free_port, log_in
 
 
 def test_the_queue_is_worked_off_by_keyboard(chromium, served: Running) -> None:
