@@ -183,7 +183,7 @@ def verify_again(run: RunDir, root: DataRoot) -> None:
 
 
 def write_export(operator: OperatorClient, path: Path) -> CampaignExport:
-    export = operator.export()
+    export = operator.export(ideas=True)
     write_atomic(path, export.model_dump_json(indent=1) + "\n", 0o600)
     return export
 

@@ -128,8 +128,10 @@ class OperatorClient:
     def traces(self) -> list[Traces]:
         return self._http.get("/v1/operator/traces", list[Traces])
 
-    def export(self) -> CampaignExport:
-        return self._http.get("/v1/operator/export", CampaignExport)
+    def export(self, ideas: bool = False) -> CampaignExport:
+        """`ideas` has every snapshot read and classified: for a file, not for a decision."""
+        query = {"ideas": True} if ideas else {}
+        return self._http.get("/v1/operator/export", CampaignExport, query)
 
     def log(self, after: int = 0, limit: int = 1000) -> list[LogRecord]:
         query = {"after": after, "limit": limit}

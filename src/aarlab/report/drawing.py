@@ -124,6 +124,15 @@ def label(axes: Axes, x: float, y: float, text: str, halo: bool = False, **style
         drawn.set_path_effects([withStroke(linewidth=2.4, foreground=PAPER)])
 
 
+def placed(figure: Figure, ends: tuple[float, float], frame: tuple[float, float]) -> Axes:
+    """Axes between two x positions, `frame` inches away from the bottom and the top."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    (left, right), (bottom, top) = ends, frame
+    return figure.add_axes(
+        (left / width, bottom / height, (right - left) / width, (height - bottom - top) / height)
+    )
+
+
 def height_in(axes: Axes) -> float:
     """Height of the axes in inches."""
     return axes.get_position().height * _figure(axes).get_figheight()

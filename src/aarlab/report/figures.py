@@ -17,6 +17,7 @@ from aarlab.report.drawing import (
     house_style,
     label,
     new_figure,
+    placed,
     plain,
     side_labels,
     spread,
@@ -66,7 +67,7 @@ def curve_figure(view: CampaignView, layout: Layout = WIDE, titled: bool = False
         below = 0.0 if layout.strip else len(references) * REFERENCE_ROW_IN + 0.75
         figure = new_figure(layout.width, layout.height + below)
         frame = (0.52 + below, (0.72 if titled else 0.1) + (0.32 if layout.strip else 0.0))
-        axes = _placed(figure, (layout.left, layout.right), frame)
+        axes = placed(figure, (layout.left, layout.right), frame)
         axes.set_ylim(*_y_range(view, references))
         unit, per_hour = time_unit(view)
         _draw_points(axes, view, per_hour, layout)
@@ -75,11 +76,11 @@ def curve_figure(view: CampaignView, layout: Layout = WIDE, titled: bool = False
         axes.set_ylabel("PGR")
         if references and layout.strip:
             ends = (layout.strip, layout.strip + STRIP_IN)
-            draw_strip(_placed(figure, ends, frame), references, axes.get_ylim())
+            draw_strip(placed(figure, ends, frame), references, axes.get_ylim())
             draw_key(figure, layout.left, 0.84 if titled else 0.14, KEY)
         elif references:
             ends = (REFERENCE_NAME_IN, layout.width - 0.12)
-            rows = _placed(figure, ends, (0.42, layout.height + 0.2))
+            rows = placed(figure, ends, (0.42, layout.height + 0.2))
             draw_rows(rows, references, axes.get_ylim())
             draw_key(figure, 0.05, layout.height + 0.02, NARROW_KEY)
         if titled:
@@ -91,15 +92,6 @@ def time_unit(view: CampaignView) -> tuple[str, float]:
     """Unit of the time axis and how many of them an hour has."""
     longest = max((submission.research_h for submission in view.submissions), default=0.0)
     return ("minutes", 60.0) if longest < MINUTES_BELOW_H else ("hours", 1.0)
-
-
-def _placed(figure: Figure, ends: tuple[float, float], frame: tuple[float, float]) -> Axes:
-    """Axes between two x positions, `frame` inches away from the bottom and the top."""
-    width, height = figure.get_figwidth(), figure.get_figheight()
-    (left, right), (bottom, top) = ends, frame
-    return figure.add_axes(
-        (left / width, bottom / height, (right - left) / width, (height - bottom - top) / height)
-    )
 
 
 def _y_range(view: CampaignView, references: list[Reference]) -> tuple[float, float]:

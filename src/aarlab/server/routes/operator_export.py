@@ -12,6 +12,7 @@ from aarlab.core.errors import BaselineMissing, Damaged, NotFound
 from aarlab.core.types import EVAL_SPLITS
 from aarlab.core.wire import BaselineAccuracy, CampaignExport, SessionRecord, SubmissionRecord
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.ideas import ideas_of
 from aarlab.server.platform import Platform
 from aarlab.server.tasks import task_info
 from aarlab.store import (
@@ -32,9 +33,15 @@ router = APIRouter(prefix="/v1/operator")
 
 
 @router.get("/export")
-async def export(_operator: OperatorDep, platform: PlatformDep) -> CampaignExport:
+async def export(
+    _operator: OperatorDep, platform: PlatformDep, ideas: bool = False
+) -> CampaignExport:
     async with platform.store.database.read_much() as tx:
-        return await _export(tx, platform)
+        made = await _export(tx, platform)
+    if not ideas:
+        return made
+    found = await asyncio.to_thread(ideas_of, platform.store.snapshots, made)
+    return made.model_copy(update={"ideas": found})
 
 
 async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:

@@ -1,0 +1,175 @@
+"""Figures of the ideas: entropy of the families over steps, and size of the code over time."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from aarlab.report.drawing import (
+    FAINT,
+    INK,
+    MARKERS,
+    MUTED,
+    SERIES,
+    KeyEntry,
+    draw_key,
+    house_style,
+    new_figure,
+    placed,
+    plain,
+    side_labels,
+)
+from aarlab.report.figures import time_unit
+from aarlab.report.idea_data import ALL, TimedIdea, diversity_by_group, timed_ideas
+from aarlab.report.view import CampaignView
+
+SHOWN_AARS = len(SERIES)
+
+
+def diversity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
+    """Entropy in bits over the steps, 90 % bootstrap band; None where no step has five AARs."""
+    groups = diversity_by_group(view)
+    if not groups:
+        return None
+    with house_style():
+        figure = new_figure(9.4, 3.5) if wide else new_figure(4.3, 3.3)
+        axes = placed(figure, (0.62, 7.6) if wide else (0.55, 3.2), (0.52, 0.42))
+        ends = []
+        for index, (name, points) in enumerate(groups.items()):
+            colour = INK if name == ALL else SERIES[(index - 1) % len(SERIES)]
+            steps, bits = [p.step for p in points], [p.bits for p in points]
+            axes.fill_between(
+                steps,
+                [p.low for p in points],
+                [p.high for p in points],
+                color=colour,
+                alpha=0.10,
+                linewidth=0,
+            )
+            axes.plot(
+                steps,
+                bits,
+                color=colour,
+                linewidth=2.4 if name == ALL else 1.5,
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=4.5,
+            )
+            ends.append((bits[-1], plain(name, 16), colour))
+        longest = max(groups.values(), key=len)
+        axes.plot(
+            [p.step for p in longest],
+            [p.most for p in longest],
+            color=MUTED,
+            linewidth=1.0,
+            linestyle=(0, (4, 3)),
+        )
+        axes.set_ylim(0, max(p.most for p in longest) * 1.06 or 1.0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", color=FAINT, linewidth=0.7)
+        axes.set_xlabel("Step: the k-th idea of each AAR")
+        axes.set_ylabel("Entropy of families (bits)")
+        side_labels(axes, [e[0] for e in ends], [e[1] for e in ends], [e[2] for e in ends])
+        most = KeyEntry("most possible with as many AARs", line=(0, (4, 3)), edge=MUTED)
+        draw_key(figure, 0.62, 0.16, [most])
+        return figure
+
+
+def complexity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
+    """Size of each snapshot over research time. Lines and nodes of code; options where every
+    snapshot is a recipe, whose code is always the same. None where nothing could be measured."""
+    ideas = [idea for idea in timed_ideas(view) if idea.complexity is not None]
+    if not ideas:
+        return None
+    panels = _panels(ideas)
+    with house_style():
+        if wide:
+            figure = new_figure(9.4, 3.5)
+            room = (9.25 - 0.62) / len(panels)
+            axes = [
+                placed(figure, (0.62 + k * room, 0.62 + (k + 1) * room - 0.75), (0.52, 0.45))
+                for k in range(len(panels))
+            ]
+        else:
+            figure = new_figure(4.3, 2.9 * len(panels))
+            axes = [
+                placed(figure, (0.62, 4.1), (0.52 + 2.9 * (len(panels) - 1 - k), 0.4 + 2.9 * k))
+                for k in range(len(panels))
+            ]
+        unit, per_hour = time_unit(view)
+        names = _leading(view, ideas)
+        for panel, (title, values) in zip(axes, panels, strict=True):
+            _draw_sizes(panel, ideas, values, names, per_hour)
+            panel.set_xlabel(f"Cumulative research {unit}, all AARs")
+            panel.set_ylabel(title)
+        _draw_names(figure, names, wide)
+        return figure
+
+
+def _panels(ideas: Sequence[TimedIdea]) -> list[tuple[str, list[float]]]:
+    sizes = [idea.complexity for idea in ideas if idea.complexity is not None]
+    options = [size.options for size in sizes]
+    if all(count is not None for count in options):
+        return [("Recipe options set", [float(count or 0) for count in options])]
+    return [
+        ("Lines of code", [float(size.lines) for size in sizes]),
+        ("Syntax-tree nodes", [float(size.nodes) for size in sizes]),
+    ]
+
+
+def _leading(view: CampaignView, ideas: Sequence[TimedIdea]) -> list[str]:
+    """The AARs that get a colour: arms where there are many AARs, else the AARs themselves."""
+    aars = list(dict.fromkeys(idea.aar for idea in ideas))
+    if len(aars) <= SHOWN_AARS:
+        return aars
+    return list(dict.fromkeys(idea.arm for idea in ideas))[:SHOWN_AARS]
+
+
+def _draw_sizes(
+    axes: Axes,
+    ideas: Sequence[TimedIdea],
+    values: Sequence[float],
+    names: Sequence[str],
+    per_hour: float,
+) -> None:
+    for index, name in enumerate(names):
+        mine = [
+            (idea.hours * per_hour, value)
+            for idea, value in zip(ideas, values, strict=True)
+            if name in (idea.aar, idea.arm)
+        ]
+        axes.scatter(
+            [x for x, _ in mine],
+            [y for _, y in mine],
+            s=17,
+            marker=MARKERS[index],
+            color=SERIES[index],
+            alpha=0.55,
+            linewidth=0,
+        )
+    medians = running_median([idea.hours * per_hour for idea in ideas], list(values))
+    axes.plot([x for x, _ in medians], [y for _, y in medians], color=INK, linewidth=2.0)
+    axes.set_ylim(bottom=0, top=max([*values, 1.0]) * 1.08)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def running_median(at: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+    """Median of windows of a fifth of the points (at least 5), at each window's middle."""
+    width = max(5, len(values) // 5)
+    found = []
+    for start in range(0, max(len(values) - width + 1, 0)):
+        window = sorted(values[start : start + width])
+        found.append((at[start + width // 2], window[width // 2]))
+    return found
+
+
+def _draw_names(figure: Figure, names: Sequence[str], wide: bool) -> None:
+    limit, per_row = (14, 8) if wide else (10, 3)
+    entries = [
+        KeyEntry(plain(name, limit), MARKERS[index], SERIES[index], SERIES[index])
+        for index, name in enumerate(names[: per_row - 1])
+    ]
+    entries.append(KeyEntry("running median", line="-", line_width=2.0))
+    draw_key(figure, 0.62 if wide else 0.1, 0.16, entries)
