@@ -53,6 +53,11 @@ _COMMENTS = (
     .where(comments.c.finding.in_(bindparam("findings", expanding=True)))
     .order_by(comments.c.seq)
 )
+_REMARKS = (
+    select(remarks)
+    .where(remarks.c.finding.in_(bindparam("findings", expanding=True)))
+    .order_by(remarks.c.seq)
+)
 
 
 async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
@@ -214,10 +219,11 @@ async def _scores(tx: AsyncConnection, cited: list[str]) -> dict[str, Score]:
 
 async def _comments(tx: AsyncConnection, ids: list[str]) -> dict[str, list[Comment]]:
     said: dict[str, list[Comment]] = defaultdict(list)
-    for r in await tx.execute(_COMMENTS, {"findings": ids}) if ids else ():
+    if not ids:
+        return said
+    for r in await tx.execute(_COMMENTS, {"findings": ids}):
         said[r.finding].append(Comment(id=r.id, author=r.author, at=r.at, text=r.text))
-    query = select(remarks).where(remarks.c.finding.in_(ids)).order_by(remarks.c.seq)
-    for r in await tx.execute(query):
+    for r in await tx.execute(_REMARKS, {"findings": ids}):
         author = person_author(r.person)
         said[r.finding].append(Comment(id=r.id, author=author, at=r.at, text=r.text))
         said[r.finding].sort(key=lambda comment: comment.at)

@@ -282,3 +282,12 @@ budget = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),  # one row, 1
     Column("record", JSON, nullable=False),  # wire_ledger.CampaignBudget
 )
+
+paces = Table(
+    "paces",
+    metadata,
+    Column("what", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("left", Float, nullable=False),  # tokens, at the moment `at` of the database's clock
+    Column("at", Float, nullable=False),
+)
