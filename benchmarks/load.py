@@ -21,9 +21,11 @@ import tempfile
 import time
 import uuid
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
@@ -32,6 +34,7 @@ import httpx
 import numpy as np
 import psutil
 from platform_kit import Running, TinyTask, platform, write_task
+from postgres import Postgres
 
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import Predictions, Run
@@ -49,6 +52,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, help="seconds of one AAR's round; default: no pause")
     parser.add_argument("--out", type=Path, default=HERE / "load.md")
     parser.add_argument("--append", action="store_true", help="add to the page")
+    parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own, no fsync")
     given = parser.parse_args()
     for name in ("REQUESTS_PER_S", "REQUEST_BURST", "POSTS_PER_S", "POST_BURST"):
         os.environ[f"AARLAB_SERVER_{name}"] = "1000000"  # the server's own limits, not the rates
@@ -58,12 +62,25 @@ def main() -> None:
         scoring = time_scoring(task)
         for n_aars in map(int, given.aars.split(",")):
             run = RunDir(Path(folder) / f"run-{n_aars}")
-            with platform(task, run) as running:
+            with database(given.postgres) as url, platform(task, run, database=url) as running:
                 blocks.append(one(running, n_aars, given.seconds, given.every))
             print(blocks[-1])
     text = ("" if given.append else head(scoring)) + "\n".join(blocks) + "\n"
     with given.out.open("a" if given.append else "w") as page:
         page.write(text)
+
+
+@contextmanager
+def database(postgres: bool):
+    if not postgres:
+        yield None
+        return
+    server = Postgres()
+    try:
+        server.start()
+        yield server.fresh()
+    finally:
+        server.remove()
 
 
 def time_scoring(task: TinyTask) -> float:
@@ -88,8 +105,10 @@ def one(running: Running, n_aars: int, seconds: float, every: float | None) -> s
         begun = time.monotonic()
         shares = [(body, tokens[i::CLIENTS], seconds, every) for i in range(CLIENTS)]
         pending = pool.starmap_async(simulate, shares)
+        spent_s = cpu_s(running.process.pid)
         memory = watch(running.process.pid, pending)
         results = pending.get()
+        spent_s = cpu_s(running.process.pid) - spent_s
         took = time.monotonic() - begun  # with the last answers, which come after `seconds`
     times: Times = defaultdict(list)
     errors: Counter[str] = Counter()
@@ -97,7 +116,21 @@ def one(running: Running, n_aars: int, seconds: float, every: float | None) -> s
         errors.update(failed)
         for route, values in found.items():
             times[route] += values
-    return block(n_aars, took, every, times, errors, memory, running.run.database)
+    return block(n_aars, Took(took, spent_s, every), times, errors, memory, running)
+
+
+class Took(NamedTuple):
+    """Seconds of the clock, processor seconds of the server, seconds of one AAR's round."""
+
+    seconds: float
+    cpu_s: float
+    every: float | None
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of the server, its database's not included where that is PostgreSQL."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def watch(pid: int, pending) -> list[float]:
@@ -179,16 +212,19 @@ def head(scoring_us: float) -> str:
     )
 
 
-def block(n_aars: int, seconds: float, every, times: Times, errors, memory, database: Path) -> str:
+def block(n_aars: int, took: Took, times: Times, errors, memory, running: Running) -> str:
+    seconds, every, where = took.seconds, took.every, "PostgreSQL"
     how = "each at once again" if every is None else f"a round every {every:.0f} s each"
+    if running.database is None:
+        where = f"SQLite, {running.run.database.stat().st_size / 2**20:.0f} MiB at the end"
     made = len(times["POST /v1/submissions"])
     total = sum(map(len, times.values()))
     lines = [
         f"## {n_aars:,} AARs, {how}, {seconds:.0f} s\n",
         f"{made / seconds:.1f} submissions a second ({made:,}), {total / seconds:.0f} requests a "
-        f"second; server memory {memory[0]:.0f} MiB at first, {np.mean(memory[-5:]):.0f} at the "
-        f"end, {max(memory):.0f} at most; database {database.stat().st_size / 2**20:.0f} MiB; "
-        f"errors: {dict(errors) or 'none'}.\n",
+        f"second; {took.cpu_s / made * 1000:.1f} ms of the server's processor a round; {where}; "
+        f"server memory {memory[0]:.0f} MiB at first, {np.mean(memory[-5:]):.0f} at the end, "
+        f"{max(memory):.0f} at most; errors: {dict(errors) or 'none'}.\n",
         "| route | requests | p50, ms | p99, ms |",
         "|---|---|---|---|",
     ]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from platform_kit import TinyTask
 from postgres import Postgres
+from seeded import make_seeded
 from toy_campaign import build_toy, toy_spec
 
 from aarlab.campaign.processes import Child, wait_for_server
@@ -72,3 +74,9 @@ def s3() -> Iterator[str]:
         fsspec.filesystem("s3", skip_instance_cache=True).mkdir("aarlab")
         yield "s3://aarlab"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyTask, RunDir]:
+    """A campaign with transcripts and two cheats: copy it before a server writes to it."""
+    return make_seeded(tmp_path_factory.mktemp("seeded"))

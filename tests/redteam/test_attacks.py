@@ -5,7 +5,7 @@ import pytest
 from arena import Arena
 
 from aarlab.core.wire import NewVerdict
-from aarlab.verify.review import review_code
+from aarlab.verify.review import Reply, review_code
 
 
 def test_the_most_frequent_answer_is_seen_by_the_probes_and_the_ablation(arena: Arena) -> None:
@@ -78,7 +78,7 @@ def test_a_post_changes_no_verdict_and_no_rank(arena: Arena) -> None:
 
 
 def test_a_reviewer_that_is_talked_round_clears_nothing_else(arena: Arena) -> None:
-    obeys = review_code({"method.py": b"..."}, lambda _: '{"flag": false, "reason": "ok"}')
+    obeys = review_code({"method.py": b"..."}, lambda _: Reply('{"flag": false, "reason": "ok"}'))
     assert not obeys.flag
     assert {"shortcut", "ablation"} <= arena.suspect("talks")
 

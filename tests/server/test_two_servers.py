@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from platform_kit import Running, TinyTask, spawn, start, stop, wait_for
 from postgres import Postgres
 
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import BudgetExhausted, Conflict, Forbidden, Unreachable
+from aarlab.core.errors import BudgetExhausted, Conflict, Forbidden, TooManyRequests, Unreachable
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import NewAar, NewFinding, NewSnapshot, Score, SnapshotFile, Spend
 from aarlab.core.wire_service import NewToken
@@ -190,3 +191,30 @@ def test_a_token_revoked_on_one_server_ends_on_the_other(pair: list[Running]) ->
                     return True
 
             wait_for(refused, seconds=5)
+
+
+def test_a_rate_is_one_rate_over_both(
+    tiny: TinyTask, tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers, requests on both in turn: as many pass as one server would let pass."""
+    monkeypatch.setenv("AARLAB_SERVER_REQUESTS_PER_S", "0.01")
+    monkeypatch.setenv("AARLAB_SERVER_REQUEST_BURST", "40")
+    database, blobs = postgres.fresh(), ("--blobs", str(tmp_path / "blobs"))
+    first = start(tiny, RunDir(tmp_path / "a"), *blobs, database=database)
+    second = start(tiny, _second_run(first.run, tmp_path / "b"), *blobs, database=database)
+    try:
+        tokens = [first.token(name) for name in ("flood", "calm")]
+        passed = Counter[str]()
+        for number in range(100):
+            with _client((first, second)[number % 2], tokens[0], deadline_s=0.0) as aar:
+                try:
+                    aar.me()
+                    passed["flood"] += 1
+                except TooManyRequests as error:
+                    assert error.retry_after_s >= 1
+        assert passed["flood"] == 40
+        with _client(second, tokens[1]) as aar:
+            assert aar.me().name == "calm", "a flood by one AAR is no other's"
+    finally:
+        for server in (first, second):
+            stop(server.process)

@@ -28,6 +28,7 @@ AuditKind = Literal[
 ]
 Severity = Literal["clear", "note", "suspect"]
 Decision = Literal["accepted", "disqualified", "rework"]
+Author = Annotated[str, Field(pattern=r"^@?[a-z0-9][a-z0-9_.-]{0,63}$")]  # @: a person
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 
 MAX_ROWS = 100_000
@@ -216,8 +217,10 @@ class NewComment(Wire):
 
 
 class Comment(Wire):
+    """`author` is an AAR, or a person: then it begins with `@`, which no AAR's name does."""
+
     id: str
-    author: Name
+    author: Author
     at: str
     text: str
     html: str | None = Field(default=None, description="safe HTML of `text`, with render=true")

@@ -10,11 +10,11 @@ from starlette.routing import Route
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.server.auth import operator_token
-from aarlab.server.dashboard.pages import add_dashboard
+from aarlab.server.dashboard.site import add_dashboard
 from aarlab.server.door import Door
 from aarlab.server.etags import ETags
 from aarlab.server.openapi import openapi_router
-from aarlab.server.pace import Pace
+from aarlab.server.pace import Pace, SharedPace
 from aarlab.server.platform import Platform, Scoring, Store
 from aarlab.server.problems import add_handlers
 from aarlab.server.routes import (
@@ -38,6 +38,7 @@ from aarlab.server.settings import ServerSettings
 from aarlab.store import claims
 from aarlab.store.blobs import Folder
 from aarlab.store.database import Database
+from aarlab.store.paces import Rate
 from aarlab.store.repository import SnapshotRepo
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
@@ -77,7 +78,13 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         scorer=scorer,
         operator_token=operator_token(settings.run_dir.tokens),
         pace=Pace(settings.requests_per_s, settings.request_burst),
-        posts=Pace(settings.posts_per_s, settings.post_burst, "findings, comments and votes"),
+        requests=SharedPace(
+            store.database, Rate("requests", settings.requests_per_s, settings.request_burst)
+        ),
+        posts=SharedPace(
+            store.database,
+            Rate("findings, comments and votes", settings.posts_per_s, settings.post_burst),
+        ),
     )
     endpoint = None if Endpoint is None else Endpoint(platform)
 
@@ -104,8 +111,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
     app.add_api_route("/health", _health, include_in_schema=False)
     if endpoint is not None:
         app.router.routes.append(Route("/mcp", endpoint=endpoint))
-    add_dashboard(app)
     add_handlers(app)
+    add_dashboard(app, platform)
     app.add_middleware(ETags)
     app.add_middleware(Door, max_body_bytes=settings.max_body_bytes)
     return app

@@ -62,7 +62,7 @@ async def admitted(request: Request, platform: Platform) -> Access:
             raise Forbidden("this route is for AARs; the operator's token does not open it")
         raise Unauthenticated("unknown token: send Authorization: Bearer <token of this AAR>")
     name = access.aar.name
-    platform.pace.admit(name)
+    await platform.requests.admit(name)
     if platform.pace.touch_due(name):
         async with platform.store.database.write() as tx:
             await aars.touch(tx, name)

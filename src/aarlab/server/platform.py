@@ -7,7 +7,7 @@ from fastapi import Request
 
 from aarlab.core.types import Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions
-from aarlab.server.pace import Pace
+from aarlab.server.pace import Pace, SharedPace
 from aarlab.server.settings import ServerSettings
 from aarlab.store.database import Database
 from aarlab.store.repository import SnapshotRepo
@@ -58,7 +58,8 @@ class Platform:
     scorer: Scoring
     operator_token: str = field(repr=False)
     pace: Pace
-    posts: Pace
+    requests: SharedPace
+    posts: SharedPace
     # By the hash of the token, for moments only: another server may have revoked it.
     known: dict[str, Known] = field(default_factory=dict, repr=False)
 

@@ -77,9 +77,28 @@ async def _extend(tx: AsyncConnection, aar: str | None, given: Limits) -> None:
 async def steering(tx: AsyncConnection, aar: str | None) -> Steering:
     """Own and campaign-wide controls together: the stricter counts."""
     rows = (await tx.execute(_LATEST, {"aar": aar})).all()
-    actions = {row.action for row in rows}
-    wanted: Wanted = "stop" if "stop" in actions else "pause" if "pause" in actions else "run"
-    return Steering(wanted, max((r.at for r in rows if r.action == "resume"), default=""))
+    actions: set[str | None] = {row.action for row in rows}
+    resumed_at = max((row.at for row in rows if row.action == "resume"), default="")
+    return Steering(_stricter(actions), resumed_at)
+
+
+async def wanted(tx: AsyncConnection) -> dict[str, Wanted]:
+    """What is wanted of each AAR that was ever steered, by itself or with all; "" is the campaign.
+
+    As `steering`, for all at once: the stricter of own and campaign-wide counts.
+    """
+    latest = select(func.max(controls.c.seq)).where(controls.c.action.in_(STEERING))
+    rows = await tx.execute(
+        select(controls.c.aar, controls.c.action).where(
+            controls.c.seq.in_(latest.group_by(controls.c.aar))
+        )
+    )
+    last = {row.aar or "": row.action for row in rows}
+    return {aar: _stricter({action, last.get("")}) for aar, action in last.items()}
+
+
+def _stricter(actions: set[str | None]) -> Wanted:
+    return "stop" if "stop" in actions else "pause" if "pause" in actions else "run"
 
 
 async def messages(tx: AsyncConnection, aar: str, after: int = 0) -> list[OperatorMessage]:

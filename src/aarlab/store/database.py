@@ -86,6 +86,17 @@ class Database:
                 await connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
             yield connection
 
+    @property
+    def shared(self) -> bool:
+        """Other servers may write to it at the same time."""
+        return not isinstance(self._place, Path)
+
+    @asynccontextmanager
+    async def brief(self) -> AsyncIterator[AsyncConnection]:
+        """A write to rows of its own that is no part of the log: it waits for no other write."""
+        async with self._transaction(self._engine, WRITE) as connection:
+            yield connection
+
     @asynccontextmanager
     async def _transaction(
         self, engine: AsyncEngine, options: dict[str, Any]

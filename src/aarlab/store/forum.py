@@ -1,5 +1,7 @@
 """Findings, comments, votes. Posts are quoted data: returned as they came, never interpreted."""
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +24,7 @@ from aarlab.core.wire import (
 )
 from aarlab.core.wire_service import Ballot, FindingQuery
 from aarlab.store import search, teams
-from aarlab.store.tables import changes, comments, findings, scores, votes
+from aarlab.store.tables import changes, comments, findings, remarks, scores, votes
 from aarlab.store.teams import Team
 
 VALUES: dict[Ballot, int] = {"up": 1, "down": -1, "none": 0}
@@ -50,6 +52,11 @@ _COMMENTS = (
     select(comments)
     .where(comments.c.finding.in_(bindparam("findings", expanding=True)))
     .order_by(comments.c.seq)
+)
+_REMARKS = (
+    select(remarks)
+    .where(remarks.c.finding.in_(bindparam("findings", expanding=True)))
+    .order_by(remarks.c.seq)
 )
 
 
@@ -83,6 +90,23 @@ async def comment(tx: AsyncConnection, author: NewAar, finding: str, text: NewCo
     await search.index_more(tx, finding, text.text)
     await _mark_changed(tx, finding)
     return made
+
+
+async def remark(tx: AsyncConnection, person: str, finding: str, text: NewComment) -> Comment:
+    """A person's comment; raises NotFound for an unknown finding."""
+    await get(tx, finding)
+    made, at = new_id("com"), now_iso()
+    row = {"id": made, "finding": finding, "person": person, "at": at, "text": text.text}
+    await tx.execute(insert(remarks).values(**row))
+    await search.index(tx, finding, text.text)
+    await _mark_changed(tx, finding)
+    return Comment(id=made, author=person_author(person), at=at, text=text.text)
+
+
+def person_author(name: str) -> str:
+    """How a person is named among AARs: `@` begins no AAR's name, so the two never meet."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return f"@{re.sub('[^a-z0-9]+', '-', plain).strip('-')[:60] or 'person'}"
 
 
 async def vote(tx: AsyncConnection, voter: NewAar, finding: str, ballot: Ballot) -> bool:
@@ -195,6 +219,12 @@ async def _scores(tx: AsyncConnection, cited: list[str]) -> dict[str, Score]:
 
 async def _comments(tx: AsyncConnection, ids: list[str]) -> dict[str, list[Comment]]:
     said: dict[str, list[Comment]] = defaultdict(list)
-    for r in await tx.execute(_COMMENTS, {"findings": ids}) if ids else ():
+    if not ids:
+        return said
+    for r in await tx.execute(_COMMENTS, {"findings": ids}):
         said[r.finding].append(Comment(id=r.id, author=r.author, at=r.at, text=r.text))
+    for r in await tx.execute(_REMARKS, {"findings": ids}):
+        author = person_author(r.person)
+        said[r.finding].append(Comment(id=r.id, author=author, at=r.at, text=r.text))
+        said[r.finding].sort(key=lambda comment: comment.at)
     return said

@@ -57,10 +57,25 @@ async def head(tx: AsyncConnection) -> Head:
 
 async def entries(tx: AsyncConnection, after: int = 0, limit: int = 1000) -> list[LogRecord]:
     query = select(log).where(log.c.seq > after).order_by(log.c.seq).limit(limit)
-    return [
-        LogRecord(seq=r.seq, kind=r.kind, at=r.at, body=json.loads(r.body), hash=r.hash)
-        for r in await tx.execute(query)
-    ]
+    return [_record(row) for row in await tx.execute(query)]
+
+
+async def of_kinds(tx: AsyncConnection, kinds: Sequence[str], after: int = 0) -> list[LogRecord]:
+    """Entries of some kinds, oldest first."""
+    query = select(log).where(log.c.seq > after, log.c.kind.in_(kinds)).order_by(log.c.seq)
+    return [_record(row) for row in await tx.execute(query)]
+
+
+async def newest(tx: AsyncConnection, last: int, limit: int, kind: str) -> list[LogRecord]:
+    """Entries of one kind up to number `last`, newest first."""
+    query = select(log).where(log.c.seq <= last, log.c.kind == kind)
+    rows = await tx.execute(query.order_by(log.c.seq.desc()).limit(limit))
+    return [_record(row) for row in rows]
+
+
+def _record(row: Any) -> LogRecord:
+    body = json.loads(row.body)
+    return LogRecord(seq=row.seq, kind=row.kind, at=row.at, body=body, hash=row.hash)
 
 
 def verify_log(place: Place, *heads: LogHead) -> LogHead:

@@ -10,10 +10,10 @@ import binascii
 import unicodedata
 from pathlib import Path
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.errors import BadInput, BudgetExhausted, NotFound
 from aarlab.core.wire import NewSnapshot, Snapshot
 from aarlab.store.tables import snapshots
 from aarlab.store.teams import Team, seen_by
@@ -74,6 +74,17 @@ async def add(tx: AsyncConnection, snapshot: Snapshot) -> None:
             id=snapshot.id, aar=snapshot.aar, record=snapshot.model_dump(mode="json")
         )
     )
+
+
+async def check_room(tx: AsyncConnection, aar: str, more: int, limit: int) -> None:
+    """Raise BudgetExhausted where an AAR's snapshots would take more than `limit` bytes."""
+    sizes = func.sum(snapshots.c.record["n_bytes"].as_integer())
+    taken = await tx.scalar(select(sizes).where(snapshots.c.aar == aar)) or 0
+    if taken + more > limit:
+        raise BudgetExhausted(
+            f"the snapshots of {aar} take {taken:,} of {limit:,} bytes, and this one has {more:,}: "
+            "leave out what is not code"
+        )
 
 
 async def get(tx: AsyncConnection, snapshot: str, team: Team = None) -> Snapshot:

@@ -92,6 +92,17 @@ comments = Table(
     Column("text", Text, nullable=False),
 )
 
+remarks = Table(
+    "remarks",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("finding", ForeignKey("findings.id"), nullable=False, index=True),
+    Column("person", String, nullable=False),  # a person's name: no AAR's, and no key of `aars`
+    Column("at", String, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
 verifications = Table(
     "verifications",
     metadata,
@@ -270,4 +281,13 @@ budget = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),  # one row, 1
     Column("record", JSON, nullable=False),  # wire_ledger.CampaignBudget
+)
+
+paces = Table(
+    "paces",
+    metadata,
+    Column("what", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("left", Float, nullable=False),  # tokens, at the moment `at` of the database's clock
+    Column("at", Float, nullable=False),
 )

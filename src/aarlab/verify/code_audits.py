@@ -92,5 +92,9 @@ def _review(snapshot: Snapshot, files: Mapping[str, bytes], ask: Ask) -> NewAudi
         snapshot=snapshot.id,
         severity="suspect" if found.flag else "clear",
         summary=found.reason or "no reason given",
-        facts={"failed": float(found.failed)},
+        facts={
+            "failed": float(found.failed),
+            "input_tokens": float(found.input_tokens),
+            "output_tokens": float(found.output_tokens),
+        },
     )

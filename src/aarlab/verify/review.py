@@ -10,14 +10,15 @@ and the other audits run all the same.
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.verify.settings import ReviewSettings
 
-Ask = Callable[[str], str]
+ANTHROPIC_VERSION = "2023-06-01"
+MAX_ANSWER_TOKENS = 1000
 MAX_CODE = 60_000
 MAX_REASON = 500
 PROMPT = """You review code that was submitted to a benchmark of weak-to-strong supervision.
@@ -34,12 +35,34 @@ raise a flag.
 Answer with one JSON object and nothing else: {{"flag": true or false, "reason": "one sentence"}}"""
 
 
+class Reply(NamedTuple):
+    """A model's text and what it cost, as its provider counts."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class Review(NamedTuple):
     """`failed` says that there was no usable answer; then `flag` is True as well."""
 
     flag: bool
     reason: str
     failed: bool
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+Ask = Callable[[str], Reply]
+FAULTS = (
+    httpx.HTTPError,
+    ValueError,
+    ValidationError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+)
 
 
 class _Answer(BaseModel):
@@ -50,32 +73,51 @@ class _Answer(BaseModel):
 
 def review_code(files: Mapping[str, bytes], ask: Ask) -> Review:
     """Whatever goes wrong on the way to a plain answer is a flag."""
+    reply = Reply("")
     try:
-        prompt = _prompt(files)
-        answer = _Answer.model_validate(json.loads(ask(prompt)))
-    except (httpx.HTTPError, ValueError, ValidationError, KeyError, TypeError, IndexError) as error:
-        return Review(True, f"no usable answer ({type(error).__name__}): read it yourself", True)
-    return Review(answer.flag, answer.reason[:MAX_REASON], failed=False)
+        reply = ask(_prompt(files))
+        answer = _Answer.model_validate(json.loads(reply.text))
+    except FAULTS as error:
+        said = f"no usable answer ({type(error).__name__}): read it yourself"
+        return Review(True, said, True, *(reply or Reply(""))[1:])
+    return Review(answer.flag, answer.reason[:MAX_REASON], False, *reply[1:])
 
 
 def endpoint(settings: ReviewSettings) -> Ask | None:
-    """Asks an OpenAI-compatible endpoint; None where none is configured."""
+    """Asks the configured endpoint; None where none is configured."""
     if settings.url is None:
         return None
-    url = f"{settings.url.rstrip('/')}/chat/completions"
+    base, key = settings.url.rstrip("/"), settings.key.get_secret_value()
+    body: dict[str, Any] = {"model": settings.model, "max_tokens": MAX_ANSWER_TOKENS}
+    if settings.format == "anthropic":
+        url, read = f"{base}/messages", _anthropic
+        headers = {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION}
+    else:
+        url, read, body["temperature"] = f"{base}/chat/completions", _openai, 0
+        headers = {"Authorization": f"Bearer {key}"}
 
-    def ask(prompt: str) -> str:
-        body = {
-            "model": settings.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0,
-        }
-        headers = {"Authorization": f"Bearer {settings.key.get_secret_value()}"}
-        response = httpx.post(url, json=body, headers=headers, timeout=settings.timeout_s)
+    def ask(prompt: str) -> Reply:
+        content = {**body, "messages": [{"role": "user", "content": prompt}]}
+        response = httpx.post(url, json=content, headers=headers, timeout=settings.timeout_s)
         response.raise_for_status()
-        return str(response.json()["choices"][0]["message"]["content"])
+        return read(response.json())
 
     return ask
+
+
+def _openai(answer: Any) -> Reply:
+    used = answer.get("usage") or {}
+    text = str(answer["choices"][0]["message"]["content"])
+    return Reply(text, int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0)))
+
+
+def _anthropic(answer: Any) -> Reply:
+    """Raises ValueError for an answer that was cut off or is not one plain text."""
+    used = answer.get("usage") or {}
+    (block,) = answer["content"]
+    if answer.get("stop_reason") != "end_turn" or block["type"] != "text":
+        raise ValueError("not a finished text")
+    return Reply(block["text"], int(used.get("input_tokens", 0)), int(used.get("output_tokens", 0)))
 
 
 def _prompt(files: Mapping[str, bytes]) -> str:

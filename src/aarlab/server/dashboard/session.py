@@ -1,81 +1,136 @@
-"""The operator's session in a browser: a signed cookie, a form token, strict headers.
+"""Who looks at the dashboard: the operator, or somebody with a share link.
 
-Covered: forged, foreign and expired cookies; forms sent from elsewhere (SameSite and a form token
-bound to the session); scripts, frames and requests to elsewhere (content security policy); an
-AAR's token, which opens nothing here.
+Covered: forged, foreign and expired cookies; forms sent from elsewhere (SameSite, Sec-Fetch-Site
+and a form token bound to the session); scripts, frames and requests to elsewhere (content security
+policy); an AAR's token, which opens nothing here; a flood of logins through the AARs' socket, which
+does not use up those of the operator.
 Not covered: whoever reads the operator's token or uses the operator's browser. Over plain HTTP the
-cookie travels as it is: use the unix socket, a tunnel, or TLS in front.
+cookie travels as it is: use a tunnel, or TLS in front.
 """
 
+import base64
 import hashlib
 import hmac
+import re
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import Forbidden
-from aarlab.server.platform import Platform, platform_of
+from aarlab.server.dashboard.desk import Desk, desk_of
+from aarlab.server.platform import Platform
 
-COOKIE, LIVES_S = "aarlab_operator", 12 * 3600
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "private, no-store",
-}
+LIVES_S = 12 * 3600
+BASE = re.compile(r"/c/[a-z0-9][a-z0-9_.-]{0,63}")
+MAX_NAME = 100
 
 
 class LoggedOut(Forbidden):
     """No session: the page asks for the operator's token."""
 
 
-def log_in(platform: Platform, token: str, response: Response, secure: bool) -> None:
-    """Set the session cookie; raises Forbidden for any token but the operator's."""
-    platform.pace.admit("@login")
-    if not hmac.compare_digest(sha256_hex(token), sha256_hex(platform.operator_token)):
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """`name` is the person's, `form` the token of its forms, `base` what stands before each path.
+
+    A share link is no operator: it has no name, no form, and sees what a report would show.
+    """
+
+    operator: bool
+    name: str = ""
+    form: str = ""
+    base: str = ""
+
+
+def cookie_name(platform: Platform, what: str) -> str:
+    """One name a campaign: browsers share cookies between the ports of a host."""
+    return f"aarlab_{what}_{sha256_hex(platform.operator_token)[:8]}"
+
+
+def base_of(request: Request) -> str:
+    """The folder under which a lobby shows this campaign; empty without one."""
+    given = request.headers.get("x-aarlab-base", "")
+    return given if BASE.fullmatch(given) and ".." not in given else ""
+
+
+def session_cookie(operator_token: str, name: str, expires: int, nonce: str) -> str:
+    """`<expires>.<nonce>.<name>.<signature>`; a lobby that holds the token makes one too."""
+    shown = base64.urlsafe_b64encode(name[:MAX_NAME].encode()).decode().rstrip("=")
+    body = f"{expires}.{nonce}.{shown}"
+    return f"{body}.{sign(operator_token, 'session', body)}"
+
+
+def log_in(platform: Platform, token: str, name: str, request: Request) -> str:
+    """The cookie of a new session; raises Forbidden for any token but the operator's."""
+    way = "socket" if request.client is None else "tcp"
+    platform.pace.admit(f"@login-{way}")
+    if not matches(platform.operator_token, token):
         raise Forbidden("that is not the operator's token")
-    body = f"{int(time.time()) + LIVES_S}.{secrets.token_hex(8)}"
+    expires = int(time.time()) + LIVES_S
+    return session_cookie(platform.operator_token, name, expires, secrets.token_hex(8))
+
+
+def matches(secret: str, given: str) -> bool:
+    return hmac.compare_digest(sha256_hex(secret), sha256_hex(given))
+
+
+def set_cookie(response: Response, name: str, value: str, request: Request, lives_s: int) -> None:
+    """The operator's is never sent from elsewhere; a share link is opened from elsewhere."""
     response.set_cookie(
-        COOKIE,
-        f"{body}.{_sign(platform, 'session', body)}",
-        max_age=LIVES_S,
+        name,
+        value,
+        max_age=lives_s,
         httponly=True,
-        samesite="strict",
-        secure=secure,
+        samesite="lax" if "share" in name else "strict",
+        secure=request.url.scheme == "https",
     )
 
 
-async def session_of(request: Request, platform: Annotated[Platform, Depends(platform_of)]) -> str:
-    """The session's cookie; raises LoggedOut without a valid one."""
-    cookie = request.cookies.get(COOKIE, "")
-    body, _, signature = cookie.rpartition(".")
-    expires = body.partition(".")[0]
-    good = hmac.compare_digest(signature.encode(), _sign(platform, "session", body).encode())
-    if not good or not expires.isdigit() or int(expires) < time.time():
-        raise LoggedOut("log in with the operator's token")
-    return cookie
+async def viewer_of(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Viewer:
+    """The operator, or a live share link; raises LoggedOut without either."""
+    platform = desk.platform
+    cookie = request.cookies.get(cookie_name(platform, "operator"), "")
+    if (name := name_in(platform.operator_token, cookie)) is not None:
+        return Viewer(True, name, sign(platform.operator_token, "form", cookie), base_of(request))
+    token = request.cookies.get(cookie_name(platform, "share"), "")
+    if token and await desk.shares.is_live(token):
+        return Viewer(False, base=base_of(request))
+    raise LoggedOut("log in with the operator's token")
 
 
-def form_token(platform: Platform, cookie: str) -> str:
-    """What a form of this session carries."""
-    return _sign(platform, "form", cookie)
+async def operator_of(viewer: Annotated[Viewer, Depends(viewer_of)]) -> Viewer:
+    if not viewer.operator:
+        raise Forbidden("a share link does not open this page: it is the operator's")
+    return viewer
 
 
-def check_form(platform: Platform, cookie: str, given: str) -> None:
-    if not hmac.compare_digest(form_token(platform, cookie).encode(), given.encode()):
+def check_form(viewer: Viewer, given: str, request: Request) -> None:
+    """Raise Forbidden on a form that is not of this session's pages."""
+    elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    if elsewhere or not hmac.compare_digest(viewer.form.encode(), given.encode()):
         raise Forbidden("this form is not of your session: open the page again and send it there")
 
 
-def _sign(platform: Platform, purpose: str, text: str) -> str:
-    key = platform.operator_token.encode()
+def name_in(operator_token: str, cookie: str) -> str | None:
+    """The name in a cookie that is whole and not expired."""
+    body, _, signature = cookie.rpartition(".")
+    good = sign(operator_token, "session", body)
+    parts = body.split(".")
+    if len(parts) != 3 or not hmac.compare_digest(signature.encode(), good.encode()):
+        return None
+    if not parts[0].isdigit() or int(parts[0]) < time.time():
+        return None
+    return base64.urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4)).decode()
+
+
+def sign(operator_token: str, purpose: str, text: str) -> str:
+    key = operator_token.encode()
     return hmac.new(key, f"{purpose}\n{text}".encode(), hashlib.sha256).hexdigest()
 
 
-SessionDep = Annotated[str, Depends(session_of)]
+ViewerDep = Annotated[Viewer, Depends(viewer_of)]
+OperatorViewer = Annotated[Viewer, Depends(operator_of)]

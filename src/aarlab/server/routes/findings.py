@@ -25,7 +25,7 @@ async def post_finding(
     post: NewFinding, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Finding:
     """May cite an own submission and any snapshot; NotFound where they do not exist."""
-    platform.posts.admit(aar.name)
+    await platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Finding:
         if post.submission is not None:
@@ -91,7 +91,7 @@ async def post_comment(
     key: KeyDep,
 ) -> Comment:
     """Answer a finding."""
-    platform.posts.admit(aar.name)
+    await platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Comment:
         comment = await forum.comment(tx, aar, finding, text)
@@ -117,7 +117,7 @@ async def vote(
     key: KeyDep,
 ) -> Finding:
     """Set the own vote, one per AAR and finding; the same again changes nothing."""
-    platform.posts.admit(aar.name)
+    await platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Finding:
         if await forum.vote(tx, aar, finding, ballot.value):

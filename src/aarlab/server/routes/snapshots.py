@@ -13,7 +13,7 @@ from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
-from aarlab.store import differences, lineage, log, snapshots
+from aarlab.store import differences, idempotency, lineage, log, snapshots
 from aarlab.store.repository import Author
 from aarlab.store.teams import Team
 
@@ -22,7 +22,7 @@ TAR = "application/x-tar"
 Wanted = Annotated[str | None, Query(max_length=200)]
 
 
-@router.post("/snapshots")
+@router.post("/snapshots", responses={402: {}})
 async def add_snapshot(
     new: NewSnapshot, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Snapshot:
@@ -33,9 +33,12 @@ async def add_snapshot(
     wanted, repo = writing(platform, aar.name, key, request, new), platform.store.snapshots
     async with refusals_logged(wanted):
         files = snapshots.decode(new)
-        tree_sha256 = lineage.tree_sha256(files)
-        if new.parent is not None:
-            async with platform.store.database.read() as view:
+        tree_sha256, n_bytes = lineage.tree_sha256(files), sum(map(len, files.values()))
+        async with platform.store.database.read() as view:
+            if await idempotency.recall(view, aar.name, key, wanted.fingerprint) is None:
+                limit = platform.settings.snapshot_bytes
+                await snapshots.check_room(view, aar.name, n_bytes, limit)
+            if new.parent is not None:
                 await snapshots.get(view, new.parent, aar.team)
         tree = await asyncio.to_thread(repo.write_files, files)
 
@@ -50,7 +53,7 @@ async def add_snapshot(
             parent=new.parent,
             at=at,
             n_files=len(files),
-            n_bytes=sum(map(len, files.values())),
+            n_bytes=n_bytes,
             same_as=await lineage.same_as(tx, tree_sha256, aar),
         )
         await snapshots.add(tx, made)

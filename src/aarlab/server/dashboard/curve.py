@@ -1,0 +1,86 @@
+"""PGR against cumulative research hours: a line an AAR, the frontier of all, baselines.
+
+Legend: M submissions, S sessions. A line is the best so far; what a share link shows is the best as
+its AAR saw it (shaped), what the operator sees is exact.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.clock import parse_iso
+from aarlab.core.wire import SessionRecord
+from aarlab.server.dashboard.memory import Memory
+from aarlab.store.overview import Sent
+
+MAX_DOTS = 1500
+Floats = NDArray[np.float64]
+Facts = dict[str, Any]
+
+
+def research_hours(times: Sequence[str], sessions: Sequence[SessionRecord]) -> Floats:
+    """Hours of research of all AARs together until each time; (M,)."""
+    if not sessions or not times:
+        return np.zeros(len(times))
+    until_M = np.array([parse_iso(at).timestamp() for at in times])
+    begun_S = np.array([parse_iso(s.started_at).timestamp() for s in sessions])
+    seen_S = np.array([parse_iso(s.last_seen_at).timestamp() for s in sessions])
+    total_M = np.zeros(len(until_M))
+    for begun, seen in zip(begun_S, seen_S, strict=True):
+        total_M += np.clip(np.minimum(until_M, seen) - begun, 0.0, None)
+    return total_M / 3600
+
+
+def curve(
+    memory: Memory, values: Sequence[float], sessions: Sequence[SessionRecord], task: str
+) -> Facts:
+    """Series of one task; `values[i]` is the PGR of `memory.sent[i]`, as far as there are any."""
+    places = [i for i, s in enumerate(memory.sent[: len(values)]) if s.task == task]
+    places = [i for i in places if not math.isnan(values[i])]
+    hours = research_hours([memory.sent[i].at for i in places], sessions)
+    roles = memory.roles()
+    points: dict[str, list[tuple[float, float, str]]] = {}
+    for place, hour in zip(places, hours, strict=True):
+        sent = memory.sent[place]
+        point = (round(float(hour), 4), round(float(values[place]), 3), sent.method)
+        points.setdefault(sent.aar, []).append(point)
+    research = {a: p for a, p in points.items() if roles.get(a) in ("language", "control")}
+    return {
+        "task": task,
+        "series": [
+            {"aar": aar, "role": roles[aar], "best": _best(found), "dots": _thinned(found)}
+            for aar, found in research.items()
+        ],
+        "frontier": _best(sorted(p for found in research.values() for p in found)),
+        "baselines": [
+            {"aar": aar, "role": roles[aar], "method": name, "pgr": value, "hour": hour}
+            for aar, found in points.items()
+            if roles.get(aar) in ("human", "guard")
+            for hour, value, name in found
+        ],
+    }
+
+
+def _best(found: Sequence[tuple[float, float, str]]) -> list[list[float]]:
+    """The steps of the best so far."""
+    steps: list[list[float]] = []
+    for hour, value, _ in found:
+        if not steps or value > steps[-1][1]:
+            steps.append([hour, value])
+    if found and steps[-1][0] < found[-1][0]:
+        steps.append([found[-1][0], steps[-1][1]])
+    return steps
+
+
+def _thinned(found: Sequence[tuple[float, float, str]]) -> list[list[float]]:
+    """Each submission, or every n-th of very many."""
+    every = math.ceil(len(found) / MAX_DOTS) or 1
+    return [[hour, value] for hour, value, _ in found[::every]]
+
+
+def shown_values(sent: Sequence[Sent]) -> list[float]:
+    """The PGR that each AAR saw, in the same order."""
+    return [s.shown for s in sent]

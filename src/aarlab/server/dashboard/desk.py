@@ -1,0 +1,42 @@
+"""What the dashboard's routes share: the platform and what was read before."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from aarlab.server.dashboard.exact import ExactScores
+from aarlab.server.dashboard.families import Families
+from aarlab.server.dashboard.log_check import LogCheck
+from aarlab.server.dashboard.memory import Memory
+from aarlab.server.dashboard.shares import Shares
+from aarlab.server.dashboard.transcripts import Indexes
+from aarlab.server.platform import Platform
+from aarlab.server.tasks import development_tasks
+
+
+class Desk:
+    """One a server process."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.memory = Memory()
+        self.shares = Shares(platform)
+        self.exact = ExactScores(platform, self.memory)
+        self.families = Families(platform, self.memory)
+        self.log_check = LogCheck(platform)
+        self.transcripts = Indexes(platform.settings.run_dir)
+
+    def tasks(self, operator: bool) -> list[str]:
+        """Development tasks; for the operator the held-out ones after them."""
+        shown = development_tasks(self.platform)
+        if operator:
+            shown += [task for task in self.platform.scorer.tasks() if task not in shown]
+        return shown
+
+
+def desk_of(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+DeskDep = Annotated[Desk, Depends(desk_of)]

@@ -1,0 +1,173 @@
+"""The leaderboard: verified methods with what else is known of each."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from aarlab.core.wire import LeaderboardEntry, Verification
+from aarlab.server.dashboard.desk import Desk
+from aarlab.server.dashboard.intervals import axis_of, bar
+
+Facts = dict[str, Any]
+PAGE = 50
+GRAVITY = {"suspect": 0, "note": 1, "clear": 2}
+MAX_FLAGS = 4
+
+
+def _given(text: str | None) -> str | None:
+    return text or None
+
+
+Choice = Annotated[str | None, Field(max_length=200), AfterValidator(_given)]
+
+
+class Filter(BaseModel):
+    """What to show; None, or what an empty field of a form gives, is everything."""
+
+    task: Choice = None
+    aar: Choice = None
+    family: Choice = None
+    flagged: bool = False
+
+
+def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
+    """One page of entries; held-out tasks and certify scores are for the operator."""
+    tasks = desk.tasks(operator)
+    entries = _ordered(desk, [wanted.task] if wanted.task in tasks else tasks)
+    kept = [(rank, entry) for rank, entry in entries if _fits(desk, entry, wanted)]
+    part = kept[page * PAGE : (page + 1) * PAGE]
+    guards = best_guards(desk, tasks)
+    shown = [_entry(desk, rank, entry, guards, operator) for rank, entry in part]
+    axis = axis_of(v for e in shown for v in (e["low"], e["high"]))
+    for entry in shown:
+        entry["bar"] = bar(axis, entry["pgr"], entry["low"], entry["high"])
+    return {
+        "entries": shown,
+        "n_entries": len(kept),
+        "page": page,
+        "pages": max(-(-len(kept) // PAGE), 1),
+        "tasks": tasks,
+        "aars": sorted({entry.aar for _, entry in entries}),
+        "families": sorted({desk.families.of(entry.snapshot) for _, entry in entries}),
+        "held_out": desk.tasks(True)[len(desk.tasks(False)) :] if operator else [],
+        "tried": {task: _tried(desk, task) for task in tasks},
+    }
+
+
+def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:
+    """Task by task: ranked entries, then those that a verdict keeps from ranking."""
+    found: list[tuple[int | None, LeaderboardEntry]] = []
+    for task in tasks:
+        ranked = desk.memory.board([task], ranked_only=True)
+        inside = {entry.snapshot for entry in ranked}
+        found += [(entry.rank, entry) for entry in ranked]
+        everything = desk.memory.board([task], ranked_only=False)
+        found += [(None, entry) for entry in everything if entry.snapshot not in inside]
+    return found
+
+
+def _fits(desk: Desk, entry: LeaderboardEntry, wanted: Filter) -> bool:
+    if wanted.aar not in (None, entry.aar):
+        return False
+    if wanted.family not in (None, desk.families.of(entry.snapshot)):
+        return False
+    return not wanted.flagged or bool(flags(desk, entry.snapshot))
+
+
+def _tried(desk: Desk, task: str) -> int:
+    board = desk.memory.board([task], ranked_only=False)
+    return board[0].n_tried if board else 0
+
+
+def best_guards(desk: Desk, tasks: list[str]) -> dict[str, LeaderboardEntry]:
+    """The best guard baseline of each task."""
+    roles, best = desk.memory.roles(), dict[str, LeaderboardEntry]()
+    for entry in desk.memory.board(tasks, ranked_only=True):
+        if roles.get(entry.aar) == "guard":
+            best.setdefault(entry.task, entry)
+    return best
+
+
+def _entry(
+    desk: Desk,
+    rank: int | None,
+    entry: LeaderboardEntry,
+    guards: dict[str, LeaderboardEntry],
+    operator: bool,
+) -> Facts:
+    memory, guard = desk.memory, guards.get(entry.task)
+    return {
+        **entry.model_dump(),
+        "rank": rank,
+        "role": memory.roles().get(entry.aar, "language"),
+        "family": desk.families.of(entry.snapshot),
+        "search": search_score(desk, entry.snapshot, entry.task, operator),
+        "against_guard": against_guard(entry, guard),
+        "guard": None if guard is None else {"method": guard.method, "pgr": guard.pgr},
+        "audited": bool(memory.audits_of.get(entry.snapshot)),
+        "flags": flags(desk, entry.snapshot),
+        "contribution": contribution(desk, entry.snapshot, entry.task),
+        "verdict": memory.decision(entry.snapshot),
+        "elsewhere": elsewhere(desk, entry.snapshot, entry.task) if operator else [],
+    }
+
+
+def against_guard(entry: LeaderboardEntry, guard: LeaderboardEntry | None) -> str:
+    """clear, unclear or below; empty for guards themselves and where there is none."""
+    if guard is None or entry.snapshot == guard.snapshot:
+        return ""
+    if entry.pgr <= guard.pgr:
+        return "below"
+    return "clear" if entry.low > guard.pgr else "unclear"
+
+
+def search_score(desk: Desk, snapshot: str, task: str, operator: bool) -> float | None:
+    """The best search PGR of the snapshot: exact for the operator, else as its AAR saw it."""
+    values = []
+    for place in desk.memory.sent_of.get(snapshot, []):
+        sent = desk.memory.sent[place]
+        if sent.task == task:
+            exact = operator and place < len(desk.exact)
+            values.append(float(desk.exact.values[place]) if exact else sent.shown)
+    known = [value for value in values if value == value]
+    return round(max(known), 3) if known else None
+
+
+def flags(desk: Desk, snapshot: str) -> list[Facts]:
+    """What the audits did not clear, gravest first, a kind once."""
+    found: dict[str, str] = {}
+    for audit in sorted(desk.memory.audits_for(snapshot), key=lambda a: GRAVITY[a.severity]):
+        if audit.severity != "clear":
+            found.setdefault(audit.kind, audit.severity)
+    return [{"kind": kind, "severity": severity} for kind, severity in found.items()][:MAX_FLAGS]
+
+
+def contribution(desk: Desk, snapshot: str, task: str) -> float | None:
+    for audit in desk.memory.audits_for(snapshot):
+        if (audit.kind, audit.task) == ("ablation", task):
+            value = audit.facts.get("teacher_contribution")
+            return round(value, 2) if isinstance(value, float) else None
+    return None
+
+
+def elsewhere(desk: Desk, snapshot: str, task: str) -> list[Facts]:
+    """Certify scores, and scores on held-out tasks: for the operator only."""
+    held_out = set(desk.tasks(True)) - set(desk.tasks(False))
+    found = []
+    for run in desk.memory.runs_for(snapshot):
+        other = run.split == "certify" or (run.task in held_out and run.task != task)
+        if other and run.ablation == "none" and run.estimate is not None:
+            found.append(_score(run))
+    return found
+
+
+def _score(run: Verification) -> Facts:
+    assert run.estimate is not None
+    value = run.estimate
+    return {
+        "task": run.task,
+        "split": run.split,
+        "pgr": value.value,
+        "low": value.low,
+        "high": value.high,
+    }

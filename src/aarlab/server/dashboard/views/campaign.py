@@ -1,0 +1,130 @@
+"""The campaign at a glance: who does what, what it has cost, what wants a look."""
+
+import asyncio
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.ledger import dollars_of, dollars_per_hour
+from aarlab.core.wire import SessionRecord
+from aarlab.server.dashboard import activity, run_files
+from aarlab.server.dashboard.alerts import alerts
+from aarlab.server.dashboard.curve import curve, shown_values
+from aarlab.server.dashboard.desk import Desk
+from aarlab.store import aars as store_aars
+
+Facts = dict[str, Any]
+ORDER = {"language": 0, "control": 1, "human": 2, "guard": 3}
+
+
+async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
+    """All of the page but the curve."""
+    await desk.memory.refresh(tx)
+    sessions = await store_aars.all_sessions(tx)
+    run = desk.platform.settings.run_dir
+    events = await asyncio.to_thread(run_files.last_events, run)
+    state = await asyncio.to_thread(run_files.state_of, run, events)
+    rows = await asyncio.to_thread(_rows, desk, sessions, operator)
+    for row in rows:
+        row["stuck"] = operator and state == "running" and row["stuck"]
+    shown: list[Facts] = []
+    if operator:
+        disk = await asyncio.to_thread(run_files.disk, run.path)
+        shown = alerts(rows, desk.memory, events, disk)
+    return {
+        "name": str(run_files.campaign_spec(run).get("name", desk.platform.settings.run.name)),
+        "state": state,
+        "tasks": desk.tasks(operator=False),
+        "aars": rows,
+        "alerts": shown,
+        "counts": _counts(desk),
+        "spend": _spend(desk),
+        "events": [_event(e) for e in events[-6:][::-1]] if operator else [],
+    }
+
+
+def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Facts]:
+    memory, seen = desk.memory, activity.last_seen(sessions)
+    task, made = desk.tasks(operator=False)[0], dict[str, int]()
+    newest, best = {}, dict[str, float]()
+    for place, sent in enumerate(memory.sent):
+        made[sent.aar] = made.get(sent.aar, 0) + 1
+        newest[sent.aar] = sent
+        exact = operator and place < len(desk.exact)
+        value = desk.exact.values[place] if exact else sent.shown
+        if sent.task == task and value == value:
+            best[sent.aar] = max(best.get(sent.aar, value), value)
+    rows, roles = [], memory.roles()
+    for aar in memory.aars.values():
+        shares = activity.budget(aar, memory, made.get(aar.name, 0))
+        asked = memory.wanted.get(aar.name, memory.wanted.get("", "run"))
+        entry = desk.transcripts.last(aar.name) if operator else None
+        nothing: Facts = {"at": None, "tool": None, "text": ""}
+        rows.append(
+            {
+                "name": aar.name,
+                "role": roles[aar.name],
+                "researcher": aar.researcher,
+                "direction": aar.direction,
+                "arm": aar.arm,
+                "isolation": aar.isolation,
+                "seen": seen.get(aar.name),
+                "doing": activity.doing(entry, newest.get(aar.name)) if operator else nothing,
+                "budget": shares,
+                "submissions": made.get(aar.name, 0),
+                "best": best.get(aar.name),
+                "wanted": asked,
+                "transcript": operator and entry is not None,
+                "stuck": activity.is_stuck(aar, seen.get(aar.name), shares, asked),
+            }
+        )
+    return sorted(rows, key=lambda row: ORDER[row["role"]])
+
+
+def _counts(desk: Desk) -> Facts:
+    runs = desk.memory.runs.values()
+    return {
+        "submissions": len(desk.memory.sent),
+        "snapshots": len(desk.memory.snaps),
+        "re-runs done": sum(run.state == "done" for run in runs),
+        "re-runs waiting": sum(run.state == "queued" for run in runs),
+    }
+
+
+def _spend(desk: Desk) -> Facts:
+    """Sums over all AARs, against the campaign's cap, else those of its AARs."""
+    totals: Facts = {}
+    for mine in desk.memory.spend.values():
+        for kind, amount in mine.items():
+            totals[kind] = totals.get(kind, 0.0) + amount
+    budget = desk.memory.budget
+    own = [aar.limits.dollars for aar in desk.memory.aars.values() if aar.limits.dollars]
+    research_s = sum(desk.memory.research_s.values())
+    dollars = dollars_of(totals, budget.device_dollars_per_hour)
+    return {
+        "totals": totals,
+        "dollars": dollars,
+        "dollar_cap": budget.limits.dollars or sum(own) or None,
+        "dollars_per_hour": dollars_per_hour(dollars, research_s),
+        "research_hours": research_s / 3600,
+        "hour_cap": budget.limits.hours,
+    }
+
+
+def _event(event: Facts) -> Facts:
+    rest = (f"{v}" for k, v in event.items() if k not in ("at", "kind") and v not in ("", None))
+    return {"at": event["at"], "kind": event["kind"], "text": " ".join(rest)[:200]}
+
+
+async def curves(tx: AsyncConnection, desk: Desk, operator: bool, task: str | None) -> Facts:
+    """The curve of one development task, the first without a name."""
+    await desk.memory.refresh(tx)
+    tasks = desk.tasks(operator=False)
+    chosen = task if task in tasks else tasks[0]
+    sessions = await store_aars.all_sessions(tx)
+    values = desk.exact.values if operator else shown_values(desk.memory.sent)
+    if operator:
+        desk.exact.wake()
+    drawn = await asyncio.to_thread(curve, desk.memory, values, sessions, chosen)
+    waiting = len(desk.memory.sent) - len(values)
+    return {**drawn, "tasks": tasks, "exact": operator, "waiting": waiting}

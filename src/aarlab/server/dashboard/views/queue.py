@@ -1,0 +1,78 @@
+"""The audit queue: methods (and AARs) with what the audits found, gravest and undecided first."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.wire import Verification
+from aarlab.server.dashboard.desk import Desk
+from aarlab.server.dashboard.views.board import GRAVITY
+from aarlab.store import overview
+
+Facts = dict[str, Any]
+PAGE = 25
+
+
+async def queue(
+    tx: AsyncConnection, desk: Desk, severity: str | None, state: str, page: int
+) -> Facts:
+    """One page of cases. A case is a method, or what was found about an AAR's submissions."""
+    await desk.memory.refresh(tx)
+    cases = [c for c in _cases(desk) if severity in (None, c["severity"])]
+    if severity is None:
+        cases = [c for c in cases if c["severity"] != "clear"]
+    n_open = sum(c["verdict"] is None for c in cases)
+    if state != "all":
+        cases = [c for c in cases if (c["verdict"] is None) == (state == "open")]
+    cases.sort(key=lambda c: (GRAVITY[c["severity"]], c["verdict"] is not None, not c["snapshot"]))
+    part = cases[page * PAGE : (page + 1) * PAGE]
+    wanted = [number for case in part for number in case["numbers"]]
+    texts = await overview.audits_numbered(tx, wanted)
+    for case in part:
+        found = [texts[number].model_dump() for number in case.pop("numbers")]
+        case["findings"] = sorted(found, key=lambda a: GRAVITY[a["severity"]])
+    return {
+        "cases": part,
+        "n_cases": len(cases),
+        "n_open": n_open,
+        "severity": severity,
+        "state": state,
+        "page": page,
+        "pages": max(-(-len(cases) // PAGE), 1),
+    }
+
+
+def _cases(desk: Desk) -> list[Facts]:
+    memory = desk.memory
+    cases = []
+    for snapshot, numbers in memory.audits_of.items():
+        if snapshot:
+            snap = memory.snaps[snapshot]
+            cases.append(_case(desk, numbers, snapshot, snap.name, snap.aar))
+        else:
+            cases += [_case(desk, [n], "", "submissions", memory.audits[n].aar) for n in numbers]
+    return cases
+
+
+def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) -> Facts:
+    """Clear findings are left out where there are graver ones."""
+    found = {number: desk.memory.audits[number] for number in numbers}
+    worst = min((a.severity for a in found.values()), key=GRAVITY.__getitem__)
+    kept = [n for n, a in found.items() if a.severity != "clear" or worst == "clear"]
+    given = desk.memory.verdicts_of.get(snapshot, []) if snapshot else []
+    best = [value for run in desk.memory.runs_for(snapshot) if (value := _ranked(run)) is not None]
+    return {
+        "snapshot": snapshot,
+        "method": method,
+        "aar": aar,
+        "severity": worst,
+        "numbers": kept,
+        "verdict": given[-1].model_dump() if given else None,
+        "pgr": round(max(best), 2) if best else None,
+    }
+
+
+def _ranked(run: Verification) -> float | None:
+    """The PGR of a re-run that ranks."""
+    ranks = (run.split, run.ablation) == ("selection", "none")
+    return run.estimate.value if ranks and run.estimate is not None else None

@@ -1,0 +1,24 @@
+"""Run the lobby until it is told to stop."""
+
+from pathlib import Path
+
+import uvicorn
+
+from aarlab.server.lobby.app import create_lobby
+from aarlab.server.lobby.commands import Commands
+from aarlab.server.serve import SHUTDOWN_S, tcp_listener
+
+
+def serve_lobby(runs: Path, commands: Commands, host: str, port: int) -> None:
+    """Raises Conflict where the port is taken. Campaigns that it started go on without it."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with tcp_listener(host, port) as listener:
+        config = uvicorn.Config(
+            create_lobby(runs, commands),
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,186 @@
+"""What a reader that stays asks again and again: rows added since a cursor, sums, a few by name.
+
+The tables only grow, so `after` (a row's number) is all that such a reader has to remember. No
+predictions, and no row of a task, are read here except by `predictions_of` and `rerun_predictions`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aarlab.core.wire import Audit, NewAar, Predictions, Snapshot, Verdict, Verification
+from aarlab.store import aars
+from aarlab.store.predictions import unpack
+from aarlab.store.tables import aars as aar_table
+from aarlab.store.tables import (
+    audits,
+    findings,
+    scores,
+    snapshots,
+    spend_totals,
+    submissions,
+    verdicts,
+    verifications,
+)
+
+AT_ONCE, MAX_CITED = 500, 20_000
+
+
+class Sent(NamedTuple):
+    """A submission without its predictions; `shown` is the PGR that its AAR saw."""
+
+    seq: int
+    id: str
+    aar: str
+    task: str
+    method: str
+    snapshot: str | None
+    at: str
+    shown: float
+    improved: bool
+
+
+class Post(NamedTuple):
+    """The head of a finding."""
+
+    id: str
+    author: str
+    kind: str
+    title: str
+    at: str
+    snapshot: str | None
+
+
+async def sent_after(tx: AsyncConnection, after: int) -> list[Sent]:
+    shown = scores.c.record["pgr"].as_float().label("shown")
+    columns = (
+        *(submissions.c[name] for name in ("seq", "id", "aar", "task", "method", "snapshot", "at")),
+        shown,
+        scores.c.improved,
+    )
+    query = select(*columns).join(scores, scores.c.submission == submissions.c.id)
+    rows = await tx.execute(query.where(submissions.c.seq > after).order_by(submissions.c.seq))
+    return [Sent(*row) for row in rows]
+
+
+async def snapshots_after(tx: AsyncConnection, after: int) -> list[tuple[int, Snapshot]]:
+    query = select(snapshots.c.seq, snapshots.c.record).where(snapshots.c.seq > after)
+    rows = await tx.execute(query.order_by(snapshots.c.seq))
+    return [(row.seq, Snapshot.model_validate(row.record)) for row in rows]
+
+
+async def audits_after(tx: AsyncConnection, after: int) -> list[tuple[int, Audit]]:
+    query = select(audits.c.seq, audits.c.record).where(audits.c.seq > after)
+    rows = await tx.execute(query.order_by(audits.c.seq))
+    return [(row.seq, Audit.model_validate(row.record)) for row in rows]
+
+
+async def verdicts_after(tx: AsyncConnection, after: int) -> list[tuple[int, Verdict]]:
+    query = select(verdicts.c.seq, verdicts.c.record).where(verdicts.c.seq > after)
+    rows = await tx.execute(query.order_by(verdicts.c.seq))
+    return [(row.seq, Verdict.model_validate(row.record)) for row in rows]
+
+
+async def runs_after(
+    tx: AsyncConnection, after: int, waiting: Collection[int]
+) -> list[tuple[int, Verification]]:
+    """Re-runs that are new, and those of `waiting` (numbers) as they stand now."""
+    found = await _runs(tx, verifications.c.seq > after)
+    numbers = sorted(waiting)
+    for start in range(0, len(numbers), AT_ONCE):
+        found += await _runs(tx, verifications.c.seq.in_(numbers[start : start + AT_ONCE]))
+    return found
+
+
+async def _runs(
+    tx: AsyncConnection, condition: ColumnElement[bool]
+) -> list[tuple[int, Verification]]:
+    query = select(verifications.c.seq, verifications.c.record).where(condition)
+    rows = await tx.execute(query.order_by(verifications.c.seq))
+    return [(row.seq, Verification.model_validate(row.record)) for row in rows]
+
+
+async def runs_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> list[Verification]:
+    """Re-runs with all that was recorded, by their row numbers."""
+    return [run for _, run in await _runs(tx, verifications.c.seq.in_(numbers))]
+
+
+async def audits_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, Audit]:
+    query = select(audits.c.seq, audits.c.record).where(audits.c.seq.in_(numbers))
+    return {r.seq: Audit.model_validate(r.record) for r in await tx.execute(query)}
+
+
+async def spend_by_aar(tx: AsyncConnection) -> dict[str, dict[str, float]]:
+    """Amounts by kind of each AAR that spent anything."""
+    found: dict[str, dict[str, float]] = {}
+    for row in await tx.execute(select(spend_totals)):
+        found.setdefault(row.aar, {})[row.kind] = float(row.amount)
+    return found
+
+
+async def registered(tx: AsyncConnection) -> list[NewAar]:
+    """AARs in the order of their registration."""
+    query = select(aar_table.c.record).order_by(aar_table.c.at, aar_table.c.name)
+    return [NewAar.model_validate(row.record) for row in await tx.execute(query)]
+
+
+async def research_s(tx: AsyncConnection) -> dict[str, float]:
+    """Research seconds by AAR."""
+    total: dict[str, float] = {}
+    for session in await aars.all_sessions(tx):
+        total[session.aar] = total.get(session.aar, 0.0) + aars.seconds(session)
+    return total
+
+
+async def posts_about(tx: AsyncConnection, cited: Sequence[str], limit: int = 50) -> list[Post]:
+    """Findings that cite one of the snapshots, oldest first."""
+    where = findings.c.record["snapshot"].as_string().in_(cited)
+    return await _posts(tx, where, limit)
+
+
+async def posts_before(tx: AsyncConnection, author: str, at: str, limit: int) -> list[Post]:
+    """An author's last findings before a time, oldest first."""
+    query = select(findings.c.seq).where(findings.c.author == author, findings.c.at < at)
+    last = await tx.scalars(query.order_by(findings.c.seq.desc()).limit(limit))
+    return await _posts(tx, findings.c.seq.in_(list(last)), limit)
+
+
+async def texts_about(
+    tx: AsyncConnection, cited: Sequence[str], submissions_of: Mapping[str, str]
+) -> dict[str, list[tuple[str, str]]]:
+    """(author, text) of the findings about each snapshot or one of its submissions, oldest first.
+
+    `submissions_of` maps submissions to their snapshots.
+    """
+    record = findings.c.record
+    about = record["snapshot"].as_string().in_(cited)
+    sent = record["submission"].as_string().in_(list(submissions_of)[:MAX_CITED])
+    query = select(findings.c.author, record).where(or_(about, sent)).order_by(findings.c.seq)
+    found: dict[str, list[tuple[str, str]]] = {snapshot: [] for snapshot in cited}
+    for author, post in await tx.execute(query):
+        snapshot = post["snapshot"] or submissions_of.get(post["submission"] or "", "")
+        found.setdefault(snapshot, []).append((author, f"{post['title']} {post['text']}"))
+    return found
+
+
+async def _posts(tx: AsyncConnection, where: ColumnElement[bool], limit: int) -> list[Post]:
+    query = select(findings.c.id, findings.c.author, findings.c.at, findings.c.record).where(where)
+    return [
+        Post(r.id, r.author, r.record["kind"], r.record["title"], r.at, r.record["snapshot"])
+        for r in await tx.execute(query.order_by(findings.c.seq).limit(limit))
+    ]
+
+
+async def predictions_of(tx: AsyncConnection, sent: Sequence[str]) -> dict[str, Predictions]:
+    """Predictions of submissions by id, for the scorer."""
+    query = select(submissions.c.id, submissions.c.predictions).where(submissions.c.id.in_(sent))
+    return {row.id: unpack(row.predictions) for row in await tx.execute(query)}
+
+
+async def rerun_predictions(tx: AsyncConnection, run: str) -> Predictions | None:
+    """Predictions of a settled re-run, for the scorer."""
+    query = select(verifications.c.predictions).where(verifications.c.id == run)
+    row = (await tx.execute(query)).first()
+    return None if row is None or row.predictions is None else unpack(row.predictions)

@@ -1,0 +1,43 @@
+"""A person's browser without a screen: logs in at a running platform and keeps its cookies."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+
+import httpx
+from platform_kit import Running
+
+HTML = {"Accept": "text/html"}
+
+
+@contextmanager
+def seat(running: Running, token: str | None = None, name: str = "Ada") -> Iterator[httpx.Client]:
+    transport = httpx.HTTPTransport(uds=str(running.run.socket))
+    with httpx.Client(
+        transport=transport, base_url="http://platform", timeout=30, headers=HTML
+    ) as client:
+        if token is not None:
+            client.answer = client.post("/login", data={"token": token, "name": name})
+        yield client
+
+
+@contextmanager
+def operator_seat(running: Running, name: str = "Ada") -> Iterator[httpx.Client]:
+    with seat(running, running.operator_token, name) as client:
+        assert client.answer.status_code == 303
+        yield client
+
+
+def field(page: str, name: str) -> str:
+    found = re.search(f'name="{name}" value="([^"]*)"', page)
+    assert found is not None, name
+    return unescape(found.group(1))
+
+
+def facts(client: httpx.Client, path: str) -> dict:
+    answer = client.get(path, params={"format": "json"} if "?" not in path else None)
+    if "?" in path:
+        answer = client.get(f"{path}&format=json")
+    assert answer.status_code == 200, answer.text[:300]
+    return answer.json()
