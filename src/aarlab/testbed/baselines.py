@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aarlab.core.errors import GapNotPositive
 from aarlab.core.pgr import Outcomes, pgr
 from aarlab.core.types import Split
 from aarlab.testbed.build_options import BuildOptions
@@ -20,6 +21,7 @@ from aarlab.testbed.task import WeakLabels
 from aarlab.testbed.teacher import Teacher, TeacherRows, fit_ceiling, fit_teacher
 
 Progress = Callable[[str], None]
+GAP_SPLITS: tuple[Split, ...] = ("search", "selection")
 
 
 class Sources(NamedTuple):
@@ -85,12 +87,17 @@ def train_baselines(
 
 
 def check_gap(data: TaskData, baselines: dict[Split, Baseline]) -> None:
-    """Raises GapNotPositive unless the ceiling is clearly above the teacher on search."""
-    split = data.splits["search"]
-    truth_N = split.targets_N.astype(bool)
-    weak_SN, ceiling_SN = ((probs > 0.5) == truth_N for probs in baselines["search"])
-    groups_N = tuple(example.group for example in split.examples)
-    pgr(Outcomes(ceiling_SN, weak_SN, ceiling_SN, groups_N))
+    """Raises GapNotPositive unless the ceiling is clearly above the teacher where AARs are scored
+    and where methods are ranked."""
+    for name in GAP_SPLITS:
+        split = data.splits[name]
+        truth_N = split.targets_N.astype(bool)
+        weak_SN, ceiling_SN = ((probs > 0.5) == truth_N for probs in baselines[name])
+        groups_N = tuple(example.group for example in split.examples)
+        try:
+            pgr(Outcomes(ceiling_SN, weak_SN, ceiling_SN, groups_N))
+        except GapNotPositive as error:
+            raise GapNotPositive(f"{data.name}, {name} split: {error}") from error
 
 
 def _states(data: TaskData, split: Split, source: FeatureSource, layer: int) -> Floats:

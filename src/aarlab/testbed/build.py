@@ -27,10 +27,14 @@ from aarlab.testbed.baselines import Progress, Sources, check_gap, train_baselin
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.datasets.card import data_card
+from aarlab.testbed.models.answers import AnswerItem
+from aarlab.testbed.models.cache import item_key
+from aarlab.testbed.models.token_states import lower_arrays
 from aarlab.testbed.splits import check_disjoint
-from aarlab.testbed.stored_features import Arrays, feature_arrays
+from aarlab.testbed.stored_features import feature_arrays
 from aarlab.testbed.task import input_row, load_info
 from aarlab.testbed.task_files import (
+    SplitArrays,
     VaultWriter,
     files_under,
     task_info,
@@ -42,6 +46,7 @@ from aarlab.testbed.task_files import (
 FORMAT = 1  # raise it when built files change their meaning
 RECORD = "build.json"
 SEALS = "seals.json"
+MAX_LOWER_BYTES = 400 * 2**20  # of a split: what a sandbox takes as one file
 
 
 class Built(NamedTuple):
@@ -92,8 +97,9 @@ def _write(
     progress("features")
     features = _features(data, options, sources)
     public, vault = folder / "public", VaultWriter(folder / "vault")
-    write_public(public, data, task_info(data, options, trained), (trained, features))
-    write_vault(vault, data, trained, features)
+    made = (trained, features, _lower_states(data, options, sources))
+    write_public(public, data, task_info(data, options, trained), made)
+    write_vault(vault, data, made)
     vault.lines("card.md", data_card(data))
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
     vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
@@ -102,7 +108,23 @@ def _write(
     vault.close()
 
 
-def _features(data: TaskData, options: BuildOptions, sources: Sources) -> dict[Split, Arrays]:
+def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
+    """Lower states for students that train blocks above them; none where these are too large for
+    a sandbox, which then computes them itself."""
+    first = options.adapter.lowest(options.strong_layer) if options.adapter else 0
+    if first == 0:
+        return {}
+    states, made = sources.strong.token_states(first), SplitArrays()  # type: ignore[attr-defined]
+    for split in ("train", *options.eval_splits):
+        items = [AnswerItem(e.prompt, a) for e in data.splits[split].examples for a in e.answers]
+        keys = [item_key(item).hex() for item in items]
+        unique = dict(zip(keys, states.get(items, keys), strict=True))
+        if sum(row.bits_TD.nbytes for row in unique.values()) <= MAX_LOWER_BYTES:
+            made[split] = lower_arrays(unique, first)
+    return made
+
+
+def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
     wanted: tuple[Split, ...] = ("train", *options.eval_splits)
     return {
         split: feature_arrays(sources.strong, data.splits[split].examples, options.student_layers)

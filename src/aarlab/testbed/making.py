@@ -47,15 +47,22 @@ class Workshop:
     n_threads: int | None = None
 
     def build_preset(
-        self, preset: TaskPreset, certify: bool = False, adapted: Adapted | None = None
+        self,
+        preset: TaskPreset,
+        certify: bool = False,
+        adapted: Adapted | None = None,
+        with_model: bool = False,
     ) -> Built:
         """An embedded task: generated rows, the preset's layers, teacher and student.
 
         `certify` makes that split's baselines and features too, which a campaign does not need.
-        With `adapted` students train the model itself; such a task has a name of its own.
+        With `adapted` students train the model itself; such a task has a name of its own, and so
+        has one `with_model`, whose methods get the strong model at hand.
         """
-        name = preset.name
+        name = f"{preset.name}-with-model" if with_model and adapted is None else preset.name
         student, extra = preset.student, dict[str, Any]()
+        if with_model:
+            extra = {"model": catalogue_of(self.root).pair(preset.pair).strong.model}
         if adapted is not None:
             name, student = f"{preset.name}-{adapted[0].kind}".replace("_", "-"), adapted[1]
             extra = {"adapter": adapted[0], "ceiling_seeds": ADAPTED_CEILINGS}
@@ -101,6 +108,8 @@ class Workshop:
 
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = catalogue_of(self.root).pair(options.pair)
+        if options.adapter is not None:  # such students cannot run on features alone
+            options = options.model_copy(update={"model": pair.strong.model})
         weak = ModelRef(pair.weak.model, options.weak_layer)
         strong = ModelRef(pair.strong.model, options.strong_layer)
         strong_cache = self.feature_cache(strong.model)

@@ -66,6 +66,10 @@ class AdapterOptions(Options):
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
     alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
 
+    def lowest(self, layer: int) -> int:
+        """Blocks below a student's layer that never change."""
+        return max(layer - self.blocks, 0) if self.kind == "top_blocks" else 0
+
 
 def embedded_adapter() -> tuple[AdapterOptions, HeadOptions]:
     """The embedded pair's `top_blocks`: LoRA r = 8 on 3 blocks, lr 2e-3, 3 epochs."""

@@ -25,8 +25,7 @@ class AdapterStudent(Student):
         assert factory.adapter is not None
         self._adapter = factory.adapter
         self._model: LanguageModel = factory.language_model()
-        upper = self._adapter.blocks if self._adapter.kind == "top_blocks" else factory.layer
-        self._span = (max(factory.layer - upper, 0), factory.layer)
+        self._span = (self._adapter.lowest(factory.layer), factory.layer)
         self._tuned: Tuned | None = None
 
     @property

@@ -64,7 +64,8 @@ class ModelId:
 class FeatureCache:
     """Implements `FeatureSource`. Reads `read_dirs` and `write_dir`; computes what is missing with
     the model that `load` returns, keeping it in memory only when `write_dir` is None. After a
-    write the least recently used shards of `write_dir` beyond `limit_bytes` are dropped."""
+    write the least recently used shards of `write_dir` beyond `limit_bytes` are dropped. `lower`
+    are a task's files of lower states."""
 
     def __init__(
         self,
@@ -73,8 +74,9 @@ class FeatureCache:
         write_dir: Path | None = None,
         load: Callable[[], AnswerModel] | None = None,
         limit_bytes: int | None = None,
+        lower: Sequence[Path] = (),
     ) -> None:
-        self.model = model
+        self.model, self._lower = model, lower
         self._write_dir, self._limit_bytes = write_dir, limit_bytes
         self._leases: dict[Path, Lease] = {}
         self._load = load
@@ -175,7 +177,8 @@ class FeatureCache:
             if self._write_dir is not None and layer > 0:
                 name = f"tokens-{self.model.key[:SHORT_KEY]}-{layer}"
                 folder = self._write_dir.parent / "tokens" / name
-            self._tokens[layer] = TokenStates(self.language_model(), layer, folder)
+            given = self._lower if layer > 0 else ()
+            self._tokens[layer] = TokenStates(self.language_model(), layer, folder, given)
         return self._tokens[layer]
 
     def _model(self, n_missing: int, columns: Sequence[str]) -> AnswerModel:

@@ -9,7 +9,8 @@ side by side only ever add. Imports no torch. Legend: T tokens of a row, D state
 import json
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,34 @@ class RowStates(NamedTuple):
 
     bits_TD: Bits
     n_prompt: int
+
+
+def lower_arrays(rows: Mapping[str, RowStates], layer: int) -> dict[str, NDArray[np.generic]]:
+    """States of rows by content key as named arrays, for a task's files."""
+    return {
+        "layer": np.array(layer),
+        "keys": np.array(list(rows)),
+        "tokens": np.array([[len(r.bits_TD), r.n_prompt] for r in rows.values()]),
+        "bits": np.concatenate([row.bits_TD for row in rows.values()]),
+    }
+
+
+def load_lower(path: Path, layer: int) -> dict[str, RowStates]:
+    """What `lower_arrays` made of this layer; Damaged for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found, keys = int(archive["layer"]), archive["keys"].tolist()
+            tokens_M2, bits_TD = archive["tokens"], archive["bits"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path}: unreadable lower states ({error}); build the task again") from error
+    if found != layer or len(keys) != len(tokens_M2) or tokens_M2[:, 0].sum() != len(bits_TD):
+        raise Damaged(f"{path}: not the states after {layer} blocks; build the task again")
+    ends = np.cumsum(tokens_M2[:, 0])
+    parts = np.split(bits_TD, ends[:-1])
+    return {
+        str(key): RowStates(part, int(n_prompt))
+        for key, part, n_prompt in zip(keys, parts, tokens_M2[:, 1], strict=True)
+    }
 
 
 class TokenModel(Protocol):
@@ -55,11 +84,15 @@ class _Index(BaseModel):
 
 class TokenStates:
     """States after `layer` blocks by content of the answer; `folder` is that of one model and
-    layer, None keeps them in memory."""
+    layer, None keeps them in memory; `given` are files of `lower_arrays`."""
 
-    def __init__(self, model: TokenModel, layer: int, folder: Path | None) -> None:
+    def __init__(
+        self, model: TokenModel, layer: int, folder: Path | None, given: Sequence[Path] = ()
+    ) -> None:
         self._model, self._layer, self._folder = model, layer, folder
         self._rows: dict[str, RowStates] = {}
+        for path in given:
+            self._rows |= load_lower(path, layer)
         for path in sorted(folder.glob("*.json")) if folder is not None else ():
             self._open(path)
 
