@@ -1,7 +1,8 @@
 """Runs one method in the AAR's sandbox and takes its predictions out.
 
 Covered: the method sees its workspace, the public task and at most its model, nothing else; its
-output is read as data of a fixed form; a finished run is kept, so that a restart does not run it again.
+output is read as data of a fixed form; a finished run is kept, so that a restart does not run it
+again.
 """
 
 import base64
