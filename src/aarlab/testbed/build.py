@@ -27,9 +27,9 @@ from aarlab.testbed.baselines import Progress, Sources, check_gap, train_baselin
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.datasets.card import data_card
-from aarlab.testbed.models.answers import AnswerItem
 from aarlab.testbed.models.cache import item_key
 from aarlab.testbed.models.token_states import lower_arrays
+from aarlab.testbed.readout import student_items
 from aarlab.testbed.splits import check_disjoint
 from aarlab.testbed.stored_features import feature_arrays
 from aarlab.testbed.task import input_row, load_info
@@ -114,11 +114,13 @@ def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> Sp
     first = options.adapter.lowest(options.strong_layer) if options.adapter else 0
     if first == 0:
         return {}
-    states, made = sources.strong.token_states(first), SplitArrays()  # type: ignore[attr-defined]
+    assert options.adapter is not None
+    made: SplitArrays = {}
     for split in ("train", *options.eval_splits):
-        items = [AnswerItem(e.prompt, a) for e in data.splits[split].examples for a in e.answers]
+        items = student_items(data.splits[split].examples, options.adapter)
         keys = [item_key(item).hex() for item in items]
-        unique = dict(zip(keys, states.get(items, keys), strict=True))
+        rows = sources.strong.lower_rows(items, first)  # type: ignore[attr-defined]
+        unique = dict(zip(keys, rows, strict=True))
         if sum(row.bits_TD.nbytes for row in unique.values()) <= MAX_LOWER_BYTES:
             made[split] = lower_arrays(unique, first)
     return made

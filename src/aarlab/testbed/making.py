@@ -22,7 +22,7 @@ from aarlab.testbed.generators.presets import TaskPreset
 from aarlab.testbed.generators.registry import generate
 from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.models.catalogue import ModelRef
-from aarlab.testbed.models.compute import choose
+from aarlab.testbed.models.compute import Training, choose
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.models.pull import pull
@@ -160,7 +160,9 @@ class Workshop:
         folder = pull(name, self.root, self.tell)
         store = self.root.path / "features"
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        compute = choose(self.settings.device, self.settings.dtype, self.settings.batch_tokens)
+        chosen = self.settings
+        training = Training(chosen.train_tokens, chosen.checkpoint, chosen.compile)
+        compute = choose(chosen.device, chosen.dtype, chosen.batch_tokens, training)
         model = compute.model_id(read_record(folder))
         load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
         return FeatureCache([], model, store, load, self.settings.cache_bytes)

@@ -58,13 +58,16 @@ class AdapterOptions(Options):
 
     top_blocks: LoRA on the upper `blocks` blocks over lower states that are computed once; lora:
     on every block; full: all weights of every block. LoRA has rank `rank` and scale alpha / rank
-    on all matrices of a block. Learning rate and epochs are those of `HeadOptions`.
+    on all matrices of a block. Learning rate and epochs are those of `HeadOptions`. With readout
+    "labels" there is no head: the row is put as a question, and the log-odds of the two label
+    tokens that may follow are the prediction.
     """
 
     kind: AdapterKind = "top_blocks"
     blocks: Annotated[int, Field(ge=1, le=128)] = 3
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
     alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
+    readout: Literal["mean", "labels"] = "mean"
 
     def lowest(self, layer: int) -> int:
         """Blocks below a student's layer that never change."""

@@ -117,8 +117,8 @@ class WithModel:
     def language_model(self) -> Any:
         return self._cache.language_model()
 
-    def token_states(self, layer: int) -> Any:
-        return self._cache.token_states(layer)
+    def lower_rows(self, items: Any, layer: int) -> Any:
+        return self._cache.lower_rows(items, layer)
 
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         return tuple(sorted({*self._stored.layers(), *self._cache.layers(examples)}))

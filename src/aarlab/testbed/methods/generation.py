@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from aarlab.core.types import Example
 from aarlab.testbed.contract import Predictor
 from aarlab.testbed.folds import Ints, cross_fit, fold_of_rows
-from aarlab.testbed.methods.contrast import QUESTIONS, verdict_row
 from aarlab.testbed.methods.method import Method, plain_method
 from aarlab.testbed.models.answers import AnswerItem
 from aarlab.testbed.options import AdapterOptions, GenerateOptions, LmOptions
 from aarlab.testbed.stages.run import Floats64, log_odds
 from aarlab.testbed.student import Student, StudentFactory
 from aarlab.testbed.task import TrainTask
+from aarlab.testbed.verdicts import QUESTIONS, verdict_row
 
 NEW_TOKENS, GROUP, STEPS, STEP_ROWS = 32, 4, 4, 8
 Bools = NDArray[np.bool_]

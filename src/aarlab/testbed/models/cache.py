@@ -34,7 +34,7 @@ from aarlab.testbed.models.shards import (
     open_shards,
     write_shard,
 )
-from aarlab.testbed.models.token_states import TokenStates
+from aarlab.testbed.models.token_states import RowStates, RowTokens, TokenStates
 
 CHUNK = 1024
 
@@ -87,6 +87,7 @@ class FeatureCache:
         self._shards = [shard for folder in folders for shard in open_shards(folder, model.key)]
         self.n_computed = 0
         self.n_truncated = 0
+        self.cut_rows = set[str]()
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
         """(N, A, D), see FeatureSource. NotFound when answers are missing and there is no model.
@@ -170,15 +171,28 @@ class FeatureCache:
             self._loaded = self._load()
         return self._loaded
 
-    def token_states(self, layer: int) -> TokenStates:
-        """States of whole rows after `layer` blocks, kept beside the features (layer 0: not)."""
+    def lower_rows(
+        self, items: Sequence[AnswerItem], layer: int
+    ) -> Sequence[RowStates | RowTokens]:
+        """Whole rows below the blocks that a student trains: states after `layer` blocks, kept
+        beside the features, or token ids for layer 0. `cut_rows` are those cut to the context."""
+        keys = [item_key(item).hex() for item in items]
+        rows: Sequence[RowStates | RowTokens]
+        if layer:
+            rows = self._token_states(layer).get(items, keys)
+        else:
+            rows = self.language_model().row_tokens(items)
+        self.cut_rows.update(key for key, row in zip(keys, rows, strict=True) if row.cut)
+        return rows
+
+    def _token_states(self, layer: int) -> TokenStates:
         if layer not in self._tokens:
             folder = None
-            if self._write_dir is not None and layer > 0:
+            if self._write_dir is not None:
                 name = f"tokens-{self.model.key[:SHORT_KEY]}-{layer}"
                 folder = self._write_dir.parent / "tokens" / name
-            given = self._lower if layer > 0 else ()
-            self._tokens[layer] = TokenStates(self.language_model(), layer, folder, given)
+            model = self.language_model()
+            self._tokens[layer] = TokenStates(model, layer, folder, self._lower)
         return self._tokens[layer]
 
     def _model(self, n_missing: int, columns: Sequence[str]) -> AnswerModel:
