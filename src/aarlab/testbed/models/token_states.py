@@ -43,8 +43,8 @@ class RowStates(NamedTuple):
         return self._replace(bits_TD=self.bits_TD[self.n_prompt :], n_prompt=0)
 
     def asked(self, n_said: int) -> "RowStates":
-        """The prompt and `n_said` tokens of the answer, the last of all in the answer's place: where
-        the next token is foretold."""
+        """The prompt and `n_said` tokens of the answer, the last of these in the answer's place:
+        where the next token is foretold."""
         n = self.n_prompt + n_said
         return self._replace(bits_TD=self.bits_TD[:n], n_prompt=n - 1)
 
