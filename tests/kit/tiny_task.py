@@ -16,6 +16,14 @@ SIZES = {"teacher": 40, "train": 96, "search": 80, "selection": 80, "certify": 1
 HEAD = HeadOptions(hidden=0, epochs=8, lr=2e-2, weight_decay=0.0, batch=8)
 
 
+def tiny_qwen_pair(root: DataRoot, folder: Path) -> None:
+    """Stand-ins of the published pair: the same architectures, random weights."""
+    for side, family in (("weak", "qwen2"), ("strong", "qwen3")):
+        save_tiny(family, folder / side)
+        add_own(root, "models", side, {"folder": str(folder / side), "context": 256})
+    add_own(root, "pairs", "tiny-qwen", {"weak": "weak@3", "strong": "strong@3"})
+
+
 def tiny_pair(root: DataRoot, folder: Path) -> None:
     """A pair `tiny` of one random llama, pulled from a local folder."""
     save_tiny("llama", folder)

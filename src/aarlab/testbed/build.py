@@ -23,7 +23,7 @@ from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, Split
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.baselines import Progress, Sources, check_gap, train_baselines
+from aarlab.testbed.baselines import Kept, Progress, Sources, check_gap, train_baselines
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.datasets.card import data_card
@@ -76,11 +76,12 @@ def build_task(
         if _is_intact(root, data.name, settings_hash):
             progress("served from the cache: same rows, same options, files intact")
             return Built(load_info(root.public_task(data.name)), from_cache=True)
+        kept = Kept(root.path / "private" / "builds" / settings_hash[:16])
         with _building(root, data.name) as folder:
-            _write(
-                folder, _shuffled(data, options.seed), (options, settings_hash), (sources, progress)
-            )
+            settings, means = (options, settings_hash), (sources, progress, kept)
+            _write(folder, _shuffled(data, options.seed), settings, means)
             _publish(folder, root, data.name)
+        shutil.rmtree(kept.folder)
     return Built(load_info(root.public_task(data.name)), from_cache=False)
 
 
@@ -88,10 +89,10 @@ def _write(
     folder: Path,
     data: TaskData,
     settings: tuple[BuildOptions, str],
-    means: tuple[Sources, Progress],
+    means: tuple[Sources, Progress, Kept],
 ) -> None:
-    (options, settings_hash), (sources, progress) = settings, means
-    trained = train_baselines(data, options, sources, progress)
+    (options, settings_hash), (sources, progress, kept) = settings, means
+    trained = train_baselines(data, options, sources, progress, _worth(kept, options))
     if options.require_gap:
         check_gap(data, trained.baselines)
     progress("features")
@@ -106,6 +107,11 @@ def _write(
     seals = {side: _seals(folder / side) for side in ("public", "vault")}
     vault.json(SEALS, {"files": seals})
     vault.close()
+
+
+def _worth(kept: Kept, options: BuildOptions) -> Kept | None:
+    """Heads take a tenth of a second a seed: nothing to keep."""
+    return kept if options.adapter or options.teacher.adapter else None
 
 
 def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:

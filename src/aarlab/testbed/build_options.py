@@ -54,6 +54,10 @@ class BuildOptions(Options):
         return tuple(range(self.seed, self.seed + n))
 
     @property
+    def ceiling_seeds_used(self) -> tuple[int, ...]:
+        return tuple(range(self.seed, self.seed + self.ceiling_seeds))
+
+    @property
     def public_seeds(self) -> tuple[int, ...]:
         return self.weak_seeds[: self.n_public]
 

@@ -28,6 +28,7 @@ from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
 from aarlab.testbed.options import AdapterOptions, HeadOptions
+from aarlab.testbed.published import Setting
 from aarlab.testbed.settings import TestbedSettings, load_settings
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.task import PublicTask
@@ -106,6 +107,18 @@ class Workshop:
         data = read_folder(path, name, options or FolderOptions())
         return self.build(without_near_duplicates(data, near), build)
 
+    def build_published(
+        self, path: Path, name: str, made: Setting, wanted: tuple[str, int, bool]
+    ) -> Built:
+        """A folder in the study's format with teachers and students of a published setting, on
+        `wanted` pair, with so many baseline seeds; whether the gap must be clear."""
+        pair, baseline_seeds, require_gap = wanted
+        options = made.build_options(
+            catalogue_of(self.root).pair(pair), baseline_seeds, require_gap
+        )
+        self.tell(f"reading {path}")
+        return self.build(without_near_duplicates(read_folder(path, name), "drop"), options)
+
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = catalogue_of(self.root).pair(options.pair)
         if options.adapter is not None:  # such students cannot run on features alone
@@ -125,7 +138,10 @@ class Workshop:
             self.tell(f"{cut} answers exceed the context: cut at the start of their prompt")
         # Heads are small: a library that takes a thread a core for each is ten times slower.
         with threadpool_limits(1):
-            return build_task(data, options, self.root, Sources(*caches), self.tell)
+            built = build_task(data, options, self.root, Sources(*caches), self.tell)
+        if cut := sum(len(cache.cut_rows) for cache in {id(c): c for c in caches}.values()):
+            self.tell(f"{cut} rows of trained students exceed the context: cut at their start")
+        return built
 
     def _precompute(
         self,

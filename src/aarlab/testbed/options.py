@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aarlab.core.errors import BadInput
 
@@ -80,9 +80,10 @@ def embedded_adapter() -> tuple[AdapterOptions, HeadOptions]:
 
 
 def published_adapter() -> tuple[AdapterOptions, HeadOptions]:
-    """The study's: LoRA r = 32 on every block, lr 1e-4, 5 epochs, batch 32, linear schedule."""
-    adapter = AdapterOptions(kind="lora", rank=32, alpha=64.0)
-    return adapter, HeadOptions(hidden=0, epochs=5, lr=1e-4, weight_decay=0.0)
+    """The study's: LoRA r = 32 on every block, lr 1e-4, 5 epochs, batch 32, linear schedule; two
+    label tokens at one position."""
+    adapter = AdapterOptions(kind="lora", rank=32, alpha=32.0, readout="labels")
+    return adapter, HeadOptions(hidden=0, epochs=5, lr=1e-4, weight_decay=0.0, batch=32)
 
 
 class GenerateOptions(Options):
@@ -111,7 +112,8 @@ class TeacherOptions(Options):
     """Training of a weak teacher: its head, the share of problems each seed sees, calibration.
 
     `noise` makes a hasty reader: Gaussian noise on each row's log-odds, in units of their standard
-    deviation on the rows it learned from, drawn anew for each seed and row.
+    deviation on the rows it learned from, drawn anew for each seed and row. With an `adapter` the
+    weak model's blocks are trained as a student's are, and there is neither calibration nor noise.
     """
 
     head: HeadOptions = HeadOptions(hidden=0)
@@ -119,3 +121,10 @@ class TeacherOptions(Options):
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     calibrate: bool = True
     noise: Annotated[float, Field(ge=0, le=10)] = 0.0
+    adapter: AdapterOptions | None = None
+
+    @model_validator(mode="after")
+    def _plain_with_adapter(self) -> "TeacherOptions":
+        if self.adapter is not None and (self.calibrate or self.noise):
+            raise ValueError("a teacher with an adapter has calibrate false and noise 0")
+        return self

@@ -6,6 +6,7 @@ Legend: M answers, T tokens of all bundles, K kept tokens, H heads, S size of a 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ Ints = NDArray[np.int64]
 Lower = RowStates | RowTokens
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rows:
     """What lies below the trained blocks, of N x A answers in row order, and A.
 
     `prompts_M` is alike for answers to the same prompt.
