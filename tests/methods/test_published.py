@@ -1,12 +1,11 @@
 """The published setting through its one command, with tiny stand-ins of both architectures."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_task import SIZES, tiny_qwen_pair, word_rows
+from tiny_task import tiny_qwen_pair, word_rows
 from typer.testing import CliRunner
 
 from aarlab.cli.main import cli
@@ -16,8 +15,7 @@ from aarlab.testbed.adapters import tuning
 from aarlab.testbed.published import setting
 from aarlab.testbed.task import load_info, load_weak_labels
 
-# An operator may name a folder of real sets; the default suite carries its own rows.
-REAL = os.environ.get("AARLAB_TEST_DATA", "")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def write_folder(folder: Path, noise: float) -> Path:
@@ -120,11 +118,12 @@ def test_an_interrupted_build_goes_on_with_the_next_seed(
         run(folder, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
     run(folder, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
     # two teachers, two fresh ones, two ceilings, one student; one of them twice
-    assert len(calls) == 4 + 2 + 1 + 1 and SIZES
+    assert len(calls) == 4 + 2 + 1 + 1
 
 
-@pytest.mark.skipif(not REAL, reason="AARLAB_TEST_DATA names no folder of real sets")
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not beside this repository")
 @pytest.mark.parametrize("name", ["math", "chat"])
 def test_real_sets_end_to_end(root: DataRoot, name: str) -> None:
-    text = run(Path(REAL) / name, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
+    text = run(SHARED / name, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
     assert "vanilla" in text and "exceed the context" in text

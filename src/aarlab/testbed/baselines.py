@@ -39,7 +39,6 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def get(self, name: str, make: Callable[[], dict[str, Floats]]) -> dict[str, Floats]:
         path = self.folder / f"{name}.npz"
@@ -47,6 +46,7 @@ class Kept:
             with np.load(path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         made = make()
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_arrays(path, made, 0o600)
         return made
 

@@ -81,7 +81,7 @@ def build_task(
             settings, means = (options, settings_hash), (sources, progress, kept)
             _write(folder, _shuffled(data, options.seed), settings, means)
             _publish(folder, root, data.name)
-        shutil.rmtree(kept.folder)
+        shutil.rmtree(kept.folder, ignore_errors=True)
     return Built(load_info(root.public_task(data.name)), from_cache=False)
 
 
