@@ -12,6 +12,7 @@ from tiny_models import WIDTH, tiny_entry, tiny_model
 from aarlab.core.errors import BadInput, Damaged, MethodFailed
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
+from aarlab.testbed.adapters import packing
 from aarlab.testbed.adapters.forward import Forward
 from aarlab.testbed.adapters.packing import Pack, Rows
 from aarlab.testbed.adapters.tuning import (
@@ -285,6 +286,45 @@ def test_packed_rows_that_share_prompts_have_the_gradients_of_single_rows(
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     for one, other in zip(torch.autograd.grad(found, tuned.trained(), slopes), grads, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
+
+
+def ragged_reference(q, k, v, q_ends, k_ends, longest_q, longest_k, **more):
+    """What the CUDA kernel computes: row by row, causal from the last token back."""
+    assert more == {"window_size": (-1, 0), "enable_gqa": True}
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    made = []
+    for i in range(len(q_ends) - 1):
+        rows, keys = slice(*q_ends[i : i + 2].tolist()), slice(*k_ends[i : i + 2].tolist())
+        one, n = q[rows], keys.stop - keys.start
+        assert len(one) <= longest_q and n <= longest_k
+        score = torch.einsum("qhs,khs->hqk", one, k[keys]) * q.shape[-1] ** -0.5
+        seen = torch.ones(len(one), n, dtype=torch.bool).tril(n - len(one))
+        weight = score.masked_fill(~seen, -torch.inf).softmax(-1)
+        made.append(torch.einsum("hqk,khs->qhs", weight, v[keys]))
+    return torch.cat(made)
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+@pytest.mark.parametrize("kept", [False, True])
+def test_rows_for_the_cuda_kernel_are_those_of_plain_attention(model, monkeypatch, answers, kept):
+    monkeypatch.setattr(packing, "varlen_attn", ragged_reference)
+    rows = factory(model, "lora").new()._rows(examples(6, answers)[0])
+    pack = Pack(rows, range(len(rows.lower_M)), model.decoder)
+    n = len(pack.kept_K) if kept else len(pack.positions_T)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(size, h, 8) for size, h in ((n, 4), (len(pack.positions_T), 2),
+                                                      (len(pack.positions_T), 2)))  # fmt: skip
+    torch.testing.assert_close(pack._ragged(q, k, v, kept), pack.attend(q, k, v, kept))
+
+
+def test_long_rows_go_through_the_fused_kernel_alike(model, monkeypatch):
+    rows = factory(model, "lora").new()._rows(examples(6, 2)[0])
+    pack = Pack(rows, range(len(rows.lower_M)), model.decoder)
+    q, k, v = (torch.randn(len(pack.positions_T), h, 8) for h in (4, 2, 2))
+    plain = [pack.attend(q, k, v, False), pack.attend(q[pack.kept_K], k, v, True)]
+    monkeypatch.setattr(packing, "PLAIN_KEYS", 0)
+    torch.testing.assert_close(pack.attend(q, k, v, False), plain[0])
+    torch.testing.assert_close(pack.attend(q[pack.kept_K], k, v, True), plain[1])
 
 
 def test_a_batch_in_parts_has_the_gradients_of_the_whole_batch(model):

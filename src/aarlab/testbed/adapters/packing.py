@@ -21,6 +21,7 @@ from aarlab.testbed.models.decoder import Decoder
 from aarlab.testbed.models.token_states import RowStates, RowTokens
 
 PLAIN_KEYS = 1024
+RAGGED_TYPES = (torch.bfloat16, torch.float16)  # what the CUDA kernel takes
 Ints = NDArray[np.int64]
 Lower = RowStates | RowTokens
 
@@ -117,7 +118,7 @@ class Pack:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, kept: bool) -> Tensor:
         """Attention of (T or K, H, S) queries to (T, heads, S) keys: a token sees itself and what
         precedes it in its prompt and answer. With `kept` the queries are those of kept tokens."""
-        if q.is_cuda:
+        if q.is_cuda and q.dtype in RAGGED_TYPES:
             return self._ragged(q, k, v, kept)
         repeat = q.shape[1] // k.shape[1]
         k, v = (x.repeat_interleave(repeat, dim=1) for x in (k, v))
@@ -182,6 +183,7 @@ def _ragged(bundles: Sequence[Bundle], kept: bool, device: torch.device) -> Ragg
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     """Written out for short rows: on a CPU the fused kernel's way back takes four times as long."""
+    visible = None if visible is None else visible.to(q.device)
     if len(k) <= PLAIN_KEYS:
         return _plainly(q, k, v, visible)
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
@@ -191,8 +193,8 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
 
 def _plainly(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
     if visible is None:
-        visible = torch.ones(len(q), len(k), dtype=torch.bool).tril_()
-    hidden = torch.zeros(visible.shape, dtype=q.dtype).masked_fill_(~visible, -torch.inf)
+        visible = torch.ones(len(q), len(k), dtype=torch.bool, device=q.device).tril_()
+    hidden = torch.zeros_like(visible, dtype=q.dtype).masked_fill_(~visible, -torch.inf)
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))
     scale = q.shape[-1] ** -0.5
     score = torch.baddbmm(hidden.expand(len(q), -1, -1), q, k.transpose(1, 2), alpha=scale)

@@ -1,5 +1,6 @@
 """LoRA without materialising the updated weight, and the elementwise parts of a block, each with
 its backward pass written out: fewer passes over memory and fewer saved tensors than autograd's.
+Under torch.compile they are plain formulas, which it fuses itself.
 
 Legend: T tokens, I inputs, O outputs, P stacked ranks of joined projections, F half of a width.
 """
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn.functional import linear, rms_norm, silu
 
 
@@ -53,7 +55,6 @@ class LowRank:
 
 
 Weight = Tensor | LowRank
-Frozen = tuple[Tensor, Tensor | None, tuple[int, ...]]  # weight, bias, rows of each projection
 
 
 def _applied(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
@@ -65,9 +66,12 @@ def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """x W^T + bias, with the low-rank path beside it where there is one."""
     if isinstance(weight, Tensor):
         return linear(x, weight.to(x.dtype), bias)
+    a_PI = (weight.scale * weight.a_RI).to(x.dtype)
+    b_OP = _spread(weight.b_OR, weight.sizes).to(x.dtype)
+    if is_compiling():
+        return linear(x, weight.frozen_OI, bias) + linear(linear(x, a_PI), b_OP)
     flat_TI = x.reshape(-1, x.shape[-1])
-    frozen = (weight.frozen_OI, bias, weight.sizes)
-    made_TO = _applied(_Project, flat_TI, frozen, weight.a_RI, weight.b_OR, weight.scale)
+    made_TO = _applied(_Project, flat_TI, weight.frozen_OI, bias, a_PI, b_OP)
     return made_TO.view(*x.shape[:-1], -1)
 
 
@@ -84,16 +88,11 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_TI: Tensor, frozen: Frozen, a_RI: Tensor, b_OR: Tensor, scale: float
+        ctx: Any, x_TI: Tensor, frozen_OI: Tensor, bias: Tensor | None, a_PI: Tensor, b_OP: Tensor
     ) -> Tensor:
-        frozen_OI, bias, sizes = frozen
-        a_PI = (scale * a_RI).to(x_TI.dtype)
-        b_OP = _spread(b_OR.to(x_TI.dtype), sizes)
         low_TP = x_TI @ a_PI.T
-        made_TO = linear(x_TI, frozen_OI, bias).addmm_(low_TP, b_OP.T)
         ctx.save_for_backward(x_TI, frozen_OI, a_PI, b_OP, low_TP)
-        ctx.scale, ctx.sizes = scale, sizes
-        return made_TO
+        return linear(x_TI, frozen_OI, bias).addmm_(low_TP, b_OP.T)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -103,25 +102,14 @@ class _Project(torch.autograd.Function):
         slope_x = None
         if ctx.needs_input_grad[0]:
             slope_x = (slope_TO @ frozen_OI).addmm_(slope_TP, a_PI)
-        slope_a = (slope_TP.T @ x_TI).float().mul_(ctx.scale)
-        wide_OP = (slope_TO.T @ low_TP).float()
-        return slope_x, None, slope_a, _gathered(wide_OP, ctx.sizes), None
-
-
-def _gathered(wide_OP: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """The blocks of a block-diagonal matrix, (O, R)."""
-    if len(sizes) == 1:
-        return wide_OP
-    rank = wide_OP.shape[1] // len(sizes)
-    rows = torch.split(wide_OP, list(sizes))
-    return torch.cat([row[:, i * rank : (i + 1) * rank] for i, row in enumerate(rows)])
+        return slope_x, None, None, slope_TP.T @ x_TI, slope_TO.T @ low_TP
 
 
 def gated(gate_up: Tensor) -> Tensor:
     """silu(gate) * up of the joined (..., 2 F)."""
-    if not gate_up.requires_grad:
+    if is_compiling() or not gate_up.requires_grad:
         gate, up = gate_up.chunk(2, dim=-1)
-        return silu(gate).mul_(up)
+        return silu(gate) * up
     return _applied(_Gated, gate_up)
 
 
@@ -143,8 +131,8 @@ class _Gated(torch.autograd.Function):
 
 
 def normed(state: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMS norm over the last dimension by a frozen weight."""
-    if not state.requires_grad:
+    """RMS norm over the last dimension by a frozen weight; CUDA has one kernel for each way."""
+    if is_compiling() or state.is_cuda or not state.requires_grad:
         return rms_norm(state, (state.shape[-1],), weight, eps)
     return _applied(_Normed, state, weight, eps)
 
@@ -168,7 +156,7 @@ class _Normed(torch.autograd.Function):
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions on the last dimension, its halves being the pairs."""
-    if not x.requires_grad:
+    if is_compiling() or not x.requires_grad:
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return _applied(_Rotated, x, cos, sin)
