@@ -82,7 +82,9 @@ def run(
 def sweep(
     task: TaskName,
     methods: Annotated[str, typer.Option(help="recipes by name or file, comma-separated")],
-    options: Annotated[str, typer.Option(help="e.g. train.lr,label.weight; default: all")] = "",
+    options: Annotated[
+        str, typer.Option(help="e.g. train.lr; default: the method's own; or all")
+    ] = "",
     trials: Annotated[int, typer.Option(min=1, help="budget of each method")] = 20,
     sampler: Annotated[str, typer.Option(help="random or bayes")] = "bayes",
     seeds: Annotated[int, typer.Option(min=1, max=16, help="of each trial")] = 3,
@@ -93,13 +95,14 @@ def sweep(
 ) -> None:
     """Tune options on the search split; then one honest score of the best on selection.
 
-    With the study's methods (confident, aux_confidence, zero_shot, ue_zero_shot and a budget for
-    each) this is the human baseline. The same command goes on where an interrupted one stopped.
+    With the study's methods (vanilla, confident, aux_confidence, zero_shot and a budget for each)
+    this is the human baseline; that of the embedded tasks ships (testbed/tuned). The same command
+    goes on where an interrupted one stopped.
     """
     from aarlab.cli.operator import selection_bench
     from aarlab.testbed.methods import method_of_recipe
     from aarlab.testbed.panel import run_panel
-    from aarlab.testbed.sweep import SweepPlan, live_options
+    from aarlab.testbed.sweep import SweepPlan, live_options, own_options
     from aarlab.testbed.sweep import sweep as run_sweep
 
     console = Console()
@@ -110,7 +113,8 @@ def sweep(
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
     results: list[dict[str, Any]] = []
     for name, recipe in _recipes(methods).items():
-        paths = tuple(filter(None, options.split(","))) or live_options(recipe)
+        paths = tuple(filter(None, options.split(","))) or own_options(recipe)
+        paths = live_options(recipe) if paths == ("all",) else paths
         plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)  # type: ignore[arg-type]
         with console.status(name) as status:
             told = lambda n, value: status.update(f"{name}: trial {n}, PGR {value:+.2f}")  # noqa: E731, B023
