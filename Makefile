@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow check format bench lock clean
+.PHONY: demo test slow check format bench lock clean system
 
 .venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,11 @@ format: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/results.py
+
+# For the tests on PostgreSQL and in a browser (skipped without); Debian and Ubuntu, as root.
+system:
+	apt-get -qq -o Acquire::Retries=3 update
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql
 
 # Newest versions that satisfy pyproject.toml, as constraints (torch's local build tag is dropped).
 lock:
