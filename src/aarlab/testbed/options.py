@@ -97,6 +97,18 @@ class GenerateOptions(Options):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class GrpoOptions(Options):
+    """Policy gradients by groups (GRPO) through trl; defaults are the study's."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 50
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    kl: Annotated[float, Field(ge=0, le=10)] = 0.02
+    generations: Annotated[int, Field(ge=2, le=256)] = 8
+    prompts: Annotated[int, Field(ge=1, le=1024)] = 8
+    max_new: Annotated[int, Field(ge=1, le=4096)] = 256
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+
+
 class LmOptions(Options):
     """Next-token training of blocks `span` (from, to; None: the last three) by LoRA."""
 

@@ -45,6 +45,7 @@ class LanguageModel:
     ) -> None:
         self.decoder, self.record, self.layout = decoder, record, Layout()
         self._tokenizer, self.n_threads, self.compute = tokenizer, n_threads, Compute()
+        self.folder: Path | None = None  # of weights as they are here, in Hugging Face format
         self._context = min(record.context, decoder.shape.max_context)
 
     @classmethod
@@ -75,6 +76,7 @@ class LanguageModel:
         threads = 1 if compute.device == "cuda" else n_threads or torch.get_num_threads()
         model = cls(decoder, tokenizer, record, threads)
         model.layout, model.compute = model.layout._replace(batch=compute.batch_tokens), compute
+        model.folder = folder
         return model
 
     @property
