@@ -6,8 +6,9 @@
 The strong student (the first 21 blocks of the embedded model) learns the truth of the first rows
 of train (a ceiling: accuracies are then comparable) and is judged on the search split. Every
 measurement is a process of its own, one after the other, the order turned in each repetition; peak
-memory is that of the process. `features` is aarlab's one-time preparation for these rows: the
-embedded cut's states and both log-likelihoods, computed anew without a cache.
+memory is that of the process. `features` is aarlab's one-time preparation for this experiment,
+computed anew without a cache: the states of teacher and student; `features_logp` is what a task
+stores, with both log-likelihoods of each answer through all blocks.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-MODES = ("trainer", "features", "probe", "top_blocks")
+MODES = ("trainer", "features", "features_logp", "probe", "top_blocks")
 LAYER, EPOCHS = 21, 3
 
 
@@ -42,7 +43,8 @@ def main() -> None:
         return
     found: list[dict[str, Any]] = []
     for repetition in range(given.repetitions):
-        turned = MODES[repetition % 4 :] + MODES[: repetition % 4]
+        at = repetition % len(MODES)
+        turned = MODES[at:] + MODES[:at]
         for mode in turned:
             found.append(_in_process(given, mode, repetition))
             print({k: v for k, v in found[-1].items()}, flush=True)
@@ -60,9 +62,11 @@ def _in_process(given: argparse.Namespace, mode: str, seed: int) -> dict[str, An
 def _measure(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the measured part, accuracy on search, tokens trained, peak memory in MB."""
     rows = _rows(given)
-    facts = {"trainer": _trainer, "features": _features, "probe": _probe, "top_blocks": _blocks}[
-        given.one
-    ](rows, given.seed)
+    measured = {"trainer": _trainer, "probe": _probe, "top_blocks": _blocks}
+    if given.one in measured:
+        facts = measured[given.one](rows, given.seed)
+    else:
+        facts = _features(rows, logp=given.one == "features_logp")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"mode": given.one, "seed": given.seed, "peak_mb": round(peak_mb), **facts}
 
@@ -137,7 +141,7 @@ def _trainer(rows: dict[str, Any], seed: int) -> dict[str, Any]:
     return {"seconds": total, "accuracy": accuracy, "tokens_per_s": tokens / seconds}
 
 
-def _features(rows: dict[str, Any], seed: int) -> dict[str, Any]:
+def _features(rows: dict[str, Any], logp: bool) -> dict[str, Any]:
     from aarlab.testbed.models.cache import FeatureCache, ModelId
     from aarlab.testbed.models.lm import loader
     from aarlab.testbed.models.record import read_record
@@ -148,7 +152,7 @@ def _features(rows: dict[str, Any], seed: int) -> dict[str, Any]:
         cache = FeatureCache([], model, Path(scratch), loader(folder, None))
         begun = time.perf_counter()
         for split in ("train", "search"):
-            cache.precompute(rows[split][0], (12, LAYER), logp=True)
+            cache.precompute(rows[split][0], (12, LAYER), logp=logp)
         return {"seconds": time.perf_counter() - begun}
 
 
@@ -177,7 +181,7 @@ def _blocks(rows: dict[str, Any], seed: int) -> dict[str, Any]:
     begun = time.perf_counter()
     lower = [factory.new()._rows(rows[split][0]) for split in ("train", "search")]  # type: ignore[attr-defined]
     prepared = time.perf_counter() - begun
-    tokens = EPOCHS * sum(len(row.bits_TD) for row in lower[0].states_M)
+    tokens = EPOCHS * int(lower[0].lengths_N().sum())
     facts = _timed(factory, rows, seed)
     return {"prepare_s": prepared, **facts, "tokens_per_s": tokens / facts["fit_s"]}
 

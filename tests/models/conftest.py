@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny_models import CONFIGS, tiny_entry, tiny_model, tiny_tokenizer, write_gguf
-from transformers import PreTrainedTokenizerFast
+from tiny_models import CONFIGS, save_tiny, tiny_entry, write_gguf
 
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.models.catalogue import FolderSource
@@ -14,12 +13,8 @@ from aarlab.testbed.models.pull import pull_entry
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("hf")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tiny_tokenizer(), bos_token="<s>", eos_token="</s>"
-    )
     for family in CONFIGS:
-        tiny_model(family).save_pretrained(root / family)
-        tokenizer.save_pretrained(root / family)
+        save_tiny(family, root / family)
     return {family: root / family for family in CONFIGS}
 
 

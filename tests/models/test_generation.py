@@ -7,16 +7,23 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.generation import group_advantages
+from aarlab.testbed.methods.grpo import critic_grpo
 from aarlab.testbed.models.answers import AnswerItem, Wanted
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import generate
 from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.models.lm_training import finetune_lm
-from aarlab.testbed.options import AdapterOptions, GenerateOptions, HeadOptions, LmOptions
+from aarlab.testbed.options import (
+    AdapterOptions,
+    GenerateOptions,
+    GrpoOptions,
+    HeadOptions,
+    LmOptions,
+)
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import TrainTask
 
@@ -112,3 +119,31 @@ def test_each_method_runs_end_to_end_with_a_model(model, name, kind):
     probs = METHODS[name].fit(task, student, 0).predict_proba(rows)
     again = METHODS[name].fit(task, replace(student), 0).predict_proba(rows)
     assert probs.shape == (20,) and (probs == again).all() and probs.std() > 0
+
+
+def few_rows(n=6):
+    rows = tuple(Example(str(i), f"g{i // 2}", f"What is {i}?", (f" sum {i}",)) for i in range(n))
+    weak = np.linspace(0.1, 0.9, n)
+    return TrainTask("t", "verification", rows, weak, tuple(e.group for e in rows), {"train": n},
+                     weak[None])  # fmt: skip
+
+
+def test_the_critic_by_grpo_says_what_it_needs(model, monkeypatch):
+    cache = FeatureCache([], ModelId("tiny", model.key), None, lambda: model)
+    student = StudentFactory(cache, 3, HeadOptions(epochs=3))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MethodFailed, match=r"aarlab\[gpu\]"):
+        METHODS["critic_grpo"].fit(few_rows(), student, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of trl and transformers
+def test_the_critic_by_grpo_trains_with_trl_on_a_cpu(model):
+    pytest.importorskip("trl")
+    cache = FeatureCache([], ModelId("tiny", model.key), None, lambda: model)
+    student = StudentFactory(cache, 3, HeadOptions(epochs=3))
+    options = GrpoOptions(steps=2, generations=2, prompts=1, max_new=8, rank=4, lr=1e-2)
+    task = few_rows()
+    probs = critic_grpo(task, student, 0, options).predict_proba(task.inputs)
+    assert probs.shape == (6,) and np.isfinite(probs).all()
+    assert student.compute.rows_trained >= 2

@@ -225,7 +225,8 @@ def test_a_killed_pull_does_not_block_the_next(
     )
     llama = tiny_folders["llama"]
     done = subprocess.run(
-        [sys.executable, "-c", script, str(llama), str(root.path)], cwd=Path(__file__).parent
+        [sys.executable, "-c", script, str(llama), str(root.path)],
+        cwd=Path(__file__).parents[1] / "kit",
     )
     assert done.returncode == -9 and not (root.models / "tiny").exists()
     assert pull_entry(tiny_entry(FolderSource(llama)), root).is_dir()

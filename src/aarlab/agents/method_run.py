@@ -1,18 +1,73 @@
-"""What AARs and the verifier share: taking a method's predictions out of a sandbox."""
+"""What AARs and the verifier share: what a method's sandbox sees, taking its predictions out."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from aarlab.core.errors import BadInput, MethodFailed, NotFound
 from aarlab.core.wire import Isolation
-from aarlab.sandbox.spec import Finished, SandboxKind, SandboxSpec
+from aarlab.sandbox.spec import Finished, SandboxKind, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
 from aarlab.testbed.job import ERROR, PREDICTIONS, JobError, JobOutput
+from aarlab.testbed.models.record import FILES, WEIGHTS, read_record
+from aarlab.testbed.task import load_info, model_at_hand
 
 MAX_OUTPUT_BYTES = 64 * 2**20
 # Several methods share the cores: libraries that take a thread a core each slow all down.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+PUBLIC, MODEL = "/public", "/model"
+BASE_MB, MB = 4096, 2**20
+PER_WEIGHT = 8  # bytes of address space for a byte of weights: loading, gradients, activations
+
+
+class MethodView(NamedTuple):
+    """What a method's sandbox must see and may use, whoever runs it: the public task, and the
+    strong model's folder where the task puts it at hand."""
+
+    public_task: Path
+    model: Path | None
+
+    @property
+    def read_only(self) -> Mapping[Path, str]:
+        """Paths of this machine to paths inside, for `SandboxSpec`."""
+        seen = {self.public_task: PUBLIC}
+        return seen if self.model is None else {**seen, self.model: MODEL}
+
+    def limits(self, wall_s: float, output_kb: int = 256) -> SandboxLimits:
+        """For a run of at most `wall_s`; memory grows with the model."""
+        memory_mb = BASE_MB
+        if self.model is not None:
+            memory_mb += PER_WEIGHT * read_record(self.model).files[WEIGHTS].n_bytes // MB
+        return SandboxLimits(
+            wall_s=wall_s, cpu_s=2 * wall_s, memory_mb=memory_mb, output_kb=output_kb
+        )
+
+    def public_in(self, spec: SandboxSpec) -> Path:
+        """The public task as the method sees it."""
+        return spec.seen_read_only(self.public_task)
+
+    def model_in(self, spec: SandboxSpec) -> Path | None:
+        """The model as the method sees it."""
+        return None if self.model is None else spec.seen_read_only(self.model)
+
+
+def method_view(public_task: Path, models: Path) -> MethodView:
+    """The one answer to what a method's sandbox sees; NotFound when the task's model is not in
+    `models`, naming the command that fetches it."""
+    name = model_at_hand(load_info(public_task))
+    if name is None:
+        return MethodView(public_task, None)
+    folder = models / name
+    read_record(folder)
+    for file in FILES:  # weights are public, and a sandbox has a uid of its own
+        if (folder / file).stat().st_mode & 0o044 != 0o044:
+            (folder / file).chmod(0o644)
+    return MethodView(public_task, folder)
 
 
 def sandbox_kind(isolation: Isolation) -> SandboxKind:

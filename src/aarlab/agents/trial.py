@@ -1,7 +1,8 @@
 """Runs one method in the AAR's sandbox and takes its predictions out.
 
-Covered: the method sees its workspace and the public task, nothing else; its output is read as data
-of a fixed form; a finished run is kept, so that a restart does not run it again.
+Covered: the method sees its workspace, the public task and at most its model, nothing else; its
+output is read as data of a fixed form; a finished run is kept, so that a restart does not run it
+again.
 """
 
 import base64
@@ -10,18 +11,22 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, take_output
+from aarlab.agents.method_run import (
+    ONE_THREAD,
+    MethodView,
+    method_view,
+    sandbox_kind,
+    take_output,
+)
 from aarlab.agents.state import Trial
 from aarlab.core.files import write_atomic
 from aarlab.core.wire import NewSnapshot, SnapshotFile
 from aarlab.sandbox.running import run
-from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
+from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import copy_in
 from aarlab.testbed.job import Job, JobOutput, SeedPair
 from aarlab.testbed.method_folder import named_files, recipe_files
 from aarlab.testbed.recipe import recipe_from
-
-PUBLIC = "/public"
 
 
 class TrialResult(BaseModel):
@@ -64,7 +69,8 @@ class TrialRunner:
         inside = spec.seen_workspace / folder
         job = Job(
             method=inside / "method",
-            public=spec.seen_read_only(self.config.public_task),
+            public=self.view.public_in(spec),
+            model=self.view.model_in(spec),
             runs=self._runs(trial.index),
             diagnostics=False,
         )
@@ -77,12 +83,17 @@ class TrialRunner:
         output = take_output(spec, f"{folder}/out", done)
         return TrialResult(output=output, device_s=done.wall_s)
 
+    @property
+    def view(self) -> MethodView:
+        return method_view(self.config.public_task, self.config.models)
+
     def sandbox(self) -> SandboxSpec:
+        view = self.view
         return SandboxSpec(
             workspace=self.config.workspace,
-            read_only={self.config.public_task: PUBLIC},
+            read_only=view.read_only,
             socket=self.config.socket,
-            limits=SandboxLimits(wall_s=self.config.trial_timeout_s),
+            limits=view.limits(self.config.trial_timeout_s),
             uid=self.config.uid,
             env=ONE_THREAD,
             isolation=sandbox_kind(self.config.isolation),

@@ -7,6 +7,7 @@ from aarlab.campaign.aars import Preset
 from aarlab.campaign.spec import AarSpec, AlertSpec, ArmSpec, CampaignSpec, VerifySpec
 from aarlab.core.wire import Limits
 from aarlab.core.wire_ledger import CampaignLimits
+from aarlab.testbed.tuned import tuned_recipes
 
 HUMAN_METHODS = ["vanilla", "vanilla_soft", "confident", "aux_confidence", "zero_shot"]
 GUARDS = ["guard_majority", "guard_length", "guard_tfidf", "guard_ensemble"]
@@ -18,7 +19,14 @@ def demo() -> CampaignSpec:
         AarSpec(name="rowan", researcher="random", direction="elicitation", seed=1),
         AarSpec(name="edda", researcher="evolutionary", direction="reweighting", seed=2),
         AarSpec(name="evan", researcher="evolutionary", direction="combining", seed=3),
-        AarSpec(name="human", researcher="fixed", role="human", arm="human", methods=HUMAN_METHODS),
+        AarSpec(
+            name="human",
+            researcher="fixed",
+            role="human",
+            arm="human",
+            methods=["vanilla"],
+            recipes=tuned_recipes("math"),
+        ),
         AarSpec(name="guards", researcher="fixed", role="guard", arm="guard", methods=GUARDS),
     ]
     return CampaignSpec(

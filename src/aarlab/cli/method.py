@@ -142,7 +142,7 @@ def run(
     if not (folder / "method.py").is_file():
         raise NotFound(f"{folder}: there is no method.py")
     names = f"vanilla,{folder.resolve()}"
-    testbed.run(task, names, seeds, diagnostics=True, permuted=permuted)
+    testbed.run(task, names, seeds, diagnostics=True, permuted=permuted, baseline_seeds=2)
 
 
 def _first_sentence(doc: str) -> str:

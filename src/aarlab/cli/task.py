@@ -25,6 +25,9 @@ def build(
     adaptation: Annotated[
         str, typer.Option(help="probe, or top_blocks: its students train blocks (NAME-top-blocks)")
     ] = "probe",
+    with_model: Annotated[
+        bool, typer.Option(help="methods get the strong model, in sandboxes too (NAME-with-model)")
+    ] = False,
 ) -> None:
     """Make an embedded task from a private seed; served from the cache if it is intact."""
     from aarlab.testbed.generators.presets import preset
@@ -37,7 +40,7 @@ def build(
     if adaptation not in ("probe", "top_blocks"):
         raise BadInput(f"adaptation {adaptation!r}: probe or top_blocks")
     adapted = embedded_adapter() if adaptation == "top_blocks" else None
-    built = shop.build_preset(made, certify, adapted)
+    built = shop.build_preset(made, certify, adapted, with_model)
     _say(console, built.info, built.from_cache)
 
 

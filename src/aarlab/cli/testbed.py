@@ -25,7 +25,7 @@ JsonOut = Annotated[Path | None, typer.Option("--json", help="also write JSON he
 
 @app.command()
 def run(
-    task: TaskName,
+    task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")] = "",
     methods: Annotated[
         str, typer.Option(help="names, method folders, recipe files, or all; comma-separated")
     ] = "vanilla,confident",
@@ -34,14 +34,34 @@ def run(
     diagnostics: Annotated[bool, typer.Option(help="label-free diagnostics")] = False,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = False,
     json_out: JsonOut = None,
+    preset: Annotated[str, typer.Option(help="a published setting, e.g. qwen-paper")] = "",
+    data: Annotated[Path | None, typer.Option(help="folder for the preset")] = None,
+    pair: Annotated[str, typer.Option(help="another pair for the preset")] = "",
+    baseline_seeds: Annotated[int, typer.Option(min=2, max=64, help="of the preset")] = 10,
+    epochs: Annotated[int, typer.Option(min=0, help="of the preset; 0: as published")] = 0,
+    allow_small_gap: Annotated[
+        bool, typer.Option(help="accuracies instead of PGR where the gap is not clear")
+    ] = False,
 ) -> None:
-    """Run methods on the search split and print PGR with its 95 % interval."""
+    """Run methods on the search split and print PGR with its 95 % interval.
+
+    With --preset and --data: a weak teacher fine-tuned on train_label labels train_unlabel,
+    students learn from it, ceilings from the truth, as published. It goes on where it was cut off.
+    """
+    from dataclasses import replace
+
     from aarlab.testbed.panel import Extras, methods_named, run_panel
 
     console, rows = Console(), list["PanelRow"]()
-    bench = _search_bench(task, console)
+    first_seed = 0
+    if preset:
+        given = (pair, baseline_seeds, not allow_small_gap)
+        task, first_seed = _published(preset, data, given, epochs, console)
+    elif not task:
+        raise BadInput("name a task with --task, or a setting with --preset and --data")
+    bench = replace(_search_bench(task, console, allow_small_gap), first_seed=first_seed)
     chosen = methods_named([name.strip() for name in methods.split(",")], guards)
-    extras = Extras(diagnostics, permuted)
+    extras = Extras(diagnostics, permuted, allow_small_gap and not _has_gap(bench))
     with console.status("running") as status:
         ticks = lambda m, s: status.update(f"{m}, seed {s}")  # noqa: E731
         for row in run_panel(chosen, bench, seeds, ticks, extras):
@@ -62,7 +82,9 @@ def run(
 def sweep(
     task: TaskName,
     methods: Annotated[str, typer.Option(help="recipes by name or file, comma-separated")],
-    options: Annotated[str, typer.Option(help="e.g. train.lr,label.weight; default: all")] = "",
+    options: Annotated[
+        str, typer.Option(help="e.g. train.lr; default: the method's own; or all")
+    ] = "",
     trials: Annotated[int, typer.Option(min=1, help="budget of each method")] = 20,
     sampler: Annotated[str, typer.Option(help="random or bayes")] = "bayes",
     seeds: Annotated[int, typer.Option(min=1, max=16, help="of each trial")] = 3,
@@ -73,13 +95,14 @@ def sweep(
 ) -> None:
     """Tune options on the search split; then one honest score of the best on selection.
 
-    With the study's methods (confident, aux_confidence, zero_shot, ue_zero_shot and a budget for
-    each) this is the human baseline. The same command goes on where an interrupted one stopped.
+    With the study's methods (vanilla, confident, aux_confidence, zero_shot and a budget for each)
+    this is the human baseline; that of the embedded tasks ships (testbed/tuned). The same command
+    goes on where an interrupted one stopped.
     """
     from aarlab.cli.operator import selection_bench
     from aarlab.testbed.methods import method_of_recipe
     from aarlab.testbed.panel import run_panel
-    from aarlab.testbed.sweep import SweepPlan, live_options
+    from aarlab.testbed.sweep import SweepPlan, live_options, own_options
     from aarlab.testbed.sweep import sweep as run_sweep
 
     console = Console()
@@ -90,7 +113,8 @@ def sweep(
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
     results: list[dict[str, Any]] = []
     for name, recipe in _recipes(methods).items():
-        paths = tuple(filter(None, options.split(","))) or live_options(recipe)
+        paths = tuple(filter(None, options.split(","))) or own_options(recipe)
+        paths = live_options(recipe) if paths == ("all",) else paths
         plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)  # type: ignore[arg-type]
         with console.status(name) as status:
             told = lambda n, value: status.update(f"{name}: trial {n}, PGR {value:+.2f}")  # noqa: E731, B023
@@ -125,7 +149,33 @@ def _recipes(methods: str) -> "dict[str, Recipe]":
     return found
 
 
-def _search_bench(task: str, console: Console) -> "Bench":
+def _published(
+    preset: str, data: Path | None, given: tuple[str, int, bool], epochs: int, console: Console
+) -> tuple[str, int]:
+    """Build the task of a published setting; its name and first seed."""
+    from aarlab.testbed.making import Workshop
+    from aarlab.testbed.published import setting
+
+    if data is None:
+        raise BadInput(f"--preset {preset} needs --data FOLDER (train_label, train_unlabel, test)")
+    made, (pair, baseline_seeds, require_gap) = setting(preset, epochs or None), given
+    name = f"{data.resolve().name.lower()}-{pair or made.name}".replace("_", "-")
+    shop = Workshop(data_root(), lambda line: console.print(f"  {line}"))
+    wanted = (pair or made.pair, baseline_seeds, require_gap)
+    return shop.build_published(data, name, made, wanted).info.name, made.first_seed
+
+
+def _has_gap(bench: "Bench") -> bool:
+    from aarlab.core.errors import GapNotPositive
+
+    try:
+        bench.judge.check(bench.task.info.name)
+    except GapNotPositive:
+        return False
+    return True
+
+
+def _search_bench(task: str, console: Console, small_gap: bool = False) -> "Bench":
     from aarlab.cli.operator import open_scorer
     from aarlab.testbed.making import Workshop
     from aarlab.testbed.panel import search_bench
@@ -134,7 +184,8 @@ def _search_bench(task: str, console: Console) -> "Bench":
     root = data_root()
     public = open_public(root.public_task(task))
     scorer = open_scorer(root)
-    scorer.check(task)
+    if not small_gap:
+        scorer.check(task)
     features = Workshop(root, lambda line: console.print(f"  {line}")).strong_features(public)
     return search_bench(public, features, scorer)
 
@@ -151,10 +202,13 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", seeds: int, permuted: bool) 
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         name = f"{row.method}{' (guard)' if row.guard else ''}"
-        if row.pgr is None:
+        if row.transfer is None:
             table.add_row(name, "failed")
             continue
-        cells = [f"{row.pgr.value:+.2f}", _span(row.pgr), f"{row.transfer:.3f}"]
+        pgr = (
+            ["", "gap not clear"] if row.pgr is None else [f"{row.pgr.value:+.2f}", _span(row.pgr)]
+        )
+        cells = [*pgr, f"{row.transfer:.3f}"]
         if permuted and row.permuted is not None:
             cells += [f"{row.permuted.value:+.2f}", f"{row.teacher_contribution:.2f}"]
         table.add_row(name, *cells, f"{row.seconds:.1f}")

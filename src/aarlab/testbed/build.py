@@ -23,14 +23,18 @@ from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, Split
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.baselines import Progress, Sources, check_gap, train_baselines
+from aarlab.testbed.baselines import Kept, Progress, Sources, check_gap, train_baselines
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.datasets.card import data_card
+from aarlab.testbed.models.cache import item_key
+from aarlab.testbed.models.token_states import lower_arrays
+from aarlab.testbed.readout import student_items
 from aarlab.testbed.splits import check_disjoint
-from aarlab.testbed.stored_features import Arrays, feature_arrays
+from aarlab.testbed.stored_features import feature_arrays
 from aarlab.testbed.task import input_row, load_info
 from aarlab.testbed.task_files import (
+    SplitArrays,
     VaultWriter,
     files_under,
     task_info,
@@ -42,6 +46,7 @@ from aarlab.testbed.task_files import (
 FORMAT = 1  # raise it when built files change their meaning
 RECORD = "build.json"
 SEALS = "seals.json"
+MAX_LOWER_BYTES = 400 * 2**20  # of a split: what a sandbox takes as one file
 
 
 class Built(NamedTuple):
@@ -71,11 +76,12 @@ def build_task(
         if _is_intact(root, data.name, settings_hash):
             progress("served from the cache: same rows, same options, files intact")
             return Built(load_info(root.public_task(data.name)), from_cache=True)
+        kept = Kept(root.path / "private" / "builds" / settings_hash[:16])
         with _building(root, data.name) as folder:
-            _write(
-                folder, _shuffled(data, options.seed), (options, settings_hash), (sources, progress)
-            )
+            settings, means = (options, settings_hash), (sources, progress, kept)
+            _write(folder, _shuffled(data, options.seed), settings, means)
             _publish(folder, root, data.name)
+        shutil.rmtree(kept.folder, ignore_errors=True)
     return Built(load_info(root.public_task(data.name)), from_cache=False)
 
 
@@ -83,17 +89,18 @@ def _write(
     folder: Path,
     data: TaskData,
     settings: tuple[BuildOptions, str],
-    means: tuple[Sources, Progress],
+    means: tuple[Sources, Progress, Kept],
 ) -> None:
-    (options, settings_hash), (sources, progress) = settings, means
-    trained = train_baselines(data, options, sources, progress)
+    (options, settings_hash), (sources, progress, kept) = settings, means
+    trained = train_baselines(data, options, sources, progress, _worth(kept, options))
     if options.require_gap:
         check_gap(data, trained.baselines)
     progress("features")
     features = _features(data, options, sources)
     public, vault = folder / "public", VaultWriter(folder / "vault")
-    write_public(public, data, task_info(data, options, trained), (trained, features))
-    write_vault(vault, data, trained, features)
+    made = (trained, features, _lower_states(data, options, sources))
+    write_public(public, data, task_info(data, options, trained), made)
+    write_vault(vault, data, made)
     vault.lines("card.md", data_card(data))
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
     vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
@@ -102,7 +109,30 @@ def _write(
     vault.close()
 
 
-def _features(data: TaskData, options: BuildOptions, sources: Sources) -> dict[Split, Arrays]:
+def _worth(kept: Kept, options: BuildOptions) -> Kept | None:
+    """Heads take a tenth of a second a seed: nothing to keep."""
+    return kept if options.adapter or options.teacher.adapter else None
+
+
+def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
+    """Lower states for students that train blocks above them; none where these are too large for
+    a sandbox, which then computes them itself."""
+    first = options.adapter.lowest(options.strong_layer) if options.adapter else 0
+    if first == 0:
+        return {}
+    assert options.adapter is not None
+    made: SplitArrays = {}
+    for split in ("train", *options.eval_splits):
+        items = student_items(data.splits[split].examples, options.adapter)
+        keys = [item_key(item).hex() for item in items]
+        rows = sources.strong.lower_rows(items, first)  # type: ignore[attr-defined]
+        unique = dict(zip(keys, rows, strict=True))
+        if sum(row.bits_TD.nbytes for row in unique.values()) <= MAX_LOWER_BYTES:
+            made[split] = lower_arrays(unique, first)
+    return made
+
+
+def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
     wanted: tuple[Split, ...] = ("train", *options.eval_splits)
     return {
         split: feature_arrays(sources.strong, data.splits[split].examples, options.student_layers)

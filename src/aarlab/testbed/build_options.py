@@ -13,7 +13,8 @@ Count = Annotated[int, Field(ge=2, le=256)]
 class BuildOptions(Options):
     """Layers of the pair, training of teachers and students, numbers of seeds.
 
-    `more_layers` of the strong model are stored too, for methods that look at several.
+    `more_layers` of the strong model are stored too, for methods that look at several. `model`
+    names the strong model where methods get it at hand, in a sandbox too.
 
     The weak baseline is the mean over all teachers: the public ones, the fresh ones that
     verification uses, and as many more as `n_weak` asks for. Without `certify` that split keeps
@@ -27,6 +28,7 @@ class BuildOptions(Options):
     teacher: TeacherOptions = TeacherOptions()
     student: HeadOptions = HeadOptions()
     adapter: AdapterOptions | None = None
+    model: str | None = None
     n_public: Count = 5
     n_fresh: Count = 8
     n_weak: Count = 16
@@ -50,6 +52,10 @@ class BuildOptions(Options):
     def weak_seeds(self) -> tuple[int, ...]:
         n = max(self.n_weak, self.n_public + self.n_fresh)
         return tuple(range(self.seed, self.seed + n))
+
+    @property
+    def ceiling_seeds_used(self) -> tuple[int, ...]:
+        return tuple(range(self.seed, self.seed + self.ceiling_seeds))
 
     @property
     def public_seeds(self) -> tuple[int, ...]:

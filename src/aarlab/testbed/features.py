@@ -41,6 +41,6 @@ class ModelSource(FeatureSource, Protocol):
 
     def language_model(self) -> Any: ...
 
-    def token_states(self, layer: int) -> Any:
-        """`models.token_states.TokenStates` of a layer."""
+    def lower_rows(self, items: Any, layer: int) -> Any:
+        """Whole rows after `layer` blocks, see `models.cache.FeatureCache`."""
         ...

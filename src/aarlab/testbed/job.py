@@ -30,6 +30,8 @@ class Job(JobModel):
 
     `public` is a task's public folder. Without the optional paths the search split is predicted
     from the public weak labels; verification hands in its own rows, labels and features.
+    `model` is the strong model's folder where methods get it, `lower` files of lower states
+    besides the task's own.
     `ablation` replaces the weak labels: permuted over the rows, uniform noise, flipped; anew
     for each run. `probe` also delivers the rows alone, crowded and shuffled (see `probes`).
     """
@@ -41,6 +43,8 @@ class Job(JobModel):
     eval_inputs: Path | None = None
     weak_labels: Path | None = None
     features: list[Path] = []
+    model: Path | None = None
+    lower: list[Path] = []
     ablation: Ablation = "none"
     diagnostics: bool = True
     probe: bool = False

@@ -22,12 +22,13 @@ from aarlab.testbed.generators.presets import TaskPreset
 from aarlab.testbed.generators.registry import generate
 from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.models.catalogue import ModelRef
-from aarlab.testbed.models.compute import choose
+from aarlab.testbed.models.compute import Training, choose
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.own import catalogue_of
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
 from aarlab.testbed.options import AdapterOptions, HeadOptions
+from aarlab.testbed.published import Setting
 from aarlab.testbed.settings import TestbedSettings, load_settings
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.task import PublicTask
@@ -47,15 +48,22 @@ class Workshop:
     n_threads: int | None = None
 
     def build_preset(
-        self, preset: TaskPreset, certify: bool = False, adapted: Adapted | None = None
+        self,
+        preset: TaskPreset,
+        certify: bool = False,
+        adapted: Adapted | None = None,
+        with_model: bool = False,
     ) -> Built:
         """An embedded task: generated rows, the preset's layers, teacher and student.
 
         `certify` makes that split's baselines and features too, which a campaign does not need.
-        With `adapted` students train the model itself; such a task has a name of its own.
+        With `adapted` students train the model itself; such a task has a name of its own, and so
+        has one `with_model`, whose methods get the strong model at hand.
         """
-        name = preset.name
+        name = f"{preset.name}-with-model" if with_model and adapted is None else preset.name
         student, extra = preset.student, dict[str, Any]()
+        if with_model:
+            extra = {"model": catalogue_of(self.root).pair(preset.pair).strong.model}
         if adapted is not None:
             name, student = f"{preset.name}-{adapted[0].kind}".replace("_", "-"), adapted[1]
             extra = {"adapter": adapted[0], "ceiling_seeds": ADAPTED_CEILINGS}
@@ -99,8 +107,22 @@ class Workshop:
         data = read_folder(path, name, options or FolderOptions())
         return self.build(without_near_duplicates(data, near), build)
 
+    def build_published(
+        self, path: Path, name: str, made: Setting, wanted: tuple[str, int, bool]
+    ) -> Built:
+        """A folder in the study's format with teachers and students of a published setting, on
+        `wanted` pair, with so many baseline seeds; whether the gap must be clear."""
+        pair, baseline_seeds, require_gap = wanted
+        options = made.build_options(
+            catalogue_of(self.root).pair(pair), baseline_seeds, require_gap
+        )
+        self.tell(f"reading {path}")
+        return self.build(without_near_duplicates(read_folder(path, name), "drop"), options)
+
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = catalogue_of(self.root).pair(options.pair)
+        if options.adapter is not None:  # such students cannot run on features alone
+            options = options.model_copy(update={"model": pair.strong.model})
         weak = ModelRef(pair.weak.model, options.weak_layer)
         strong = ModelRef(pair.strong.model, options.strong_layer)
         strong_cache = self.feature_cache(strong.model)
@@ -116,7 +138,10 @@ class Workshop:
             self.tell(f"{cut} answers exceed the context: cut at the start of their prompt")
         # Heads are small: a library that takes a thread a core for each is ten times slower.
         with threadpool_limits(1):
-            return build_task(data, options, self.root, Sources(*caches), self.tell)
+            built = build_task(data, options, self.root, Sources(*caches), self.tell)
+        if cut := sum(len(cache.cut_rows) for cache in {id(c): c for c in caches}.values()):
+            self.tell(f"{cut} rows of trained students exceed the context: cut at their start")
+        return built
 
     def _precompute(
         self,
@@ -151,7 +176,9 @@ class Workshop:
         folder = pull(name, self.root, self.tell)
         store = self.root.path / "features"
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        compute = choose(self.settings.device, self.settings.dtype, self.settings.batch_tokens)
+        chosen = self.settings
+        training = Training(chosen.train_tokens, chosen.checkpoint, chosen.compile)
+        compute = choose(chosen.device, chosen.dtype, chosen.batch_tokens, training)
         model = compute.model_id(read_record(folder))
         load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
         return FeatureCache([], model, store, load, self.settings.cache_bytes)

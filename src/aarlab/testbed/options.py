@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aarlab.core.errors import BadInput
 
@@ -58,13 +58,20 @@ class AdapterOptions(Options):
 
     top_blocks: LoRA on the upper `blocks` blocks over lower states that are computed once; lora:
     on every block; full: all weights of every block. LoRA has rank `rank` and scale alpha / rank
-    on all matrices of a block. Learning rate and epochs are those of `HeadOptions`.
+    on all matrices of a block. Learning rate and epochs are those of `HeadOptions`. With readout
+    "labels" there is no head: the row is put as a question, and the log-odds of the two label
+    tokens that may follow are the prediction.
     """
 
     kind: AdapterKind = "top_blocks"
     blocks: Annotated[int, Field(ge=1, le=128)] = 3
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
     alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
+    readout: Literal["mean", "labels"] = "mean"
+
+    def lowest(self, layer: int) -> int:
+        """Blocks below a student's layer that never change."""
+        return max(layer - self.blocks, 0) if self.kind == "top_blocks" else 0
 
 
 def embedded_adapter() -> tuple[AdapterOptions, HeadOptions]:
@@ -73,9 +80,10 @@ def embedded_adapter() -> tuple[AdapterOptions, HeadOptions]:
 
 
 def published_adapter() -> tuple[AdapterOptions, HeadOptions]:
-    """The study's: LoRA r = 32 on every block, lr 1e-4, 5 epochs, batch 32, linear schedule."""
-    adapter = AdapterOptions(kind="lora", rank=32, alpha=64.0)
-    return adapter, HeadOptions(hidden=0, epochs=5, lr=1e-4, weight_decay=0.0)
+    """The study's: LoRA r = 32 on every block, lr 1e-4, 5 epochs, batch 32, linear schedule; two
+    label tokens at one position."""
+    adapter = AdapterOptions(kind="lora", rank=32, alpha=32.0, readout="labels")
+    return adapter, HeadOptions(hidden=0, epochs=5, lr=1e-4, weight_decay=0.0, batch=32)
 
 
 class GenerateOptions(Options):
@@ -87,6 +95,18 @@ class GenerateOptions(Options):
     stop: tuple[str, ...] = ()
     batch: Annotated[int, Field(ge=1, le=1024)] = 16
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class GrpoOptions(Options):
+    """Policy gradients by groups (GRPO) through trl; defaults are the study's."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 50
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    kl: Annotated[float, Field(ge=0, le=10)] = 0.02
+    generations: Annotated[int, Field(ge=2, le=256)] = 8
+    prompts: Annotated[int, Field(ge=1, le=1024)] = 8
+    max_new: Annotated[int, Field(ge=1, le=4096)] = 256
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
 
 
 class LmOptions(Options):
@@ -104,7 +124,8 @@ class TeacherOptions(Options):
     """Training of a weak teacher: its head, the share of problems each seed sees, calibration.
 
     `noise` makes a hasty reader: Gaussian noise on each row's log-odds, in units of their standard
-    deviation on the rows it learned from, drawn anew for each seed and row.
+    deviation on the rows it learned from, drawn anew for each seed and row. With an `adapter` the
+    weak model's blocks are trained as a student's are, and there is neither calibration nor noise.
     """
 
     head: HeadOptions = HeadOptions(hidden=0)
@@ -112,3 +133,10 @@ class TeacherOptions(Options):
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     calibrate: bool = True
     noise: Annotated[float, Field(ge=0, le=10)] = 0.0
+    adapter: AdapterOptions | None = None
+
+    @model_validator(mode="after")
+    def _plain_with_adapter(self) -> "TeacherOptions":
+        if self.adapter is not None and (self.calibrate or self.noise):
+            raise ValueError("a teacher with an adapter has calibrate false and noise 0")
+        return self

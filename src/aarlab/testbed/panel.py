@@ -34,6 +34,8 @@ class Judge(Protocol):
 
     def baselines(self, task: str, split: Split) -> BaselineAccuracy: ...
 
+    def check(self, task: str) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -45,13 +47,16 @@ class Bench:
     weak_labels: WeakLabels
     features: FeatureSource
     judge: Judge
+    first_seed: int = 0
 
 
 class Extras(NamedTuple):
-    """What a table shows besides scores: label-free diagnostics, the score on permuted labels."""
+    """What a table shows besides scores, or instead: label-free diagnostics, the score on permuted
+    labels."""
 
     diagnostics: bool = False
     permuted: bool = False
+    accuracy_only: bool = False  # of a task whose gap is not clear
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ def run_panel(
     tick: Tick = lambda method, seed: None,
     extras: Extras = Extras(),  # noqa: B008 (immutable)
 ) -> Iterator[PanelRow]:
-    """A row for each method as it is ready: seeds 0.., seed i with the i-th weak teacher.
+    """A row for each method as it is ready: seeds from the bench's first, the i-th with the i-th
+    weak teacher.
 
     With more seeds than teachers, teachers come round again. A method that fails is a row that
     says why; errors of the judge (no gap, no baselines) pass through.
@@ -118,6 +124,9 @@ def _row(method: Method, bench: Bench, n_seeds: int, tick: Tick, extras: Extras)
     except MethodFailed as error:
         return PanelRow(method.name, method.guard, n_seeds, failed=str(error))
     predictions = _predictions(bench, done)
+    if extras.accuracy_only:
+        accuracy = bench.judge.accuracy(name, bench.split, predictions)
+        return PanelRow(method.name, method.guard, n_seeds, seconds, transfer=accuracy)
     return PanelRow(
         method=method.name,
         guard=method.guard,
@@ -147,7 +156,7 @@ def _run_seeds(
     method: Method, bench: Bench, n_seeds: int, tick: Tick, permuted: bool = False
 ) -> list[_Done]:
     done = []
-    for seed in range(n_seeds):
+    for seed in range(bench.first_seed, bench.first_seed + n_seeds):
         tick(f"{method.name}, permuted labels" if permuted else method.name, seed)
         done.append(_run(method, bench, seed, permuted))
     return done
@@ -155,7 +164,7 @@ def _run_seeds(
 
 def _run(method: Method, bench: Bench, seed: int, permuted: bool) -> _Done:
     labels, info = bench.weak_labels, bench.task.info
-    labels_SN = labels.led_by(labels.seeds[seed % len(labels.seeds)])
+    labels_SN = labels.led_by(labels.seeds[(seed - bench.first_seed) % len(labels.seeds)])
     if permuted:
         labels_SN = labels_SN[:, np.random.default_rng([seed, 1]).permutation(labels_SN.shape[1])]
     task = make_train_task(info, bench.task.train, labels_SN)

@@ -21,6 +21,7 @@ from aarlab.core.wire import Run
 from aarlab.testbed.ablation import ablated
 from aarlab.testbed.contract import Fit, Predictor, checked_predictions
 from aarlab.testbed.diagnostics import diagnose
+from aarlab.testbed.features import FeatureSource
 from aarlab.testbed.job import (
     ERROR,
     PREDICTIONS,
@@ -60,7 +61,12 @@ class Inputs:
         elif job.split != "search":
             raise BadInput(f"job: split {job.split} needs eval_inputs; only search is public")
         stored = sorted((job.public / "features").glob("*.npz"))
-        self.features = StoredFeatures.open([*stored, *job.features])
+        self.features: FeatureSource = StoredFeatures.open([*stored, *job.features])
+        if job.model is not None:
+            from aarlab.testbed.models.at_hand import source_at_hand  # loads torch
+
+            lower = [*sorted((job.public / "lower").glob("*.npz")), *job.lower]
+            self.features = source_at_hand(self.features, job.model, lower)
 
     def train_task(self, job: Job, pair: SeedPair) -> TrainTask:
         if self.weak_labels.ids != tuple(example.id for example in self.public.train):

@@ -15,7 +15,8 @@ class TestbedSettings(BaseSettings):
 
     Features: `AARLAB_DEVICE`, `AARLAB_DTYPE` (auto: bfloat16 where the chip has it),
     `AARLAB_BATCH_TOKENS` (unset: by device) and `AARLAB_CACHE_GB`, above which the least recently
-    used ones are dropped.
+    used ones are dropped. Training of blocks: `AARLAB_TRAIN_TOKENS` at a time (unset: by device),
+    `AARLAB_CHECKPOINT` (none, mlp, block) and `AARLAB_COMPILE`.
     """
 
     __test__ = False  # the name is no pytest class
@@ -26,6 +27,9 @@ class TestbedSettings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     batch_tokens: Annotated[int, Field(ge=16)] | None = None
+    train_tokens: Annotated[int, Field(ge=16)] | None = None
+    checkpoint: Literal["none", "mlp", "block"] = "none"
+    compile: bool = False
     cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
 
     @property

@@ -117,8 +117,8 @@ class WithModel:
     def language_model(self) -> Any:
         return self._cache.language_model()
 
-    def token_states(self, layer: int) -> Any:
-        return self._cache.token_states(layer)
+    def lower_rows(self, items: Any, layer: int) -> Any:
+        return self._cache.lower_rows(items, layer)
 
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         return tuple(sorted({*self._stored.layers(), *self._cache.layers(examples)}))
@@ -126,14 +126,19 @@ class WithModel:
 
 def load_features(path: Path) -> Arrays:
     """The arrays of one feature file; a vault file's canary is left out."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != "canary"}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise Damaged(f"{path}: unreadable features ({error}); build the task again") from error
+    arrays = load_arrays(path)
     if not {"keys", *LOGP} <= arrays.keys():
         raise Damaged(f"{path}: not a feature file; build the task again")
     return arrays
+
+
+def load_arrays(path: Path) -> Arrays:
+    """All arrays of a task's file but a canary; Damaged when it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name != "canary"}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path}: unreadable features ({error}); build the task again") from error
 
 
 def _keys(examples: Sequence[Example]) -> list[str]:

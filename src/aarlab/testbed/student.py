@@ -25,11 +25,12 @@ from aarlab.testbed.train import Head, fit_head
 @dataclass(slots=True)
 class Compute:
     """What students cost: seconds inside fit and predict, rows times epochs trained, rows
-    forwarded."""
+    forwarded; and how many rows of these calls were cut to fit the model's context."""
 
     seconds: float = 0.0
     rows_trained: int = 0
     rows_forwarded: int = 0
+    rows_cut: int = 0
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)

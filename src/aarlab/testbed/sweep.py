@@ -30,6 +30,11 @@ from aarlab.testbed.recipe import Recipe, is_active, normal
 from aarlab.testbed.space import OptionSpec, space, with_options
 
 Sampler = Literal["random", "bayes"]
+# Options that would make a method another one: a sweep of them all ends with the zero-shot score.
+IDENTITY = (
+    "label.source", "select.kind", "train.loss", "train.weighting", "train.order", "train.rounds",
+    "predict.kind",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,19 @@ class Swept:
 
 
 def live_options(recipe: Recipe) -> tuple[str, ...]:
-    """Paths of the options that have an effect in this recipe, by default what is tuned."""
+    """Paths of the options that have an effect in this recipe."""
     return tuple(
         path for path, spec in space().items() if is_active(getattr(recipe, spec.stage), spec.name)
+    )
+
+
+def own_options(recipe: Recipe) -> tuple[str, ...]:
+    """Live options that leave the method what it is: how it learns, not what it is made of."""
+    wanted = ("predict",) if recipe.predict.kind == "zero_shot" else ("label", "select", "train")
+    return tuple(
+        path
+        for path in live_options(recipe)
+        if path.split(".")[0] in wanted and path not in IDENTITY
     )
 
 

@@ -148,6 +148,12 @@ def student_settings(info: TaskInfo) -> StudentSettings:
     )
 
 
+def model_at_hand(info: TaskInfo) -> str | None:
+    """Name of the strong model where this task's methods get it, None where they get features."""
+    name = info.settings.get("student", {}).get("model")
+    return None if name is None else str(name)
+
+
 def load_inputs(path: Path) -> tuple[Example, ...]:
     """Rows of a jsonl file of inputs; raises BadInput naming file, line and reason."""
     try:

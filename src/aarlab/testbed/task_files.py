@@ -28,6 +28,7 @@ from aarlab.testbed.stored_features import Arrays
 from aarlab.testbed.task import input_lines, public_hash
 
 FEATURE_FILE = "{}.npz"
+SplitArrays = dict[Split, Arrays]
 HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
 
 
@@ -39,7 +40,8 @@ def task_info(data: TaskData, options: BuildOptions, trained: Trained) -> TaskIn
         "task": without_seeds(data.settings),
         "weak_layer": options.weak_layer,
         "student": {"layer": options.strong_layer, "head": student}
-        | ({"adapter": options.adapter.model_dump()} if options.adapter else {}),
+        | ({"adapter": options.adapter.model_dump()} if options.adapter else {})
+        | ({"model": options.model} if options.model else {}),
         "teacher": options.teacher.model_dump(exclude={"head": {"seed"}}),
     }
     return TaskInfo(
@@ -64,17 +66,19 @@ def without_seeds(value: Any) -> Any:
 
 
 def write_public(
-    folder: Path, data: TaskData, info: TaskInfo, made: tuple[Trained, dict[Split, Arrays]]
+    folder: Path, data: TaskData, info: TaskInfo, made: tuple[Trained, SplitArrays, SplitArrays]
 ) -> None:
-    """task.json, inputs, weak labels and features of train and search."""
-    trained, features = made
-    for sub in ("", "inputs", "features"):
+    """task.json, inputs, weak labels, features and lower states of train and search."""
+    trained, features, lower = made
+    for sub in ("", "inputs", "features", "lower"):
         (folder / sub).mkdir(mode=0o755, exist_ok=True)
         (folder / sub).chmod(0o755)
     for split in ("train", "search"):
         rows = input_lines(data.splits[split].examples)
         write_atomic(folder / "inputs" / f"{split}.jsonl", rows)
         write_arrays(folder / "features" / FEATURE_FILE.format(split), features[split])
+        if split in lower:
+            write_arrays(folder / "lower" / FEATURE_FILE.format(split), lower[split])
     write_arrays(folder / "weak_labels.npz", weak_label_arrays(trained.public_labels))
     write_json(folder / "task.json", info.model_dump(mode="json"))
 
@@ -84,7 +88,7 @@ class VaultWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.canaries = folder, dict[str, str]()
-        for sub in ("", "truth", "inputs", "features"):
+        for sub in ("", "truth", "inputs", "features", "lower"):
             (folder / sub).mkdir(mode=0o700, exist_ok=True)
             (folder / sub).chmod(0o700)
 
@@ -108,9 +112,11 @@ class VaultWriter:
 
 
 def write_vault(
-    writer: VaultWriter, data: TaskData, trained: Trained, features: dict[Split, Arrays]
+    writer: VaultWriter, data: TaskData, made: tuple[Trained, SplitArrays, SplitArrays]
 ) -> None:
-    """Truth of every split, hidden inputs, fresh weak labels, baselines, hidden features."""
+    """Truth of every split, hidden inputs, fresh weak labels, baselines, what hidden rows are to
+    the strong model."""
+    trained, features, lower = made
     for split in ALL_SPLITS:
         labelled = data.splits[split]
         writer.lines(f"truth/{split}.jsonl", truth_lines(labelled.examples, labelled.targets_N))
@@ -119,8 +125,9 @@ def write_vault(
     writer.arrays("weak_labels.npz", weak_label_arrays(trained.fresh_labels))
     writer.arrays("baselines.npz", _baseline_arrays(data, trained.baselines))
     for split in HIDDEN_INPUTS:
-        if split in features:
-            writer.arrays(f"features/{FEATURE_FILE.format(split)}", features[split])
+        for name, arrays in (("features", features), ("lower", lower)):
+            if split in arrays:
+                writer.arrays(f"{name}/{FEATURE_FILE.format(split)}", arrays[split])
 
 
 def truth_lines(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> str:

@@ -74,7 +74,7 @@ class Teacher:
 
 def fit_teacher(rows: TeacherRows, options: TeacherOptions, seed: int) -> Teacher:
     """Train on the share of problems that this seed draws; calibrate on out-of-fold logits."""
-    drawn_N = _draw_problems(rows.groups_N, options.share, seed)
+    drawn_N = draw_problems(rows.groups_N, options.share, seed)
     states_NAD, targets_N = rows.states_NAD[drawn_N], rows.targets_N[drawn_N].astype(np.float64)
     head_options = options.head.model_copy(update={"seed": seed})
     head = fit_head(states_NAD, targets_N, head_options)
@@ -118,7 +118,8 @@ def fit_ceiling(
     return factory.new(seeded).fit(inputs, targets_N.astype(np.float64))
 
 
-def _draw_problems(groups_N: Sequence[str], share: float, seed: int) -> NDArray[np.int64]:
+def draw_problems(groups_N: Sequence[str], share: float, seed: int) -> NDArray[np.int64]:
+    """Places of the rows whose problems this seed draws."""
     names = list(dict.fromkeys(groups_N))
     n_drawn = max(2, round(share * len(names)))
     rng = np.random.default_rng([seed, 1])

@@ -9,23 +9,31 @@ Not covered: a method that carries its own knowledge of the split's rows (the ab
 import base64
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, take_output
+from aarlab.agents.method_run import (
+    ONE_THREAD,
+    MethodView,
+    method_view,
+    sandbox_kind,
+    take_output,
+)
 from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.types import Example
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
 from aarlab.sandbox.running import Cancel, run
-from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
+from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace
 from aarlab.testbed.job import Job, SeedPair
 from aarlab.testbed.task import load_inputs, load_weak_labels
 from aarlab.verify.evidence import read_evidence
-from aarlab.verify.hidden import FEATURES, INPUTS, WEAK_LABELS, hidden_files
+from aarlab.verify.hidden import FEATURES, INPUTS, LOWER, WEAK_LABELS, hidden_files
 
 FIRST_VERIFIER_UID = 2000
 WALL_S = 1800.0
+WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
 RECORD_KB = 8192
 
 
@@ -49,9 +57,9 @@ class Verifier:
     ) -> VerificationResult:
         """Predictions for every drawn seed, or why there are none; Stopped by `cancel`."""
         spec = self._sandbox(wanted)
-        job = self._job(wanted, spec)
         method = {f"method/{f.path}": base64.b64decode(f.content_b64) for f in content.files}
         hidden = hidden_files(self.root.vault_task(wanted.task), wanted.split)
+        job = self._job(wanted, spec, hidden)
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
         inside = spec.seen_workspace
         argv = [sys.executable, "-P", "-m", "aarlab.verify.watched"]  # -P: not the workspace
@@ -81,26 +89,30 @@ class Verifier:
         return [*load_inputs(train), *load_inputs(hidden)]
 
     def _sandbox(self, wanted: Verification) -> SandboxSpec:
-        isolated = self.isolation == "bubblewrap"
+        isolated, view = self.isolation == "bubblewrap", self._view(wanted)
         uid = aar_uid(FIRST_VERIFIER_UID + self.slot) if isolated else None
         workspace = self.run.verifier / wanted.id
         shutil.rmtree(workspace, ignore_errors=True)  # what a killed verifier left
         prepare_workspace(workspace, uid)
         return SandboxSpec(
             workspace=workspace,
-            read_only={self.root.public_task(wanted.task): "/public"},
-            limits=SandboxLimits(wall_s=WALL_S, output_kb=RECORD_KB),
+            read_only=view.read_only,
+            limits=view.limits(WALL_S if view.model is None else WALL_WITH_MODEL_S, RECORD_KB),
             uid=uid,
             env=ONE_THREAD,
             isolation=sandbox_kind(self.isolation),
         )
 
-    def _job(self, wanted: Verification, spec: SandboxSpec) -> Job:
-        inside = spec.seen_workspace
+    def _view(self, wanted: Verification) -> MethodView:
+        return method_view(self.root.public_task(wanted.task), self.root.models)
+
+    def _job(self, wanted: Verification, spec: SandboxSpec, hidden: Collection[str]) -> Job:
+        inside, view = spec.seen_workspace, self._view(wanted)
         teachers = load_weak_labels(self.root.vault_task(wanted.task) / WEAK_LABELS).seeds
         return Job(
             method=inside / "method",
-            public=spec.seen_read_only(self.root.public_task(wanted.task)),
+            public=view.public_in(spec),
+            model=view.model_in(spec),
             runs=[
                 SeedPair(teacher_seed=teachers[i % len(teachers)], seed=seed)
                 for i, seed in enumerate(wanted.run_seeds)
@@ -109,6 +121,7 @@ class Verifier:
             eval_inputs=inside / INPUTS,
             weak_labels=inside / WEAK_LABELS,
             features=[inside / FEATURES],
+            lower=[inside / LOWER] if LOWER in hidden else [],
             ablation=wanted.ablation,
             diagnostics=False,
             probe=wanted.ablation == "none",

@@ -19,7 +19,8 @@ def main(argv: list[str]) -> int:
         job = read_job(Path(argv[0]))
         forbid_exec()
         package = Path(aarlab.__file__).parent
-        start_recording([package, job.method, job.public, Path(argv[1])])
+        read = [package, job.method, job.public, Path(argv[1])]
+        start_recording(read if job.model is None else [*read, job.model])
 
     return run_method(argv, before_method=watch)
 

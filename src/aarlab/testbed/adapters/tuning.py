@@ -1,17 +1,19 @@
-"""Train the upper blocks of a language model and a linear head on its mean answer state.
+"""Train blocks of a language model below a readout of its answer tokens' states.
 
-    score(answer) = w . (mean state over the answer's tokens, standardised) + b
-    logit = score, or the difference of the two answers' scores: swapping them flips it exactly
+    mean:   score(answer) = w . (mean state over the answer's tokens, standardised) + b
+            logit = score, or the difference of the two answers' scores: swapping them flips it
+    labels: logit = log P(first label's token) - log P(second's) after the row as a question
 
-Only hidden states at the answer's tokens are used, never the vocabulary. Losses are those of
-`losses.py`, as value and slope. Legend: N rows, A answers, M = rows x answers, T tokens (padded at
-the end, which causal attention never looks at), D state width.
+Losses are those of `losses.py`, as value and slope. On a CPU a batch is shared out to threads of
+one core each; gradients are added up in a fixed order. Legend: N rows, A answers, M = rows x
+answers, D state width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,63 +21,73 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aarlab.core.errors import BadInput
+from aarlab.testbed.adapters.forward import Forward
+from aarlab.testbed.adapters.packing import Ints, Pack, Rows
 from aarlab.testbed.losses import LOSSES, Batch, Floats
-from aarlab.testbed.models.decoder import MATRICES, Block, Decoder, LowRank
-from aarlab.testbed.models.token_states import RowStates
+from aarlab.testbed.models.compute import Compute, is_out_of_memory
+from aarlab.testbed.models.decoder import MATRICES, Block, Decoder
+from aarlab.testbed.models.low_rank import LowRank, normed
 from aarlab.testbed.options import AdapterOptions, HeadOptions
 from aarlab.testbed.train import SIGNS
 
-BUCKETS = 8  # batches that are sorted by length together: little padding, still shuffled
-PREDICTION_ROWS = 64
-
-
-class Rows(NamedTuple):
-    """Lower states of N x A answers, in row order, and A."""
-
-    states_M: list[RowStates]
-    answers: int
-
-    def __len__(self) -> int:
-        return len(self.states_M) // self.answers
+BUCKETS = 8  # batches that are sorted by length together: parts of a batch end together
+WHOLE_BATCH_LOSSES = ("aux_confidence",)  # what a row is told depends on the rows beside it
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
-    """Trained blocks above the lower states, the final standardisation and the head."""
+class Readout:
+    """A linear function of a state. With `norm_D` the state goes through the model's last norm
+    first and nothing of the readout is trained; else it is standardised."""
 
-    blocks: tuple[Block, ...]
     mean_D: Tensor
     scale_D: Tensor
     head_D: Tensor
     bias: Tensor
+    norm_D: Tensor | None = None
+    eps: float = 0.0
+
+    def scores(self, state_MD: Tensor) -> Tensor:
+        if self.norm_D is not None:
+            return normed(state_MD, self.norm_D.float(), self.eps) @ self.head_D
+        return (state_MD - self.mean_D) / self.scale_D @ self.head_D + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Trained blocks above the lower states, and the readout."""
+
+    blocks: tuple[Block, ...]
+    readout: Readout
 
     def trained(self) -> list[Tensor]:
         """What the optimiser moves."""
-        found = [self.head_D, self.bias]
-        for block in self.blocks:
-            for name in MATRICES:
-                weight = getattr(block, name)
-                if isinstance(weight, LowRank):
-                    found += [weight.a_RI, weight.b_OR]
-                elif weight.requires_grad:
-                    found.append(weight)
-        return found
+        found = [w for w in (self.readout.head_D, self.readout.bias) if w.requires_grad]
+        return found + [w for block in self.blocks for w in trained_weights(block)]
 
 
-def fresh(decoder: Decoder, span: tuple[int, int], adapter: AdapterOptions, seed: int) -> Tuned:
-    """Blocks `span` (from, to) of the decoder made trainable, a head that says nothing yet."""
-    device, random = decoder.embedding_VD.device, torch.Generator().manual_seed(seed)
-    blocks = []
+def trained_weights(block: Block) -> list[Tensor]:
+    """What is trained in a block."""
+    found = list[Tensor]()
+    for weight in (getattr(block, name) for name in MATRICES):
+        if isinstance(weight, LowRank):
+            found += [weight.a_RI, weight.b_OR]
+        elif weight.requires_grad:
+            found.append(weight)
+    return found
+
+
+def fresh_blocks(
+    decoder: Decoder, span: tuple[int, int], adapter: AdapterOptions, seed: int
+) -> tuple[Block, ...]:
+    """Blocks `span` (from, to) of the decoder made trainable."""
+    random, blocks = torch.Generator().manual_seed(seed), []
     for block in decoder.blocks[span[0] : span[1]]:
         made: dict[str, Any] = {
             name: _trainable(decoder, name, getattr(block, name), adapter, random)
             for name in MATRICES
         }
         blocks.append(replace(block, **made))
-    width = decoder.shape.width
-    zeros, ones = torch.zeros(width, device=device), torch.ones(width, device=device)
-    head = [torch.zeros(size, device=device, requires_grad=True) for size in (width, 1)]
-    return Tuned(tuple(blocks), zeros, ones, head[0], head[1])
+    return tuple(blocks)
 
 
 def _trainable(
@@ -96,137 +108,195 @@ def _trainable(
     )
 
 
+def mean_readout(decoder: Decoder, states_MD: Floats) -> Readout:
+    """A head that says nothing yet, on states standardised by those of the untrained model."""
+    device = decoder.embedding_VD.device
+    mean_D = torch.from_numpy(states_MD.mean(axis=0)).to(device)
+    scale_D = torch.from_numpy(states_MD.std(axis=0, ddof=1)).to(device).clamp_min(1e-6)
+    head = [torch.zeros(n, device=device, requires_grad=True) for n in (len(mean_D), 1)]
+    return Readout(mean_D, scale_D, head[0], head[1])
+
+
+def label_readout(decoder: Decoder, tokens: tuple[int, int]) -> Readout:
+    """Two rows of the vocabulary: the difference of their logits."""
+    first_D, second_D = (decoder.head_VD[token].float() for token in tokens)
+    zeros, ones = torch.zeros_like(first_D), torch.ones_like(first_D)
+    return Readout(
+        zeros, ones, first_D - second_D, zeros[:1], decoder.final_norm_D, decoder.shape.norm_eps
+    )
+
+
 @dataclass(slots=True)
 class Tuner:
-    """One training or prediction; `micro` rows go through the model at a time."""
+    """One training or prediction; at most `tokens` go through the blocks at a time, unless one
+    row is longer, shared out to `n_threads`."""
 
     decoder: Decoder
     tuned: Tuned
-    micro: int
-    halved: bool = False
+    compute: Compute
+    n_threads: int = 1
+    tokens: int = field(init=False)
+    halved: bool = field(init=False, default=False)
+    forward: Forward = field(init=False)
 
-    def scores(self, states_M: Sequence[RowStates]) -> Tensor:
-        """Score of each answer, (M,), float32."""
-        state_MTD, share_MT = _padded(states_M, self.decoder.embedding_VD)
-        positions_MT = torch.arange(state_MTD.shape[1], device=state_MTD.device)[None]
-        steps = self.decoder.upward(state_MTD, self.tuned.blocks, positions_MT, None)
-        for state in steps:
-            state_MTD = state
-        mean_MD = torch.einsum("mtd,mt->md", state_MTD.float(), share_MT)
-        scaled_MD = (mean_MD - self.tuned.mean_D) / self.tuned.scale_D
-        return scaled_MD @ self.tuned.head_D + self.tuned.bias
+    def __post_init__(self) -> None:
+        self.tokens = self.compute.train_tokens
+        self.forward = Forward(self.decoder, self.compute)
 
-    def logits(self, rows: Rows, chosen: NDArray[np.int64]) -> Tensor:
-        """Log-odds of label 1 of some rows, shape of `chosen`."""
+    def logits(self, rows: Rows, chosen: Ints) -> Tensor:
+        """Log-odds of label 1 of some rows, shape of `chosen`, float32."""
         places = (chosen[:, None] * rows.answers + np.arange(rows.answers)).ravel()
-        scores_BA = self.scores([rows.states_M[i] for i in places]).view(-1, rows.answers)
+        pack = Pack(rows, places.tolist(), self.decoder)
+        state_MD = pack.means(self.forward.kept_states(self.tuned.blocks, pack))
+        scores_BA = self.tuned.readout.scores(state_MD).view(-1, rows.answers)
         return scores_BA @ torch.from_numpy(SIGNS[rows.answers]).to(scores_BA.device)
 
-    def means(self, rows: Rows) -> Iterator[Tensor]:
-        """Mean answer states above the blocks, batch by batch, (M, D)."""
-        for start in range(0, len(rows.states_M), PREDICTION_ROWS):
-            part = rows.states_M[start : start + PREDICTION_ROWS]
-            state_MTD, share_MT = _padded(part, self.decoder.embedding_VD)
-            positions_MT = torch.arange(state_MTD.shape[1], device=state_MTD.device)[None]
-            for state in self.decoder.upward(state_MTD, self.tuned.blocks, positions_MT, None):
-                state_MTD = state
-            yield torch.einsum("mtd,mt->md", state_MTD.float(), share_MT)
+    def parts(self, rows: Rows, chosen: Ints) -> list[list[Ints]]:
+        """The rows in turns of at most `tokens`, each shared out to the threads."""
+        lengths = rows.lengths_N()[chosen]
+        turns = _cut(chosen, lengths, max(1, -(-int(lengths.sum()) // self.tokens)))
+        return [_cut(turn, rows.lengths_N()[turn], self.n_threads) for turn in turns]
 
 
-def _padded(states_M: Sequence[RowStates], like: Tensor) -> tuple[Tensor, Tensor]:
-    """States (M, T, D) in the model's type, zeros at the end, and each answer token's share."""
-    longest = max(len(row.bits_TD) for row in states_M)
-    bits_MTD = np.zeros((len(states_M), longest, states_M[0].bits_TD.shape[1]), np.uint16)
-    share_MT = np.zeros((len(states_M), longest), np.float32)
-    for number, row in enumerate(states_M):
-        end = len(row.bits_TD)
-        bits_MTD[number, :end] = row.bits_TD
-        share_MT[number, row.n_prompt : end] = 1 / (end - row.n_prompt)
-    state_MTD = torch.from_numpy(bits_MTD.view(np.int16)).view(torch.bfloat16)
-    return state_MTD.to(like.device, like.dtype), torch.from_numpy(share_MT).to(like.device)
+def _cut(chosen: Ints, lengths: Ints, n_parts: int) -> list[Ints]:
+    """Neighbours together, in parts of about as many tokens."""
+    ends = np.cumsum(lengths)
+    bounds = np.searchsorted(ends, ends[-1] * np.arange(1, n_parts) / n_parts, side="left") + 1
+    return [part for part in np.split(chosen, np.minimum(bounds, len(chosen))) if len(part)]
 
 
 def tune(
     tuner: Tuner, rows: Rows, targets_N: Floats, weights_N: Floats, options: HeadOptions
 ) -> Tuned:
-    """AdamW, linear schedule, batches of similar length; starts from the tuner's weights.
+    """AdamW, linear schedule, batches of similar length; moves the tuner's weights.
 
-    Out of memory: the rows that go through the model at a time are halved once, then BadInput says
-    what to lower.
+    Out of memory: the tokens that go through the model at a time are halved once, then BadInput
+    says what to lower.
     """
     rng = np.random.default_rng([options.seed, 3])
-    if not bool((tuner.tuned.scale_D != 1).any()):
-        tuner.tuned = _standardised(tuner, rows)
+    trained, cuda = tuner.tuned.trained(), tuner.decoder.embedding_VD.is_cuda
     optimiser = torch.optim.AdamW(
-        tuner.tuned.trained(), lr=options.lr, weight_decay=options.weight_decay
+        trained, lr=options.lr, weight_decay=options.weight_decay, fused=cuda
     )
     batches = [b for _ in range(options.epochs) for b in _batches(rows, options.batch, rng)]
     prior = float(targets_N.mean())
-    for step, chosen in enumerate(batches):
-        progress = step / len(batches)
-        optimiser.param_groups[0]["lr"] = options.lr * (1 - progress)
+    with _pool(tuner.n_threads) as pool:
+        for step, chosen in enumerate(batches):
+            progress = step / len(batches)
+            optimiser.param_groups[0]["lr"] = options.lr * (1 - progress)
 
-        def backward(part: NDArray[np.int64], progress: float = progress) -> None:
-            logits_B = tuner.logits(rows, part)
-            batch = Batch(logits_B.detach().cpu().numpy(), targets_N[part], progress, prior)
-            slope_B = LOSSES[options.loss](batch, options).slope_B * weights_N[part]
-            slope = torch.from_numpy(slope_B / np.float32(len(chosen)))  # noqa: B023
-            logits_B.backward(slope.to(logits_B.device))  # type: ignore[no-untyped-call]
+            def slopes(logits_B: Floats, part: Ints, progress: float = progress) -> Floats:
+                batch = Batch(logits_B, targets_N[part], progress, prior)
+                slope_B = LOSSES[options.loss](batch, options).slope_B * weights_N[part]
+                return slope_B / np.float32(len(chosen))  # noqa: B023
 
-        optimiser.zero_grad(set_to_none=True)
-        _in_parts(tuner, chosen, backward)
-        optimiser.step()
+            whole = options.loss in WHOLE_BATCH_LOSSES
+            _set_gradients(tuner, trained, _in_memory(tuner, rows, chosen, (slopes, whole, pool)))
+            optimiser.step()
     return tuner.tuned
 
 
-def _in_parts(
-    tuner: Tuner, chosen: NDArray[np.int64], backward: Callable[[NDArray[np.int64]], None]
+Slopes = Callable[[Floats, Ints], Floats]
+Work = tuple[Slopes, bool, ThreadPoolExecutor]
+
+
+def _in_memory(tuner: Tuner, rows: Rows, chosen: Ints, work: Work) -> list[list[Tensor]]:
+    """`_gradients`; halves `tokens` once when memory runs out."""
+    while True:
+        try:
+            return _gradients(tuner, rows, chosen, work)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if tuner.halved:
+                raise BadInput(
+                    f"out of memory with {tuner.tokens} tokens at a time: set AARLAB_TRAIN_TOKENS "
+                    "lower or AARLAB_CHECKPOINT=block, or train fewer blocks (adapter blocks, rank)"
+                ) from error
+        # Not in the except block: its traceback would keep the failed attempt's tensors alive.
+        tuner.tokens, tuner.halved = max(1, tuner.tokens // 2), True
+        torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
+def _gradients(tuner: Tuner, rows: Rows, chosen: Ints, work: Work) -> list[list[Tensor]]:
+    """Gradients of one batch, part by part in order."""
+    slopes, whole, pool = work
+    turns, found = tuner.parts(rows, chosen), list[list[Tensor]]()
+    given: Floats | None = None
+    if whole and len(turns) > 1:  # the loss of a row needs all logits: one pass more
+        given = slopes(
+            _values(pool, tuner, rows, turns),
+            np.concatenate([part for turn in turns for part in turn]),
+        )
+    trained = tuner.tuned.trained()
+    for turn in turns:
+        logits = list(pool.map(lambda part: tuner.logits(rows, part), turn))
+        rows_of_turn = np.concatenate(turn)
+        if given is None:
+            values = np.concatenate([one.detach().cpu().numpy() for one in logits])
+            slope = slopes(values, rows_of_turn)
+        else:
+            slope, given = given[: len(rows_of_turn)], given[len(rows_of_turn) :]
+        each = torch.split(
+            torch.from_numpy(slope).to(logits[0].device), [len(part) for part in turn]
+        )
+        found += pool.map(
+            lambda one: list(torch.autograd.grad(one[0], trained, one[1])),
+            zip(logits, each, strict=True),
+        )
+    return found
+
+
+def _values(
+    pool: ThreadPoolExecutor, tuner: Tuner, rows: Rows, turns: Sequence[Sequence[Ints]]
+) -> Floats:
+    """Logits without gradients, part after part."""
+
+    def one(part: Ints) -> Floats:
+        with torch.no_grad():
+            made: Floats = tuner.logits(rows, part).cpu().numpy()
+        return made
+
+    return np.concatenate(list(pool.map(one, [part for turn in turns for part in turn])))
+
+
+def _set_gradients(
+    tuner: Tuner, trained: Sequence[Tensor], parts: Sequence[Sequence[Tensor]]
 ) -> None:
-    """Gradients of one batch, `micro` rows at a time; halves `micro` once when memory runs out."""
-    try:
-        for start in range(0, len(chosen), tuner.micro):
-            backward(chosen[start : start + tuner.micro])
-        return
-    except torch.OutOfMemoryError as error:
-        if tuner.halved or tuner.micro < 2:
-            raise BadInput(
-                f"out of memory with {tuner.micro} rows at a time: lower the student's batch, or "
-                "train fewer blocks (adapter blocks, rank)"
-            ) from error
-    # Not in the except block: its traceback would keep the failed attempt's tensors alive.
-    tuner.micro, tuner.halved = tuner.micro // 2, True
-    for weight in tuner.tuned.trained():
-        weight.grad = None
-    _in_parts(tuner, chosen, backward)
+    for number, weight in enumerate(trained):
+        weight.grad = parts[0][number]
+        for part in parts[1:]:
+            weight.grad += part[number]
 
 
-def _standardised(tuner: Tuner, rows: Rows) -> Tuned:
-    """Mean and spread of the untrained model's answer states on these rows."""
-    with torch.no_grad():
-        means_MD = torch.cat(list(tuner.means(rows)))
-    scale_D = means_MD.std(dim=0).clamp_min(1e-6)
-    return replace(tuner.tuned, mean_D=means_MD.mean(dim=0), scale_D=scale_D)
-
-
-def _batches(rows: Rows, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Every row once, rows of similar length together, in random order."""
-    lengths_N = np.array([len(row.bits_TD) for row in rows.states_M[:: rows.answers]])
-    order, made = rng.permutation(len(rows)), []
+def _batches(rows: Rows, size: int, rng: np.random.Generator) -> list[Ints]:
+    """Every row once, in random order but for two things: rows of similar length are together, and
+    so are rows of one prompt, which is then computed once."""
+    lengths_N = rows.lengths_N()
+    prompts = list(rows.prompts_M[:: rows.answers])
+    numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    prompt_N = np.array([numbers[prompt] for prompt in prompts])
+    longest = np.zeros(len(numbers), np.int64)
+    np.maximum.at(longest, prompt_N, lengths_N)
+    order = rng.permutation(len(rows))
+    order = order[np.argsort(rng.permutation(len(numbers))[prompt_N[order]], kind="stable")]
+    made = []
     for start in range(0, len(order), size * BUCKETS):
         group = order[start : start + size * BUCKETS]
-        group = group[np.argsort(lengths_N[group], kind="stable")]
+        group = group[np.lexsort((prompt_N[group], longest[prompt_N[group]]))]
         made += [group[at : at + size] for at in range(0, len(group), size)]
     return [made[i] for i in rng.permutation(len(made))]
 
 
-@torch.no_grad()
 def predict(tuner: Tuner, rows: Rows) -> NDArray[np.float64]:
     """P(label 1), (N,); a row's result does not depend on the rows beside it."""
-    order = np.argsort([len(row.bits_TD) for row in rows.states_M[:: rows.answers]])
+    order = np.argsort(rows.lengths_N(), kind="stable")
     probs_N = np.empty(len(rows))
-    for start in range(0, len(order), PREDICTION_ROWS):
-        part = order[start : start + PREDICTION_ROWS]
-        probs_N[part] = torch.sigmoid(tuner.logits(rows, part).double()).cpu().numpy()
+    with _pool(tuner.n_threads) as pool:
+        turns = tuner.parts(rows, order)
+        logits = _values(pool, tuner, rows, turns).astype(np.float64)
+    places = np.concatenate([part for turn in turns for part in turn])
+    probs_N[places] = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
     return probs_N
 
 
@@ -242,11 +312,21 @@ def copied(tuned: Tuned) -> Tuned:
             elif weight.requires_grad:
                 changed[name] = _leaf(weight)
         blocks.append(replace(block, **changed))
-    return replace(tuned, blocks=tuple(blocks), head_D=_leaf(tuned.head_D), bias=_leaf(tuned.bias))
+    readout = tuned.readout
+    if readout.head_D.requires_grad:
+        readout = replace(readout, head_D=_leaf(readout.head_D), bias=_leaf(readout.bias))
+    return Tuned(tuple(blocks), readout)
 
 
 def _leaf(weight: Tensor) -> Tensor:
     return weight.detach().clone().requires_grad_(True)
+
+
+@contextmanager
+def _pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads of one core each: torch's own meet after every operation and wait spinning."""
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from aarlab.core.types import Example
 from aarlab.testbed.contract import Predictor
 from aarlab.testbed.folds import Ints, cross_fit, fold_of_rows
-from aarlab.testbed.methods.contrast import QUESTIONS, verdict_row
 from aarlab.testbed.methods.method import Method, plain_method
 from aarlab.testbed.models.answers import AnswerItem
 from aarlab.testbed.options import AdapterOptions, GenerateOptions, LmOptions
 from aarlab.testbed.stages.run import Floats64, log_odds
 from aarlab.testbed.student import Student, StudentFactory
 from aarlab.testbed.task import TrainTask
+from aarlab.testbed.verdicts import QUESTIONS, verdict_row
 
 NEW_TOKENS, GROUP, STEPS, STEP_ROWS = 32, 4, 4, 8
 Bools = NDArray[np.bool_]
@@ -71,22 +71,22 @@ def critic(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
     are no weak critiques. Labels: the judge's out-of-fold view of row and critique, averaged with
     the weak label.
     """
-    model, judge = student.language_model(), _judge(task, student, seed)
+    model, judge = student.language_model(), judge_of(task, student, seed)
     rng = np.random.default_rng([seed, 23])
     from aarlab.testbed.models.lm_training import finetune_lm
 
     for step in range(STEPS):
         rows = rng.choice(len(task.inputs), min(STEP_ROWS, len(task.inputs)), replace=False)
         inputs = [task.inputs[i] for i in rows for _ in range(GROUP)]
-        prompts = [_critique_prompt(example) for example in inputs]
+        prompts = [critique_prompt(example) for example in inputs]
         texts = _written(model, prompts, seed * 1000 + step, 1.0)
         weak_N = np.repeat(task.weak_labels_N[rows] > 0.5, GROUP)
-        advantages = group_advantages(_gain(judge, inputs, texts, weak_N), GROUP)
+        advantages = group_advantages(gain(judge, inputs, texts, weak_N), GROUP)
         items = [AnswerItem(p, t) for p, t in zip(prompts, texts, strict=True)]
         options = LmOptions(epochs=1, batch=len(items), seed=seed)
         model = finetune_lm(model, items, options, advantages)
-    texts = _written(model, [_critique_prompt(example) for example in task.inputs], seed, 0.0)
-    return _relabelled(task, student, texts, seed)
+    texts = _written(model, [critique_prompt(example) for example in task.inputs], seed, 0.0)
+    return relabelled(task, student, texts, seed)
 
 
 def debate(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
@@ -101,7 +101,7 @@ def debate(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
         _written(model, [f"{_shown(e)}\n{side}" for e in task.inputs], seed, 0.0) for side in sides
     ]
     texts = [f"{sides[0]}{first}\n{sides[1]}{second}" for first, second in zip(*turns, strict=True)]
-    return _relabelled(task, student, texts, seed)
+    return relabelled(task, student, texts, seed)
 
 
 def group_advantages(rewards_N: Floats64, group: int) -> list[float]:
@@ -128,7 +128,8 @@ def _shown(example: Example) -> str:
     return f"{example.prompt}\nA: {example.answers[0]}\nB: {example.answers[1]}"
 
 
-def _critique_prompt(example: Example) -> str:
+def critique_prompt(example: Example) -> str:
+    """What a critic is asked."""
     return f"{_shown(example)}\nPoint out what is wrong with it. Critique:"
 
 
@@ -138,14 +139,14 @@ def _read(example: Example, text: str) -> Example:
     return verdict_row(example, question)
 
 
-def _judge(task: TrainTask, student: StudentFactory, seed: int) -> Student:
+def judge_of(task: TrainTask, student: StudentFactory, seed: int) -> Student:
     """A head on half-way states of the bare question, trained on the weak labels."""
     rows = [verdict_row(example, QUESTIONS[0]) for example in task.inputs]
     options = student.options.model_copy(update={"seed": seed})
     return student.at(max(student.layer // 2, 1)).new(options).fit(rows, task.weak_labels_N)
 
 
-def _gain(
+def gain(
     judge: Student, inputs: Sequence[Example], texts: Sequence[str], weak_N: Bools
 ) -> Floats64:
     """How far each text moves the judge's log-odds toward the weak label, (N,)."""
@@ -154,7 +155,7 @@ def _gain(
     return np.where(weak_N, 1.0, -1.0) * (log_odds(after) - log_odds(before))
 
 
-def _relabelled(
+def relabelled(
     task: TrainTask, student: StudentFactory, texts: Sequence[str], seed: int
 ) -> Predictor:
     """A student on the mean of the weak labels and the judge's out-of-fold reading."""

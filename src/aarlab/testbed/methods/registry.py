@@ -4,6 +4,7 @@ from aarlab.core.errors import NotFound
 from aarlab.testbed.methods import (
     elicitation,
     generation,
+    grpo,
     guards,
     losses,
     published,
@@ -18,7 +19,7 @@ FAMILIES: dict[str, tuple[Method, ...]] = {
     "selecting, weighting, relabelling": selection.METHODS,
     "several and assisted teachers": teachers.METHODS,
     "the student's own knowledge": elicitation.METHODS,
-    "generation": generation.METHODS,
+    "generation": (*generation.METHODS, *grpo.METHODS),
     "guard baselines": guards.METHODS,
 }
 METHODS: dict[str, Method] = {m.name: m for family in FAMILIES.values() for m in family}

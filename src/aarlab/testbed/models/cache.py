@@ -34,7 +34,7 @@ from aarlab.testbed.models.shards import (
     open_shards,
     write_shard,
 )
-from aarlab.testbed.models.token_states import TokenStates
+from aarlab.testbed.models.token_states import RowStates, RowTokens, TokenStates
 
 CHUNK = 1024
 
@@ -64,7 +64,8 @@ class ModelId:
 class FeatureCache:
     """Implements `FeatureSource`. Reads `read_dirs` and `write_dir`; computes what is missing with
     the model that `load` returns, keeping it in memory only when `write_dir` is None. After a
-    write the least recently used shards of `write_dir` beyond `limit_bytes` are dropped."""
+    write the least recently used shards of `write_dir` beyond `limit_bytes` are dropped. `lower`
+    are a task's files of lower states."""
 
     def __init__(
         self,
@@ -73,8 +74,9 @@ class FeatureCache:
         write_dir: Path | None = None,
         load: Callable[[], AnswerModel] | None = None,
         limit_bytes: int | None = None,
+        lower: Sequence[Path] = (),
     ) -> None:
-        self.model = model
+        self.model, self._lower = model, lower
         self._write_dir, self._limit_bytes = write_dir, limit_bytes
         self._leases: dict[Path, Lease] = {}
         self._load = load
@@ -85,6 +87,7 @@ class FeatureCache:
         self._shards = [shard for folder in folders for shard in open_shards(folder, model.key)]
         self.n_computed = 0
         self.n_truncated = 0
+        self.cut_rows = set[str]()
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
         """(N, A, D), see FeatureSource. NotFound when answers are missing and there is no model.
@@ -168,14 +171,28 @@ class FeatureCache:
             self._loaded = self._load()
         return self._loaded
 
-    def token_states(self, layer: int) -> TokenStates:
-        """States of whole rows after `layer` blocks, kept beside the features (layer 0: not)."""
+    def lower_rows(
+        self, items: Sequence[AnswerItem], layer: int
+    ) -> Sequence[RowStates | RowTokens]:
+        """Whole rows below the blocks that a student trains: states after `layer` blocks, kept
+        beside the features, or token ids for layer 0. `cut_rows` are those cut to the context."""
+        keys = [item_key(item).hex() for item in items]
+        rows: Sequence[RowStates | RowTokens]
+        if layer:
+            rows = self._token_states(layer).get(items, keys)
+        else:
+            rows = self.language_model().row_tokens(items)
+        self.cut_rows.update(key for key, row in zip(keys, rows, strict=True) if row.cut)
+        return rows
+
+    def _token_states(self, layer: int) -> TokenStates:
         if layer not in self._tokens:
             folder = None
-            if self._write_dir is not None and layer > 0:
+            if self._write_dir is not None:
                 name = f"tokens-{self.model.key[:SHORT_KEY]}-{layer}"
                 folder = self._write_dir.parent / "tokens" / name
-            self._tokens[layer] = TokenStates(self.language_model(), layer, folder)
+            model = self.language_model()
+            self._tokens[layer] = TokenStates(model, layer, folder, self._lower)
         return self._tokens[layer]
 
     def _model(self, n_missing: int, columns: Sequence[str]) -> AnswerModel:

@@ -147,7 +147,7 @@ QWEN15_05B_CHAT = ModelEntry(
     width=1024,
     family="instruct",
     template=CHATML,
-    context=4096,
+    context=8192,
 )
 QWEN3_4B_BASE = ModelEntry(
     name="qwen3-4b-base",
@@ -157,7 +157,7 @@ QWEN3_4B_BASE = ModelEntry(
     n_blocks=36,
     width=2560,
     family="base",
-    context=4096,
+    context=8192,
 )
 
 

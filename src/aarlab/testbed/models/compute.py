@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -20,16 +20,25 @@ Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "bfloat16", "float32"]
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+TRAIN_TOKENS = {
+    "cpu": 16384,
+    "cuda": 8192,
+}  # 8,192: products of a 4B model's width are full by then
+Checkpoint = Literal["none", "mlp", "block"]
 CPU_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """`batch_tokens` go through the model at once (on a CPU: in each thread)."""
+    """`batch_tokens` go through the model at once (on a CPU: in each thread), `train_tokens` where
+    blocks are trained; `checkpoint` and `compile` see `adapters.forward`."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     batch_tokens: int = BATCH_TOKENS["cpu"]
+    train_tokens: int = TRAIN_TOKENS["cpu"]
+    checkpoint: Checkpoint = "none"
+    compile: bool = False
 
     def model_id(self, record: ModelRecord) -> ModelId:
         """Name and key of features computed so; bfloat16 is the model's own key."""
@@ -40,8 +49,19 @@ class Compute:
         return ModelId(f"{record.name} ({self.dtype})", key, computed)
 
 
+class Training(NamedTuple):
+    """What settings say about training blocks; None: by device."""
+
+    tokens: int | None = None
+    checkpoint: Checkpoint = "none"
+    compile: bool = False
+
+
 def choose(
-    device: Device = "auto", dtype: Dtype = "auto", batch_tokens: int | None = None
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_tokens: int | None = None,
+    training: Training = Training(),  # noqa: B008 (immutable)
 ) -> Compute:
     """What the settings ask for on this machine; BadInput for cuda where torch finds none."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -51,7 +71,14 @@ def choose(
     )
     if dtype == "auto":
         dtype = "bfloat16" if _has_bf16(where) else "float32"
-    return Compute(where, dtype, batch_tokens or BATCH_TOKENS[where])
+    return Compute(
+        where,
+        dtype,
+        batch_tokens or BATCH_TOKENS[where],
+        training.tokens or TRAIN_TOKENS[where],
+        training.checkpoint,
+        training.compile,
+    )
 
 
 def _has_bf16(device: str) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from aarlab.core.errors import BadInput
+from aarlab.testbed.models.low_rank import Weight, gated, normed, project, rotated
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -37,42 +38,7 @@ class Shape:
         return (n_outputs // 2, n_outputs // 2) if name == "gate_up" else (n_outputs,)
 
 
-@dataclass(frozen=True, slots=True)
-class LowRank:
-    """A frozen weight with a low-rank update, W + scale B A (LoRA, arXiv 2106.09685).
-
-    A weight that joins several projections (`sizes` output rows each) has an A and a B for each,
-    stacked: `a_RI` of shape (P R, I), `b_OR` of shape (O, R). Both are float32 and trained; the
-    product is taken in the states' type.
-    """
-
-    frozen_OI: Tensor
-    a_RI: Tensor
-    b_OR: Tensor
-    scale: float
-    sizes: tuple[int, ...]
-
-    def update(self, x: Tensor) -> Tensor:
-        """scale x A^T B^T, projection by projection."""
-        low = linear(x, (self.scale * self.a_RI).to(x.dtype)).chunk(len(self.sizes), dim=-1)
-        ups = torch.split(self.b_OR.to(x.dtype), list(self.sizes))
-        return torch.cat([linear(part, up) for part, up in zip(low, ups, strict=True)], dim=-1)
-
-    def merged(self) -> Tensor:
-        eye = torch.eye(self.a_RI.shape[1], device=self.a_RI.device)
-        update_OI = self.update(eye).detach().T
-        return (self.frozen_OI.float() + update_OI).to(self.frozen_OI.dtype)
-
-
-Weight = Tensor | LowRank
 MATRICES = ("qkv", "out", "gate_up", "down")
-
-
-def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """x W^T + bias, with the low-rank path beside it where there is one."""
-    if isinstance(weight, Tensor):
-        return linear(x, weight.to(x.dtype), bias)
-    return linear(x, weight.frozen_OI, bias) + weight.update(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +137,7 @@ class Decoder:
         Without `visible_BTT` every token sees itself and those before it. With `memories`, one for
         each block, tokens also see what those hold, and `visible` is (B, T, S) over all of it.
         """
-        cos_sin = self._rotation(positions_BT, state_BTD.dtype)
+        cos_sin = self.rotation(positions_BT, state_BTD.dtype)
         visible = None if visible_BTT is None else visible_BTT[:, None]
         for number, block in enumerate(blocks):
             memory = None if memories is None else memories[number]
@@ -189,9 +155,10 @@ class Decoder:
         return logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.logsumexp(dim=1)
 
     def _norm(self, state: Tensor, weight: Tensor) -> Tensor:
-        return rms_norm(state, (state.shape[-1],), weight, self.shape.norm_eps)
+        return normed(state, weight, self.shape.norm_eps)
 
-    def _rotation(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def rotation(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions of any shape, with a dimension for heads."""
         half = torch.arange(0, self.shape.head_dim, 2, device=positions_BT.device)
         frequency = self.shape.rope_theta ** -(half.float() / self.shape.head_dim)
         angle_BT1F = positions_BT[..., None, None].float() * frequency
@@ -212,7 +179,7 @@ class Decoder:
         q, k, v = qkv.tensor_split((n_heads, n_heads + n_keys), dim=2)
         if block.query_norm is not None and block.key_norm is not None:
             q, k = self._norm(q, block.query_norm), self._norm(k, block.key_norm)
-        q, k = _rotated(q, *cos_sin), _rotated(k, *cos_sin)
+        q, k = rotated(q, *cos_sin), rotated(k, *cos_sin)
         if memory is not None:
             k, v = memory.extended(k, v)
         # Copying the few key heads out is faster here than asking the kernel for grouped queries.
@@ -227,13 +194,8 @@ class Decoder:
         return state_BTD + project(mixed.transpose(1, 2).flatten(2), block.out)
 
     def _mlp(self, block: Block, state_BTD: Tensor) -> Tensor:
-        gate, up = project(self._norm(state_BTD, block.mlp_norm_D), block.gate_up).chunk(2, dim=-1)
-        return state_BTD + project(silu(gate) * up, block.down)
-
-
-def _rotated(x_BTHF: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x_BTHF.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+        gate_up = project(self._norm(state_BTD, block.mlp_norm_D), block.gate_up)
+        return state_BTD + project(gated(gate_up), block.down)
 
 
 def _block(tensors: dict[str, Tensor], index: int) -> Block:

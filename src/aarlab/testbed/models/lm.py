@@ -21,7 +21,7 @@ from aarlab.testbed.models.answers import AnswerFeatures, AnswerItem, Wanted
 from aarlab.testbed.models.compute import DTYPES, Compute, is_out_of_memory, memory_for
 from aarlab.testbed.models.decoder import Decoder, shape_of
 from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
-from aarlab.testbed.models.token_states import RowStates
+from aarlab.testbed.models.token_states import RowStates, RowTokens
 from aarlab.testbed.models.trees import Batch, Branch, Layout, batches, grow_trees
 
 VOCABULARY_CHUNK = 512
@@ -44,7 +44,8 @@ class LanguageModel:
         self, decoder: Decoder, tokenizer: Tokenizer, record: ModelRecord, n_threads: int = 1
     ) -> None:
         self.decoder, self.record, self.layout = decoder, record, Layout()
-        self._tokenizer, self.n_threads = tokenizer, n_threads
+        self._tokenizer, self.n_threads, self.compute = tokenizer, n_threads, Compute()
+        self.folder: Path | None = None  # of weights as they are here, in Hugging Face format
         self._context = min(record.context, decoder.shape.max_context)
 
     @classmethod
@@ -74,7 +75,8 @@ class LanguageModel:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         threads = 1 if compute.device == "cuda" else n_threads or torch.get_num_threads()
         model = cls(decoder, tokenizer, record, threads)
-        model.layout = model.layout._replace(batch=compute.batch_tokens)
+        model.layout, model.compute = model.layout._replace(batch=compute.batch_tokens), compute
+        model.folder = folder
         return model
 
     @property
@@ -90,7 +92,8 @@ class LanguageModel:
         too little memory, or values that are not finite.
         """
         self._check(items, wanted)
-        given, n_truncated = self._rows(items)
+        given, cut = self._rows(items)
+        n_truncated = sum(cut)
         sums = self._sums(len(items), len(wanted.layers))
         self._run_in_memory(given, wanted, sums)
         self._check_finite(items, wanted, sums)
@@ -107,7 +110,7 @@ class LanguageModel:
         Rows longer than the context lose the start of the prompt, as in `features`.
         """
         self._check(items, Wanted((layer,), logp=False))
-        rows, _ = self._rows(items)
+        rows, cut = self._rows(items)
         made: list[RowStates | None] = [None] * len(items)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1].tokens))
         for part in (order[at : at + ROWS] for at in range(0, len(order), ROWS)):
@@ -121,7 +124,8 @@ class LanguageModel:
             state = [state, *self.decoder.upward(state, blocks, positions, None)][-1]
             bits = state.to(torch.bfloat16).cpu().view(torch.int16).numpy().view(np.uint16)
             for number, i in enumerate(part):
-                made[i] = RowStates(bits[number, : len(tokens[number])].copy(), len(rows[i][0]))
+                own = bits[number, : len(tokens[number])].copy()
+                made[i] = RowStates(own, len(rows[i][0]), cut[i])
         return [row for row in made if row is not None]
 
     @property
@@ -134,11 +138,13 @@ class LanguageModel:
         template = self.record.template
         return self._encode([template.opening + p + template.prompt_end for p in prompts])
 
-    def token_rows(
-        self, items: Sequence[AnswerItem]
-    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def row_tokens(self, items: Sequence[AnswerItem]) -> list[RowTokens]:
         """Token ids of prompt and answer, within the context."""
-        return [(prompt, branch.tokens) for prompt, branch in self._rows(items)[0]]
+        self._check(items, Wanted((), logp=False))
+        return [
+            RowTokens(np.array((*prompt, *branch.tokens), np.int32), len(prompt), is_cut)
+            for (prompt, branch), is_cut in zip(*self._rows(items), strict=True)
+        ]
 
     def text(self, ids: Sequence[int]) -> str:
         decoded: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
@@ -147,7 +153,9 @@ class LanguageModel:
     def with_decoder(self, decoder: Decoder) -> "LanguageModel":
         """The same tokenizer and template on other weights. Its `key` is the original's: keep its
         features in memory, never in the original's cache."""
-        return LanguageModel(decoder, self._tokenizer, self.record, self.n_threads)
+        model = LanguageModel(decoder, self._tokenizer, self.record, self.n_threads)
+        model.layout, model.compute = self.layout, self.compute
+        return model
 
     def token_ids(self, text: str) -> list[int]:
         return list(self._encode([text])[0])
@@ -191,20 +199,20 @@ class LanguageModel:
             np.zeros((n_layers, n_items, self.decoder.shape.width), np.float32), np.zeros(n_items)
         )
 
-    def _rows(self, items: Sequence[AnswerItem]) -> tuple[Rows, int]:
-        """Trunk and branch tokens of each item within the context, and how many were cut."""
+    def _rows(self, items: Sequence[AnswerItem]) -> tuple[Rows, list[bool]]:
+        """Trunk and branch tokens of each item within the context, and whether it was cut."""
         template = self.record.template
         prompts = self._encode([template.opening + x.prompt + template.prompt_end for x in items])
         answers = self._encode([item.answer for item in items])
         rows: Rows = []
-        n_truncated = 0
+        cut = list[bool]()
         for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             answer_cut = answer[: self._context - 1]
             room = self._context - len(answer_cut)
             prompt_cut = prompt if len(prompt) <= room else self._end_of(prompt, room)
-            n_truncated += len(prompt_cut) + len(answer_cut) < len(prompt) + len(answer)
+            cut.append(len(prompt_cut) + len(answer_cut) < len(prompt) + len(answer))
             rows.append((prompt_cut, Branch(index, answer_cut)))
-        return rows, n_truncated
+        return rows, cut
 
     def _end_of(self, prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
         """The prompt's last tokens, after the template's opening if that leaves half the room."""

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from aarlab.core.errors import BadInput
-from aarlab.testbed.adapters.tuning import fresh, threads
+from aarlab.testbed.adapters.tuning import fresh_blocks, threads, trained_weights
 from aarlab.testbed.models.answers import AnswerItem
-from aarlab.testbed.models.decoder import Block, LowRank
+from aarlab.testbed.models.decoder import Block
 from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.models.low_rank import LowRank
 from aarlab.testbed.models.token_states import RowStates
 from aarlab.testbed.options import LmOptions
 
@@ -32,11 +33,11 @@ def finetune_lm(
     if not 0 <= first < last <= model.decoder.shape.n_blocks or not texts:
         raise BadInput(f"cannot train blocks {first} to {last} on {len(texts)} texts")
     lower = model.row_states(texts, first)
-    targets = [answer for _, answer in model.token_rows(texts)]
+    targets = [row.tail().ids_T.tolist() for row in model.row_tokens(texts)]
     weights_N = np.ones(len(texts)) if weights is None else np.asarray(weights, np.float64)
-    tuned = fresh(model.decoder, (first, last), options.adapter, options.seed)
-    blocks = [*tuned.blocks, *model.decoder.blocks[last:]]
-    trained = [w for w in tuned.trained() if w is not tuned.head_D and w is not tuned.bias]
+    tuned = fresh_blocks(model.decoder, (first, last), options.adapter, options.seed)
+    blocks = [*tuned, *model.decoder.blocks[last:]]
+    trained = [w for block in tuned for w in trained_weights(block)]
     optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=0.0)
     rng = np.random.default_rng([options.seed, 8])
     starts = [
@@ -50,7 +51,7 @@ def finetune_lm(
                 loss = -_mean_logp(model, blocks, lower[i], targets[i]) * (weights_N[i] / len(part))
                 loss.backward()
             optimiser.step()
-    return _with_blocks(model, first, [*tuned.blocks])
+    return _with_blocks(model, first, tuned)
 
 
 def _parts(n: int, size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -59,7 +60,7 @@ def _parts(n: int, size: int, rng: np.random.Generator) -> list[list[int]]:
 
 
 def _mean_logp(
-    model: LanguageModel, blocks: Sequence[Block], row: RowStates, answer: tuple[int, ...]
+    model: LanguageModel, blocks: Sequence[Block], row: RowStates, answer: Sequence[int]
 ) -> Tensor:
     """Mean log-probability of the answer's tokens, with gradient."""
     bits = torch.from_numpy(np.array(row.bits_TD).view(np.int16)).view(torch.bfloat16)

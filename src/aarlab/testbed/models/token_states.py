@@ -9,7 +9,8 @@ side by side only ever add. Imports no torch. Legend: T tokens of a row, D state
 import json
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -26,10 +27,73 @@ Bits = NDArray[np.uint16]
 
 
 class RowStates(NamedTuple):
-    """States (T, D) of prompt and answer, bf16 as uint16, and how many tokens are the prompt's."""
+    """States (T, D) of prompt and answer, bf16 as uint16, how many tokens are the prompt's, and
+    whether the row was cut to fit the context."""
 
     bits_TD: Bits
     n_prompt: int
+    cut: bool = False
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.bits_TD)
+
+    def tail(self) -> "RowStates":
+        """The answer alone."""
+        return self._replace(bits_TD=self.bits_TD[self.n_prompt :], n_prompt=0)
+
+    def asked(self, n_said: int) -> "RowStates":
+        """The prompt and `n_said` tokens of the answer, the last of these in the answer's place:
+        where the next token is foretold."""
+        n = self.n_prompt + n_said
+        return self._replace(bits_TD=self.bits_TD[:n], n_prompt=n - 1)
+
+
+class RowTokens(NamedTuple):
+    """The same below the first block: token ids, where states would only be larger."""
+
+    ids_T: NDArray[np.int32]
+    n_prompt: int
+    cut: bool = False
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.ids_T)
+
+    def tail(self) -> "RowTokens":
+        return self._replace(ids_T=self.ids_T[self.n_prompt :], n_prompt=0)
+
+    def asked(self, n_said: int) -> "RowTokens":
+        n = self.n_prompt + n_said
+        return self._replace(ids_T=self.ids_T[:n], n_prompt=n - 1)
+
+
+def lower_arrays(rows: Mapping[str, RowStates], layer: int) -> dict[str, NDArray[np.generic]]:
+    """States of rows by content key as named arrays, for a task's files."""
+    return {
+        "layer": np.array(layer),
+        "keys": np.array(list(rows)),
+        "tokens": np.array([[r.n_tokens, r.n_prompt, r.cut] for r in rows.values()]),
+        "bits": np.concatenate([row.bits_TD for row in rows.values()]),
+    }
+
+
+def load_lower(path: Path, layer: int) -> dict[str, RowStates]:
+    """What `lower_arrays` made of this layer; Damaged for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found, keys = int(archive["layer"]), archive["keys"].tolist()
+            tokens_M3, bits_TD = archive["tokens"], archive["bits"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path}: unreadable lower states ({error}); build the task again") from error
+    if found != layer or len(keys) != len(tokens_M3) or tokens_M3[:, 0].sum() != len(bits_TD):
+        raise Damaged(f"{path}: not the states after {layer} blocks; build the task again")
+    ends = np.cumsum(tokens_M3[:, 0])
+    parts = np.split(bits_TD, ends[:-1])
+    return {
+        str(key): RowStates(part, int(n_prompt), bool(cut))
+        for key, part, (_, n_prompt, cut) in zip(keys, parts, tokens_M3, strict=True)
+    }
 
 
 class TokenModel(Protocol):
@@ -44,6 +108,7 @@ class _Place(BaseModel):
     start: int
     n_tokens: int
     n_prompt: int
+    cut: bool = False
 
 
 class _Index(BaseModel):
@@ -55,11 +120,15 @@ class _Index(BaseModel):
 
 class TokenStates:
     """States after `layer` blocks by content of the answer; `folder` is that of one model and
-    layer, None keeps them in memory."""
+    layer, None keeps them in memory; `given` are files of `lower_arrays`."""
 
-    def __init__(self, model: TokenModel, layer: int, folder: Path | None) -> None:
+    def __init__(
+        self, model: TokenModel, layer: int, folder: Path | None, given: Sequence[Path] = ()
+    ) -> None:
         self._model, self._layer, self._folder = model, layer, folder
         self._rows: dict[str, RowStates] = {}
+        for path in given:
+            self._rows |= load_lower(path, layer)
         for path in sorted(folder.glob("*.json")) if folder is not None else ():
             self._open(path)
 
@@ -84,11 +153,9 @@ class TokenStates:
                     file.write(row.bits_TD.tobytes())
             places, start = [], 0
             for key, row in zip(missing, states, strict=True):
-                n_tokens = len(row.bits_TD)
-                places.append(
-                    _Place(key=key, start=start, n_tokens=n_tokens, n_prompt=row.n_prompt)
-                )
-                start += n_tokens
+                size = {"n_tokens": row.n_tokens, "n_prompt": row.n_prompt}
+                places.append(_Place(key=key, start=start, cut=row.cut, **size))
+                start += row.n_tokens
             width = states[0].bits_TD.shape[1]
             index = _Index(width=width, sha256=file_sha256(scratch), rows=places)
             os.rename(scratch, data)
@@ -111,4 +178,4 @@ class TokenStates:
             ) from error
         for place in index.rows:
             bits_TD = bits_MD[place.start : place.start + place.n_tokens]
-            self._rows[place.key] = RowStates(bits_TD, place.n_prompt)
+            self._rows[place.key] = RowStates(bits_TD, place.n_prompt, place.cut)

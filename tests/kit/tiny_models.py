@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
 )
@@ -67,6 +68,15 @@ def tiny_model(family: str, seed: int = 0) -> Any:
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     return model
+
+
+def save_tiny(family: str, folder: Path) -> None:
+    """A tiny model and its tokenizer in Hugging Face format."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer(), bos_token="<s>", eos_token="</s>"
+    )
+    tiny_model(family).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def tiny_entry(source: Source, name: str = "tiny", context: int = 128) -> ModelEntry:

@@ -1,0 +1,224 @@
+"""Rows packed one after the other, without padding: what a training step puts through the blocks.
+
+Answers to one prompt share its tokens: a *bundle* is a prompt and the answers that branch off it.
+Above the last block only the answers' tokens count, so in it only they ask (`kept`).
+Legend: M answers, T tokens of all bundles, K kept tokens, H heads, S size of a head.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+
+from aarlab.testbed.models.decoder import Decoder
+from aarlab.testbed.models.token_states import RowStates, RowTokens
+
+PLAIN_KEYS = 1024
+RAGGED_TYPES = (torch.bfloat16, torch.float16)  # what the CUDA kernel takes
+Ints = NDArray[np.int64]
+Lower = RowStates | RowTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What lies below the trained blocks, of N x A answers in row order, and A.
+
+    `prompts_M` is alike for answers to the same prompt.
+    """
+
+    lower_M: Sequence[Lower]
+    answers: int
+    prompts_M: Sequence[object]
+
+    def __len__(self) -> int:
+        return len(self.lower_M) // self.answers
+
+    def lengths_N(self) -> Ints:
+        """Tokens of each row."""
+        lengths_M: Ints = np.array([row.n_tokens for row in self.lower_M], np.int64)
+        lengths_N: Ints = lengths_M.reshape(-1, self.answers).sum(axis=1)
+        return lengths_N
+
+    @property
+    def n_cut(self) -> int:
+        """Rows of which an answer or its prompt was cut to fit the context."""
+        cut_M = np.array([row.cut for row in self.lower_M])
+        return int(cut_M.reshape(-1, self.answers).any(axis=1).sum())
+
+
+class Branch(NamedTuple):
+    """An answer's tokens, as a range of the pack."""
+
+    start: int
+    end: int
+
+
+class Bundle(NamedTuple):
+    """A prompt's tokens begin at `start`; the branches follow one after the other."""
+
+    start: int
+    branches: tuple[Branch, ...]
+
+    @property
+    def n_prompt(self) -> int:
+        return self.branches[0].start - self.start
+
+    @property
+    def end(self) -> int:
+        return self.branches[-1].end
+
+
+class Pack:
+    """M answers ready for the blocks, in the order of `places`."""
+
+    def __init__(self, rows: Rows, places: Sequence[int], decoder: Decoder) -> None:
+        device = decoder.embedding_VD.device
+        by_prompt: dict[object, list[int]] = {}
+        for number, place in enumerate(places):
+            lower = rows.lower_M[place]
+            key = (rows.prompts_M[place], lower.n_prompt) if not lower.cut else number
+            by_prompt.setdefault(key, []).append(number)
+        self.bundles, at = list[Bundle](), 0
+        parts, positions, answers = list[Lower](), list[Ints](), list[int]()
+        for numbers in by_prompt.values():
+            first = rows.lower_M[places[numbers[0]]]
+            start, branches = at, []
+            at += first.n_prompt
+            for number in numbers:
+                lower = rows.lower_M[places[number]]
+                branches.append(Branch(at, at := at + lower.n_tokens - lower.n_prompt))
+                positions.append(np.arange(lower.n_prompt if branches[1:] else 0, lower.n_tokens))
+                answers.append(number)
+                parts.append(lower.tail() if branches[1:] else lower)
+            self.bundles.append(Bundle(start, tuple(branches)))
+        self.state_TD = _below(parts, decoder)
+        self.positions_T = torch.from_numpy(np.concatenate(positions)).to(device)
+        counts = np.array([b.end - b.start for bundle in self.bundles for b in bundle.branches])
+        answer_K = np.repeat(answers, counts)
+        share_K = np.repeat(1 / counts, counts).astype(np.float32)
+        kept = [np.arange(one.branches[0].start, one.end) for one in self.bundles]
+        self.kept_K = torch.from_numpy(np.concatenate(kept)).to(device)
+        self.answer_K = torch.from_numpy(answer_K).to(device)
+        self.share_K = torch.from_numpy(share_K).to(device)
+        self.n_answers = len(places)
+
+    def means(self, state_KD: Tensor) -> Tensor:
+        """Mean over each answer's tokens, (M, D), float32."""
+        weighed_KD = state_KD.float() * self.share_K[:, None]
+        zeros = weighed_KD.new_zeros(self.n_answers, state_KD.shape[1])
+        return zeros.index_add(0, self.answer_K, weighed_KD)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, kept: bool) -> Tensor:
+        """Attention of (T or K, H, S) queries to (T, heads, S) keys: a token sees itself and what
+        precedes it in its prompt and answer. With `kept` the queries are those of kept tokens."""
+        if q.is_cuda and q.dtype in RAGGED_TYPES:
+            return self._ragged(q, k, v, kept)
+        repeat = q.shape[1] // k.shape[1]
+        k, v = (x.repeat_interleave(repeat, dim=1) for x in (k, v))
+        return torch.cat([_attended(*one) for one in self._bundled(q, k, v, kept)])
+
+    def _bundled(
+        self, q: Tensor, k: Tensor, v: Tensor, kept: bool
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Queries, keys and values of each bundle, and which keys a query sees."""
+        sizes = [b.end - b.start - (b.n_prompt if kept else 0) for b in self.bundles]
+        whole = [b.end - b.start for b in self.bundles]
+        parts = (torch.split(q, sizes), torch.split(k, whole), torch.split(v, whole))
+        for bundle, *one in zip(self.bundles, *parts, strict=True):
+            yield one[0], one[1], one[2], _visible(bundle, kept)
+
+    def _ragged(self, q: Tensor, k: Tensor, v: Tensor, kept: bool) -> Tensor:
+        """The same by the kernel for rows of different lengths; causal from the last token back."""
+        ragged = self._last if kept else self._all
+        if ragged.keys is not None:
+            k, v = k[ragged.keys], v[ragged.keys]
+        made: Tensor = varlen_attn(  # type: ignore[assignment]
+            q.contiguous(), k.contiguous(), v.contiguous(), ragged.q_ends, ragged.k_ends,
+            ragged.longest_q, ragged.longest_k, window_size=(-1, 0), enable_gqa=True,
+        )  # fmt: skip
+        return made
+
+    @cached_property
+    def _all(self) -> "Ragged":
+        return _ragged(self.bundles, False, self.kept_K.device)
+
+    @cached_property
+    def _last(self) -> "Ragged":
+        return _ragged(self.bundles, True, self.kept_K.device)
+
+
+class Ragged(NamedTuple):
+    """Where each row's queries and keys end; `keys` are the places of its keys, None where these
+    are the tokens as they lie."""
+
+    q_ends: Tensor
+    k_ends: Tensor
+    longest_q: int
+    longest_k: int
+    keys: Tensor | None
+
+
+def _ragged(bundles: Sequence[Bundle], kept: bool, device: torch.device) -> Ragged:
+    """A row for each branch; the first one's queries hold the prompt too, unless `kept`."""
+    n_queries, n_keys, keys = list[int](), list[int](), list[Ints]()
+    for bundle in bundles:
+        for number, branch in enumerate(bundle.branches):
+            own = branch.end - branch.start
+            n_queries.append(own if kept or number else own + bundle.n_prompt)
+            n_keys.append(own + bundle.n_prompt)
+            prompt = np.arange(bundle.start, bundle.start + bundle.n_prompt)
+            keys.append(np.concatenate([prompt, np.arange(branch.start, branch.end)]))
+    shared = any(len(bundle.branches) > 1 for bundle in bundles)
+    ends = [torch.tensor([0, *np.cumsum(n)], dtype=torch.int32) for n in (n_queries, n_keys)]
+    places = torch.from_numpy(np.concatenate(keys)).to(device) if shared else None
+    return Ragged(ends[0].to(device), ends[1].to(device), max(n_queries), max(n_keys), places)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """Written out for short rows: on a CPU the fused kernel's way back takes four times as long."""
+    visible = None if visible is None else visible.to(q.device)
+    if len(k) <= PLAIN_KEYS:
+        return _plainly(q, k, v, visible)
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    mixed = scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=visible is None)
+    return mixed[0].transpose(0, 1)
+
+
+def _plainly(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    if visible is None:
+        visible = torch.ones(len(q), len(k), dtype=torch.bool, device=q.device).tril_()
+    hidden = torch.zeros_like(visible, dtype=q.dtype).masked_fill_(~visible, -torch.inf)
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    scale = q.shape[-1] ** -0.5
+    score = torch.baddbmm(hidden.expand(len(q), -1, -1), q, k.transpose(1, 2), alpha=scale)
+    return torch.bmm(score.softmax(-1), v).transpose(0, 1)
+
+
+def _visible(bundle: Bundle, kept: bool) -> Tensor | None:
+    """Keys (columns) that each query (row) of a bundle sees; None for plain causal attention."""
+    if len(bundle.branches) == 1 and not kept:
+        return None
+    n, branch_T = bundle.end - bundle.start, np.zeros(bundle.end - bundle.start, np.int64)
+    for number, branch in enumerate(bundle.branches, start=1):
+        branch_T[branch.start - bundle.start : branch.end - bundle.start] = number
+    same = (branch_T[:, None] == branch_T[None]) | (branch_T[None] == 0)
+    visible_TT = same & np.tri(n, dtype=bool)
+    return torch.from_numpy(visible_TT[bundle.n_prompt :] if kept else visible_TT)
+
+
+def _below(parts: Sequence[Lower], decoder: Decoder) -> Tensor:
+    """States (T, D) below the trained blocks, on the model's device in its type."""
+    like = decoder.embedding_VD
+    if isinstance(parts[0], RowTokens):
+        ids_T = np.concatenate([p.ids_T for p in parts if isinstance(p, RowTokens)])
+        return like[torch.from_numpy(ids_T.astype(np.int64)).to(like.device)]
+    bits_TD = np.concatenate([p.bits_TD for p in parts if isinstance(p, RowStates)])
+    state_TD = torch.from_numpy(bits_TD.view(np.int16)).view(torch.bfloat16)
+    return state_TD.to(like.device, like.dtype)
