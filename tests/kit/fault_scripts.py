@@ -54,4 +54,71 @@ def worker(said: Conversation, steps: int = 1_000_000) -> Reply:
 
 
 def short_worker(said: Conversation) -> Reply:
-    return worker(said, 11)
+    return worker(said, 6)
+
+
+def wrong_fifty(said: Conversation) -> Reply:
+    """Fifty malformed calls of tools in a row, then the end."""
+    kinds = (
+        Call("bash", {}),
+        Call("bash", {"command": 7}),
+        Call("no_such_tool", {"x": 1}),
+        Call("view", {"path": "a", "colour": "red"}),
+        Call("submit_predictions", {"path": "../../etc/passwd", "method": "m"}),
+    )
+    if said.answered < 50:
+        return Reply("", (kinds[said.answered % len(kinds)],))
+    return Reply("", (Call("finish", {"reason": "fifty"}),))
+
+
+def _one(said: Conversation, *calls: Call) -> Reply:
+    if said.answered < len(calls):
+        return Reply("", (calls[said.answered],))
+    return Reply("", (Call("finish", {"reason": "seen"}),))
+
+
+def endless(said: Conversation) -> Reply:
+    return _one(said, Call("bash", {"command": "echo begun; sleep 1000000", "timeout_s": 2}))
+
+
+def stubborn(said: Conversation) -> Reply:
+    """A tool that never returns and ignores signals, with children that do the same."""
+    command = "trap '' TERM INT HUP; (trap '' TERM; sleep 7777) & while true; do sleep 1; done"
+    return _one(said, Call("bash", {"command": command, "timeout_s": 2}))
+
+
+def loud(said: Conversation) -> Reply:
+    command = "yes 0123456789abcdef | head -c 10485760; echo the-very-end"
+    return _one(said, Call("bash", {"command": command}))
+
+
+def forker(said: Conversation) -> Reply:
+    bomb = Call("bash", {"command": ":(){ :|:& };: ; sleep 2; echo survived", "timeout_s": 8})
+    return _one(said, bomb, Call("bash", {"command": "echo still-here"}))
+
+
+def filler(said: Conversation) -> Reply:
+    fill = 'i=0; while head -c 100000000 /dev/zero > "f$i"; do i=$((i+1)); sleep 0.1; done'
+    return _one(
+        said,
+        Call("bash", {"command": f"{fill}; ls | wc -l", "timeout_s": 60}),
+        Call("bash", {"command": "rm -f f*; echo room-again"}),
+        Call("create_file", {"path": "after.txt", "text": "x"}),
+    )
+
+
+def reader(said: Conversation) -> Reply:
+    return _one(
+        said,
+        Call("search_findings", {"query": "ignore"}),
+        Call("bash", {"command": "cat findings/*ignore*"}),
+    )
+
+
+def patient(said: Conversation) -> Reply:
+    """Many small calls of the platform, for a server that goes away meanwhile."""
+    n = next_step(said)
+    if n > 12:
+        return Reply("done", (Call("finish", {"reason": "all steps done"}),))
+    post = Call("post_finding", {"kind": "insight", "title": f"step-{n}", "text": "x"})
+    return Reply(f"step-{n}", (post, Call("bash", {"command": f"echo step-{n} >> log.txt"})))

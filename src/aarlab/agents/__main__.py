@@ -16,6 +16,7 @@ PLATFORM_DEADLINE_S = 300.0
 
 def main(argv: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
         why = live(config)

@@ -27,13 +27,18 @@ def requested_verifications(
 
 
 def wanted_verifications(export: CampaignExport, spec: CampaignSpec) -> list[NewVerification]:
-    """Re-runs of each task's top methods, all baselines and guards, on every task."""
-    role = {aar.name: aar.role for aar in spec.aars}
+    """Re-runs of the top methods of each task, arm and replicate, of all baselines and guards, on
+    every task."""
+    of = {aar.name: aar for aar in spec.aars}
     chosen: dict[str, None] = {}  # in order, each once
     for task in spec.tasks:
         ranked = _best_first([s for s in export.submissions if s.task == task and s.snapshot])
-        top = [s for s in ranked if role[s.aar] == "aar"][: spec.verify.top]
-        fixed = [s for s in ranked if role[s.aar] != "aar"]
+        fixed = [s for s in ranked if of[s.aar].role != "aar"]
+        found: dict[tuple[str, int], list[SubmissionRecord]] = {}
+        for submission in ranked:
+            if (aar := of[submission.aar]).role == "aar":
+                found.setdefault((aar.arm, aar.replicate), []).append(submission)
+        top = [s for each in found.values() for s in each[: spec.verify.top]]
         chosen |= dict.fromkeys(s.snapshot or "" for s in (*top, *fixed))
     everywhere = [*spec.tasks, *spec.held_out]
     return [_rerun(snapshot, task, spec) for task in everywhere for snapshot in chosen]

@@ -49,13 +49,8 @@ def _account(spec: CampaignSpec, aar: AarSpec) -> NewAar:
         team=aar.team,
         replicate=aar.replicate,
         limits=spec.limits_of(aar),
-        isolation="none" if _works_elsewhere(spec, aar) else spec.isolation,
+        isolation="none" if spec.joins_by_itself(aar) else spec.isolation,
     )
-
-
-def _works_elsewhere(spec: CampaignSpec, aar: AarSpec) -> bool:
-    external = spec.external_of(aar)
-    return external is not None and external.agent == "mcp"
 
 
 def config_path(campaign: Campaign, aar: AarSpec) -> Path:

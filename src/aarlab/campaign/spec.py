@@ -20,7 +20,8 @@ from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
 
 class VerifySpec(Frozen):
-    """How many of the best methods are re-run on the selection split, on how many drawn seeds.
+    """How many of the best methods of a task, arm and replicate are re-run on the selection split,
+    on how many drawn seeds.
 
     `seconds` of re-runs are the compute budget: ablations that would pass it are left out.
     """
@@ -127,6 +128,11 @@ class CampaignSpec(Frozen):
 
     def external_of(self, aar: AarSpec) -> ExternalSpec | None:
         return (aar.external or ExternalSpec()) if aar.researcher == "external" else None
+
+    def joins_by_itself(self, aar: AarSpec) -> bool:
+        """Another maker's agent, which works elsewhere and calls over MCP."""
+        external = self.external_of(aar)
+        return external is not None and external.agent == "mcp"
 
     @property
     def models(self) -> list[str]:

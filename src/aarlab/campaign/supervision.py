@@ -21,7 +21,8 @@ from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import NewVerification
+from aarlab.core.ledger import HOUR_S
+from aarlab.core.wire import AarRecord, NewVerification
 from aarlab.core.wire_ledger import Control
 
 POLL_S = 0.25
@@ -70,14 +71,20 @@ class Supervisor:
     server: Child
     children: dict[str, Child] = field(default_factory=dict)
     beside: list[Child] = field(default_factory=list)
+    guests: dict[str, bool] = field(default_factory=dict)  # whether its time is over
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
     _seen: int | None = None
     _next_look: float = 0.0
 
     def add_aars(self) -> None:
-        """Those that have not ended."""
+        """Those that have not ended; an agent that joins by itself has no process of ours."""
         for aar in self.campaign.spec.aars:
+            if self.campaign.spec.joins_by_itself(aar):
+                self.guests[aar.name] = False
+                token = str(self.campaign.run.tokens / aar.name)
+                self.campaign.log.add("aar_awaited", aar=aar.name, token=token)
+                continue
             child = self.children[aar.name] = aar_child(self.campaign, aar)
             child.finished = load_state(self._state(aar.name)).finished
             if not child.finished:
@@ -102,7 +109,8 @@ class Supervisor:
         return self._all_ended()
 
     def _all_ended(self) -> bool:
-        return all(child.finished or child.failed for child in self.children.values())
+        ours = all(child.finished or child.failed for child in self.children.values())
+        return ours and all(self.guests.values())
 
     def stop(self) -> None:
         for child in (*self.children.values(), *self.beside):
@@ -119,6 +127,7 @@ class Supervisor:
         except (AarlabError, OSError):
             return  # the server is being started again
         self._heed(controls)
+        self.guests = {a.name: _over(a) for a in aars if a.name in self.guests}
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
         free = shutil.disk_usage(run.path).free
         now = Look(now_iso(), aars, audits, budget, crashes, free)
@@ -159,3 +168,13 @@ class Supervisor:
 
     def _state(self, name: str) -> Path:
         return self.campaign.run.aar(name) / "state.json"
+
+
+def _over(aar: AarRecord) -> bool:
+    """For an agent that joined by itself: stopped, or its hours since its first call are over."""
+    if aar.wanted == "stop":
+        return True
+    if aar.limits.hours is None or aar.started_at is None:
+        return False
+    since_s = (parse_iso(now_iso()) - parse_iso(aar.started_at)).total_seconds()
+    return since_s >= aar.limits.hours * HOUR_S

@@ -43,11 +43,11 @@ def arms_figure(comparison: Comparison | None, wide: bool = True) -> Figure | No
     with house_style():
         if wide:
             figure = new_figure(9.4, max(rows_in + 1.35, 3.9))
-            over_time = placed(figure, (0.62, 4.35), (0.52, 0.5))
+            over_time = placed(figure, (0.78, 4.45), (0.52, 0.5))
             verified = placed(figure, (6.55, 9.25), (0.52, 0.5))
         else:
             figure = new_figure(4.3, rows_in + 4.5)
-            over_time = placed(figure, (0.58, 3.25), (rows_in + 1.35, 0.45))
+            over_time = placed(figure, (0.74, 3.25), (rows_in + 1.35, 0.45))
             verified = placed(figure, (1.35, 4.15), (0.48, 3.75))
         _draw_frontiers(over_time, groups, comparison.equal_h)
         _draw_verified(verified, groups, wide)
@@ -67,6 +67,7 @@ def _draw_frontiers(axes: Axes, groups: Sequence[Group], equal_h: float) -> None
     per_hour, unit = (60.0, "minutes") if equal_h < 1.5 else (1.0, "hours")
     grid = np.linspace(0.0, equal_h, GRID)
     ends: list[tuple[float, str, str]] = []
+    shown: list[float] = [0.0, 0.2]
     for index, group in enumerate(groups):
         colour = SERIES[index]
         lines = [_steps(team, grid) for team in group.teams if team.rises]
@@ -76,14 +77,17 @@ def _draw_frontiers(axes: Axes, groups: Sequence[Group], equal_h: float) -> None
             )
         if not lines:
             continue
+        shown += [float(value) for line in lines for value in line[~np.isnan(line)]]
         mean = _draw_mean(axes, np.array(lines), grid * per_hour, colour)
         ends.append((mean, plain(group.name, 16), colour))
+    room = 0.08 * (max(shown) - min(shown))  # a band of few replicates would flatten the lines
+    axes.set_ylim(min(shown) - room, max(shown) + room)
     axes.set_xlim(0, max(equal_h * per_hour, 1e-9))
     axes.axhline(0, color=MUTED, linewidth=0.9, zorder=1)
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.set_xlabel(f"Research {unit} of the team")
-    axes.set_ylabel("Best search PGR so far")
+    axes.set_ylabel("Best search PGR")
     side_labels(axes, [e[0] for e in ends], [e[1] for e in ends], [e[2] for e in ends])
 
 

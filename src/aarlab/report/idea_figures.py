@@ -1,11 +1,13 @@
 """Figures of the ideas: entropy of the families over steps, and size of the code over time."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from aarlab.report.diversity import Diversity
 from aarlab.report.drawing import (
     FAINT,
     INK,
@@ -25,6 +27,7 @@ from aarlab.report.idea_data import ALL, TimedIdea, diversity_by_group, timed_id
 from aarlab.report.view import CampaignView
 
 SHOWN_AARS = len(SERIES)
+BINS = 6
 
 
 def diversity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
@@ -39,14 +42,8 @@ def diversity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         for index, (name, points) in enumerate(groups.items()):
             colour = INK if name == ALL else SERIES[(index - 1) % len(SERIES)]
             steps, bits = [p.step for p in points], [p.bits for p in points]
-            axes.fill_between(
-                steps,
-                [p.low for p in points],
-                [p.high for p in points],
-                color=colour,
-                alpha=0.10,
-                linewidth=0,
-            )
+            if name == ALL:
+                _draw_band(axes, points)
             axes.plot(
                 steps,
                 bits,
@@ -73,6 +70,12 @@ def diversity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         most = KeyEntry("most possible with as many AARs", line=(0, (4, 3)), edge=MUTED)
         draw_key(figure, 0.62, 0.16, [most])
         return figure
+
+
+def _draw_band(axes: Axes, points: Sequence[Diversity]) -> None:
+    """Of all AARs; bands of the arms would hide each other, they are in diversity.csv."""
+    steps, lows, highs = [p.step for p in points], [p.low for p in points], [p.high for p in points]
+    axes.fill_between(steps, lows, highs, color=INK, alpha=0.1, linewidth=0)
 
 
 def complexity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
@@ -144,24 +147,29 @@ def _draw_sizes(
             s=17,
             marker=MARKERS[index],
             color=SERIES[index],
-            alpha=0.55,
+            alpha=0.4,
             linewidth=0,
         )
-    medians = running_median([idea.hours * per_hour for idea in ideas], list(values))
-    axes.plot([x for x, _ in medians], [y for _, y in medians], color=INK, linewidth=2.0)
+        medians = binned_medians([x for x, _ in mine], [y for _, y in mine])
+        axes.plot(
+            [x for x, _ in medians], [y for _, y in medians], color=SERIES[index], linewidth=2.0
+        )
     axes.set_ylim(bottom=0, top=max([*values, 1.0]) * 1.08)
     axes.set_xlim(left=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
 
 
-def running_median(at: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """Median of windows of a fifth of the points (at least 5), at each window's middle."""
-    width = max(5, len(values) // 5)
+def binned_medians(at: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+    """Median of each of `BINS` equal spans of time that holds a point, at the span's middle."""
+    span = max(at, default=0.0) / BINS
+    if span <= 0:
+        return []
     found = []
-    for start in range(0, max(len(values) - width + 1, 0)):
-        window = sorted(values[start : start + width])
-        found.append((at[start + width // 2], window[width // 2]))
+    for index in range(BINS):
+        here = [v for x, v in zip(at, values, strict=True) if min(int(x / span), BINS - 1) == index]
+        if here:
+            found.append(((index + 0.5) * span, median(here)))
     return found
 
 
@@ -171,5 +179,5 @@ def _draw_names(figure: Figure, names: Sequence[str], wide: bool) -> None:
         KeyEntry(plain(name, limit), MARKERS[index], SERIES[index], SERIES[index])
         for index, name in enumerate(names[: per_row - 1])
     ]
-    entries.append(KeyEntry("running median", line="-", line_width=2.0))
+    entries.append(KeyEntry("median over time", line="-", edge=MUTED, line_width=2.0))
     draw_key(figure, 0.62 if wide else 0.1, 0.16, entries)

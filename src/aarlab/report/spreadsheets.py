@@ -8,12 +8,15 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_of, dollars_per_hour
 from aarlab.core.wire import Interval
-from aarlab.report.statistics import dollars_per_hour
+from aarlab.report.arms import MEASURES, Comparison, compare_arms
+from aarlab.report.idea_data import diversity_by_group, timed_ideas
+from aarlab.report.transfer import transfer
 from aarlab.report.view import CampaignView, Method, role_of
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-SPEND_KINDS = ("device_s", "input_tokens", "output_tokens", "cache_read_tokens", "dollars")
+SPEND_KINDS = ("device_s", *TOKEN_KINDS, "dollars")
 
 
 def submissions_csv(view: CampaignView) -> str:
@@ -69,19 +72,115 @@ def leaderboard_csv(view: CampaignView) -> str:
 
 
 def spend_csv(view: CampaignView) -> str:
+    """`dollars` are those of model calls; `device_dollars` come on top."""
+    rate = view.export.budget.device_dollars_per_hour
+    rows = []
+    for aar in view.export.aars:
+        paid = "dollars" in aar.spend or (rate > 0 and "device_s" in aar.spend)
+        all_dollars = dollars_of(aar.spend, rate)
+        rows.append(
+            {
+                "aar": aar.name,
+                "researcher": aar.researcher,
+                "arm": aar.arm,
+                "research_s": aar.research_s,
+                **{kind: aar.spend.get(kind) for kind in SPEND_KINDS},
+                "device_dollars": device_dollars(aar.spend, rate) if rate else None,
+                "dollars_per_aar_hour": dollars_per_hour(all_dollars, aar.research_s)
+                if paid
+                else None,
+            }
+        )
+    kinds = " ".join(SPEND_KINDS)
+    return _csv(f"aar researcher arm research_s {kinds} device_dollars dollars_per_aar_hour", rows)
+
+
+def ideas_csv(view: CampaignView) -> str:
+    """One row a snapshot of an AAR, in time order."""
     rows = [
         {
-            "aar": aar.name,
-            "researcher": aar.researcher,
-            "arm": aar.arm,
-            "research_s": aar.research_s,
-            **{kind: aar.spend.get(kind) for kind in SPEND_KINDS},
-            "dollars_per_aar_hour": dollars_per_hour(aar.spend.get("dollars"), aar.research_s),
+            "snapshot": idea.snapshot,
+            "aar": idea.aar,
+            "arm": idea.arm,
+            "research_h": idea.hours,
+            "family": idea.family,
+            "lines": idea.complexity.lines if idea.complexity else None,
+            "nodes": idea.complexity.nodes if idea.complexity else None,
+            "options": idea.complexity.options if idea.complexity else None,
         }
-        for aar in view.export.aars
+        for idea in timed_ideas(view)
     ]
-    kinds = " ".join(SPEND_KINDS)
-    return _csv(f"aar researcher arm research_s {kinds} dollars_per_aar_hour", rows)
+    return _csv("snapshot aar arm research_h family lines nodes options", rows)
+
+
+def diversity_csv(view: CampaignView) -> str:
+    rows = [
+        {"group": group, **point._asdict()}
+        for group, points in diversity_by_group(view).items()
+        for point in points
+    ]
+    return _csv("group step n_aars bits low high most", rows)
+
+
+def teams_csv(view: CampaignView) -> str:
+    """One row a replicate of each arm; empty with one arm."""
+    return comparison_teams_csv(compare_arms(view))
+
+
+def comparison_teams_csv(comparison: Comparison | None) -> str:
+    rows = [
+        {
+            "group": group.name,
+            "arm": team.team.arm,
+            "replicate": team.team.replicate,
+            "n_aars": len(team.team.aars),
+            "research_h": team.team.hours,
+            "n_submissions": team.n_submissions,
+            "n_verified": team.n_verified,
+            **{measure.key: measure.of(team) for measure in MEASURES},
+        }
+        for group in (comparison.groups if comparison else ())
+        for team in group.teams
+    ]
+    measures = " ".join(measure.key for measure in MEASURES)
+    return _csv(f"group arm replicate n_aars research_h n_submissions n_verified {measures}", rows)
+
+
+def differences_csv(view: CampaignView) -> str:
+    return comparison_differences_csv(compare_arms(view))
+
+
+def comparison_differences_csv(comparison: Comparison | None) -> str:
+    rows = [
+        {"measure": key, **found._asdict()}
+        for key, differences in (comparison.differences if comparison else {}).items()
+        for found in differences
+    ]
+    return _csv("measure a b n_a n_b value low high p_welch p_exact p_floor p_holm", rows)
+
+
+def transfer_csv(view: CampaignView) -> str:
+    found = transfer(view)
+    rows = [
+        {
+            "aar": row.method.aar,
+            "role": row.method.role,
+            "method": row.method.name,
+            "snapshot": row.method.snapshot,
+            "task": column.task.name,
+            "pair": column.task.pair,
+            "held_out": column.held_out,
+            **_interval("selection", cell.estimate if cell else None),
+            "accuracy": cell.accuracy if cell else None,
+        }
+        for row in found.rows
+        for column, cell in zip(found.columns, row.cells, strict=True)
+    ]
+    return _csv(
+        "aar role method snapshot task pair held_out selection_pgr selection_stderr "
+        "selection_low selection_high accuracy",
+        rows,
+    )
 
 
 SPREADSHEETS: dict[str, Callable[[CampaignView], str]] = {
@@ -89,6 +188,11 @@ SPREADSHEETS: dict[str, Callable[[CampaignView], str]] = {
     "leaderboard.csv": leaderboard_csv,
     "methods.csv": methods_csv,
     "spend.csv": spend_csv,
+    "ideas.csv": ideas_csv,
+    "diversity.csv": diversity_csv,
+    "teams.csv": teams_csv,
+    "differences.csv": differences_csv,
+    "transfer.csv": transfer_csv,
 }
 
 

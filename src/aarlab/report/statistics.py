@@ -7,8 +7,6 @@ from typing import Literal, NamedTuple
 
 from aarlab.core.wire import Interval
 
-"""Smallest PGR that a teacher contribution is divided by: below it the ratio says nothing."""
-
 NORMAL_95 = 1.959964
 
 GuardVerdict = Literal["above", "unclear", "below"]
@@ -67,7 +65,3 @@ def against_guard(method: Interval, guard: Interval, n_tried: int) -> GuardVerdi
         if difference > max(NORMAL_95 * stderr, expected_maximum(stderr, n_tried))
         else "unclear"
     )
-
-
-def dollars_per_hour(dollars: float | None, research_s: float) -> float | None:
-    return None if dollars is None or research_s <= 0 else dollars / (research_s / 3600)

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aarlab.core.ledger import device_dollars, dollars_per_hour
 from aarlab.core.wire import AarRecord, Finding
 from aarlab.report import wording
-from aarlab.report.statistics import best_so_far, dollars_per_hour
+from aarlab.report.statistics import best_so_far
 from aarlab.report.view import CampaignView, Method, role_of
 
 SHOWN_FINDINGS = 100
@@ -211,7 +212,9 @@ def spend(view: CampaignView) -> Table:
         Column("Tokens in", True),
         Column("Tokens out", True),
         Column("Tokens from cache", True),
-        Column("Dollars", True),
+        Column("Tokens into cache", True),
+        Column("Dollars, model calls", True),
+        Column("Dollars, device", True),
         Column("Dollars per AAR-hour", True),
     )
     # Baselines are no AARs: shown with what they used, left out of the total per AAR-hour.
@@ -219,31 +222,32 @@ def spend(view: CampaignView) -> Table:
         *view.aars,
         *(a for a in view.export.aars if role_of(a) != "aar" and any(a.spend.values())),
     ]
-    rows = [_spend_row(a.name, [a], quiet=role_of(a) != "aar") for a in shown]
+    rate = view.export.budget.device_dollars_per_hour
+    rows = [_spend_row(a.name, [a], rate, quiet=role_of(a) != "aar") for a in shown]
     if len(view.aars) > 1:
-        rows.append(_spend_row("All AARs", view.aars))
+        rows.append(_spend_row("All AARs", view.aars, rate))
     return Table("Spend per AAR", columns, tuple(rows))
 
 
-def _spend_row(name: str, records: Sequence[AarRecord], quiet: bool = False) -> Row:
-    def total(kind: str) -> float | None:
-        amounts = [record.spend[kind] for record in records if kind in record.spend]
-        return sum(amounts) if amounts else None
-
-    research_s, device_s, paid = (
-        sum(r.research_s for r in records),
-        total("device_s"),
-        total("dollars"),
-    )
-    tokens = (total("input_tokens"), total("output_tokens"), total("cache_read_tokens"))
+def _spend_row(name: str, records: Sequence[AarRecord], rate: float, quiet: bool = False) -> Row:
+    spent = {
+        kind: sum(record.spend.get(kind, 0.0) for record in records)
+        for kind in {kind for record in records for kind in record.spend}
+    }
+    research_s, device_s = sum(r.research_s for r in records), spent.get("device_s")
+    device = device_dollars(spent, rate) if rate and device_s is not None else None
+    paid = [amount for amount in (spent.get("dollars"), device) if amount is not None]
+    per_hour = dollars_per_hour(sum(paid), research_s) if paid else None
+    kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     return Row(
         (
             Cell(name),
             Cell(wording.duration(research_s)),
             Cell(wording.NONE if device_s is None else wording.duration(device_s)),
-            *(Cell(wording.count(amount)) for amount in tokens),
-            Cell(wording.dollars(paid)),
-            Cell(wording.dollars(dollars_per_hour(paid, research_s))),
+            *(Cell(wording.count(spent.get(kind))) for kind in kinds),
+            Cell(wording.dollars(spent.get("dollars"))),
+            Cell(wording.dollars(device)),
+            Cell(wording.dollars(per_hour)),
         ),
         quiet,
     )

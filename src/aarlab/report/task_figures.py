@@ -163,8 +163,8 @@ def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
                 va="center",
             )
         axes.set_xlabel("Accuracy on the selection split")
-        weak = KeyEntry("weak teacher", "|", MUTED, SERIES[0])
-        ceiling = KeyEntry("ceiling", "|", MUTED, SERIES[2])
+        weak = KeyEntry("weak teacher", "s", SERIES[0], SERIES[0])
+        ceiling = KeyEntry("ceiling", "s", SERIES[2], SERIES[2])
         draw_key(figure, 0.1, 0.16, [weak, ceiling, *(KEY if wide else [])])
         if not wide:
             draw_key(figure, 0.1, 0.42, KEY)

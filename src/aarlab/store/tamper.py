@@ -1,16 +1,28 @@
 """What the tables hold against what the log says was written: neither more, less nor other."""
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.chain import LogEntry
 from aarlab.core.errors import Damaged
+from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.wire import Submission
 from aarlab.store.predictions import unpack
-from aarlab.store.tables import audits, scores, submissions, verdicts, verifications
+from aarlab.store.tables import (
+    audits,
+    controls,
+    model_calls,
+    scores,
+    spend_totals,
+    submissions,
+    verdicts,
+    verifications,
+)
 
 Facts = dict[str, Any]
 LOGGED = {
@@ -19,13 +31,25 @@ LOGGED = {
     "verified": "id",
     "audit": "id",
     "verdict": "id",
+    "control": "seq",
 }
+Sums = dict[tuple[str, str], float]
+SAME = 1e-9  # sums of the same amounts in another order
 
 
 def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
-    """Raise Damaged naming the row of a table in LOGGED that differs from its entry."""
+    """Raise Damaged naming the row of a table in LOGGED that differs from its entry.
+
+    Of spend and model calls, which may be many, the sums of each AAR are compared.
+    """
     logged: dict[str, dict[str, Facts]] = {kind: {} for kind in LOGGED}
+    spent, called = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for entry in entries:
+        if entry.kind == "spend":
+            spent[entry.body["aar"], entry.body["kind"]] += entry.body["amount"]
+        if entry.kind == "model_call":
+            for kind in (*TOKEN_KINDS, "dollars"):
+                called[entry.body["aar"], kind] += entry.body[kind]
         if entry.kind in LOGGED:
             logged[entry.kind][str(entry.body[LOGGED[entry.kind]])] = entry.body
     _compare("submission", logged["submission"], _submissions(reader))
@@ -33,6 +57,9 @@ def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
     _compare("verified", logged["verified"], _verified(reader))
     _compare("audit", logged["audit"], _audits(reader))
     _compare("verdict", logged["verdict"], _verdicts(reader))
+    _compare("control", logged["control"], _controls(reader))
+    _compare_sums("model_calls", called, _called(reader))
+    _compare_sums("spend_totals", spent + called, _totals(reader))
 
 
 def _compare(kind: str, logged: dict[str, Facts], found: Iterable[tuple[str, Facts]]) -> None:
@@ -47,6 +74,32 @@ def _compare(kind: str, logged: dict[str, Facts], found: Iterable[tuple[str, Fac
         raise Damaged(
             f"{kind} {next(iter(left))} is in the log but not in its table: it was removed"
         )
+
+
+def _compare_sums(table: str, logged: Mapping[tuple[str, str], float], found: Sums) -> None:
+    for who, kind in {*logged, *found}:
+        amounts = logged.get((who, kind), 0.0), found.get((who, kind), 0.0)
+        if not math.isclose(*amounts, rel_tol=SAME, abs_tol=SAME):
+            raise Damaged(
+                f"{table}: {kind} of {who} are {amounts[1]:g}, {amounts[0]:g} in the log: changed"
+            )
+
+
+def _totals(reader: Connection) -> Sums:
+    return {(row.aar, row.kind): row.amount for row in reader.execute(select(spend_totals))}
+
+
+def _called(reader: Connection) -> Sums:
+    kinds = (*TOKEN_KINDS, "dollars")
+    sums = [func.sum(model_calls.c[kind]).label(kind) for kind in kinds]
+    rows = reader.execute(select(model_calls.c.aar, *sums).group_by(model_calls.c.aar))
+    return {(row.aar, kind): float(getattr(row, kind)) for row in rows for kind in kinds}
+
+
+def _controls(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(controls)):
+        text = content_hash(row.record["text"])
+        yield str(row.seq), {"action": row.action, "by": row.record["by"], "text_sha256": text}
 
 
 def _submissions(reader: Connection) -> Iterable[tuple[str, Facts]]:

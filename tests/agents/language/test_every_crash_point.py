@@ -7,6 +7,7 @@ from typing import Any
 
 import language_kit as kit
 import pytest
+from inspect_ai.model import ChatMessage, ModelOutput
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.answering import INTERRUPTED
@@ -143,8 +144,43 @@ def _all_points(desk: kit.Bench, points: Points, first: int, step: int) -> tuple
 
 
 def test_some_crash_points(desk: kit.Bench, points: Points) -> None:
-    tried, _ = _all_points(desk, points, first=3, step=9)
-    assert tried >= 8
+    tried, _ = _all_points(desk, points, first=3, step=17)
+    assert tried >= 5
+
+
+def _summing(messages: list[ChatMessage]) -> ModelOutput:
+    """One tool call, then its result is too long for the context; a summary, then the end."""
+    if "replaced by a summary" in messages[-1].text:
+        return kit.answer("SUMMARY of it", tokens=6_000)
+    if "SUMMARY of it" in messages[1].text:
+        return kit.calls(("finish", {"reason": "done"}), tokens=3_000)
+    return kit.calls(("bash", {"command": "seq 1 2000"}), tokens=6_000)
+
+
+def _summary_points(desk: kit.Bench, points: Points, first: int, step: int) -> int:
+    for tried, at in enumerate(range(first, 10_000, step)):
+        config = desk.config(LanguageSpec(model="mockllm/model"), f"s{at:04d}-{step}")
+        points.done.clear()
+        spec = kit.mock_spec(_summing, context_tokens=9_000)
+        if not _killed_once(config, spec, points, at):
+            return tried
+        entries = kit.transcript(config)
+        assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+        said = [e.text for e in entries if e.kind == "assistant"]
+        assert said.count("SUMMARY of it") == 1 and kit.saved(config)["session"] == 1
+        with kit.connect(config) as platform:
+            assert platform.me().spend["output_tokens"] == 10 * len(said)
+        assert points.done["ask"] <= len(said) + 1
+    raise AssertionError("no end")
+
+
+def test_some_crash_points_of_a_summary(desk: kit.Bench, points: Points) -> None:
+    assert _summary_points(desk, points, first=6, step=13) >= 3
+
+
+@pytest.mark.slow
+def test_every_crash_point_of_a_summary(desk: kit.Bench, points: Points) -> None:
+    assert _summary_points(desk, points, first=1, step=1) > 40
 
 
 @pytest.mark.slow

@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.external.connect import mcp_servers
-from aarlab.agents.external.run import POLL_S, end_of
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.external.traffic import Recorder
 from aarlab.agents.language.budget import budget_text
@@ -42,7 +41,7 @@ from aarlab.agents.proxy.settings import ProxySettings
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, NotFound
 from aarlab.core.files import write_atomic
-from aarlab.core.wire import Spend, TaskInfo
+from aarlab.core.wire import Me, Spend, TaskInfo
 from aarlab.core.wire_service import ModelCall
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SOCKET_DIR, Finished, SandboxLimits, SandboxSpec
@@ -53,6 +52,8 @@ PUBLIC, MODELS_SEEN = "/public", "/run/models"
 MODELS_PORT, PLATFORM_PORT = 8081, 8082
 SETUP, FINISHED = ".aarlab/setup.json", "finished"
 MAX_FAILURES = 5
+POLL_S = 2.0
+STOPPED = "the operator stopped it"
 
 
 class Progress(BaseModel):
@@ -132,7 +133,7 @@ class ClaudeCode:
         while me.wanted == "pause":
             time.sleep(POLL_S)
             me = self.platform.me()
-        if why := end_of(me) or self._ledger.refused:
+        if why := _over(me) or self._ledger.refused:
             return why
         if progress.runs >= self.spec.max_runs:
             return f"all {self.spec.max_runs} runs are used up"
@@ -196,7 +197,7 @@ class ClaudeCode:
                     except AarlabError as error:
                         LOG.warning("while Claude Code ran: %s", error)
                         continue
-                    if me.wanted != "run" or end_of(me) or self._ledger.refused:
+                    if me.wanted != "run" or _over(me) or self._ledger.refused:
                         cancel.set()
                         return
 
@@ -263,6 +264,11 @@ class ClaudeCode:
     def _progress(self) -> Progress:
         path = self.config.home / "external.json"
         return Progress.model_validate_json(path.read_bytes()) if path.exists() else Progress()
+
+
+def _over(me: Me) -> str | None:
+    """Why the AAR must end now."""
+    return STOPPED if me.wanted == "stop" else me.exhausted or None
 
 
 _VARIABLES = {

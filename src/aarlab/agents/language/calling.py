@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
+from inspect_ai.tool import ToolInfo
 
 from aarlab.agents.language import money
 from aarlab.agents.language.models import Asker, Choice
@@ -38,6 +39,10 @@ class Caller:
     steering: Steering
     save: Callable[[LoopState], LoopState]
     state: LoopState = field(init=False)
+    infos: list[ToolInfo] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.infos = [tool.info() for tool in self.tools]
 
     def answer(self, state: LoopState, size: int) -> Answer:
         """The answer to the call that the state names; `size` is the conversation's tokens.
@@ -59,9 +64,8 @@ class Caller:
     def _asked(self, state: LoopState, call: str, size: int) -> Answer:
         spec = self.asker.spec
         self._reserved(money.reservation(call, self.price, size, spec.max_output_tokens))
-        infos = [tool.info() for tool in self.tools]
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
-        output = self.asker.ask(state.messages, infos, choice)
+        output = self.asker.ask(state.messages, self.infos, choice)
         record = money.record(call, spec.model, self.price, output, size)
         answer = Answer(output=output, record=record)
         self.store.keep_answer(call, answer)
@@ -111,12 +115,20 @@ def turn_heard(state: LoopState, answer: Answer, max_output_tokens: int) -> Loop
 
 
 def _nudged(state: LoopState, output: ModelOutput, max_output_tokens: int) -> LoopState:
-    if output.stop_reason == "content_filter":
+    if _refused(output):
         return told(state.said("error", "the model refused"), text_of("refusal").strip())
     if output.stop_reason == "max_tokens":
         limit = {"max_output_tokens": str(max_output_tokens)}
         return told(state, filled(text_of("cut_off"), limit).strip())
     return told(state, text_of("continue").strip())
+
+
+def _refused(output: ModelOutput) -> bool:
+    """By its stop reason, or by a part that is marked so (OpenAI's Responses)."""
+    content = output.message.content
+    parts = [] if isinstance(content, str) else content
+    marked = any(getattr(part, "refusal", None) for part in parts)
+    return output.stop_reason == "content_filter" or marked
 
 
 def _context_tokens(output: ModelOutput) -> int:

@@ -68,7 +68,7 @@ class LanguageAar:
     _tools_size: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._tools_size = context.estimate_tools([t.info() for t in self.answerer.tools])
+        self._tools_size = context.estimate_tools(self.caller.infos)
 
     @property
     def platform(self) -> PlatformClient:

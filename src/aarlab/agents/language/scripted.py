@@ -4,6 +4,7 @@ The answer is a function of the conversation alone, so that it survives a restar
 nothing. Usage is made up from the lengths, the same for the same conversation.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
-from aarlab.agents.language.context import estimate
+from aarlab.agents.language.context import estimate, estimate_tools
 from aarlab.agents.language.scripts import next_move, personality
 from aarlab.agents.language.talk import Called, Talk, Turn
 
@@ -28,7 +29,8 @@ PROVIDER = "scripted"
 
 
 class Scripted(ModelAPI):
-    """`model_args` replace fields of the personality (`rounds`, `seeds`, `pause_s` ...)."""
+    """`model_args` replace fields of the personality (`rounds`, `seeds`, `pause_s` ...); each
+    answer takes `think_s`."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Scripted(ModelAPI):
         **model_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+        self._think_s = float(model_args.pop("think_s", 0.0))
         self._who = personality(model_name, **model_args)
 
     async def generate(
@@ -48,6 +51,7 @@ class Scripted(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
+        await asyncio.sleep(self._think_s)
         step, move = next_move(self._who, talk_of(input))
         calls = [
             ToolCall(id=f"{step}c{number}", function=tool, arguments=dict(arguments))
@@ -56,7 +60,7 @@ class Scripted(ModelAPI):
         message = ChatMessageAssistant(
             content=move.say, tool_calls=calls or None, model=self.model_name, source="generate"
         )
-        size, said = estimate(input), estimate([message])
+        size, said = estimate(input) + estimate_tools(tools), estimate([message])
         usage = ModelUsage(input_tokens=size, output_tokens=said, total_tokens=size + said)
         choice = Choice(message=message, stop_reason="tool_calls" if calls else "stop")
         return ModelOutput(model=self.model_name, choices=[choice], usage=usage)

@@ -1,0 +1,64 @@
+"""Alerts: each says what it should, and nothing where all is well."""
+
+import pytest
+
+from aarlab.campaign.spec import AlertSpec
+from aarlab.campaign.watch import Look, alerts
+from aarlab.core.wire import AarRecord, Audit, Limits
+from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
+
+NOW, BEFORE = "2026-01-01T10:00:00+00:00", "2026-01-01T08:30:00+00:00"
+
+
+def aar(name: str = "ann", **changes: object) -> AarRecord:
+    known = {
+        "name": name,
+        "researcher": "language",
+        "direction": "",
+        "arm": "a",
+        "isolation": "bubblewrap",
+        "limits": Limits(dollars=10, hours=5),
+        "research_s": 3600,
+        "spend": {"dollars": 1.0},
+        "last_seen_at": NOW,
+    }
+    return AarRecord.model_validate({**known, **changes})
+
+
+def found(*aars: AarRecord, audits=(), limits=None, rate=0.0, **given: object) -> list[str]:
+    budget = CampaignBudget(limits=limits or CampaignLimits(), device_dollars_per_hour=rate)
+    crashes = {record.name: 0 for record in aars}
+    look = Look(NOW, aars, audits, budget, **{"crashes": crashes, **given})
+    return [f"{what} {about}" for what, about, _ in alerts(look, AlertSpec())]
+
+
+def test_nothing_where_all_is_well() -> None:
+    assert found(aar(), aar("bea", last_seen_at=None, wanted="pause")) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "said"),
+    [
+        ({}, {"crashes": {"ann": 2}}, ["crashing ann"]),
+        ({"last_seen_at": BEFORE}, {}, ["silent ann"]),
+        ({"last_seen_at": BEFORE, "wanted": "pause"}, {}, []),
+        ({"last_seen_at": BEFORE}, {"crashes": {}}, []),  # it has ended
+        ({"spend": {"dollars": 9.5}}, {}, ["budget ann dollars"]),
+        ({"spend": {"device_s": 7200.0}}, {"rate": 4.6}, ["budget ann dollars"]),
+        ({"research_s": 4.6 * 3600}, {}, ["budget ann hours"]),
+        ({"researcher": "guard", "submissions": 2, "limits": Limits(submissions=2)}, {}, []),
+        ({}, {"limits": CampaignLimits(dollars=1.05)}, ["budget the campaign dollars"]),
+        ({}, {"free_bytes": 10**9}, ["disk "]),
+    ],
+)
+def test_each_cause_is_told(changes: dict, given: dict, said: list[str]) -> None:
+    assert found(aar(**changes), **given) == said
+
+
+def test_a_suspect_audit_is_told_and_a_clear_one_is_not() -> None:
+    facts = {"kind": "static", "aar": "ann", "summary": "reads files", "at": NOW}
+    audits = [
+        Audit(id="aud_1", severity="suspect", **facts),
+        Audit(id="aud_2", severity="clear", **facts),
+    ]
+    assert found(aar(), audits=audits) == ["audit aud_1"]
