@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_models import FakeModels, Fault
 from fault_kit import Killer, Supervisor, booked_tokens, books, config_of, heard_tokens, spec_of
-from fault_scripts import worker
+from fault_scripts import ROUND, worker
 from language_kit import Bench
 from platform_kit import wait_for
 
@@ -55,7 +55,8 @@ def _killed(desk: Bench, name: str, kills: int, seed: int) -> Counter[str]:
             killer.once()
         aar.start()
         done = fake.counts().n_paid
-        wait_for(lambda: fake.counts().n_paid > done + 8, 60)
+        # Two rounds of the script without a kill: each kind of write happens at least once.
+        wait_for(lambda: fake.counts().n_paid > done + 2 * ROUND + 4, 120)
         with desk.running.operator() as operator:
             operator.control(name, NewControl(action="stop", by="t"), key=f"stop-{name}")
         aar.end()
