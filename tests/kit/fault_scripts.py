@@ -21,6 +21,8 @@ pathlib.Path("mine").mkdir(exist_ok=True)
 pathlib.Path("mine/method.py").write_text("def fit(task, student, seed): return None")
 print("step-0 done")
 """
+# Again where a kill cut the first step off.
+PREPARE = f"test -f mine/method.py || python - <<'END'\n{PREDICT}\nEND\n"
 # Long enough that a kill can fall into it, much output so that conversations are shortened.
 WORK = "echo step-{n} >> log.txt; sleep 0.2; head -c 2500 /dev/zero | tr '\\0' x; echo step-{n}"
 
@@ -44,7 +46,7 @@ def worker(said: Conversation, steps: int = 1_000_000) -> Reply:
     name = f"step-{n}"
     note = Call("create_file", {"path": "notebook.md", "text": f"begun: {name}"})
     moves = {
-        1: Call("bash", {"command": WORK.format(n=n)}),
+        1: Call("bash", {"command": PREPARE + WORK.format(n=n)}),
         2: Call("submit_predictions", {"path": "predictions.json", "method": name}),
         3: Call("put_snapshot", {"folder": "mine", "name": name}),
         4: Call("post_finding", {"kind": "insight", "title": name, "text": "x"}),
