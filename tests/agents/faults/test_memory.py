@@ -16,9 +16,12 @@ def test_inspect_keeps_no_event_of_earlier_calls() -> None:
     spec = LanguageSpec(model="scripted/elicitor")
     asker = Asker(open_model(spec), spec)
     talk = [ChatMessageSystem(content="You are ada, x"), ChatMessageUser(content="go")]
-    for _ in range(20):
-        asker.ask(talk, [])
-    gc.collect()
-    kept = sum(isinstance(thing, ModelEvent) for thing in gc.get_objects())
-    asker.close()
+    try:
+        for _ in range(20):
+            asker.ask(talk, [])
+        gc.collect()
+        # By type, not isinstance: that reads an attribute of every object, and some of torch's warn.
+        kept = sum(type(thing) is ModelEvent for thing in gc.get_objects())
+    finally:
+        asker.close()
     assert kept <= 2

@@ -4,7 +4,6 @@ Needs `pip install 'aarlab[gpu]'`. `critic` in generation.py is the small one th
 Not covered: vLLM and a GPU were never at hand; the trl path is tested on a CPU with a tiny model.
 """
 
-import importlib.util
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from aarlab.core.errors import MethodFailed
 from aarlab.testbed.contract import Predictor
+from aarlab.testbed.extras import installed
 from aarlab.testbed.methods.generation import critique_prompt, gain, judge_of, relabelled
 from aarlab.testbed.methods.method import Method, plain_method
 from aarlab.testbed.options import GrpoOptions
@@ -34,7 +34,7 @@ def critic_grpo(
     vanilla in the study on chat and code.
     """
     model, options = student.language_model(), options or GrpoOptions()
-    if model.folder is None or importlib.util.find_spec("trl") is None:
+    if model.folder is None or not installed("trl"):
         raise MethodFailed("critic_grpo needs trl: pip install 'aarlab[gpu]'; critic does not")
     judge, template = judge_of(task, student, seed), model.record.template
     asked = [critique_prompt(example) for example in task.inputs]
@@ -76,7 +76,7 @@ def _trained_texts(
             num_generations=options.generations, seed=seed, bf16=cuda, use_cpu=not cuda,
             per_device_train_batch_size=options.generations,
             gradient_accumulation_steps=options.prompts, max_completion_length=options.max_new,
-            use_vllm=cuda and importlib.util.find_spec("vllm") is not None, vllm_mode="colocate",
+            use_vllm=cuda and installed("vllm"), vllm_mode="colocate",
             save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
         )  # fmt: skip
         lora = LoraConfig(
