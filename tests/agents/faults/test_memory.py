@@ -20,7 +20,7 @@ def test_inspect_keeps_no_event_of_earlier_calls() -> None:
         for _ in range(20):
             asker.ask(talk, [])
         gc.collect()
-        # By type, not isinstance: that reads an attribute of every object, and some of torch's warn.
+        # By type: isinstance reads an attribute of every object, and some of torch's warn.
         kept = sum(type(thing) is ModelEvent for thing in gc.get_objects())
     finally:
         asker.close()
