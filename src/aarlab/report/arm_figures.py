@@ -21,6 +21,7 @@ from aarlab.report.drawing import (
     new_figure,
     placed,
     plain,
+    row_frame,
     side_labels,
 )
 from aarlab.report.teams import Reached, at_hours
@@ -111,11 +112,7 @@ def _draw_mean(axes: Axes, lines: np.ndarray, at: np.ndarray, colour: str) -> fl
 
 def _draw_verified(axes: Axes, groups: Sequence[Group], wide: bool) -> None:
     measure = MEASURES[0]
-    axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
+    row_frame(axes, len(groups))
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
     axes.set_xlabel("Best verified PGR, selection split")
     for row, group in enumerate(groups):

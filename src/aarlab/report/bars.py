@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from aarlab.core.wire import Interval
 from aarlab.report.drawing import (
     ACCENT,
-    FAINT,
     INK,
     MUTED,
     PAPER,
@@ -19,6 +18,7 @@ from aarlab.report.drawing import (
     label,
     new_figure,
     plain,
+    row_frame,
 )
 from aarlab.report.view import CampaignView, Method
 
@@ -95,11 +95,7 @@ def _row_axes(count: int, wide: bool, key_in: float, row_in: float = ROW_IN) -> 
     axes = figure.add_axes(
         (left / width, EDGE_IN / height, (width - left - 0.15) / width, count * row / height)
     )
-    axes.set_ylim(count - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
+    row_frame(axes, count)
     return figure, axes
 
 

@@ -124,6 +124,15 @@ def label(axes: Axes, x: float, y: float, text: str, halo: bool = False, **style
         drawn.set_path_effects([withStroke(linewidth=2.4, foreground=PAPER)])
 
 
+def row_frame(axes: Axes, count: int) -> None:
+    """Axes of `count` rows, row 0 on top, with a grid for the values only."""
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
 def placed(figure: Figure, ends: tuple[float, float], frame: tuple[float, float]) -> Axes:
     """Axes between two x positions, `frame` inches away from the bottom and the top."""
     width, height = figure.get_figwidth(), figure.get_figheight()

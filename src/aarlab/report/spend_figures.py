@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_of, dollars_per_hour
 from aarlab.core.wire import AarRecord
 from aarlab.report.drawing import (
-    FAINT,
     INK,
     SERIES,
     KeyEntry,
@@ -19,6 +18,7 @@ from aarlab.report.drawing import (
     new_figure,
     placed,
     plain,
+    row_frame,
 )
 from aarlab.report.view import CampaignView
 
@@ -118,11 +118,7 @@ def _panels(rows: Sequence[Spender]) -> list[_Panel]:
 
 
 def _draw(axes: Axes, panel: _Panel, rows: Sequence[Spender], named: bool) -> None:
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
+    row_frame(axes, len(rows))
     starts = [0.0] * len(rows)
     for colour, part in zip(SERIES[panel.first_colour :], panel.parts, strict=False):
         axes.barh(range(len(rows)), part, left=starts, height=0.55, color=colour, alpha=0.9)

@@ -17,6 +17,7 @@ from aarlab.report.drawing import (
     new_figure,
     placed,
     plain,
+    row_frame,
 )
 from aarlab.report.transfer import TaskColumn, Transfer, TransferRow, shown_rows, transfer
 from aarlab.report.view import CampaignView
@@ -65,7 +66,7 @@ def transfer_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 
 
 def _draw_column(axes: Axes, column: TaskColumn, rows: list[TransferRow], index: int) -> None:
-    _row_frame(axes, len(rows))
+    row_frame(axes, len(rows))
     estimates = [row.estimates[index] for row in rows]
     edges = [v for e in estimates if e for v in (e.low, e.high)]
     low = max(min([0.0, *edges]), LOWEST)
@@ -130,14 +131,6 @@ def _name_rows(axes: Axes, rows: list[TransferRow], limit: int) -> None:
         )
 
 
-def _row_frame(axes: Axes, count: int) -> None:
-    axes.set_ylim(count - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
 def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
     """A row per task: accuracy on selection of the weak teacher, the ceiling, the best by hand,
     the best guard and the best method. None without baselines of the selection split."""
@@ -150,7 +143,7 @@ def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         figure = new_figure(9.4 if wide else 4.3, height + (1.2 if wide else 1.5))
         frame = (0.5, 0.5 if wide else 0.8)
         axes = placed(figure, (1.6, 8.9) if wide else (1.0, 4.1), frame)
-        _row_frame(axes, len(columns))
+        row_frame(axes, len(columns))
         for at, (index, column) in enumerate(columns):
             _draw_accuracies(axes, at, found, index, column)
             label(

@@ -8,11 +8,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from aarlab.core.errors import Conflict
 from aarlab.server.app import create_app, join_servers, open_scorer, open_store
@@ -58,17 +58,8 @@ def serve(settings: ServerSettings) -> None:
         finally:
             await store.database.close()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed: the same, faster."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _ignore_repeats() -> None:

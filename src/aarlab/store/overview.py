@@ -5,12 +5,12 @@ predictions, and no row of a task, are read here except by `predictions_of` and 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Table, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire import Audit, NewAar, Predictions, Snapshot, Verdict, Verification
+from aarlab.core.wire import Audit, NewAar, Predictions, Snapshot, Verdict, Verification, Wire
 from aarlab.store import aars
 from aarlab.store.predictions import unpack
 from aarlab.store.tables import aars as aar_table
@@ -26,6 +26,7 @@ from aarlab.store.tables import (
 )
 
 AT_ONCE, MAX_CITED = 500, 20_000
+Record = TypeVar("Record", bound=Wire)
 
 
 class Sent(NamedTuple):
@@ -66,21 +67,15 @@ async def sent_after(tx: AsyncConnection, after: int) -> list[Sent]:
 
 
 async def snapshots_after(tx: AsyncConnection, after: int) -> list[tuple[int, Snapshot]]:
-    query = select(snapshots.c.seq, snapshots.c.record).where(snapshots.c.seq > after)
-    rows = await tx.execute(query.order_by(snapshots.c.seq))
-    return [(row.seq, Snapshot.model_validate(row.record)) for row in rows]
+    return await _records(tx, snapshots, Snapshot, snapshots.c.seq > after)
 
 
 async def audits_after(tx: AsyncConnection, after: int) -> list[tuple[int, Audit]]:
-    query = select(audits.c.seq, audits.c.record).where(audits.c.seq > after)
-    rows = await tx.execute(query.order_by(audits.c.seq))
-    return [(row.seq, Audit.model_validate(row.record)) for row in rows]
+    return await _records(tx, audits, Audit, audits.c.seq > after)
 
 
 async def verdicts_after(tx: AsyncConnection, after: int) -> list[tuple[int, Verdict]]:
-    query = select(verdicts.c.seq, verdicts.c.record).where(verdicts.c.seq > after)
-    rows = await tx.execute(query.order_by(verdicts.c.seq))
-    return [(row.seq, Verdict.model_validate(row.record)) for row in rows]
+    return await _records(tx, verdicts, Verdict, verdicts.c.seq > after)
 
 
 async def runs_after(
@@ -97,9 +92,15 @@ async def runs_after(
 async def _runs(
     tx: AsyncConnection, condition: ColumnElement[bool]
 ) -> list[tuple[int, Verification]]:
-    query = select(verifications.c.seq, verifications.c.record).where(condition)
-    rows = await tx.execute(query.order_by(verifications.c.seq))
-    return [(row.seq, Verification.model_validate(row.record)) for row in rows]
+    return await _records(tx, verifications, Verification, condition)
+
+
+async def _records(
+    tx: AsyncConnection, table: Table, model: type[Record], condition: ColumnElement[bool]
+) -> list[tuple[int, Record]]:
+    """Number and record of the rows of a table, in their order."""
+    query = select(table.c.seq, table.c.record).where(condition).order_by(table.c.seq)
+    return [(row.seq, model.model_validate(row.record)) for row in await tx.execute(query)]
 
 
 async def runs_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> list[Verification]:
@@ -108,8 +109,7 @@ async def runs_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> list[Ver
 
 
 async def audits_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, Audit]:
-    query = select(audits.c.seq, audits.c.record).where(audits.c.seq.in_(numbers))
-    return {r.seq: Audit.model_validate(r.record) for r in await tx.execute(query)}
+    return dict(await _records(tx, audits, Audit, audits.c.seq.in_(numbers)))
 
 
 async def spend_by_aar(tx: AsyncConnection) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import resources, util
+from importlib import resources
 from pathlib import Path
 
 import httpx
@@ -40,6 +40,7 @@ from aarlab.agents.proxy.proxy import SOCKET, Proxy, listening, vendors_client
 from aarlab.agents.proxy.settings import ProxySettings
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, NotFound
+from aarlab.core.extras import installed
 from aarlab.core.files import write_atomic
 from aarlab.core.wire import Me, Spend, TaskInfo
 from aarlab.core.wire_service import ModelCall
@@ -85,7 +86,7 @@ class ClaudeCode:
 
     def run(self) -> str:
         """Why it ended. Raises NotFound without the package or the key."""
-        if util.find_spec("claude_agent_sdk") is None:
+        if not installed("claude_agent_sdk"):
             raise NotFound("Claude Code is not installed; run: pip install 'aarlab[claude-code]'")
         if self.config.isolation != "bubblewrap":
             raise BadInput("claude-code needs the bubblewrap sandbox: outside it would see the key")

@@ -32,7 +32,7 @@ async def fields(request: Request) -> Form:
 async def operator_fields(request: Request, viewer: OperatorViewer) -> Form:
     """Fields of a form of the operator's session; Forbidden for any other."""
     form = await fields(request)
-    check_form(viewer, form.get("form", ""), request)
+    check_form(viewer.form, form.get("form", ""), request)
     return form
 
 

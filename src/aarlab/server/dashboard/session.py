@@ -70,8 +70,13 @@ def log_in(platform: Platform, token: str, name: str, request: Request) -> str:
     platform.pace.admit(f"@login-{way}")
     if not matches(platform.operator_token, token):
         raise Forbidden("that is not the operator's token")
+    return new_session(platform.operator_token, name)
+
+
+def new_session(operator_token: str, name: str) -> str:
+    """The cookie of a session that begins now."""
     expires = int(time.time()) + LIVES_S
-    return session_cookie(platform.operator_token, name, expires, secrets.token_hex(8))
+    return session_cookie(operator_token, name, expires, secrets.token_hex(8))
 
 
 def matches(secret: str, given: str) -> bool:
@@ -108,10 +113,10 @@ async def operator_of(viewer: Annotated[Viewer, Depends(viewer_of)]) -> Viewer:
     return viewer
 
 
-def check_form(viewer: Viewer, given: str, request: Request) -> None:
-    """Raise Forbidden on a form that is not of this session's pages."""
+def check_form(token: str | None, given: str, request: Request) -> None:
+    """Raise Forbidden on a form that is not of this session's pages; `token` None: no session."""
     elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    if elsewhere or not hmac.compare_digest(viewer.form.encode(), given.encode()):
+    if elsewhere or token is None or not hmac.compare_digest(token.encode(), given.encode()):
         raise Forbidden("this form is not of your session: open the page again and send it there")
 
 

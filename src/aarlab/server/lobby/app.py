@@ -1,8 +1,6 @@
 """The lobby's app: campaigns of a folder, a new one, and the pages of each below `/c/<name>`."""
 
 import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +15,15 @@ from aarlab.server.auth import operator_token
 from aarlab.server.dashboard import assets
 from aarlab.server.dashboard.forms import fields
 from aarlab.server.dashboard.rendering import HEADERS, html
-from aarlab.server.dashboard.session import LIVES_S, matches, name_in, session_cookie, sign
+from aarlab.server.dashboard.session import (
+    LIVES_S,
+    check_form,
+    matches,
+    name_in,
+    new_session,
+    set_cookie,
+    sign,
+)
 from aarlab.server.door import Door
 from aarlab.server.lobby import proxy, runs
 from aarlab.server.lobby.commands import Checked, Commands
@@ -84,10 +90,8 @@ SessionDep = Annotated[str | None, Depends(session_in)]
 
 async def checked_form(request: Request, lobby: LobbyDep, session: SessionDep) -> dict[str, str]:
     form = await fields(request)
-    elsewhere = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    mine = session is not None and matches(sign(lobby.token, "form", session), form.get("form", ""))
-    if elsewhere or not mine:
-        raise Forbidden("this form is not of your session: open the page again and send it there")
+    token = None if session is None else sign(lobby.token, "form", session)
+    check_form(token, form.get("form", ""), request)
     return form
 
 
@@ -113,13 +117,9 @@ async def login(request: Request, lobby: LobbyDep) -> Response:
             raise Forbidden("that is not the lobby's token")
     except AarlabError as error:
         return _login(str(error), 403)
-    expires, nonce = int(time.time()) + LIVES_S, secrets.token_hex(8)
     answer = RedirectResponse("/", 303, HEADERS)
-    cookie = session_cookie(lobby.token, form.get("name", ""), expires, nonce)
-    secure = request.url.scheme == "https"
-    answer.set_cookie(
-        COOKIE, cookie, max_age=LIVES_S, httponly=True, samesite="strict", secure=secure
-    )
+    cookie = new_session(lobby.token, form.get("name", ""))
+    set_cookie(answer, COOKIE, cookie, request, LIVES_S)
     return answer
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from aarlab.core.errors import MethodFailed
+from aarlab.core.extras import installed
 from aarlab.testbed.contract import Predictor
-from aarlab.testbed.extras import installed
 from aarlab.testbed.methods.generation import critique_prompt, gain, judge_of, relabelled
 from aarlab.testbed.methods.method import Method, plain_method
 from aarlab.testbed.options import GrpoOptions
