@@ -63,7 +63,7 @@ def test_routes_are_known() -> None:
 
 
 SUBMISSION = '{"task":"tiny","method":"m","ids":["a"],"runs":[{"seed":0,"probs":[%s]}]}'
-BODIES = {
+BODIES: dict[str, str | bytes] = {
     "nan": SUBMISSION % "NaN",
     "infinity": SUBMISSION % "Infinity",
     "huge float": SUBMISSION % "1e999",
@@ -84,6 +84,12 @@ BODIES = {
     "control characters": SUBMISSION.replace('"a"', '"a\\u0000\\u001b[2J"') % "0.5",
     "deep": "[" * 100_000,
     "deep and closed": '{"a":' * 2000 + "1" + "}" * 2000,
+    "as deep as the stack allows": SUBMISSION.replace('"a"', "[" * 900 + "]" * 900) % "0.5",
+    "a key twice": SUBMISSION.replace('"method":"m"', '"method":"a","method":"m"') % "0.5",
+    "a probability that overflows": SUBMISSION % str(10**400),
+    "surrogate as bytes": (SUBMISSION % "0.5").encode().replace(b'"m"', b'"\xed\xa0\x80"'),
+    "utf-16": (SUBMISSION % "0.5").encode("utf-16"),
+    "lists in a list": SUBMISSION % ("[]," * 600_000 + "0.5"),
     "empty": "",
     "list": "[]",
     "cut": SUBMISSION[:30],
@@ -108,6 +114,46 @@ def test_malformed_submissions(running: Running, token: str, name: str) -> None:
         assert _problem(response).code in ("bad_input", "not_found")
         assert http.get("/v1/submissions").json() == []
         assert http.get("/v1/me").json()["submissions_made"] == 0
+
+
+WRITES = [path for method, path in ROUTES if method == "POST"]
+FOREIGN = {
+    "deep": b"[" * 100_000,
+    "deep and closed": b'{"a":' * 900 + b"1" + b"}" * 900,
+    "nan": b'{"a": NaN}',
+    "infinity": b'{"a": -Infinity}',
+    "huge integer": b'{"a": ' + b"9" * 5000 + b"}",
+    "a key twice": b'{"a": 1, "a": 1}',
+    "no utf-8": b'{"a": "\xff"}',
+    "lone surrogate": b'{"a": "\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_every_write_refuses_foreign_json_with_a_reason(running, token: str, name: str) -> None:
+    """Those without a body ignore it."""
+    for path in WRITES:
+        operator = "/operator" in path
+        headers = {"Idempotency-Key": f"foreign-{name.replace(' ', '-')}"}
+        headers["Content-Type"] = "application/json"
+        with _http(running, running.operator_token if operator else token) as http:
+            response = http.post(_fill(path), content=FOREIGN[name], headers=headers)
+        if path in ("/v1/sessions", "/v1/operator/tokens/{token}/revoke"):
+            assert response.status_code in (200, 404), (path, response.text)
+            continue
+        assert response.status_code == 422, (path, response.text)
+        assert _problem(response).message.startswith("malformed request: "), (path, response.text)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_mcp_refuses_foreign_json_in_its_own_form(running, token: str, name: str) -> None:
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    with _http(running, token) as http:
+        response = http.post("/mcp", content=FOREIGN[name], headers=headers)
+    assert response.status_code == 400
+    told = response.json()
+    assert told["jsonrpc"] == "2.0" and told["error"]["code"] == -32700
+    assert told["error"]["message"].startswith("malformed request: ")
 
 
 @pytest.mark.parametrize("key", [None, "", "a b", "x" * 101, "a/b", "ü"])

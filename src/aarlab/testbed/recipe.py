@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput
+from aarlab.core.foreign import read_json
 from aarlab.testbed.options import HeadOptions, LossName, Options, explain
 
 LabelSource = Literal["weak", "zero_shot", "posterior", "blend", "em_posterior"]
@@ -177,13 +178,8 @@ def recipe_from(value: Any) -> Recipe:
 
 
 def recipe_from_json(text: str, where: str = "recipe") -> Recipe:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"{where}: not JSON, line {error.lineno} column {error.colno}: {error.msg}"
-        ) from error
-    return recipe_from(value)
+    """As `recipe_from`, of text that may be anybody's; BadInput also for what is not JSON."""
+    return recipe_from(read_json(text.encode(errors="replace"), where))
 
 
 def is_active(options: Options, name: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from aarlab.agents.proxy.settings import Vendor
 from aarlab.core.errors import BadInput, Forbidden, NotFound
+from aarlab.core.foreign import read_json
 
 Api = Literal["messages", "count", "chat", "responses"]
 
@@ -87,10 +88,7 @@ def parse(verb: str, path: str, body: bytes, models: Sequence[str]) -> Asked:
     if path not in ROUTES or verb != "POST":
         raise NotFound(f"{verb} {path} is no route here; there are POST {', '.join(ROUTES)}")
     vendor, api = ROUTES[path]
-    try:
-        raw = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadInput(f"{path}: the body is not JSON") from None
+    raw = read_json(body, f"{path}: the body")
     if not isinstance(raw, dict) or not isinstance(raw.get("model"), str):
         raise BadInput(f"{path}: the body must be an object that names a `model`")
     asked = Asked(vendor, api, raw["model"], raw.get("stream") is True, body, raw)

@@ -10,11 +10,12 @@ from aarlab.core.canonical import content_hash
 from aarlab.core.wire import Comment, Finding, FindingPage, NewComment, NewFinding
 from aarlab.core.wire_service import FindingQuery, Vote
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.markdown import render_markdown
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import forum, log, snapshots, submissions
 
-router = APIRouter(prefix="/v1/findings")
+router = APIRouter(prefix="/v1/findings", route_class=StrictRoute)
 
 MAX_RENDERED = 20  # posts of a page; Markdown takes up to a quarter of a second each
 Render = Annotated[bool, Query(description="fill `html` with safe HTML of the Markdown text")]

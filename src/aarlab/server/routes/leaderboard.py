@@ -4,11 +4,12 @@ from fastapi import APIRouter
 
 from aarlab.core.wire import LeaderboardEntry
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.tasks import development_tasks
 from aarlab.store import audits, verifications
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 @router.get("/leaderboard")

@@ -7,10 +7,11 @@ from aarlab.core.errors import TooManyRequests
 from aarlab.core.wire import Me
 from aarlab.core.wire_ledger import ModelCall, NewReservation
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
 from aarlab.store import idempotency, ledger, log, standing
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 @router.post("/reservations", responses={402: {}})

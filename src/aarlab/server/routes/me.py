@@ -8,11 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.wire import Me, SessionRecord, Spend, TaskInfo
 from aarlab.core.wire_service import MAX_CURSOR, OperatorMessage
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.tasks import development_tasks, task_info
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import aars, controls, ledger, log, standing
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 @router.get("/me")

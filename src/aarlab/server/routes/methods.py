@@ -6,12 +6,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.errors import Forbidden
 from aarlab.core.wire_service import MethodRequest, NewMethod
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.tasks import check_development, development_tasks
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import log, methods, snapshots, standing
 
-router = APIRouter(prefix="/v1/methods")
+router = APIRouter(prefix="/v1/methods", route_class=StrictRoute)
 
 
 @router.post("", responses={402: {}})

@@ -6,11 +6,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.wire import AarRecord, AarToken, Name, NewAar, Wire
 from aarlab.server.auth import OperatorDep, PlatformDep, aar_token
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import aars, log
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
 
 class Registered(Wire):

@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.canonical import content_hash
 from aarlab.core.wire import Audit, NewAudit, NewVerdict, Traces, Verdict
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import audits, forensics, log, snapshots, submissions
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
 
 @router.post("/audits")

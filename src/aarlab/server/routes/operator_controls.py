@@ -5,11 +5,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire_ledger import CampaignBudget, Control, NewControl
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, Writing, write_once, writing
 from aarlab.store import budgets, controls, log
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
 
 @router.post("/controls")

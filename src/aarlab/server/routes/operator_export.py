@@ -12,6 +12,7 @@ from aarlab.core.errors import BaselineMissing, Damaged, NotFound
 from aarlab.core.types import EVAL_SPLITS
 from aarlab.core.wire import BaselineAccuracy, CampaignExport, SessionRecord, SubmissionRecord
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.ideas import ideas_of
 from aarlab.server.platform import Platform
 from aarlab.server.tasks import task_info
@@ -29,7 +30,7 @@ from aarlab.store import (
 )
 from aarlab.store.submissions import Stored
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
 
 @router.get("/export")

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Query
 
 from aarlab.core.wire import Head, LogRecord
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.store import log
 
-router = APIRouter(prefix="/v1/operator/log")
+router = APIRouter(prefix="/v1/operator/log", route_class=StrictRoute)
 
 
 @router.get("")

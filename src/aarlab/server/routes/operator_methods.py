@@ -5,12 +5,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire_service import MethodRequest, Refusal
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.tasks import development_tasks
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import log, methods
 
-router = APIRouter(prefix="/v1/operator/methods")
+router = APIRouter(prefix="/v1/operator/methods", route_class=StrictRoute)
 
 
 @router.get("")

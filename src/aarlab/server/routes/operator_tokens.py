@@ -6,10 +6,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.wire_service import IssuedToken, NewToken, TokenRecord
 from aarlab.server.auth import OperatorDep, PlatformDep, aar_token
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import log, tokens
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
 
 @router.post("/aars/{aar}/tokens")

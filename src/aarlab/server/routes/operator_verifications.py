@@ -16,13 +16,14 @@ from aarlab.core.wire import (
     VerificationResult,
 )
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.routes.snapshots import read_snapshot
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import log, snapshots, verifications
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 MAX_ERROR = 4000
 
 

@@ -10,6 +10,7 @@ from aarlab.core.clock import now_iso
 from aarlab.core.wire import NewSnapshot, Snapshot, SnapshotContent
 from aarlab.core.wire_service import Lineage, SnapshotDiff
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
@@ -17,7 +18,7 @@ from aarlab.store import differences, idempotency, lineage, log, snapshots
 from aarlab.store.repository import Author
 from aarlab.store.teams import Team
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 TAR = "application/x-tar"
 Wanted = Annotated[str | None, Query(max_length=200)]
 

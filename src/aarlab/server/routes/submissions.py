@@ -7,16 +7,18 @@ from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
+from aarlab.core.errors import Forbidden
 from aarlab.core.ids import new_id
 from aarlab.core.wire import NewAar, Predictions, Score, ShownScore, Submission
 from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Feedback, Platform
 from aarlab.server.tasks import check_development
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import aars, log, snapshots, standing, submissions
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 SMALL = 5000  # probabilities that are scored in a few ms, where a hand-over costs as much
 
 
@@ -29,7 +31,9 @@ async def submit(
     async def act(tx: AsyncConnection) -> Score:
         check_development(platform, submission.task)
         if submission.snapshot is not None:
-            await snapshots.get(tx, submission.snapshot, aar.team)
+            made_by = await snapshots.get(tx, submission.snapshot, aar.team)
+            if made_by.aar != aar.name:
+                raise Forbidden("this snapshot is another AAR's: freeze the code as your own first")
         await aars.touch(tx, aar.name)
         now = await standing.standing(tx, aar.name)
         standing.check(now)

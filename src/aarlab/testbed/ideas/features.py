@@ -135,7 +135,7 @@ def _code_lines(tree: ast.Module, source: bytes) -> int:
 def _recipe(content: bytes | None) -> Recipe | None:
     try:
         return None if content is None else normal(recipe_from_json(content.decode()))
-    except (BadInput, UnicodeDecodeError, RecursionError):
+    except (BadInput, UnicodeDecodeError):
         return None
 
 

@@ -1,0 +1,67 @@
+"""JSON of a writer that is not trusted: a value, or BadInput without a word of it."""
+
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aarlab.core.errors import BadInput
+from aarlab.core.foreign import MAX_DEPTH, read_json
+
+REFUSED = {
+    "no json": (b"{", "not JSON"),
+    "nothing": (b"", "not JSON"),
+    "two values": (b"1 2", "not JSON"),
+    "nan": (b'{"a": NaN}', "NaN is no number"),
+    "infinity": (b"[-Infinity]", "is no number"),
+    "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 1}}', "a key is there twice"),
+    "no utf-8": (b'"\xff"', "not UTF-8"),
+    "utf-16": ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+    "a surrogate as utf-8": (b'"\xed\xa0\x80"', "not UTF-8"),
+    "a lone surrogate": (b'{"a": ["\\ud800"]}', "lone surrogate"),
+    "a lone surrogate as key": (b'{"\\uDFFF": 1}', "lone surrogate"),
+    "an integer without end": (b"[" + b"9" * 5000 + b"]", "not JSON"),
+    "deeper than the stack": (b"[" * 100_000, "nested"),
+    "deep": (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested"),
+    "deep objects": (b'{"a":' * 150 + b"1" + b"}" * 150, "nested"),
+    "many lists": (b"[" + b"[]," * 600_000 + b"[]]", "lists and objects"),
+    "many objects": (b"[" + b"{}," * 600_000 + b"{}]", "lists and objects"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_says_why(name: str) -> None:
+    raw, why = REFUSED[name]
+    with pytest.raises(BadInput, match=f"^the file: .*{why}") as caught:
+        read_json(raw, "the file")
+    assert len(str(caught.value)) < 200
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=30,
+    ).filter(lambda value: "Infinity" not in json.dumps(value))
+)
+def test_whatever_json_can_say_is_read(value: object) -> None:
+    assert read_json(json.dumps(value, ensure_ascii=False).encode(), "x") == value
+    assert read_json(json.dumps(value).encode(), "x") == value
+
+
+def test_as_deep_as_allowed_and_as_long_as_a_submission() -> None:
+    assert read_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, "x")
+    brackets = json.dumps(["[" * 2000] * 20).encode()
+    assert len(read_json(brackets, "x")) == 20, "brackets in a text are no nesting"
+
+
+def test_few_bytes_do_not_take_much_memory() -> None:
+    raw = b"[" + b"[]," * 20_000_000 + b"[]]"
+    tracemalloc.start()
+    with pytest.raises(BadInput):
+        read_json(raw, "x")
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 10**6
