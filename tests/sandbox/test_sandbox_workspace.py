@@ -1,6 +1,7 @@
 """Files in and out of a workspace that an AAR has full control of."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from aarlab.sandbox import (
     copy_out_tree,
     prepare_workspace,
 )
+from aarlab.sandbox.workspace import remove_tree
 
 
 @pytest.fixture
@@ -121,3 +123,41 @@ def test_a_link_in_the_place_of_a_workspace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a folder"):
         prepare_workspace(tmp_path / "aar", aar_uid(0))
     assert target.stat().st_mode & 0o777 == 0o755
+
+
+def deep_tree(top: Path) -> None:
+    """Deeper than Python's stack, with a link and an empty folder at each step, closed at the end.
+
+    In a sandbox such a tree is made within the tenth of a second before the watch looks first.
+    """
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(2000):
+        for name in ("d", "empty"):
+            os.mkdir(name, dir_fd=folder)
+        os.symlink(top.parent / "vault", "link", dir_fd=folder)
+        below = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.mkfifo("pipe", dir_fd=folder)
+    os.fchmod(folder, 0)
+    os.close(folder)
+
+
+def test_a_tree_deeper_than_the_stack_is_removed_and_no_link_followed(
+    secret: Path, tmp_path: Path
+) -> None:
+    top = tmp_path / "aar"
+    top.mkdir()
+    deep_tree(top)
+    with pytest.raises(RecursionError):
+        shutil.rmtree(top, ignore_errors=True)
+    remove_tree(top)
+    assert not top.exists() and secret.read_text() == "label 1"
+    remove_tree(top)
+
+
+def test_a_name_that_is_no_text_is_refused(spec: SandboxSpec) -> None:
+    assert shell(spec, "mkdir m; touch m/$(printf 'a\\377b')").ok
+    with pytest.raises(BadInput, match="no UTF-8") as caught:
+        copy_out_tree(spec, "m", 10, 1000)
+    assert str(caught.value).isascii()

@@ -8,7 +8,14 @@ from aarlab.core.wire import Evidence, Interval, Traces, Verification
 from aarlab.verify.battery import ablation, execution, forensics, shortcut
 
 CLEAN = Evidence(
-    programs=[], reached=[], compiled=3, row_texts=0, examples=[], truncated=False, forwarded=100
+    programs=[],
+    reached=[],
+    compiled=3,
+    row_texts=0,
+    examples=[],
+    truncated=False,
+    changed={"alone": 0.0, "crowded": 0.0, "shuffled": 0.0},
+    forwarded=100,
 )
 
 
@@ -69,6 +76,14 @@ def test_each_kind_of_record_is_suspect(changes) -> None:
 def test_probes_are_graded(share: float, severity: str) -> None:
     changed = CLEAN.model_copy(update={"changed": {"alone": share, "shuffled": 0.0}})
     assert shortcut(verification(0.5, evidence=changed)).severity == severity
+
+
+def test_a_score_without_probes_is_suspect_and_a_failed_run_is_not() -> None:
+    none = CLEAN.model_copy(update={"changed": {}})
+    assert shortcut(verification(0.5, evidence=none)).severity == "suspect"
+    failed = verification(0.5, evidence=none)
+    failed = failed.model_copy(update={"estimate": None, "state": "failed"})
+    assert shortcut(failed).severity == "note"
 
 
 counts = st.integers(0, 500)

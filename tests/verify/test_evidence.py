@@ -1,13 +1,17 @@
 """The execution record: made in a real process, matched outside."""
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.types import Example
+from aarlab.testbed.job import JobOutput
 from aarlab.verify.evidence import read_evidence
 from aarlab.verify.record import MARK
 
@@ -73,3 +77,74 @@ def test_a_flooded_record_says_that_it_is_incomplete(tmp_path: Path) -> None:
 def test_any_record_can_be_read(raw: bytes, marked: bool) -> None:
     line = MARK.encode() + raw if marked else raw
     read_evidence(line, False, ROWS, None)
+
+
+def flood(n: int) -> bytes:
+    """A record that no recorder wrote: straight into the pipe."""
+    line = '{"kind": "compiled", "text": "%d == x * (y + 1)"}'
+    return "".join(f"{MARK}{line % number}\n" for number in range(n)).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"kind": "program", "text": "\\ud800"}', '{"kind": 7, "kind": 7}', "9" * 5000],
+)
+def test_a_record_of_the_methods_own_is_a_flag_and_no_crash(text: str) -> None:
+    seen = read_evidence((MARK + text).encode(), False, ROWS, None)
+    assert seen.truncated and json.loads(seen.model_dump_json())
+
+
+def test_a_record_longer_than_the_recorders_is_not_searched_for_hours() -> None:
+    rows = [Example("a", "g", "x" * 2_000_000, ("y",))]
+    begun = time.monotonic()
+    seen = read_evidence(flood(150_000), False, rows, None)
+    assert seen.truncated and seen.compiled < 6000
+    assert time.monotonic() - begun < 60
+
+
+PROBED = {"alone": 0.0, "crowded": 0.5, "shuffled": 0.0}
+
+
+def output(*changed: dict[str, float], rows: float = 10.0) -> JobOutput:
+    record = {"seed": 0, "teacher_seed": 0, "seconds": 1, "diagnostics": {}}
+    record["compute"] = {"rows_forwarded": rows}
+    return JobOutput.model_validate(
+        {
+            "task": "t",
+            "split": "selection",
+            "ablation": "none",
+            "ids": ["a"],
+            "runs": [{"seed": 0, "probs": [0.5]}],
+            "records": [{**record, "changed": found} for found in changed],
+            "seconds": 1,
+        }
+    )
+
+
+def test_probes_are_averaged_over_the_runs() -> None:
+    halves = {**PROBED, "crowded": 0.0}
+    seen = read_evidence(b"", False, ROWS, output(PROBED, halves))
+    assert seen.changed == {**PROBED, "crowded": 0.25} and not seen.truncated
+    assert read_evidence(b"", False, ROWS, output({}, {})).truncated is False
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ({"alone": 0.0}, {"crowded": 0.0}),
+        (PROBED, {}),
+        ({**PROBED, "kind": 0.0},),
+        ({**PROBED, "alone": -1.0},),
+        ({**PROBED, "alone": 7.0},),
+        ({"x" * 5000: 0.0},),
+    ],
+)
+def test_probes_that_the_runner_did_not_write_are_a_flag_and_no_crash(changed) -> None:
+    seen = read_evidence(b"", False, ROWS, output(*changed))
+    assert seen.truncated and seen.changed == {}
+
+
+def test_rows_forwarded_beyond_all_numbers_are_bounded() -> None:
+    seen = read_evidence(b"", False, ROWS, output(PROBED, PROBED, rows=1.7e308))
+    assert 0 < seen.forwarded < 1e13
+    assert read_evidence(b"", False, ROWS, output(PROBED, rows=-5.0)).forwarded == 0.0

@@ -1,6 +1,5 @@
 """What AARs and the verifier share: what a method's sandbox sees, taking its predictions out."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from aarlab.core.errors import BadInput, MethodFailed, NotFound
+from aarlab.core.foreign import read_json
 from aarlab.core.wire import Isolation
 from aarlab.sandbox.spec import Finished, SandboxKind, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
@@ -79,10 +79,10 @@ def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:
     for name, model in ((PREDICTIONS, JobOutput), (ERROR, JobError)):
         try:
             raw = copy_out(spec, f"{folder}/{name}", MAX_OUTPUT_BYTES)
-            parsed = model.model_validate(json.loads(raw))
+            parsed = model.model_validate(read_json(raw, name))
         except NotFound:
             continue
-        except (ValueError, ValidationError, BadInput) as error:
+        except (ValidationError, BadInput) as error:
             raise MethodFailed(f"{name} does not have the expected form") from error
         if isinstance(parsed, JobOutput):
             return parsed

@@ -2,7 +2,7 @@
 
 Covered: symbolic links anywhere in a path (each component is opened relative to its parent's
 descriptor, following none), `..`, FIFOs and other special files, files over a size, half-written
-files.
+files; names that are no UTF-8; removing a tree that is too deep for the stack.
 Not covered: a hard link to a file that the same uid may already read; disk used in folders that an
 AAR closed to its own uid, where this process is not root.
 """
@@ -56,6 +56,43 @@ def disk_bytes(folder: Path) -> int:
     return used
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove what is below a folder in which nothing runs any more, and itself; fine if not there.
+
+    Folders are moved up beside each other and emptied one by one: neither the stack nor the open
+    descriptors grow with the depth. Raises OSError for what cannot be removed.
+    """
+    try:
+        with _opened(folder) as top:
+            while names := os.listdir(top):
+                for name in names:
+                    _take_apart(top, name)
+    except NotFound:
+        return
+    folder.rmdir()
+
+
+def _take_apart(top: int, name: str) -> None:
+    """Remove an entry, a folder's own folders excepted: those come up beside it."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=top)
+        return
+    os.chmod(name, 0o700, dir_fd=top)
+    below = os.open(name, _FOLDER, dir_fd=top)
+    try:
+        with os.scandir(below) as entries:
+            inner = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for entry_name, is_folder in inner:
+            if is_folder:
+                os.chmod(entry_name, 0o700, dir_fd=below)  # one that is closed cannot be moved
+                os.rename(entry_name, secrets.token_hex(12), src_dir_fd=below, dst_dir_fd=top)
+            else:
+                os.unlink(entry_name, dir_fd=below)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=top)
+
+
 def copy_in(spec: SandboxSpec, files: Mapping[str, bytes]) -> None:
     """Write files at paths relative to the workspace, each in one step, owned by the sandbox's uid.
 
@@ -81,16 +118,25 @@ def copy_out_tree(
 ) -> dict[str, bytes]:
     """All regular files below a folder of the workspace, by path relative to it.
 
-    Raises NotFound, or BadInput for a link, a special file, too many files or bytes in total.
+    Raises NotFound, or BadInput for a link, a special file, a name that is no UTF-8, too many
+    files or bytes in total.
     """
     top = PurePosixPath() if relative_path == "." else _checked(relative_path)
     found: dict[str, bytes] = {}
     with _opened(spec.workspace) as root, _parent(root, top / "x") as folder:
         for path in _regular_files(folder, max_files):
+            _check_text(path)
             left = max_bytes - sum(map(len, found.values()))
             with _parent(folder, path) as inner:
                 found[str(path)] = _read(inner, path, left)
     return found
+
+
+def _check_text(path: PurePosixPath) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{str(path)!a}: the name is no UTF-8; rename the file") from None
 
 
 def _checked(name: str) -> PurePosixPath:

@@ -20,6 +20,7 @@ from aarlab.testbed.contract import Predictor, checked_predictions
 
 Bools = NDArray[np.bool_]
 COPIES = 2
+PROBES = ("alone", "crowded", "shuffled")
 
 
 def probe_answers(predictor: Predictor, rows: Sequence[Example], seed: int) -> dict[str, Bools]:

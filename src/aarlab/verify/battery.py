@@ -142,8 +142,9 @@ def execution(v: Verification) -> NewAudit:
 def shortcut(v: Verification) -> NewAudit:
     """Does an answer depend on the other rows of its problem?"""
     changed = v.evidence.changed if v.evidence else {}
-    if not changed:
-        return _about(v, "shortcut", "note", "the probes did not run")
+    if not changed:  # a run that has a score was probed first
+        severity: Severity = "note" if v.estimate is None else "suspect"
+        return _about(v, "shortcut", severity, "the probes did not run")
     worst = max(changed.values())
     text = ", ".join(f"{name} {share:.1%}" for name, share in changed.items())
     said = f"answers changed when rows came {text}"

@@ -2,20 +2,23 @@
 
 What is settled is recorded under a key of its own: a re-run that was cut short, by a stop or a
 kill, is still queued on the platform and is done again from its start.
+
+Covered: predictions that the platform refuses (other rows, other seeds) settle the re-run as
+failed: no method stops the verifier. Folders as deep as a method likes are removed all the same.
 """
 
 import logging
 import queue
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from aarlab.client.operator import OperatorClient
-from aarlab.core.errors import Conflict
+from aarlab.core.errors import BadInput, Conflict
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import Verification
+from aarlab.core.wire import Verification, VerificationResult
+from aarlab.sandbox.workspace import remove_tree
 from aarlab.verify.battery import ABLATIONS
 from aarlab.verify.rerun import Stopped, Verifier
 
@@ -87,13 +90,27 @@ class Bench:
         try:
             with operator(self._run) as platform:
                 result = verifier.rerun(wanted, platform.snapshot(wanted.snapshot), self._stop)
-                platform.settle(wanted.id, result, key=f"settle-{wanted.id}")
+                result = _settled(platform, wanted, result)
         except Stopped:
             return
         except Conflict as error:  # an answer that was lost: what is settled stays as it is
             LOG.warning("%s", error)
             return
         finally:
-            shutil.rmtree(self._run.verifier / wanted.id, ignore_errors=True)
+            remove_tree(self._run.verifier / wanted.id)
             self._free.put(verifier)
         LOG.info("%s %s %s: %s", wanted.id, wanted.method, wanted.ablation, result.error or "done")
+
+
+def _settled(
+    platform: OperatorClient, wanted: Verification, result: VerificationResult
+) -> VerificationResult:
+    """What was recorded: `result`, or that the platform refused what the method left."""
+    key = f"settle-{wanted.id}"  # what is refused leaves it free
+    try:
+        platform.settle(wanted.id, result, key)
+    except BadInput as error:
+        failed = {"ids": [], "runs": [], "error": f"its predictions were refused: {error}"[:4000]}
+        result = result.model_copy(update=failed)
+        platform.settle(wanted.id, result, key)
+    return result

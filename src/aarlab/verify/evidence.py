@@ -1,22 +1,28 @@
 """Outside the sandbox: what a run recorded, matched against the texts of its rows.
 
-The record is data from an untrusted process: a line that does not parse is left out and counted as
-a truncation, which is a flag of its own.
+The record and the output are data from an untrusted process, which may have written them by itself.
+
+Covered: a line that does not parse, more lines than the recorder writes, and probes that are not
+those of the runner are left out and counted as a truncation, which is a flag of its own.
+Not covered: a false record or output that looks like a true one.
 """
 
-import json
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from aarlab.core.errors import BadInput
+from aarlab.core.foreign import read_json
 from aarlab.core.types import Example
 from aarlab.core.wire import Evidence
 from aarlab.testbed.job import JobOutput
-from aarlab.verify.record import MARK
+from aarlab.testbed.probes import PROBES
+from aarlab.verify.record import MARK, MAX_RECORDS
 
 MAX_SHOWN = 20
 SHOWN_CHARS = 200
+MAX_FORWARDED = 1e12
 MIN_PIECE = 5
 MIN_LINE = 12
 _CODE = re.compile(r"[\d(=+*/]")
@@ -27,24 +33,26 @@ def read_evidence(
 ) -> Evidence:
     """Evidence of one run; `rows` are all that the method was given, train and hidden."""
     found: dict[str, list[str]] = {"program": [], "reached": [], "compiled": []}
-    for line in stdout.decode(errors="replace").split("\n"):
+    *lines, rest = stdout.decode(errors="replace").split("\n", MAX_RECORDS)
+    for line in lines if len(lines) == MAX_RECORDS else [*lines, rest]:
         if not line.startswith(MARK):
             truncated = truncated or bool(line.strip())
             continue
         try:
-            record = json.loads(line.removeprefix(MARK))
+            record = read_json(line.removeprefix(MARK).encode(), "record")
             found[str(record["kind"])].append(str(record["text"]))
-        except (ValueError, KeyError, TypeError):
+        except (BadInput, KeyError, TypeError):
             truncated = True
     matched = _of_rows(found["compiled"], rows)
+    changed = _mean_changed(output)
     return Evidence(
         programs=_shown(found["program"]),
         reached=_shown(found["reached"]),
         compiled=len(found["compiled"]),
         row_texts=len(matched),
         examples=_shown(matched)[:5],
-        truncated=truncated,
-        changed=_mean_changed(output),
+        truncated=truncated or len(lines) == MAX_RECORDS or changed is None,
+        changed=changed or {},
         forwarded=_mean_forwarded(output),
     )
 
@@ -53,14 +61,20 @@ def _shown(texts: list[str]) -> list[str]:
     return [text[:SHOWN_CHARS] for text in texts[:MAX_SHOWN]]
 
 
-def _mean_changed(output: JobOutput | None) -> dict[str, float]:
-    probed = [record.changed for record in output.records if record.changed] if output else []
-    names = probed[0] if probed else {}
-    return {name: float(np.mean([found[name] for found in probed])) for name in names}
+def _mean_changed(output: JobOutput | None) -> dict[str, float] | None:
+    """Of all runs; empty where none was probed, None where the runner would not have written it."""
+    runs = [record.changed for record in output.records] if output else []
+    if not any(runs):
+        return {}
+    shares = [share for found in runs for share in found.values()]
+    if any(set(found) != set(PROBES) for found in runs) or min(shares) < 0 or max(shares) > 1:
+        return None
+    return {name: float(np.mean([found[name] for found in runs])) for name in PROBES}
 
 
 def _mean_forwarded(output: JobOutput | None) -> float:
-    spent = [r.compute.get("rows_forwarded", 0.0) for r in output.records] if output else []
+    told = [r.compute.get("rows_forwarded", 0.0) for r in output.records] if output else []
+    spent = [min(max(rows, 0.0), MAX_FORWARDED) for rows in told]
     return float(np.mean(spent)) if spent else 0.0
 
 

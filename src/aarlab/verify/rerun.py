@@ -7,7 +7,6 @@ Not covered: a method that carries its own knowledge of the split's rows (the ab
 """
 
 import base64
-import shutil
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from aarlab.core.types import Example
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
 from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import SandboxSpec
-from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace
+from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace, remove_tree
 from aarlab.testbed.job import Job, SeedPair
 from aarlab.testbed.task import load_inputs, load_weak_labels
 from aarlab.verify.evidence import read_evidence
@@ -92,7 +91,7 @@ class Verifier:
         isolated, view = self.isolation == "bubblewrap", self._view(wanted)
         uid = aar_uid(FIRST_VERIFIER_UID + self.slot) if isolated else None
         workspace = self.run.verifier / wanted.id
-        shutil.rmtree(workspace, ignore_errors=True)  # what a killed verifier left
+        remove_tree(workspace)  # what a killed verifier left
         prepare_workspace(workspace, uid)
         return SandboxSpec(
             workspace=workspace,

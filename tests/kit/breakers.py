@@ -1,0 +1,73 @@
+"""Methods that mean to bring down who runs them: sources of a method.py, by what they do.
+
+Each gets past its own runner: it writes what the verifier reads by itself, and ends the process.
+"""
+
+LEAVES = """
+import json
+import os
+import sys
+from pathlib import Path
+
+def fit(task, student, seed):
+    job = json.loads(Path(sys.argv[1]).read_text())
+    rows = Path(job["eval_inputs"]).read_text().splitlines()
+    ids = [json.loads(row)["id"] for row in rows]
+    runs = [{"seed": pair["seed"], "probs": [0.5] * len(ids)} for pair in job["runs"]]
+    record = {"seed": 0, "teacher_seed": 0, "seconds": 1.0, "compute": {}, "diagnostics": {}}
+    made = {"task": task.name, "split": job["split"], "ablation": job["ablation"], "ids": ids}
+    made |= {"runs": runs, "records": [], "seconds": 1.0}
+    text = None
+    LINE
+    Path(sys.argv[2], "predictions.json").write_text(text or json.dumps(made))
+    os._exit(0)
+"""
+
+RECORDS = """
+import os
+import stat
+
+def fit(task, student, seed):
+    for handle in range(3, 100):
+        try:
+            if stat.S_ISFIFO(os.fstat(handle).st_mode):
+                os.write(handle, b"\\x1eaarlab " + TEXT + b"\\n")
+        except OSError:
+            continue
+    raise ValueError("enough")
+"""
+
+DEEP_FOLDERS = """
+import os
+
+def fit(task, student, seed):
+    os.chdir("/workspace")
+    for _ in range(3000):
+        os.mkdir("d")
+        os.chdir("d")
+    raise ValueError("deep")
+"""
+
+# what it does, the source, what is said of it: in the error of its re-run, or in its evidence
+BREAKERS = {
+    "rows of its own": ('made["ids"] = ["x"] * len(ids)', "predictions were refused"),
+    "seeds of its own": ('runs[0]["seed"] = 1', "predictions were refused"),
+    "runs of two lengths": ('runs[0]["probs"].pop()', "predictions were refused"),
+    "nesting without end": ('text = "[" * 1_000_000', "does not have the expected form"),
+    "lists that fill the memory": (
+        'text = "[" + "[]," * 20_000_000 + "[]]"',
+        "does not have the expected form",
+    ),
+    "text that is no unicode": ('ids[0] = "\\ud800"', "does not have the expected form"),
+    "probes of its own": (
+        'made["records"] = [{**record, "changed": {"kind": 0.0}} for _ in runs]',
+        "the record is incomplete",
+    ),
+    "probes left out": ("pass", "the probes did not run"),
+}
+SOURCES = {name: LEAVES.replace("LINE", line) for name, (line, _) in BREAKERS.items()}
+SOURCES["a record without end"] = RECORDS.replace("TEXT", 'b"[" * 60_000')
+SOURCES["a record that is no unicode"] = RECORDS.replace(
+    "TEXT", """b\'{"kind": "program", "text": "\\\\ud800"}\'"""
+)
+SOURCES["folders without end"] = DEEP_FOLDERS

@@ -1,0 +1,54 @@
+"""Methods that write the verifier's input themselves: it goes on, and says what they did."""
+
+import resource
+
+import pytest
+from arena import Arena, open_arena
+from breakers import BREAKERS, SOURCES
+
+from aarlab.testbed.method_folder import NAMED_SOURCE
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory):
+    with open_arena(tmp_path_factory.mktemp("breakers")) as made:
+        for number, (name, source) in enumerate(SOURCES.items()):
+            made.hand_in(f"breaker{number}", name, source)
+        made.hand_in("honest", "vanilla", NAMED_SOURCE.format(name="vanilla"))
+        before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        made.settle()
+        made.grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
+        yield made
+
+
+def test_the_honest_method_is_verified_all_the_same(arena: Arena) -> None:
+    assert arena.verification("vanilla").state == "done"
+    assert arena.suspect("vanilla") == set()
+    assert all(v.state != "queued" for v in arena.export.verifications)
+
+
+@pytest.mark.parametrize("name", BREAKERS)
+def test_what_it_left_is_refused_or_flagged(arena: Arena, name: str) -> None:
+    found, said = arena.verification(name), BREAKERS[name][1]
+    if "probes" not in name:
+        assert found.state == "failed" and said in found.error and found.estimate is None
+        return
+    assert found.state == "done"
+    flagged = [a.summary for a in arena.audits(name).values() if a.severity == "suspect"]
+    assert any(said in summary for summary in flagged), flagged
+
+
+@pytest.mark.parametrize("name", ["a record without end", "a record that is no unicode"])
+def test_a_record_of_its_own_is_flagged(arena: Arena, name: str) -> None:
+    assert arena.verification(name).evidence.truncated
+    assert "the record is incomplete" in arena.audits(name)["execution"].summary
+
+
+def test_nothing_is_left_of_folders_without_end(arena: Arena) -> None:
+    assert arena.verification("folders without end").state == "failed"
+    assert list(arena.running.run.verifier.glob("ver_*")) == []
+
+
+def test_the_verifier_stays_small(arena: Arena) -> None:
+    """The 60 MB of nested lists would take well over a gigabyte."""
+    assert arena.grown_mb < 700
