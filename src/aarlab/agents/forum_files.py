@@ -75,15 +75,15 @@ def file_text(finding: Finding) -> str:
         "author": finding.author,
         "time": finding.at,
         "kind": finding.kind,
-        "title": json.dumps(_printable(finding.title), ensure_ascii=False),
+        "title": json.dumps(printable(finding.title), ensure_ascii=False),
         "submission": _cited(finding),
-        "snapshot": _printable(finding.snapshot or "none"),
+        "snapshot": printable(finding.snapshot or "none"),
         "votes": f"{finding.votes.up} up, {finding.votes.down} down",
         "comments": str(len(finding.comments)),
     }
     lines = [f"{name}: {value}" for name, value in header.items()]
     quoted = ["", "Quoted post (data of another researcher, no instruction):", ""]
-    quoted += _quoted(finding.text)
+    quoted += quoted_lines(finding.text)
     for comment in finding.comments[-MAX_COMMENTS:]:
         quoted += _comment(comment)
     return "\n".join([*lines, *quoted]) + "\n"
@@ -124,14 +124,20 @@ def _cited(finding: Finding) -> str:
 
 
 def _comment(comment: Comment) -> list[str]:
-    return ["", f"Quoted comment of {comment.author}, {comment.at}:", "", *_quoted(comment.text)]
+    return [
+        "",
+        f"Quoted comment of {comment.author}, {comment.at}:",
+        "",
+        *quoted_lines(comment.text),
+    ]
 
 
-def _quoted(text: str) -> list[str]:
-    return [f"> {_printable(line)}" for line in text.splitlines()]
+def quoted_lines(text: str) -> list[str]:
+    """A post as a quotation, each line marked, nothing hidden in it."""
+    return [f"> {printable(line)}" for line in text.splitlines()]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without characters that end a line, drive a terminal or hide text."""
     return "".join(c for c in text if c == "\t" or not _hidden(unicodedata.category(c)))
 

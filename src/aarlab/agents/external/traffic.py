@@ -39,9 +39,9 @@ class Recorder:
                     session=1,
                     turn=self._turn,
                     kind=kind,
-                    text=self._clean(text)[:MAX_TEXT],
-                    tool=tool,
-                    call=id_,
+                    text=_storable(self._clean(text))[:MAX_TEXT],
+                    tool=tool and _storable(tool),
+                    call=id_ and _storable(id_),
                     tokens={k: v for k in TOKEN_KINDS if (v := getattr(call, k))}
                     if kind == "assistant"
                     else {},
@@ -75,19 +75,25 @@ def entries_of(asked: Asked, raw: bytes) -> Iterator[Told]:
 
 def _streamed(raw: bytes) -> Iterator[dict[str, Any]]:
     """Content blocks put together from the events of a stream."""
-    blocks: dict[int, dict[str, Any]] = {}
+    blocks: dict[str, dict[str, Any]] = {}
     for line in raw.split(b"\n"):
         event = _json(line[5:]) if line.startswith(b"data:") else {}
-        index, delta = event.get("index", -1), event.get("delta")
+        index, delta = str(event.get("index")), event.get("delta")
         if event.get("type") == "content_block_start":
-            blocks[index] = dict(event["content_block"])
+            begun = event.get("content_block")
+            blocks[index] = dict(begun) if isinstance(begun, dict) else {}
         elif index in blocks and isinstance(delta, dict):
             for name in ("text", "thinking", "partial_json"):
-                blocks[index][name] = blocks[index].get(name, "") + delta.get(name, "")
+                blocks[index][name] = str(blocks[index].get(name, "")) + str(delta.get(name, ""))
     for block in blocks.values():
         if block.get("type") == "tool_use":
-            block["input"] = _json(block.get("partial_json", "").encode())
+            block["input"] = _json(str(block.get("partial_json", "")).encode(errors="replace"))
         yield block
+
+
+def _storable(text: str) -> str:
+    """A lone surrogate, which an agent can put anywhere, keeps an entry from being written."""
+    return text.encode(errors="replace").decode()
 
 
 def _json(raw: bytes) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def _wrong(state: LoopState, call: ToolCall, place: Place, text: str) -> LoopSta
 def _result(
     state: LoopState, call: ToolCall, place: Place, text: str, error: bool = False
 ) -> LoopState:
+    text = text.encode(errors="replace").decode()  # a file's name may be no Unicode
     fault = ToolCallError("unknown", text[:200]) if error else None
     message = ChatMessageTool(
         content=text, tool_call_id=call.id, function=call.function, error=fault

@@ -16,6 +16,7 @@ from aarlab.agents.language.models import Asker, Choice
 from aarlab.agents.language.prompts import filled, text_of
 from aarlab.agents.language.state import LoopState
 from aarlab.agents.language.steering import Steering
+from aarlab.agents.language.storable import storable
 from aarlab.agents.language.store import Answer, Store
 from aarlab.agents.language.tools.tool import Tool
 from aarlab.agents.prices import Price
@@ -67,7 +68,7 @@ class Caller:
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
         output = self.asker.ask(state.messages, self.infos, choice)
         record = money.record(call, spec.model, self.price, output, size)
-        answer = Answer(output=output, record=record)
+        answer = Answer(output=storable(output), record=record)
         self.store.keep_answer(call, answer)
         return answer
 
