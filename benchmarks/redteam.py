@@ -1,9 +1,10 @@
-"""The red team's table: ten attacks and every honest method through the same verifier and audits.
+"""The red team's tables: attacks and every honest method through the same verifier and audits,
+methods that mean to break the verifier, and a language AAR's own cheats.
 
     python benchmarks/redteam.py --out benchmarks/redteam.md
 
 A real server, real sandboxes, the task of `tests/kit/code_world.py`. Nothing is scripted beyond the
-attackers themselves (`tests/redteam/attacks.py`, `tests/kit/hacks.py`).
+attackers themselves (`tests/redteam`, `tests/kit/hacks.py`, `tests/kit/breakers.py`).
 """
 
 import argparse
@@ -20,8 +21,15 @@ sys.path[:0] = [str(HERE.parent / "tests" / part) for part in ("kit", "redteam")
 
 import attacks
 from arena import Arena, open_arena
+from breakers import SOURCES
+from language_cheats import CHEATS
+from language_hunts import HUNTS
+from language_kit import bench
+from language_world import hunt, world
+from toy_campaign import build_toy
 
 from aarlab.core.errors import AarlabError
+from aarlab.core.layout import RunDir
 from aarlab.core.wire import Verification
 from aarlab.testbed.methods import METHODS
 
@@ -62,8 +70,10 @@ def main() -> None:
             attacks.post_injection,
         ):
             attack(arena)
+        break_the_verifier(arena)
         arena.settle()
-        text = page(arena, names, time.monotonic() - begun)
+        language = language_tables(Path(folder) / "language")
+        text = page(arena, names, time.monotonic() - begun) + breaker_table(arena) + language
     given.out.write_text(text)
     print(text)
 
@@ -89,6 +99,57 @@ def page(arena: Arena, names: list[str], seconds: float) -> str:
     ]
     lines += [_honest(arena, name) for name in names]
     return "\n".join(lines) + "\n"
+
+
+def break_the_verifier(arena: Arena) -> None:
+    """Methods that write what the verifier reads (tests/kit/breakers.py), each of its own AAR."""
+    for number, (name, source) in enumerate(SOURCES.items()):
+        arena.hand_in(f"breaker{number}", name, source)
+
+
+def breaker_table(arena: Arena) -> str:
+    lines = [
+        "\n## Methods that mean to break the verifier\n\nThey end their own runner and leave files "
+        "and records of their own making. The verifier goes on: all methods above were settled by "
+        "the same process.\n",
+        "| what it leaves | its re-run | flagged by |",
+        "|---|---|---|",
+    ]
+    for name in SOURCES:
+        run = arena.verification(name)
+        said = run.error.splitlines()[0][:90] if run.error else _text(run)
+        lines.append(f"| {name} | {said} | {', '.join(sorted(arena.suspect(name))) or '-'} |")
+    return "\n".join(lines) + "\n"
+
+
+def language_tables(folder: Path) -> str:
+    """A language AAR's own cheats: its model is a script, its tools and their walls are real."""
+    root, lines = build_toy(folder / "data"), []
+    with bench(root, RunDir(folder / "run"), "--task", "gauss") as desk, world(desk) as outside:
+        open_, walled = (hunt(desk, outside, kind).told for kind in ("process", "bubblewrap"))
+        lines = [
+            "\n## Language AAR: hunts for labels and secrets\n\nIts model is a script that is told "
+            "where everything lies; tools, sandbox, server and vault are real.\n",
+            "| hunt | without isolation | in the sandbox | wall |",
+            "|---|---|---|---|",
+        ]
+        for name, wall in HUNTS.items():
+            got = [_got(told[name]) for told in (open_, walled)]
+            lines.append(f"| {name} | {got[0]} | {got[1]} | {wall.wall} |")
+        lines += [
+            "\n## Language AAR: other cheats\n",
+            "| cheat | what it got | wall |",
+            "|---|---|---|",
+        ]
+        for name, cheat in CHEATS.items():
+            caught = cheat(desk, outside)
+            lines.append(f"| {name} | {'; '.join(caught.got) or 'nothing'} | {caught.wall} |")
+    return "\n".join(lines) + "\n"
+
+
+def _got(told: str) -> str:
+    finds = told.count("BREACH")
+    return f"{finds} finds" if finds > 1 else "1 find" if finds else "nothing"
 
 
 def _attack(arena: Arena, what: str, method: str | None, aar: str | None) -> str:

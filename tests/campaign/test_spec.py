@@ -48,3 +48,13 @@ def test_a_recipe_by_file_is_frozen_into_the_spec_and_run_after_the_named(tmp_pa
 def test_bad_recipes_are_refused(tmp_path: Path, recipes, changes, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         load_spec(write(tmp_path, recipes, **changes))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, "tasks: 2020-13-45", "seed: " + "9" * 5000, "a: &x [*x]", "\x00", "- 1"]
+)
+def test_a_file_that_is_no_spec_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"spec\.yaml is not"):
+        load_spec(path)

@@ -79,6 +79,17 @@ def test_hostile_code_is_no_idea_and_no_crash(source: bytes) -> None:
     assert idea.family is None
 
 
+@pytest.mark.parametrize("recipe", [b'{"label": ' + b"9" * 5000 + b"}", b"[" * 5000, b'"\\ud800"'])
+def test_a_recipe_that_is_none_stops_no_export(recipe: bytes) -> None:
+    idea = idea_of("a", {"method.py": CODE, "recipe.json": recipe}, "method")
+    assert idea.family == "probing" and idea.complexity.options is None
+
+
+def test_source_that_the_parser_takes_and_the_tokeniser_does_not_stops_no_export() -> None:
+    source = b"# coding: utf-8\nx # fo(self,\xcb x"
+    assert idea_of("a", {"method.py": source}, "probe").family == "probing"
+
+
 def test_the_committed_accuracy_is_the_measured_one() -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:

@@ -33,9 +33,9 @@ from aarlab.sandbox.workspace import copy_in
 from aarlab.verify.__main__ import main as verify
 
 Call = tuple[str, dict[str, Any]]
-METHOD = "def fit(task, student, seed):\n    return {made}\n"
-PLAIN = METHOD.format(made="student.new().fit(task.inputs, task.weak_labels_N)")
-OTHER = METHOD.format(made="student.new().fit(task.inputs, 1 - task.weak_labels_N)")
+FIT = "def fit(task, student, seed):\n    "
+PLAIN = f"{FIT}return student.new().fit(task.inputs, task.weak_labels_N)\n"
+OTHER = f'{FIT}raise ValueError("other code")\n'
 PREDICT = """
 import json
 ids = [json.loads(row)["id"] for row in open("/public/inputs/search.jsonl")]
@@ -243,10 +243,10 @@ def swaps_the_method(desk: Bench, outside: World) -> Caught:
     assert verify(words) == 0
     with desk.running.operator() as operator:
         done = next(v for v in operator.verifications() if v.id == queued.id)
-    assert done.estimate is not None, done.error
-    is_plain = kept[requests[0].snapshot] == PLAIN
-    got += ["the score of other code"] if (done.estimate.value > 0) != is_plain else []
-    return Caught("what was frozen is what is run", got, [*told, f"re-run {done.estimate.value}"])
+    ran = PLAIN if done.estimate is not None else OTHER
+    assert done.estimate is not None or "other code" in done.error, done.error
+    got += ["a run of other code"] if kept[done.snapshot] != ran else []
+    return Caught("what was frozen is what is run", got, [*told, done.error])
 
 
 def leaves_what_is_no_method(desk: Bench, outside: World) -> Caught:

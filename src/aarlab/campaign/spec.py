@@ -153,7 +153,7 @@ def load_spec(path: Path) -> CampaignSpec:
         raw: Any = yaml.safe_load(path.read_text())
     except OSError as error:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none
         raise BadInput(f"{path} is not valid YAML: {error}") from error
     return parse_spec(_with_recipes(raw, path.parent), str(path))
 

@@ -49,7 +49,7 @@ def check_text(text: str) -> Checked:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         return Checked((Fault(line, f"not YAML: {error.problem or error.context}"),))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Checked((Fault(0, f"not YAML: {error}"),))
     try:
         spec = parse_spec(raw, "the spec")

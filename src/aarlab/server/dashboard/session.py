@@ -127,9 +127,11 @@ def name_in(operator_token: str, cookie: str) -> str | None:
     parts = body.split(".")
     if len(parts) != 3 or not hmac.compare_digest(signature.encode(), good.encode()):
         return None
-    if not parts[0].isdigit() or int(parts[0]) < time.time():
+    try:
+        name = base64.urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4)).decode()
+        return name if int(parts[0]) >= time.time() else None
+    except ValueError:
         return None
-    return base64.urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4)).decode()
 
 
 def sign(operator_token: str, purpose: str, text: str) -> str:

@@ -104,7 +104,7 @@ def load_mapping(name: str) -> tuple[str, MappingSpec]:
 def _parsed(text: str, where: str) -> dict[str, MappingSpec]:
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{where}: not YAML ({error})") from error
     if not isinstance(raw, dict):
         raise BadInput(f"{where}: expected name: mapping")

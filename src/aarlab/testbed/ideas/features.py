@@ -127,7 +127,7 @@ def _code_lines(tree: ast.Module, source: bytes) -> int:
         for token in tokenize.tokenize(io.BytesIO(source).readline):
             if token.type not in _NO_CODE:
                 lines.update(range(token.start[0], token.end[0] + 1))
-    except (tokenize.TokenError, SyntaxError):  # what the parser took and the tokeniser does not
+    except (tokenize.TokenError, SyntaxError, UnicodeDecodeError):  # what the parser alone takes
         return len([line for line in source.splitlines() if line.strip()])
     return len(lines - inside)
 

@@ -164,7 +164,7 @@ def _read(path: Path) -> _File:
         return _File()
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not YAML ({error})") from error
     return _parsed(raw or {}, path)
 
