@@ -130,6 +130,26 @@ def test_no_aar_steers_and_malformed_controls_are_refused(running: Running, aar)
             assert answer.status_code == 422
 
 
+def test_limits_without_a_limit_are_none(own: Running) -> None:
+    """What was stored has its nulls; it must be read again as what it was."""
+    token = own.token("led")
+    with http(own, own.operator_token) as operator:
+        headers = {"Idempotency-Key": "no-limits"}
+        asked = {"action": "resume", "limits": {}, "by": "me"}
+        first, again = (
+            operator.post("/v1/operator/aars/led/controls", json=asked, headers=headers)
+            for _ in range(2)
+        )
+        assert first.status_code == 200 and again.json() == first.json()
+        assert operator.get("/v1/operator/controls?aar=led").json() == [first.json()]
+        nulls = {"action": "extend", "limits": {"hours": None}, "by": "me"}
+        refused = operator.post(
+            "/v1/operator/controls", json=nulls, headers={"Idempotency-Key": "nulls"}
+        )
+        assert refused.status_code == 422
+    assert token.startswith("aar_")
+
+
 def test_an_external_agent_that_is_paused_is_refused_what_costs(own: Running) -> None:
     with own.operator() as operator:
         new = NewAar(name="guest", researcher="external", direction="")

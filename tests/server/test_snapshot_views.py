@@ -115,3 +115,10 @@ def test_large_files_are_named_only_and_slow_ones_bounded() -> None:
     assert time.monotonic() - start < 10
     assert found["big"] == found["wide"] == "too large"
     assert list(found.values()).count("") == 4, "the lines that are compared are bounded in total"
+
+
+def test_the_same_files_twice_in_a_second_are_two_snapshots(running: Running, aar) -> None:
+    new = snapshot_of({"method.py": "twice = 1"})
+    made = [aar.put_snapshot(new) for _ in range(5)]
+    assert len({snapshot.id for snapshot in made}) == 5
+    assert aar.snapshots(aar=made[0].aar) == made

@@ -134,7 +134,8 @@ class NewControl(Wire):
     def _has_what_it_needs(self) -> "NewControl":
         if self.action == "message" and not self.text.strip():
             raise ValueError("a message needs a `text`")
-        if (self.action == "extend") != bool(self.limits and self.limits.model_fields_set):
+        given = self.limits is not None and self.limits.model_dump(exclude_none=True)
+        if (self.action == "extend") != bool(given):  # the same for what was stored with its nulls
             raise ValueError("`limits` belong to `extend`, and to no other action")
         return self
 

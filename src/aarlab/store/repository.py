@@ -67,8 +67,9 @@ class SnapshotRepo:
         """Freeze a tree; returns the commit, 40 hex digits, which `refs/snapshots/` then has."""
         seconds = int(parse_iso(author.at).timestamp())
         who = f"{author.aar} <{author.aar}@aarlab.invalid> {seconds} +0000"
-        # JSON keeps whatever the message holds on one line of plain text.
-        message = json.dumps({"name": new.name, "message": new.message})
+        # JSON keeps whatever the message holds on one line of plain text. Git's own time has whole
+        # seconds: with them alone the same files twice in a second would be one commit.
+        message = json.dumps({"name": new.name, "message": new.message, "at": author.at})
         objects: dict[str, bytes] = {}
         data = gitobjects.commit_data(tree, new.parent, who, message)
         commit = gitobjects.pack("commit", data, objects)
