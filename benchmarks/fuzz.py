@@ -79,8 +79,9 @@ def _row(name: str, seconds: int) -> str:
     tried = re.findall(r"Done (\d+) runs", done.stderr)
     if tried:
         return f"| {name} | {int(tried[0]):,} | none |\n"
-    last = [line for line in done.stderr.splitlines() if line.strip()][-12:]
-    return f"| {name} | | {json.dumps(' '.join(last))[:SHOWN]} |\n"
+    last = done.stderr.partition("Uncaught Python exception")[2] or done.stderr
+    said = " ".join(line for line in last.splitlines()[1:] if line.strip())
+    return f"| {name} | | {json.dumps(said)[:SHOWN]} |\n"
 
 
 if __name__ == "__main__":

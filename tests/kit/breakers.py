@@ -48,6 +48,28 @@ def fit(task, student, seed):
     raise ValueError("deep")
 """
 
+# No breaker: it tells what a re-run sees.
+LOOKS_AROUND = """
+import json
+import os
+import socket
+from pathlib import Path
+
+def fit(task, student, seed):
+    seen = {
+        "workspace": sorted(os.listdir("/workspace")),
+        "run": sorted(str(path) for path in Path("/run").rglob("*")),
+        "environment": sorted(os.environ),
+        "links": sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else [],
+    }
+    try:
+        socket.create_connection(("8.8.8.8", 53), 2).close()
+        seen["network"] = "open"
+    except OSError as error:
+        seen["network"] = error.strerror
+    raise ValueError("SEEN " + json.dumps(seen))
+"""
+
 # what it does, the source, what is said of it: in the error of its re-run, or in its evidence
 BREAKERS = {
     "rows of its own": ('made["ids"] = ["x"] * len(ids)', "predictions were refused"),

@@ -1,10 +1,11 @@
 """Methods that write the verifier's input themselves: it goes on, and says what they did."""
 
+import json
 import resource
 
 import pytest
 from arena import Arena, open_arena
-from breakers import BREAKERS, SOURCES
+from breakers import BREAKERS, LOOKS_AROUND, SOURCES
 
 from aarlab.testbed.method_folder import NAMED_SOURCE
 
@@ -14,6 +15,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory):
     with open_arena(tmp_path_factory.mktemp("breakers")) as made:
         for number, (name, source) in enumerate(SOURCES.items()):
             made.hand_in(f"breaker{number}", name, source)
+        made.hand_in("looker", "looks", LOOKS_AROUND)
         made.hand_in("honest", "vanilla", NAMED_SOURCE.format(name="vanilla"))
         before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         made.settle()
@@ -52,3 +54,12 @@ def test_nothing_is_left_of_folders_without_end(arena: Arena) -> None:
 def test_the_verifier_stays_small(arena: Arena) -> None:
     """The 60 MB of nested lists would take well over a gigabyte."""
     assert arena.grown_mb < 700
+
+
+def test_a_re_run_sees_its_rows_and_neither_network_nor_platform(arena: Arena) -> None:
+    found = arena.verification("looks").error.partition("SEEN ")[2].splitlines()[0]
+    seen = json.loads(found)
+    inputs = ["features.npz", "inputs.jsonl", "job.json", "method", "out", "weak_labels.npz"]
+    assert set(seen["workspace"]) - {"lower.npz"} == set(inputs)
+    assert seen["network"] == "Network is unreachable" and seen["run"] == []
+    assert not [name for name in seen["environment"] if "KEY" in name or "AARLAB" in name]

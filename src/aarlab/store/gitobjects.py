@@ -68,14 +68,18 @@ def pack_tree(blobs: Mapping[str, str], into: dict[str, bytes]) -> str:
 
 
 def tree_entries(data: bytes) -> Iterator[Entry]:
-    """Lines of a tree; raises Damaged on a link, a submodule, or what is no tree."""
+    """Lines of a tree; raises Damaged on a link, a submodule, a name that is no UTF-8, no tree."""
     at = 0
     while at < len(data):
         end = data.find(b"\0", at)
         mode, _, name = data[at:end].partition(b" ")
         if end < 0 or mode not in (FILE, FOLDER) or len(data) < end + 21:
             raise Damaged("a tree of the repository holds more than files and folders")
-        yield Entry(name.decode(), mode == FOLDER, data[end + 1 : end + 21].hex())
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            raise Damaged("a tree of the repository holds a name that is no UTF-8") from None
+        yield Entry(text, mode == FOLDER, data[end + 1 : end + 21].hex())
         at = end + 21
 
 
