@@ -217,3 +217,12 @@ def test_bad_descriptions_are_refused(spec: SandboxSpec) -> None:
         run(spec, [])
     with pytest.raises(BadInput, match="uid"):
         shell(replace(spec, uid=None if os.geteuid() == 0 else 61000), "true")
+
+
+def test_a_full_disk_ends_the_program_and_is_not_only_said_of_it(either: SandboxSpec) -> None:
+    tight = limited(either, disk_mb=20)
+    fill = "head -c 1048576 /dev/zero > f$i; i=$((i+1)); sleep 0.1"
+    done = shell(tight, f"i=0; while [ $i -lt 300 ]; do {fill}; done; touch it-came-to-its-end")
+    assert done.killed_by == "disk"
+    assert not (either.workspace / "it-came-to-its-end").exists()
+    assert not (either.workspace / "f299").exists()
