@@ -12,6 +12,7 @@ from sandbox_attempts import LIMITS, living, python, shell, wait_until
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.sandbox import SandboxLimits, SandboxSpec, run
+from aarlab.sandbox.spec import TAIL_BYTES
 
 # Three daemons: forked twice, own session, deaf to signals that can be ignored.
 DAEMONS = """
@@ -226,3 +227,10 @@ def test_a_full_disk_ends_the_program_and_is_not_only_said_of_it(either: Sandbox
     assert done.killed_by == "disk"
     assert not (either.workspace / "it-came-to-its-end").exists()
     assert not (either.workspace / "f299").exists()
+
+
+def test_of_ten_megabytes_no_more_than_start_and_end_is_kept(either: SandboxSpec) -> None:
+    done = shell(either, "head -c 10000000 /dev/zero; echo the-end")
+    assert done.truncated and done.stdout_tail.endswith(b"the-end\n")
+    assert len(done.stdout) == either.limits.output_kb * 1024
+    assert len(done.stdout_tail) <= TAIL_BYTES
