@@ -47,7 +47,8 @@ def critic_grpo(
 
     def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
         inputs = [task.inputs[i] for i in row]
-        return gain(judge, inputs, _said(completions), weak_N[list(row)]).tolist()
+        gains_N = gain(judge, inputs, _said(completions), weak_N[list(row)])
+        return [float(value) for value in gains_N]
 
     asked = [critique_prompt(example) for example in task.inputs]
     texts = _trained_texts((folder, student), asked, reward, (options or GrpoOptions(), seed))
@@ -69,7 +70,7 @@ def debate_grpo(
     def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
         inputs = [task.inputs[i % n] for i in row]
         texts = [sides[i // n] + text for i, text in zip(row, _said(completions), strict=True)]
-        return gain(judge, inputs, texts, np.array(row) < n).tolist()
+        return [float(value) for value in gain(judge, inputs, texts, np.array(row) < n)]
 
     asked, how = debate_prompts(task), (options or GrpoOptions(), seed)
     texts = _trained_texts((folder, student), asked, reward, how)
