@@ -146,10 +146,11 @@ def _recorded(relabelled: Callable[..., Any], texts: list[str]) -> Callable[...,
 def _page(given: argparse.Namespace, found: Facts) -> str:
     parts = [
         f"# Methods that write text\n\n{datetime.now(UTC).date()}, {os.cpu_count()} cores "
-        f"{platform.machine()}, torch {torch.__version__}, much other work on the machine; embedded "
-        f"pair, tasks of seed {given.task_seed} with {given.rows} train rows, {given.seeds} seeds. "
-        f"Accuracy on {given.search_rows} search rows ± half of a 95 % interval over rows [each "
-        "seed]. `critic` and `debate`: 32 new tokens a text, 4 steps of 8 rows with 4 critiques; "
+        f"{platform.machine()}, torch {torch.__version__}, much other work on the machine; "
+        f"embedded pair, tasks of seed {given.task_seed} with {given.rows} train rows, "
+        f"{given.seeds} seeds. Accuracy on {given.search_rows} search rows ± half of a 95 % "
+        "interval over rows [each seed]. `critic` and `debate`: 32 new tokens a text, 4 steps of "
+        "8 rows with 4 critiques; "
         f"by trl: {GRPO.steps} steps, {GRPO.prompts} prompts a step, {GRPO.generations} texts a "
         f"prompt, {GRPO.max_new} new tokens, LoRA r = {GRPO.rank}, float32, not the study's 50 "
         "steps of 8 prompts. Seconds are of all seeds. Made by `benchmarks/generation.py`.\n"
