@@ -1,6 +1,6 @@
 """Methods that write text, with the real embedded pair on a few rows: accuracy, time, their texts.
 
-    python benchmarks/generation.py --tasks math --seeds 2 --out benchmarks/generation.md
+    python benchmarks/generation.py --tasks math --seeds 1 --out benchmarks/generation.md
 
 A small task (the preset's settings, `--rows` train rows) is built with the strong model at hand.
 Every method is compared with vanilla on the same rows, the same teachers and the same seeds; the
@@ -40,7 +40,7 @@ from aarlab.testbed.task import open_public
 
 SMALL = ("vanilla", "vanilla_soft", "debate", "generative_finetuning", "critic")
 BY_TRL = ("critic_grpo", "debate_grpo")
-GRPO = GrpoOptions(steps=8, prompts=2, generations=4, max_new=32)
+GRPO = GrpoOptions(steps=3, prompts=2, generations=4, max_new=32)
 SHOWN = 3
 Facts = dict[str, Any]
 
@@ -66,9 +66,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", default="math")
     parser.add_argument("--task-seed", type=int, default=2026)
-    parser.add_argument("--rows", type=int, default=96, help="of train")
-    parser.add_argument("--search-rows", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=60, help="of train")
+    parser.add_argument("--search-rows", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/generation.md"))
     parser.add_argument("--one", help="TASK/METHOD: one measurement, as JSON")
     return parser.parse_args()

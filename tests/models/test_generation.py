@@ -11,7 +11,7 @@ from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.generation import gain, group_advantages, judge_of, transcripts
-from aarlab.testbed.methods.grpo import critic_grpo, debate_grpo
+from aarlab.testbed.methods.grpo import _trained, critic_grpo, debate_grpo
 from aarlab.testbed.models.answers import AnswerItem, Wanted
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import generate
@@ -33,6 +33,18 @@ PROMPTS = ["What is the sum of 4 and 9?", "def total(xs):", "What does harbour m
 @pytest.fixture
 def model(tiny):
     return LanguageModel.load(tiny, 1, torch.float32)
+
+
+def greedy(model, text, n):
+    """Token by token, each time from the whole text."""
+    made = ids = model.token_ids(text)
+    for _ in range(n):
+        tokens = torch.tensor([made])
+        positions = torch.arange(len(made))[None]
+        state = [*model.decoder.upward(model.decoder.embedding_VD[tokens], model.decoder.blocks,
+                                       positions, None)][-1]  # fmt: skip
+        made = [*made, int(model.decoder.logits(state[0, -1:]).argmax())]
+    return made[len(ids) :]
 
 
 def options(**changes):
@@ -149,6 +161,17 @@ def test_critic_and_debate_train_with_trl_on_a_cpu(model, fit):
     probs = fit(task, student, 0, options).predict_proba(task.inputs)
     assert probs.shape == (6,) and np.isfinite(probs).all()
     assert student.compute.rows_trained >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of trl and transformers
+def test_what_is_written_after_grpo_is_what_the_model_says(model):
+    """A policy that did not move says what the model says, word by word."""
+    pytest.importorskip("trl")
+    how = GrpoOptions(steps=1, generations=2, prompts=1, max_new=8, rank=4, lr=1e-12)
+    prompts = [f"{prompt}\n" for prompt in PROMPTS]
+    written = _trained(model.folder, prompts, lambda completions, **_: [0.0] * 2, (how, 0))
+    assert written == [model.text(ids) for ids in (greedy(model, prompt, 8) for prompt in prompts)]
 
 
 def test_a_debater_is_rewarded_for_winning_the_judge_for_its_own_side(model, monkeypatch):

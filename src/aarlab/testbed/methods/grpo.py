@@ -147,6 +147,7 @@ def _written(model: Any, tokenizer: Any, prompts: Sequence[str], max_new: int) -
     import torch
 
     texts = list[str]()
+    model.eval()  # with checkpointing on, a model in training drops its keys and sees one token
     for start in range(0, len(prompts), WRITE_ROWS):
         part = list(prompts[start : start + WRITE_ROWS])
         given = tokenizer(part, return_tensors="pt", padding=True, add_special_tokens=False)
