@@ -5,6 +5,7 @@
 Embedded tasks are made from `--seed`, so that anyone can repeat the table; real data sets come
 from the folders under `--data` and are judged on nine tenths of their test rows. A set whose
 ceiling is not clearly above its weak teacher has no PGR: its column shows accuracies in brackets.
+Label-free diagnostics of every cell, means over seeds, stand in tables of their own.
 What was computed is kept in the JSON beside the table; a second call goes on where it stopped.
 """
 
@@ -12,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from threadpoolctl import threadpool_limits
 
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
@@ -32,7 +31,7 @@ from aarlab.testbed.folder import FolderOptions
 from aarlab.testbed.generators.presets import preset
 from aarlab.testbed.making import Workshop
 from aarlab.testbed.methods import FAMILIES, METHODS, Method
-from aarlab.testbed.panel import Bench, predict, search_bench
+from aarlab.testbed.panel import Bench, Extras, run_panel, search_bench
 from aarlab.testbed.splits import EvalShares
 from aarlab.testbed.task import open_public
 
@@ -114,17 +113,17 @@ def _column(root: DataRoot, shop: Workshop, built: Built) -> Column:
 
 def _cell(method: Method, column: Column, seeds: int) -> Facts:
     """PGR with its interval where there is one, accuracy, seconds; or the reason of a failure."""
-    begun = time.monotonic()
+    extras = Extras(diagnostics=True, accuracy_only=not column.has_pgr)
     try:
-        with threadpool_limits(1):
-            predictions = predict(method, column.bench, seeds)
+        (row,) = run_panel([method], column.bench, seeds, extras=extras)
     except AarlabError as error:
         return {"failed": str(error)}
-    facts: Facts = {"seconds": round(time.monotonic() - begun, 2)}
-    judge, task = column.bench.judge, column.name
-    facts["accuracy"] = judge.accuracy(task, "search", predictions)
-    if column.has_pgr:
-        facts["pgr"] = judge.estimate(task, "search", predictions).model_dump()
+    if row.failed:
+        return {"failed": row.failed}
+    facts: Facts = {"seconds": round(row.seconds, 2), "accuracy": row.transfer}
+    facts["diagnostics"] = {k: round(v, 3) for k, v in row.diagnostics.items()}
+    if row.pgr is not None:
+        facts["pgr"] = row.pgr.model_dump()
     return facts
 
 
@@ -156,6 +155,7 @@ def _page(columns: list[Column], found: Facts) -> str:
         _guard_line(columns, found),
     ]
     parts += [_family(title, methods, columns, found) for title, methods in FAMILIES.items()]
+    parts += [_diagnostics(column, found) for column in columns]
     return "\n".join(part for part in parts if part)
 
 
@@ -205,6 +205,27 @@ def _family(title: str, methods: tuple[Method, ...], columns: list[Column], foun
             seconds = sum(cell.get("seconds", 0) for cell in cells if cell)
             lines.append(f"| {method.name} | {' | '.join(texts)} | {seconds:.0f} |")
     return "\n".join(lines) + "\n" if len(lines) > 1 else ""
+
+
+def _diagnostics(column: Column, found: Facts) -> str:
+    """Figures that need no label, a row a method; nothing is ranked by them."""
+    cells = {name: _find(name, column, found) for name in METHODS}
+    known = {name: cell["diagnostics"] for name, cell in cells.items() if _has_them(cell)}
+    names = list(next(iter(known.values()), {}))
+    if not names:
+        return ""
+    heads = " | ".join(name.replace("_", " ") for name in names)
+    lines = [
+        f"## Without labels: {column.name}\n\n| method | {heads} |",
+        "|---|" + "---|" * len(names),
+    ]
+    for method, facts in known.items():
+        lines.append(f"| {method} | {' | '.join(f'{facts[name]:.2f}' for name in names)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _has_them(cell: Facts | None) -> bool:
+    return cell is not None and "diagnostics" in cell
 
 
 def _marked(cell: Facts | None, guard: float | None) -> str:

@@ -1,5 +1,6 @@
 """Built tasks: what lies where, who may read it, and that a build is whole or absent."""
 
+import io
 import json
 import re
 import stat
@@ -10,14 +11,19 @@ import pytest
 from gaussian_task import BLIND, STRONG, GaussianSource, make_task
 from method_world import OPTIONS
 
+from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput, Conflict, Damaged, GapNotPositive, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
 from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import _locked, build_task
+from aarlab.testbed.build import FORMAT, _locked, build_task
 from aarlab.testbed.data import LabelledSplit
-from aarlab.testbed.stored_features import StoredFeatures
-from aarlab.testbed.task import load_inputs, load_public, open_public
+from aarlab.testbed.methods import METHODS
+from aarlab.testbed.stored_features import StoredFeatures, WithModel
+from aarlab.testbed.student import StudentFactory
+from aarlab.testbed.task import input_row, load_inputs, load_public, open_public
+from aarlab.testbed.task_files import without_seeds
+from aarlab.verify.hidden import FEATURES, hidden_files
 
 
 def build(root, data=None, source=None, options=OPTIONS, progress=lambda step: None):
@@ -151,6 +157,52 @@ def test_stored_features_are_those_of_the_model(built):
         stored.states(rows, 9)
     with pytest.raises(NotFound, match="no stored features"):
         stored.states([replace(rows[0], prompt="new")], STRONG)
+
+
+class StatesOnly(GaussianSource):
+    """A model that is never asked for log-likelihoods."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.truth, self.cue = inner.truth, inner.cue
+
+    def answer_logp(self, examples):
+        raise AssertionError("states alone were wanted")
+
+
+def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_asked(tmp_path):
+    data, source = make_task()
+    options = OPTIONS.model_copy(update={"zero_shot": False})
+    assert not build(tmp_path, data, StatesOnly(source), options).from_cache
+    assert build(tmp_path, data, StatesOnly(source), options).from_cache
+    task = open_public(tmp_path / "public" / "gauss")
+    stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+    np.testing.assert_array_equal(
+        stored.states(task.train, STRONG), source.states(task.train, STRONG)
+    )
+    hidden = hidden_files(tmp_path / "vault" / "gauss", "selection")[FEATURES]
+    assert not {"alone", "given_prompt"} & np.load(io.BytesIO(hidden)).keys()
+    student = StudentFactory.of_task(stored, task.info)
+    train = task.train_task(task.weak_labels.seeds[0])
+    assert METHODS["vanilla"].fit(train, student, 0).predict_proba(task.search).std() > 0
+    with pytest.raises(NotFound, match="--states-only"):
+        METHODS["em_posterior"].fit(train, student, 0)
+    at_hand = StudentFactory.of_task(WithModel(stored, source), task.info)
+    assert METHODS["em_posterior"].fit(train, at_hand, 0).predict_proba(task.search).std() > 0
+
+
+def test_tasks_built_before_there_was_a_choice_are_served_as_they_are(tmp_path):
+    """The hash of their settings knows nothing of `zero_shot`."""
+    build(tmp_path)
+    record = json.loads((tmp_path / "vault" / "gauss" / "build.json").read_text())
+    data, _ = make_task()
+    before = OPTIONS.model_dump(mode="json", exclude={"zero_shot"})
+    rows = {
+        name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
+        for name, s in sorted(data.splits.items())
+    }
+    facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]
+    assert record["settings_hash"] == content_hash([FORMAT, facts, rows, before])
 
 
 def test_swapped_preference_rows_find_their_features(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.methods import METHODS, Method
-from aarlab.testbed.panel import methods_named, run_panel, search_bench
+from aarlab.testbed.panel import Extras, methods_named, run_panel, search_bench
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import open_public
 from aarlab.vault.scorer import Scorer
@@ -31,6 +31,13 @@ def test_a_table_of_methods_and_guards(bench):
     assert em.pgr.low < em.pgr.value < em.pgr.high and em.pgr.value > rows["vanilla"].pgr.value
     assert em.pgr.value == pytest.approx((em.transfer - base.weak) / (base.ceiling - base.weak))
     assert ("vanilla", 3) in ticks and len(ticks) == 4 * len(rows)
+
+
+def test_a_task_without_a_clear_gap_has_accuracies_and_diagnostics_but_no_pgr(bench):
+    extras = Extras(diagnostics=True, accuracy_only=True)
+    (row,) = run_panel([METHODS["vanilla"]], bench, 2, extras=extras)
+    assert row.pgr is None and 0.5 < row.transfer < 1
+    assert row.diagnostics["agrees_with_teacher"] > 0.6 and row.diagnostics["misfit"] > 0
 
 
 def test_seed_i_gets_the_labels_of_teacher_i(bench):

@@ -10,8 +10,8 @@ from tiny_models import tiny_model
 from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.methods.generation import group_advantages
-from aarlab.testbed.methods.grpo import critic_grpo
+from aarlab.testbed.methods.generation import gain, group_advantages, judge_of, transcripts
+from aarlab.testbed.methods.grpo import _trained, critic_grpo, debate_grpo
 from aarlab.testbed.models.answers import AnswerItem, Wanted
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import generate
@@ -33,6 +33,18 @@ PROMPTS = ["What is the sum of 4 and 9?", "def total(xs):", "What does harbour m
 @pytest.fixture
 def model(tiny):
     return LanguageModel.load(tiny, 1, torch.float32)
+
+
+def greedy(model, text, n):
+    """Token by token, each time from the whole text."""
+    made = ids = model.token_ids(text)
+    for _ in range(n):
+        tokens = torch.tensor([made])
+        positions = torch.arange(len(made))[None]
+        state = [*model.decoder.upward(model.decoder.embedding_VD[tokens], model.decoder.blocks,
+                                       positions, None)][-1]  # fmt: skip
+        made = [*made, int(model.decoder.logits(state[0, -1:]).argmax())]
+    return made[len(ids) :]
 
 
 def options(**changes):
@@ -128,22 +140,64 @@ def few_rows(n=6):
                      weak[None])  # fmt: skip
 
 
-def test_the_critic_by_grpo_says_what_it_needs(model, monkeypatch):
+@pytest.mark.parametrize("small", ["critic", "debate"])
+def test_what_needs_trl_says_so(model, monkeypatch, small):
     cache = FeatureCache([], ModelId("tiny", model.key), None, lambda: model)
     student = StudentFactory(cache, 3, HeadOptions(epochs=3))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MethodFailed, match=r"aarlab\[gpu\]"):
-        METHODS["critic_grpo"].fit(few_rows(), student, 0)
+    monkeypatch.setattr("aarlab.testbed.methods.grpo.installed", lambda name: False)
+    with pytest.raises(MethodFailed, match=rf"aarlab\[gpu\]'; {small} does not"):
+        METHODS[f"{small}_grpo"].fit(few_rows(), student, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of trl and transformers
-def test_the_critic_by_grpo_trains_with_trl_on_a_cpu(model):
+@pytest.mark.parametrize("fit", [critic_grpo, debate_grpo])
+def test_critic_and_debate_train_with_trl_on_a_cpu(model, fit):
     pytest.importorskip("trl")
     cache = FeatureCache([], ModelId("tiny", model.key), None, lambda: model)
     student = StudentFactory(cache, 3, HeadOptions(epochs=3))
     options = GrpoOptions(steps=2, generations=2, prompts=1, max_new=8, rank=4, lr=1e-2)
     task = few_rows()
-    probs = critic_grpo(task, student, 0, options).predict_proba(task.inputs)
+    probs = fit(task, student, 0, options).predict_proba(task.inputs)
     assert probs.shape == (6,) and np.isfinite(probs).all()
     assert student.compute.rows_trained >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of trl and transformers
+def test_what_is_written_after_grpo_is_what_the_model_says(model):
+    """A policy that did not move says what the model says, word by word."""
+    pytest.importorskip("trl")
+    how = GrpoOptions(steps=1, generations=2, prompts=1, max_new=8, rank=4, lr=1e-12)
+    prompts = [f"{prompt}\n" for prompt in PROMPTS]
+    written = _trained(model.folder, prompts, lambda completions, **_: [0.0] * 2, (how, 0))
+    assert written == [model.text(ids) for ids in (greedy(model, prompt, 8) for prompt in prompts)]
+
+
+def test_a_debater_is_rewarded_for_winning_the_judge_for_its_own_side(model, monkeypatch):
+    """Whatever the weak label says; the first N prompts are those of the side for label 1."""
+    cache = FeatureCache([], ModelId("tiny", model.key), None, lambda: model)
+    task, student = few_rows(), StudentFactory(cache, 3, HeadOptions(epochs=3))
+    seen = {}
+
+    def trained(folder, prompts, reward, how):
+        seen["prompts"], n = prompts, len(task.inputs)
+        seen["rewards"] = [reward([" a sum"] * n, range(k * n, k * n + n)) for k in (0, 1)]
+        return [f" text {i}" for i in range(2 * n)]
+
+    monkeypatch.setattr("aarlab.testbed.methods.grpo._trained", trained)
+    monkeypatch.setattr("aarlab.testbed.methods.grpo.installed", lambda name: True)
+    monkeypatch.setattr("aarlab.testbed.methods.grpo.sides_of", lambda task: ("Say", "Say"))
+    debate_grpo(task, student, 0)
+    assert ["right, because" in p for p in seen["prompts"]] == [True] * 6 + [False] * 6
+    for_it, against = (np.array(each) for each in seen["rewards"])
+    judge, said = judge_of(task, student, 0), ["Say a sum"] * 6
+    np.testing.assert_allclose(for_it, gain(judge, task.inputs, said, np.ones(6, bool)))
+    np.testing.assert_allclose(for_it, -against)
+    assert np.abs(for_it).max() > 0
+
+
+def test_a_transcript_has_both_sides_of_its_own_row():
+    task = few_rows(3)
+    said = transcripts(task, [f" for {i}" for i in range(3)] + [f" against {i}" for i in range(3)])
+    assert said[1] == ("The answer is right, because for 1\nThe answer is wrong, because against 1")

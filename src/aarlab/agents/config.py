@@ -31,6 +31,7 @@ class AarConfig(BaseModel):
     n_seeds: int
     max_trials: int
     trial_timeout_s: float
+    trial_memory_mb: int | None = None
     isolation: Isolation
     uid: int | None
     device_dollars_per_hour: float = 0.0

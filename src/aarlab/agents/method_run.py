@@ -38,11 +38,18 @@ class MethodView(NamedTuple):
         seen = {self.public_task: PUBLIC}
         return seen if self.model is None else {**seen, self.model: MODEL}
 
-    def limits(self, wall_s: float, output_kb: int = 256) -> SandboxLimits:
-        """For a run of at most `wall_s`; memory grows with the model."""
-        memory_mb = BASE_MB
-        if self.model is not None:
-            memory_mb += PER_WEIGHT * read_record(self.model).files[WEIGHTS].n_bytes // MB
+    @property
+    def memory_mb(self) -> int:
+        """What a run may use where nothing else is said; grows with the model."""
+        if self.model is None:
+            return BASE_MB
+        return BASE_MB + PER_WEIGHT * read_record(self.model).files[WEIGHTS].n_bytes // MB
+
+    def limits(
+        self, wall_s: float, memory_mb: int | None = None, output_kb: int = 256
+    ) -> SandboxLimits:
+        """For a run of at most `wall_s`; without `memory_mb` the view's own."""
+        memory_mb = memory_mb or self.memory_mb
         return SandboxLimits(
             wall_s=wall_s, cpu_s=2 * wall_s, memory_mb=memory_mb, output_kb=output_kb
         )
@@ -88,5 +95,7 @@ def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:
             return parsed
         raise MethodFailed(getattr(parsed, "message", "failed without a message"))
     ended = f"it passed the {done.killed_by} limit" if done.killed_by else "it left no predictions"
+    if done.killed_by == "memory":
+        ended += f" of {spec.limits.memory_mb} MB"
     last = done.stderr.decode(errors="replace").strip()[-1500:]
     raise MethodFailed(f"{ended} (exit code {done.returncode})" + (f": {last}" if last else ""))

@@ -93,7 +93,7 @@ class TrialRunner:
             workspace=self.config.workspace,
             read_only=view.read_only,
             socket=self.config.socket,
-            limits=view.limits(self.config.trial_timeout_s),
+            limits=view.limits(self.config.trial_timeout_s, self.config.trial_memory_mb),
             uid=self.config.uid,
             env=ONE_THREAD,
             isolation=sandbox_kind(self.config.isolation),

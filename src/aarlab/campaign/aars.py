@@ -24,6 +24,9 @@ Preset = Literal[
 ]
 
 
+TrialMemory = Annotated[int, Field(ge=1024, le=2**22)]  # torch alone takes 800 of address space
+
+
 class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,6 +48,7 @@ class AarSpec(Frozen):
     replicate: Annotated[int, Field(ge=1)] = 1
     role: Literal["aar", "human", "guard"] = "aar"
     limits: Limits | None = Field(default=None, description="None: those of the campaign")
+    trial_memory_mb: TrialMemory | None = Field(default=None, description="None: the campaign's")
     methods: list[str] = Field(default=[])
     recipes: dict[str, dict[str, Any]] = Field(default={})
     language: LanguageSpec | None = Field(default=None, description="None: the campaign's")
@@ -61,6 +65,8 @@ class AarSpec(Frozen):
             raise ValueError("`language` belongs to researcher `language` and to no other")
         if self.external is not None and self.researcher != "external":
             raise ValueError("`external` belongs to researcher `external` and to no other")
+        if self.trial_memory_mb is not None and self.researcher == "external":
+            raise ValueError("an external agent's memory is `external.memory_mb`")
         for name, recipe in self.recipes.items():
             try:
                 recipe_from(recipe)

@@ -1,5 +1,6 @@
 """`aarlab campaign check`: what would stop a campaign, and what it may cost. Asks no network."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
@@ -61,6 +62,7 @@ def remarks(
             rates = f"${price.input:g} in, ${price.output:g} out per million tokens"
             yield Remark("note", f"{model}: {rates}, {price.dated}")
     yield from _budgets(spec)
+    yield from _memory(spec)
     try:
         probe("bubblewrap" if spec.isolation == "bubblewrap" else "process")
     except AarlabError as error:
@@ -94,6 +96,15 @@ def _budgets(spec: CampaignSpec) -> Iterator[Remark]:
     for aar in spec.aars:
         if aar.role == "aar" and not spec.limits_of(aar).model_dump(exclude_none=True):
             yield Remark("error", f"{aar.name} has no limit of any kind: it would never end")
+
+
+def _memory(spec: CampaignSpec) -> Iterator[Remark]:
+    here_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    if (most_mb := spec.most_memory_mb) > here_mb:
+        yield Remark(
+            "note", f"a trial may use {most_mb:,} MB, and this machine has {here_mb:,}: the "
+            "system may end it before its limit does"
+        )  # fmt: skip
 
 
 def _price_known(model: str, spec: CampaignSpec) -> bool:

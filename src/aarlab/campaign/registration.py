@@ -76,6 +76,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         n_seeds=spec.seeds_per_submission,
         max_trials=len(aar.fixed) or spec.limits_of(aar).submissions or sys.maxsize,
         trial_timeout_s=spec.trial_timeout_s,
+        trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,
         uid=aar_uid(index) if spec.isolation == "bubblewrap" else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,

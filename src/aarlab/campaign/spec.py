@@ -13,7 +13,7 @@ from aarlab.agents.prices import Price
 from aarlab.campaign import arms
 from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
-from aarlab.campaign.aars import Frozen
+from aarlab.campaign.aars import Frozen, TrialMemory
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import Isolation, Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
@@ -63,6 +63,9 @@ class CampaignSpec(Frozen):
     campaign_limits: CampaignLimits = CampaignLimits()
     seeds_per_submission: Annotated[int, Field(ge=1, le=16)] = 3
     trial_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    trial_memory_mb: TrialMemory | None = Field(
+        default=None, description="of a run of a method; None: 4,096, more with a model at hand"
+    )
     isolation: Isolation = "bubblewrap"
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
@@ -122,6 +125,15 @@ class CampaignSpec(Frozen):
         if aar.fixed:
             return Limits(submissions=len(aar.fixed))
         return aar.limits or self.limits
+
+    def memory_of(self, aar: AarSpec) -> int | None:
+        """MB that a run of this AAR's method may use; None where the task decides."""
+        return aar.trial_memory_mb or self.trial_memory_mb
+
+    @property
+    def most_memory_mb(self) -> int:
+        """What a re-run may use at least: no less than any trial before it; 0 where none says."""
+        return max((self.memory_of(aar) or 0 for aar in self.aars), default=0)
 
     def language_of(self, aar: AarSpec) -> LanguageSpec | None:
         return (aar.language or self.language) if aar.researcher == "language" else None

@@ -53,7 +53,7 @@ def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
     argv = [sys.executable, "-m", "aarlab.verify", "--run", str(run.path)]
     argv += ["--root", str(campaign.root.path), "--isolation", campaign.spec.isolation]
     argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
-    argv += ["--seeds", str(effort.seeds)]
+    argv += ["--seeds", str(effort.seeds), "--memory-mb", str(campaign.spec.most_memory_mb)]
     argv += [] if effort.seconds is None else ["--seconds", str(effort.seconds)]
     argv += [] if until is None else ["--until", str(until), "--nice", str(VERIFIER_NICE)]
     return Child("verifier", argv, run.verifier / "verifier.log")

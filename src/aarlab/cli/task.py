@@ -28,6 +28,9 @@ def build(
     with_model: Annotated[
         bool, typer.Option(help="methods get the strong model, in sandboxes too (NAME-with-model)")
     ] = False,
+    states_only: Annotated[
+        bool, typer.Option(help="no log-likelihoods: half the time, no zero-shot (NAME-states)")
+    ] = False,
 ) -> None:
     """Make an embedded task from a private seed; served from the cache if it is intact."""
     from aarlab.testbed.generators.presets import preset
@@ -40,7 +43,7 @@ def build(
     if adaptation not in ("probe", "top_blocks"):
         raise BadInput(f"adaptation {adaptation!r}: probe or top_blocks")
     adapted = embedded_adapter() if adaptation == "top_blocks" else None
-    built = shop.build_preset(made, certify, adapted, with_model)
+    built = shop.build_preset(made, certify, adapted, with_model, not states_only)
     _say(console, built.info, built.from_cache)
 
 

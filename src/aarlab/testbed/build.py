@@ -135,7 +135,9 @@ def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> Sp
 def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
     wanted: tuple[Split, ...] = ("train", *options.eval_splits)
     return {
-        split: feature_arrays(sources.strong, data.splits[split].examples, options.student_layers)
+        split: feature_arrays(
+            sources.strong, data.splits[split].examples, options.student_layers, options.zero_shot
+        )
         for split in wanted
     }
 
@@ -173,7 +175,10 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
         for name, s in sorted(data.splits.items())
     }
     facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]
-    return content_hash([FORMAT, facts, rows, options.model_dump(mode="json")])
+    chosen = options.model_dump(mode="json")
+    if options.zero_shot:  # as in tasks that were built before there was a choice
+        del chosen["zero_shot"]
+    return content_hash([FORMAT, facts, rows, chosen])
 
 
 def _seals(folder: Path) -> dict[str, str]:

@@ -14,7 +14,8 @@ class BuildOptions(Options):
     """Layers of the pair, training of teachers and students, numbers of seeds.
 
     `more_layers` of the strong model are stored too, for methods that look at several. `model`
-    names the strong model where methods get it at hand, in a sandbox too.
+    names the strong model where methods get it at hand, in a sandbox too. Without `zero_shot` no
+    log-likelihoods are stored: what asks for them fails, or computes them where a model is at hand.
 
     The weak baseline is the mean over all teachers: the public ones, the fresh ones that
     verification uses, and as many more as `n_weak` asks for. Without `certify` that split keeps
@@ -29,6 +30,7 @@ class BuildOptions(Options):
     student: HeadOptions = HeadOptions()
     adapter: AdapterOptions | None = None
     model: str | None = None
+    zero_shot: bool = True
     n_public: Count = 5
     n_fresh: Count = 8
     n_weak: Count = 16

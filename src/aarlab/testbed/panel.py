@@ -126,7 +126,9 @@ def _row(method: Method, bench: Bench, n_seeds: int, tick: Tick, extras: Extras)
     predictions = _predictions(bench, done)
     if extras.accuracy_only:
         accuracy = bench.judge.accuracy(name, bench.split, predictions)
-        return PanelRow(method.name, method.guard, n_seeds, seconds, transfer=accuracy)
+        return PanelRow(
+            method.name, method.guard, n_seeds, seconds, transfer=accuracy, diagnostics=facts
+        )
     return PanelRow(
         method=method.name,
         guard=method.guard,

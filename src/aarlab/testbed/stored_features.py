@@ -22,15 +22,19 @@ LOGP = ("given_prompt", "alone", "tokens")
 
 
 def feature_arrays(
-    source: FeatureSource, examples: Sequence[Example], layers: Sequence[int]
+    source: FeatureSource,
+    examples: Sequence[Example],
+    layers: Sequence[int],
+    zero_shot: bool = True,
 ) -> Arrays:
-    """All features of some rows as named arrays, one entry per distinct (prompt, answer)."""
+    """Features of some rows as named arrays, one entry per distinct (prompt, answer); without
+    `zero_shot` states alone."""
     keys = _keys(examples)
     first_M = np.array(sorted({key: at for at, key in reversed(list(enumerate(keys)))}.values()))
     arrays: Arrays = {"keys": np.array([keys[at] for at in first_M])}
-    logp = source.answer_logp(examples)
-    for name, values_NA in zip(LOGP, logp, strict=True):
-        arrays[name] = values_NA.reshape(-1)[first_M]
+    if zero_shot:
+        for name, values_NA in zip(LOGP, source.answer_logp(examples), strict=True):
+            arrays[name] = values_NA.reshape(-1)[first_M]
     for layer in layers:
         states_NAD = source.states(examples, layer).astype(np.float32)
         arrays[f"states_{layer}"] = states_NAD.reshape(-1, states_NAD.shape[-1])[first_M]
@@ -61,6 +65,12 @@ class StoredFeatures:
         return self._gather(examples, f"states_{layer}").astype(np.float32, copy=False)
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
+        if any("alone" not in table for table in self._tables):
+            raise NotFound(
+                "this task was built for states alone: it has no log-likelihoods, so no method or "
+                "recipe with zero-shot scores runs on it; `aarlab task build` without "
+                "--states-only makes one that has"
+            )
         given_NA, alone_NA, tokens_NA = (self._gather(examples, name) for name in LOGP)
         return AnswerLogp(
             given_NA.astype(np.float32, copy=False),
@@ -127,7 +137,7 @@ class WithModel:
 def load_features(path: Path) -> Arrays:
     """The arrays of one feature file; a vault file's canary is left out."""
     arrays = load_arrays(path)
-    if not {"keys", *LOGP} <= arrays.keys():
+    if "keys" not in arrays or len(set(LOGP) & arrays.keys()) not in (0, len(LOGP)):
         raise Damaged(f"{path}: not a feature file; build the task again")
     return arrays
 

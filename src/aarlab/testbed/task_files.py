@@ -44,6 +44,7 @@ def task_info(data: TaskData, options: BuildOptions, trained: Trained) -> TaskIn
         | ({"model": options.model} if options.model else {}),
         "teacher": options.teacher.model_dump(exclude={"head": {"seed"}}),
     }
+    settings |= {} if options.zero_shot else {"zero_shot": False}
     return TaskInfo(
         name=data.name,
         kind=data.kind,

@@ -88,6 +88,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ablate-top", type=int, default=0, help="methods a task to ablate")
     parser.add_argument("--seeds", type=int, default=8, help="seeds of an ablation")
     parser.add_argument("--seconds", type=float, help="of all re-runs; ablations stop before")
+    parser.add_argument(
+        "--memory-mb", type=int, default=0, help="a re-run may use, if above what its task says"
+    )
     parser.add_argument("--follow", action="store_true", help="go on until told to stop")
     parser.add_argument("--until", type=Path, help="follow until this file is there, then finish")
     parser.add_argument("--poll-s", type=float, default=1.0, help="between looks at the queue")
@@ -101,7 +104,10 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     os.nice(given.nice)
     run, root = RunDir(given.run.absolute()), DataRoot(given.root.absolute())
-    verifiers = [Verifier(run, root, given.isolation, slot) for slot in range(given.parallel)]
+    verifiers = [
+        Verifier(run, root, given.isolation, slot, given.memory_mb)
+        for slot in range(given.parallel)
+    ]
     effort = Effort(given.ablate_top, given.seeds, given.seconds)
     until: Path | None = given.until
     last_call = until.exists if until is not None else (lambda: not given.follow)

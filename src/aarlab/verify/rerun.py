@@ -44,12 +44,16 @@ class Stopped(AarlabError):
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Where a verifier finds tasks and keeps workspaces; `slot` sets it apart from its siblings."""
+    """Where a verifier finds tasks and keeps workspaces; `slot` sets it apart from its siblings.
+
+    A re-run may use `memory_mb`, and never less than its task's default.
+    """
 
     run: RunDir
     root: DataRoot
     isolation: Isolation
     slot: int
+    memory_mb: int = 0
 
     def rerun(
         self, wanted: Verification, content: SnapshotContent, cancel: Cancel | None = None
@@ -90,13 +94,14 @@ class Verifier:
     def _sandbox(self, wanted: Verification) -> SandboxSpec:
         isolated, view = self.isolation == "bubblewrap", self._view(wanted)
         uid = aar_uid(FIRST_VERIFIER_UID + self.slot) if isolated else None
+        wall_s = WALL_S if view.model is None else WALL_WITH_MODEL_S
         workspace = self.run.verifier / wanted.id
         remove_tree(workspace)  # what a killed verifier left
         prepare_workspace(workspace, uid)
         return SandboxSpec(
             workspace=workspace,
             read_only=view.read_only,
-            limits=view.limits(WALL_S if view.model is None else WALL_WITH_MODEL_S, RECORD_KB),
+            limits=view.limits(wall_s, max(self.memory_mb, view.memory_mb), RECORD_KB),
             uid=uid,
             env=ONE_THREAD,
             isolation=sandbox_kind(self.isolation),

@@ -20,7 +20,7 @@ from aarlab.agents.language.tools.background import Backgrounds
 from aarlab.agents.language.tools.kit import Kit
 from aarlab.agents.language.tools.platform import platform_tools
 from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
-from aarlab.agents.method_run import ONE_THREAD, sandbox_kind
+from aarlab.agents.method_run import BASE_MB, ONE_THREAD, sandbox_kind
 from aarlab.agents.prices import price_of
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput
@@ -87,7 +87,11 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
     return SandboxSpec(
         workspace=config.workspace,
         read_only=read_only,
-        limits=SandboxLimits(wall_s=spec.tool_timeout_s, cpu_s=4 * spec.tool_timeout_s),
+        limits=SandboxLimits(
+            wall_s=spec.tool_timeout_s,
+            cpu_s=4 * spec.tool_timeout_s,
+            memory_mb=config.trial_memory_mb or BASE_MB,
+        ),
         uid=config.uid,
         env=ONE_THREAD,
         isolation=sandbox_kind(config.isolation),

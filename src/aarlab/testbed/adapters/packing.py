@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from aarlab.testbed.models.decoder import Decoder
 from aarlab.testbed.models.token_states import RowStates, RowTokens
 
 PLAIN_KEYS = 1024
+# On a CPU sizes are multiples of these: each new one costs its kernels half a millisecond and more.
+STEP, SHORT_STEP = 64, 32
 RAGGED_TYPES = (torch.bfloat16, torch.float16)  # what the CUDA kernel takes
 Ints = NDArray[np.int64]
 Lower = RowStates | RowTokens
@@ -76,7 +78,8 @@ class Bundle(NamedTuple):
 
 
 class Pack:
-    """M answers ready for the blocks, in the order of `places`."""
+    """M answers ready for the blocks, in the order of `places`. On a CPU T and K are filled up to
+    multiples of STEP by tokens that nobody sees and that have no share in an answer."""
 
     def __init__(self, rows: Rows, places: Sequence[int], decoder: Decoder) -> None:
         device = decoder.embedding_VD.device
@@ -98,15 +101,19 @@ class Pack:
                 answers.append(number)
                 parts.append(lower.tail() if branches[1:] else lower)
             self.bundles.append(Bundle(start, tuple(branches)))
-        self.state_TD = _below(parts, decoder)
+        step = STEP if device.type == "cpu" else 1
+        padding = -at % step
+        self.state_TD = pad(_below(parts, decoder), (0, 0, 0, padding))
+        positions.append(np.zeros(padding, np.int64))
         self.positions_T = torch.from_numpy(np.concatenate(positions)).to(device)
         counts = np.array([b.end - b.start for bundle in self.bundles for b in bundle.branches])
         answer_K = np.repeat(answers, counts)
         share_K = np.repeat(1 / counts, counts).astype(np.float32)
         kept = [np.arange(one.branches[0].start, one.end) for one in self.bundles]
-        self.kept_K = torch.from_numpy(np.concatenate(kept)).to(device)
-        self.answer_K = torch.from_numpy(answer_K).to(device)
-        self.share_K = torch.from_numpy(share_K).to(device)
+        kept_K, rest = np.concatenate(kept), (0, -len(share_K) % step)
+        self.kept_K = torch.from_numpy(np.pad(kept_K, rest)).to(device)
+        self.answer_K = torch.from_numpy(np.pad(answer_K, rest)).to(device)
+        self.share_K = torch.from_numpy(np.pad(share_K, rest)).to(device)
         self.n_answers = len(places)
 
     def means(self, state_KD: Tensor) -> Tensor:
@@ -122,7 +129,9 @@ class Pack:
             return self._ragged(q, k, v, kept)
         repeat = q.shape[1] // k.shape[1]
         k, v = (x.repeat_interleave(repeat, dim=1) for x in (k, v))
-        return torch.cat([_attended(*one) for one in self._bundled(q, k, v, kept)])
+        mixed = [_attended(*one) for one in self._bundled(q, k, v, kept)]
+        unseen = q.new_zeros(len(q) - sum(map(len, mixed)), *q.shape[1:])
+        return torch.cat([*mixed, unseen])
 
     def _bundled(
         self, q: Tensor, k: Tensor, v: Tensor, kept: bool
@@ -130,9 +139,18 @@ class Pack:
         """Queries, keys and values of each bundle, and which keys a query sees."""
         sizes = [b.end - b.start - (b.n_prompt if kept else 0) for b in self.bundles]
         whole = [b.end - b.start for b in self.bundles]
+        q, k, v = q[: sum(sizes)], k[: sum(whole)], v[: sum(whole)]
         parts = (torch.split(q, sizes), torch.split(k, whole), torch.split(v, whole))
-        for bundle, *one in zip(self.bundles, *parts, strict=True):
-            yield one[0], one[1], one[2], _visible(bundle, kept)
+        visible = self._visible_last if kept else self._visible_all
+        yield from zip(*parts, visible, strict=True)
+
+    @cached_property
+    def _visible_all(self) -> list[Tensor | None]:
+        return [_visible(bundle, False) for bundle in self.bundles]
+
+    @cached_property
+    def _visible_last(self) -> list[Tensor | None]:
+        return [_visible(bundle, True) for bundle in self.bundles]
 
     def _ragged(self, q: Tensor, k: Tensor, v: Tensor, kept: bool) -> Tensor:
         """The same by the kernel for rows of different lengths; causal from the last token back."""
@@ -192,13 +210,21 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor
 
 
 def _plainly(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """Queries and keys are filled up to multiples of SHORT_STEP; nobody sees the added keys."""
     if visible is None:
         visible = torch.ones(len(q), len(k), dtype=torch.bool, device=q.device).tril_()
+    more_q, more_k = -len(q) % SHORT_STEP, -len(k) % SHORT_STEP
     hidden = torch.zeros_like(visible, dtype=q.dtype).masked_fill_(~visible, -torch.inf)
-    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    hidden = pad(pad(hidden, (0, more_k), value=-torch.inf), (0, 0, 0, more_q))
+    queries, keys, values = (
+        pad(x.transpose(0, 1), (0, 0, 0, more))
+        for x, more in ((q, more_q), (k, more_k), (v, more_k))
+    )
     scale = q.shape[-1] ** -0.5
-    score = torch.baddbmm(hidden.expand(len(q), -1, -1), q, k.transpose(1, 2), alpha=scale)
-    return torch.bmm(score.softmax(-1), v).transpose(0, 1)
+    score = torch.baddbmm(
+        hidden.expand(len(queries), -1, -1), queries, keys.transpose(1, 2), alpha=scale
+    )
+    return torch.bmm(score.softmax(-1), values).transpose(0, 1)[: len(q)]
 
 
 def _visible(bundle: Bundle, kept: bool) -> Tensor | None:

@@ -222,8 +222,12 @@ def _gradients(tuner: Tuner, rows: Rows, chosen: Ints, work: Work) -> list[list[
     """Gradients of one batch, part by part in order."""
     slopes, whole, pool = work
     turns, found = tuner.parts(rows, chosen), list[list[Tensor]]()
+    if not whole:  # nobody waits for another between the way up and the way back
+        for turn in turns:
+            found += pool.map(lambda part: _part_gradients(tuner, rows, part, slopes), turn)
+        return found
     given: Floats | None = None
-    if whole and len(turns) > 1:  # the loss of a row needs all logits: one pass more
+    if len(turns) > 1:  # the loss of a row needs all logits: one pass more
         given = slopes(
             _values(pool, tuner, rows, turns),
             np.concatenate([part for turn in turns for part in turn]),
@@ -245,6 +249,12 @@ def _gradients(tuner: Tuner, rows: Rows, chosen: Ints, work: Work) -> list[list[
             zip(logits, each, strict=True),
         )
     return found
+
+
+def _part_gradients(tuner: Tuner, rows: Rows, part: Ints, slopes: Slopes) -> list[Tensor]:
+    logits = tuner.logits(rows, part)
+    slope = torch.from_numpy(slopes(logits.detach().cpu().numpy(), part)).to(logits.device)
+    return list(torch.autograd.grad(logits, tuner.tuned.trained(), slope))
 
 
 def _values(

@@ -95,13 +95,26 @@ def debate(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
     arXiv 2501.13124. The strong model argues both sides; the judge's out-of-fold view of row and
     transcript is averaged with the weak label, and a student learns that.
     """
-    model = student.language_model()
-    sides = PAIR_SIDES if task.kind == "preference" else SIDES
-    turns = [
-        _written(model, [f"{_shown(e)}\n{side}" for e in task.inputs], seed, 0.0) for side in sides
-    ]
-    texts = [f"{sides[0]}{first}\n{sides[1]}{second}" for first, second in zip(*turns, strict=True)]
-    return relabelled(task, student, texts, seed)
+    prompts = debate_prompts(task)
+    texts = _written(student.language_model(), prompts, seed, 0.0)
+    return relabelled(task, student, transcripts(task, texts), seed)
+
+
+def sides_of(task: TrainTask) -> tuple[str, str]:
+    """How the two debaters begin: for label 1, and for label 0."""
+    return PAIR_SIDES if task.kind == "preference" else SIDES
+
+
+def debate_prompts(task: TrainTask) -> list[str]:
+    """Of all rows for the first debater, then of all for the second, (2 N)."""
+    return [f"{_shown(example)}\n{side}" for side in sides_of(task) for example in task.inputs]
+
+
+def transcripts(task: TrainTask, texts: Sequence[str]) -> list[str]:
+    """What was said on each row, from the texts (2 N) that follow `debate_prompts`."""
+    (first, second), n = sides_of(task), len(task.inputs)
+    both = zip(texts[:n], texts[n:], strict=True)
+    return [f"{first}{own}\n{second}{other}" for own, other in both]
 
 
 def group_advantages(rewards_N: Floats64, group: int) -> list[float]:

@@ -1,7 +1,8 @@
-"""The critic at the study's scale (23): GRPO by trl, texts by vLLM where it is installed on a GPU.
+"""Critic and debate at the study's scale (23, 24): GRPO by trl, with texts by vLLM on a GPU.
 
-Needs `pip install 'aarlab[gpu]'`. `critic` in generation.py is the small one that needs neither.
-Not covered: vLLM and a GPU were never at hand; the trl path is tested on a CPU with a tiny model.
+Needs `pip install 'aarlab[gpu]'`, vLLM comes with `aarlab[vllm]`. `critic` and `debate` in
+generation.py are small and need neither.
+Not covered: vLLM and a GPU were never at hand; trl runs on a CPU, see benchmarks/generation.md.
 """
 
 import tempfile
@@ -14,7 +15,15 @@ import numpy as np
 from aarlab.core.errors import MethodFailed
 from aarlab.core.extras import installed
 from aarlab.testbed.contract import Predictor
-from aarlab.testbed.methods.generation import critique_prompt, gain, judge_of, relabelled
+from aarlab.testbed.methods.generation import (
+    critique_prompt,
+    debate_prompts,
+    gain,
+    judge_of,
+    relabelled,
+    sides_of,
+    transcripts,
+)
 from aarlab.testbed.methods.method import Method, plain_method
 from aarlab.testbed.options import GrpoOptions
 from aarlab.testbed.student import StudentFactory
@@ -33,28 +42,71 @@ def critic_grpo(
     log-odds for the weak label. No supervised start, as there are no weak critiques. Known: below
     vanilla in the study on chat and code.
     """
-    model, options = student.language_model(), options or GrpoOptions()
-    if model.folder is None or not installed("trl"):
-        raise MethodFailed("critic_grpo needs trl: pip install 'aarlab[gpu]'; critic does not")
-    judge, template = judge_of(task, student, seed), model.record.template
-    asked = [critique_prompt(example) for example in task.inputs]
-    prompts = [template.opening + text + template.prompt_end for text in asked]
-    weak_N = task.weak_labels_N > 0.5
+    folder = _folder(student, "critic")
+    judge, weak_N = judge_of(task, student, seed), task.weak_labels_N > 0.5
 
     def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
-        texts = [text if text.strip() else " nothing" for text in completions]
-        gains_N = gain(judge, [task.inputs[i] for i in row], texts, weak_N[list(row)])
+        inputs = [task.inputs[i] for i in row]
+        gains_N = gain(judge, inputs, _said(completions), weak_N[list(row)])
         return [float(value) for value in gains_N]
 
-    with student.counted(rows_trained=options.steps * options.prompts):
-        texts = _trained_texts(model.folder, prompts, reward, (options, seed))
+    asked = [critique_prompt(example) for example in task.inputs]
+    texts = _trained_texts((folder, student), asked, reward, (options or GrpoOptions(), seed))
     return relabelled(task, student, texts, seed)
 
 
+def debate_grpo(
+    task: TrainTask, student: StudentFactory, seed: int, options: GrpoOptions | None = None
+) -> Predictor:
+    """Two debaters trained by GRPO, each to win the weak judge for its side; it relabels (24).
+
+    arXiv 2501.13124, whose debaters are not trained; the reward is that of self-play: the judge's
+    gain in log-odds for the side that speaks, whatever the weak label. One policy speaks for both
+    sides, one turn each, with the steps of `critic_grpo`. The judge learned the weak labels.
+    """
+    folder = _folder(student, "debate")
+    judge, sides, n = judge_of(task, student, seed), sides_of(task), len(task.inputs)
+
+    def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
+        inputs = [task.inputs[i % n] for i in row]
+        texts = [sides[i // n] + text for i, text in zip(row, _said(completions), strict=True)]
+        return [float(value) for value in gain(judge, inputs, texts, np.array(row) < n)]
+
+    asked, how = debate_prompts(task), (options or GrpoOptions(), seed)
+    texts = _trained_texts((folder, student), asked, reward, how)
+    return relabelled(task, student, transcripts(task, texts), seed)
+
+
+def _folder(student: StudentFactory, small: str) -> Path:
+    """Of the strong model's weights; MethodFailed where trl cannot train them."""
+    folder: Path | None = student.language_model().folder
+    if folder is None or not installed("trl"):
+        raise MethodFailed(f"{small}_grpo needs trl: pip install 'aarlab[gpu]'; {small} does not")
+    return folder
+
+
+def _said(completions: Sequence[str]) -> list[str]:
+    return [text if text.strip() else " nothing" for text in completions]
+
+
 def _trained_texts(
+    model: tuple[Path, StudentFactory],
+    asked: Sequence[str],
+    reward: Any,
+    how: tuple[GrpoOptions, int],
+) -> list[str]:
+    """What the model says to each prompt after training; greedy. `row` of a reward is the prompt's
+    number."""
+    (folder, student), (options, _) = model, how
+    template = student.language_model().record.template
+    prompts = [template.opening + text + template.prompt_end for text in asked]
+    with student.counted(rows_trained=options.steps * options.prompts):
+        return _trained(folder, prompts, reward, how)
+
+
+def _trained(
     folder: Path, prompts: Sequence[str], reward: Any, how: tuple[GrpoOptions, int]
 ) -> list[str]:
-    """A critique of each prompt by the model after training; greedy."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -95,6 +147,7 @@ def _written(model: Any, tokenizer: Any, prompts: Sequence[str], max_new: int) -
     import torch
 
     texts = list[str]()
+    model.eval()  # with checkpointing on, a model in training drops its keys and sees one token
     for start in range(0, len(prompts), WRITE_ROWS):
         part = list(prompts[start : start + WRITE_ROWS])
         given = tokenizer(part, return_tensors="pt", padding=True, add_special_tokens=False)
@@ -105,7 +158,9 @@ def _written(model: Any, tokenizer: Any, prompts: Sequence[str], max_new: int) -
             )  # fmt: skip
         ends = made[:, given["input_ids"].shape[1] :]
         texts += tokenizer.batch_decode(ends, skip_special_tokens=True)
-    return [text if text.strip() else " nothing" for text in texts]
+    return _said(texts)
 
 
-METHODS: tuple[Method, ...] = (plain_method(critic_grpo, needs_model=True),)
+METHODS: tuple[Method, ...] = tuple(
+    plain_method(fit, needs_model=True) for fit in (critic_grpo, debate_grpo)
+)

@@ -25,7 +25,6 @@ from aarlab.testbed.models.token_states import RowStates, RowTokens
 from aarlab.testbed.models.trees import Batch, Branch, Layout, batches, grow_trees
 
 VOCABULARY_CHUNK = 512
-ROWS = 16  # of one pass for states of whole rows
 Rows = list[tuple[tuple[int, ...], Branch]]
 
 
@@ -95,7 +94,7 @@ class LanguageModel:
         given, cut = self._rows(items)
         n_truncated = sum(cut)
         sums = self._sums(len(items), len(wanted.layers))
-        self._run_in_memory(given, wanted, sums)
+        self._sum_up(given, wanted, sums)
         self._check_finite(items, wanted, sums)
         if not wanted.logp:
             return AnswerFeatures(sums.states_LID, None, n_truncated)
@@ -103,7 +102,6 @@ class LanguageModel:
         logp_I3 = np.stack([sums.logp_I, self._alone(items), tokens_I], axis=1)
         return AnswerFeatures(sums.states_LID, logp_I3.astype(np.float32), n_truncated)
 
-    @torch.inference_mode()
     def row_states(self, items: Sequence[AnswerItem], layer: int) -> list[RowStates]:
         """States (T, D) after `layer` blocks of every token of prompt and answer, bf16 bits.
 
@@ -111,22 +109,22 @@ class LanguageModel:
         """
         self._check(items, Wanted((layer,), logp=False))
         rows, cut = self._rows(items)
-        made: list[RowStates | None] = [None] * len(items)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1].tokens))
-        for part in (order[at : at + ROWS] for at in range(0, len(order), ROWS)):
-            tokens = [(*rows[i][0], *rows[i][1].tokens) for i in part]
-            longest = max(map(len, tokens))
-            padded = torch.tensor([(*row, *[0] * (longest - len(row))) for row in tokens])
-            padded = padded.to(self.decoder.embedding_VD.device)
-            positions = torch.arange(longest, device=padded.device)[None]
-            state = self.decoder.embedding_VD[padded]
-            blocks = self.decoder.blocks[:layer]
-            state = [state, *self.decoder.upward(state, blocks, positions, None)][-1]
-            bits = state.to(torch.bfloat16).cpu().view(torch.int16).numpy().view(np.uint16)
-            for number, i in enumerate(part):
-                own = bits[number, : len(tokens[number])].copy()
-                made[i] = RowStates(own, len(rows[i][0]), cut[i])
-        return [row for row in made if row is not None]
+        made: dict[int, RowStates] = {}
+        self._run_in_memory(rows, lambda batch: made.update(self._whole_rows(batch, layer)))
+        return [made[i]._replace(cut=is_cut) for i, is_cut in enumerate(cut)]
+
+    @torch.inference_mode()
+    def _whole_rows(self, batch: Batch, layer: int) -> dict[int, RowStates]:
+        """By item: its prompt's states, which answers share, and its own."""
+        state_BTD = self._states(batch, layer, {})
+        bits_BTD = state_BTD.to(torch.bfloat16).cpu().view(torch.int16).numpy().view(np.uint16)
+        made: dict[int, RowStates] = {}
+        items, firsts, counts = np.unique(batch.items_M, return_index=True, return_counts=True)
+        for item, first, count in zip(items, firsts, counts, strict=True):
+            row, n_prompt = batch.rows_M[first], int(batch.before_M[first]) + 1
+            own = bits_BTD[row, batch.columns_M[first : first + count]]
+            made[int(item)] = RowStates(np.concatenate([bits_BTD[row, :n_prompt], own]), n_prompt)
+        return made
 
     @property
     def context(self) -> int:
@@ -230,18 +228,26 @@ class LanguageModel:
             for i, tokens in enumerate(self._encode(list(unique)))
         ]
         sums = self._sums(len(unique), 0)
-        self._run_in_memory(rows, Wanted((), logp=True), sums)
+        self._sum_up(rows, Wanted((), logp=True), sums)
         return sums.logp_I[[unique[item.answer] for item in items]]
 
     def _encode(self, texts: list[str]) -> list[tuple[int, ...]]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [tuple(one.ids) for one in encoded]
 
-    def _run_in_memory(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
+    def _sum_up(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
+        def clear() -> None:
+            sums.states_LID[:], sums.logp_I[:] = 0, 0
+
+        self._run_in_memory(rows, lambda batch: self._run_batch(batch, wanted, sums), clear)
+
+    def _run_in_memory(
+        self, rows: Rows, work: Callable[[Batch], None], clear: Callable[[], None] = lambda: None
+    ) -> None:
         """Out of memory: once more with batches half as large, then BadInput."""
         for again in (False, True):
             try:
-                self._run(rows, wanted, sums)
+                self._run(rows, work)
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -252,17 +258,17 @@ class LanguageModel:
                         f"{self.layout.batch} tokens; set AARLAB_BATCH_TOKENS lower, on a CPU also "
                         f"AARLAB_TORCH_THREADS, or choose a smaller model"
                     ) from error
-            sums.states_LID[:], sums.logp_I[:] = 0, 0
+            clear()
             self.layout = Layout(*(max(1, size // 2) for size in self.layout))
             torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
-    def _run(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
+    def _run(self, rows: Rows, work: Callable[[Batch], None]) -> None:
         """Batches side by side, one thread each. Torch's own threads meet after every operation and
         wait spinning, which on a busy machine was four times slower than a single thread.
         """
         todo = batches(grow_trees(rows, self.layout), self.layout)
         with ThreadPoolExecutor(self.n_threads, initializer=_one_thread) as pool:
-            for _ in pool.map(lambda batch: self._run_batch(batch, wanted, sums), todo):
+            for _ in pool.map(work, todo):
                 pass
 
     @torch.inference_mode()

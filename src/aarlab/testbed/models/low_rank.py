@@ -1,6 +1,7 @@
 """LoRA without materialising the updated weight, and the elementwise parts of a block, each with
 its backward pass written out: fewer passes over memory and fewer saved tensors than autograd's.
-Under torch.compile they are plain formulas, which it fuses itself.
+Under torch.compile they are plain formulas, which it fuses itself. Frozen states are computed in
+inference mode, by torch's own operations; these are twice as fast on a CPU and round otherwise.
 
 Legend: T tokens, I inputs, O outputs, P stacked ranks of joined projections, F half of a width.
 """
@@ -107,7 +108,7 @@ class _Project(torch.autograd.Function):
 
 def gated(gate_up: Tensor) -> Tensor:
     """silu(gate) * up of the joined (..., 2 F)."""
-    if is_compiling() or not gate_up.requires_grad:
+    if is_compiling() or gate_up.is_inference():
         gate, up = gate_up.chunk(2, dim=-1)
         return silu(gate) * up
     return _applied(_Gated, gate_up)
@@ -132,7 +133,7 @@ class _Gated(torch.autograd.Function):
 
 def normed(state: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMS norm over the last dimension by a frozen weight; CUDA has one kernel for each way."""
-    if is_compiling() or state.is_cuda or not state.requires_grad:
+    if is_compiling() or state.is_cuda or state.is_inference():
         return rms_norm(state, (state.shape[-1],), weight, eps)
     return _applied(_Normed, state, weight, eps)
 
@@ -156,7 +157,7 @@ class _Normed(torch.autograd.Function):
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions on the last dimension, its halves being the pairs."""
-    if is_compiling() or not x.requires_grad:
+    if is_compiling() or x.is_inference():
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return _applied(_Rotated, x, cos, sin)
