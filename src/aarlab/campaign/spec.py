@@ -31,6 +31,9 @@ class VerifySpec(Frozen):
     seconds: Annotated[float, Field(gt=0)] | None = None
     seeds: Annotated[int, Field(ge=2, le=64)] = 8
     parallel: Annotated[int, Field(ge=1)] = 2
+    review_dollars: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="cap of all model reviews of code together"
+    )
     live: bool = Field(default=True, description="also while AARs work, not only at the end")
 
 

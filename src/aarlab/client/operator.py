@@ -22,7 +22,15 @@ from aarlab.core.wire import (
     Verification,
     VerificationResult,
 )
-from aarlab.core.wire_ledger import CampaignBudget, Control, NewControl
+from aarlab.core.wire_ledger import (
+    CampaignBudget,
+    Control,
+    NewControl,
+    OperatorCall,
+    OperatorReservation,
+    OperatorSpend,
+    Purpose,
+)
 from aarlab.core.wire_service import IssuedToken, MethodRequest, NewToken, Refusal, TokenRecord
 
 
@@ -73,6 +81,22 @@ class OperatorClient:
         """All, or those that one AAR was meant by; oldest first."""
         query = {} if aar is None else {"aar": aar}
         return self._http.get("/v1/operator/controls", list[Control], query)
+
+    def reserve_call(self, new: OperatorReservation, key: str | None = None) -> OperatorCall:
+        """Before an own model call. BudgetExhausted where its cap could be passed."""
+        return self._http.post("/v1/operator/reservations", OperatorCall, new, key)
+
+    def book_call(self, call: OperatorCall, key: str | None = None) -> OperatorCall:
+        """After it: counted once under `call.call`, in the place of what was reserved."""
+        return self._http.post("/v1/operator/model-calls", OperatorCall, call, key)
+
+    def unbooked_calls(self, purpose: Purpose) -> list[OperatorCall]:
+        """Reserved and not booked: under way, or cut off."""
+        query = {"purpose": purpose}
+        return self._http.get("/v1/operator/reservations", list[OperatorCall], query)
+
+    def operator_spend(self) -> list[OperatorSpend]:
+        return self._http.get("/v1/operator/spend", list[OperatorSpend])
 
     def make_token(self, aar: str, new: NewToken, key: str | None = None) -> IssuedToken:
         """The same key returns the same token again."""

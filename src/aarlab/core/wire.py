@@ -14,7 +14,7 @@ from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
 from aarlab.core.wire_base import Team
 from aarlab.core.wire_base import Wire as Wire
-from aarlab.core.wire_ledger import CampaignBudget, Control, ModelSpend
+from aarlab.core.wire_ledger import CampaignBudget, Control, ModelSpend, OperatorSpend
 from aarlab.core.wire_ledger import Limits as Limits
 from aarlab.core.wire_ledger import Spend as Spend
 from aarlab.core.wire_ledger import SpendKind as SpendKind
@@ -511,6 +511,7 @@ class CampaignExport(Wire):
     verdicts: list[Verdict] = Field(default=[])
     budget: CampaignBudget = CampaignBudget()
     model_spend: list[ModelSpend] = Field(default=[])
+    operator_spend: list[OperatorSpend] = Field(default=[], description="in no AAR's spend")
     controls: list[Control] = Field(default=[])
     ideas: list[Idea] = Field(default=[], description="one per snapshot, in their order")
     head: Head

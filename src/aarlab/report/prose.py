@@ -162,6 +162,18 @@ def silent_note(view: CampaignView) -> str:
     return f"Without a submission: {', '.join(silent)}."
 
 
+def operator_note(view: CampaignView) -> str:
+    """That the operator's own model calls are beside the AARs' figures; empty without any."""
+    if not view.operator_spend:
+        return ""
+    spent = view.operator_spend.items()
+    said = ", ".join(f"{name} {wording.dollars(sums['dollars'])}" for name, sums in spent)
+    return (
+        f"Model calls of the operator ({said}) stand apart: they are in no AAR's figures and not "
+        "in dollars per AAR-hour."
+    )
+
+
 def arms_note(arms: Comparison | None) -> str:
     """What the differences between arms can carry."""
     if arms is None:

@@ -1,10 +1,10 @@
 """Tables of the page as plain data: the template escapes and draws them, one way for all."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aarlab.core.ledger import device_dollars, dollars_per_hour
+from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
 from aarlab.core.wire import AarRecord, Finding
 from aarlab.report import wording
 from aarlab.report.statistics import best_so_far
@@ -226,7 +226,15 @@ def spend(view: CampaignView) -> Table:
     rows = [_spend_row(a.name, [a], rate, quiet=role_of(a) != "aar") for a in shown]
     if len(view.aars) > 1:
         rows.append(_spend_row("All AARs", view.aars, rate))
+    rows += [_own_row(purpose, spent) for purpose, spent in view.operator_spend.items()]
     return Table("Spend per AAR", columns, tuple(rows))
+
+
+def _own_row(purpose: str, spent: Mapping[str, float]) -> Row:
+    """Model calls of the operator: in no AAR's figures, and without research time."""
+    tokens = (Cell(wording.count(spent[kind])) for kind in TOKEN_KINDS)
+    none, dollars = Cell(wording.NONE), Cell(wording.dollars(spent["dollars"]))
+    return Row((Cell(f"operator: {purpose}"), none, none, *tokens, dollars, none, none), True)
 
 
 def _spend_row(name: str, records: Sequence[AarRecord], rate: float, quiet: bool = False) -> Row:
@@ -238,13 +246,12 @@ def _spend_row(name: str, records: Sequence[AarRecord], rate: float, quiet: bool
     device = device_dollars(spent, rate) if rate and device_s is not None else None
     paid = [amount for amount in (spent.get("dollars"), device) if amount is not None]
     per_hour = dollars_per_hour(sum(paid), research_s) if paid else None
-    kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     return Row(
         (
             Cell(name),
             Cell(wording.duration(research_s)),
             Cell(wording.NONE if device_s is None else wording.duration(device_s)),
-            *(Cell(wording.count(spent.get(kind))) for kind in kinds),
+            *(Cell(wording.count(spent.get(kind))) for kind in TOKEN_KINDS),
             Cell(wording.dollars(spent.get("dollars"))),
             Cell(wording.dollars(device)),
             Cell(wording.dollars(per_hour)),

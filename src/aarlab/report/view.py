@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
 from aarlab.core.pgr import teacher_contribution
 from aarlab.core.wire import (
     AarRecord,
@@ -144,6 +145,16 @@ class CampaignView:
     def baseline(self, split: str) -> BaselineAccuracy | None:
         task = self.task.name if self.task else None
         return next((b for b in self.export.baselines if b.task == task and b.split == split), None)
+
+    @property
+    def operator_spend(self) -> dict[str, dict[str, float]]:
+        """Tokens by kind and dollars of the operator's own model calls, by what they were for."""
+        found: dict[str, dict[str, float]] = {}
+        for spend in self.export.operator_spend:
+            sums = found.setdefault(PURPOSES[spend.purpose], {})
+            for kind in (*TOKEN_KINDS, "dollars"):
+                sums[kind] = sums.get(kind, 0.0) + getattr(spend, kind)
+        return found
 
     @property
     def isolated(self) -> bool:

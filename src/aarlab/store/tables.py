@@ -259,6 +259,26 @@ reservations = Table(
     Column("expires_at", String, nullable=False),
 )
 
+# Of the operator, who is no AAR. A row is made when the call is reserved, with the most that it can
+# cost, and holds what it did cost once it is booked.
+operator_calls = Table(
+    "operator_calls",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("purpose", String, nullable=False, index=True),
+    Column("call", String, nullable=False, unique=True),
+    Column("booked", Boolean, nullable=False),
+    Column("model", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("dollars", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("priced", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+
 controls = Table(
     "controls",
     metadata,

@@ -12,11 +12,13 @@ from aarlab.core.chain import LogEntry
 from aarlab.core.errors import Damaged
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.wire import Submission
+from aarlab.core.wire_ledger import OperatorCall
 from aarlab.store.predictions import unpack
 from aarlab.store.tables import (
     audits,
     controls,
     model_calls,
+    operator_calls,
     scores,
     spend_totals,
     submissions,
@@ -32,6 +34,7 @@ LOGGED = {
     "audit": "id",
     "verdict": "id",
     "control": "seq",
+    "operator_call": "call",
 }
 Sums = dict[tuple[str, str], float]
 SAME = 1e-9  # sums of the same amounts in another order
@@ -58,6 +61,7 @@ def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
     _compare("audit", logged["audit"], _audits(reader))
     _compare("verdict", logged["verdict"], _verdicts(reader))
     _compare("control", logged["control"], _controls(reader))
+    _compare("operator_call", logged["operator_call"], _operator_calls(reader))
     _compare_sums("model_calls", called, _called(reader))
     _compare_sums("spend_totals", spent + called, _totals(reader))
 
@@ -100,6 +104,11 @@ def _controls(reader: Connection) -> Iterable[tuple[str, Facts]]:
     for row in reader.execute(select(controls)):
         text = content_hash(row.record["text"])
         yield str(row.seq), {"action": row.action, "by": row.record["by"], "text_sha256": text}
+
+
+def _operator_calls(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(operator_calls).where(operator_calls.c.booked)):
+        yield row.call, {name: getattr(row, name) for name in OperatorCall.model_fields}
 
 
 def _submissions(reader: Connection) -> Iterable[tuple[str, Facts]]:

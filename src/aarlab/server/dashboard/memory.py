@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire import Audit, LeaderboardEntry, NewAar, Verdict, Verification, Wanted
-from aarlab.core.wire_ledger import CampaignBudget
-from aarlab.store import budgets, controls, overview, verifications
+from aarlab.core.wire_ledger import CampaignBudget, OperatorSpend
+from aarlab.store import budgets, controls, operator_calls, overview, verifications
 from aarlab.store.overview import Sent
 
 MAX_ERROR = 200
@@ -46,6 +46,7 @@ class Memory:
         self.aars: dict[str, NewAar] = {}
         self.research_s: dict[str, float] = {}
         self.spend: dict[str, dict[str, float]] = {}
+        self.operator_spend: list[OperatorSpend] = []
         self.budget = CampaignBudget()
         self.wanted: dict[str, Wanted] = {}
         self._snap_seq = self._audit_seq = self._verdict_seq = 0
@@ -63,6 +64,7 @@ class Memory:
             self.aars = {aar.name: aar for aar in await overview.registered(tx)}
             self.research_s = await overview.research_s(tx)
             self.spend = await overview.spend_by_aar(tx)
+            self.operator_spend = await operator_calls.spend(tx)
             self.budget = await budgets.get(tx)
             self.wanted = await controls.wanted(tx)
             if changed:

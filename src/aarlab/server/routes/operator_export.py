@@ -23,6 +23,7 @@ from aarlab.store import (
     forum,
     ledger,
     log,
+    operator_calls,
     snapshots,
     submissions,
     verifications,
@@ -71,6 +72,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         verdicts=await audits.all_verdicts(tx),
         budget=await budgets.get(tx),
         model_spend=await ledger.model_spend(tx),
+        operator_spend=await operator_calls.spend(tx),
         controls=await controls.listed(tx),
         head=await log.head(tx),
     )
