@@ -10,10 +10,12 @@ from aarlab.core.wire import (
     AarToken,
     Audit,
     CampaignExport,
+    CaseVerdict,
     Head,
     LogRecord,
     NewAar,
     NewAudit,
+    NewCaseVerdict,
     NewVerdict,
     NewVerification,
     SnapshotContent,
@@ -148,6 +150,13 @@ class OperatorClient:
 
     def verdicts(self) -> list[Verdict]:
         return self._http.get("/v1/operator/verdicts", list[Verdict])
+
+    def give_case_verdict(self, new: NewCaseVerdict, key: str | None = None) -> CaseVerdict:
+        """About a finding on an AAR's submissions."""
+        return self._http.post("/v1/operator/case-verdicts", CaseVerdict, new, key)
+
+    def case_verdicts(self) -> list[CaseVerdict]:
+        return self._http.get("/v1/operator/case-verdicts", list[CaseVerdict])
 
     def traces(self) -> list[Traces]:
         return self._http.get("/v1/operator/traces", list[Traces])

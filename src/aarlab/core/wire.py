@@ -6,7 +6,7 @@ Nothing here carries a hidden label. `Score` is all that an AAR learns about a s
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
 from aarlab.core.ideas import Idea
 from aarlab.core.types import TaskKind
@@ -28,6 +28,8 @@ AuditKind = Literal[
 ]
 Severity = Literal["clear", "note", "suspect"]
 Decision = Literal["accepted", "disqualified", "rework"]
+CaseDecision = Literal["dismissed", "confirmed"]
+Disqualifies = Literal["nothing", "task", "all"]
 Author = Annotated[str, Field(pattern=r"^@?[a-z0-9][a-z0-9_.-]{0,63}$")]  # @: a person
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 
@@ -404,6 +406,35 @@ class Verdict(NewVerdict):
     at: str
 
 
+class NewCaseVerdict(Wire):
+    """A person's decision about a finding on an AAR's submissions (`audit`); the latest counts.
+
+    A confirmed one `disqualifies` nothing, all snapshots of the AAR that were submitted or re-run
+    on the finding's task, or all that it made.
+    """
+
+    audit: Annotated[str, Field(min_length=1, max_length=64)]
+    decision: CaseDecision
+    disqualifies: Disqualifies = "nothing"
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _only_what_is_confirmed_disqualifies(self) -> "NewCaseVerdict":
+        if self.decision == "dismissed" and self.disqualifies != "nothing":
+            raise ValueError("a dismissed finding disqualifies nothing")
+        return self
+
+
+class CaseVerdict(NewCaseVerdict):
+    """`aar` and `task` are those of the finding."""
+
+    id: str
+    at: str
+    aar: Name
+    task: Name | None
+
+
 class LeaderboardEntry(Wire):
     """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
 
@@ -509,6 +540,7 @@ class CampaignExport(Wire):
     leaderboard: list[LeaderboardEntry]
     audits: list[Audit] = Field(default=[])
     verdicts: list[Verdict] = Field(default=[])
+    case_verdicts: list[CaseVerdict] = Field(default=[])
     budget: CampaignBudget = CampaignBudget()
     model_spend: list[ModelSpend] = Field(default=[])
     operator_spend: list[OperatorSpend] = Field(default=[], description="in no AAR's spend")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
-from aarlab.core.wire import AarRecord, Finding
+from aarlab.core.wire import AarRecord, CaseVerdict, Finding
 from aarlab.report import wording
 from aarlab.report.statistics import best_so_far
 from aarlab.report.view import CampaignView, Method, role_of
@@ -17,6 +17,8 @@ DECISION_WORDS = {
     "accepted": "accepted",
     "disqualified": "disqualified",
     "rework": "needs rework",
+    "dismissed": "dismissed",
+    "confirmed": "confirmed",
 }
 VERDICT_WORDS = {
     "above": "yes",
@@ -320,8 +322,24 @@ def audits(view: CampaignView) -> Table | None:
         )
         for v in view.export.verdicts
     ]
+    rows += [_case_row(case) for case in view.export.case_verdicts]
     columns = (Column("Finding"), Column("Method"), Column("What was found or decided"))
     return Table("Audits and verdicts", columns, tuple(rows)) if rows else None
+
+
+def _case_row(case: CaseVerdict) -> Row:
+    """A person's decision about a finding on an AAR's submissions."""
+    where = f" on {case.task}" if case.task else ""
+    what = {"task": f"all its methods{where} are disqualified", "all": "all its methods are"
+            " disqualified", "nothing": "nothing is disqualified"}[case.disqualifies]  # fmt: skip
+    said = f"{case.reason} ({what})" if case.decision == "confirmed" else case.reason
+    return Row(
+        (
+            Cell(DECISION_WORDS[case.decision], case.by),
+            Cell(f"submissions{where}", case.aar),
+            Cell(said),
+        )
+    )
 
 
 def failures(view: CampaignView) -> Table | None:

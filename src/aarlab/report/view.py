@@ -9,6 +9,7 @@ from typing import Literal
 
 from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
 from aarlab.core.pgr import teacher_contribution
+from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import (
     AarRecord,
     Audit,
@@ -196,7 +197,7 @@ def _methods(export: CampaignExport, task: str) -> list[Method]:
         groups.setdefault(verification.snapshot, [])
         signed.setdefault(verification.snapshot, (verification.aar, verification.method))
     aars = {aar.name: aar for aar in export.aars}
-    decisions = {verdict.snapshot: verdict.decision for verdict in export.verdicts}
+    decisions = {s: given[-1].decision for s, given in standing_in(export).items()}
     snapshots = {s.snapshot for s in export.submissions} | {v.snapshot for v in done}
     methods = []
     for key, submissions in groups.items():

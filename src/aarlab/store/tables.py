@@ -131,6 +131,15 @@ verdicts = Table(
     Column("record", JSON, nullable=False),  # wire.Verdict
 )
 
+case_verdicts = Table(
+    "case_verdicts",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("audit", ForeignKey("audits.id"), nullable=False, index=True),
+    Column("record", JSON, nullable=False),  # wire.CaseVerdict
+)
+
 spend = Table(
     "spend",
     metadata,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.chain import LogEntry
@@ -16,6 +16,7 @@ from aarlab.core.wire_ledger import OperatorCall
 from aarlab.store.predictions import unpack
 from aarlab.store.tables import (
     audits,
+    case_verdicts,
     controls,
     model_calls,
     operator_calls,
@@ -33,6 +34,7 @@ LOGGED = {
     "verified": "id",
     "audit": "id",
     "verdict": "id",
+    "case_verdict": "id",
     "control": "seq",
     "operator_call": "call",
 }
@@ -59,7 +61,8 @@ def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
     _compare("score", logged["score"], _scores(reader))
     _compare("verified", logged["verified"], _verified(reader))
     _compare("audit", logged["audit"], _audits(reader))
-    _compare("verdict", logged["verdict"], _verdicts(reader))
+    _compare("verdict", logged["verdict"], _given(reader, verdicts))
+    _compare("case_verdict", logged["case_verdict"], _given(reader, case_verdicts))
     _compare("control", logged["control"], _controls(reader))
     _compare("operator_call", logged["operator_call"], _operator_calls(reader))
     _compare_sums("model_calls", called, _called(reader))
@@ -130,8 +133,8 @@ def _audits(reader: Connection) -> Iterable[tuple[str, Facts]]:
         yield row.id, {"snapshot": row.snapshot, "sha256": content_hash(row.record)}
 
 
-def _verdicts(reader: Connection) -> Iterable[tuple[str, Facts]]:
-    for row in reader.execute(select(verdicts)):
+def _given(reader: Connection, table: Table) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(table)):
         yield row.id, dict(row.record)
 
 
