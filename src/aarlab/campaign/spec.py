@@ -122,8 +122,8 @@ class CampaignSpec(Frozen):
         return self.model_copy(update={"aars": [*self.aars, *more]})
 
     def limits_of(self, aar: AarSpec) -> Limits:
-        if aar.fixed:
-            return Limits(submissions=len(aar.fixed))
+        if aar.fixed:  # each on every task
+            return Limits(submissions=len(aar.fixed) * len(self.tasks))
         return aar.limits or self.limits
 
     def language_of(self, aar: AarSpec) -> LanguageSpec | None:

@@ -234,7 +234,8 @@ class Votes(Wire):
 
 
 class Finding(Wire):
-    """`score` is filled in by the platform from the cited submission, never by the author."""
+    """`score` and `task` are filled in by the platform from the cited submission, never by the
+    author."""
 
     id: str
     seq: int = Field(description="counts up from 1; the cursor of list calls")
@@ -246,6 +247,7 @@ class Finding(Wire):
     submission: str | None
     snapshot: str | None
     score: Score | None
+    task: Name | None = Field(default=None, description="on which the cited score was reached")
     comments: list[Comment]
     votes: Votes = Votes()
     changed: int = Field(

@@ -243,7 +243,12 @@ def _setting(view: CampaignView) -> str:
     assert task is not None
     seeds = ", ".join(map(str, task.teacher_seeds)) or "none named"
     others = [other.name for other in view.export.tasks if other.name != task.name]
-    extra = f" The campaign also ran on {', '.join(others)}: see submissions.csv." if others else ""
+    extra = ""
+    if others:
+        extra = (
+            f" The campaign also ran on {', '.join(others)}: see the transfer table, "
+            "submissions.csv, and the reports that `--task` writes."
+        )
     return (
         f"Task {task.name} ({task.kind}), model pair {task.pair}: {task.n_train:,} training rows "
         f"with weak labels, {task.n_search:,} search rows. Public weak teacher "

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from aarlab.core.errors import NotFound
 from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
 from aarlab.core.pgr import teacher_contribution
 from aarlab.core.verdicts import standing_in
@@ -173,14 +174,28 @@ def role_of(aar: AarRecord) -> Role:
     return "guard" if "guard" in named else "aar"
 
 
-def campaign_view(export: CampaignExport) -> CampaignView:
-    """View of the task with the most submissions; the first one named where there are none."""
+def campaign_view(export: CampaignExport, wanted: str | None = None) -> CampaignView:
+    """View of one task: the wanted one, else the spec's first development task, else the one with
+    the most submissions. Raises NotFound for a task that the campaign does not have."""
     counts = Counter(submission.task for submission in export.submissions)
-    task = max(export.tasks, key=lambda info: counts[info.name], default=None)
+    tasks = {info.name: info for info in export.tasks}
+    if wanted is not None and wanted not in tasks:
+        raise NotFound(f"the campaign has no task {wanted!r}; it has {', '.join(tasks)}")
+    name = wanted or _first_task(export)
+    task = tasks.get(name or "") or max(
+        export.tasks, key=lambda info: counts[info.name], default=None
+    )
     if task is None:
         return CampaignView(export, None, ())
     methods = sorted(_methods(export, task.name), key=_order)
     return CampaignView(export, task, tuple(methods))
+
+
+def _first_task(export: CampaignExport) -> str | None:
+    """Of the frozen spec; None where the export has none."""
+    campaign = export.spec.get("campaign")
+    named = campaign.get("tasks") if isinstance(campaign, dict) else None
+    return str(named[0]) if isinstance(named, list) and named else None
 
 
 def _methods(export: CampaignExport, task: str) -> list[Method]:
