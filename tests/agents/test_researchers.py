@@ -48,7 +48,9 @@ def scored(trial: Trial, pgr: float, improved: bool) -> Trial:
     return trial.model_copy(update=update)
 
 
-def post(author: str, snapshot: str | None, pgr: float, improved: bool = True) -> Finding:
+def post(
+    author: str, snapshot: str | None, pgr: float, improved: bool = True, task: str = "math"
+) -> Finding:
     score = scored(Trial(index=0, method="m", origin="o"), pgr, improved).score
     return Finding(
         id="fin_1",
@@ -61,6 +63,7 @@ def post(author: str, snapshot: str | None, pgr: float, improved: bool = True) -
         submission="sub_0",
         snapshot=snapshot,
         score=score,
+        task=task,
         comments=[],
     )
 
@@ -140,3 +143,32 @@ def test_fixed_runs_each_method_once() -> None:
     state = walk(Fixed(("vanilla", "confident")), EMPTY, 2, set())
     assert [trial.method for trial in state.trials] == ["vanilla", "confident"]
     assert Fixed(("vanilla", "confident")).propose(state, EMPTY) is None  # type: ignore[arg-type]
+
+
+def test_parents_are_those_of_one_task_each_task_in_turn() -> None:
+    """What was best on one task is no parent where it is the other's turn."""
+    files = {"m" * 40: Recipe().model_dump_json(), "c" * 40: Recipe().model_dump_json()}
+    forum = Forum([post("ann", "m" * 40, 9.0), post("ann", "c" * 40, 9.0, task="code")], files)
+    researcher, state = Evolutionary("edda", "combining", 1, ("math", "code")), AarState()
+    parents = []
+    for generation in range(FOUNDERS + 6):
+        proposed = researcher.propose(state, forum)  # type: ignore[arg-type]
+        assert proposed is not None
+        parents.append(proposed.parent)
+        for task in ("math", "code"):
+            trial = proposed.model_copy(update={"index": len(state.trials), "task": task})
+            state = state.proposed(trial).updated(scored(trial, 0.1, generation == 0))
+    assert parents[:FOUNDERS] == [None] * FOUNDERS
+    drawn = set(parents[FOUNDERS::2]), set(parents[FOUNDERS + 1 :: 2])  # code's turns, math's turns
+    assert "c" * 40 in drawn[0] and "m" * 40 not in drawn[0]
+    assert "m" * 40 in drawn[1] and "c" * 40 not in drawn[1]
+
+
+def test_fixed_methods_come_once_for_all_tasks() -> None:
+    state, both = AarState(), Fixed(("vanilla", "confident"), n_tasks=2)
+    names = []
+    while (trial := both.propose(state, EMPTY)) is not None:  # type: ignore[arg-type]
+        names.append(trial.method)
+        for task in ("math", "code"):
+            state = state.proposed(trial.model_copy(update={"outcome": "failed", "task": task}))
+    assert names == ["vanilla", "confident"]

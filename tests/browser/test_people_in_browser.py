@@ -40,6 +40,27 @@ def test_the_queue_is_worked_off_by_keyboard(chromium, served: Running) -> None:
     assert last.reason == "jk the answers of a problem vote"
 
 
+def test_a_case_about_an_aar_is_decided_by_keyboard(chromium, served: Running) -> None:
+    page = log_in(chromium, served)
+    page.goto(f"{served.url}/audits")
+    cases = page.locator("[data-case]")
+    place = next(
+        at for at in range(cases.count())
+        if "submissions of swift" in cases.nth(at).inner_text()
+    )  # fmt: skip
+    for key in ["j"] * (place + 1) + ["d"]:  # d is for methods: nothing opens
+        page.keyboard.press(key)
+    assert page.locator("details.decide[open]").count() == 0
+    page.keyboard.press("c")
+    page.keyboard.type("flips single rows")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**/audits?state=open*")
+    assert "submissions of swift" not in page.locator("#queue").inner_text()
+    with served.operator() as operator:
+        (given,) = operator.case_verdicts()
+    assert (given.decision, given.disqualifies, given.by) == ("confirmed", "task", "Ada")
+
+
 def test_two_operators_at_once(chromium, served: Running) -> None:
     ada, bob = log_in(chromium, served, "Ada"), log_in(chromium, served, "Bob")
     method = snapshot(served, "group_consensus")

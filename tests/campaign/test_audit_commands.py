@@ -63,3 +63,28 @@ def test_unclear_words_are_refused_with_what_to_do(run: RunDir, toy_root: DataRo
         assert code == 2 and "aarlab audit list" in " ".join(out.split())
     code, out = said(toy_root, "verdict", str(run.path), "a", "accepted", "--reason", " ")
     assert code == 2 and "--reason is empty" in out
+
+
+def test_a_finding_about_an_aar_is_confirmed_and_dismissed(run: RunDir, toy_root: DataRoot) -> None:
+    export = exported(run)
+    author = export.leaderboard[0].aar
+    found = next(a for a in export.audits if a.snapshot is None and a.aar == author)
+    code, out = said(toy_root, "audit", "list", str(run.path), "--all")
+    assert code == 0 and found.id in "".join(out.split())
+    words = ("verdict", str(run.path), found.id[:12])
+    code, out = said(toy_root, *words, "confirmed", "--reason", "hunts", "--by", "ann")
+    assert code == 0 and "the log has it" in out
+    after = exported(run)
+    assert author not in {entry.aar for entry in after.leaderboard} and after.leaderboard
+    assert after.case_verdicts[-1].disqualifies == "task"
+    code, out = said(toy_root, "audit", "show", str(run.path), export.leaderboard[0].snapshot[:10])
+    assert code == 0 and "disqualified: hunts" in " ".join(out.split())
+    assert said(toy_root, *words, "dismissed", "--reason", "retries")[0] == 0
+    assert {e.snapshot for e in exported(run).leaderboard} == {
+        e.snapshot for e in export.leaderboard
+    }
+    head = exported(run).head
+    at = f"{head.seq}:{head.hash}"
+    assert said(toy_root, "log", "verify", str(run.path), "--head", at)[0] == 0
+    code, out = said(toy_root, "verdict", str(run.path), "zz", "dismissed", "--reason", "x")
+    assert code == 2 and "aarlab audit list" in " ".join(out.split())

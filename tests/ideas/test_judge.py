@@ -1,15 +1,24 @@
 """A scripted model classifies ideas: what it is shown, what is taken from it, what is kept."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inspect_ai.model import GenerateConfig, ModelAPI, ModelOutput, modelapi
+from platform_kit import platform, write_task
 
 from aarlab.agents import idea_judge
 from aarlab.agents.idea_judge import classify_export, family_in
-from aarlab.core.errors import Damaged
+from aarlab.agents.language.models import ModelUnavailable
+from aarlab.agents.operator_books import Books
+from aarlab.agents.prices import Price
+from aarlab.cli.main import cli, run_safely
+from aarlab.client.operator import OperatorClient
+from aarlab.core.errors import BudgetExhausted, Damaged
+from aarlab.core.layout import RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.report.load import load_export
 
@@ -62,7 +71,7 @@ def test_each_idea_is_asked_once_and_kept(export: CampaignExport, tmp_path: Path
 
 def test_a_cut_run_pays_for_no_answer_twice(export: CampaignExport, tmp_path: Path) -> None:
     path = tmp_path / "ideas.json"
-    with pytest.raises(BaseException, match="cut"):
+    with pytest.raises(ModelUnavailable, match=r"ConnectionError: cut.*same command again"):
         classify_export(export, path, "judge/broken")
     assert 1 <= len(json.loads(path.read_text())) <= 3
 
@@ -84,3 +93,55 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "i.json").write_text("{")
     with pytest.raises(Damaged, match="classify again"):
         idea_judge.read_answers(tmp_path / "i.json")
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[OperatorClient]:
+    started = platform(write_task(tmp_path / "data"), RunDir(tmp_path / "run"))
+    with started as running, running.operator() as client:
+        yield client
+
+
+def books(operator: OperatorClient, cap_dollars: float | None = None) -> Books:
+    price = Price(model="judge/one", dated="2026-01-31", input=3.0, output=15.0)
+    return Books(operator, "classify", "judge/one", price, cap_dollars)
+
+
+def test_each_call_is_on_the_books(
+    export: CampaignExport, operator: OperatorClient, tmp_path: Path
+) -> None:
+    classify_export(export, tmp_path / "ideas.json", "judge/one", books(operator))
+    (spent,) = operator.operator_spend()
+    assert (spent.purpose, spent.calls, spent.open) == ("classify", 8, 0)
+    assert spent.dollars == pytest.approx((3 * spent.input_tokens + 15 * spent.output_tokens) / 1e6)
+    assert sum(e.kind == "operator_call" for e in operator.log()) == 8
+
+
+def test_a_provider_that_breaks_leaves_no_call_without_a_bill(
+    export: CampaignExport, operator: OperatorClient, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelUnavailable, match="cut"):
+        classify_export(export, tmp_path / "ideas.json", "judge/broken", books(operator))
+    (spent,) = operator.operator_spend()
+    assert spent.open == 0 and spent.dollars > 0 and len(ASKED) < spent.calls <= 7
+
+
+def test_at_the_cap_nothing_more_is_asked(
+    export: CampaignExport, operator: OperatorClient, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetExhausted, match="left for calls of classify"):
+        classify_export(export, tmp_path / "ideas.json", "judge/one", books(operator, 0.01))
+    (spent,) = operator.operator_spend()
+    assert 0 < spent.dollars <= 0.01 and len(ASKED) == spent.calls < 8
+
+
+def test_a_wrong_provider_or_a_missing_key_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    source = str(shutil.copy(GOLDEN, tmp_path / "export.json"))
+    for model, said in (("nobody/x", "nobody"), ("openai/gpt-4o", "OPENAI_API_KEY")):
+        words = ["campaign", "classify", source, "--model", model]
+        assert run_safely(lambda words=words: cli(words, standalone_mode=False)) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("error") and said in shown and "Traceback" not in shown

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
 
 TRIALS = 3
+SECOND = "gauss-two"
 
 
 def build_toy(home: Path) -> DataRoot:
@@ -24,6 +26,12 @@ def build_toy(home: Path) -> DataRoot:
     data, source = make_task()
     build_task(data, OPTIONS, root, Sources(source, source))
     return root
+
+
+def add_second_task(root: DataRoot) -> None:
+    """Another development task of the same kind, with rows of its own."""
+    data, source = make_task(seed=1)
+    build_task(replace(data, name=SECOND), OPTIONS, root, Sources(source, source))
 
 
 def toy_spec() -> CampaignSpec:

@@ -1,6 +1,7 @@
 """Audits and verdicts in the report."""
 
-from aarlab.core.wire import Audit, CampaignExport, Verdict
+from aarlab.core.wire import Audit, CampaignExport, CaseVerdict, Verdict
+from aarlab.report.more_tables import hacks
 from aarlab.report.render import render_page
 from aarlab.report.tables import audits, leaderboard
 from aarlab.report.view import campaign_view
@@ -66,3 +67,34 @@ def test_findings_and_reasons_are_quoted(export: CampaignExport) -> None:
 
 def test_without_findings_there_is_no_table(export: CampaignExport) -> None:
     assert audits(campaign_view(export)) is None
+
+
+def test_a_confirmed_finding_about_an_aar_takes_its_methods_out(export: CampaignExport) -> None:
+    before = campaign_view(export)
+    author = before.ranked[0].aar
+    case = CaseVerdict(
+        id="cvt_1",
+        at="2026-11-20T11:00:00+00:00",
+        audit="aud_9",
+        aar=author,
+        task="math",
+        decision="confirmed",
+        disqualifies="task",
+        reason=f"flips rows {SCRIPT}",
+        by="ann",
+    )
+    view = campaign_view(export.model_copy(update={"case_verdicts": [case]}))
+    assert author not in {m.aar for m in view.ranked} and view.ranked
+    caught = hacks(view)
+    assert caught is not None and {row.cells[0].small for row in caught.rows} == {author}
+    assert "finding aud_9 about" in caught.rows[0].cells[1].small
+    (row,) = audits(view).rows
+    assert (row.cells[0].text, row.cells[1].small) == ("confirmed", author)
+    assert "all its methods on math are disqualified" in row.cells[2].text
+    assert SCRIPT not in render_page(view)
+    taken_back = case.model_copy(
+        update={"id": "cvt_2", "decision": "dismissed", "disqualifies": "nothing",
+                "at": "2026-11-20T12:00:00+00:00"}
+    )  # fmt: skip
+    view = campaign_view(export.model_copy(update={"case_verdicts": [case, taken_back]}))
+    assert [m.snapshot for m in view.ranked] == [m.snapshot for m in before.ranked]

@@ -12,7 +12,8 @@ import pytest
 
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import CampaignExport
-from aarlab.report import ReportFiles, write_report
+from aarlab.core.wire_ledger import OperatorSpend
+from aarlab.report import ReportFiles, spend_figures, tables, write_report
 from aarlab.report.prose import methods_notes
 from aarlab.report.spreadsheets import SPREADSHEETS
 from aarlab.report.stories import stories
@@ -304,3 +305,24 @@ def test_many_aars_share_seven_colours_and_one_label(
     ]
     update = {"aars": aars, "submissions": moved, "verifications": []}
     assert write_report(export.model_copy(update=update), tmp_path).curve_png.exists()
+
+
+def test_the_operators_model_calls_have_a_row_and_are_in_no_aars(tmp_path: Path) -> None:
+    tokens = {"input_tokens": 1000, "cache_read_tokens": 0, "cache_write_tokens": 0}
+    own = OperatorSpend(
+        purpose="review", model="x/y", calls=2, open=0, output_tokens=70, dollars=1.25, seconds=3,
+        **tokens,
+    )  # fmt: skip
+    plain = build_export()
+    export = plain.model_copy(update={"operator_spend": [own]})
+    without = tables.spend(campaign_view(plain)).rows
+    *rows, last = tables.spend(campaign_view(export)).rows
+    assert tuple(rows) == without
+    assert (last.cells[0].text, last.cells[7].text) == ("operator: model review", "$1.25")
+    names = [spender.name for spender in spend_figures.spenders(campaign_view(export))]
+    assert names[-1] == "model review"
+    write_report(export, tmp_path)
+    with (tmp_path / "spend.csv").open() as file:
+        (row,) = [r for r in csv.DictReader(file) if r["researcher"] == "operator"]
+    assert (row["dollars"], row["dollars_per_aar_hour"]) == ("1.25", "")
+    assert "not in dollars per AAR-hour" in (tmp_path / "index.html").read_text()

@@ -1,18 +1,23 @@
 """What one AAR process is told: written by the campaign, read once at start."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
-from aarlab.core.wire import Isolation
+from aarlab.core.wire import Isolation, TaskInfo
+from aarlab.testbed.task import load_info
 
 
 class AarConfig(BaseModel):
-    """Paths are the host's. The token is in a file of its own, never in this one."""
+    """Paths are the host's. The token is in a file of its own, never in this one.
+
+    `tasks` are the public folders of the development tasks by name, in the order of the spec; the
+    first is what is meant where nothing else is said.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,11 +27,10 @@ class AarConfig(BaseModel):
     methods: list[str]
     recipes: dict[str, dict[str, Any]] = {}
     seed: int
-    task: str
+    tasks: Annotated[dict[str, Path], Field(min_length=1)]
     home: Path
     token_file: Path
     socket: Path
-    public_task: Path
     models: Path
     n_seeds: int
     max_trials: int
@@ -38,6 +42,18 @@ class AarConfig(BaseModel):
     language: LanguageSpec | None = None
     external: ExternalSpec | None = None
     prices: dict[str, Price] = {}
+
+    @property
+    def task(self) -> str:
+        return next(iter(self.tasks))
+
+    @property
+    def public_task(self) -> Path:
+        return self.tasks[self.task]
+
+    def infos(self) -> dict[str, TaskInfo]:
+        """Public facts of all tasks, in their order."""
+        return {name: load_info(folder) for name, folder in self.tasks.items()}
 
     @property
     def workspace(self) -> Path:

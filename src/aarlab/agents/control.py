@@ -11,13 +11,11 @@ from aarlab.agents.state import AarState
 from aarlab.agents.trial import TrialRunner
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BadInput
-from aarlab.testbed.task import load_info
 
 
 def run_control(config: AarConfig, platform: PlatformClient) -> AarState:
     """From the start or from where it was, to its end."""
-    seeds = tuple(load_info(config.public_task).teacher_seeds)
-    runner = TrialRunner(config, seeds, sys.executable)
+    runner = TrialRunner(config, sys.executable)
     return research(Aar(config, platform, researcher_of(config), runner))
 
 
@@ -26,7 +24,7 @@ def researcher_of(config: AarConfig) -> Researcher:
     if config.researcher == "random":
         return RandomSearch(config.direction, config.seed, config.max_trials)
     if config.researcher == "evolutionary":
-        return Evolutionary(config.name, config.direction, config.seed)
+        return Evolutionary(config.name, config.direction, config.seed, tuple(config.tasks))
     if config.researcher == "fixed":
-        return Fixed(tuple(config.methods), config.recipes)
+        return Fixed(tuple(config.methods), config.recipes, len(config.tasks))
     raise BadInput(f"no researcher {config.researcher!r}; there are random, evolutionary, fixed")

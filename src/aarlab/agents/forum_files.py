@@ -120,7 +120,9 @@ def _cited(finding: Finding) -> str:
         return "none"
     score = finding.score
     best = "raised the author's best" if score.improved else "did not raise the author's best"
-    return f"{score.submission}; shaped PGR {score.pgr:.2f} (stderr {score.stderr:.2f}); {best}"
+    where = f" on {finding.task}" if finding.task else ""
+    shown = f"shaped PGR {score.pgr:.2f} (stderr {score.stderr:.2f})"
+    return f"{score.submission}{where}; {shown}; {best}"
 
 
 def _comment(comment: Comment) -> list[str]:

@@ -1,5 +1,8 @@
 """One AAR's life: read the forum, propose, run, snapshot, submit, post; saved between steps.
 
+A method is tried on every task, one trial each, before the next is proposed. So all tasks get the
+same methods; where the budget ends in between, the last method lacks some.
+
 Every call to the platform carries an idempotency key made of the AAR's name and the trial's number:
 a step repeated after `kill -9` gets the stored answer and counts once.
 """
@@ -15,7 +18,7 @@ from aarlab.agents.state import AarState, Trial, load_state, save_state
 from aarlab.agents.trial import TrialRunner
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BudgetExhausted, MethodFailed
-from aarlab.core.wire import Snapshot, Spend, Submission
+from aarlab.core.wire import Spend, Submission
 
 PAUSE_POLL_S = 1.0
 
@@ -72,7 +75,7 @@ def _one_trial(aar: Aar, state: AarState) -> AarState:
         if len(state.done) >= most:
             return state.ended(f"all {most} trials are done")
         sync_forum(aar.platform, aar.runner.sandbox(), aar.config.forum_cursor)
-        trial = aar.researcher.propose(state, aar.platform)
+        trial = next_trial(aar, state)
         if trial is None:
             return state.ended("nothing left to try")
         state = state.proposed(trial)
@@ -80,27 +83,39 @@ def _one_trial(aar: Aar, state: AarState) -> AarState:
     return state.updated(_carry_out(aar, state, trial))
 
 
+def next_trial(aar: Aar, state: AarState) -> Trial | None:
+    """The last method on its next task, else a new method on the first; None without one."""
+    tasks, last = list(aar.config.tasks), state.trials[-1] if state.trials else None
+    if last is not None and last.task in tasks[:-1]:
+        given = last.model_dump(include={"method", "origin", "recipe", "parent", "snapshot"})
+        task = tasks[tasks.index(last.task) + 1]
+        return Trial(index=len(state.trials), task=task, **given)
+    proposed = aar.researcher.propose(state, aar.platform)
+    return None if proposed is None else proposed.model_copy(update={"task": tasks[0]})
+
+
 def _carry_out(aar: Aar, state: AarState, trial: Trial) -> Trial:
     """Run, snapshot, submit, post. A method that fails is a negative result, posted like any."""
     key = f"{aar.config.name}-{trial.index:04d}"
-    snapshot = aar.platform.put_snapshot(aar.runner.snapshot_of(trial), key=f"{key}-snapshot")
-    trial = trial.model_copy(update={"snapshot": snapshot.id})
+    if trial.snapshot is None:
+        snapshot = aar.platform.put_snapshot(aar.runner.snapshot_of(trial), key=f"{key}-snapshot")
+        trial = trial.model_copy(update={"snapshot": snapshot.id})
     try:
-        trial = _scored(aar, trial, snapshot, key)
+        trial = _scored(aar, trial, key)
     except MethodFailed as error:
         trial = trial.model_copy(update={"outcome": "failed", "error": str(error)})
     aar.platform.post_finding(finding_of(trial, state, aar.config.direction), key=f"{key}-finding")
     return trial
 
 
-def _scored(aar: Aar, trial: Trial, snapshot: Snapshot, key: str) -> Trial:
+def _scored(aar: Aar, trial: Trial, key: str) -> Trial:
     result = aar.runner.run(trial)
     spend = Spend(kind="device_s", amount=result.device_s, note=trial.method[:200])
     aar.platform.spend(spend, key=f"{key}-spend")
     submission = Submission(
-        task=aar.config.task,
+        task=trial.task or aar.config.task,
         method=trial.method[:200],
-        snapshot=snapshot.id,
+        snapshot=trial.snapshot,
         ids=result.output.ids,
         runs=result.output.runs,
     )

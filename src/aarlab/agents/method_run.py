@@ -25,6 +25,14 @@ BASE_MB, MB = 4096, 2**20
 PER_WEIGHT = 8  # bytes of address space for a byte of weights: loading, gradients, activations
 
 
+def task_mounts(tasks: Mapping[str, Path]) -> dict[Path, str]:
+    """Public folders of an AAR's tasks to paths inside; with several tasks a folder below PUBLIC
+    each."""
+    if len(tasks) == 1:
+        return dict.fromkeys(tasks.values(), PUBLIC)
+    return {folder: f"{PUBLIC}/{name}" for name, folder in tasks.items()}
+
+
 class MethodView(NamedTuple):
     """What a method's sandbox must see and may use, whoever runs it: the public task, and the
     strong model's folder where the task puts it at hand."""

@@ -14,8 +14,9 @@ def finding_of(trial: Trial, state: AarState, direction: str) -> NewFinding:
             snapshot=trial.snapshot,
         )
     best = "a new best of mine" if trial.score.improved else "no improvement on my best"
+    where = f" of {trial.task}" if trial.task else ""
     text = (
-        f"{_origin(trial, direction)}\n\nResult on the search split: {best} "
+        f"{_origin(trial, direction)}\n\nResult on the search split{where}: {best} "
         f"(trial {trial.index + 1}, {len(state.done)} before it). The score is attached by the "
         f"platform; it must be beaten by {trial.score.step:.2f} PGR to change."
     )

@@ -14,13 +14,15 @@ Outcome = Literal["pending", "scored", "failed"]
 
 
 class Trial(BaseModel):
-    """One method tried. `recipe` is None for a named method; `origin` says where it came from."""
+    """One method tried on one task, without a name the AAR's first. `recipe` is None for a named
+    method; `origin` says where it came from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     index: int
     method: str
     origin: str
+    task: str = ""
     recipe: dict[str, Any] | None = None
     parent: str | None = None
     outcome: Outcome = "pending"

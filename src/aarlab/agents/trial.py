@@ -6,6 +6,7 @@ again.
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +28,7 @@ from aarlab.sandbox.workspace import copy_in
 from aarlab.testbed.job import Job, JobOutput, SeedPair
 from aarlab.testbed.method_folder import named_files, recipe_files
 from aarlab.testbed.recipe import recipe_from
+from aarlab.testbed.task import load_info
 
 
 class TrialResult(BaseModel):
@@ -40,10 +42,9 @@ class TrialResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TrialRunner:
-    """`teacher_seeds` are those of the public weak teachers, one a run in turn."""
+    """Runs trials on any of the config's tasks."""
 
     config: AarConfig
-    teacher_seeds: tuple[int, ...]
     python: str
 
     def snapshot_of(self, trial: Trial) -> NewSnapshot:
@@ -65,13 +66,15 @@ class TrialRunner:
         return TrialResult.model_validate_json(kept.read_bytes())
 
     def _run_in_sandbox(self, trial: Trial) -> TrialResult:
-        spec, folder = self.sandbox(), f"trials/{trial.index:04d}"
+        public = self.config.tasks[trial.task or self.config.task]
+        view = method_view(public, self.config.models)
+        spec, folder = self._sandbox(view), f"trials/{trial.index:04d}"
         inside = spec.seen_workspace / folder
         job = Job(
             method=inside / "method",
-            public=self.view.public_in(spec),
-            model=self.view.model_in(spec),
-            runs=self._runs(trial.index),
+            public=view.public_in(spec),
+            model=view.model_in(spec),
+            runs=self._runs(load_info(public).teacher_seeds),
             diagnostics=False,
         )
         files = {f"{folder}/method/{path}": text for path, text in method_files(trial).items()}
@@ -83,12 +86,11 @@ class TrialRunner:
         output = take_output(spec, f"{folder}/out", done)
         return TrialResult(output=output, device_s=done.wall_s)
 
-    @property
-    def view(self) -> MethodView:
-        return method_view(self.config.public_task, self.config.models)
-
     def sandbox(self) -> SandboxSpec:
-        view = self.view
+        """That of a method on the first task."""
+        return self._sandbox(method_view(self.config.public_task, self.config.models))
+
+    def _sandbox(self, view: MethodView) -> SandboxSpec:
         return SandboxSpec(
             workspace=self.config.workspace,
             read_only=view.read_only,
@@ -99,12 +101,10 @@ class TrialRunner:
             isolation=sandbox_kind(self.config.isolation),
         )
 
-    def _runs(self, index: int) -> list[SeedPair]:
+    def _runs(self, teachers: Sequence[int]) -> list[SeedPair]:
+        """The public weak teachers take turns."""
         seeds = range(self.config.n_seeds)
-        return [
-            SeedPair(teacher_seed=self.teacher_seeds[i % len(self.teacher_seeds)], seed=i)
-            for i in seeds
-        ]
+        return [SeedPair(teacher_seed=teachers[i % len(teachers)], seed=i) for i in seeds]
 
 
 def method_files(trial: Trial) -> dict[str, str]:

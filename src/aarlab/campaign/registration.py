@@ -59,7 +59,6 @@ def config_path(campaign: Campaign, aar: AarSpec) -> Path:
 
 def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
     spec, run = campaign.spec, campaign.run
-    task = spec.tasks[0]
     return AarConfig(
         name=aar.name,
         researcher=aar.researcher,
@@ -67,14 +66,13 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         methods=aar.methods,
         recipes=aar.recipes,
         seed=aar.seed,
-        task=task,
+        tasks={task: campaign.root.public_task(task).absolute() for task in spec.tasks},
         home=run.aar(aar.name).absolute(),
         token_file=(run.tokens / aar.name).absolute(),
         socket=run.socket.absolute(),
-        public_task=campaign.root.public_task(task).absolute(),
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,
-        max_trials=len(aar.fixed) or spec.limits_of(aar).submissions or sys.maxsize,
+        max_trials=spec.limits_of(aar).submissions or sys.maxsize,
         trial_timeout_s=spec.trial_timeout_s,
         trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,

@@ -31,6 +31,9 @@ class VerifySpec(Frozen):
     seconds: Annotated[float, Field(gt=0)] | None = None
     seeds: Annotated[int, Field(ge=2, le=64)] = 8
     parallel: Annotated[int, Field(ge=1)] = 2
+    review_dollars: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="cap of all model reviews of code together"
+    )
     live: bool = Field(default=True, description="also while AARs work, not only at the end")
 
 
@@ -122,8 +125,8 @@ class CampaignSpec(Frozen):
         return self.model_copy(update={"aars": [*self.aars, *more]})
 
     def limits_of(self, aar: AarSpec) -> Limits:
-        if aar.fixed:
-            return Limits(submissions=len(aar.fixed))
+        if aar.fixed:  # each on every task
+            return Limits(submissions=len(aar.fixed) * len(self.tasks))
         return aar.limits or self.limits
 
     def memory_of(self, aar: AarSpec) -> int | None:

@@ -16,7 +16,7 @@ from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import dollars_per_hour
 from aarlab.core.wire import AarRecord, Wanted, Wire
-from aarlab.core.wire_ledger import CampaignLimits, Control, Limits
+from aarlab.core.wire_ledger import CampaignLimits, Control, Limits, OperatorSpend
 
 ACTIVE_S = 120.0
 LINE_BYTES = 1_000_000
@@ -41,6 +41,8 @@ class AarStatus(Wire):
 
 
 class CampaignStatus(Wire):
+    """`operator_spend` is in none of the other figures."""
+
     running: bool
     wanted: Wanted
     aars: list[AarStatus]
@@ -49,6 +51,7 @@ class CampaignStatus(Wire):
     dollars: FiniteFloat
     dollars_per_hour: FiniteFloat | None
     left: CampaignLimits
+    operator_spend: list[OperatorSpend]
 
 
 def is_running(run: RunDir) -> bool:
@@ -84,6 +87,7 @@ def status_of(run: RunDir, operator: OperatorClient, running: bool) -> CampaignS
         dollars=total["dollars"],
         dollars_per_hour=dollars_per_hour(total["dollars"], sum(aar.research_s for aar in records)),
         left=CampaignLimits.model_validate(_left(budget.limits, total)),
+        operator_spend=operator.operator_spend(),
     )
 
 

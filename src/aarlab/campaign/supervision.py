@@ -55,6 +55,8 @@ def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
     argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
     argv += ["--seeds", str(effort.seeds), "--memory-mb", str(campaign.spec.most_memory_mb)]
     argv += [] if effort.seconds is None else ["--seconds", str(effort.seconds)]
+    if effort.review_dollars is not None:
+        argv += ["--review-dollars", str(effort.review_dollars)]
     argv += [] if until is None else ["--until", str(until), "--nice", str(VERIFIER_NICE)]
     return Child("verifier", argv, run.verifier / "verifier.log")
 

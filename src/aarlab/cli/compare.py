@@ -1,13 +1,16 @@
 """`aarlab campaign compare` and `aarlab campaign classify`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.report import export_path, report_folder
+from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
 
@@ -35,11 +38,44 @@ def compare(
 def classify(
     source: Source,
     model: Annotated[str, typer.Option(help="a model of Inspect, e.g. anthropic/...")],
+    dollars: Annotated[
+        float | None, typer.Option(min=0, help="cap of all such calls of the campaign")
+    ] = None,
 ) -> None:
-    """Let a language model put each idea into its family; kept in ideas.json beside the export."""
+    """Let a language model put each idea into its family; kept in ideas.json beside the export.
+
+    Of a campaign's folder each call is in its ledger; of an export alone there is none.
+    """
     from aarlab.agents.idea_judge import classify_export
+    from aarlab.core.errors import BadInput
     from aarlab.report.load import load_export
 
     path = export_path(source)
-    done = classify_export(load_export(path), path.parent / "ideas.json", model)
+    answers = path.parent / "ideas.json"
+    if source.is_dir():
+        with _books(RunDir(source.absolute()), model, dollars) as books:
+            done = classify_export(load_export(path), answers, model, books)
+    elif dollars is not None:
+        raise BadInput("--dollars needs a ledger: give the campaign's folder, not its export")
+    else:
+        done = classify_export(load_export(path), answers, model)
     Console().print(f"{done.asked} asked, {done.kept} kept from before, {done.failed} no answer")
+
+
+@contextmanager
+def _books(run: RunDir, model: str, dollars: float | None) -> Iterator[Any]:
+    """None where the folder holds an export and no campaign of its own."""
+    from aarlab.agents.operator_books import Books
+    from aarlab.agents.prices import price_of
+    from aarlab.campaign.runner import open_spec, reached, write_export
+    from aarlab.cli.settings import data_root
+
+    if not (run.tokens / "operator").exists() or not run.spec.exists():
+        yield None
+        return
+    price = price_of(model, open_spec(run).prices)
+    with reached(run, data_root()) as operator:
+        try:
+            yield Books(operator, "classify", model, price, dollars)
+        finally:
+            write_export(operator, run.export)  # its figures of spend have the calls

@@ -106,10 +106,12 @@ def estimate(spec: CampaignSpec) -> list[tuple[str, str]]:
     longest = max((limit.hours for limit in limits if limit.hours is not None), default=None)
     paid = _sum(spec.limits_of(a).dollars for a in workers if a.researcher == "language")
     total = _least(paid, spec.campaign_limits.dollars)
-    reruns = (spec.verify.top + fixed) * (len(spec.tasks) + len(spec.held_out))
+    teams, tasks = len({(aar.arm, aar.replicate) for aar in workers}), len(spec.tasks)
+    chosen = spec.verify.top * tasks * teams + fixed
+    reruns = chosen * (tasks + len(spec.held_out))
     return [
         ("AARs", f"{len(workers)}, and {fixed} baselines"),
-        ("submissions", _text(_plus(sent, fixed), "no limit is set")),
+        ("submissions", _text(_plus(sent, fixed * tasks), "no limit is set")),
         ("research hours", _text(_least(hours, spec.campaign_limits.hours), "no limit is set")),
         ("time", _time(longest)),
         (

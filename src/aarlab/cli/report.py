@@ -41,13 +41,22 @@ def report_folder(source: Path) -> Path:
 
 
 @app.command()
-def write(source: Source, out: Out = None) -> None:
-    """Write index.html, figures, CSV, report.md and summary.json. Needs no server."""
+def write(
+    source: Source,
+    out: Out = None,
+    task: Annotated[
+        str | None, typer.Option(help="which development task; default: the first")
+    ] = None,
+) -> None:
+    """Write index.html, figures, CSV, report.md and summary.json. Needs no server.
+
+    With --task below a folder of that name.
+    """
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
 
-    folder = out or report_folder(source)
-    write_report(load_export(export_path(source)), folder)
+    folder = out or (report_folder(source) / task if task else report_folder(source))
+    write_report(load_export(export_path(source)), folder, task)
     Console().print(f"wrote {folder / 'index.html'}")
 
 

@@ -6,7 +6,8 @@ from rich.table import Table
 from aarlab.campaign.checking import ASSUMED, Estimate
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.status import AarStatus, CampaignStatus
-from aarlab.core.wire_ledger import CampaignLimits, Limits
+from aarlab.core.ledger import PURPOSES, tokens_of
+from aarlab.core.wire_ledger import CampaignLimits, Limits, OperatorSpend
 
 COLUMNS = ("AAR", "state", "done", "subm.", "hours", "tokens", "$", "$/h", "left")
 
@@ -28,6 +29,16 @@ def print_status(found: CampaignStatus, console: Console) -> None:
         f"${found.dollars:.2f}{hourly}{f'; left to all: {left}' if left else ''}",
         markup=False,
         highlight=False,
+    )
+    for own in found.operator_spend:
+        console.print(_own(own), markup=False, highlight=False)
+
+
+def _own(spend: OperatorSpend) -> str:
+    held = f", {spend.open} of them without a bill and counted at their most" if spend.open else ""
+    return (
+        f"operator: {PURPOSES[spend.purpose]} by {spend.model}: {spend.calls} calls{held}, "
+        f"{tokens_of(spend.model_dump()):,.0f} tokens, ${spend.dollars:.4f}"
     )
 
 

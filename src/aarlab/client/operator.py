@@ -10,10 +10,12 @@ from aarlab.core.wire import (
     AarToken,
     Audit,
     CampaignExport,
+    CaseVerdict,
     Head,
     LogRecord,
     NewAar,
     NewAudit,
+    NewCaseVerdict,
     NewVerdict,
     NewVerification,
     SnapshotContent,
@@ -22,7 +24,15 @@ from aarlab.core.wire import (
     Verification,
     VerificationResult,
 )
-from aarlab.core.wire_ledger import CampaignBudget, Control, NewControl
+from aarlab.core.wire_ledger import (
+    CampaignBudget,
+    Control,
+    NewControl,
+    OperatorCall,
+    OperatorReservation,
+    OperatorSpend,
+    Purpose,
+)
 from aarlab.core.wire_service import IssuedToken, MethodRequest, NewToken, Refusal, TokenRecord
 
 
@@ -74,6 +84,22 @@ class OperatorClient:
         query = {} if aar is None else {"aar": aar}
         return self._http.get("/v1/operator/controls", list[Control], query)
 
+    def reserve_call(self, new: OperatorReservation, key: str | None = None) -> OperatorCall:
+        """Before an own model call. BudgetExhausted where its cap could be passed."""
+        return self._http.post("/v1/operator/reservations", OperatorCall, new, key)
+
+    def book_call(self, call: OperatorCall, key: str | None = None) -> OperatorCall:
+        """After it: counted once under `call.call`, in the place of what was reserved."""
+        return self._http.post("/v1/operator/model-calls", OperatorCall, call, key)
+
+    def unbooked_calls(self, purpose: Purpose) -> list[OperatorCall]:
+        """Reserved and not booked: under way, or cut off."""
+        query = {"purpose": purpose}
+        return self._http.get("/v1/operator/reservations", list[OperatorCall], query)
+
+    def operator_spend(self) -> list[OperatorSpend]:
+        return self._http.get("/v1/operator/spend", list[OperatorSpend])
+
     def make_token(self, aar: str, new: NewToken, key: str | None = None) -> IssuedToken:
         """The same key returns the same token again."""
         return self._http.post(f"/v1/operator/aars/{aar}/tokens", IssuedToken, new, key)
@@ -124,6 +150,13 @@ class OperatorClient:
 
     def verdicts(self) -> list[Verdict]:
         return self._http.get("/v1/operator/verdicts", list[Verdict])
+
+    def give_case_verdict(self, new: NewCaseVerdict, key: str | None = None) -> CaseVerdict:
+        """About a finding on an AAR's submissions."""
+        return self._http.post("/v1/operator/case-verdicts", CaseVerdict, new, key)
+
+    def case_verdicts(self) -> list[CaseVerdict]:
+        return self._http.get("/v1/operator/case-verdicts", list[CaseVerdict])
 
     def traces(self) -> list[Traces]:
         return self._http.get("/v1/operator/traces", list[Traces])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 HOUR_S = 3600.0
+PURPOSES = {"review": "model review", "classify": "idea judge"}  # of the operator's own calls
 
 
 def tokens_of(spend: Mapping[str, float]) -> float:

@@ -6,7 +6,7 @@ Nothing here carries a hidden label. `Score` is all that an AAR learns about a s
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
 from aarlab.core.ideas import Idea
 from aarlab.core.types import TaskKind
@@ -14,7 +14,7 @@ from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
 from aarlab.core.wire_base import Team
 from aarlab.core.wire_base import Wire as Wire
-from aarlab.core.wire_ledger import CampaignBudget, Control, ModelSpend
+from aarlab.core.wire_ledger import CampaignBudget, Control, ModelSpend, OperatorSpend
 from aarlab.core.wire_ledger import Limits as Limits
 from aarlab.core.wire_ledger import Spend as Spend
 from aarlab.core.wire_ledger import SpendKind as SpendKind
@@ -28,6 +28,8 @@ AuditKind = Literal[
 ]
 Severity = Literal["clear", "note", "suspect"]
 Decision = Literal["accepted", "disqualified", "rework"]
+CaseDecision = Literal["dismissed", "confirmed"]
+Disqualifies = Literal["nothing", "task", "all"]
 Author = Annotated[str, Field(pattern=r"^@?[a-z0-9][a-z0-9_.-]{0,63}$")]  # @: a person
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 
@@ -232,7 +234,8 @@ class Votes(Wire):
 
 
 class Finding(Wire):
-    """`score` is filled in by the platform from the cited submission, never by the author."""
+    """`score` and `task` are filled in by the platform from the cited submission, never by the
+    author."""
 
     id: str
     seq: int = Field(description="counts up from 1; the cursor of list calls")
@@ -244,6 +247,7 @@ class Finding(Wire):
     submission: str | None
     snapshot: str | None
     score: Score | None
+    task: Name | None = Field(default=None, description="on which the cited score was reached")
     comments: list[Comment]
     votes: Votes = Votes()
     changed: int = Field(
@@ -404,6 +408,35 @@ class Verdict(NewVerdict):
     at: str
 
 
+class NewCaseVerdict(Wire):
+    """A person's decision about a finding on an AAR's submissions (`audit`); the latest counts.
+
+    A confirmed one `disqualifies` nothing, all snapshots of the AAR that were submitted or re-run
+    on the finding's task, or all that it made.
+    """
+
+    audit: Annotated[str, Field(min_length=1, max_length=64)]
+    decision: CaseDecision
+    disqualifies: Disqualifies = "nothing"
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _only_what_is_confirmed_disqualifies(self) -> "NewCaseVerdict":
+        if self.decision == "dismissed" and self.disqualifies != "nothing":
+            raise ValueError("a dismissed finding disqualifies nothing")
+        return self
+
+
+class CaseVerdict(NewCaseVerdict):
+    """`aar` and `task` are those of the finding."""
+
+    id: str
+    at: str
+    aar: Name
+    task: Name | None
+
+
 class LeaderboardEntry(Wire):
     """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
 
@@ -509,8 +542,10 @@ class CampaignExport(Wire):
     leaderboard: list[LeaderboardEntry]
     audits: list[Audit] = Field(default=[])
     verdicts: list[Verdict] = Field(default=[])
+    case_verdicts: list[CaseVerdict] = Field(default=[])
     budget: CampaignBudget = CampaignBudget()
     model_spend: list[ModelSpend] = Field(default=[])
+    operator_spend: list[OperatorSpend] = Field(default=[], description="in no AAR's spend")
     controls: list[Control] = Field(default=[])
     ideas: list[Idea] = Field(default=[], description="one per snapshot, in their order")
     head: Head

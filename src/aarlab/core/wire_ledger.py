@@ -16,6 +16,7 @@ SpendKind = Literal[
 ]
 Wanted = Literal["run", "pause", "stop"]
 Action = Literal["pause", "resume", "stop", "message", "extend"]
+Purpose = Literal["review", "classify"]  # of a model call of the operator's own
 Tokens = Annotated[int, Field(ge=0, le=10**9)]
 Dollars = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 
@@ -108,6 +109,56 @@ class ModelSpend(Wire):
     aar: Name
     model: str
     calls: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    dollars: FiniteFloat
+    seconds: FiniteFloat
+
+
+# ---------------------------------------------------------------- the operator's own calls
+class OperatorCall(ModelCall):
+    """A paid model call of the operator: of the review of code, or of the judge of ideas.
+
+    `call` is unique over all purposes; `priced` says which price table, of which day.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "purpose": "review",
+                    "call": "review-3f9c1a2b7d5e-0b1c",
+                    "model": "anthropic/claude-sonnet-4-5",
+                    "input_tokens": 2811,
+                    "output_tokens": 41,
+                    "dollars": 0.009,
+                    "seconds": 2.1,
+                    "priced": "2026-01-31, genai-prices 0.0.36",
+                }
+            ]
+        }
+    )
+    purpose: Purpose
+    priced: Annotated[str, Field(max_length=200)] = ""
+
+
+class OperatorReservation(OperatorCall):
+    """Most that the next call can cost. It is refused where all calls of the purpose, with what is
+    held for those without a bill, could then pass `cap_dollars`."""
+
+    cap_dollars: Dollars | None = None
+
+
+class OperatorSpend(Wire):
+    """All calls of one purpose to one model; `open` of them are under way, or were cut off, and
+    count with the most that they can cost."""
+
+    purpose: Purpose
+    model: str
+    calls: int
+    open: int
     input_tokens: int
     output_tokens: int
     cache_read_tokens: int

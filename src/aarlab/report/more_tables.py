@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aarlab.core.ideas import FAMILIES
+from aarlab.core.verdicts import standing_in
 from aarlab.report import wording
 from aarlab.report.arms import MEASURES, Comparison, Group, Measure
 from aarlab.report.comparing import Difference, Spread
@@ -152,7 +153,7 @@ def hacks(view: CampaignView) -> Table | None:
         Column("Would have scored (selection)", True),
         Column("Would have ranked", True),
     )
-    reasons = {verdict.snapshot: verdict for verdict in view.export.verdicts}
+    reasons = {snapshot: given[-1] for snapshot, given in standing_in(view.export).items()}
     rows = []
     for method in caught:
         verdict = reasons.get(method.snapshot or "")

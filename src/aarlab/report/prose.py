@@ -162,6 +162,18 @@ def silent_note(view: CampaignView) -> str:
     return f"Without a submission: {', '.join(silent)}."
 
 
+def operator_note(view: CampaignView) -> str:
+    """That the operator's own model calls are beside the AARs' figures; empty without any."""
+    if not view.operator_spend:
+        return ""
+    spent = view.operator_spend.items()
+    said = ", ".join(f"{name} {wording.dollars(sums['dollars'])}" for name, sums in spent)
+    return (
+        f"Model calls of the operator ({said}) stand apart: they are in no AAR's figures and not "
+        "in dollars per AAR-hour."
+    )
+
+
 def arms_note(arms: Comparison | None) -> str:
     """What the differences between arms can carry."""
     if arms is None:
@@ -231,7 +243,12 @@ def _setting(view: CampaignView) -> str:
     assert task is not None
     seeds = ", ".join(map(str, task.teacher_seeds)) or "none named"
     others = [other.name for other in view.export.tasks if other.name != task.name]
-    extra = f" The campaign also ran on {', '.join(others)}: see submissions.csv." if others else ""
+    extra = ""
+    if others:
+        extra = (
+            f" The campaign also ran on {', '.join(others)}: see the transfer table, "
+            "submissions.csv, and the reports that `--task` writes."
+        )
     return (
         f"Task {task.name} ({task.kind}), model pair {task.pair}: {task.n_train:,} training rows "
         f"with weak labels, {task.n_search:,} search rows. Public weak teacher "

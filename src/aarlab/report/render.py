@@ -125,6 +125,7 @@ def _notes(view: CampaignView, arms: Comparison | None) -> dict[str, str]:
         "guard": prose.guard_note(view),
         "negative": prose.negative_note(view),
         "silent": prose.silent_note(view),
+        "operator": prose.operator_note(view),
     }
 
 

@@ -1,12 +1,12 @@
 """Figure of the spend: a row per AAR, or per arm where there are many; only what was spent."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_of, dollars_per_hour
+from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
 from aarlab.core.wire import AarRecord
 from aarlab.report.drawing import (
     INK,
@@ -29,14 +29,15 @@ TOKEN_WORDS = ("input", "output", "from cache", "into cache")
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """An AAR, or the AARs of an arm together."""
+    """An AAR, the AARs of an arm together, or the operator (`own` spend, and no AARs)."""
 
     name: str
     aars: tuple[AarRecord, ...]
     device_rate: float
+    own: Mapping[str, float] = field(default_factory=dict)
 
     def total(self, kind: str) -> float:
-        return sum(aar.spend.get(kind, 0.0) for aar in self.aars)
+        return sum(aar.spend.get(kind, 0.0) for aar in self.aars) + self.own.get(kind, 0.0)
 
     @property
     def research_s(self) -> float:
@@ -52,7 +53,7 @@ class Spender:
 
     @property
     def dollars(self) -> float:
-        return sum(dollars_of(aar.spend, self.device_rate) for aar in self.aars)
+        return self.model_dollars + self.device_dollars
 
     @property
     def per_hour(self) -> float | None:
@@ -70,11 +71,14 @@ class _Panel:
 
 
 def spenders(view: CampaignView) -> list[Spender]:
+    """AARs, or arms, then what the operator's own model calls were for, which is in neither."""
     rate = view.export.budget.device_dollars_per_hour
+    own = [Spender(name, (), rate, spend) for name, spend in view.operator_spend.items()]
     if len(view.aars) <= MANY_AARS:
-        return [Spender(aar.name, (aar,), rate) for aar in view.aars]
+        return [*(Spender(aar.name, (aar,), rate) for aar in view.aars), *own]
     arms = dict.fromkeys(aar.arm for aar in view.aars)
-    return [Spender(arm, tuple(a for a in view.aars if a.arm == arm), rate) for arm in arms]
+    shown = [Spender(arm, tuple(a for a in view.aars if a.arm == arm), rate) for arm in arms]
+    return [*shown, *own]
 
 
 def spend_figure(view: CampaignView, wide: bool = True) -> Figure | None:

@@ -72,7 +72,8 @@ def leaderboard_csv(view: CampaignView) -> str:
 
 
 def spend_csv(view: CampaignView) -> str:
-    """`dollars` are those of model calls; `device_dollars` come on top."""
+    """`dollars` are those of model calls; `device_dollars` come on top. The operator's own calls
+    have rows of their own and are in no AAR's."""
     rate = view.export.budget.device_dollars_per_hour
     rows = []
     for aar in view.export.aars:
@@ -91,6 +92,8 @@ def spend_csv(view: CampaignView) -> str:
                 else None,
             }
         )
+    for purpose, spent in view.operator_spend.items():
+        rows.append({"aar": f"operator: {purpose}", "researcher": "operator", **spent})
     kinds = " ".join(SPEND_KINDS)
     return _csv(f"aar researcher arm research_s {kinds} device_dollars dollars_per_aar_hour", rows)
 

@@ -1,11 +1,11 @@
 """Tables of the page as plain data: the template escapes and draws them, one way for all."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aarlab.core.ledger import device_dollars, dollars_per_hour
-from aarlab.core.wire import AarRecord, Finding
+from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
+from aarlab.core.wire import AarRecord, CaseVerdict, Finding
 from aarlab.report import wording
 from aarlab.report.statistics import best_so_far
 from aarlab.report.view import CampaignView, Method, role_of
@@ -17,6 +17,8 @@ DECISION_WORDS = {
     "accepted": "accepted",
     "disqualified": "disqualified",
     "rework": "needs rework",
+    "dismissed": "dismissed",
+    "confirmed": "confirmed",
 }
 VERDICT_WORDS = {
     "above": "yes",
@@ -226,7 +228,15 @@ def spend(view: CampaignView) -> Table:
     rows = [_spend_row(a.name, [a], rate, quiet=role_of(a) != "aar") for a in shown]
     if len(view.aars) > 1:
         rows.append(_spend_row("All AARs", view.aars, rate))
+    rows += [_own_row(purpose, spent) for purpose, spent in view.operator_spend.items()]
     return Table("Spend per AAR", columns, tuple(rows))
+
+
+def _own_row(purpose: str, spent: Mapping[str, float]) -> Row:
+    """Model calls of the operator: in no AAR's figures, and without research time."""
+    tokens = (Cell(wording.count(spent[kind])) for kind in TOKEN_KINDS)
+    none, dollars = Cell(wording.NONE), Cell(wording.dollars(spent["dollars"]))
+    return Row((Cell(f"operator: {purpose}"), none, none, *tokens, dollars, none, none), True)
 
 
 def _spend_row(name: str, records: Sequence[AarRecord], rate: float, quiet: bool = False) -> Row:
@@ -238,13 +248,12 @@ def _spend_row(name: str, records: Sequence[AarRecord], rate: float, quiet: bool
     device = device_dollars(spent, rate) if rate and device_s is not None else None
     paid = [amount for amount in (spent.get("dollars"), device) if amount is not None]
     per_hour = dollars_per_hour(sum(paid), research_s) if paid else None
-    kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     return Row(
         (
             Cell(name),
             Cell(wording.duration(research_s)),
             Cell(wording.NONE if device_s is None else wording.duration(device_s)),
-            *(Cell(wording.count(spent.get(kind))) for kind in kinds),
+            *(Cell(wording.count(spent.get(kind))) for kind in TOKEN_KINDS),
             Cell(wording.dollars(spent.get("dollars"))),
             Cell(wording.dollars(device)),
             Cell(wording.dollars(per_hour)),
@@ -313,8 +322,24 @@ def audits(view: CampaignView) -> Table | None:
         )
         for v in view.export.verdicts
     ]
+    rows += [_case_row(case) for case in view.export.case_verdicts]
     columns = (Column("Finding"), Column("Method"), Column("What was found or decided"))
     return Table("Audits and verdicts", columns, tuple(rows)) if rows else None
+
+
+def _case_row(case: CaseVerdict) -> Row:
+    """A person's decision about a finding on an AAR's submissions."""
+    where = f" on {case.task}" if case.task else ""
+    what = {"task": f"all its methods{where} are disqualified", "all": "all its methods are"
+            " disqualified", "nothing": "nothing is disqualified"}[case.disqualifies]  # fmt: skip
+    said = f"{case.reason} ({what})" if case.decision == "confirmed" else case.reason
+    return Row(
+        (
+            Cell(DECISION_WORDS[case.decision], case.by),
+            Cell(f"submissions{where}", case.aar),
+            Cell(said),
+        )
+    )
 
 
 def failures(view: CampaignView) -> Table | None:

@@ -7,7 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from aarlab.core.errors import NotFound
+from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
 from aarlab.core.pgr import teacher_contribution
+from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import (
     AarRecord,
     Audit,
@@ -146,6 +149,16 @@ class CampaignView:
         return next((b for b in self.export.baselines if b.task == task and b.split == split), None)
 
     @property
+    def operator_spend(self) -> dict[str, dict[str, float]]:
+        """Tokens by kind and dollars of the operator's own model calls, by what they were for."""
+        found: dict[str, dict[str, float]] = {}
+        for spend in self.export.operator_spend:
+            sums = found.setdefault(PURPOSES[spend.purpose], {})
+            for kind in (*TOKEN_KINDS, "dollars"):
+                sums[kind] = sums.get(kind, 0.0) + getattr(spend, kind)
+        return found
+
+    @property
     def isolated(self) -> bool:
         """Every AAR and every verification of its methods ran behind the full wall."""
         levels = [aar.isolation for aar in self.aars]
@@ -161,14 +174,28 @@ def role_of(aar: AarRecord) -> Role:
     return "guard" if "guard" in named else "aar"
 
 
-def campaign_view(export: CampaignExport) -> CampaignView:
-    """View of the task with the most submissions; the first one named where there are none."""
+def campaign_view(export: CampaignExport, wanted: str | None = None) -> CampaignView:
+    """View of one task: the wanted one, else the spec's first development task, else the one with
+    the most submissions. Raises NotFound for a task that the campaign does not have."""
     counts = Counter(submission.task for submission in export.submissions)
-    task = max(export.tasks, key=lambda info: counts[info.name], default=None)
+    tasks = {info.name: info for info in export.tasks}
+    if wanted is not None and wanted not in tasks:
+        raise NotFound(f"the campaign has no task {wanted!r}; it has {', '.join(tasks)}")
+    name = wanted or _first_task(export)
+    task = tasks.get(name or "") or max(
+        export.tasks, key=lambda info: counts[info.name], default=None
+    )
     if task is None:
         return CampaignView(export, None, ())
     methods = sorted(_methods(export, task.name), key=_order)
     return CampaignView(export, task, tuple(methods))
+
+
+def _first_task(export: CampaignExport) -> str | None:
+    """Of the frozen spec; None where the export has none."""
+    campaign = export.spec.get("campaign")
+    named = campaign.get("tasks") if isinstance(campaign, dict) else None
+    return str(named[0]) if isinstance(named, list) and named else None
 
 
 def _methods(export: CampaignExport, task: str) -> list[Method]:
@@ -185,7 +212,7 @@ def _methods(export: CampaignExport, task: str) -> list[Method]:
         groups.setdefault(verification.snapshot, [])
         signed.setdefault(verification.snapshot, (verification.aar, verification.method))
     aars = {aar.name: aar for aar in export.aars}
-    decisions = {verdict.snapshot: verdict.decision for verdict in export.verdicts}
+    decisions = {s: given[-1].decision for s, given in standing_in(export).items()}
     snapshots = {s.snapshot for s in export.submissions} | {v.snapshot for v in done}
     methods = []
     for key, submissions in groups.items():

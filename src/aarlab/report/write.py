@@ -39,13 +39,14 @@ class ReportFiles:
     spreadsheets: tuple[Path, ...]
 
 
-def write_report(export: CampaignExport, out: Path) -> ReportFiles:
-    """Write index.html, figures, CSVs and summary.json under `out`, which is made if absent.
+def write_report(export: CampaignExport, out: Path, task: str | None = None) -> ReportFiles:
+    """Write index.html, figures, CSVs and summary.json under `out`, which is made if absent; of
+    one development task, the first without a name (NotFound for an unknown one).
 
     Everything is computed before the first file is written; a figure of an earlier report that has
     no data any more is removed. Raises BadInput when `out` cannot be written.
     """
-    contents = report_contents(campaign_view(export))
+    contents = report_contents(campaign_view(export, task))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

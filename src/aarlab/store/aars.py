@@ -1,5 +1,7 @@
 """AARs, their research-time sessions, and what they have used."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import ScalarSelect, Table, bindparam, case, func, insert, select, update
@@ -75,9 +77,13 @@ async def get(tx: AsyncConnection, name: str) -> NewAar | None:
 async def all_records(tx: AsyncConnection) -> list[AarRecord]:
     rows = (await tx.execute(select(aars.c.record).order_by(aars.c.at, aars.c.name))).all()
     rate, records = (await budgets.get(tx)).device_dollars_per_hour, []
+    lives_of: defaultdict[str, list[SessionRecord]] = defaultdict(list)
+    for life in await all_sessions(tx):
+        lives_of[life.aar].append(life)
     for row in rows:
         aar = NewAar.model_validate(row.record)
-        used, lives = await usage(tx, aar.name), await all_sessions(tx, aar.name)
+        lives = lives_of[aar.name]
+        used = await usage(tx, aar.name, lives)
         dollars = dollars_of(used.spend, rate)
         records.append(
             AarRecord(
@@ -137,9 +143,12 @@ def seconds(session: SessionRecord, until: str | None = None) -> float:
     return max((end - parse_iso(session.started_at)).total_seconds(), 0.0)
 
 
-async def usage(tx: AsyncConnection, name: str) -> Usage:
+async def usage(
+    tx: AsyncConnection, name: str, lives: Sequence[SessionRecord] | None = None
+) -> Usage:
+    """`lives` are the AAR's sessions, where the caller has them already."""
     made, asked = (await tx.execute(_MADE, {"aar": name})).one()
-    mine = await research_s(tx, name)
+    mine = await research_s(tx, name) if lives is None else sum(map(seconds, lives))
     return Usage(made, mine, await ledger.spent(tx, name), asked)
 
 

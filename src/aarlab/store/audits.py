@@ -1,12 +1,30 @@
 """Audits and verdicts: only added, never changed; of several verdicts the latest counts."""
 
+from collections.abc import Iterator
+
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
+from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.ids import new_id
-from aarlab.core.wire import Audit, NewAudit, NewVerdict, Verdict
-from aarlab.store.tables import audits, verdicts
+from aarlab.core.verdicts import Worked, in_force, standing
+from aarlab.core.wire import (
+    Audit,
+    CaseVerdict,
+    NewAudit,
+    NewCaseVerdict,
+    NewVerdict,
+    Verdict,
+)
+from aarlab.store.tables import (
+    audits,
+    case_verdicts,
+    snapshots,
+    submissions,
+    verdicts,
+    verifications,
+)
 
 
 async def add_audit(tx: AsyncConnection, new: NewAudit) -> Audit:
@@ -24,6 +42,25 @@ async def add_verdict(tx: AsyncConnection, new: NewVerdict) -> Verdict:
     return made
 
 
+async def add_case_verdict(tx: AsyncConnection, new: NewCaseVerdict) -> CaseVerdict:
+    """Raises NotFound for an unknown finding, BadInput for one that is about a snapshot."""
+    record = await tx.scalar(select(audits.c.record).where(audits.c.id == new.audit))
+    if record is None:
+        raise NotFound(f"no finding {new.audit[:64]!r}; `aarlab audit list` shows them")
+    about = Audit.model_validate(record)
+    if about.snapshot is not None:
+        raise BadInput(
+            f"finding {about.id} is about snapshot {about.snapshot[:12]}: give that one a verdict"
+        )
+    if new.disqualifies == "task" and about.task is None:
+        raise BadInput(f"finding {about.id} names no task: disqualify all or nothing")
+    given = {"aar": about.aar, "task": about.task, **new.model_dump()}
+    made = CaseVerdict(id=new_id("cvt"), at=now_iso(), **given)
+    values = {"id": made.id, "audit": made.audit, "record": made.model_dump(mode="json")}
+    await tx.execute(insert(case_verdicts).values(values))
+    return made
+
+
 async def all_audits(tx: AsyncConnection, snapshot: str | None = None) -> list[Audit]:
     query = select(audits.c.record).order_by(audits.c.seq)
     if snapshot is not None:
@@ -36,7 +73,30 @@ async def all_verdicts(tx: AsyncConnection) -> list[Verdict]:
     return [Verdict.model_validate(row.record) for row in rows]
 
 
+async def all_case_verdicts(tx: AsyncConnection) -> list[CaseVerdict]:
+    rows = await tx.execute(select(case_verdicts.c.record).order_by(case_verdicts.c.seq))
+    return [CaseVerdict.model_validate(row.record) for row in rows]
+
+
+async def standing_verdicts(tx: AsyncConnection) -> dict[str, list[Verdict]]:
+    """By snapshot what was given to it, and the confirmed findings that cover it, oldest first."""
+    cases = await all_case_verdicts(tx)
+    worked = [work for case in in_force(cases) for work in await _worked(tx, case.aar)]
+    return standing(await all_verdicts(tx), cases, worked)
+
+
 async def unranked(tx: AsyncConnection) -> frozenset[str]:
     """Snapshots whose latest verdict keeps them from ranking."""
-    latest = {verdict.snapshot: verdict.decision for verdict in await all_verdicts(tx)}
-    return frozenset(snapshot for snapshot, what in latest.items() if what != "accepted")
+    given = await standing_verdicts(tx)
+    return frozenset(s for s, those in given.items() if those[-1].decision != "accepted")
+
+
+async def _worked(tx: AsyncConnection, aar: str) -> Iterator[Worked]:
+    """An AAR's snapshots with the tasks on which each was submitted or re-run."""
+    own = select(snapshots.c.id).where(snapshots.c.aar == aar)
+    sent = select(submissions.c.task, submissions.c.snapshot).distinct()
+    rows = [*await tx.execute(sent.where(submissions.c.snapshot.in_(own)))]
+    record = verifications.c.record
+    task, snapshot = record["task"].as_string(), record["snapshot"].as_string()
+    rows += [*await tx.execute(select(task, snapshot).where(snapshot.in_(own)))]
+    return (Worked(aar, *row) for row in rows)

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Insert, ScalarSelect, Select, bindparam, delete, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,9 +24,18 @@ from aarlab.core.wire import (
 )
 from aarlab.core.wire_service import Ballot, FindingQuery
 from aarlab.store import search, teams
-from aarlab.store.tables import changes, comments, findings, remarks, scores, votes
+from aarlab.store.tables import changes, comments, findings, remarks, scores, submissions, votes
 from aarlab.store.teams import Team
 
+
+class Cited(NamedTuple):
+    """What the platform knows of a cited submission."""
+
+    score: Score | None
+    task: str | None
+
+
+NO_SCORE = Cited(None, None)
 VALUES: dict[Ballot, int] = {"up": 1, "down": -1, "none": 0}
 _NEW, _NEW_CHANGE = insert(findings), insert(changes)
 
@@ -67,13 +76,13 @@ async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
     seq = await _inserted(tx, _NEW, row)
     await search.index(tx, finding, f"{post.title} {post.text}")
     changed = await _mark_changed(tx, finding)
-    cited = await _scores(tx, [post.submission] if post.submission else [])
+    cited = await _cited(tx, [post.submission] if post.submission else [])
     return Finding(
         id=finding,
         seq=seq,
         author=author,
         at=at,
-        score=cited.get(post.submission or ""),
+        **cited.get(post.submission or "", NO_SCORE)._asdict(),
         comments=[],
         votes=Votes(up=0, down=0),
         changed=changed,
@@ -192,7 +201,7 @@ async def _inserted(tx: AsyncConnection, new: Insert, row: dict[str, Any]) -> in
 
 async def _findings(tx: AsyncConnection, rows: Sequence[Any]) -> list[Finding]:
     posts = [NewFinding.model_validate(row.record) for row in rows]
-    shown = await _scores(tx, [post.submission for post in posts if post.submission])
+    shown = await _cited(tx, [post.submission for post in posts if post.submission])
     said = await _comments(tx, [row.id for row in rows])
     return [
         Finding(
@@ -200,7 +209,7 @@ async def _findings(tx: AsyncConnection, rows: Sequence[Any]) -> list[Finding]:
             seq=row.seq,
             author=row.author,
             at=row.at,
-            score=shown.get(post.submission or ""),
+            **shown.get(post.submission or "", NO_SCORE)._asdict(),
             comments=said[row.id],
             votes=Votes(up=row.up, down=row.down),
             changed=row.changed,
@@ -210,11 +219,13 @@ async def _findings(tx: AsyncConnection, rows: Sequence[Any]) -> list[Finding]:
     ]
 
 
-async def _scores(tx: AsyncConnection, cited: list[str]) -> dict[str, Score]:
+async def _cited(tx: AsyncConnection, cited: list[str]) -> dict[str, Cited]:
     if not cited:
         return {}
-    query = select(scores.c.submission, scores.c.record).where(scores.c.submission.in_(cited))
-    return {r.submission: Score.model_validate(r.record) for r in await tx.execute(query)}
+    query = select(submissions.c.id, submissions.c.task, scores.c.record)
+    query = query.join(scores, scores.c.submission == submissions.c.id)
+    rows = await tx.execute(query.where(submissions.c.id.in_(cited)))
+    return {r.id: Cited(Score.model_validate(r.record), r.task) for r in rows}
 
 
 async def _comments(tx: AsyncConnection, ids: list[str]) -> dict[str, list[Comment]]:

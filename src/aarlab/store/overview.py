@@ -10,12 +10,22 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Table, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire import Audit, NewAar, Predictions, Snapshot, Verdict, Verification, Wire
+from aarlab.core.wire import (
+    Audit,
+    CaseVerdict,
+    NewAar,
+    Predictions,
+    Snapshot,
+    Verdict,
+    Verification,
+    Wire,
+)
 from aarlab.store import aars
 from aarlab.store.predictions import unpack
 from aarlab.store.tables import aars as aar_table
 from aarlab.store.tables import (
     audits,
+    case_verdicts,
     findings,
     scores,
     snapshots,
@@ -76,6 +86,10 @@ async def audits_after(tx: AsyncConnection, after: int) -> list[tuple[int, Audit
 
 async def verdicts_after(tx: AsyncConnection, after: int) -> list[tuple[int, Verdict]]:
     return await _records(tx, verdicts, Verdict, verdicts.c.seq > after)
+
+
+async def case_verdicts_after(tx: AsyncConnection, after: int) -> list[tuple[int, CaseVerdict]]:
+    return await _records(tx, case_verdicts, CaseVerdict, case_verdicts.c.seq > after)
 
 
 async def runs_after(

@@ -131,6 +131,15 @@ verdicts = Table(
     Column("record", JSON, nullable=False),  # wire.Verdict
 )
 
+case_verdicts = Table(
+    "case_verdicts",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("audit", ForeignKey("audits.id"), nullable=False, index=True),
+    Column("record", JSON, nullable=False),  # wire.CaseVerdict
+)
+
 spend = Table(
     "spend",
     metadata,
@@ -257,6 +266,26 @@ reservations = Table(
     Column("dollars", Float, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("expires_at", String, nullable=False),
+)
+
+# Of the operator, who is no AAR. A row is made when the call is reserved, with the most that it can
+# cost, and holds what it did cost once it is booked.
+operator_calls = Table(
+    "operator_calls",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("purpose", String, nullable=False, index=True),
+    Column("call", String, nullable=False, unique=True),
+    Column("booked", Boolean, nullable=False),
+    Column("model", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("dollars", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("priced", String, nullable=False),
+    Column("at", String, nullable=False),
 )
 
 controls = Table(

@@ -5,18 +5,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from aarlab.core.canonical import content_hash
 from aarlab.core.chain import LogEntry
 from aarlab.core.errors import Damaged
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.wire import Submission
+from aarlab.core.wire_ledger import OperatorCall
 from aarlab.store.predictions import unpack
 from aarlab.store.tables import (
     audits,
+    case_verdicts,
     controls,
     model_calls,
+    operator_calls,
     scores,
     spend_totals,
     submissions,
@@ -31,7 +34,9 @@ LOGGED = {
     "verified": "id",
     "audit": "id",
     "verdict": "id",
+    "case_verdict": "id",
     "control": "seq",
+    "operator_call": "call",
 }
 Sums = dict[tuple[str, str], float]
 SAME = 1e-9  # sums of the same amounts in another order
@@ -56,8 +61,10 @@ def check_tables(reader: Connection, entries: Iterable[LogEntry]) -> None:
     _compare("score", logged["score"], _scores(reader))
     _compare("verified", logged["verified"], _verified(reader))
     _compare("audit", logged["audit"], _audits(reader))
-    _compare("verdict", logged["verdict"], _verdicts(reader))
+    _compare("verdict", logged["verdict"], _given(reader, verdicts))
+    _compare("case_verdict", logged["case_verdict"], _given(reader, case_verdicts))
     _compare("control", logged["control"], _controls(reader))
+    _compare("operator_call", logged["operator_call"], _operator_calls(reader))
     _compare_sums("model_calls", called, _called(reader))
     _compare_sums("spend_totals", spent + called, _totals(reader))
 
@@ -102,6 +109,11 @@ def _controls(reader: Connection) -> Iterable[tuple[str, Facts]]:
         yield str(row.seq), {"action": row.action, "by": row.record["by"], "text_sha256": text}
 
 
+def _operator_calls(reader: Connection) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(operator_calls).where(operator_calls.c.booked)):
+        yield row.call, {name: getattr(row, name) for name in OperatorCall.model_fields}
+
+
 def _submissions(reader: Connection) -> Iterable[tuple[str, Facts]]:
     for row in reader.execute(select(submissions)):
         ids, runs = unpack(row.predictions)
@@ -121,8 +133,8 @@ def _audits(reader: Connection) -> Iterable[tuple[str, Facts]]:
         yield row.id, {"snapshot": row.snapshot, "sha256": content_hash(row.record)}
 
 
-def _verdicts(reader: Connection) -> Iterable[tuple[str, Facts]]:
-    for row in reader.execute(select(verdicts)):
+def _given(reader: Connection, table: Table) -> Iterable[tuple[str, Facts]]:
+    for row in reader.execute(select(table)):
         yield row.id, dict(row.record)
 
 

@@ -29,7 +29,7 @@ from aarlab.verify.auditing import audit, queue_ablations
 from aarlab.verify.battery import Effort
 from aarlab.verify.bench import Bench, operator
 from aarlab.verify.rerun import Verifier
-from aarlab.verify.review import endpoint
+from aarlab.verify.reviewer import reviewer
 from aarlab.verify.settings import ReviewSettings
 
 LOG = logging.getLogger("aarlab.verify")
@@ -45,6 +45,7 @@ class Plan:
     effort: Effort
     last_call: Callable[[], bool]
     poll_s: float
+    review_dollars: float | None = None
 
 
 def work(plan: Plan, bench: Bench, stop: threading.Event) -> None:
@@ -76,7 +77,10 @@ def _ablate(plan: Plan) -> bool:
 
 def _audit(plan: Plan, final: bool) -> None:
     with operator(plan.run) as platform:
-        audit(platform, endpoint(ReviewSettings()), final)
+        review = reviewer(plan.run, platform, ReviewSettings(), plan.review_dollars)
+        if review is not None:
+            review.settle()
+        audit(platform, review, final)
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -91,6 +95,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--memory-mb", type=int, default=0, help="a re-run may use, if above what its task says"
     )
+    parser.add_argument("--review-dollars", type=float, help="cap of all model reviews of code")
     parser.add_argument("--follow", action="store_true", help="go on until told to stop")
     parser.add_argument("--until", type=Path, help="follow until this file is there, then finish")
     parser.add_argument("--poll-s", type=float, default=1.0, help="between looks at the queue")
@@ -113,7 +118,7 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     last_call = until.exists if until is not None else (lambda: not given.follow)
     try:
         with _alone(run), closing(Bench(run, verifiers, stop)) as bench:
-            work(Plan(run, effort, last_call, given.poll_s), bench, stop)
+            work(Plan(run, effort, last_call, given.poll_s, given.review_dollars), bench, stop)
     except AarlabError:
         LOG.exception("the verifier stopped")
         return 1

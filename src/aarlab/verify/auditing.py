@@ -8,8 +8,7 @@ from aarlab.client.operator import OperatorClient
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.wire import CampaignExport, NewAudit, NewVerification
 from aarlab.verify.battery import Effort, ablations_wanted, audited, audits_wanted, missing
-from aarlab.verify.code_audits import code_audits
-from aarlab.verify.review import Ask
+from aarlab.verify.code_audits import ReviewOf, code_audits
 
 LOG = logging.getLogger("aarlab.verify")
 
@@ -27,13 +26,13 @@ def verification_key(wanted: NewVerification) -> str:
     return f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"[:100]
 
 
-def audit(platform: OperatorClient, ask: Ask | None, final: bool = True) -> int:
+def audit(platform: OperatorClient, review: ReviewOf | None, final: bool = True) -> int:
     """Record every finding of the battery that is not there yet; how many were added.
 
     Before the end (`final` False) those are left out that more submissions or re-runs could change.
     """
     added, export = 0, platform.export()
-    found = [*_of_code(platform, export, ask), *audits_wanted(export, platform.traces())]
+    found = [*_of_code(platform, export, review), *audits_wanted(export, platform.traces())]
     for finding in missing(iter(found), export.audits):
         if final or _is_settled(finding, export):
             platform.add_audit(finding, key=_audit_key(finding))
@@ -54,15 +53,15 @@ def _is_settled(finding: NewAudit, export: CampaignExport) -> bool:
 
 
 def _of_code(
-    platform: OperatorClient, export: CampaignExport, ask: Ask | None
+    platform: OperatorClient, export: CampaignExport, review: ReviewOf | None
 ) -> Iterator[NewAudit]:
     judged = list(dict.fromkeys(v.snapshot for v in audited(export)))
     kept = {(a.kind, a.snapshot) for a in export.audits}
     new = [s for s in judged if ("static", s) not in kept]
-    new += [s for s in judged if ask is not None and ("review", s) not in kept]
+    new += [s for s in judged if review is not None and ("review", s) not in kept]
     if new:
         code = {s.id: _files(platform, s.id) for s in export.snapshots}
-        yield from code_audits(export.snapshots, code, new, ask)
+        yield from code_audits(export.snapshots, code, new, review)
 
 
 def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:

@@ -1,27 +1,30 @@
 """Audits that read the snapshots' code: static review, copies, and a model's review."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aarlab.core.canonical import content_hash, sha256_hex
+from aarlab.core.errors import BudgetExhausted
 from aarlab.core.wire import NewAudit, Snapshot
 from aarlab.verify import static
-from aarlab.verify.review import Ask, review_code
+from aarlab.verify.review import Review
 
+ReviewOf = Callable[[str, Mapping[str, bytes]], Review]  # of a snapshot's id and files
 Code = Mapping[str, Mapping[str, bytes]]  # files of each snapshot by its id
 MAX_LINES = 20
+MAX_SUMMARY = 1900
 
 
 def code_audits(
-    snapshots: Sequence[Snapshot], code: Code, judged: Sequence[str], ask: Ask | None
+    snapshots: Sequence[Snapshot], code: Code, judged: Sequence[str], review: ReviewOf | None
 ) -> Iterator[NewAudit]:
     """Findings about the snapshots in `judged`; `snapshots` are all, oldest first."""
     prints = {s.id: fingerprint(code[s.id]) for s in snapshots}
     for snapshot in (s for s in snapshots if s.id in judged):
         yield _static(snapshot, code[snapshot.id])
         yield _copy(snapshot, snapshots, prints, recipe="recipe.json" in code[snapshot.id])
-        if ask is not None:
-            yield _review(snapshot, code[snapshot.id], ask)
+        if review is not None:
+            yield _review(snapshot, code[snapshot.id], review)
 
 
 def fingerprint(files: Mapping[str, bytes]) -> str:
@@ -49,7 +52,8 @@ def _is_text(node: ast.AST) -> bool:
 
 def _static(snapshot: Snapshot, files: Mapping[str, bytes]) -> NewAudit:
     found = static.review(files)
-    summary = "; ".join(found[:MAX_LINES])[:1900] or "nothing that an honest method has no use for"
+    nothing = "nothing that an honest method has no use for"
+    summary = "; ".join(found[:MAX_LINES])[:MAX_SUMMARY] or nothing
     return NewAudit(
         kind="static",
         aar=snapshot.aar,
@@ -84,8 +88,17 @@ def _copy(
     )
 
 
-def _review(snapshot: Snapshot, files: Mapping[str, bytes], ask: Ask) -> NewAudit:
-    found = review_code(files, ask)
+def _review(snapshot: Snapshot, files: Mapping[str, bytes], review: ReviewOf) -> NewAudit:
+    try:
+        found = review(snapshot.id, files)
+    except BudgetExhausted as error:
+        return NewAudit(
+            kind="review",
+            aar=snapshot.aar,
+            snapshot=snapshot.id,
+            severity="note",
+            summary=f"not reviewed: budget: {error}"[:MAX_SUMMARY],
+        )
     return NewAudit(
         kind="review",
         aar=snapshot.aar,

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from aarlab.agents.proxy.asked import Api
+from aarlab.agents.proxy.usage import Meter
+from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.verify.settings import ReviewSettings
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -36,11 +39,11 @@ Answer with one JSON object and nothing else: {{"flag": true or false, "reason":
 
 
 class Reply(NamedTuple):
-    """A model's text and what it cost, as its provider counts."""
+    """What a model said, empty where that was no finished text, and its tokens by kind as its
+    provider counts them; None where it did not say."""
 
     text: str
-    input_tokens: int = 0
-    output_tokens: int = 0
+    tokens: Mapping[str, int] | None = None
 
 
 class Review(NamedTuple):
@@ -75,12 +78,19 @@ def review_code(files: Mapping[str, bytes], ask: Ask) -> Review:
     """Whatever goes wrong on the way to a plain answer is a flag."""
     reply = Reply("")
     try:
-        reply = ask(_prompt(files))
+        reply = ask(prompt_of(files))
         answer = _Answer.model_validate(json.loads(reply.text))
     except FAULTS as error:
         said = f"no usable answer ({type(error).__name__}): read it yourself"
-        return Review(True, said, True, *(reply or Reply(""))[1:])
-    return Review(answer.flag, answer.reason[:MAX_REASON], False, *reply[1:])
+        return Review(True, said, True, *_counted(reply))
+    return Review(answer.flag, answer.reason[:MAX_REASON], False, *_counted(reply))
+
+
+def _counted(reply: Reply | None) -> tuple[int, int]:
+    """Tokens in, from or into a cache too, and tokens out."""
+    tokens = (reply.tokens if reply else None) or {}
+    read = sum(tokens.get(kind, 0) for kind in TOKEN_KINDS if kind != "output_tokens")
+    return read, tokens.get("output_tokens", 0)
 
 
 def endpoint(settings: ReviewSettings) -> Ask | None:
@@ -89,38 +99,48 @@ def endpoint(settings: ReviewSettings) -> Ask | None:
         return None
     base, key = settings.url.rstrip("/"), settings.key.get_secret_value()
     body: dict[str, Any] = {"model": settings.model, "max_tokens": MAX_ANSWER_TOKENS}
+    api: Api
     if settings.format == "anthropic":
-        url, read = f"{base}/messages", _anthropic
+        url, api, text_of = f"{base}/messages", "messages", _anthropic
         headers = {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION}
     else:
-        url, read, body["temperature"] = f"{base}/chat/completions", _openai, 0
+        url, api, text_of = f"{base}/chat/completions", "chat", _openai
+        body["temperature"] = 0
         headers = {"Authorization": f"Bearer {key}"}
 
     def ask(prompt: str) -> Reply:
         content = {**body, "messages": [{"role": "user", "content": prompt}]}
         response = httpx.post(url, json=content, headers=headers, timeout=settings.timeout_s)
         response.raise_for_status()
-        return read(response.json())
+        meter = Meter(api, streams=False)
+        meter.take(response.content)
+        meter.end()
+        return Reply(_said(response, text_of), meter.tokens)
 
     return ask
 
 
-def _openai(answer: Any) -> Reply:
-    used = answer.get("usage") or {}
-    text = str(answer["choices"][0]["message"]["content"])
-    return Reply(text, int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0)))
+def _said(response: httpx.Response, text_of: Callable[[Any], str]) -> str:
+    """Empty for an answer of another shape: what it cost is known all the same."""
+    try:
+        return text_of(response.json())
+    except FAULTS:
+        return ""
 
 
-def _anthropic(answer: Any) -> Reply:
+def _openai(answer: Any) -> str:
+    return str(answer["choices"][0]["message"]["content"])
+
+
+def _anthropic(answer: Any) -> str:
     """Raises ValueError for an answer that was cut off or is not one plain text."""
-    used = answer.get("usage") or {}
     (block,) = answer["content"]
     if answer.get("stop_reason") != "end_turn" or block["type"] != "text":
         raise ValueError("not a finished text")
-    return Reply(block["text"], int(used.get("input_tokens", 0)), int(used.get("output_tokens", 0)))
+    return str(block["text"])
 
 
-def _prompt(files: Mapping[str, bytes]) -> str:
+def prompt_of(files: Mapping[str, bytes]) -> str:
     """Raises ValueError for more code than a reviewer can be shown: nothing is left out unseen."""
     shown = "\n".join(
         f"=== {path}\n{content.decode(errors='backslashreplace')}"

@@ -163,8 +163,14 @@ def test_the_platform_tools(desk: kit.Bench) -> None:
             ("read_finding", {"finding": "fnd_000000000000"}),
             ("leaderboard", {}),
             ("my_budget", {}),
+            ("submit_predictions", {"path": "out/predictions.json", "method": "m", "task": "x"}),
+            ("submit_method", {"folder": "m", "task": "x"}),
+            ("leaderboard", {"task": "gauss"}),
+            ("submit_method", {"folder": "m", "task": "gauss"}),
         ],
     )
+    assert all("no task 'x'; there are gauss" in text for text in told[15:17])
+    assert " on gauss: new best" in told[17] and told[18].startswith("request mth_")
     assert "submission sub_" in told[2] and "a new best" in told[2]
     assert "is not what run_method writes" in told[3]
     assert told[4].startswith("snapshot ") and "no method.py" in told[5]
@@ -178,7 +184,8 @@ def test_the_platform_tools(desk: kit.Bench) -> None:
     assert "Verified methods" in told[13] and "no limit is set" in told[14]
     with kit.connect(config) as platform:
         assert platform.finding(theirs).comments[0].text == "why?"
-        assert len(platform.snapshots(aar="tools")) == 2
+        assert len(platform.snapshots(aar="tools")) == 3
+        assert [asked.task for asked in platform.method_requests()] == [None, "gauss"]
 
 
 def test_snapshots_of_others_can_be_taken(desk: kit.Bench) -> None:

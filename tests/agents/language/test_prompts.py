@@ -21,12 +21,13 @@ INFO = TaskInfo(
     settings={},
     content_hash="0" * 64,
 )
-PLACES = {"public": "/public", "workspace": "/workspace", "notes_folder": "/notes"}
+ONE = [prompts.SeenTask(INFO, "/public")]
+PLACES = prompts.places_of(ONE, "/workspace", "/notes")
 
 
 def _system(direction: str = "elicitation", **spec) -> str:
     made = LanguageSpec(model="scripted/elicitor", **spec)
-    return prompts.system_text("ada", direction, made, INFO, PLACES)
+    return prompts.system_text("ada", direction, made, ONE, PLACES)
 
 
 def test_it_says_what_matters_and_little_more() -> None:
@@ -45,6 +46,19 @@ def test_it_says_what_matters_and_little_more() -> None:
     assert len(text) < 6_000
     for hidden in ("selection", "certify", "held-out", "vault", "ablation"):
         assert hidden not in text
+
+
+def test_several_tasks_are_all_listed_with_their_folders() -> None:
+    other = INFO.model_copy(update={"name": "u", "title": "Products"})
+    tasks = [prompts.SeenTask(INFO, "/public/t"), prompts.SeenTask(other, "/public/u")]
+    places = prompts.places_of(tasks, "/workspace", "/notes")
+    text = prompts.system_text("ada", "", LanguageSpec(model="scripted/elicitor"), tasks, places)
+    assert "There are 2 tasks" in text and "lie\nin the folder of each task." in text
+    assert "- `t` in /public/t: Sums (" in text and "- `u` in /public/u: Products (" in text
+    assert (
+        places["public"] == "/public/t" and "Other tasks lie in /public/u" in places["more_tasks"]
+    )
+    assert PLACES["more_tasks"] == "" and "both lie\nin /public. " in _system()
 
 
 def test_nothing_about_a_workflow_unless_asked() -> None:

@@ -193,4 +193,8 @@ def test_the_estimate_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aarlab.cli.launching._is_built", lambda task: True)
     told = dict(check_text(spec_text(toy_spec())).estimate)
     assert told["submissions"] == "8" and told["research hours"] == "no limit is set"
-    assert told["model calls"].startswith("$0")
+    assert told["model calls"].startswith("$0") and told["re-runs"].startswith("4 of 2 seeds")
+    two = toy_spec().model_copy(update={"tasks": ["gauss", "gauss-two"]})
+    told = dict(check_text(spec_text(two)).estimate)
+    assert told["submissions"] == "10", "baselines run on every task, budgets are per AAR"
+    assert told["re-runs"].startswith("12 of 2 seeds")

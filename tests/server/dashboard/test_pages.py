@@ -9,6 +9,7 @@ from platform_kit import Running, wait_for
 from seats import facts, field, operator_seat
 
 from aarlab.core.ideas import FAMILIES
+from aarlab.core.wire_ledger import OperatorCall
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'"
 PAGES = ["/", "/leaderboard", "/audits?state=all", "/forum", "/transcripts", "/transcripts/swift",
@@ -43,6 +44,18 @@ def test_the_campaign_says_what_each_aar_does_and_what_wants_a_look(served: Runn
     with served.operator() as operator:
         spent = sum(record.dollars for record in operator.aars())
     assert page["spend"]["dollars"] == pytest.approx(spent)
+
+
+def test_the_operators_own_calls_stand_apart_from_the_aars_spend(served: Running) -> None:
+    call = OperatorCall(purpose="review", call="review-1", model="x/y", dollars=1.25)
+    with operator_seat(served) as client, served.operator() as operator:
+        before = facts(client, "/")["spend"]
+        operator.book_call(call)
+        after = facts(client, "/")["spend"]
+        shown = client.get("/").text
+    assert after["operator"] == [{"what": "model review", "dollars": 1.25, "cap": None}]
+    assert after["dollars"] == before["dollars"] and before["operator"] == []
+    assert "<dt>model review</dt><dd>$1.25</dd>" in shown
 
 
 def test_the_curve_is_that_of_the_export(served: Running) -> None:

@@ -29,10 +29,10 @@ from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.external.traffic import Recorder
 from aarlab.agents.language.budget import budget_text
 from aarlab.agents.language.notes_files import SEEN, write_notes
-from aarlab.agents.language.prompts import filled, system_text
+from aarlab.agents.language.prompts import SeenTask, filled, places_of, system_text
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.method_run import ONE_THREAD, sandbox_kind
+from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, task_mounts
 from aarlab.agents.prices import price_of
 from aarlab.agents.proxy.asked import Asked
 from aarlab.agents.proxy.booking import Ledger
@@ -42,14 +42,14 @@ from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, NotFound
 from aarlab.core.extras import installed
 from aarlab.core.files import write_atomic
-from aarlab.core.wire import Me, Spend, TaskInfo
+from aarlab.core.wire import Me, Spend
 from aarlab.core.wire_service import ModelCall
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SOCKET_DIR, Finished, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_in, copy_out
 
 LOG = logging.getLogger("aarlab.agents")
-PUBLIC, MODELS_SEEN = "/public", "/run/models"
+MODELS_SEEN = "/run/models"
 MODELS_PORT, PLATFORM_PORT = 8081, 8082
 SETUP, FINISHED = ".aarlab/setup.json", "finished"
 MAX_FAILURES = 5
@@ -223,7 +223,7 @@ class ClaudeCode:
         return SandboxSpec(
             workspace=config.workspace,
             read_only={
-                config.public_task: PUBLIC,
+                **task_mounts(config.tasks),
                 config.home / "notes": SEEN,
                 self._models: MODELS_SEEN,
             },
@@ -235,20 +235,13 @@ class ClaudeCode:
         )
 
     def _places(self) -> dict[str, str]:
-        info = self._info()
-        return {
-            "public": PUBLIC,
-            "workspace": "/workspace",
-            "notes_folder": SEEN,
-            "python": "python",
-            "teacher_seeds": ", ".join(map(str, info.teacher_seeds)),
-        }
+        return places_of(self._tasks(), "/workspace", SEEN)
 
     def _system(self) -> str:
         """What our own language-model AARs are told, and how the tools differ here."""
         plain = LanguageSpec(model=self.spec.model or "none")
         config = self.config
-        told = system_text(config.name, config.direction, plain, self._info(), self._places())
+        told = system_text(config.name, config.direction, plain, self._tasks(), self._places())
         return f"{told}\n{self._text('tools')}"
 
     def _text(self, name: str, **values: str) -> str:
@@ -256,8 +249,9 @@ class ClaudeCode:
         file = resources.files("aarlab.agents.external") / "prompts" / f"{name}.md"
         return filled(file.read_text(encoding="utf-8"), {**places, **values}).strip()
 
-    def _info(self) -> TaskInfo:
-        return TaskInfo.model_validate_json((self.config.public_task / "task.json").read_bytes())
+    def _tasks(self) -> list[SeenTask]:
+        inside, infos = task_mounts(self.config.tasks), self.config.infos()
+        return [SeenTask(infos[name], inside[path]) for name, path in self.config.tasks.items()]
 
     def _token(self) -> str:
         return self.config.token_file.read_text().strip()

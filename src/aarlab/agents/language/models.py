@@ -94,7 +94,7 @@ class Asker:
             try:
                 return self._runner.run(self._generate(list(messages), list(tools), choice))
             except Exception as error:  # noqa: BLE001 - providers raise anything; sorted below
-                failure = _root(error)
+                failure = root_of(error)
             odd += not isinstance(getattr(failure, "status_code", None), int)
             pause_s = self._pause_s(failure, wait_s, odd)
             what = f"{type(failure).__name__}: {str(failure)[:1000]}"
@@ -127,7 +127,7 @@ class Asker:
         raise ModelUnavailable(f"{what}; set it right and resume the campaign") from failure
 
 
-def _root(error: BaseException) -> BaseException:
+def root_of(error: BaseException) -> BaseException:
     """What a retry wrapper of the library stands for."""
     if isinstance(error, RetryError):
         return error.last_attempt.exception() or error

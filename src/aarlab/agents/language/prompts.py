@@ -4,15 +4,24 @@ A campaign freezes the hash; an AAR that goes on after a restart refuses other t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
 
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.core.canonical import content_hash
 from aarlab.core.wire import TaskInfo
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 UNDIRECTED = ("", "undirected", "none")
+
+
+class SeenTask(NamedTuple):
+    """A development task and its public folder as seen inside."""
+
+    info: TaskInfo
+    folder: str
 
 
 def text_of(name: str) -> str:
@@ -53,10 +62,30 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return "".join(done)
 
 
+def places_of(
+    tasks: Sequence[SeenTask], workspace: Path | str, notes: Path | str
+) -> dict[str, str]:
+    """What prompts and notes call {public} (of the first task), {workspace}, {notes_folder} ..."""
+    first, *others = tasks
+    more = f" Other tasks lie in {', '.join(o.folder for o in others)}; what the notes say of "
+    return {
+        "public": first.folder,
+        "more_tasks": f"{more}{first.folder} holds of them too." if others else "",
+        "workspace": str(workspace),
+        "notes_folder": str(notes),
+        "python": "python",
+        "teacher_seeds": ", ".join(map(str, first.info.teacher_seeds)),
+    }
+
+
 def system_text(
-    name: str, direction: str, spec: LanguageSpec, info: TaskInfo, places: Mapping[str, str]
+    name: str,
+    direction: str,
+    spec: LanguageSpec,
+    tasks: Sequence[SeenTask],
+    places: Mapping[str, str],
 ) -> str:
-    """The system prompt. `places` are {public}, {workspace} and {notes_folder} as seen inside."""
+    """The system prompt; it lists all tasks. `places` are those of `places_of`."""
     chosen = direction_text(direction)
     notes = ""
     if spec.notes:
@@ -73,14 +102,31 @@ def system_text(
     values = {
         **places,
         "name": name,
-        "task": f"{info.title} ({info.kind}; {info.n_train} train rows, {info.n_search} search "
-        f"rows). {info.description}",
+        "tasks": _tasks(tasks),
+        "data": tasks[0].folder if len(tasks) == 1 else "the folder of each task",
         "notes": notes,
         "forum": forum,
         "workflow": _workflow(spec),
         "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
     }
     return filled(text_of("system"), values)
+
+
+def _tasks(tasks: Sequence[SeenTask]) -> str:
+    if len(tasks) == 1:
+        return f"The task: {_task(tasks[0].info)}"
+    listed = "\n".join(f"- `{t.info.name}` in {t.folder}: {_task(t.info)}" for t in tasks)
+    return (
+        f"There are {len(tasks)} tasks. Try your methods on all of them: one that you submit is "
+        f"verified on each, unless you name one, and scores are kept apart.\n{listed}"
+    )
+
+
+def _task(info: TaskInfo) -> str:
+    return (
+        f"{info.title} ({info.kind}; {info.n_train} train rows, {info.n_search} search rows). "
+        f"{info.description}"
+    )
 
 
 def _workflow(spec: LanguageSpec) -> str:

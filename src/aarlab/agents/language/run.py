@@ -1,7 +1,7 @@
 """Puts one language-model AAR together from its config and lets it live."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.answering import Answerer
@@ -9,7 +9,7 @@ from aarlab.agents.language.calling import Caller
 from aarlab.agents.language.loop import LanguageAar
 from aarlab.agents.language.models import Asker, open_model
 from aarlab.agents.language.notes_files import SEEN, write_notes
-from aarlab.agents.language.prompts import system_text
+from aarlab.agents.language.prompts import SeenTask, places_of, system_text
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripted import register_scripted
 from aarlab.agents.language.spec import LanguageSpec
@@ -20,14 +20,11 @@ from aarlab.agents.language.tools.background import Backgrounds
 from aarlab.agents.language.tools.kit import Kit
 from aarlab.agents.language.tools.platform import platform_tools
 from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
-from aarlab.agents.method_run import BASE_MB, ONE_THREAD, sandbox_kind
+from aarlab.agents.method_run import BASE_MB, ONE_THREAD, sandbox_kind, task_mounts
 from aarlab.agents.prices import price_of
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput
-from aarlab.core.wire import TaskInfo
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
-
-PUBLIC = "/public"
 
 
 def run_language(config: AarConfig, connect: Callable[[], PlatformClient]) -> LoopState:
@@ -52,9 +49,12 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
     token = config.token_file.read_text().strip()
     store = Store(config.home, cleaner([*asker.secrets, token]))
     sandbox = sandbox_of(config, spec)
-    places = _places(config, sandbox)
+    tasks = [
+        SeenTask(info, str(sandbox.seen_read_only(config.tasks[name])))
+        for name, info in config.infos().items()
+    ]
+    places = _places(config, sandbox, tasks)
     write_notes(config.home / "notes", places)
-    info = TaskInfo.model_validate_json((config.public_task / "task.json").read_bytes())
     kit = Kit(
         config=config,
         spec=spec,
@@ -70,7 +70,7 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
     asker.wait = steering.wait
     return LanguageAar(
         name=config.name,
-        system=system_text(config.name, config.direction, spec, info, places),
+        system=system_text(config.name, config.direction, spec, tasks, places),
         kit=kit,
         caller=Caller(config.name, platform, store, asker, price, tools, steering, store.save),
         answerer=Answerer(config.name, kit, tools),
@@ -80,8 +80,8 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
 
 
 def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
-    """Workspace, public task, notes. No socket: the AAR reaches the platform through its tools."""
-    read_only = {config.public_task: PUBLIC}
+    """Workspace, public tasks, notes. No socket: the AAR reaches the platform through its tools."""
+    read_only = task_mounts(config.tasks)
     if spec.notes:
         read_only[config.home / "notes"] = SEEN
     return SandboxSpec(
@@ -98,17 +98,10 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
     )
 
 
-def _places(config: AarConfig, sandbox: SandboxSpec) -> dict[str, str]:
+def _places(config: AarConfig, sandbox: SandboxSpec, tasks: Sequence[SeenTask]) -> dict[str, str]:
     notes = config.home / "notes"
     seen_notes = sandbox.seen_read_only(notes) if notes in sandbox.read_only else notes
-    info = TaskInfo.model_validate_json((config.public_task / "task.json").read_bytes())
-    return {
-        "public": str(sandbox.seen_read_only(config.public_task)),
-        "workspace": str(sandbox.seen_workspace),
-        "notes_folder": str(seen_notes),
-        "python": "python",
-        "teacher_seeds": ", ".join(map(str, info.teacher_seeds)),
-    }
+    return places_of(tasks, sandbox.seen_workspace, seen_notes)
 
 
 def _wanted(second: PlatformClient) -> str:

@@ -18,6 +18,7 @@ SUBMISSION = re.compile(r"submission (sub_[0-9a-f]+)")
 SNAPSHOT = re.compile(r"snapshot ([0-9a-f]{40})")
 FINDING = re.compile(r"([a-z]+_[0-9a-f]{12}) \[\w+\] by ([a-z0-9_.-]+),")
 PUBLIC = re.compile(r"both lie\s+in (/\S+)\. ")
+TASK = re.compile(r"^- `[a-z0-9_.-]+` in (/\S+): ", re.MULTILINE)
 
 
 class Move(NamedTuple):
@@ -197,8 +198,9 @@ SLOTS: tuple[Callable[[Step], Move | None], ...] = (
 
 
 def _command(step: Step, seeds: int) -> str:
-    public = PUBLIC.search(step.talk.turns[0].text) if step.talk.turns else None
-    folder = public[1] if public else "/public"
+    told = step.talk.turns[0].text if step.talk.turns else ""
+    folders = TASK.findall(told) or PUBLIC.findall(told) or ["/public"]
+    folder = folders[step.round % len(folders)]  # several tasks are taken in turn
     return (
         f"python -m aarlab.testbed.trying {step.folder} {step.out} --public {folder} "
         f"--seeds {seeds}"

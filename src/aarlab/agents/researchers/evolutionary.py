@@ -1,7 +1,8 @@
 """Control researcher: evolves recipes by mutation and crossover, its own and the forum's.
 
 Feedback is shaped, so the fitness of a method is known only when it became its AAR's best: those
-are the parents. Another AAR's best, cited in a finding, is a parent like its own.
+are the parents. Another AAR's best, cited in a finding, is a parent like its own. With several
+tasks the parents are those of one task, each task in its turn: PGRs of two tasks do not compare.
 """
 
 import random
@@ -40,16 +41,19 @@ class Evolutionary:
     name: str
     direction: str
     seed: int
+    tasks: tuple[str, ...] = ("",)
 
     def propose(self, state: AarState, platform: PlatformClient) -> Trial | None:
         index = len(state.trials)
         rng = random.Random(f"{self.seed}-{index}")
-        own = self._own(state)
-        if index < FOUNDERS or not own:
+        generation = index // len(self.tasks)
+        task = self.tasks[generation % len(self.tasks)]
+        own = self._own(state, task)
+        if generation < FOUNDERS or not own:
             recipe = self._founder(state, rng)
             origin = f"founder inside '{self.direction}'"
             return None if recipe is None else new_trial(index, recipe, origin)
-        elite = sorted(own + self._foreign(platform), key=lambda p: -p.pgr)[:ELITE]
+        elite = sorted(own + self._foreign(platform, task), key=lambda p: -p.pgr)[:ELITE]
         return self._child(state, index, elite, rng)
 
     def _founder(self, state: AarState, rng: random.Random) -> Recipe | None:
@@ -77,18 +81,24 @@ class Evolutionary:
                 return new_trial(index, child, origin, parent=one.source)
         return None
 
-    def _own(self, state: AarState) -> list[Parent]:
+    def _own(self, state: AarState, task: str) -> list[Parent]:
         return [
             Parent(recipe_from(t.recipe), t.score.pgr, t.snapshot or "", self.name)
             for t in state.done
-            if t.recipe and t.score is not None and t.score.improved
+            if t.recipe and t.score is not None and t.score.improved and self._on(t.task, task)
         ]
 
-    def _foreign(self, platform: PlatformClient) -> list[Parent]:
+    def _on(self, name: str | None, task: str) -> bool:
+        """Whether a score is one of the task; one without a name is where there is one task."""
+        return name == task or len(self.tasks) == 1
+
+    def _foreign(self, platform: PlatformClient, task: str) -> list[Parent]:
         """Recipes behind the others' findings; a post with none, or a broken one, is passed."""
         parents = []
         for finding in platform.findings():
             if finding.author == self.name or finding.score is None or not finding.score.improved:
+                continue
+            if not self._on(finding.task, task):
                 continue
             recipe = _cited_recipe(finding, platform)
             if recipe is not None and finding.snapshot is not None:

@@ -1,4 +1,4 @@
-"""Runs named methods and recipes once each: hand-tuned baselines and guards of a campaign."""
+"""Runs named methods and recipes once each on every task: hand-tuned baselines and guards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,13 @@ from aarlab.client.platform import PlatformClient
 class Fixed:
     methods: tuple[str, ...]
     recipes: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    n_tasks: int = 1
 
     def propose(self, state: AarState, platform: PlatformClient) -> Trial | None:
         index = len(state.trials)
-        names = [*self.methods, *self.recipes]
-        if index >= len(names):
+        names, done = [*self.methods, *self.recipes], index // self.n_tasks
+        if done >= len(names):
             return None
-        name = names[index]
+        name = names[done]
         recipe = self.recipes.get(name)
         return Trial(index=index, method=name, origin="chosen by hand", recipe=recipe)

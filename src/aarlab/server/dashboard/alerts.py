@@ -50,12 +50,22 @@ def _of_audits(memory: Memory) -> list[Facts]:
         and memory.decision(snapshot) is None
         and any(a.severity == "suspect" for a in memory.audits_for(snapshot))
     ]
-    if not open_ones:
-        return []
-    many = (
-        f"{len(open_ones)} suspect methods wait" if len(open_ones) > 1 else "a suspect method waits"
-    )
-    return [_alert("grave", "audit", f"{many} for a verdict", "/audits")]
+    about_aars = [
+        number
+        for number in memory.audits_of.get("", [])
+        if memory.audits[number].severity == "suspect"
+        and memory.audits[number].id not in memory.cases_of
+    ]
+    waiting = (("suspect method", open_ones), ("suspect series of submissions", about_aars))
+    return [
+        _alert("grave", "audit", f"{_many(what, len(those))} for a verdict", "/audits")
+        for what, those in waiting
+        if those
+    ]
+
+
+def _many(what: str, n: int) -> str:
+    return f"a {what} waits" if n == 1 else f"{n} {what}{'' if what.endswith('s') else 's'} wait"
 
 
 def _of_runs(memory: Memory) -> list[Facts]:

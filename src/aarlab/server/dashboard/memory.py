@@ -7,13 +7,23 @@ texts stay in the database: what is kept here is some hundred bytes a row.
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire import Audit, LeaderboardEntry, NewAar, Verdict, Verification, Wanted
-from aarlab.core.wire_ledger import CampaignBudget
-from aarlab.store import budgets, controls, overview, verifications
+from aarlab.core.verdicts import Worked, standing
+from aarlab.core.wire import (
+    Audit,
+    CaseVerdict,
+    LeaderboardEntry,
+    NewAar,
+    Verdict,
+    Verification,
+    Wanted,
+)
+from aarlab.core.wire_ledger import CampaignBudget, OperatorSpend
+from aarlab.store import budgets, controls, operator_calls, overview, verifications
 from aarlab.store.overview import Sent
 
 MAX_ERROR = 200
@@ -40,15 +50,18 @@ class Memory:
         self.snaps: dict[str, Snap] = {}
         self.audits: dict[int, Audit] = {}
         self.audits_of: defaultdict[str, list[int]] = defaultdict(list)
-        self.verdicts_of: defaultdict[str, list[Verdict]] = defaultdict(list)
+        self.verdicts_of: dict[str, list[Verdict]] = {}  # that stand for a snapshot
+        self.cases_of: defaultdict[str, list[CaseVerdict]] = defaultdict(list)  # by finding
         self.runs: dict[int, Verification] = {}
         self.runs_of: defaultdict[str, list[int]] = defaultdict(list)
         self.aars: dict[str, NewAar] = {}
         self.research_s: dict[str, float] = {}
         self.spend: dict[str, dict[str, float]] = {}
+        self.operator_spend: list[OperatorSpend] = []
         self.budget = CampaignBudget()
         self.wanted: dict[str, Wanted] = {}
-        self._snap_seq = self._audit_seq = self._verdict_seq = 0
+        self._snap_seq = self._audit_seq = self._verdict_seq = self._case_seq = 0
+        self._given: list[Verdict] = []
         self._waiting: set[int] = set()
         self._boards: dict[tuple[bool, tuple[str, ...]], list[LeaderboardEntry]] = {}
         self._turn = asyncio.Lock()
@@ -56,17 +69,18 @@ class Memory:
     async def refresh(self, tx: AsyncConnection) -> None:
         """Bring in what was written since; one page at a time."""
         async with self._turn:
-            await self._read_sent(tx)
+            more = await self._read_sent(tx)
             await self._read_code(tx)
             changed = await self._read_runs(tx)
             changed |= await self._read_judgements(tx)
+            if changed or (more and self.cases_of):
+                self._weigh()
             self.aars = {aar.name: aar for aar in await overview.registered(tx)}
             self.research_s = await overview.research_s(tx)
             self.spend = await overview.spend_by_aar(tx)
+            self.operator_spend = await operator_calls.spend(tx)
             self.budget = await budgets.get(tx)
             self.wanted = await controls.wanted(tx)
-            if changed:
-                self._boards.clear()
 
     def decision(self, snapshot: str) -> str | None:
         """The latest verdict's."""
@@ -95,11 +109,26 @@ class Memory:
         """AARs by what they are: human, guard, control or language."""
         return {name: role_of(aar.researcher) for name, aar in self.aars.items()}
 
-    async def _read_sent(self, tx: AsyncConnection) -> None:
-        for sent in await overview.sent_after(tx, self.sent[-1].seq if self.sent else 0):
+    def _weigh(self) -> None:
+        """Which verdicts stand, and so what ranks."""
+        cases = sorted((c for given in self.cases_of.values() for c in given), key=lambda c: c.at)
+        self.verdicts_of = standing(self._given, cases, self._worked())
+        self._boards.clear()
+
+    def _worked(self) -> Iterator[Worked]:
+        for sent in self.sent:
+            if sent.snapshot in self.snaps:
+                yield Worked(self.snaps[sent.snapshot].aar, sent.task, sent.snapshot)
+        for run in self.runs.values():
+            yield Worked(run.aar, run.task, run.snapshot)
+
+    async def _read_sent(self, tx: AsyncConnection) -> bool:
+        found = await overview.sent_after(tx, self.sent[-1].seq if self.sent else 0)
+        for sent in found:
             if sent.snapshot is not None:
                 self.sent_of[sent.snapshot].append(len(self.sent))
             self.sent.append(sent)
+        return bool(found)
 
     async def _read_code(self, tx: AsyncConnection) -> None:
         for seq, made in await overview.snapshots_after(tx, self._snap_seq):
@@ -129,9 +158,13 @@ class Memory:
             self._audit_seq = seq
         given = await overview.verdicts_after(tx, self._verdict_seq)
         for seq, verdict in given:
-            self.verdicts_of[verdict.snapshot].append(verdict)
+            self._given.append(verdict)
             self._verdict_seq = seq
-        return bool(found or given)
+        cases = await overview.case_verdicts_after(tx, self._case_seq)
+        for seq, case in cases:
+            self.cases_of[case.audit].append(case)
+            self._case_seq = seq
+        return bool(found or given or cases)
 
 
 def role_of(researcher: str) -> str:

@@ -8,7 +8,7 @@ Not covered: renames; they show as one file removed and one added.
 import difflib
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pygments import lex
 from pygments.lexer import Lexer
 from pygments.lexers import JsonLexer, MarkdownLexer, PythonLexer, YamlLexer
@@ -26,7 +26,6 @@ LEXERS: dict[str, type[Lexer]] = {
 MAX_BYTES, MAX_LINES, MAX_TOTAL, MAX_LINE = 200_000, 2000, 6000, 1000
 CONTEXT = 3
 Facts = dict[str, Any]
-Span = Markup('<span class="{}">{}</span>')
 
 
 def side_by_side(old: Contents, new: Contents) -> list[Facts]:
@@ -52,6 +51,8 @@ def _file(path: str, before: bytes | None, after: bytes | None, left: int) -> Fa
     longest = max((len(line) for side in lines for line in side), default=0)
     if max(map(len, lines)) > min(MAX_LINES, left) or longest > MAX_LINE:
         return {**facts, "omitted": "too large"}
+    if change == "same":  # no row would be shown
+        return facts
     shown = _highlighted(path, texts[0]), _highlighted(path, texts[1])
     return {**facts, "rows": _rows(lines, shown)}
 
@@ -72,16 +73,16 @@ def _highlighted(path: str, text: str) -> list[Markup]:
     kind = LEXERS.get(path.rpartition(".")[2])
     if kind is None:
         return [Markup.escape(line) for line in text.split("\n")]
-    lines, line = [], Markup("")
+    lines: list[list[str]] = [[]]
     for token, value in lex(text, kind(stripnl=False, ensurenl=False)):
         name = STANDARD_TYPES.get(token, "")
         for number, part in enumerate(value.split("\n")):
             if number:
-                lines.append(line)
-                line = Markup("")
+                lines.append([])
             if part:
-                line += Span.format(name, part) if name else Markup.escape(part)
-    return [*lines, line]
+                safe = str(escape(part))
+                lines[-1].append(f'<span class="{name}">{safe}</span>' if name else safe)
+    return [Markup("".join(line)) for line in lines]
 
 
 def _rows(

@@ -6,7 +6,15 @@ from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
-from aarlab.core.wire import Audit, NewAudit, NewVerdict, Traces, Verdict
+from aarlab.core.wire import (
+    Audit,
+    CaseVerdict,
+    NewAudit,
+    NewCaseVerdict,
+    NewVerdict,
+    Traces,
+    Verdict,
+)
 from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.writes import KeyDep, write_once, writing
@@ -64,6 +72,28 @@ async def record_verdict(tx: AsyncConnection, new: NewVerdict) -> Verdict:
 async def list_verdicts(_operator: OperatorDep, platform: PlatformDep) -> list[Verdict]:
     async with platform.store.database.read() as tx:
         return await audits.all_verdicts(tx)
+
+
+@router.post("/case-verdicts")
+async def add_case_verdict(
+    new: NewCaseVerdict, request: Request, operator: OperatorDep, platform: PlatformDep, key: KeyDep
+) -> CaseVerdict:
+    """A person's decision about a finding on an AAR's submissions, and what it disqualifies."""
+    wanted = writing(platform, operator, key, request, new)
+    return await write_once(wanted, CaseVerdict, lambda tx: record_case_verdict(tx, new))
+
+
+async def record_case_verdict(tx: AsyncConnection, new: NewCaseVerdict) -> CaseVerdict:
+    """Keep and log it; raises NotFound and BadInput."""
+    made = await audits.add_case_verdict(tx, new)
+    await log.append(tx, "case_verdict", made.model_dump(mode="json"), made.at)
+    return made
+
+
+@router.get("/case-verdicts")
+async def list_case_verdicts(_operator: OperatorDep, platform: PlatformDep) -> list[CaseVerdict]:
+    async with platform.store.database.read() as tx:
+        return await audits.all_case_verdicts(tx)
 
 
 @router.get("/traces")

@@ -24,6 +24,7 @@ from aarlab.store import (
     forum,
     ledger,
     log,
+    operator_calls,
     snapshots,
     submissions,
     verifications,
@@ -70,8 +71,10 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         leaderboard=verifications.leaderboard(settled, names, await audits.unranked(tx)),
         audits=await audits.all_audits(tx),
         verdicts=await audits.all_verdicts(tx),
+        case_verdicts=await audits.all_case_verdicts(tx),
         budget=await budgets.get(tx),
         model_spend=await ledger.model_spend(tx),
+        operator_spend=await operator_calls.spend(tx),
         controls=await controls.listed(tx),
         head=await log.head(tx),
     )

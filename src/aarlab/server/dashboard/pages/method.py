@@ -82,7 +82,7 @@ async def give_verdict(
         raise BadInput("a verdict needs a decision, a reason and your name") from None
 
     async def act(tx: AsyncConnection) -> Verdict:
-        latest = [v for v in await audits.all_verdicts(tx) if v.snapshot == snapshot]
+        latest = (await audits.standing_verdicts(tx)).get(snapshot, [])
         if latest and latest[-1].id != form.get("seen", ""):
             raise Conflict(
                 f"{latest[-1].by} gave a verdict ({latest[-1].decision}) after you opened this "

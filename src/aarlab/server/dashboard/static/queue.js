@@ -1,10 +1,11 @@
-// The audit queue by keyboard: j k move, Enter opens, a d r decide, Escape goes back to the list.
+// The audit queue by keyboard: j k move, Enter opens, a d r (a method) and c x (an AAR's submissions)
+// decide, Escape goes back to the list.
 "use strict";
 (() => {
   const PLACE = "aarlab-queue-place";
   const cases = [...document.querySelectorAll("[data-case]")];
   if (!cases.length) return;
-  const decisions = { a: "accepted", d: "disqualified", r: "rework" };
+  const decisions = { a: "accepted", d: "disqualified", r: "rework", c: "confirmed:task", x: "dismissed" };
   let place = -1;
 
   const move = (to) => {
@@ -13,10 +14,11 @@
     cases[place].scrollIntoView({ block: "nearest" });
   };
   const decide = (value) => {
-    const fold = cases[place].querySelector("details.decide");
-    if (!fold) return;
+    const choice = cases[place].querySelector(`details.decide input[value="${value}"]`);
+    if (!choice) return;
+    const fold = choice.closest("details");
     fold.open = true;
-    fold.querySelector(`input[value="${value}"]`).checked = true;
+    choice.checked = true;
     fold.querySelector("textarea").focus();
   };
 

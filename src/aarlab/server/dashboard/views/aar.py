@@ -29,7 +29,20 @@ async def aar_facts(tx: AsyncConnection, desk: Desk, name: str) -> Facts:
         "findings": [{"id": f.id, "title": f.title, "at": f.at} for f in posts.findings],
         "snapshots": _snapshots(desk, name),
         "spend": desk.memory.spend.get(name, {}),
+        "cases": _cases(desk, name),
     }
+
+
+def _cases(desk: Desk, name: str) -> list[Facts]:
+    """What the audits found about its submissions, with the latest verdict on each."""
+    memory = desk.memory
+    found = [memory.audits[number] for number in memory.audits_of.get("", [])]
+    return [
+        {**a.model_dump(), "verdict": given[-1].model_dump() if given else None}
+        for a in found
+        if a.aar == name
+        for given in (memory.cases_of.get(a.id),)
+    ]
 
 
 def _snapshots(desk: Desk, name: str) -> list[Facts]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.ledger import dollars_of, dollars_per_hour
+from aarlab.core.ledger import PURPOSES, dollars_of, dollars_per_hour
 from aarlab.core.wire import SessionRecord
 from aarlab.server.dashboard import activity, run_files
 from aarlab.server.dashboard.alerts import alerts
@@ -108,7 +108,21 @@ def _spend(desk: Desk) -> Facts:
         "dollars_per_hour": dollars_per_hour(dollars, research_s),
         "research_hours": research_s / 3600,
         "hour_cap": budget.limits.hours,
+        "operator": _operator_spend(desk),
     }
+
+
+def _operator_spend(desk: Desk) -> list[Facts]:
+    """Dollars of the operator's own model calls by purpose; in no AAR's spend."""
+    dollars: dict[str, float] = {}
+    for spend in desk.memory.operator_spend:
+        dollars[spend.purpose] = dollars.get(spend.purpose, 0.0) + spend.dollars
+    policy = run_files.campaign_spec(desk.platform.settings.run_dir).get("verify") or {}
+    caps = {"review": policy.get("review_dollars")}
+    return [
+        {"what": PURPOSES[purpose], "dollars": amount, "cap": caps.get(purpose)}
+        for purpose, amount in dollars.items()
+    ]
 
 
 def _event(event: Facts) -> Facts:

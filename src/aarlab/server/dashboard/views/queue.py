@@ -50,7 +50,7 @@ def _cases(desk: Desk) -> list[Facts]:
             snap = memory.snaps[snapshot]
             cases.append(_case(desk, numbers, snapshot, snap.name, snap.aar))
         else:
-            cases += [_case(desk, [n], "", "submissions", memory.audits[n].aar) for n in numbers]
+            cases += [_about_aar(desk, number) for number in numbers]
     return cases
 
 
@@ -59,10 +59,11 @@ def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) 
     found = {number: desk.memory.audits[number] for number in numbers}
     worst = min((a.severity for a in found.values()), key=GRAVITY.__getitem__)
     kept = [n for n, a in found.items() if a.severity != "clear" or worst == "clear"]
-    given = desk.memory.verdicts_of.get(snapshot, []) if snapshot else []
+    given = desk.memory.verdicts_of.get(snapshot, [])
     best = [value for run in desk.memory.runs_for(snapshot) if (value := _ranked(run)) is not None]
     return {
         "snapshot": snapshot,
+        "audit": None,
         "method": method,
         "aar": aar,
         "severity": worst,
@@ -70,6 +71,15 @@ def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) 
         "verdict": given[-1].model_dump() if given else None,
         "pgr": round(max(best), 2) if best else None,
     }
+
+
+def _about_aar(desk: Desk, number: int) -> Facts:
+    """A finding on an AAR's submissions, with the verdict that it has."""
+    found = desk.memory.audits[number]
+    given = desk.memory.cases_of.get(found.id, [])
+    case = _case(desk, [number], "", "submissions", found.aar)
+    verdict = given[-1].model_dump() if given else None
+    return {**case, "audit": found.id, "task": found.task, "verdict": verdict}
 
 
 def _ranked(run: Verification) -> float | None:

@@ -63,7 +63,7 @@ def _snap(desk: Desk, snapshot: str) -> Facts:
 
 def _standing(desk: Desk, snapshot: str, operator: bool) -> list[Facts]:
     """Its lines of the leaderboard."""
-    wanted = board.leaderboard(desk, board.Filter(), operator, 0)["tasks"]
+    wanted = desk.tasks(operator)
     ranked = {(e.task, e.snapshot): e.rank for e in desk.memory.board(wanted, ranked_only=True)}
     found = [e for e in desk.memory.board(wanted, ranked_only=False) if e.snapshot == snapshot]
     guards = board.best_guards(desk, wanted)
