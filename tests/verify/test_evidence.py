@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.types import Example
-from aarlab.verify.evidence import read_evidence
+from aarlab.verify.evidence import Given, read_evidence
 from aarlab.verify.record import MARK
 
 CODE = "def area(w, h):\n    total = w * h\n    return total + 1"
@@ -26,7 +26,7 @@ def record(script: str, tmp_path: Path):
         f"exec(compile(source, {str(path)!r}, 'exec'), {{}})\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
-    return read_evidence(done.stdout, False, ROWS, None), done
+    return read_evidence(done.stdout, False, Given(ROWS), None), done
 
 
 def test_honest_code_leaves_a_clean_record(tmp_path: Path) -> None:
@@ -72,4 +72,4 @@ def test_a_flooded_record_says_that_it_is_incomplete(tmp_path: Path) -> None:
 @given(st.binary(max_size=400), st.booleans())
 def test_any_record_can_be_read(raw: bytes, marked: bool) -> None:
     line = MARK.encode() + raw if marked else raw
-    read_evidence(line, False, ROWS, None)
+    read_evidence(line, False, Given(ROWS), None)

@@ -7,12 +7,14 @@ a truncation, which is a flag of its own.
 import json
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from aarlab.core.types import Example
-from aarlab.core.wire import Evidence
+from aarlab.core.wire import Evidence, StyleShift
 from aarlab.testbed.job import JobOutput
+from aarlab.testbed.twins import TwinReference
 from aarlab.verify.record import MARK
 
 MAX_SHOWN = 20
@@ -22,10 +24,18 @@ MIN_LINE = 12
 _CODE = re.compile(r"[\d(=+*/]")
 
 
+class Given(NamedTuple):
+    """All rows that a method was given: train, hidden, twins; and what the twins, if there are
+    any, do to honest readers."""
+
+    rows: Sequence[Example]
+    twins: TwinReference | None = None
+
+
 def read_evidence(
-    stdout: bytes, truncated: bool, rows: Sequence[Example], output: JobOutput | None
+    stdout: bytes, truncated: bool, given: Given, output: JobOutput | None
 ) -> Evidence:
-    """Evidence of one run; `rows` are all that the method was given, train and hidden."""
+    """Evidence of one run."""
     found: dict[str, list[str]] = {"program": [], "reached": [], "compiled": []}
     for line in stdout.decode(errors="replace").split("\n"):
         if not line.startswith(MARK):
@@ -36,7 +46,7 @@ def read_evidence(
             found[str(record["kind"])].append(str(record["text"]))
         except (ValueError, KeyError, TypeError):
             truncated = True
-    matched = _of_rows(found["compiled"], rows)
+    matched = _of_rows(found["compiled"], given.rows)
     return Evidence(
         programs=_shown(found["program"]),
         reached=_shown(found["reached"]),
@@ -46,6 +56,7 @@ def read_evidence(
         truncated=truncated,
         changed=_mean_changed(output),
         forwarded=_mean_forwarded(output),
+        style=_style(output, given.twins),
     )
 
 
@@ -57,6 +68,15 @@ def _mean_changed(output: JobOutput | None) -> dict[str, float]:
     probed = [record.changed for record in output.records if record.changed] if output else []
     names = probed[0] if probed else {}
     return {name: float(np.mean([found[name] for found in probed])) for name in names}
+
+
+def _style(output: JobOutput | None, known: TwinReference | None) -> StyleShift | None:
+    """Of the run where most answers flipped: later runs of a process may know the rows."""
+    found = [record.style for record in output.records if record.style] if output else []
+    if known is None or not found:
+        return None
+    worst = max(found, key=lambda style: style.flipped)
+    return StyleShift(flipped=worst.flipped, moved=worst.moved, **known.model_dump())
 
 
 def _mean_forwarded(output: JobOutput | None) -> float:
