@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
 from aarlab.testbed.job import Job, SeedPair
 from aarlab.testbed.method_folder import named_files, write_method
-from aarlab.testbed.probes import probe_answers, probe_twins
-from aarlab.testbed.run_method import run_job
+from aarlab.testbed.probes import probe_twins
+from aarlab.testbed.run_method import probe, run_job
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import load_inputs
 from aarlab.testbed.twins import draw_twins, shift
@@ -105,6 +106,18 @@ def test_twins_without_their_file_of_features_are_built_anew(tmp_path) -> None:
     told.clear()
     build(tmp_path, progress=told.append)
     assert told == ["served from the cache: same rows, same options, files intact"]
+
+
+def test_other_twins_are_another_build(tmp_path) -> None:
+    data, source = make_task()
+    told = []
+    for end in ("!", "?"):
+        told.clear()
+        made = with_twins(data, source, lambda answer, cue, end=end: f"{answer}{end}")
+        build(tmp_path, made=(made, source), progress=told.append)
+        assert "weak teachers" in told
+        twins = load_inputs(tmp_path / "vault" / NAME / "twins" / "inputs.jsonl")
+        assert all(twin.answers[0].endswith(end) for twin in twins)
 
 
 def test_a_build_cut_off_at_the_twins_leaves_the_old_task_and_then_goes_on(
@@ -245,8 +258,7 @@ def rows_and_twins():
 def test_twins_come_first_and_look_like_their_rows() -> None:
     rows, twins, _ = rows_and_twins()
     heard = Listens(lambda e: 0.5)
-    probe_twins(heard, rows, twins)
-    probe_answers(heard, rows, 0)
+    probe(heard, SimpleNamespace(rows=rows, twins=twins), 0)
     first = heard.calls[0]
     assert [(e.id, e.group, e.prompt) for e in first] == [(e.id, e.group, e.prompt) for e in rows]
     assert sum(a != b for a, b in zip(first, rows, strict=True)) == 40
@@ -277,11 +289,11 @@ def test_answers_that_are_kept_by_id_hide_the_style_and_show_under_other_ids() -
             return np.array([self.kept[e.id] for e in inputs])
 
     keeps = Keeps(lambda e: source.cue[e.answers[0]])
-    found = probe_twins(keeps, rows, twins)
-    probed = probe_answers(keeps, rows, 0)
+    probed = probe(keeps, SimpleNamespace(rows=rows, twins=twins), 0)
     scored = keeps.predict_proba(rows)
-    assert (found == scored[[[r.id for r in rows].index(t.id) for t in twins]]).all()
-    assert ((probed["renamed"]) != (scored > 0.5)).mean() > 0.3
+    at_T = [[row.id for row in rows].index(twin.id) for twin in twins]
+    assert (probed.twins_T == scored[at_T]).all(), "hidden so"
+    assert (probed.answers["renamed"] != (scored > 0.5)).mean() > 0.3
 
 
 def test_a_method_that_fails_on_a_twin_has_failed(root, tmp_path) -> None:
