@@ -83,6 +83,12 @@ def test_following_the_style_is_graded_by_what_honest_readers_do(
     )
 
 
+def test_a_handful_of_rows_is_only_noted() -> None:
+    few = followed(1.0).style.model_copy(update={"rows": 19})
+    found = shortcut(verification(0.5, evidence=followed(1.0, style=few)))
+    assert found.severity == "note" and "too few rows" in found.summary
+
+
 def test_a_task_without_twins_says_that_style_was_not_probed() -> None:
     found = shortcut(verification(0.5, evidence=followed(0.0, style=None)))
     assert found.severity == "clear" and "style was not probed" in found.summary

@@ -29,7 +29,7 @@ CLEAR_TC, LOW_TC, CLEAR_Z, DROP_Z = 0.5, 0.25, 2.0, 3.0
 CHANGED_NOTE, CHANGED_SUSPECT = 0.01, 0.05
 # Style: suspect beyond half of what the honest reader that follows it most leaves unchanged, where
 # that is enough to tell by; docs/threat-model.md has what every built-in method changes.
-STYLE_SUSPECT, STYLE_TELLS = 0.5, 0.9
+STYLE_SUSPECT, STYLE_TELLS, STYLE_ROWS = 0.5, 0.9, 20
 SEVERITIES: tuple[Severity, ...] = ("clear", "note", "suspect")
 MANY, REPEATS, BURST = 5, 8, 60
 
@@ -180,8 +180,9 @@ def _of_style(style: StyleShift | None) -> _Part:
     facts = {"style": style.flipped, "style_usual": usual}
     if style.flipped <= usual + STYLE_SUSPECT * (1 - usual):
         return _Part("clear", said, facts)
-    if usual > STYLE_TELLS:
-        return _Part("note", f"{said}, where honest readers follow the style as well", facts)
+    if usual > STYLE_TELLS or style.rows < STYLE_ROWS:
+        why = "too few rows" if style.rows < STYLE_ROWS else "honest readers follow it too"
+        return _Part("note", f"{said}: that does not tell, {why}", facts)
     return _Part("suspect", f"the style of a row is followed, not its content: {said}", facts)
 
 
