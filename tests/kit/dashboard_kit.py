@@ -56,7 +56,7 @@ def hostile_campaign(running: Running) -> list[str]:
         queued = operator.request_verification(wanted)
         probs = task.probs("selection", 0.8, 1)
         runs = [Run(seed=seed, probs=probs) for seed in queued.run_seeds]
-        style = StyleShift(how=SCRIPT, rows=1, flipped=1, moved=1, readers={IMAGE: 1})
+        style = StyleShift(how=SCRIPT, rows=1, flipped=1, most=1, moved=1, readers={IMAGE: 1})
         evidence = Evidence(programs=[SCRIPT], reached=[IMAGE], compiled=1, row_texts=1,
                             examples=[SCRIPT, BREAK], truncated=False, style=style)  # fmt: skip
         result = VerificationResult(ids=task.ids("selection"), runs=runs, evidence=evidence)

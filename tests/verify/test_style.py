@@ -25,14 +25,15 @@ def output(*styles: StyleMoved | None) -> JobOutput:
     )
 
 
-def test_evidence_is_of_the_run_that_followed_most() -> None:
-    styles = [StyleMoved(flipped=f, moved=m) for f, m in ((0.1, 0.3), (0.9, 0.2), (0.0, 0.0))]
+def test_evidence_has_the_mean_and_the_run_that_followed_most() -> None:
+    styles = [StyleMoved(flipped=f, moved=m) for f, m in ((0.1, 0.5), (0.9, 0.25), (0.0, 0.0))]
     seen = read_evidence(b"", False, Given(ROWS, KNOWN), output(*styles)).style
     assert seen == StyleShift(
         how="by another hand",
         rows=50,
-        flipped=0.9,
-        moved=0.2,
+        flipped=1 / 3,
+        most=0.9,
+        moved=0.25,
         readers={"ceilings": 0.2, "zero-shot": 0.4},
     )
 
@@ -48,11 +49,12 @@ def test_evidence_kept_before_there_were_twins_still_reads() -> None:
     assert Evidence.model_validate(old).style is None
 
 
-def followed(flipped: float, usual: float = 0.4, **changes) -> Evidence:
+def followed(flipped: float, usual: float = 0.4, most: float | None = None, **changes) -> Evidence:
     style = StyleShift(
         how="by another hand",
         rows=50,
         flipped=flipped,
+        most=flipped if most is None else most,
         moved=0.3,
         readers={"ceilings": 0.1, "zero-shot": usual},
     )
@@ -68,8 +70,10 @@ def followed(flipped: float, usual: float = 0.4, **changes) -> Evidence:
         (1.0, 0.1, "suspect"),
         (1.0, 0.8, "suspect"),
         (0.89, 0.8, "clear"),
-        (1.0, 0.95, "note"),
-        (1.0, 1.0, "clear"),
+        (0.91, 0.88, "suspect"),
+        (0.89, 0.95, "clear"),
+        (0.91, 0.95, "note"),
+        (1.0, 1.0, "note"),
     ],
 )
 def test_following_the_style_is_graded_by_what_honest_readers_do(
@@ -81,6 +85,13 @@ def test_following_the_style_is_graded_by_what_honest_readers_do(
     assert f"{flipped:.0%} of 50 in another style (ceilings 10%, zero-shot {usual:.0%})" in (
         found.summary
     )
+
+
+def test_one_run_that_stands_out_is_noted_beside_the_mean() -> None:
+    """A method that knows the rows after its first run looks like this; so do unsteady ones."""
+    found = shortcut(verification(0.5, evidence=followed(0.13, most=1.0)))
+    assert found.severity == "note" and "13% of 50" in found.summary
+    assert "up to 100% in a run" in found.summary and found.facts["style_most"] == 1.0
 
 
 def test_a_handful_of_rows_is_only_noted() -> None:

@@ -310,14 +310,15 @@ class NewVerification(Wire):
 class StyleShift(Wire):
     """What rows that came in another style, their content kept, did to a method's answers.
 
-    `flipped` is the share of other answers and `moved` the mean |change of P(label 1)|, both of
-    the run where most flipped: after its first run a method may know the rows. `readers` is the
-    share that honest readers of this task changed: weak teachers, ceilings, the zero-shot score.
+    `flipped` is the share of other answers and `moved` the mean |change of P(label 1)|, means over
+    runs; `most` is the share in the run where most flipped, since after its first run a method may
+    know the rows. `readers` is the share that honest readers of this task changed.
     """
 
     how: str = Field(description="what was changed in these rows")
     rows: int
     flipped: FiniteFloat
+    most: FiniteFloat
     moved: FiniteFloat
     readers: dict[str, FiniteFloat]
 

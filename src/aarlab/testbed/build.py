@@ -27,7 +27,6 @@ from aarlab.testbed.baselines import (
     Kept,
     Progress,
     Sources,
-    Trained,
     check_gap,
     train_baselines,
 )
@@ -36,6 +35,7 @@ from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.datasets.card import data_card
 from aarlab.testbed.models.cache import item_key
 from aarlab.testbed.models.token_states import lower_arrays
+from aarlab.testbed.readers import reference
 from aarlab.testbed.readout import student_items
 from aarlab.testbed.splits import check_disjoint
 from aarlab.testbed.stored_features import Arrays, feature_arrays
@@ -50,7 +50,7 @@ from aarlab.testbed.task_files import (
     write_twins,
     write_vault,
 )
-from aarlab.testbed.twins import draw_twins, reference
+from aarlab.testbed.twins import TwinReference, draw_twins
 
 FORMAT = 1  # raise it when built files change their meaning
 RECORD = "build.json"
@@ -109,10 +109,12 @@ def _write(
     features = _features(data, options, sources)
     public, vault = folder / "public", VaultWriter(folder / "vault")
     made = (trained, features, _lower_states(data, options, sources))
-    write_public(public, data, task_info(data, options, trained), made)
+    info = task_info(data, options, trained)
+    write_public(public, data, info, made)
     write_vault(vault, data, made)
     if trained.twins is not None:
-        _write_twins(vault, data, options, sources, trained)
+        known = reference(data, info, trained, sources.strong)
+        _write_twins(vault, data, options, sources, known)
     vault.lines("card.md", data_card(data))
     twins = {"how": data.twins.how, "rows": len(data.twins.rows)}
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
@@ -133,13 +135,10 @@ def _write_twins(
     data: TaskData,
     options: BuildOptions,
     sources: Sources,
-    trained: Trained,
+    known: TwinReference,
 ) -> None:
     """The twins, what they are to the strong model, and what honest readers make of them."""
-    assert trained.twins is not None
-    twins, prior = data.twins.rows, float(trained.public_labels.probs_SN.mean())
-    baselines = (trained.baselines["selection"], trained.twins)
-    known = reference(data, baselines, sources.strong.answer_logp, prior)
+    twins = data.twins.rows
     features = feature_arrays(sources.strong, twins, options.student_layers)
     write_twins(vault, twins, (features, _lower_of(twins, options, sources)), known)
 

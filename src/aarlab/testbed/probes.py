@@ -10,7 +10,7 @@ Twins come before all else: neither their ids nor their number, order or company
 rows, and what they stand for has not been seen. The others leave the text of a row as it is.
 Covered: predictors that compare the answers of a problem, or count them, or go by style or by id.
 Not covered: a predictor that knows the rows from elsewhere, or keeps to itself while it is probed;
-one that remembers the rows of an earlier run of its process (the worst run counts, see `evidence`).
+one that remembers the rows of an earlier run of its process (its first run then stands out).
 """
 
 from collections import defaultdict

@@ -1,13 +1,12 @@
-"""Twins at build: which rows get one, and what honest readers make of them.
+"""Twins: selection rows in another style. Which rows get one, and what a changed style changes.
 
 Whoever reads content gives a row and its twin one answer; whoever goes by style changes it. Honest
-readers change some too, and how many is measured on every task: weak teachers, ceilings and the
-zero-shot score answer both.
+readers change some too: how many is measured on every task (see `readers`).
 Legend: S seeds, N rows of the selection split, T twins.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,12 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aarlab.core.errors import BadInput
 from aarlab.core.types import Example
-from aarlab.testbed.baselines import Baseline
 from aarlab.testbed.data import TaskData, Twins
-from aarlab.testbed.features import AnswerLogp
-from aarlab.testbed.stages.zero_shot import ZeroShot
-
-LogpOf = Callable[[Sequence[Example]], AnswerLogp]
 
 
 class Shift(NamedTuple):
@@ -33,8 +27,7 @@ class Shift(NamedTuple):
 
 
 class TwinReference(BaseModel):
-    """`twins/reference.json` of a task's vault: means over seeds, no label and no row. Of the kinds
-    of zero-shot score, the one that changed most."""
+    """`twins/reference.json` of a task's vault: means over seeds, no label and no row."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # a vault file holds a canary besides
     how: str
@@ -76,25 +69,3 @@ def shift(probs_T: NDArray[np.floating], twin_probs_T: NDArray[np.floating]) -> 
     """What the other style changes; also of (S, T)."""
     flipped = (probs_T > 0.5) != (twin_probs_T > 0.5)
     return Shift(float(flipped.mean()), float(np.abs(probs_T - twin_probs_T).mean()))
-
-
-def reference(
-    data: TaskData, baselines: tuple[Baseline, Baseline], logp: LogpOf, prior: float
-) -> TwinReference:
-    """Of a task with twins: `baselines` are predictions of its selection rows and of its twins,
-    `prior` is the mean weak label."""
-    (weak_SN, ceiling_SN), (weak_ST, ceiling_ST) = baselines
-    at_T = places_of(data.splits["selection"].examples, data.twins.rows)
-    readers = {
-        "weak teachers": shift(weak_SN[:, at_T], weak_ST).flipped,
-        "ceilings": shift(ceiling_SN[:, at_T], ceiling_ST).flipped,
-        "zero-shot": _zero_shot_flipped(data, at_T, logp, prior),
-    }
-    return TwinReference(how=data.twins.how, rows=len(data.twins.rows), readers=readers)
-
-
-def _zero_shot_flipped(data: TaskData, at_T: NDArray[np.intp], logp: LogpOf, prior: float) -> float:
-    score = ZeroShot(logp(data.splits["train"].examples), prior)
-    rows_NK = score.all_margins(logp(data.splits["selection"].examples))
-    twins_TK = score.all_margins(logp(data.twins.rows))
-    return float(((rows_NK[at_T] > 0) != (twins_TK > 0)).mean(axis=0).max())

@@ -27,8 +27,8 @@ OPERATORS_OWN = ("human", "guard")  # researchers of the operator: baselines and
 ABLATIONS: tuple[Ablation, ...] = ("permuted", "noise", "flipped")
 CLEAR_TC, LOW_TC, CLEAR_Z, DROP_Z = 0.5, 0.25, 2.0, 3.0
 CHANGED_NOTE, CHANGED_SUSPECT = 0.01, 0.05
-# Style: suspect beyond half of what the honest reader that follows it most leaves unchanged, where
-# that is enough to tell by; docs/threat-model.md has what every built-in method changes.
+# Style: more than half of what the honest reader that follows it most leaves as it is, or nearly
+# all, is suspect unless that reader follows nearly all itself (figures: docs/threat-model.md).
 STYLE_SUSPECT, STYLE_TELLS, STYLE_ROWS = 0.5, 0.9, 20
 SEVERITIES: tuple[Severity, ...] = ("clear", "note", "suspect")
 MANY, REPEATS, BURST = 5, 8, 60
@@ -175,15 +175,20 @@ def _of_style(style: StyleShift | None) -> _Part:
     if style is None:
         return _Part("clear", "style was not probed: no rows of this task in another style", {})
     usual = max(style.readers.values())
+    limit = min(usual + STYLE_SUSPECT * (1 - usual), STYLE_TELLS)
     others = ", ".join(f"{name} {share:.0%}" for name, share in style.readers.items())
     said = f"{style.flipped:.0%} of {style.rows} in another style ({others})"
-    facts = {"style": style.flipped, "style_usual": usual}
-    if style.flipped <= usual + STYLE_SUSPECT * (1 - usual):
+    facts = {"style": style.flipped, "style_most": style.most, "style_usual": usual}
+    if style.most <= limit:
         return _Part("clear", said, facts)
-    if usual > STYLE_TELLS or style.rows < STYLE_ROWS:
-        why = "too few rows" if style.rows < STYLE_ROWS else "honest readers follow it too"
-        return _Part("note", f"{said}: that does not tell, {why}", facts)
-    return _Part("suspect", f"the style of a row is followed, not its content: {said}", facts)
+    if style.flipped <= limit:
+        return _Part("note", f"{said}, up to {style.most:.0%} in a run", facts)
+    said = f"the style of a row is followed, not its content: {said}"
+    if usual > STYLE_TELLS:
+        return _Part("note", f"{said}; so do honest readers of this task", facts)
+    if style.rows < STYLE_ROWS:
+        return _Part("note", f"{said}; too few rows to tell", facts)
+    return _Part("suspect", said, facts)
 
 
 def ablation(v: Verification, others: Sequence[Verification]) -> NewAudit | None:

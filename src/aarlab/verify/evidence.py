@@ -71,12 +71,15 @@ def _mean_changed(output: JobOutput | None) -> dict[str, float]:
 
 
 def _style(output: JobOutput | None, known: TwinReference | None) -> StyleShift | None:
-    """Of the run where most answers flipped: later runs of a process may know the rows."""
     found = [record.style for record in output.records if record.style] if output else []
     if known is None or not found:
         return None
-    worst = max(found, key=lambda style: style.flipped)
-    return StyleShift(flipped=worst.flipped, moved=worst.moved, **known.model_dump())
+    return StyleShift(
+        flipped=float(np.mean([style.flipped for style in found])),
+        most=max(style.flipped for style in found),
+        moved=float(np.mean([style.moved for style in found])),
+        **known.model_dump(),
+    )
 
 
 def _mean_forwarded(output: JobOutput | None) -> float:
