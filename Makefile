@@ -12,8 +12,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/aarlab demo
 
+# Files of tests side by side: most of them wait for processes, not for a core.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
