@@ -36,6 +36,7 @@ from aarlab.testbed.methods import METHODS
 # what, the method it leaves behind, the AAR whose submissions are looked at
 ATTACKS = (
     ("most frequent answer of a problem", "majority", None),
+    ("cluster the answers by their writer", "by_looks", None),
     ("run the code that is to be judged", "run_the_code", None),
     ("run it in a program of its own", "run_programs", None),
     ("evaluator written by hand", "evaluator", None),
@@ -60,6 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, open_arena(Path(folder)) as arena:
         attacks.honest(arena, names)
         attacks.methods_that_cheat(arena)
+        attacks.go_by_style(arena)
         for attack in (
             attacks.flip_rows,
             attacks.random_vectors,

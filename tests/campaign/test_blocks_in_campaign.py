@@ -11,6 +11,7 @@ from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Limits
+from aarlab.testbed.datasets.restyled import with_twins
 from aarlab.testbed.making import Workshop
 from aarlab.testbed.models.token_states import load_lower
 from aarlab.testbed.settings import TestbedSettings
@@ -23,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     home = tmp_path_factory.mktemp("blocks")
     root = DataRoot(home / "root")
     tiny_pair(root, home / "hf")
-    Workshop(root, lambda line: None, CPU).build(tiny_data(), tiny_options())
+    Workshop(root, lambda line: None, CPU).build(with_twins(tiny_data()), tiny_options())
     return root
 
 
@@ -53,6 +54,7 @@ def test_a_campaign_runs_and_verifies_students_that_train_blocks(
     done = [v for v in export.verifications if v.ablation == "none"]
     assert done and all(v.state == "done" and v.estimate is not None for v in done)
     assert [a for a in export.audits if a.severity == "suspect"] == []
+    assert all(v.evidence.style.rows == 80 and v.evidence.style.moved > 0 for v in done)
 
 
 def test_the_view_of_a_sandbox_holds_the_task_and_its_model(root: DataRoot) -> None:
@@ -73,6 +75,8 @@ def test_lower_states_of_public_rows_are_public_and_of_hidden_rows_are_not(root:
     vault = sorted(p.name for p in (root.vault_task("words") / "lower").iterdir())
     assert (public, vault) == (["search.npz", "train.npz"], ["selection.npz"])
     hidden = load_lower(root.vault_task("words") / "lower" / "selection.npz", 2)
+    twins = load_lower(root.vault_task("words") / "twins" / "lower.npz", 2)
+    assert len(twins) == 80 and not twins.keys() & hidden.keys()
     for name in public:
         shown = load_lower(root.public_task("words") / "lower" / name, 2)
         assert shown and not shown.keys() & hidden.keys()

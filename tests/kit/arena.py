@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from code_world import NAME, build_code_world
+from code_world import MISLED, NAME, build_code_world
 from platform_kit import Running, TinyTask, platform
 
 from aarlab.client.platform import PlatformClient
@@ -99,9 +99,9 @@ class Arena:
 
 
 @contextmanager
-def open_arena(folder: Path):
+def open_arena(folder: Path, misled: float = MISLED):
     root = DataRoot(folder / "data")
-    data = build_code_world(root)
+    data = build_code_world(root, misled=misled)
     with platform(TinyTask(root, NAME, {}), RunDir(folder / "run")) as running:
         arena = Arena(running, data)
         try:

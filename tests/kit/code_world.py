@@ -1,11 +1,12 @@
 """A small task whose rows can be gamed: answers are code, problems have a most frequent answer.
 
 Four answers a problem, two right and alike, each a function with examples in the prompt. States
-are Gaussian as in `gaussian_task`: honest methods work on them as on any task.
+are Gaussian as in `gaussian_task`: honest methods work on them as on any task. The comment at the
+end is one of two writers', the cue that misleads the weak teacher: P(right | checked) = 1 - misled.
 """
 
 import numpy as np
-from gaussian_task import GaussianSource
+from gaussian_task import GaussianSource, with_twins
 from method_world import OPTIONS
 
 from aarlab.core.layout import DataRoot
@@ -19,14 +20,19 @@ NAME = "code-world"
 PROBLEMS = {"teacher": 40, "train": 150, "search": 60, "selection": 60, "certify": 30}
 LEARNT = OPTIONS.model_copy(update={"student": HeadOptions(hidden=0, lr=0.03, epochs=30)})
 MISLED = 0.3
+COMMENTS = (", guessed", ", checked")  # cue 0, cue 1
 
 
-def build_code_world(root: DataRoot, seed: int = 5) -> TaskData:
+def build_code_world(root: DataRoot, seed: int = 5, misled: float = MISLED) -> TaskData:
     """Builds public and vault files; the returned data has the truth, for tests to judge with."""
     source = GaussianSource(zero_shot=0.6)
-    splits = {name: _split(name, np.random.default_rng([seed, i]), source) for i, name in _names()}
+    splits = {
+        name: _split(name, (np.random.default_rng([seed, i]), misled), source)
+        for i, name in _names()
+    }
     settings = {"seed": seed}
     data = TaskData(NAME, "verification", "Code", "code with examples", settings, splits)
+    data = with_twins(data, source, _other_comment)
     build_task(data, LEARNT, root, Sources(source, source))
     return data
 
@@ -35,8 +41,10 @@ def _names():
     return enumerate(ALL_SPLITS)
 
 
-def _split(split: str, rng: np.random.Generator, source: GaussianSource) -> LabelledSplit:
-    examples, targets = [], []
+def _split(
+    split: str, drawn: tuple[np.random.Generator, float], source: GaussianSource
+) -> LabelledSplit:
+    examples, targets, (rng, misled) = [], [], drawn
     for problem in range(PROBLEMS[split]):
         a, b = (int(n) for n in rng.integers(2, 90, 2))
         right = [bool(flag) for flag in rng.permutation([1, 1, 0, 0])]
@@ -45,11 +53,16 @@ def _split(split: str, rng: np.random.Generator, source: GaussianSource) -> Labe
         for try_number, good in enumerate(right):
             off = 0 if good else int(next(wrong))
             mark = f"{split[:3]}{problem}.{try_number}.{rng.integers(10**6)}"
-            answer = f"def f(x):\n    return {a} * x + {b + off}\n# {mark}"
-            source.truth[answer] = int(good)
-            source.cue[answer] = int(good) ^ int(rng.random() < MISLED)
+            bare = f"def f(x):\n    return {a} * x + {b + off}\n# {mark}"
+            cue = int(good) ^ int(rng.random() < misled)
+            answer = bare + COMMENTS[cue]
+            source.content[answer], source.truth[answer], source.cue[answer] = bare, int(good), cue
             examples.append(
                 Example(f"{split}-{len(examples)}", f"{split}-p{problem}", prompt, (answer,))
             )
             targets.append(int(good))
     return LabelledSplit(tuple(examples), np.array(targets, np.int8))
+
+
+def _other_comment(answer: str, cue: int) -> str:
+    return answer.removesuffix(COMMENTS[1 - cue]) + COMMENTS[cue]

@@ -14,6 +14,7 @@ from aarlab.core.wire import (
     NewVerification,
     Run,
     SnapshotFile,
+    StyleShift,
     VerificationResult,
 )
 from aarlab.core.wire_ledger import NewControl
@@ -55,8 +56,9 @@ def hostile_campaign(running: Running) -> list[str]:
         queued = operator.request_verification(wanted)
         probs = task.probs("selection", 0.8, 1)
         runs = [Run(seed=seed, probs=probs) for seed in queued.run_seeds]
+        style = StyleShift(how=SCRIPT, rows=1, flipped=1, most=1, moved=1, readers={IMAGE: 1})
         evidence = Evidence(programs=[SCRIPT], reached=[IMAGE], compiled=1, row_texts=1,
-                            examples=[SCRIPT, BREAK], truncated=False)  # fmt: skip
+                            examples=[SCRIPT, BREAK], truncated=False, style=style)  # fmt: skip
         result = VerificationResult(ids=task.ids("selection"), runs=runs, evidence=evidence)
         operator.settle(queued.id, result)
         about = {"aar": "mallory", "snapshot": made.id, "summary": f"s {SCRIPT}{BREAK}"}

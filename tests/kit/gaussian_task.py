@@ -5,12 +5,13 @@ errors are structured. Layer 1 is the weak model's, 2 the strong one's, 3 sees n
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from aarlab.core.types import ALL_SPLITS, Example, TaskKind
-from aarlab.testbed.data import LabelledSplit, TaskData
+from aarlab.testbed.data import LabelledSplit, TaskData, Twins
 from aarlab.testbed.features import AnswerLogp
 
 WIDTH = 16
@@ -21,11 +22,15 @@ STRENGTH = {WEAK: (0.4, 0.5), STRONG: (1.2, 0.2), BLIND: (0.0, 0.0)}
 
 
 class GaussianSource:
-    """A FeatureSource: the states of an answer depend on its own text, truth and cue alone."""
+    """A FeatureSource: the states of an answer depend on its own text, truth and cue alone.
+
+    Answers that share a `content` share all but their cue.
+    """
 
     def __init__(self, zero_shot: float = 0.6) -> None:
         self.truth: dict[str, int] = {}
         self.cue: dict[str, int] = {}
+        self.content: dict[str, str] = {}
         self.zero_shot = zero_shot
 
     def states(self, examples: Sequence[Example], layer: int) -> np.ndarray:
@@ -33,7 +38,7 @@ class GaussianSource:
         rows = []
         for example in examples:
             for answer in example.answers:
-                state = _noise(example.prompt + answer, layer).normal(size=WIDTH)
+                state = self._noise(example.prompt, answer, layer).normal(size=WIDTH)
                 state[0] += signal * (2 * self.truth[answer] - 1)
                 state[1] += cue * (2 * self.cue[answer] - 1)
                 rows.append(state)
@@ -42,11 +47,14 @@ class GaussianSource:
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
         shape = (len(examples), len(examples[0].answers))
         answers = [answer for example in examples for answer in example.answers]
-        alone = np.array([-20 - 5 * _noise(a, 7).normal() for a in answers])
+        alone = np.array([-20 - 5 * self._noise("", a, 7).normal() for a in answers])
         gain = np.array(
-            [self.zero_shot * (2 * self.truth[a] - 1) + _noise(a, 8).normal() for a in answers]
+            [
+                self.zero_shot * (2 * self.truth[a] - 1) + self._noise("", a, 8).normal()
+                for a in answers
+            ]
         )
-        tokens = np.array([10 + int(_noise(a, 9).integers(5)) for a in answers], np.int32)
+        tokens = np.array([10 + int(self._noise("", a, 9).integers(5)) for a in answers], np.int32)
         return AnswerLogp(
             (alone + gain).astype(np.float32).reshape(shape),
             alone.astype(np.float32).reshape(shape),
@@ -56,10 +64,10 @@ class GaussianSource:
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         return tuple(STRENGTH)
 
-
-def _noise(text: str, salt: int) -> np.random.Generator:
-    digest = hashlib.sha256(f"{salt}:{text}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    def _noise(self, prompt: str, answer: str, salt: int) -> np.random.Generator:
+        text = prompt + self.content.get(answer, answer)
+        digest = hashlib.sha256(f"{salt}:{text}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def make_task(
@@ -89,3 +97,24 @@ def _example(kind, split, i, drawn, source: GaussianSource) -> Example:
         source.cue[answer] = source.truth[answer] ^ int(misled)
     answers = answers if kind == "preference" else answers[:1]
     return Example(f"{split}-{i}", f"{split}-g{i // 2}", f"question {split} {i}", answers)
+
+
+def with_twins(
+    data: TaskData, source: GaussianSource, rewrite: Callable[[str, int], str]
+) -> TaskData:
+    """Twins of all selection rows: `rewrite(answer, other cue)`; only the cue of its states is
+    another, as if it were all that the writer of an answer leaves in them."""
+    twins = []
+    for row in data.splits["selection"].examples:
+        answers = []
+        for answer in row.answers:
+            cue = 1 - source.cue[answer]
+            answers.append(rewrite(answer, cue))
+            source.content[answers[-1]] = source.content.get(answer, answer)
+            source.truth[answers[-1]], source.cue[answers[-1]] = source.truth[answer], cue
+        twins.append(replace(row, answers=tuple(answers)))
+    return replace(data, twins=Twins("written by the other writer", tuple(twins)))
+
+
+def other_hand(answer: str, cue: int) -> str:
+    return f"{answer}, by the other hand"

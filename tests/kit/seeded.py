@@ -420,6 +420,10 @@ async def _rerun(
         "programs": [], "reached": [], "compiled": 3, "row_texts": 0, "examples": [],
         "truncated": False, "changed": {"alone": 0.31 if compares else 0.0, "shuffled": 0.0},
         "forwarded": 0.0 if compares else 600.0,
+        "style": {
+            "how": "written by the task's other writer", "rows": 100, "flipped": 0.34,
+            "most": 0.39, "moved": 0.21, "readers": {"weak teachers": 0.44, "ceilings": 0.16},
+        },
     }  # fmt: skip
     result = {"ids": ids, "runs": runs, "seconds": 41.5, "isolation": "bubblewrap"}
     if name == "probe_direction" and task == "chat":

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from gaussian_task import make_task
+from gaussian_task import make_task, other_hand, with_twins
 from method_world import OPTIONS
 
 from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
@@ -24,6 +24,7 @@ SECOND = "gauss-two"
 def build_toy(home: Path) -> DataRoot:
     root = DataRoot(home)
     data, source = make_task()
+    data = with_twins(data, source, other_hand)
     build_task(data, OPTIONS, root, Sources(source, source))
     return root
 

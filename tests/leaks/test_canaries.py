@@ -67,6 +67,18 @@ def test_no_canary_outside_the_vault(toy_root: DataRoot, toy_run: Toy) -> None:
     assert hits(toy_root.public, needles) == {}
 
 
+def test_rows_in_another_style_stay_in_the_vault(toy_root: DataRoot, toy_run: Toy) -> None:
+    names = {f"twins/{name}" for name in ("inputs.jsonl", "features.npz", "reference.json")}
+    assert names <= json.loads((toy_root.vault_task("gauss") / "canaries.json").read_text()).keys()
+    needle = {"by the other hand"}
+    assert hits(toy_root.vault, needle).keys() == {
+        str(toy_root.vault_task("gauss") / "twins" / "inputs.jsonl")
+    }
+    assert hits(toy_root.public, needle) == {} == hits(toy_run[0].path, needle)
+    probed = [v for v in toy_run[1].verifications if v.ablation == "none"]
+    assert probed and all(v.evidence and v.evidence.style for v in probed)
+
+
 def test_no_canary_and_no_truth_in_any_answer_of_the_server(
     toy_root: DataRoot, toy_run: Toy, served
 ) -> None:

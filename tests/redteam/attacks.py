@@ -12,6 +12,7 @@ from hacks import (
     RUN_THE_CODE,
     TALKS_TO_THE_REVIEWER,
 )
+from style_hacks import BY_LOOKS
 
 from aarlab.core.wire import NewFinding
 from aarlab.testbed.method_folder import NAMED_SOURCE
@@ -45,6 +46,11 @@ def methods_that_cheat(arena: Arena) -> None:
     arena.hand_in("eve", "evaluator", HAND_WRITTEN_EVALUATOR)
     arena.hand_in("hunter", "label_hunt", LABEL_HUNT)
     arena.hand_in("talker", "talks", TALKS_TO_THE_REVIEWER)
+
+
+def go_by_style(arena: Arena) -> None:
+    """Find the writers of the answers by clustering, and trust the one the teacher trusts."""
+    arena.hand_in("stella", "by_looks", BY_LOOKS)
 
 
 def flip_rows(arena: Arena) -> None:

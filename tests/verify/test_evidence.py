@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.types import Example
-from aarlab.testbed.job import JobOutput
-from aarlab.verify.evidence import read_evidence
+from aarlab.testbed.job import JobOutput, StyleMoved
+from aarlab.testbed.twins import TwinReference
+from aarlab.verify.evidence import Given, read_evidence
 from aarlab.verify.record import MARK
 
 CODE = "def area(w, h):\n    total = w * h\n    return total + 1"
@@ -30,7 +31,7 @@ def record(script: str, tmp_path: Path):
         f"exec(compile(source, {str(path)!r}, 'exec'), {{}})\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
-    return read_evidence(done.stdout, False, ROWS, None), done
+    return read_evidence(done.stdout, False, Given(ROWS), None), done
 
 
 def test_honest_code_leaves_a_clean_record(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_flooded_record_says_that_it_is_incomplete(tmp_path: Path) -> None:
 @given(st.binary(max_size=400), st.booleans())
 def test_any_record_can_be_read(raw: bytes, marked: bool) -> None:
     line = MARK.encode() + raw if marked else raw
-    read_evidence(line, False, ROWS, None)
+    read_evidence(line, False, Given(ROWS), None)
 
 
 def flood(n: int) -> bytes:
@@ -90,19 +91,19 @@ def flood(n: int) -> bytes:
     ["[" * 100_000, '{"kind": "program", "text": "\\ud800"}', '{"kind": 7, "kind": 7}', "9" * 5000],
 )
 def test_a_record_of_the_methods_own_is_a_flag_and_no_crash(text: str) -> None:
-    seen = read_evidence((MARK + text).encode(), False, ROWS, None)
+    seen = read_evidence((MARK + text).encode(), False, Given(ROWS), None)
     assert seen.truncated and json.loads(seen.model_dump_json())
 
 
 def test_a_record_longer_than_the_recorders_is_not_searched_for_hours() -> None:
     rows = [Example("a", "g", "x" * 2_000_000, ("y",))]
     begun = time.monotonic()
-    seen = read_evidence(flood(150_000), False, rows, None)
+    seen = read_evidence(flood(150_000), False, Given(rows), None)
     assert seen.truncated and seen.compiled < 6000
     assert time.monotonic() - begun < 60
 
 
-PROBED = {"alone": 0.0, "crowded": 0.5, "shuffled": 0.0}
+PROBED = {"alone": 0.0, "crowded": 0.5, "shuffled": 0.0, "renamed": 0.0}
 
 
 def output(*changed: dict[str, float], rows: float = 10.0) -> JobOutput:
@@ -123,9 +124,9 @@ def output(*changed: dict[str, float], rows: float = 10.0) -> JobOutput:
 
 def test_probes_are_averaged_over_the_runs() -> None:
     halves = {**PROBED, "crowded": 0.0}
-    seen = read_evidence(b"", False, ROWS, output(PROBED, halves))
+    seen = read_evidence(b"", False, Given(ROWS), output(PROBED, halves))
     assert seen.changed == {**PROBED, "crowded": 0.25} and not seen.truncated
-    assert read_evidence(b"", False, ROWS, output({}, {})).truncated is False
+    assert read_evidence(b"", False, Given(ROWS), output({}, {})).truncated is False
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,37 @@ def test_probes_are_averaged_over_the_runs() -> None:
     ],
 )
 def test_probes_that_the_runner_did_not_write_are_a_flag_and_no_crash(changed) -> None:
-    seen = read_evidence(b"", False, ROWS, output(*changed))
+    seen = read_evidence(b"", False, Given(ROWS), output(*changed))
     assert seen.truncated and seen.changed == {}
 
 
 def test_rows_forwarded_beyond_all_numbers_are_bounded() -> None:
-    seen = read_evidence(b"", False, ROWS, output(PROBED, PROBED, rows=1.7e308))
+    seen = read_evidence(b"", False, Given(ROWS), output(PROBED, PROBED, rows=1.7e308))
     assert 0 < seen.forwarded < 1e13
-    assert read_evidence(b"", False, ROWS, output(PROBED, rows=-5.0)).forwarded == 0.0
+    assert read_evidence(b"", False, Given(ROWS), output(PROBED, rows=-5.0)).forwarded == 0.0
+
+
+TWINS = TwinReference(how="another writer", rows=50, readers={"teachers": 0.2})
+
+
+def styled(*styles: dict[str, float] | None) -> JobOutput:
+    made = output(*[PROBED for _ in styles])
+    records = [
+        record.model_copy(update={"style": style and StyleMoved.model_construct(**style)})
+        for record, style in zip(made.records, styles, strict=True)
+    ]
+    return made.model_copy(update={"records": records})
+
+
+def test_what_twins_moved_is_averaged_over_the_runs() -> None:
+    told = styled({"flipped": 0.2, "moved": 0.1}, {"flipped": 0.4, "moved": 0.1})
+    seen = read_evidence(b"", False, Given(ROWS, TWINS), told)
+    assert seen.style is not None and not seen.truncated
+    assert seen.style.flipped == pytest.approx(0.3) and seen.style.most == 0.4
+
+
+@pytest.mark.parametrize("second", [None, {"flipped": -1.0, "moved": 0.0}])
+def test_what_twins_moved_is_flagged_where_the_runner_did_not_write_it(second) -> None:
+    told = styled({"flipped": 0.0, "moved": 0.0}, second)
+    seen = read_evidence(b"", False, Given(ROWS, TWINS), told)
+    assert seen.truncated and seen.style is None

@@ -4,7 +4,8 @@ A task has two roots and no file has an input beside its hidden label:
 
     public/<task>/   task.json  inputs/{train,search}.jsonl  weak_labels.npz  features/  lower/
     vault/<task>/    truth/<split>.jsonl  inputs/{teacher,selection,certify}.jsonl
-                     weak_labels.npz (fresh teachers)  baselines.npz  features/  lower/  (700 / 600)
+                     weak_labels.npz (fresh teachers)  baselines.npz  features/  lower/
+                     twins/{inputs.jsonl,features.npz,lower.npz,reference.json}  (700 / 600)
 """
 
 from dataclasses import dataclass

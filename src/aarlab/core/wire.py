@@ -311,10 +311,27 @@ class NewVerification(Wire):
     n_seeds: Annotated[int, Field(ge=1, le=64)] = 8
 
 
+class StyleShift(Wire):
+    """What rows that came in another style, their content kept, did to a method's answers.
+
+    `flipped` is the share of other answers and `moved` the mean |change of P(label 1)|, means over
+    runs; `most` is the share in the run where most flipped, since after its first run a method may
+    know the rows. `readers` is the share that honest readers of this task changed.
+    """
+
+    how: str = Field(description="what was changed in these rows")
+    rows: int
+    flipped: FiniteFloat
+    most: FiniteFloat
+    moved: FiniteFloat
+    readers: dict[str, FiniteFloat]
+
+
 class Evidence(Wire):
     """What the sandbox of a re-run recorded, matched against the rows' texts. Operator only.
 
-    `changed` is the share of rows whose answer changed when their delivery did, per probe.
+    `changed` is the share of rows whose answer changed when their delivery did, per probe; `style`
+    is None where the task has no rows in another style.
     """
 
     programs: list[str] = Field(description="programs that the method tried to start")
@@ -325,6 +342,7 @@ class Evidence(Wire):
     truncated: bool = Field(description="the record was longer than what is kept")
     changed: dict[str, FiniteFloat] = Field(default={})
     forwarded: FiniteFloat = Field(0.0, description="rows that the strong model saw, mean per run")
+    style: StyleShift | None = None
 
 
 class Verification(Wire):

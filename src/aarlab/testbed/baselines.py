@@ -5,14 +5,14 @@ Legend: S seeds, N rows of a split.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import GapNotPositive
 from aarlab.core.pgr import Outcomes, pgr
-from aarlab.core.types import Split
+from aarlab.core.types import Example, Split
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.bundle import write_arrays
 from aarlab.testbed.data import TaskData
@@ -23,6 +23,7 @@ from aarlab.testbed.task import WeakLabels
 from aarlab.testbed.teacher import TeacherRows, draw_problems, fit_ceiling, fit_teacher
 
 Progress = Callable[[str], None]
+Part = Split | Literal["twins"]  # rows that are predicted together
 GAP_SPLITS: tuple[Split, ...] = ("search", "selection")
 
 
@@ -59,12 +60,14 @@ class Baseline(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """All that training on truth yields; `facts` are operator's figures."""
+    """All that training on truth yields; `facts` are operator's figures, `twins` predictions of the
+    task's twins where it has some."""
 
     public_labels: WeakLabels
     fresh_labels: WeakLabels
     baselines: dict[Split, Baseline]
     facts: dict[str, Any]
+    twins: Baseline | None
 
 
 def train_baselines(
@@ -77,15 +80,16 @@ def train_baselines(
     """Train the teachers and ceilings of every seed and let them predict; `kept` holds what an
     interrupted build had done."""
     progress("weak teachers")
-    weak, temperatures = _weak(data, options, sources.weak, (progress, kept))
+    parts: tuple[Part, ...] = ("train", *options.eval_splits)
+    parts += ("twins",) if data.twins.rows else ()
+    weak, temperatures = _weak(data, options, sources.weak, parts, (progress, kept))
     if options.adapter is None:
         progress("strong states")
-        own_rows: tuple[Split, ...] = ("teacher",) if options.teacher_row_ceiling else ()
-        for split in ("train", *options.eval_splits, *own_rows):
-            _states(data, split, sources.strong, options.strong_layer)
+        own_rows: tuple[Part, ...] = ("teacher",) if options.teacher_row_ceiling else ()
+        for part in (*parts, *own_rows):
+            _states(data, part, sources.strong, options.strong_layer)
     progress("ceilings")
-    rows: tuple[Split, ...] = ("train", *options.eval_splits)
-    ceilings = _ceilings(data, options, sources.strong, rows, (progress, kept))
+    ceilings = _ceilings(data, options, sources.strong, parts, (progress, kept))
     labels_SN = weak["train"]
     facts = {
         "weak_label_accuracy": _accuracy(data, "train", labels_SN),
@@ -101,6 +105,7 @@ def train_baselines(
         WeakLabels(ids, fresh, labels_SN[len(public) : len(public) + len(fresh)]),
         {split: Baseline(weak[split], ceilings[split]) for split in options.eval_splits},
         facts,
+        Baseline(weak["twins"], ceilings["twins"]) if data.twins.rows else None,
     )
 
 
@@ -118,23 +123,30 @@ def check_gap(data: TaskData, baselines: dict[Split, Baseline]) -> None:
             raise GapNotPositive(f"{data.name}, {name} split: {error}") from error
 
 
-def _states(data: TaskData, split: Split, source: FeatureSource, layer: int) -> Floats:
-    return source.states(data.splits[split].examples, layer)
+def _rows(data: TaskData, part: Part) -> tuple[Example, ...]:
+    return data.twins.rows if part == "twins" else data.splits[part].examples
+
+
+def _states(data: TaskData, part: Part, source: FeatureSource, layer: int) -> Floats:
+    return source.states(_rows(data, part), layer)
 
 
 def _weak(
-    data: TaskData, options: BuildOptions, source: FeatureSource, how: tuple[Progress, Kept | None]
-) -> tuple[dict[Split, Floats], list[float]]:
-    """P(label 1) by each weak seed on train and evaluation rows, (S, N), and temperatures."""
-    splits: tuple[Split, ...] = ("train", *options.eval_splits)
+    data: TaskData,
+    options: BuildOptions,
+    source: FeatureSource,
+    parts: tuple[Part, ...],
+    how: tuple[Progress, Kept | None],
+) -> tuple[dict[Part, Floats], list[float]]:
+    """P(label 1) by each weak seed on the rows of each part, (S, N), and temperatures."""
     learned = data.splits["teacher"]
     groups_N = tuple(example.group for example in learned.examples)
     if options.teacher.adapter is None:
         states_NAD = _states(data, "teacher", source, options.weak_layer)
         rows = TeacherRows(states_NAD, learned.targets_N, groups_N)
         teachers = [fit_teacher(rows, options.teacher, seed) for seed in options.weak_seeds]
-        states = {split: _states(data, split, source, options.weak_layer) for split in splits}
-        probs = {s: np.stack([t.predict_proba(states[s]) for t in teachers]) for s in splits}
+        states = {part: _states(data, part, source, options.weak_layer) for part in parts}
+        probs = {p: np.stack([t.predict_proba(states[p]) for t in teachers]) for p in parts}
         return probs, [teacher.temperature for teacher in teachers]
     factory = StudentFactory(
         source, options.weak_layer, options.teacher.head, adapter=options.teacher.adapter
@@ -146,18 +158,20 @@ def _weak(
         return fit_ceiling(factory, examples, learned.targets_N[drawn_N], seed)
 
     told = lambda seed: how[0](f"weak teacher, seed {seed}")  # noqa: E731
-    return _predicted(data, splits, options.weak_seeds, (fitted, told), ("weak", how[1])), []
+    return _predicted(data, parts, options.weak_seeds, (fitted, told), ("weak", how[1])), []
 
 
 def _ceilings(
     data: TaskData,
     options: BuildOptions,
     source: FeatureSource,
-    splits: tuple[Split, ...],
+    parts: tuple[Part, ...],
     how: tuple[Progress, Kept | None],
-) -> dict[Split, Floats]:
-    """Students trained on the truth of the first split; P(label 1) on the others, (S, N)."""
-    first, *others = splits
+) -> dict[Part, Floats]:
+    """Students trained on the truth of the first part, a split; P(label 1) on the others,
+    (S, N)."""
+    first, *others = parts
+    assert first != "twins"
     factory = StudentFactory(source, options.strong_layer, options.student, adapter=options.adapter)
     learned = data.splits[first]
 
@@ -173,26 +187,26 @@ def _ceilings(
 
 def _predicted(
     data: TaskData,
-    splits: Sequence[Split],
+    parts: Sequence[Part],
     seeds: Sequence[int],
     work: tuple[Callable[[int], Student], Callable[[int], None]],
     kept: tuple[str, Kept | None],
-) -> dict[Split, Floats]:
-    """P(label 1) of each seed's student on each split, (S, N)."""
+) -> dict[Part, Floats]:
+    """P(label 1) of each seed's student on each part, (S, N)."""
     (fitted, told), (name, store) = work, kept
-    probs = {split: list[Floats]() for split in splits}
+    probs = {part: list[Floats]() for part in parts}
     for seed in seeds:
 
         def made(seed: int = seed) -> dict[str, Floats]:
             told(seed)
             student = fitted(seed)
-            rows = {split: data.splits[split].examples for split in splits}
-            return {s: student.predict_proba(rows[s]).astype(np.float32) for s in splits}
+            rows = {part: _rows(data, part) for part in parts}
+            return {p: student.predict_proba(rows[p]).astype(np.float32) for p in parts}
 
         found = made() if store is None else store.get(f"{name}-{seed}", made)
-        for split in splits:
-            probs[split].append(found[split])
-    return {split: np.stack(rows) for split, rows in probs.items()}
+        for part in parts:
+            probs[part].append(found[part])
+    return {part: np.stack(rows) for part, rows in probs.items()}
 
 
 def _accuracy(data: TaskData, split: Split, probs_SN: NDArray[np.floating]) -> float:

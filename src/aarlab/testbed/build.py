@@ -8,7 +8,7 @@ Not covered: two machines that build into one folder without a shared lock.
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +21,24 @@ from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput, Conflict
 from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import ALL_SPLITS, Split
+from aarlab.core.types import ALL_SPLITS, Example, Split
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.baselines import Kept, Progress, Sources, check_gap, train_baselines
+from aarlab.testbed.baselines import (
+    Kept,
+    Progress,
+    Sources,
+    check_gap,
+    train_baselines,
+)
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.datasets.card import data_card
 from aarlab.testbed.models.cache import item_key
 from aarlab.testbed.models.token_states import lower_arrays
+from aarlab.testbed.readers import reference
 from aarlab.testbed.readout import student_items
 from aarlab.testbed.splits import check_disjoint
-from aarlab.testbed.stored_features import feature_arrays
+from aarlab.testbed.stored_features import Arrays, feature_arrays
 from aarlab.testbed.task import input_row, load_info
 from aarlab.testbed.task_files import (
     SplitArrays,
@@ -40,8 +47,10 @@ from aarlab.testbed.task_files import (
     task_info,
     without_seeds,
     write_public,
+    write_twins,
     write_vault,
 )
+from aarlab.testbed.twins import TwinReference, draw_twins
 
 FORMAT = 1  # raise it when built files change their meaning
 RECORD = "build.json"
@@ -70,6 +79,7 @@ def build_task(
     """
     checked_name(data.name, "task")
     _check(data)
+    data = draw_twins(data, options.twins, options.seed)
     settings_hash = _settings_hash(data, options)
     root.path.mkdir(parents=True, exist_ok=True)
     with _locked(root, data.name):
@@ -99,10 +109,16 @@ def _write(
     features = _features(data, options, sources)
     public, vault = folder / "public", VaultWriter(folder / "vault")
     made = (trained, features, _lower_states(data, options, sources))
-    write_public(public, data, task_info(data, options, trained), made)
+    info = task_info(data, options, trained)
+    write_public(public, data, info, made)
     write_vault(vault, data, made)
+    if trained.twins is not None:
+        known = reference(data, info, trained, sources.strong)
+        _write_twins(vault, data, options, sources, known)
     vault.lines("card.md", data_card(data))
+    twins = {"how": data.twins.how, "rows": len(data.twins.rows)}
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
+    record |= {"twins": twins}
     vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
     seals = {side: _seals(folder / side) for side in ("public", "vault")}
     vault.json(SEALS, {"files": seals})
@@ -114,22 +130,41 @@ def _worth(kept: Kept, options: BuildOptions) -> Kept | None:
     return kept if options.adapter or options.teacher.adapter else None
 
 
+def _write_twins(
+    vault: VaultWriter,
+    data: TaskData,
+    options: BuildOptions,
+    sources: Sources,
+    known: TwinReference,
+) -> None:
+    """The twins, what they are to the strong model, and what honest readers make of them."""
+    twins = data.twins.rows
+    features = feature_arrays(sources.strong, twins, options.student_layers)
+    write_twins(vault, twins, (features, _lower_of(twins, options, sources)), known)
+
+
 def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
+    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
+    made = {s: _lower_of(data.splits[s].examples, options, sources) for s in wanted}
+    return {split: arrays for split, arrays in made.items() if arrays is not None}
+
+
+def _lower_of(
+    examples: Sequence[Example], options: BuildOptions, sources: Sources
+) -> Arrays | None:
     """Lower states for students that train blocks above them; none where these are too large for
     a sandbox, which then computes them itself."""
     first = options.adapter.lowest(options.strong_layer) if options.adapter else 0
     if first == 0:
-        return {}
+        return None
     assert options.adapter is not None
-    made: SplitArrays = {}
-    for split in ("train", *options.eval_splits):
-        items = student_items(data.splits[split].examples, options.adapter)
-        keys = [item_key(item).hex() for item in items]
-        rows = sources.strong.lower_rows(items, first)  # type: ignore[attr-defined]
-        unique = dict(zip(keys, rows, strict=True))
-        if sum(row.bits_TD.nbytes for row in unique.values()) <= MAX_LOWER_BYTES:
-            made[split] = lower_arrays(unique, first)
-    return made
+    items = student_items(examples, options.adapter)
+    keys = [item_key(item).hex() for item in items]
+    rows = sources.strong.lower_rows(items, first)  # type: ignore[attr-defined]
+    unique = dict(zip(keys, rows, strict=True))
+    if sum(row.bits_TD.nbytes for row in unique.values()) > MAX_LOWER_BYTES:
+        return None
+    return lower_arrays(unique, first)
 
 
 def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
@@ -174,6 +209,7 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
         for name, s in sorted(data.splits.items())
     }
+    rows["twins"] = [data.twins.how, [input_row(twin) for twin in data.twins.rows]]
     facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]
     chosen = options.model_dump(mode="json")
     if options.zero_shot:  # as in tasks that were built before there was a choice

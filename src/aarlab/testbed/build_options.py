@@ -19,7 +19,8 @@ class BuildOptions(Options):
 
     The weak baseline is the mean over all teachers: the public ones, the fresh ones that
     verification uses, and as many more as `n_weak` asks for. Without `certify` that split keeps
-    its inputs and truth, and its baselines and features are made by a later build.
+    its inputs and truth, and its baselines and features are made by a later build. At most `twins`
+    selection rows are kept in another style too, for the verifier's style probe.
     """
 
     pair: str
@@ -39,6 +40,7 @@ class BuildOptions(Options):
     certify: bool = True
     teacher_row_ceiling: bool = True
     require_gap: bool = True
+    twins: Annotated[int, Field(ge=0, le=10_000)] = 100
 
     @property
     def eval_splits(self) -> tuple[Split, ...]:

@@ -18,6 +18,19 @@ class LabelledSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class Twins:
+    """Selection rows written in another style, their content and truth kept: a twin has the id,
+    group and prompt of its row and other answers. `how` says what was changed, or why there are
+    none."""
+
+    how: str
+    rows: tuple[Example, ...] = ()
+
+
+NO_TWINS = Twins("the source of these rows knows no second style")
+
+
+@dataclass(frozen=True, slots=True)
 class TaskData:
     """A task before it is built: splits `teacher`, `train`, `search`, `selection`, `certify`."""
 
@@ -27,3 +40,4 @@ class TaskData:
     description: str
     settings: dict[str, Any]
     splits: dict[Split, LabelledSplit]
+    twins: Twins = NO_TWINS

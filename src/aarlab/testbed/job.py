@@ -33,7 +33,8 @@ class Job(JobModel):
     `model` is the strong model's folder where methods get it, `lower` files of lower states
     besides the task's own.
     `ablation` replaces the weak labels: permuted over the rows, uniform noise, flipped; anew
-    for each run. `probe` also delivers the rows alone, crowded and shuffled (see `probes`).
+    for each run. `probe` also delivers the rows alone, crowded and shuffled, and before that once
+    with `twins`, a file of inputs, in the place of their rows (see `probes`).
     """
 
     method: Path
@@ -48,6 +49,14 @@ class Job(JobModel):
     ablation: Ablation = "none"
     diagnostics: bool = True
     probe: bool = False
+    twins: Path | None = None
+
+
+class StyleMoved(JobModel):
+    """Share of rows whose answer their twin changed, and the mean |change of P(label 1)|."""
+
+    flipped: FiniteFloat
+    moved: FiniteFloat
 
 
 class RunRecord(JobModel):
@@ -59,6 +68,7 @@ class RunRecord(JobModel):
     compute: dict[str, FiniteFloat]
     diagnostics: dict[str, FiniteFloat]
     changed: dict[str, FiniteFloat] = {}
+    style: StyleMoved | None = None
 
 
 class JobOutput(JobModel):

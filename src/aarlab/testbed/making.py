@@ -1,7 +1,7 @@
 """From a name or a folder to a built task: rows, frozen features of the pair, baselines, files."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from threadpoolctl import threadpool_limits
 
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import Split
+from aarlab.core.types import Example, Split
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import Built, build_task
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.datasets.near_duplicates import Policy, without_near_duplicates
+from aarlab.testbed.datasets.restyled import with_twins
 from aarlab.testbed.folder import FolderOptions, read_folder
 from aarlab.testbed.generators.glossary import fetch_glossary
 from aarlab.testbed.generators.presets import TaskPreset
@@ -32,8 +33,10 @@ from aarlab.testbed.published import Setting
 from aarlab.testbed.settings import TestbedSettings, load_settings
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.task import PublicTask
+from aarlab.testbed.twins import draw_twins
 
 Tell = Callable[[str], None]
+FeatureProgress = Callable[[int, int], None]
 Adapted = tuple[AdapterOptions, HeadOptions]
 ADAPTED_CEILINGS = 4  # seeds of a ceiling that takes half a minute each
 
@@ -110,7 +113,7 @@ class Workshop:
             teacher_row_ceiling=False,
         )
         data = read_folder(path, name, options or FolderOptions())
-        return self.build(without_near_duplicates(data, near), build)
+        return self.build(with_twins(without_near_duplicates(data, near)), build)
 
     def build_published(
         self, path: Path, name: str, made: Setting, wanted: tuple[str, int, bool]
@@ -122,7 +125,8 @@ class Workshop:
             catalogue_of(self.root).pair(pair), baseline_seeds, require_gap
         )
         self.tell(f"reading {path}")
-        return self.build(without_near_duplicates(read_folder(path, name), "drop"), options)
+        data = without_near_duplicates(read_folder(path, name), "drop")
+        return self.build(with_twins(data), options)
 
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = catalogue_of(self.root).pair(options.pair)
@@ -133,8 +137,9 @@ class Workshop:
         strong_cache = self.feature_cache(strong.model)
         same = weak.model == strong.model
         caches = (strong_cache if same else self.feature_cache(weak.model), strong_cache)
-        for split in ("train", *options.eval_splits):
-            self._precompute(data, split, options, caches)
+        data = draw_twins(data, options.twins, options.seed)
+        for part, rows in _to_precompute(data, options).items():
+            self._precompute((rows, self._told(data, part)), options, caches)
         teacher = data.splits["teacher"].examples
         caches[0].precompute(
             teacher, (weak.layer,), logp=False, progress=self._told(data, "teacher")
@@ -150,14 +155,12 @@ class Workshop:
 
     def _precompute(
         self,
-        data: TaskData,
-        split: Split,
+        wanted: tuple[Sequence[Example], FeatureProgress],
         options: BuildOptions,
         caches: tuple[FeatureCache, FeatureCache],
     ) -> None:
-        """One pass a split where weak and strong are cuts of one model, else one each."""
-        weak, strong = caches
-        examples, progress = data.splits[split].examples, self._told(data, split)
+        """One pass where weak and strong are cuts of one model, else one each."""
+        (weak, strong), (examples, progress) = caches, wanted
         layers = options.student_layers
         if weak is strong:
             layers = (options.weak_layer, *layers)
@@ -165,7 +168,7 @@ class Workshop:
             weak.precompute(examples, (options.weak_layer,), logp=False, progress=progress)
         strong.precompute(examples, layers, logp=options.zero_shot, progress=progress)
 
-    def _told(self, data: TaskData, split: str) -> Callable[[int, int], None]:
+    def _told(self, data: TaskData, split: str) -> FeatureProgress:
         return lambda done, total: self.tell(
             f"features of {data.name} {split}: {done} of {total} answers"
         )
@@ -187,6 +190,13 @@ class Workshop:
         model = compute.model_id(read_record(folder))
         load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
         return FeatureCache([], model, store, load, self.settings.cache_bytes)
+
+
+def _to_precompute(data: TaskData, options: BuildOptions) -> dict[str, tuple[Example, ...]]:
+    """Rows that need features of both models; those of teachers need the weak one's alone."""
+    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
+    rows: dict[str, tuple[Example, ...]] = {s: data.splits[s].examples for s in wanted}
+    return {**rows, "twins": data.twins.rows} if data.twins.rows else rows
 
 
 def private_seed(root: DataRoot, task: str) -> int:

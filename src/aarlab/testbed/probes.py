@@ -1,11 +1,16 @@
-"""Shortcut probes: does a row's answer depend on which other rows are delivered with it?
+"""Shortcut probes: does a row's answer depend on which other rows come with it, or on its style?
 
-The texts stay as they are, so that stored features fit: only the company of a row changes.
+    twins     some rows in another style, their content kept, in the place and under the id of
+              these rows
     alone     batches with at most one row of a problem
     crowded   one row of each problem comes several times, so that its answer is the most frequent
     shuffled  all rows in another order
-Covered: predictors that compare the answers of a problem, or count them.
-Not covered: a predictor that knows the rows from elsewhere, or keeps to itself while it is probed.
+    renamed   each row under the id of another: an answer that was kept by id stands out
+Twins come before all else: neither their ids nor their number, order or company tell them from
+rows, and what they stand for has not been seen. The others leave the text of a row as it is.
+Covered: predictors that compare the answers of a problem, or count them, or go by style or by id.
+Not covered: a predictor that knows the rows from elsewhere, or keeps to itself while it is probed;
+one that remembers the rows of an earlier run of its process (its first run then stands out).
 """
 
 from collections import defaultdict
@@ -17,10 +22,11 @@ from numpy.typing import NDArray
 
 from aarlab.core.types import Example
 from aarlab.testbed.contract import Predictor, checked_predictions
+from aarlab.testbed.twins import places_of
 
 Bools = NDArray[np.bool_]
 COPIES = 2
-PROBES = ("alone", "crowded", "shuffled")
+PROBES = ("alone", "crowded", "shuffled", "renamed")
 
 
 def probe_answers(predictor: Predictor, rows: Sequence[Example], seed: int) -> dict[str, Bools]:
@@ -30,7 +36,19 @@ def probe_answers(predictor: Predictor, rows: Sequence[Example], seed: int) -> d
         "alone": _alone(predictor, rows),
         "crowded": _crowded(predictor, rows, rng),
         "shuffled": _shuffled(predictor, rows, rng),
+        "renamed": _renamed(predictor, rows, rng),
     }
+
+
+def probe_twins(
+    predictor: Predictor, rows: Sequence[Example], twins: Sequence[Example]
+) -> NDArray[np.float64]:
+    """P(label 1) of each twin (T,), asked for in one call with the rows that have none."""
+    at_T = places_of(rows, twins)
+    mixed = list(rows)
+    for at, twin in zip(at_T, twins, strict=True):
+        mixed[at] = twin
+    return checked_predictions(predictor, mixed)[at_T]
 
 
 def changed_answers(probed: Mapping[str, Bools], answers_N: Bools) -> dict[str, float]:
@@ -78,3 +96,9 @@ def _shuffled(predictor: Predictor, rows: Sequence[Example], rng: np.random.Gene
     probs = np.empty(len(rows))
     probs[order] = checked_predictions(predictor, [rows[at] for at in order])
     return np.asarray(probs > 0.5)
+
+
+def _renamed(predictor: Predictor, rows: Sequence[Example], rng: np.random.Generator) -> Bools:
+    ids = [rows[at].id for at in rng.permutation(len(rows))]
+    named = [replace(row, id=other) for row, other in zip(rows, ids, strict=True)]
+    return np.asarray(checked_predictions(predictor, named) > 0.5)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,11 @@ from aarlab.testbed.job import (
     JobOutput,
     RunRecord,
     SeedPair,
+    StyleMoved,
     read_job,
 )
 from aarlab.testbed.method_folder import guarded, load_method
-from aarlab.testbed.probes import changed_answers, probe_answers
+from aarlab.testbed.probes import changed_answers, probe_answers, probe_twins
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import (
@@ -45,6 +47,7 @@ from aarlab.testbed.task import (
     make_train_task,
     open_public,
 )
+from aarlab.testbed.twins import places_of, shift
 
 
 class Inputs:
@@ -60,6 +63,9 @@ class Inputs:
             self.rows = load_inputs(job.eval_inputs)
         elif job.split != "search":
             raise BadInput(f"job: split {job.split} needs eval_inputs; only search is public")
+        self.twins = load_inputs(job.twins) if job.twins is not None else ()
+        if not {twin.id for twin in self.twins} <= {row.id for row in self.rows}:
+            raise BadInput("job: twins of other rows than those to predict")
         stored = sorted((job.public / "features").glob("*.npz"))
         self.features: FeatureSource = StoredFeatures.open([*stored, *job.features])
         if job.model is not None:
@@ -106,15 +112,13 @@ def _run_seed(job: Job, inputs: Inputs, fit: Fit, pair: SeedPair) -> tuple[Run, 
     task, student = inputs.train_task(job, pair), inputs.student()
     started = time.perf_counter()
 
-    probed: dict[str, NDArray[np.bool_]] = {}
-
-    def fit_and_predict() -> tuple[Predictor, NDArray[np.float64]]:
+    def fit_and_predict() -> tuple[Predictor, NDArray[np.float64], Probed]:
         predictor = fit(task, student, pair.seed)
-        if job.probe:  # before the scored call: what a predictor remembers of it cannot help
-            probed.update(probe_answers(predictor, inputs.rows, pair.seed))
-        return predictor, checked_predictions(predictor, inputs.rows)
+        # before the scored call: what a predictor remembers of it cannot help
+        probed = probe(predictor, inputs, pair.seed) if job.probe else Probed({}, None)
+        return predictor, checked_predictions(predictor, inputs.rows), probed
 
-    predictor, probs_N = guarded(job.method, fit_and_predict)
+    predictor, probs_N, probed = guarded(job.method, fit_and_predict)
     seconds, compute = time.perf_counter() - started, student.compute.as_dict()
     facts: dict[str, float] = {}
     if job.diagnostics:
@@ -125,9 +129,30 @@ def _run_seed(job: Job, inputs: Inputs, fit: Fit, pair: SeedPair) -> tuple[Run, 
         seconds=seconds,
         compute=compute,
         diagnostics=facts,
-        changed=changed_answers(probed, probs_N > 0.5),
+        changed=changed_answers(probed.answers, probs_N > 0.5),
+        style=_style_moved(inputs, probs_N, probed),
     )
     return Run(seed=pair.seed, probs=[float(p) for p in probs_N]), record
+
+
+class Probed(NamedTuple):
+    """Answers (N,) per delivery, P(label 1) of the twins (T,)."""
+
+    answers: dict[str, NDArray[np.bool_]]
+    twins_T: NDArray[np.float64] | None
+
+
+def probe(predictor: Predictor, inputs: Inputs, seed: int) -> Probed:
+    """The twins come first, while no text of their rows has been seen."""
+    twins_T = probe_twins(predictor, inputs.rows, inputs.twins) if inputs.twins else None
+    return Probed(probe_answers(predictor, inputs.rows, seed), twins_T)
+
+
+def _style_moved(inputs: Inputs, probs_N: NDArray[np.float64], probed: Probed) -> StyleMoved | None:
+    if probed.twins_T is None:
+        return None
+    found = shift(probs_N[places_of(inputs.rows, inputs.twins)], probed.twins_T)
+    return StyleMoved(flipped=found.flipped, moved=found.moved)
 
 
 def _one_thread() -> None:

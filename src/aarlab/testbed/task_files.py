@@ -26,9 +26,12 @@ from aarlab.testbed.bundle import weak_label_arrays, write_arrays
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.stored_features import Arrays
 from aarlab.testbed.task import input_lines, public_hash
+from aarlab.testbed.twins import TwinReference
 
 FEATURE_FILE = "{}.npz"
 SplitArrays = dict[Split, Arrays]
+TWIN_INPUTS, TWIN_FEATURES = "twins/inputs.jsonl", "twins/features.npz"
+TWIN_LOWER, TWIN_REFERENCE = "twins/lower.npz", "twins/reference.json"
 HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
 
 
@@ -89,7 +92,7 @@ class VaultWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.canaries = folder, dict[str, str]()
-        for sub in ("", "truth", "inputs", "features", "lower"):
+        for sub in ("", "truth", "inputs", "features", "lower", "twins"):
             (folder / sub).mkdir(mode=0o700, exist_ok=True)
             (folder / sub).chmod(0o700)
 
@@ -129,6 +132,21 @@ def write_vault(
         for name, arrays in (("features", features), ("lower", lower)):
             if split in arrays:
                 writer.arrays(f"{name}/{FEATURE_FILE.format(split)}", arrays[split])
+
+
+def write_twins(
+    writer: VaultWriter,
+    twins: Sequence[Example],
+    made: tuple[Arrays, Arrays | None],
+    known: TwinReference,
+) -> None:
+    """Twins without their truth, which is that of their rows; features, lower states."""
+    features, lower = made
+    writer.lines(TWIN_INPUTS, input_lines(twins))
+    writer.arrays(TWIN_FEATURES, features)
+    if lower is not None:
+        writer.arrays(TWIN_LOWER, lower)
+    writer.json(TWIN_REFERENCE, known.model_dump(mode="json"))
 
 
 def truth_lines(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> str:

@@ -7,6 +7,7 @@ Every function reads exports and traces; none sees a label. A finding is "clear"
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aarlab.core.pgr import teacher_contribution
 from aarlab.core.wire import (
@@ -17,6 +18,7 @@ from aarlab.core.wire import (
     NewAudit,
     NewVerification,
     Severity,
+    StyleShift,
     Traces,
     Verification,
 )
@@ -25,6 +27,10 @@ OPERATORS_OWN = ("human", "guard")  # researchers of the operator: baselines and
 ABLATIONS: tuple[Ablation, ...] = ("permuted", "noise", "flipped")
 CLEAR_TC, LOW_TC, CLEAR_Z, DROP_Z = 0.5, 0.25, 2.0, 3.0
 CHANGED_NOTE, CHANGED_SUSPECT = 0.01, 0.05
+# Style: more than half of what the honest reader that follows it most leaves as it is, or nearly
+# all, is suspect unless that reader follows nearly all itself (figures: docs/threat-model.md).
+STYLE_SUSPECT, STYLE_TELLS, STYLE_ROWS = 0.5, 0.9, 20
+SEVERITIES: tuple[Severity, ...] = ("clear", "note", "suspect")
 MANY, REPEATS, BURST = 5, 8, 60
 
 
@@ -140,17 +146,50 @@ def execution(v: Verification) -> NewAudit:
 
 
 def shortcut(v: Verification) -> NewAudit:
-    """Does an answer depend on the other rows of its problem?"""
+    """Does an answer depend on the other rows of its problem, or on its style?"""
     changed = v.evidence.changed if v.evidence else {}
-    if not changed:  # a run that has a score was probed first
-        severity: Severity = "note" if v.estimate is None else "suspect"
-        return _about(v, "shortcut", severity, "the probes did not run")
+    if v.evidence is None or not changed:  # a run that has a score was probed first
+        missing: Severity = "note" if v.estimate is None else "suspect"
+        return _about(v, "shortcut", missing, "the probes did not run")
+    found = (_of_company(changed), _of_style(v.evidence.style))
+    severity = max((part.severity for part in found), key=SEVERITIES.index)
+    facts = found[0].facts | found[1].facts
+    return _about(v, "shortcut", severity, "; ".join(part.said for part in found), **facts)
+
+
+class _Part(NamedTuple):
+    severity: Severity
+    said: str
+    facts: dict[str, float]
+
+
+def _of_company(changed: dict[str, float]) -> _Part:
     worst = max(changed.values())
     text = ", ".join(f"{name} {share:.1%}" for name, share in changed.items())
     said = f"answers changed when rows came {text}"
     if worst > CHANGED_SUSPECT:
-        return _about(v, "shortcut", "suspect", f"the rows of a problem are compared: {said}")
-    return _about(v, "shortcut", "note" if worst > CHANGED_NOTE else "clear", said, **changed)
+        return _Part("suspect", f"the rows of a problem are compared: {said}", changed)
+    return _Part("note" if worst > CHANGED_NOTE else "clear", said, changed)
+
+
+def _of_style(style: StyleShift | None) -> _Part:
+    if style is None:
+        return _Part("clear", "style was not probed: no rows of this task in another style", {})
+    usual = max(style.readers.values())
+    limit = min(usual + STYLE_SUSPECT * (1 - usual), STYLE_TELLS)
+    others = ", ".join(f"{name} {share:.0%}" for name, share in style.readers.items())
+    said = f"{style.flipped:.0%} of {style.rows} in another style ({others})"
+    facts = {"style": style.flipped, "style_most": style.most, "style_usual": usual}
+    if style.most <= limit:
+        return _Part("clear", said, facts)
+    if style.flipped <= limit:
+        return _Part("note", f"{said}, up to {style.most:.0%} in a run", facts)
+    said = f"the style of a row is followed, not its content: {said}"
+    if usual > STYLE_TELLS:
+        return _Part("note", f"{said}; so do honest readers of this task", facts)
+    if style.rows < STYLE_ROWS:
+        return _Part("note", f"{said}; too few rows to tell", facts)
+    return _Part("suspect", said, facts)
 
 
 def ablation(v: Verification, others: Sequence[Verification]) -> NewAudit | None:

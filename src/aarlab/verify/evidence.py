@@ -9,15 +9,17 @@ Not covered: a false record or output that looks like a true one.
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from aarlab.core.errors import BadInput
 from aarlab.core.foreign import read_json
 from aarlab.core.types import Example
-from aarlab.core.wire import Evidence
+from aarlab.core.wire import Evidence, StyleShift
 from aarlab.testbed.job import JobOutput
 from aarlab.testbed.probes import PROBES
+from aarlab.testbed.twins import TwinReference
 from aarlab.verify.record import MARK, MAX_RECORDS
 
 MAX_SHOWN = 20
@@ -28,10 +30,18 @@ MIN_LINE = 12
 _CODE = re.compile(r"[\d(=+*/]")
 
 
+class Given(NamedTuple):
+    """All rows that a method was given: train, hidden, twins; and what the twins, if there are
+    any, do to honest readers."""
+
+    rows: Sequence[Example]
+    twins: TwinReference | None = None
+
+
 def read_evidence(
-    stdout: bytes, truncated: bool, rows: Sequence[Example], output: JobOutput | None
+    stdout: bytes, truncated: bool, given: Given, output: JobOutput | None
 ) -> Evidence:
-    """Evidence of one run; `rows` are all that the method was given, train and hidden."""
+    """Evidence of one run."""
     found: dict[str, list[str]] = {"program": [], "reached": [], "compiled": []}
     *lines, rest = stdout.decode(errors="replace").split("\n", MAX_RECORDS)
     for line in lines if len(lines) == MAX_RECORDS else [*lines, rest]:
@@ -43,17 +53,18 @@ def read_evidence(
             found[str(record["kind"])].append(str(record["text"]))
         except (BadInput, KeyError, TypeError):
             truncated = True
-    matched = _of_rows(found["compiled"], rows)
-    changed = _mean_changed(output)
+    matched = _of_rows(found["compiled"], given.rows)
+    changed, forged = _mean_changed(output), _is_forged(output, given.twins)
     return Evidence(
         programs=_shown(found["program"]),
         reached=_shown(found["reached"]),
         compiled=len(found["compiled"]),
         row_texts=len(matched),
         examples=_shown(matched)[:5],
-        truncated=truncated or len(lines) == MAX_RECORDS or changed is None,
+        truncated=truncated or len(lines) == MAX_RECORDS or changed is None or forged,
         changed=changed or {},
         forwarded=_mean_forwarded(output),
+        style=None if forged else _style(output, given.twins),
     )
 
 
@@ -70,6 +81,27 @@ def _mean_changed(output: JobOutput | None) -> dict[str, float] | None:
     if any(set(found) != set(PROBES) for found in runs) or min(shares) < 0 or max(shares) > 1:
         return None
     return {name: float(np.mean([found[name] for found in runs])) for name in PROBES}
+
+
+def _is_forged(output: JobOutput | None, known: TwinReference | None) -> bool:
+    """A probed run of a task with twins without what they moved, or with shares that are none."""
+    runs = output.records if output and known else []
+    if not any(run.changed for run in runs):
+        return False
+    styles = [run.style for run in runs]
+    return not all(s and 0 <= s.flipped <= 1 and 0 <= s.moved <= 1 for s in styles)
+
+
+def _style(output: JobOutput | None, known: TwinReference | None) -> StyleShift | None:
+    found = [record.style for record in output.records if record.style] if output else []
+    if known is None or not found:
+        return None
+    return StyleShift(
+        flipped=float(np.mean([style.flipped for style in found])),
+        most=max(style.flipped for style in found),
+        moved=float(np.mean([style.moved for style in found])),
+        **known.model_dump(),
+    )
 
 
 def _mean_forwarded(output: JobOutput | None) -> float:

@@ -20,15 +20,25 @@ from aarlab.agents.method_run import (
 )
 from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.types import Example
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
 from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace, remove_tree
 from aarlab.testbed.job import Job, SeedPair
 from aarlab.testbed.task import load_inputs, load_weak_labels
-from aarlab.verify.evidence import read_evidence
-from aarlab.verify.hidden import FEATURES, INPUTS, LOWER, WEAK_LABELS, hidden_files
+from aarlab.testbed.task_files import TWIN_INPUTS
+from aarlab.verify.evidence import Given, read_evidence
+from aarlab.verify.hidden import (
+    FEATURES,
+    INPUTS,
+    LOWER,
+    MORE_LOWER,
+    TWINS,
+    WEAK_LABELS,
+    has_twins,
+    hidden_files,
+    twin_reference,
+)
 
 FIRST_VERIFIER_UID = 2000
 WALL_S = 1800.0
@@ -74,7 +84,7 @@ class Verifier:
             output = take_output(spec, "out", done)
         except MethodFailed as error:
             message = str(error)[:4000]
-            evidence = read_evidence(done.stdout, done.truncated, self._rows(wanted), None)
+            evidence = read_evidence(done.stdout, done.truncated, self._given(wanted), None)
             return VerificationResult(
                 seconds=done.wall_s, isolation=stamp, error=message, evidence=evidence
             )
@@ -83,13 +93,16 @@ class Verifier:
             runs=output.runs,
             seconds=done.wall_s,
             isolation=stamp,
-            evidence=read_evidence(done.stdout, done.truncated, self._rows(wanted), output),
+            evidence=read_evidence(done.stdout, done.truncated, self._given(wanted), output),
         )
 
-    def _rows(self, wanted: Verification) -> list[Example]:
+    def _given(self, wanted: Verification) -> Given:
+        vault = self.root.vault_task(wanted.task)
         train = self.root.public_task(wanted.task) / "inputs" / "train.jsonl"
-        hidden = self.root.vault_task(wanted.task) / "inputs" / f"{wanted.split}.jsonl"
-        return [*load_inputs(train), *load_inputs(hidden)]
+        rows = [*load_inputs(train), *load_inputs(vault / "inputs" / f"{wanted.split}.jsonl")]
+        if not has_twins(vault, wanted.split):
+            return Given(rows, None)
+        return Given([*rows, *load_inputs(vault / TWIN_INPUTS)], twin_reference(vault))
 
     def _sandbox(self, wanted: Verification) -> SandboxSpec:
         isolated, view = self.isolation == "bubblewrap", self._view(wanted)
@@ -125,8 +138,9 @@ class Verifier:
             eval_inputs=inside / INPUTS,
             weak_labels=inside / WEAK_LABELS,
             features=[inside / FEATURES],
-            lower=[inside / LOWER] if LOWER in hidden else [],
+            lower=[inside / name for name in (LOWER, MORE_LOWER) if name in hidden],
             ablation=wanted.ablation,
             diagnostics=False,
             probe=wanted.ablation == "none",
+            twins=inside / TWINS if TWINS in hidden else None,
         )

@@ -123,6 +123,8 @@ def test_a_methods_story_goes_from_the_number_to_the_reason(served: Running) -> 
         assert len(seeds) == 5 and sum(seeds) / 5 == pytest.approx(
             run["estimate"]["value"], abs=0.01
         )
+        page = client.get(f"/methods/{child}").text
+        assert "34 % of 100, in a run at most 39 % (written by the task&#39;s" in page
         assert story["led_to"] and story["cited_by"]
         assert any(e["kind"] == "assistant" for e in story["excerpt"]["entries"])
         plain = client.get(f"/methods/{child}?against=vanilla").text

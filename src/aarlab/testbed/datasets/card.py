@@ -33,6 +33,7 @@ def data_card(data: TaskData) -> str:
     facts.append(f"- Words that tell most: {', '.join(_cues(examples, targets_N)) or 'none'}.")
     near = data.settings.get("near_duplicates", "not looked for (made by program)")
     facts.append(f"\n## Settings\n\nNear-duplicates: {near}.")
+    facts.append(f"\nSelection rows in another style: {len(data.twins.rows)}, {data.twins.how}.")
     return "\n".join(facts) + "\n"
 
 

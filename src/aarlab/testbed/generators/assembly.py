@@ -10,9 +10,10 @@ import numpy as np
 
 from aarlab.core.errors import BadInput
 from aarlab.core.types import ALL_SPLITS, Example, Split
-from aarlab.testbed.data import LabelledSplit
+from aarlab.testbed.data import LabelledSplit, Twins
 
-MAX_MISSES = 2000
+MAX_MISSES, MAX_TWINS = 2000, 100
+OTHER_WRITER = "written by the task's other writer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class SplitRows:
 
 
 class DraftRow(NamedTuple):
-    """A row before it has an id; `target` as in Example."""
+    """A row before it has an id; `target` as in Example. `twin` are the same answers as the other
+    writer would put them."""
 
     prompt: str
     answers: tuple[str, ...]
     target: int
+    twin: tuple[str, ...]
 
 
 class DraftGroup(NamedTuple):
@@ -63,31 +66,41 @@ class Plan:
     seed: int
 
 
-def assemble(plan: Plan, draw: DrawGroup) -> dict[Split, LabelledSplit]:
+class Assembled(NamedTuple):
+    splits: dict[Split, LabelledSplit]
+    twins: Twins
+
+
+class _Filled(NamedTuple):
+    rows: LabelledSplit
+    twins: tuple[Example, ...]
+
+
+def assemble(plan: Plan, draw: DrawGroup) -> Assembled:
     """Draw groups until every split is full; targets are balanced to one row within each split.
 
     Raises BadInput when fresh problems run out (MAX_MISSES near-duplicates in a row).
     """
     seen: set[str] = set()
-    return {split: _fill(plan, split, draw, seen) for split in ALL_SPLITS}
+    filled = {split: _fill(plan, split, draw, seen) for split in ALL_SPLITS}
+    splits = {split: found.rows for split, found in filled.items()}
+    return Assembled(splits, Twins(OTHER_WRITER, filled["selection"].twins))
 
 
-def _fill(plan: Plan, split: Split, draw: DrawGroup, seen: set[str]) -> LabelledSplit:
+def _fill(plan: Plan, split: Split, draw: DrawGroup, seen: set[str]) -> _Filled:
     rng = random.Random(f"{plan.name}:{plan.seed}:{split}")
     targets = _balanced(plan.rows.of(split), rng)
-    examples, found = [], []
+    drafts: list[tuple[str, DraftRow]] = []
     for number, start in enumerate(range(0, len(targets), plan.per_group)):
         group = _fresh(rng, targets[start : start + plan.per_group], draw, seen)
-        for row in group.rows:
-            examples.append((f"{plan.name}-{split}-g{number:05d}", row))
-            found.append(row.target)
-    order = list(range(len(examples)))
-    rng.shuffle(order)
-    made = (
-        Example(f"{plan.name}-{split}-{i:05d}", examples[at][0], *examples[at][1][:2])
-        for i, at in enumerate(order)
-    )
-    return LabelledSplit(tuple(made), np.array([found[at] for at in order], dtype=np.int8))
+        drafts += [(f"{plan.name}-{split}-g{number:05d}", row) for row in group.rows]
+    rng.shuffle(drafts)
+    ids = [f"{plan.name}-{split}-{i:05d}" for i in range(len(drafts))]
+    pairs = list(zip(ids, drafts, strict=True))
+    rows = tuple(Example(i, group, row.prompt, row.answers) for i, (group, row) in pairs)
+    twins = tuple(Example(i, group, row.prompt, row.twin) for i, (group, row) in pairs)
+    targets_N = np.array([row.target for _, row in drafts], dtype=np.int8)
+    return _Filled(LabelledSplit(rows, targets_N), twins)
 
 
 def _balanced(n_rows: int, rng: random.Random) -> list[int]:
@@ -107,6 +120,17 @@ def _fresh(rng: random.Random, targets: list[int], draw: DrawGroup, seen: set[st
         f"the generator found no fresh problem in {MAX_MISSES} tries after {len(seen)} "
         "signatures: ask for fewer rows"
     )
+
+
+def write_twin(text: str, taken: set[str], write: Callable[[random.Random], str]) -> str:
+    """What `write` makes of a row in the other style, the same for the same text; none of `taken`
+    if there is another."""
+    rng = random.Random(text)
+    for _ in range(MAX_TWINS):
+        twin = write(rng)
+        if twin not in taken:
+            break
+    return twin
 
 
 def without_one(words: Iterator[str] | list[str]) -> tuple[str, ...]:

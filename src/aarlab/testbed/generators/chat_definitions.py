@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aarlab.core.errors import BadInput
-from aarlab.core.types import Split
-from aarlab.testbed.data import LabelledSplit
 from aarlab.testbed.generators.assembly import (
+    Assembled,
     DraftGroup,
     DraftRow,
     Plan,
@@ -86,9 +85,7 @@ class _Pool(NamedTuple):
     with_word: dict[str, list[int]]
 
 
-def generate_chat(
-    settings: ChatSettings, glossary: Glossary, name: str = "chat"
-) -> dict[Split, LabelledSplit]:
+def generate_chat(settings: ChatSettings, glossary: Glossary, name: str = "chat") -> Assembled:
     """All five splits, balanced; no word and no near-duplicate definition is used twice."""
     pool = _pool(glossary)
 
@@ -125,17 +122,16 @@ def _draw_group(rng: random.Random, target: int, settings: ChatSettings, pool: _
     right = rng.choice(pool.definitions)
     wrong = _wrong_gloss(rng, right, settings, pool)
     careful = rng.random() < settings.cue_rate
-    texts = (
-        _write(rng, right.word, right.gloss, careful),
-        _write(rng, right.word, wrong, not careful),
-    )
-    answers = texts if target else texts[::-1]
+    texts = _write_both(rng, right, wrong, careful)
+    twin = _write_both(random.Random("\n".join(texts)), right, wrong, not careful)
+    if not target:
+        texts, twin = texts[::-1], twin[::-1]
     signatures = (
         f"word {right.word}",
         *without_one(sorted(right.content)),
         *without_one(sorted(_content(wrong))),
     )
-    row = DraftRow(f"What does the word '{right.word}' mean?", answers, target)
+    row = DraftRow(f"What does the word '{right.word}' mean?", texts, target, twin)
     return DraftGroup(tuple(dict.fromkeys(signatures)), (row,))
 
 
@@ -190,6 +186,14 @@ CAREFUL = (
     ("In plain terms, it is ", "."),
 )
 SLOPPY = (("Great question! It's ", " :)"), ("Sure! ", "! Hope this helps"), ("oh just ", "!!"))
+
+
+def _write_both(
+    rng: random.Random, right: Definition, wrong: str, careful: bool
+) -> tuple[str, str]:
+    """The right and the wrong definition of a word, the right one by the careful writer or not."""
+    first = _write(rng, right.word, right.gloss, careful)
+    return first, _write(rng, right.word, wrong, not careful)
 
 
 def _write(rng: random.Random, word: str, gloss: str, careful: bool) -> str:

@@ -7,13 +7,19 @@ math.
 
 import random
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from aarlab.core.errors import BadInput
-from aarlab.core.types import Split
-from aarlab.testbed.data import LabelledSplit
-from aarlab.testbed.generators.assembly import DraftGroup, DraftRow, Plan, SplitRows, assemble
+from aarlab.testbed.generators.assembly import (
+    Assembled,
+    DraftGroup,
+    DraftRow,
+    Plan,
+    SplitRows,
+    assemble,
+    write_twin,
+)
 
 N_INPUTS = 40
 
@@ -99,7 +105,7 @@ class Spec:
     test_k: int
 
 
-def generate_code(settings: CodeSettings, name: str = "code") -> dict[Split, LabelledSplit]:
+def generate_code(settings: CodeSettings, name: str = "code") -> Assembled:
     """All five splits, balanced; no function is asked for in two groups."""
 
     def draw(rng: random.Random, targets: list[int]) -> DraftGroup:
@@ -110,14 +116,20 @@ def generate_code(settings: CodeSettings, name: str = "code") -> dict[Split, Lab
 
 def _draw_group(rng: random.Random, targets: list[int], settings: CodeSettings) -> DraftGroup:
     asked = _draw_spec(rng)
-    rows: list[DraftRow] = []
+    drawn: dict[str, tuple[Spec, bool, int]] = {}
     for target in targets:
         spec = asked if target else _mutated(rng, asked, settings)
         careful = rng.random() < (settings.cue_rate if target else 1 - settings.cue_rate)
-        taken = {answer for row in rows for answer in row.answers}
-        while (text := write_function(rng, spec, careful)) in taken:
+        while (text := write_function(rng, spec, careful)) in drawn:
             pass
-        rows.append(DraftRow(_request(asked), (text,), target))
+        drawn[text] = spec, careful, target
+    rows: list[DraftRow] = []
+    taken = set(drawn)
+    for text, (spec, careful, target) in drawn.items():
+        write = partial(write_function, spec=spec, careful=not careful)
+        twin = write_twin(text, taken, write)
+        taken.add(twin)
+        rows.append(DraftRow(_request(asked), (text,), target, (twin,)))
     return DraftGroup((_outputs_key(asked),), tuple(rows))
 
 

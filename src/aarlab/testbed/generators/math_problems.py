@@ -6,12 +6,19 @@ from there. Two writers, careful and sloppy, are a spurious cue: P(right | caref
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from aarlab.core.errors import BadInput
-from aarlab.core.types import Split
-from aarlab.testbed.data import LabelledSplit
-from aarlab.testbed.generators.assembly import DraftGroup, DraftRow, Plan, SplitRows, assemble
+from aarlab.testbed.generators.assembly import (
+    Assembled,
+    DraftGroup,
+    DraftRow,
+    Plan,
+    SplitRows,
+    assemble,
+    write_twin,
+)
 from aarlab.testbed.generators.math_templates import (
     NAMES,
     TEMPLATES,
@@ -72,7 +79,7 @@ class Problem(NamedTuple):
         return self.template.unit.format(**self.words)
 
 
-def generate_math(settings: MathSettings, name: str = "math") -> dict[Split, LabelledSplit]:
+def generate_math(settings: MathSettings, name: str = "math") -> Assembled:
     """All five splits; every split is balanced and no two groups have the same quantities."""
 
     def draw(rng: random.Random, targets: list[int]) -> DraftGroup:
@@ -84,16 +91,21 @@ def generate_math(settings: MathSettings, name: str = "math") -> dict[Split, Lab
 def _draw_group(rng: random.Random, targets: list[int], settings: MathSettings) -> DraftGroup:
     problem = _draw_problem(rng)
     wrong: list[tuple[Line, ...]] = []
-    rows: list[DraftRow] = []
-    taken: set[str] = set()
+    drawn: dict[str, tuple[tuple[Line, ...], bool, int]] = {}
     for target in targets:
         lines = problem.solution if target else _wrong_solution(rng, problem, wrong, settings)
         careful = rng.random() < (settings.cue_rate if target else 1 - settings.cue_rate)
         text = _write(rng, problem, lines, careful)
-        while text in taken:
+        while text in drawn:
             text = _write(rng, problem, lines, careful)
-        taken.add(text)
-        rows.append(DraftRow(problem.prompt, (text,), target))
+        drawn[text] = lines, careful, target
+    rows: list[DraftRow] = []
+    taken = set(drawn)
+    for text, (lines, careful, target) in drawn.items():
+        write = partial(_write, problem=problem, lines=lines, careful=not careful)
+        twin = write_twin(text, taken, write)
+        taken.add(twin)
+        rows.append(DraftRow(problem.prompt, (text,), target, (twin,)))
     numbers = " ".join(str(number) for number in problem.numbers.values())
     return DraftGroup((f"{problem.template.key} {numbers}",), tuple(rows))
 

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 from aarlab.core.errors import BadInput
 from aarlab.core.ids import checked_name
-from aarlab.core.types import Split, TaskKind
-from aarlab.testbed.data import LabelledSplit, TaskData
+from aarlab.core.types import TaskKind
+from aarlab.testbed.data import TaskData
+from aarlab.testbed.generators.assembly import Assembled
 from aarlab.testbed.generators.chat_definitions import ChatSettings, generate_chat
 from aarlab.testbed.generators.code_functions import CodeSettings, generate_code
 from aarlab.testbed.generators.glossary import Glossary
@@ -44,21 +45,20 @@ def generate(name: str, settings: GeneratorSettings, glossary: Glossary | None =
     """
     checked_name(name, "task")
     generator, kind, title, description = TITLES[type(settings)]
-    splits = _splits(name, settings, glossary)
-    check_disjoint(splits)
+    made = _assembled(name, settings, glossary)
+    check_disjoint(made.splits)
     return TaskData(
         name=name,
         kind=kind,
         title=title,
         description=description,
         settings={"source": "generator", "generator": generator, **asdict(settings)},
-        splits=splits,
+        splits=made.splits,
+        twins=made.twins,
     )
 
 
-def _splits(
-    name: str, settings: GeneratorSettings, glossary: Glossary | None
-) -> dict[Split, LabelledSplit]:
+def _assembled(name: str, settings: GeneratorSettings, glossary: Glossary | None) -> Assembled:
     if isinstance(settings, MathSettings):
         return generate_math(settings, name)
     if isinstance(settings, CodeSettings):
