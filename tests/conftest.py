@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,13 @@ from aarlab.campaign.processes import Child, wait_for_server
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
+from aarlab.sandbox import workspace
+
+
+def pytest_configure() -> None:
+    """Sandboxes of two test processes have different uids: their processes are counted by uid."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        workspace.FIRST_UID += 500 + 100 * int(worker.removeprefix("gw"))
 
 
 @pytest.fixture(scope="session")

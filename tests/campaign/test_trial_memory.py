@@ -42,7 +42,7 @@ def campaign(root: DataRoot, home: Path, **changes: object) -> Campaign:
 
 def limits(made: Campaign, index: int) -> int:
     config = _config(made, index, made.spec.aars[index])
-    return TrialRunner(config, (0,), sys.executable).sandbox().limits.memory_mb
+    return TrialRunner(config, sys.executable).sandbox().limits.memory_mb
 
 
 def test_an_aars_own_memory_goes_before_the_campaigns(root: DataRoot, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_trial_that_takes_more_fails_and_one_with_enough_does_not(
         made = campaign(root, tmp_path, trial_memory_mb=memory_mb)
         config = _config(made, 0, made.spec.aars[0])
         prepare_workspace(config.workspace, config.uid)
-        spec = TrialRunner(config, (0,), sys.executable).sandbox()
+        spec = TrialRunner(config, sys.executable).sandbox()
         ended.append(run(spec, [sys.executable, "-c", TAKES_1500_MB]).ok)
     assert ended == [False, True]
 

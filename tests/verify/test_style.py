@@ -114,7 +114,7 @@ def test_the_worse_of_company_and_style_decides() -> None:
 
 def test_without_any_probe_the_finding_says_so() -> None:
     found = shortcut(verification(0.5, evidence=followed(1.0, changed={})))
-    assert (found.severity, found.summary) == ("note", "the probes did not run")
+    assert (found.severity, found.summary) == ("suspect", "the probes did not run")
 
 
 def test_a_score_without_the_teacher_and_by_style_is_a_shortcut() -> None:

@@ -209,9 +209,10 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
         for name, s in sorted(data.splits.items())
     }
-    rows["twins"] = [data.twins.how, [input_row(twin) for twin in data.twins.rows]]
+    if data.twins.rows:
+        rows["twins"] = [data.twins.how, [input_row(twin) for twin in data.twins.rows]]
     facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]
-    chosen = options.model_dump(mode="json")
+    chosen = options.model_dump(mode="json", exclude={"twins"})  # which are among the rows
     if options.zero_shot:  # as in tasks that were built before there was a choice
         del chosen["zero_shot"]
     return content_hash([FORMAT, facts, rows, chosen])

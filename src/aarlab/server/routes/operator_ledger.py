@@ -5,10 +5,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.wire_ledger import OperatorCall, OperatorReservation, OperatorSpend, Purpose
 from aarlab.server.auth import OperatorDep, PlatformDep
+from aarlab.server.bodies import StrictRoute
 from aarlab.server.writes import KeyDep, write_once, writing
 from aarlab.store import log, operator_calls
 
-router = APIRouter(prefix="/v1/operator")
+router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
 
 @router.post("/reservations", responses={402: {}})
