@@ -22,7 +22,9 @@ from aarlab.sandbox import workspace
 def pytest_configure() -> None:
     """Sandboxes of two test processes have different uids: their processes are counted by uid."""
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        workspace.FIRST_UID += 500 + 100 * int(worker.removeprefix("gw"))
+        apart = 500 + 100 * int(worker.removeprefix("gw"))
+        workspace.FIRST_UID += apart
+        workspace.LAST_UID += apart
 
 
 @pytest.fixture(scope="session")
