@@ -2,15 +2,14 @@
 
 import json
 import os
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fake_models import KEY, FakeModels
 from fault_kit import Supervisor, config_of, spec_of
+from greeters import greeters
 from language_hunts import HUNTS, direction, hunter
 from language_kit import Bench, results
 from platform_kit import wait_for
@@ -59,27 +58,8 @@ def world(desk: Bench) -> Iterator[World]:
         "the model key": KEY,
     }
     abstract = f"aarlab-redteam-{os.getpid()}-{desk.made}"
-    listeners = [socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)]
-    listeners[1].bind("\0" + abstract)
-    listeners[1].listen()
-    for listener in listeners:
-        threading.Thread(target=_greet, args=(listener,), daemon=True).start()
-    try:
-        yield World(needles, listeners[0].getsockname()[1], abstract, victim)
-    finally:
-        for listener in listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-
-
-def _greet(listener: socket.socket) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection, suppress(OSError):  # who looked may have gone already
-            connection.sendall(GREETING.encode())
+    with greeters(GREETING, "\0" + abstract) as port:
+        yield World(needles, port, abstract, victim)
 
 
 def spec_of_nothing() -> LanguageSpec:

@@ -6,15 +6,14 @@ fails for another reason (a typing error, a missing file) is noticed.
 
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from greeters import greeters
 from sandbox_attempts import python, shell
 
 from aarlab.sandbox import SandboxSpec, aar_uid, prepare_workspace
@@ -56,34 +55,15 @@ def outside(
     marker = f"{os.getpid()}.271828"
     abstract_name = f"aarlab-test-{os.getpid()}"
     unix_path = tmp_path / "operator.sock"
-    listeners = [socket.create_server(("127.0.0.1", 0))]
-    for address in ("\0" + abstract_name, str(unix_path)):
-        listeners.append(socket.socket(socket.AF_UNIX))
-        listeners[-1].bind(address)
-        listeners[-1].listen()
-    unix_path.chmod(0o666)
-    for listener in listeners:
-        threading.Thread(target=_greet, args=(listener,), daemon=True).start()
-    process = subprocess.Popen(["sleep", marker], cwd=vault)
-    try:
-        port = listeners[0].getsockname()[1]
-        yield Outside(truth, database, other, port, abstract_name, unix_path, process.pid, marker)
-    finally:
-        process.kill()
-        process.wait()
-        for listener in listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-
-
-def _greet(listener: socket.socket) -> None:
-    while True:
+    with greeters(CANARY, "\0" + abstract_name, str(unix_path)) as port:
+        unix_path.chmod(0o666)
+        process = subprocess.Popen(["sleep", marker], cwd=vault)
         try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection:
-            connection.sendall(CANARY.encode())
+            pid = process.pid
+            yield Outside(truth, database, other, port, abstract_name, unix_path, pid, marker)
+        finally:
+            process.kill()
+            process.wait()
 
 
 READ = "import sys; print('BREACH' if open(sys.argv[1]).read() else '')"

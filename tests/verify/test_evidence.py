@@ -175,3 +175,4 @@ def test_what_twins_moved_is_flagged_where_the_runner_did_not_write_it(second) -
     told = styled({"flipped": 0.0, "moved": 0.0}, second)
     seen = read_evidence(b"", False, Given(ROWS, TWINS), told)
     assert seen.truncated and seen.style is None
+    assert seen.changed == {}, "no probe of such a run counts"

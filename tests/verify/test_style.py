@@ -6,6 +6,7 @@ from test_battery import CLEAN, verification
 from aarlab.core.types import Example
 from aarlab.core.wire import Evidence, StyleShift
 from aarlab.testbed.job import JobOutput, RunRecord, StyleMoved
+from aarlab.testbed.probes import PROBES
 from aarlab.testbed.twins import TwinReference
 from aarlab.verify.battery import ablation, shortcut
 from aarlab.verify.evidence import Given, read_evidence
@@ -16,8 +17,10 @@ ROWS = [Example("a", "g", "p", ("t",))]
 
 
 def output(*styles: StyleMoved | None) -> JobOutput:
+    """Of runs with their probes, as the runner writes both; of unprobed ones for None."""
+    cost = {"teacher_seed": 0, "seconds": 1, "compute": {}, "diagnostics": {}}
     records = [
-        RunRecord(seed=i, teacher_seed=0, seconds=1, compute={}, diagnostics={}, style=style)
+        RunRecord(seed=i, changed=dict.fromkeys(PROBES, 0.0) if style else {}, style=style, **cost)
         for i, style in enumerate(styles)
     ]
     return JobOutput(

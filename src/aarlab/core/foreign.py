@@ -40,6 +40,11 @@ def read_json(raw: bytes, what: str) -> Any:
     return value
 
 
+def storable(text: str) -> str:
+    """The text with a ? for each lone surrogate: a file and an answer can hold it."""
+    return text.encode(errors="replace").decode()
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):

@@ -103,10 +103,9 @@ class ModelCall(Wire):
     seconds: Annotated[FiniteFloat, Field(ge=0, le=1e6)] = 0.0
 
 
-class ModelSpend(Wire):
-    """All calls of one AAR to one model."""
+class CallTotals(Wire):
+    """What calls to one model took together."""
 
-    aar: Name
     model: str
     calls: int
     input_tokens: int
@@ -115,6 +114,12 @@ class ModelSpend(Wire):
     cache_write_tokens: int
     dollars: FiniteFloat
     seconds: FiniteFloat
+
+
+class ModelSpend(CallTotals):
+    """All calls of one AAR to one model."""
+
+    aar: Name
 
 
 # ---------------------------------------------------------------- the operator's own calls
@@ -151,20 +156,12 @@ class OperatorReservation(OperatorCall):
     cap_dollars: Dollars | None = None
 
 
-class OperatorSpend(Wire):
+class OperatorSpend(CallTotals):
     """All calls of one purpose to one model; `open` of them are under way, or were cut off, and
     count with the most that they can cost."""
 
     purpose: Purpose
-    model: str
-    calls: int
     open: int
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    dollars: FiniteFloat
-    seconds: FiniteFloat
 
 
 # ---------------------------------------------------------------- steering

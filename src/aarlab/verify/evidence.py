@@ -17,7 +17,7 @@ from aarlab.core.errors import BadInput
 from aarlab.core.foreign import read_json
 from aarlab.core.types import Example
 from aarlab.core.wire import Evidence, StyleShift
-from aarlab.testbed.job import JobOutput
+from aarlab.testbed.job import JobOutput, StyleMoved
 from aarlab.testbed.probes import PROBES
 from aarlab.testbed.twins import TwinReference
 from aarlab.verify.record import MARK, MAX_RECORDS
@@ -54,17 +54,17 @@ def read_evidence(
         except (BadInput, KeyError, TypeError):
             truncated = True
     matched = _of_rows(found["compiled"], given.rows)
-    changed, forged = _mean_changed(output), _is_forged(output, given.twins)
+    probed = _probed(output, given.twins)
     return Evidence(
         programs=_shown(found["program"]),
         reached=_shown(found["reached"]),
         compiled=len(found["compiled"]),
         row_texts=len(matched),
         examples=_shown(matched)[:5],
-        truncated=truncated or len(lines) == MAX_RECORDS or changed is None or forged,
-        changed=changed or {},
+        truncated=truncated or len(lines) == MAX_RECORDS or probed is None,
+        changed=probed.changed if probed else {},
         forwarded=_mean_forwarded(output),
-        style=None if forged else _style(output, given.twins),
+        style=probed.style if probed else None,
     )
 
 
@@ -72,34 +72,34 @@ def _shown(texts: list[str]) -> list[str]:
     return [text[:SHOWN_CHARS] for text in texts[:MAX_SHOWN]]
 
 
-def _mean_changed(output: JobOutput | None) -> dict[str, float] | None:
-    """Of all runs; empty where none was probed, None where the runner would not have written it."""
-    runs = [record.changed for record in output.records] if output else []
-    if not any(runs):
-        return {}
-    shares = [share for found in runs for share in found.values()]
-    if any(set(found) != set(PROBES) for found in runs) or min(shares) < 0 or max(shares) > 1:
-        return None
-    return {name: float(np.mean([found[name] for found in runs])) for name in PROBES}
+class _Probed(NamedTuple):
+    """Share of changed answers per probe, and what the twins moved; means over the runs."""
+
+    changed: dict[str, float]
+    style: StyleShift | None = None
 
 
-def _is_forged(output: JobOutput | None, known: TwinReference | None) -> bool:
-    """A probed run of a task with twins without what they moved, or with shares that are none."""
-    runs = output.records if output and known else []
+def _probed(output: JobOutput | None, known: TwinReference | None) -> _Probed | None:
+    """Empty where no run was probed, None where the runner would not have written it."""
+    runs = output.records if output else []
     if not any(run.changed for run in runs):
-        return False
-    styles = [run.style for run in runs]
-    return not all(s and 0 <= s.flipped <= 1 and 0 <= s.moved <= 1 for s in styles)
-
-
-def _style(output: JobOutput | None, known: TwinReference | None) -> StyleShift | None:
-    found = [record.style for record in output.records if record.style] if output else []
-    if known is None or not found:
+        return _Probed({})
+    styles = [run.style for run in runs if run.style] if known else []
+    shares = [share for run in runs for share in run.changed.values()]
+    shares += [share for style in styles for share in (style.flipped, style.moved)]
+    if any(set(run.changed) != set(PROBES) for run in runs) or (known and len(styles) < len(runs)):
         return None
+    if min(shares) < 0 or max(shares) > 1:
+        return None
+    changed = {name: float(np.mean([run.changed[name] for run in runs])) for name in PROBES}
+    return _Probed(changed, _style(styles, known) if known else None)
+
+
+def _style(styles: Sequence[StyleMoved], known: TwinReference) -> StyleShift:
     return StyleShift(
-        flipped=float(np.mean([style.flipped for style in found])),
-        most=max(style.flipped for style in found),
-        moved=float(np.mean([style.moved for style in found])),
+        flipped=float(np.mean([style.flipped for style in styles])),
+        most=max(style.flipped for style in styles),
+        moved=float(np.mean([style.moved for style in styles])),
         **known.model_dump(),
     )
 

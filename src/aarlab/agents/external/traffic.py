@@ -13,6 +13,7 @@ from typing import Any
 from aarlab.agents.language.transcripts import TranscriptWriter
 from aarlab.agents.proxy.asked import Asked
 from aarlab.core.clock import now_iso
+from aarlab.core.foreign import storable
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.transcript import EntryKind, TranscriptEntry
 from aarlab.core.wire_service import ModelCall
@@ -39,9 +40,9 @@ class Recorder:
                     session=1,
                     turn=self._turn,
                     kind=kind,
-                    text=_storable(self._clean(text))[:MAX_TEXT],
-                    tool=tool and _storable(tool),
-                    call=id_ and _storable(id_),
+                    text=storable(self._clean(text))[:MAX_TEXT],
+                    tool=tool and storable(tool),
+                    call=id_ and storable(id_),
                     tokens={k: v for k in TOKEN_KINDS if (v := getattr(call, k))}
                     if kind == "assistant"
                     else {},
@@ -89,11 +90,6 @@ def _streamed(raw: bytes) -> Iterator[dict[str, Any]]:
         if block.get("type") == "tool_use":
             block["input"] = _json(str(block.get("partial_json", "")).encode(errors="replace"))
         yield block
-
-
-def _storable(text: str) -> str:
-    """A lone surrogate, which an agent can put anywhere, keeps an entry from being written."""
-    return text.encode(errors="replace").decode()
 
 
 def _json(raw: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from aarlab.agents.language.state import Background, LoopState, Running
 from aarlab.agents.language.tools.kit import Kit
 from aarlab.agents.language.tools.tool import Place, Result, Tool, WrongCall, find_tool
 from aarlab.core.errors import AarlabError, BadInput, Unreachable
+from aarlab.core.foreign import storable
 
 LOG = logging.getLogger("aarlab.agents")
 INTERRUPTED = "interrupted by a restart; check before repeating"
@@ -90,7 +91,7 @@ def _wrong(state: LoopState, call: ToolCall, place: Place, text: str) -> LoopSta
 def _result(
     state: LoopState, call: ToolCall, place: Place, text: str, error: bool = False
 ) -> LoopState:
-    text = text.encode(errors="replace").decode()  # a file's name may be no Unicode
+    text = storable(text)  # a file's name may be no Unicode
     fault = ToolCallError("unknown", text[:200]) if error else None
     message = ChatMessageTool(
         content=text, tool_call_id=call.id, function=call.function, error=fault

@@ -10,7 +10,7 @@ from inspect_ai.model import ModelOutput
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from aarlab.core.foreign import MAX_DEPTH
+from aarlab.core import foreign
 
 CUT = "(nested too deeply)"
 Value = TypeVar("Value")
@@ -28,8 +28,8 @@ def storable(output: ModelOutput) -> ModelOutput:
 def _plain(value: Value, depth: int) -> Value:
     made: Any = value
     if isinstance(value, str):
-        made = value.encode(errors="replace").decode()
-    elif depth > MAX_DEPTH:
+        made = foreign.storable(value)
+    elif depth > foreign.MAX_DEPTH:
         made = CUT
     elif isinstance(value, BaseModel):
         names = type(value).model_fields
