@@ -1,11 +1,14 @@
 """The campaign page while things happen: news without a reload, a server that goes and comes."""
 
+import signal
+
 import pytest
 from eyes import log_in
 from platform_kit import Running, start, stop, wait_for
 
 from aarlab.core.wire import NewFinding
 
+SILENT_MS = 30_000  # a look every 5 s, given up after 10 s
 LOOK = "htmx.trigger('.live', 'aarlab:look')"
 
 
@@ -39,7 +42,7 @@ def test_a_server_that_starts_again_under_an_open_page(chromium, served: Running
     page = log_in(chromium, served)
     page.evaluate("window.same = true")
     stop(served.process)
-    page.wait_for_selector("#offline:not([hidden])", timeout=15_000)
+    page.wait_for_selector("#offline:not([hidden])", timeout=SILENT_MS)
     assert "does not answer" in page.locator("#offline").inner_text()
     port = served.url.rpartition(":")[2]
     again = start(served.task, served.run, "--task", "math", "--task", "chat", "--port", port)
@@ -50,6 +53,17 @@ def test_a_server_that_starts_again_under_an_open_page(chromium, served: Running
         assert page.evaluate("window.same") is True  # the same page, the same session
     finally:
         stop(again.process)
+
+
+def test_a_server_that_takes_the_question_and_never_answers(chromium, served: Running) -> None:
+    page = log_in(chromium, served)
+    page.wait_for_selector(".legend button")
+    served.process.send_signal(signal.SIGSTOP)
+    try:
+        page.wait_for_selector("#offline:not([hidden])", timeout=SILENT_MS)
+    finally:
+        served.process.send_signal(signal.SIGCONT)
+    page.wait_for_selector("#offline", state="hidden", timeout=SILENT_MS)
 
 
 @pytest.mark.slow

@@ -55,10 +55,13 @@ def test_each_cause_is_told(changes: dict, given: dict, said: list[str]) -> None
     assert found(aar(**changes), **given) == said
 
 
-def test_a_suspect_audit_is_told_and_a_clear_one_is_not() -> None:
-    facts = {"kind": "static", "aar": "ann", "summary": "reads files", "at": NOW}
+def test_a_suspect_audit_is_told_until_a_person_judged_it() -> None:
+    facts = {"aar": "ann", "summary": "reads files", "at": NOW}
     audits = [
-        Audit(id="aud_1", severity="suspect", **facts),
-        Audit(id="aud_2", severity="clear", **facts),
+        Audit(id="aud_1", kind="static", snapshot="f" * 40, severity="suspect", **facts),
+        Audit(id="aud_2", kind="static", snapshot="e" * 40, severity="clear", **facts),
+        Audit(id="aud_3", kind="forensics", severity="suspect", **facts),
     ]
-    assert found(aar(), audits=audits) == ["audit aud_1"]
+    assert found(aar(), audits=audits) == ["audit aud_1", "audit aud_3"]
+    assert found(aar(), audits=audits, judged={"f" * 40, "another"}) == ["audit aud_3"]
+    assert found(aar(), audits=audits, judged={"aud_3"}) == ["audit aud_1"]

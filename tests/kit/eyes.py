@@ -35,4 +35,5 @@ def log_in(browser: Any, running: Running, name: str = "Ada", **options: Any) ->
     page.fill("#name", name)
     page.click("text=Log in >> nth=-1")
     page.wait_for_selector("nav[aria-label=Pages]")
+    page.wait_for_load_state()  # its scripts too: a server stopped before them leaves a dead page
     return page

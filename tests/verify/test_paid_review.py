@@ -158,6 +158,14 @@ def test_at_the_cap_code_is_not_reviewed_and_the_finding_says_so(
     with arena.running.operator() as operator:
         assert operator.operator_spend() == []
     assert fake.counts().requests == 0
+    # The same again adds nothing; with a higher cap the code is reviewed after all, once.
+    assert begin(arena, fake, "--review-dollars", "0.0001").wait(60) == 0
+    assert reviews(arena) == [audit]
+    for _ in range(2):
+        assert begin(arena, fake, "--review-dollars", "1").wait(60) == 0
+    earlier, found = reviews(arena)
+    assert earlier == audit and (found.severity, found.summary) == ("clear", "learns")
+    assert fake.counts().n_paid == 1
 
 
 def test_without_a_price_no_call_is_made(bare: Running, fake: FakeModels) -> None:

@@ -22,7 +22,6 @@ from aarlab.campaign.supervision import (
     Supervisor,
     last_call,
     operator_of,
-    verification_key,
     verifier_child,
 )
 from aarlab.client.operator import OperatorClient
@@ -136,7 +135,7 @@ def _server(campaign: Campaign) -> Iterator[Child]:
 def _request_verifications(campaign: Campaign, operator: OperatorClient) -> None:
     asked = requested_verifications(operator.method_requests(), campaign.spec)
     for wanted in [*asked, *wanted_verifications(operator.export(), campaign.spec)]:
-        job = operator.request_verification(wanted, key=verification_key(wanted))
+        job = operator.request_verification(wanted, key=wanted.key)
         campaign.log.add("verification_queued", method=job.method, ablation=job.ablation)
 
 

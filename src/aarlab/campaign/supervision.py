@@ -22,7 +22,7 @@ from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import HOUR_S
-from aarlab.core.wire import AarRecord, NewVerification
+from aarlab.core.wire import AarRecord
 from aarlab.core.wire_ledger import Control
 
 POLL_S = 0.25
@@ -59,10 +59,6 @@ def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
         argv += ["--review-dollars", str(effort.review_dollars)]
     argv += [] if until is None else ["--until", str(until), "--nice", str(VERIFIER_NICE)]
     return Child("verifier", argv, run.verifier / "verifier.log")
-
-
-def verification_key(wanted: NewVerification) -> str:
-    return f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"[:100]
 
 
 @dataclass
@@ -125,6 +121,8 @@ class Supervisor:
             with operator_of(run, LOOK_DEADLINE_S) as operator:
                 aars, controls = operator.aars(), operator.controls()
                 audits, budget = operator.audits(), operator.budget()
+                judged = {verdict.snapshot for verdict in operator.verdicts()}
+                judged |= {verdict.audit for verdict in operator.case_verdicts()}
                 self._request(operator)
         except (AarlabError, OSError):
             return  # the server is being started again
@@ -132,7 +130,7 @@ class Supervisor:
         self.guests = {a.name: _over(a) for a in aars if a.name in self.guests}
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
         free = shutil.disk_usage(run.path).free
-        now = Look(now_iso(), aars, audits, budget, crashes, free)
+        now = Look(now_iso(), aars, audits, budget, crashes, free, judged)
         found = {(alert.what, alert.about): alert for alert in alerts(now, spec.alerts)}
         for key, alert in found.items():
             if key not in self._told:
@@ -142,11 +140,10 @@ class Supervisor:
     def _request(self, operator: OperatorClient) -> None:
         """Queue what AARs asked to have verified."""
         for wanted in requested_verifications(operator.method_requests(), self.campaign.spec):
-            key = verification_key(wanted)
-            if key not in self._asked:
-                job = operator.request_verification(wanted, key=key)
+            if wanted.key not in self._asked:
+                job = operator.request_verification(wanted, key=wanted.key)
                 self.campaign.log.add("verification_asked", method=job.method, aar=job.aar)
-                self._asked.add(key)
+                self._asked.add(wanted.key)
 
     def _heed(self, controls: list[Control]) -> None:
         """An AAR that had ended goes on when its budget, or the campaign's, was extended since."""

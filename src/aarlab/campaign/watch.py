@@ -3,7 +3,7 @@
 An alert holds as long as its cause does; the supervisor tells it once and forgets it afterwards.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,7 +24,8 @@ class Alert(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a running campaign. `crashes` are those of the AARs whose process is up."""
+    """One look at a running campaign. `crashes` are those of the AARs whose process is up, `judged`
+    the snapshots and audits that a person has given a verdict on."""
 
     now: str
     aars: Sequence[AarRecord]
@@ -32,6 +33,7 @@ class Look:
     budget: CampaignBudget
     crashes: Mapping[str, int] = field(default_factory=dict)
     free_bytes: int = 2**62
+    judged: Set[str] = frozenset()
 
 
 def alerts(look: Look, spec: AlertSpec) -> Iterator[Alert]:
@@ -41,7 +43,7 @@ def alerts(look: Look, spec: AlertSpec) -> Iterator[Alert]:
     yield from _silent(look, spec)
     yield from _budgets(look, spec)
     for audit in look.audits:
-        if audit.severity == "suspect":
+        if audit.severity == "suspect" and not {audit.id, audit.snapshot} & look.judged:
             yield Alert("audit", audit.id, f"{audit.aar}: {audit.kind}: {audit.summary}")
     if look.free_bytes < spec.free_disk_gb * GB:
         yield Alert("disk", "", f"{look.free_bytes / GB:.1f} GB are free")

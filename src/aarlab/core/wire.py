@@ -310,6 +310,11 @@ class NewVerification(Wire):
     ablation: Ablation = "none"
     n_seeds: Annotated[int, Field(ge=1, le=64)] = 8
 
+    @property
+    def key(self) -> str:
+        """The idempotency key under which a campaign asks for this re-run once."""
+        return f"verify-{self.snapshot}-{self.task}-{self.split}-{self.ablation}"[:100]
+
 
 class StyleShift(Wire):
     """What rows that came in another style, their content kept, did to a method's answers.

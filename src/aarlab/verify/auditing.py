@@ -6,8 +6,15 @@ from collections.abc import Iterator
 
 from aarlab.client.operator import OperatorClient
 from aarlab.core.canonical import sha256_hex
-from aarlab.core.wire import CampaignExport, NewAudit, NewVerification
-from aarlab.verify.battery import Effort, ablations_wanted, audited, audits_wanted, missing
+from aarlab.core.wire import CampaignExport, NewAudit
+from aarlab.verify.battery import (
+    Effort,
+    ablations_wanted,
+    audited,
+    audits_wanted,
+    missing,
+    unreviewed,
+)
 from aarlab.verify.code_audits import ReviewOf, code_audits
 
 LOG = logging.getLogger("aarlab.verify")
@@ -17,22 +24,18 @@ def queue_ablations(platform: OperatorClient, effort: Effort) -> int:
     """Ask for the ablations that are wanted by now; how many."""
     wanted = ablations_wanted(platform.export(), effort)
     for ablation in wanted:
-        platform.request_verification(ablation, key=verification_key(ablation))
+        platform.request_verification(ablation, key=ablation.key)
     return len(wanted)
-
-
-def verification_key(wanted: NewVerification) -> str:
-    """The key under which a campaign asks for a re-run once."""
-    return f"verify-{wanted.snapshot}-{wanted.task}-{wanted.split}-{wanted.ablation}"[:100]
 
 
 def audit(platform: OperatorClient, review: ReviewOf | None, final: bool = True) -> int:
     """Record every finding of the battery that is not there yet; how many were added.
 
     Before the end (`final` False) those are left out that more submissions or re-runs could change.
+    At the end, code that an earlier end left unreviewed for want of budget is tried again.
     """
     added, export = 0, platform.export()
-    found = [*_of_code(platform, export, review), *audits_wanted(export, platform.traces())]
+    found = [*_of_code(platform, export, review, final), *audits_wanted(export, platform.traces())]
     for finding in missing(iter(found), export.audits):
         if final or _is_settled(finding, export):
             platform.add_audit(finding, key=_audit_key(finding))
@@ -45,7 +48,7 @@ def _is_settled(finding: NewAudit, export: CampaignExport) -> bool:
     if finding.kind == "forensics":
         return finding.severity == "suspect"  # a person should know at once
     if finding.kind != "ablation":
-        return True
+        return not unreviewed(finding)
     about = (finding.snapshot, finding.task)
     return not any(
         v.state == "queued" for v in export.verifications if (v.snapshot, v.task) == about
@@ -53,10 +56,10 @@ def _is_settled(finding: NewAudit, export: CampaignExport) -> bool:
 
 
 def _of_code(
-    platform: OperatorClient, export: CampaignExport, review: ReviewOf | None
+    platform: OperatorClient, export: CampaignExport, review: ReviewOf | None, final: bool
 ) -> Iterator[NewAudit]:
     judged = list(dict.fromkeys(v.snapshot for v in audited(export)))
-    kept = {(a.kind, a.snapshot) for a in export.audits}
+    kept = {(a.kind, a.snapshot) for a in export.audits if not (final and unreviewed(a))}
     new = [s for s in judged if ("static", s) not in kept]
     new += [s for s in judged if review is not None and ("review", s) not in kept]
     if new:
@@ -71,4 +74,5 @@ def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:
 
 def _audit_key(finding: NewAudit) -> str:
     about = f"{finding.aar}/{finding.snapshot}/{finding.task}"
-    return f"audit-{finding.kind}-{sha256_hex(about)[:32]}"
+    kind = "unreviewed" if unreviewed(finding) else finding.kind
+    return f"audit-{kind}-{sha256_hex(about)[:32]}"

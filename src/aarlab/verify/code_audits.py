@@ -98,6 +98,7 @@ def _review(snapshot: Snapshot, files: Mapping[str, bytes], review: ReviewOf) ->
             snapshot=snapshot.id,
             severity="note",
             summary=f"not reviewed: budget: {error}"[:MAX_SUMMARY],
+            facts={"unreviewed": 1.0},
         )
     return NewAudit(
         kind="review",

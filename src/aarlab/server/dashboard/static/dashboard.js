@@ -3,6 +3,7 @@
 (() => {
   const tags = new WeakMap();
   const offline = document.getElementById("offline");
+  const SILENT_MS = 10000;
 
   const tell = (text, link) => {
     if (!offline) return;
@@ -15,27 +16,30 @@
     }
     offline.hidden = !text;
   };
+  const silent = () => tell("The server does not answer. This page goes on by itself when it does.");
 
   // Shared with curve.js: one GET with the ETag of the last answer; null where nothing changed.
   window.aarlabFetch = async (url, state) => {
     const headers = state.tag ? { "If-None-Match": state.tag } : {};
-    let answer;
+    const signal = AbortSignal.timeout(SILENT_MS); // a machine that sleeps refuses nothing
     try {
-      answer = await fetch(url, { headers, cache: "no-store", credentials: "same-origin" });
+      const answer = await fetch(url, { headers, signal, cache: "no-store", credentials: "same-origin" });
+      if (answer.status === 401) tell("This session has ended.", "Log in again");
+      if (answer.status === 304 || !answer.ok) return null;
+      const fresh = await answer.json();
+      tell("");
+      state.tag = answer.headers.get("ETag");
+      return fresh;
     } catch {
-      tell("The server does not answer. This page goes on by itself when it does.");
+      silent();
       return null;
     }
-    if (answer.status === 401) tell("This session has ended.", "Log in again");
-    if (answer.status === 304 || !answer.ok) return null;
-    tell("");
-    state.tag = answer.headers.get("ETag");
-    return answer.json();
   };
 
   document.addEventListener("htmx:configRequest", (event) => {
     const tag = tags.get(event.detail.elt);
     if (tag) event.detail.headers["If-None-Match"] = tag;
+    if (event.detail.elt.classList.contains("live")) event.detail.timeout = SILENT_MS;
     event.detail.headers["Accept"] = "text/html";
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -49,9 +53,7 @@
     if (request.status === 200) tags.set(event.detail.elt, request.getResponseHeader("ETag"));
     if (request.status === 401) tell("This session has ended.", "Log in again");
   });
-  document.addEventListener("htmx:sendError", () => {
-    tell("The server does not answer. This page goes on by itself when it does.");
-  });
+  for (const event of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(event, silent);
   document.addEventListener("keydown", (event) => {
     const inText = event.target.matches("textarea");
     if (inText && event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.target.form.requestSubmit();
