@@ -107,6 +107,7 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     """`stop` ends it early; the process's own is set by SIGTERM and SIGINT."""
     given, stop = parsed(arguments), stop or threading.Event()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
     os.nice(given.nice)
     run, root = RunDir(given.run.absolute()), DataRoot(given.root.absolute())
     verifiers = [
