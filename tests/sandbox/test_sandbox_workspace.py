@@ -16,7 +16,7 @@ from aarlab.sandbox import (
     copy_out_tree,
     prepare_workspace,
 )
-from aarlab.sandbox.workspace import remove_tree
+from aarlab.sandbox.workspace import AARS, VERIFIERS, campaign_uid, remove_tree
 
 
 @pytest.fixture
@@ -114,6 +114,19 @@ def test_uids_are_reserved_and_distinct() -> None:
     for index in (-1, 4000):
         with pytest.raises(BadInput, match="reserved"):
             aar_uid(index)
+
+
+def test_two_campaigns_hardly_ever_share_a_uid() -> None:
+    def uids(run: str, numbers: range) -> set[int | None]:
+        return {campaign_uid(Path("/runs") / run, number, numbers) for number in range(9)}
+
+    first, second = uids("first", AARS), uids("second", AARS)
+    if os.geteuid() == 0:
+        assert len(first) == len(second) == 9 and not first & second
+        assert first == uids("first", AARS) and not first & uids("first", VERIFIERS)
+    for number in (-1, len(AARS)):
+        with pytest.raises(BadInput, match="has uids for"):
+            campaign_uid(Path("/runs"), number, AARS)
 
 
 def test_a_link_in_the_place_of_a_workspace_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aarlab.client.operator import OperatorClient
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import NewAar
-from aarlab.sandbox.workspace import aar_uid, prepare_workspace
+from aarlab.sandbox.workspace import AARS, campaign_uid, prepare_workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,19 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         trial_timeout_s=spec.trial_timeout_s,
         trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,
-        uid=aar_uid(index) if spec.isolation == "bubblewrap" else None,
+        uid=_uid(campaign, index, aar) if spec.isolation == "bubblewrap" else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,
         language=spec.language_of(aar),
         external=spec.external_of(aar),
         prices=frozen_prices(run),
     )
+
+
+def _uid(campaign: Campaign, index: int, aar: AarSpec) -> int | None:
+    """The one it had before, if any: the files in its workspace are that one's."""
+    uid, path = campaign_uid(campaign.run.path, index, AARS), config_path(campaign, aar)
+    kept: int | None = json.loads(path.read_text())["uid"] if uid and path.exists() else None
+    return kept or uid
 
 
 def frozen_prices(run: RunDir) -> dict[str, Price]:

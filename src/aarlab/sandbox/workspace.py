@@ -15,10 +15,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.sandbox.spec import SandboxSpec
 
 FIRST_UID, LAST_UID = 61_000, 64_999
+AARS, VERIFIERS = range(2000), range(2000, 3000)  # what their numbers are taken from
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 4096
 MAX_DEPTH = 64
@@ -29,6 +31,18 @@ def aar_uid(index: int) -> int | None:
     if not 0 <= index <= LAST_UID - FIRST_UID:
         raise BadInput(f"AAR number {index}: uids are reserved for 0 to {LAST_UID - FIRST_UID}")
     return FIRST_UID + index if os.geteuid() == 0 else None
+
+
+def campaign_uid(run: Path, number: int, numbers: range) -> int | None:
+    """The uid of a campaign's AAR or verifier `number` (from 0), None where this is not root.
+
+    Campaigns begin at places drawn from their folders: two on one machine hardly ever share a uid,
+    and with it the limit of its processes.
+    """
+    if not 0 <= number < len(numbers):
+        raise BadInput(f"number {number}: a campaign has uids for 0 to {len(numbers) - 1}")
+    drawn = int(sha256_hex(str(run.absolute()))[:8], 16)
+    return aar_uid(numbers[(drawn + number) % len(numbers)])
 
 
 def prepare_workspace(path: Path, uid: int | None) -> None:

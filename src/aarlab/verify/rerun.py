@@ -23,7 +23,13 @@ from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Isolation, SnapshotContent, Verification, VerificationResult
 from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import SandboxSpec
-from aarlab.sandbox.workspace import aar_uid, copy_in, prepare_workspace, remove_tree
+from aarlab.sandbox.workspace import (
+    VERIFIERS,
+    campaign_uid,
+    copy_in,
+    prepare_workspace,
+    remove_tree,
+)
 from aarlab.testbed.job import Job, SeedPair
 from aarlab.testbed.task import load_inputs, load_weak_labels
 from aarlab.testbed.task_files import TWIN_INPUTS
@@ -40,7 +46,6 @@ from aarlab.verify.hidden import (
     twin_reference,
 )
 
-FIRST_VERIFIER_UID = 2000
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
 RECORD_KB = 8192
@@ -106,7 +111,7 @@ class Verifier:
 
     def _sandbox(self, wanted: Verification) -> SandboxSpec:
         isolated, view = self.isolation == "bubblewrap", self._view(wanted)
-        uid = aar_uid(FIRST_VERIFIER_UID + self.slot) if isolated else None
+        uid = campaign_uid(self.run.path, self.slot, VERIFIERS) if isolated else None
         wall_s = WALL_S if view.model is None else WALL_WITH_MODEL_S
         workspace = self.run.verifier / wanted.id
         remove_tree(workspace)  # what a killed verifier left
