@@ -1,45 +1,93 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import pickle
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import hypothesis
 import pytest
 from platform_kit import TinyTask
 from postgres import Postgres
 from seeded import make_seeded
+from seeded_server import seeded_argv
+from sharing import shared_folder
 from toy_campaign import build_toy, toy_spec
 
+from aarlab.campaign import runner
 from aarlab.campaign.processes import Child, wait_for_server
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
+from aarlab.report.load import load_export
 from aarlab.sandbox import workspace
+
+LEAST_SHOWN_S = 1.0
 
 
 def pytest_configure() -> None:
-    """Sandboxes of two test processes have different uids: their processes are counted by uid."""
+    """Set up what must differ between test processes, and what must not between test runs.
+
+    Sandboxes of two test processes have different uids: their processes are counted by uid.
+    """
+    hypothesis.settings.register_profile("repeatable", derandomize=True)
+    if "HYPOTHESIS_PROFILE" not in os.environ:
+        hypothesis.settings.load_profile("repeatable")
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         apart = 500 + 100 * int(worker.removeprefix("gw"))
         workspace.FIRST_UID += apart
         workspace.LAST_UID += apart
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the time of each file of tests, slowest first: fixtures count where they are made."""
+    seconds: Counter[str] = Counter()
+    for report in (r for found in terminalreporter.stats.values() for r in found):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.split("::")[0]] += report.duration
+    terminalreporter.section("seconds by file")
+    for file, spent in seconds.most_common():
+        if spent >= LEAST_SHOWN_S:
+            terminalreporter.write_line(f"{spent:8.1f}  {file}")
+    terminalreporter.write_line(f"{seconds.total():8.1f}  {len(seconds)} files in all")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def verification_seeds() -> Iterator[None]:
+    """Campaigns that a test runs in its own process are served with fixed verification seeds."""
+    plain = runner.server_argv
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "server_argv", lambda *given: seeded_argv(plain(*given)))
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
-    return build_toy(tmp_path_factory.mktemp("toy"))
+    return DataRoot(shared_folder(tmp_path_factory, "toy", build_toy))
 
 
 @pytest.fixture(scope="session")
 def toy_run(
     toy_root: DataRoot, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunDir, CampaignExport]:
-    """One campaign run to its end; tests must not change it."""
-    run = RunDir(Path(tmp_path_factory.mktemp("run")) / "toy")
-    create(run, toy_spec(), {"why": "test"})
-    return run, run_campaign(run, toy_root, lambda kind, facts: None)
+    """One campaign run to its end, a copy for each test process; tests must not change it."""
+
+    def build(folder: Path) -> None:
+        run = RunDir(folder / "toy")
+        create(run, toy_spec(), {"why": "test"})
+        run_campaign(run, toy_root, lambda kind, facts: None)
+
+    run = RunDir(tmp_path_factory.mktemp("run") / "toy")
+    shutil.copytree(
+        shared_folder(tmp_path_factory, "run", build) / "toy",
+        run.path,
+        ignore=shutil.ignore_patterns("socket", "*.lock"),
+    )
+    return run, load_export(run.export)
 
 
 @pytest.fixture
@@ -89,4 +137,10 @@ def s3() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyTask, RunDir]:
     """A campaign with transcripts and two cheats: copy it before a server writes to it."""
-    return make_seeded(tmp_path_factory.mktemp("seeded"))
+
+    def build(folder: Path) -> None:
+        (folder / "made.pickle").write_bytes(pickle.dumps(make_seeded(folder)))
+
+    return pickle.loads(
+        (shared_folder(tmp_path_factory, "seeded", build) / "made.pickle").read_bytes()
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from seeded_server import seeded_argv
 
 from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
@@ -162,8 +163,8 @@ def spawn(
 ) -> subprocess.Popen:
     run.path.mkdir(parents=True, exist_ok=True)
     # A test that fails before it stops its server must not leave it behind.
-    command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "aarlab.server"]
-    command += ["--run", str(run.path)]
+    server = seeded_argv([sys.executable, "-m", "aarlab.server"])
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *server, "--run", str(run.path)]
     variables = dict(os.environ)
     if database is not None:
         variables["AARLAB_SERVER_DATABASE"] = database

@@ -133,9 +133,8 @@ class Story:
 
 def make_seeded(folder: Path, ends_at: datetime | None = None) -> tuple[TinyTask, RunDir]:
     """Write the campaign below a folder; returns what `platform` starts a server on."""
-    tasks = {
-        name: _task(folder / "data", name, seed) for seed, name in enumerate((*TASKS, HELD_OUT))
-    }
+    names = enumerate((*TASKS, HELD_OUT))
+    tasks = {name: _task(folder / "data", name, seed) for seed, name in names}
     run = RunDir(folder / "runs" / "seeded")
     run.path.mkdir(parents=True)
     asyncio.run(

@@ -25,11 +25,13 @@ SEED_RANGE = 2**31
 SHOWN_DIGITS = 2
 
 
+def draw_seeds(n_seeds: int) -> list[int]:
+    """Draw distinct seeds that nobody can predict, in ascending order."""
+    return sorted(secrets.SystemRandom().sample(range(SEED_RANGE), n_seeds))
+
+
 async def add(tx: AsyncConnection, wanted: NewVerification, snapshot: Snapshot) -> Verification:
     """Queue a re-run; its seeds are drawn here, so no snapshot can have been made for them."""
-    seeds: set[int] = set()
-    while len(seeds) < wanted.n_seeds:
-        seeds.add(secrets.randbelow(SEED_RANGE))
     queued = Verification(
         id=new_id("ver"),
         snapshot=snapshot.id,
@@ -38,7 +40,7 @@ async def add(tx: AsyncConnection, wanted: NewVerification, snapshot: Snapshot) 
         task=wanted.task,
         split=wanted.split,
         ablation=wanted.ablation,
-        run_seeds=sorted(seeds),
+        run_seeds=draw_seeds(wanted.n_seeds),
         state="queued",
         at=now_iso(),
     )
