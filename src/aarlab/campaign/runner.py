@@ -55,7 +55,7 @@ def open_spec(run: RunDir) -> CampaignSpec:
     if not run.spec.exists():
         raise NotFound(f"{run.path} holds no campaign (no spec.json)")
     try:
-        raw = json.loads(run.spec.read_text())["campaign"]
+        raw = json.loads(run.spec.read_text(encoding="utf-8"))["campaign"]
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(
             f"{run.spec} is damaged ({error}); restore it or start a new folder"

@@ -1,4 +1,4 @@
-"""Optional packages: which extra brings which, what is missing, and the command that installs it."""
+"""Optional packages: which extra brings which, what is missing, and what installs it."""
 
 import platform
 import sys
@@ -57,7 +57,7 @@ def install_command(*extras: str) -> str:
 
 
 def require(*extras: str) -> None:
-    """Raise UnsupportedPlatform off Linux where an extra needs it, MissingExtra naming all absent."""
+    """Raise MissingExtra naming all that is absent; UnsupportedPlatform where only Linux will do."""
     if sys.platform != "linux" and LINUX_ONLY.intersection(extras):
         raise UnsupportedPlatform(needs_linux(platform.system() or sys.platform))
     if absent := [extra for extra in extras if missing(extra)]:
@@ -79,9 +79,8 @@ def needs_linux(system: str) -> str:
     """What to do on `system` (Darwin, Windows ...), where no server and no sandbox can run."""
     wsl = "in WSL 2 or " if system == "Windows" else ""
     return (
-        f"campaigns need Linux (namespaces, process descriptors, unix sockets) and this is {system}. "
-        f"Run aarlab {wsl}in a Linux container; where the container may not create user namespaces, "
-        "add `--sandbox process`, which isolates nothing and stamps every score so. "
-        "Methods, tasks, models and reports (`aarlab method`, `testbed`, `task`, `models`, `report`) "
-        "are plain Python and start no sandbox; they are tested on Linux only"
+        f"campaigns need Linux (namespaces, process descriptors, unix sockets); this is {system}. "
+        f"Run aarlab {wsl}in a Linux container; where that may not create user namespaces, add "
+        "`--sandbox process`, which isolates nothing and stamps every score so. `aarlab method`, "
+        "`testbed`, `task`, `models` and `report` start no sandbox; they are tested on Linux only"
     )
