@@ -27,6 +27,7 @@ from aarlab.campaign.supervision import (
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
 from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
+from aarlab.core.extras import require
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
@@ -120,6 +121,7 @@ def server_argv(run: RunDir, root: DataRoot, spec: CampaignSpec) -> list[str]:
 
 @contextlib.contextmanager
 def _server(campaign: Campaign) -> Iterator[Child]:
+    require("server")
     run = campaign.run
     run.socket.parent.mkdir(parents=True, exist_ok=True)
     argv = server_argv(run, campaign.root, campaign.spec)

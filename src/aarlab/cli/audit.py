@@ -69,9 +69,14 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
     audits = [a for a in export.audits if a.snapshot == wanted]
     verdicts = standing_in(export).get(wanted, [])
     if as_json:
-        parts = {"verifications": verifications, "audits": audits, "verdicts": verdicts}
-        rows = {name: [one.model_dump() for one in part] for name, part in parts.items()}
-        print_json({"snapshot": wanted, **rows})
+        print_json(
+            {
+                "snapshot": wanted,
+                "verifications": [one.model_dump() for one in verifications],
+                "audits": [one.model_dump() for one in audits],
+                "verdicts": [one.model_dump() for one in verdicts],
+            }
+        )
         return
     for v in verifications:
         figure = "failed" if v.estimate is None else f"PGR {v.estimate.value:+.2f}"

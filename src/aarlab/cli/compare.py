@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.report import export_path, report_folder
+from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
@@ -22,6 +23,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Differences between the arms of one campaign, with intervals over replicates."""
+    require("report")
     from aarlab.report import more_tables
     from aarlab.report.arms import MEASURES
     from aarlab.report.compare import write_arms

@@ -34,6 +34,7 @@ def demo(
     from aarlab.cli.campaign import run_shown, spec_of
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
+    from aarlab.sandbox import probe
     from aarlab.testbed.generators.presets import preset
     from aarlab.testbed.making import Workshop, private_seed
 
@@ -41,8 +42,11 @@ def demo(
     spec = spec_of("demo", sandbox)
     if fresh and run.spec.exists():
         shutil.rmtree(run.path)
-    console.rule("1 of 3: models and task")
     root, task = data_root(), spec.tasks[0]
+    # Before the minutes that models and features take: what would stop the campaign after them.
+    probe(spec.isolation)
+    create(run, spec, run_settings(root))
+    console.rule("1 of 3: models and task")
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
     with when_interrupted("Features computed so far are kept; run the same command to continue."):
         built = shop.build_preset(preset(task, private_seed(root, task)))
@@ -51,7 +55,6 @@ def demo(
     console.rule("2 of 3: campaign")
     if run.export.exists():
         console.print(f"  {run.path} holds a finished campaign; `--fresh` runs a new one")
-    create(run, spec, run_settings(root))
     run_shown(run, console, f"aarlab demo --out {out}")
     console.rule("3 of 3: report")
     write_report(load_export(run.export), run.report)

@@ -139,6 +139,8 @@ def _explained(error: Exception) -> tuple[str, str] | None:
         extra = extra_of(name)
         said = f"this needs {name}, not installed here; run: {install_command(extra or '')}"
         return ("missing_extra", said) if extra else None
+    if isinstance(error, UnicodeDecodeError):
+        return "bad_input", f"a file that was named is not UTF-8 text: {error}"
     if not isinstance(error, OSError) or error.errno is None:
         return None
     if error.filename is None and error.errno not in ADVICE:

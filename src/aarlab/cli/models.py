@@ -10,6 +10,7 @@ from rich.table import Table
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import BadInput
+from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 
@@ -86,6 +87,7 @@ def pull_model(
     force: Annotated[bool, typer.Option(help="fetch again, e.g. a damaged one")] = False,
 ) -> None:
     """Fetch weights once, check them, convert them, keep them."""
+    require("testbed")
     from aarlab.testbed.models.pull import pull
 
     console = Console()

@@ -57,7 +57,7 @@ def install_command(*extras: str) -> str:
 
 
 def require(*extras: str) -> None:
-    """Raise MissingExtra naming all that is absent; UnsupportedPlatform where only Linux will do."""
+    """Raise MissingExtra naming all that is absent, UnsupportedPlatform off Linux."""
     if sys.platform != "linux" and LINUX_ONLY.intersection(extras):
         raise UnsupportedPlatform(needs_linux(platform.system() or sys.platform))
     if absent := [extra for extra in extras if missing(extra)]:
