@@ -12,7 +12,8 @@ import httpx
 import psutil
 import pytest
 from commands import aarlab
-from platform_kit import free_port, wait_for
+from eyes import free_port
+from platform_kit import wait_for
 from toy_campaign import toy_spec
 
 from aarlab.agents.state import AarState, load_state, save_state

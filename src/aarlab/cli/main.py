@@ -141,12 +141,14 @@ def _explained(error: Exception) -> tuple[str, str] | None:
         return ("missing_extra", said) if extra else None
     if isinstance(error, UnicodeDecodeError):
         return "bad_input", f"a file that was named is not UTF-8 text: {error}"
-    if not isinstance(error, OSError) or error.errno is None:
-        return None
+    return _of_the_system(error) if isinstance(error, OSError) and error.errno else None
+
+
+def _of_the_system(error: OSError) -> tuple[str, str]:
     if error.filename is None and error.errno not in ADVICE:
         return "system", str(error.strerror or error)
     place = f": {error.filename}" if error.filename else ""
-    advice = ADVICE.get(error.errno, OTHERWISE)
+    advice = ADVICE.get(error.errno or 0, OTHERWISE)
     return "disk", f"{error.strerror}{place}. {advice}{_home_hint(error)}"
 
 
