@@ -1,35 +1,45 @@
 # Two commands for a newcomer: `make demo` and `make test`. Everything is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
 
 .PHONY: demo test slow check format bench lock clean system
 
+# Two stamps: what the demo runs; on top of it, what tests and checks need.
 .venv/installed: pyproject.toml requirements.lock
+	@[ "$$(uname -s)" = Linux ] || { echo "aarlab's campaigns need Linux: use a Linux container, on Windows WSL 2 (docs/quickstart.md)"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"aarlab needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make demo PYTHON=python3.11")'
+	@echo "Installing what the demo runs into .venv, once (PyTorch is most of it; sizes and a CPU build: docs/quickstart.md)."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what the tests and checks need on top, once."
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 demo: .venv/installed
 	$(BIN)/aarlab demo
 
 # Files of tests side by side: most of them wait for processes, not for a core.
-test: .venv/installed
+test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-slow: .venv/installed
+slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
-check: .venv/installed
+check: .venv/installed-dev
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/installed
+format: .venv/installed-dev
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-bench: .venv/installed
+bench: .venv/installed-dev
 	$(BIN)/python benchmarks/results.py
 
 # For the tests on PostgreSQL and in a browser (skipped without); Debian and Ubuntu, as root.

@@ -52,7 +52,7 @@ def main() -> None:
         with platform(tasks[0], run, *options) as running:
             rows, memory = measure(running, paths(known), given.rounds)
     text = page(given, rows, memory, seeded_s)
-    given.out.write_text(text)
+    given.out.write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -42,7 +42,7 @@ def fill(task: TinyTask, run: RunDir, given: argparse.Namespace) -> dict[str, An
         filler.log()
     transcripts(run, given.megabytes)
     event = {"at": at(0), "kind": "campaign_started"}
-    run.events.write_text("".join(json.dumps(event) + "\n" for _ in range(2000)))
+    run.events.write_text("".join(json.dumps(event) + "\n" for _ in range(2000)), encoding="utf-8")
     return known
 
 
@@ -325,7 +325,7 @@ def transcripts(run: RunDir, megabytes: int) -> None:
         path = run.transcript(aar)
         path.parent.mkdir(parents=True)
         wanted = megabytes * 2**20 * (0.5 if place == 0 else 0.5 / (len(AARS) - 1))
-        with path.open("w") as out:
+        with path.open("w", encoding="utf-8") as out:
             for line in lines(rng):
                 out.write(line)
                 if out.tell() >= wanted:

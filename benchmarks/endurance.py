@@ -98,7 +98,7 @@ def main() -> None:
             took_s = attend(watched, given.seconds)
             export = ended(made, watched)
             page = report(watched, export, took_s, given)
-    given.out.write_text(page)
+    given.out.write_text(page, encoding="utf-8")
     print(page)
 
 
@@ -109,7 +109,7 @@ def started(made: Bench, script: str, given: argparse.Namespace) -> Watched:
     config = made.config(spec, name=script)
     price = Price(model=model, dated="made up", input=3.0, output=15.0)
     config = config.model_copy(update={"prices": {model: price}})
-    (config.home / "aar.json").write_text(config.model_dump_json())
+    (config.home / "aar.json").write_text(config.model_dump_json(), encoding="utf-8")
     return Watched(config, spawned(config))
 
 
@@ -215,7 +215,7 @@ def grown(one: Watched, warm: float, took_s: float) -> float:
 
 def model_calls(one: Watched) -> tuple[int, int]:
     """Model calls, and stretches of conversation that a compaction began."""
-    state = json.loads((one.config.home / "loop.json").read_text())
+    state = json.loads((one.config.home / "loop.json").read_text(encoding="utf-8"))
     return state["calls"], state["part"]
 
 

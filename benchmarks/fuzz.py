@@ -49,9 +49,10 @@ def main() -> None:
         f"# Fuzzing\n\n{now}, atheris {version}, Python {platform.python_version()}, "
         f"{given.seconds} s a target, {given.jobs} at once on {os.cpu_count()} cores, coverage of "
         "`aarlab` alone. Made by `benchmarks/fuzz.py`.\n\n"
-        "| target | inputs tried | findings |\n|---|---|---|\n" + "".join(rows)
+        "| target | inputs tried | findings |\n|---|---|---|\n" + "".join(rows),
+        encoding="utf-8",
     )
-    print(given.out.read_text())
+    print(given.out.read_text(encoding="utf-8"))
 
 
 def _fuzz(target: str, seconds: int) -> None:
@@ -75,6 +76,7 @@ def _row(name: str, seconds: int) -> str:
             check=False,
             cwd=scratch,
             env={**os.environ, "TMPDIR": scratch},
+            encoding="utf-8",
         )
     tried = re.findall(r"Done (\d+) runs", done.stderr)
     if tried:

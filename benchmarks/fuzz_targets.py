@@ -228,7 +228,7 @@ def recipe(data: bytes) -> None:
 
 def tar(data: bytes) -> None:
     files = _snapshot(data)
-    with tarfile.open(fileobj=io.BytesIO(tar_of(files))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(tar_of(files)), encoding="utf-8") as archive:
         assert sorted(archive.getnames()) == sorted(files)
 
 

@@ -51,15 +51,19 @@ def main() -> None:
         task, method = given.one.split("/")
         print(json.dumps(_measured(_bench(given, task), method, given.seeds)))
         return
-    found = json.loads(path.read_text()) if (path := _beside(given)).exists() else {}
+    found = (
+        json.loads(path.read_text(encoding="utf-8")) if (path := _beside(given)).exists() else {}
+    )
     methods = [*SMALL, *(BY_TRL if installed("trl") else ())]
     for task in given.tasks.split(","):
         found.setdefault(task, {"base": _base(_bench(given, task)), "methods": {}})
         for method in methods:
             if method not in found[task]["methods"]:
                 found[task]["methods"][method] = _in_process(f"{task}/{method}")
-                path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-                given.out.write_text(_page(given, found))
+                path.write_text(
+                    json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
+                given.out.write_text(_page(given, found), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -81,7 +85,7 @@ def _beside(given: argparse.Namespace) -> Path:
 
 def _in_process(one: str) -> Facts:
     words = [sys.executable, *sys.argv, "--one", one]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8")
     made: Facts = json.loads(done.stdout.splitlines()[-1])
     print(one, {k: v for k, v in made.items() if k != "texts"}, flush=True)
     return made

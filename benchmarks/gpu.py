@@ -143,7 +143,7 @@ def _now() -> float:
 def _in_process(case: Case) -> Facts:
     """In a process of its own; one that fails is a row that says so."""
     words = [sys.executable, __file__, "--data", ".", "--one", json.dumps(case.__dict__)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "Error" in line]
         return {"failed": (lines or done.stderr.splitlines()[-1:])[-1][:200]}
@@ -317,8 +317,8 @@ def _write(out: Path, facts: Facts, case: Case) -> None:
         lines.append(
             f"| {one['mode']} | {one['tokens_per_s']:,.0f} | {share:.1%} | {one['peak_gb']:.1f} |"
         )
-    out.write_text("\n".join(lines) + "\n")
-    out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -142,5 +142,5 @@ def table() -> str:
 
 if __name__ == "__main__":
     path = Path(__file__).with_name("ideas.md")
-    path.write_text(table())
-    print(path.read_text())
+    path.write_text(table(), encoding="utf-8")
+    print(path.read_text(encoding="utf-8"))

@@ -83,7 +83,7 @@ def _in_process(given: argparse.Namespace, mode: str, seed: int) -> Facts:
     words = [sys.executable, __file__, "--one", mode, "--seed", str(seed)]
     words += ["--task-seed", str(given.task_seed), "--rows", str(given.rows)]
     words += ["--search-rows", str(given.search_rows)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8")
     made: Facts = json.loads(done.stdout.splitlines()[-1])
     return made
 
@@ -290,8 +290,8 @@ def _write(given: argparse.Namespace, found: list[Facts]) -> None:
             lines.append(f"| {mode} | {' | '.join(_cell(ones, key) for key in keys)} |")
     if all(named[mode] for mode in MODES[:-1]):
         lines.append("\n" + _ratios(named))
-    given.out.write_text("\n".join(lines) + "\n")
-    given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _cell(ones: list[Facts], key: str) -> str:

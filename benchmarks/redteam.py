@@ -76,7 +76,7 @@ def main() -> None:
         arena.settle()
         language = language_tables(Path(folder) / "language")
         text = page(arena, names, time.monotonic() - begun) + breaker_table(arena) + language
-    given.out.write_text(text)
+    given.out.write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -61,8 +61,10 @@ def main() -> None:
                 found["cells"][key] = _cell(method, column, given.seeds)
             console.print(f"{method.name:28} {column.name:16} {_text(found['cells'][key])}")
         found |= {"columns": {c.name: _base(c) for c in columns}, "seeds": given.seeds}
-        given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-        given.out.write_text(_page(columns, found))
+        given.out.with_suffix(".json").write_text(
+            json.dumps(found, indent=1) + "\n", encoding="utf-8"
+        )
+        given.out.write_text(_page(columns, found), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,7 +88,7 @@ def _methods(given: argparse.Namespace) -> list[Method]:
 
 
 def _earlier(path: Path) -> Facts:
-    return json.loads(path.read_text()) if path.exists() else {"cells": {}}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cells": {}}
 
 
 def _tasks(given: argparse.Namespace, shop: Workshop) -> Iterator[Built]:

@@ -46,7 +46,7 @@ def main() -> None:
         _fill(Path(scratch), max(ROWS) + TEST_ROWS)
         cases = [(n, 1) for n in ROWS] + [(2000, s) for s in SEEDS]
         found = [_in_process(scratch, n, s) for n, s in cases]
-    given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     head = "| rows | seeds | open and gather s | train s | per row and seed ms | peak MB |\n"
     lines = [
         f"# Scaling of a probe trial\n\n{datetime.now(UTC).date()}, {os.cpu_count()} cores "
@@ -59,7 +59,7 @@ def main() -> None:
             f"| {one['rows']:,} | {one['seeds']} | {one['gather_s']:.2f} | {one['train_s']:.2f} | "
             f"{each:.3f} | {one['peak_mb']:.0f} |"
         )
-    given.out.write_text("\n".join(lines) + "\n")
+    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
@@ -78,7 +78,7 @@ def _fill(folder: Path, n: int) -> None:
 
 def _in_process(cache: str, rows: int, seeds: int) -> dict[str, Any]:
     words = [sys.executable, __file__, "--one", cache, str(rows), str(seeds)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8")
     made: dict[str, Any] = json.loads(done.stdout)
     print(made, flush=True)
     return made

@@ -61,8 +61,10 @@ def main() -> None:
             if key not in found["cells"]:
                 found["cells"][key] = _cell(root, task, files, given.seeds)
             console.print(key, found["cells"][key], highlight=False)
-            given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    given.out.write_text(_page(found, tasks, given))
+            given.out.with_suffix(".json").write_text(
+                json.dumps(found, indent=1) + "\n", encoding="utf-8"
+            )
+    given.out.write_text(_page(found, tasks, given), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,7 +88,11 @@ def _methods(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _earlier(path: Path) -> Facts:
-    return json.loads(path.read_text()) if path.exists() else {"cells": {}, "tasks": {}}
+    return (
+        json.loads(path.read_text(encoding="utf-8"))
+        if path.exists()
+        else {"cells": {}, "tasks": {}}
+    )
 
 
 def _cell(root: DataRoot, task: str, files: dict[str, str], seeds: int) -> Facts:

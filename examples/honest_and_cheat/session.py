@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def session(run: RunDir, files: list[str]) -> None:
-    token = (run.tokens / "operator").read_text().strip()
+    token = (run.tokens / "operator").read_text(encoding="utf-8").strip()
     with OperatorClient.over_socket(run.socket, token) as operator:
         ids = {name: hand_in(run, operator, name) for name in ("honest", "cheat")}
         verifier = [sys.executable, "-m", "aarlab.verify", *files, "--parallel", "2"]

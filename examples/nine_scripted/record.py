@@ -27,9 +27,12 @@ def main(run: Path, out: Path) -> None:
     (out / "transcripts").mkdir(parents=True)
     told = json.dumps(export.model_dump(mode="json")).replace(str(Path.home()), "~")
     export = CampaignExport.model_validate_json(told)
-    (out / "export.json").write_text(told + "\n")
+    (out / "export.json").write_text(told + "\n", encoding="utf-8")
     for name in ("events.jsonl", "spec.json"):
-        (out / name).write_text((run / name).read_text().replace(str(Path.home()), "~"))
+        (out / name).write_text(
+            (run / name).read_text(encoding="utf-8").replace(str(Path.home()), "~"),
+            encoding="utf-8",
+        )
     for spend in export.model_spend:
         text = (run / "aars" / spend.aar / "transcript.jsonl").read_bytes()
         packed = gzip.compress(text, mtime=0)
@@ -39,7 +42,7 @@ def main(run: Path, out: Path) -> None:
 
 
 def write_ledger(run: Path, export: CampaignExport, path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(HEADER)
         for spend in export.model_spend:

@@ -86,17 +86,20 @@ def test_kill_aars_server_and_verifier_while_it_runs(tmp_path: Path, toy_root: D
     check_nothing_lost_or_doubled(run)
 
 
-def test_ctrl_c_says_how_to_go_on_and_leaves_nothing_running(
-    tmp_path: Path, toy_root: DataRoot
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_signal_says_how_to_go_on_and_leaves_nothing_running(
+    number: signal.Signals, expected: int, tmp_path: Path, toy_root: DataRoot
 ) -> None:
     run = RunDir(tmp_path / "run")
     process = start(run, toy_root, tmp_path)
     while not (run.aar("rowan") / "state.json").exists():
         time.sleep(0.1)
         assert process.poll() is None
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     code, out = finished(process, 60)
-    assert code == 130 and "nothing is lost" in out
+    assert code == expected and f"to resume: aarlab campaign resume {run.path}" in out
     assert processes_of(run.path) == []
 
 

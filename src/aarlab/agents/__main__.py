@@ -49,7 +49,7 @@ def live(config: AarConfig) -> str:
 
 
 def _connect(config: AarConfig) -> PlatformClient:
-    token = config.token_file.read_text().strip()
+    token = config.token_file.read_text(encoding="utf-8").strip()
     return PlatformClient.over_socket(config.socket, token, PLATFORM_DEADLINE_S)
 
 

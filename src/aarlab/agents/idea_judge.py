@@ -147,7 +147,7 @@ def read_answers(path: Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     try:
-        found: dict[str, dict[str, str]] = json.loads(path.read_text())
+        found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise Damaged(f"{path} is not JSON: remove it and classify again") from error
     return found

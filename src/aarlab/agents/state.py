@@ -65,7 +65,7 @@ def load_state(path: Path) -> AarState:
     if not path.exists():
         return AarState()
     try:
-        return AarState.model_validate(json.loads(path.read_text()))
+        return AarState.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, ValidationError) as error:
         raise Damaged(
             f"{path} is not an AAR's state ({error}); remove the AAR's folder to start it afresh"

@@ -20,6 +20,6 @@ class EventLog:
 
     def add(self, kind: str, **facts: Any) -> None:
         line = json.dumps({"at": now_iso(), "kind": kind, **facts}, ensure_ascii=False)
-        with self.path.open("a") as out:
+        with self.path.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
         self.notify(kind, facts)

@@ -53,5 +53,7 @@ def _commit() -> str:
     """The commit of a source checkout, `+dirty` where it was changed; `unknown` in an install."""
     folder = Path(__file__).parent
     asked = ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=40"]
-    done = subprocess.run([*asked, "--exclude=*"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*asked, "--exclude=*"], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     return done.stdout.strip() or "unknown"

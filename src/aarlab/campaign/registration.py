@@ -87,12 +87,14 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
 def _uid(campaign: Campaign, index: int, aar: AarSpec) -> int | None:
     """The one it had before, if any: the files in its workspace are that one's."""
     uid, path = campaign_uid(campaign.run.path, index, AARS), config_path(campaign, aar)
-    kept: int | None = json.loads(path.read_text())["uid"] if uid and path.exists() else None
+    kept: int | None = (
+        json.loads(path.read_text(encoding="utf-8"))["uid"] if uid and path.exists() else None
+    )
     return kept or uid
 
 
 def frozen_prices(run: RunDir) -> dict[str, Price]:
     """Those of the day on which the campaign was made, by model."""
-    settings = json.loads(run.spec.read_text()).get("settings", {})
+    settings = json.loads(run.spec.read_text(encoding="utf-8")).get("settings", {})
     known = settings.get("prices", {})
     return {model: Price.model_validate(price) for model, price in known.items()}

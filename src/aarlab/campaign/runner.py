@@ -27,6 +27,7 @@ from aarlab.campaign.supervision import (
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
 from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
+from aarlab.core.extras import require
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
@@ -55,7 +56,7 @@ def open_spec(run: RunDir) -> CampaignSpec:
     if not run.spec.exists():
         raise NotFound(f"{run.path} holds no campaign (no spec.json)")
     try:
-        raw = json.loads(run.spec.read_text())["campaign"]
+        raw = json.loads(run.spec.read_text(encoding="utf-8"))["campaign"]
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(
             f"{run.spec} is damaged ({error}); restore it or start a new folder"
@@ -120,6 +121,7 @@ def server_argv(run: RunDir, root: DataRoot, spec: CampaignSpec) -> list[str]:
 
 @contextlib.contextmanager
 def _server(campaign: Campaign) -> Iterator[Child]:
+    require("server")
     run = campaign.run
     run.socket.parent.mkdir(parents=True, exist_ok=True)
     argv = server_argv(run, campaign.root, campaign.spec)

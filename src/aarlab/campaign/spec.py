@@ -165,7 +165,7 @@ class CampaignSpec(Frozen):
 def load_spec(path: Path) -> CampaignSpec:
     """Read a YAML or JSON spec; BadInput names the file and each wrong field."""
     try:
-        raw: Any = yaml.safe_load(path.read_text())
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none
@@ -191,7 +191,7 @@ def _recipe_content(value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads((folder / value).read_text())
+        return json.loads((folder / value).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read recipe {folder / value}: {error}") from error
 

@@ -32,7 +32,7 @@ VERIFIER_NICE = 5
 
 
 def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
-    token = (run.tokens / "operator").read_text().strip()
+    token = (run.tokens / "operator").read_text(encoding="utf-8").strip()
     return OperatorClient.over_socket(run.socket, token, deadline_s)
 
 

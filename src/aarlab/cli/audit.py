@@ -2,20 +2,24 @@
 
 import getpass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from aarlab.cli.ending import when_interrupted
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import RunDir
-from aarlab.core.verdicts import standing_in
-from aarlab.core.wire import Audit, CampaignExport, Disqualifies, NewCaseVerdict, NewVerdict
+
+if TYPE_CHECKING:
+    from aarlab.core.wire import Audit, CampaignExport
 
 app = typer.Typer(no_args_is_help=True, help="What the platform found out about each method.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 Snapshot = Annotated[str, typer.Argument(help="a snapshot's id, or the start of it")]
+Disqualifies = Literal["nothing", "task", "all"]  # as core.wire has it
 Given = Literal["accepted", "disqualified", "rework", "dismissed", "confirmed"]
 COLOUR = {"clear": "green", "note": "yellow", "suspect": "red"}
 
@@ -24,15 +28,23 @@ COLOUR = {"clear": "green", "note": "yellow", "suspect": "red"}
 def list_audits(
     folder: Folder,
     everything: Annotated[bool, typer.Option("--all", help="clear ones as well")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Findings, the gravest first; works while the campaign runs and after."""
+    from aarlab.core.verdicts import standing_in
+
     export = _export(folder)
     names = {s.id: s.name for s in export.snapshots}
     decisions: dict[str, str] = {s: v[-1].decision for s, v in standing_in(export).items()}
     decisions |= {case.audit: case.decision for case in export.case_verdicts}
     console, order = Console(highlight=False), list(reversed(COLOUR))
     shown = [a for a in export.audits if everything or a.severity != "clear"]
-    for found in sorted(shown, key=lambda a: order.index(a.severity)):
+    shown.sort(key=lambda a: order.index(a.severity))
+    if as_json:
+        rows = [{**a.model_dump(), "decision": decisions.get(a.snapshot or a.id)} for a in shown]
+        print_json(rows)
+        return
+    for found in shown:
         about = found.snapshot or ""
         method = f"{names.get(about, '')[:60]} {about[:10]}" if about else _submissions(found)
         decision = decisions.get(about or found.id)
@@ -47,28 +59,45 @@ def list_audits(
 
 
 @app.command()
-def show(folder: Folder, snapshot: Snapshot) -> None:
+def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
     """Everything about one method: re-runs, findings, verdicts."""
+    from aarlab.core.verdicts import standing_in
+
     export, console = _export(folder), Console(highlight=False)
     wanted = _found(export, snapshot)
-    for v in (v for v in export.verifications if v.snapshot == wanted):
+    verifications = [v for v in export.verifications if v.snapshot == wanted]
+    audits = [a for a in export.audits if a.snapshot == wanted]
+    verdicts = standing_in(export).get(wanted, [])
+    if as_json:
+        print_json(
+            {
+                "snapshot": wanted,
+                "verifications": [one.model_dump() for one in verifications],
+                "audits": [one.model_dump() for one in audits],
+                "verdicts": [one.model_dump() for one in verdicts],
+            }
+        )
+        return
+    for v in verifications:
         figure = "failed" if v.estimate is None else f"PGR {v.estimate.value:+.2f}"
         interval = f" [{v.estimate.low:+.2f}, {v.estimate.high:+.2f}]" if v.estimate else ""
         line = f"{v.task} {v.split}, labels {v.ablation}, {len(v.run_seeds)} seeds: {figure}"
         console.print(line + interval, markup=False)
-    for found in (a for a in export.audits if a.snapshot == wanted):
+    for found in audits:
         console.print(f"{found.severity:8} {found.kind:10} {found.summary}", markup=False)
-    for verdict in standing_in(export).get(wanted, []):
-        console.print(f"{verdict.at} {verdict.by}: {verdict.decision}: {verdict.reason}")
+    for verdict in verdicts:
+        line = f"{verdict.at} {verdict.by}: {verdict.decision}: {verdict.reason}"
+        console.print(line, markup=False)
 
 
 @app.command()
-def run(folder: Folder) -> None:
+def run(folder: Folder, as_json: AsJson = False) -> None:
     """Work off queued re-runs and add the audits that are missing."""
     from aarlab.campaign.runner import verify_again
 
-    verify_again(RunDir(folder.absolute()), data_root())
-    list_audits(folder)
+    with when_interrupted(f"What is queued stays queued; to resume: aarlab audit run {folder}"):
+        verify_again(RunDir(folder.absolute()), data_root())
+    list_audits(folder, as_json=as_json)
 
 
 @app.command()
@@ -77,6 +106,7 @@ def certify(
     snapshot: Snapshot,
     task: Annotated[str | None, typer.Option(help="default: the first of the campaign")] = None,
     seeds: Annotated[int, typer.Option(min=2, max=64)] = 8,
+    as_json: AsJson = False,
 ) -> None:
     """Score a method on the certify split: once, for the report."""
     from aarlab.campaign.runner import open_spec, reached, verify_again
@@ -89,8 +119,9 @@ def certify(
         operator.request_verification(
             NewVerification(snapshot=wanted, task=chosen, split="certify", n_seeds=seeds)
         )
-    verify_again(run_dir, data_root())
-    show(folder, snapshot)
+    with when_interrupted(f"The request stays queued; to resume: aarlab audit run {folder}"):
+        verify_again(run_dir, data_root())
+    show(folder, snapshot, as_json)
 
 
 def verdict(
@@ -117,6 +148,7 @@ def verdict(
     The latest verdict counts. Disqualified work stays visible.
     """
     from aarlab.campaign.runner import reached, write_export
+    from aarlab.core.wire import NewCaseVerdict, NewVerdict
 
     run_dir, name = RunDir(folder.absolute()), by or getpass.getuser()
     if not reason.strip():
@@ -140,14 +172,14 @@ def verdict(
     Console().print(f"{about[:16]} {decision}; the log has it")
 
 
-def _export(folder: Path) -> CampaignExport:
+def _export(folder: Path) -> "CampaignExport":
     from aarlab.campaign.runner import reached
 
     with reached(RunDir(folder.absolute()), data_root()) as operator:
         return operator.export()
 
 
-def _found(export: CampaignExport, start: str) -> str:
+def _found(export: "CampaignExport", start: str) -> str:
     found = [s.id for s in export.snapshots if s.id.startswith(start)]
     if len(found) != 1 or not start:
         what = f"{len(found)} snapshots start" if found else "no snapshot starts"
@@ -155,7 +187,7 @@ def _found(export: CampaignExport, start: str) -> str:
     return found[0]
 
 
-def _finding(export: CampaignExport, start: str) -> str:
+def _finding(export: "CampaignExport", start: str) -> str:
     """Of those on an AAR's submissions: the others are about a snapshot."""
     found = [a.id for a in export.audits if a.snapshot is None and a.id.startswith(start)]
     if len(found) != 1 or not start:
@@ -168,7 +200,7 @@ def _finding(export: CampaignExport, start: str) -> str:
     return found[0]
 
 
-def _submissions(found: Audit) -> str:
+def _submissions(found: "Audit") -> str:
     return f"its submissions{f' on {found.task}' if found.task else ''}, finding {found.id}"
 
 

@@ -1,37 +1,42 @@
 """`aarlab campaign`: run, steer, status, export, check."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from aarlab.campaign.presets import PRESETS
-from aarlab.campaign.provenance import run_settings
-from aarlab.campaign.runner import create, export_of, open_spec, reached, run_campaign
-from aarlab.campaign.spec import CampaignSpec, load_spec
-from aarlab.campaign.status import is_running, status_of
-from aarlab.cli import steering
-from aarlab.cli.progress import CampaignView
+from aarlab.cli.ending import when_interrupted
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
-from aarlab.cli.tables import print_estimate, print_status
 from aarlab.core.errors import NotFound
+from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import CampaignExport
+
+if TYPE_CHECKING:
+    from aarlab.campaign.spec import CampaignSpec
+    from aarlab.core.wire import CampaignExport
 
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
 Why = Annotated[str, typer.Option(help="why; kept with the control")]
+SandboxKind = Literal["bubblewrap", "process"]
 
 
 @app.command()
 def run(
     spec: Annotated[str, typer.Argument(help="a spec file (YAML) or a preset, e.g. demo")],
     out: Annotated[Path | None, typer.Option(help="folder of the campaign")] = None,
-    sandbox: Annotated[str | None, typer.Option(help="bubblewrap or process")] = None,
+    sandbox: Annotated[
+        SandboxKind | None, typer.Option(help="process: no isolation, every score is stamped so")
+    ] = None,
 ) -> None:
     """Run a campaign to its end, or go on with one that was interrupted."""
+    from aarlab.campaign.provenance import run_settings
+    from aarlab.campaign.runner import create
+
+    require_all()
     frozen = spec_of(spec, sandbox)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
     create(folder, frozen, run_settings(data_root()))
@@ -41,7 +46,10 @@ def run(
 @app.command()
 def resume(folder: Folder) -> None:
     """Go on with a paused or interrupted campaign: nothing is lost, nothing is counted twice."""
+    from aarlab.cli import steering
+
     run_dir = RunDir(folder.absolute())
+    require_all()
     if steering.go_on(run_dir):
         Console().print("it goes on")
     else:
@@ -51,12 +59,16 @@ def resume(folder: Folder) -> None:
 @app.command()
 def pause(folder: Folder, why: Why = "", by: By = None) -> None:
     """All AARs finish the step they are at, then wait for `resume`; no research time runs."""
+    from aarlab.cli import steering
+
     steering.steer(folder, None, "pause", by, why)
 
 
 @app.command()
 def stop(folder: Folder, why: Why = "", by: By = None) -> None:
     """End the research for good; verification and the export follow."""
+    from aarlab.cli import steering
+
     steering.steer(folder, None, "stop", by, why)
 
 
@@ -65,6 +77,8 @@ def message(
     folder: Folder, text: Annotated[str, typer.Argument(help="to all AARs")], by: By = None
 ) -> None:
     """Tell all language-model AARs something; each reads it at its next turn."""
+    from aarlab.cli import steering
+
     steering.steer(folder, None, "message", by, text)
 
 
@@ -78,15 +92,44 @@ def extend(
     by: By = None,
 ) -> None:
     """Raise the limits of all AARs together by so much (`aarlab aar extend`: those of one)."""
+    from aarlab.cli import steering
+
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
     steering.extend(folder, None, by, more)
 
 
-@app.command()
-def status(
-    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False
+@app.command("list")
+def list_campaigns(
+    runs: Annotated[Path, typer.Argument(help="a folder of campaigns")] = Path("runs"),
+    as_json: AsJson = False,
 ) -> None:
+    """Campaigns of a folder, the newest first, as their files show them."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from aarlab.server.lobby.runs import campaigns
+
+    if not runs.is_dir():
+        raise NotFound(f"no folder {runs}: name the folder that holds the campaigns' folders")
+    found = campaigns(runs.absolute())
+    if as_json:
+        print_json(found)
+        return
+    table = Table("campaign", "state", "tasks", "AARs", "last event", "at")
+    for one in found:
+        tasks, last = ", ".join(map(str, one["tasks"])), one["event"] or one["words"]
+        cells = (one["name"], one["state"], tasks, str(one["n_aars"]), last, one["last"])
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    Console().print(table)
+
+
+@app.command()
+def status(folder: Folder, as_json: AsJson = False) -> None:
     """What each AAR does, has used and has left; works while the campaign runs and after."""
+    from aarlab.campaign.runner import reached
+    from aarlab.campaign.status import is_running, status_of
+    from aarlab.cli.tables import print_status
+
     run_dir = RunDir(folder.absolute())
     running = is_running(run_dir)
     with reached(run_dir, data_root()) as operator:
@@ -100,6 +143,8 @@ def status(
 @app.command()
 def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -> None:
     """Write what the report needs: no row, no label."""
+    from aarlab.campaign.runner import export_of
+
     run_dir = RunDir(folder.absolute())
     path = out or run_dir.export
     export_of(run_dir, data_root(), path)
@@ -110,6 +155,7 @@ def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -
 def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
     """Validate a spec offline: tasks, models, prices, budgets, sandbox; what it may cost."""
     from aarlab.campaign.checking import estimate, remarks
+    from aarlab.cli.tables import print_estimate
     from aarlab.testbed.generators.presets import PRESETS as TASKS
 
     frozen, console = spec_of(spec, None), Console(highlight=False)
@@ -122,7 +168,10 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
     return 0
 
 
-def spec_of(name: str, sandbox: str | None) -> CampaignSpec:
+def spec_of(name: str, sandbox: SandboxKind | None) -> "CampaignSpec":
+    from aarlab.campaign.presets import PRESETS
+    from aarlab.campaign.spec import CampaignSpec, load_spec
+
     if name in PRESETS:
         spec = PRESETS[name]()
     elif Path(name).exists():
@@ -134,8 +183,17 @@ def spec_of(name: str, sandbox: str | None) -> CampaignSpec:
     return CampaignSpec.model_validate({**spec.model_dump(), "isolation": sandbox})
 
 
-def run_shown(folder: RunDir) -> CampaignExport:
-    """Run with the live table."""
-    console = Console()
-    with CampaignView(folder, open_spec(folder), console) as view:
+def require_all() -> None:
+    """Raise MissingExtra before anything is written, not from a child process minutes later."""
+    require("testbed", "server", "sandbox")
+
+
+def run_shown(folder: RunDir, console: Console | None = None, resume: str = "") -> "CampaignExport":
+    """Run with the live table; `resume` is the command that goes on after an interruption."""
+    from aarlab.campaign.runner import open_spec, run_campaign
+    from aarlab.cli.progress import CampaignView
+
+    note = f"Progress is saved; to resume: {resume or f'aarlab campaign resume {folder.path}'}"
+    spec = open_spec(folder)
+    with when_interrupted(note), CampaignView(folder, spec, console or Console()) as view:
         return run_campaign(folder, data_root(), view.notify)

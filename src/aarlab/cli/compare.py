@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.report import export_path, report_folder
+from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
@@ -18,21 +20,45 @@ Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.j
 def compare(
     source: Source,
     out: Annotated[Path | None, typer.Option(help="folder of the comparison")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Differences between the arms of one campaign, with intervals over replicates."""
+    require("report")
     from aarlab.report import more_tables
+    from aarlab.report.arms import MEASURES
     from aarlab.report.compare import write_arms
     from aarlab.report.load import load_export
 
     folder = out or report_folder(source)
     comparison = write_arms(load_export(export_path(source)), folder)
+    page = folder / "comparison.html"
+    if as_json:
+        print_json(
+            {
+                "reference": comparison.reference,
+                "equal_hours": comparison.equal_h,
+                "groups": {
+                    group.name: {
+                        "replicates": len(group.teams),
+                        **{m.key: (s := group.spread(m)) and s._asdict() for m in MEASURES},
+                    }
+                    for group in comparison.groups
+                },
+                "differences": {
+                    key: [one._asdict() for one in found]
+                    for key, found in comparison.differences.items()
+                },
+                "page": str(page),
+            }
+        )
+        return
     console = Console()
     for shown in (more_tables.groups(comparison), more_tables.differences(comparison)):
         table = Table(*(column.title for column in shown.columns), title=shown.caption)
         for row in shown.rows:
             table.add_row(*(f"{cell.text} {cell.small}".strip() for cell in row.cells))
         console.print(table, markup=False)
-    console.print(f"wrote {folder / 'comparison.html'}")
+    console.print(f"wrote {page}")
 
 
 def classify(

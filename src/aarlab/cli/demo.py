@@ -4,53 +4,68 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from aarlab.cli.campaign import SandboxKind
+from aarlab.cli.ending import when_interrupted
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import MethodFailed
+from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="folder of the campaign")] = Path("runs/demo"),
-    sandbox: Annotated[str | None, typer.Option(help="bubblewrap or process")] = None,
+    sandbox: Annotated[
+        SandboxKind | None, typer.Option(help="process: no isolation, every score is stamped so")
+    ] = None,
     fresh: Annotated[bool, typer.Option(help="discard an earlier run in that folder")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Models, task, campaign, verification, report: a few minutes on two cores, no key needed."""
+    require("testbed", "server", "sandbox", "report")
     from aarlab.campaign.provenance import run_settings
     from aarlab.campaign.runner import create
     from aarlab.cli.campaign import run_shown, spec_of
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
+    from aarlab.sandbox import probe
     from aarlab.testbed.generators.presets import preset
     from aarlab.testbed.making import Workshop, private_seed
 
-    console, begun, run = Console(), time.monotonic(), RunDir(out.absolute())
+    console, begun, run = Console(stderr=as_json), time.monotonic(), RunDir(out.absolute())
     spec = spec_of("demo", sandbox)
     if fresh and run.spec.exists():
         shutil.rmtree(run.path)
-    console.rule("1 of 3: models and task")
     root, task = data_root(), spec.tasks[0]
+    # Before the minutes that models and features take: what would stop the campaign after them.
+    probe(spec.isolation)
+    create(run, spec, run_settings(root))
+    console.rule("1 of 3: models and task")
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
-    built = shop.build_preset(preset(task, private_seed(root, task)))
+    with when_interrupted("Features computed so far are kept; run the same command to continue."):
+        built = shop.build_preset(preset(task, private_seed(root, task)))
     if built.from_cache:
         console.print("  task and features come from the cache: same rows, same options, intact")
     console.rule("2 of 3: campaign")
     if run.export.exists():
         console.print(f"  {run.path} holds a finished campaign; `--fresh` runs a new one")
-    create(run, spec, run_settings(root))
-    run_shown(run)
+    run_shown(run, console, f"aarlab demo --out {out}")
     console.rule("3 of 3: report")
     write_report(load_export(run.export), run.report)
-    summary = json.loads((run.report / "summary.json").read_text())
+    summary = json.loads((run.report / "summary.json").read_text(encoding="utf-8"))
     if not summary["submissions"]:
         raise MethodFailed(f"no method was scored: {_first_error(run)}; report: {run.report}")
     shutil.copyfile(run.report / "summary.json", run.path / "summary.json")
-    _leaderboard(console, summary)
+    if as_json:
+        print_json(summary)
+    else:
+        _leaderboard(console, summary)
     console.print(f"report:  {run.report / 'index.html'}")
     console.print(f"summary: {run.path / 'summary.json'}   ({time.monotonic() - begun:.0f} s)")
 
@@ -63,10 +78,8 @@ def _first_error(run: RunDir) -> str:
     return next(filter(None, errors), "see aars/*/aar.log")
 
 
-def _leaderboard(console: Console, summary: dict[str, object]) -> None:
-    methods = summary["methods"]
-    assert isinstance(methods, list)
-    ranked = [m for m in methods if m["selection"] is not None]
+def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
+    ranked = [m for m in summary["methods"] if m["selection"] is not None]
     ranked.sort(key=lambda m: -m["selection"]["pgr"])
     title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"
     table = Table(title=title)

@@ -1,11 +1,13 @@
-"""The `aarlab` command. Parses, calls, prints; every AarlabError becomes one message and exit 2."""
+"""The `aarlab` command. Parses, calls, prints; every error of a user's input or machine becomes one
+message and exit code 2."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aarlab import __version__
 from aarlab.cli import (
@@ -14,6 +16,7 @@ from aarlab.cli import (
     campaign,
     compare,
     demo,
+    doctor,
     log,
     method,
     models,
@@ -22,17 +25,52 @@ from aarlab.cli import (
     task,
     testbed,
 )
+from aarlab.cli.ending import SIGINT_CODE, Interrupted, Terminated, end_on_signals
 from aarlab.core.errors import AarlabError
+from aarlab.core.extras import extra_of, install_command, needs_linux
 
-INTERRUPTED = 130
+ADVICE = {
+    errno.ENOSPC: "Free some space or choose another folder, then run the same command again.",
+    errno.EDQUOT: "Free some space or choose another folder, then run the same command again.",
+    errno.ENOENT: "Check the path; the folder above it must exist and allow new files.",
+    errno.ENOTDIR: "A part of the path is a file: name a folder.",
+    errno.EISDIR: "This is a folder: name a file.",
+    errno.EEXIST: "Something is there already: choose another name.",
+    errno.ENAMETOOLONG: "The path is too long: choose a shorter one.",
+}
+UNIX_MODULES = frozenset({"fcntl", "grp", "pwd", "resource", "termios"})
+OTHERWISE = "Choose a path that this user may read and write."
 
 cli = typer.Typer(
     name="aarlab",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
     help="Automated alignment research on weak-to-strong supervision, with scores to trust.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 cli.command("demo")(demo.demo)
+cli.command("doctor")(doctor.doctor)
 cli.command("serve")(serve.serve)
 cli.add_typer(report.app, name="report")
 cli.add_typer(task.app, name="task")
@@ -51,41 +89,95 @@ cli.add_typer(log.app, name="log")
 @cli.command()
 def version() -> None:
     """Print the version."""
-    Console().print(__version__)
+    typer.echo(__version__)
 
 
 def app() -> None:
     """Entry point: runs the command and turns failures into a message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no umlaut gets a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    end_on_signals()
     sys.exit(run_safely(lambda: cli(standalone_mode=False)))
 
 
-def _interrupted(errors: Console) -> int:
-    errors.print("interrupted; nothing is lost: the same command goes on where it stopped")
-    return INTERRUPTED
-
-
 def run_safely(command: Callable[[], object]) -> int:
-    """0 when it worked, 2 for an error that says what to do, 130 when interrupted."""
-    errors = Console(stderr=True, highlight=False)
+    """0 when it worked, 2 for an error that says what to do, 128 + n when ended by signal n.
+
+    An exception that is none of the user's or the machine's doing is raised on, with its traceback.
+    """
     try:
         result = command()
-    except AarlabError as error:
-        errors.print(f"[red]error[/red] ({error.code}): ", end="")
-        errors.print(str(error), markup=False)
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(errors)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        errors.print(f"[red]error[/red] (disk): {error.strerror}: {error.filename or ''}. ", end="")
-        errors.print("Free some space or choose another folder, then run the same command again.")
-        return 2
+        sys.stdout.flush()
+    except (Interrupted, KeyboardInterrupt, typer.Abort, Terminated) as ended:
+        return _ended(ended)
+    except BrokenPipeError:  # the reader has closed, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
-        if not hasattr(error, "exit_code"):  # click's own usage errors carry one
+        if hasattr(error, "exit_code"):  # click's own usage errors carry one
+            error.show()  # type: ignore[attr-defined]
+            return int(error.exit_code)
+        if (known := _explained(error)) is None:
             raise
-        error.show()  # type: ignore[attr-defined]
-        return int(error.exit_code)
-    if result == INTERRUPTED:  # what typer makes of Ctrl-C
-        return _interrupted(errors)
+        _print_error(*known)
+        return 2
+    if result == SIGINT_CODE:  # what typer makes of Ctrl-C
+        return _ended(KeyboardInterrupt())
     return result if isinstance(result, int) else 0
+
+
+def _explained(error: Exception) -> tuple[str, str] | None:
+    """Code and message of an error that the user or the machine is the cause of, else None."""
+    if isinstance(error, AarlabError):
+        return error.code, str(error)
+    if isinstance(error, ModuleNotFoundError):
+        name = error.name or ""
+        if sys.platform != "linux" and name in UNIX_MODULES:
+            return "unsupported_platform", needs_linux(sys.platform)
+        extra = extra_of(name)
+        said = f"this needs {name}, not installed here; run: {install_command(extra or '')}"
+        return ("missing_extra", said) if extra else None
+    if isinstance(error, UnicodeDecodeError):
+        return "bad_input", f"a file that was named is not UTF-8 text: {error}"
+    return _of_the_system(error) if isinstance(error, OSError) and error.errno else None
+
+
+def _of_the_system(error: OSError) -> tuple[str, str]:
+    if error.filename is None and error.errno not in ADVICE:
+        return "system", str(error.strerror or error)
+    place = f": {error.filename}" if error.filename else ""
+    advice = ADVICE.get(error.errno or 0, OTHERWISE)
+    return "disk", f"{error.strerror}{place}. {advice}{_home_hint(error)}"
+
+
+def _print_error(code: str, message: str) -> None:
+    from rich.console import Console
+
+    errors = Console(stderr=True, highlight=False)
+    errors.print(f"[red]error[/red] ({code}): ", end="")
+    errors.print(message, markup=False, soft_wrap=True)
+
+
+def _ended(ended: BaseException) -> int:
+    """Say how it ended and, where the command knows, what is kept; 128 + the signal's number."""
+    note = str(ended) if isinstance(ended, Interrupted) else ""
+    cause = ended.cause if isinstance(ended, Interrupted) else ended
+    how = f"Stopped by {cause.name}." if isinstance(cause, Terminated) else "Interrupted."
+    typer.echo(f"{how} {note}".strip(), err=True)
+    return cause.exit_code if isinstance(cause, Terminated) else SIGINT_CODE
+
+
+def _home_hint(error: OSError) -> str:
+    """Name AARLAB_HOME where the path at fault lies in it."""
+    from aarlab.cli.settings import data_root
+
+    try:
+        home = str(data_root().path)
+    except AarlabError:
+        return ""
+    inside = str(error.filename or "").startswith(home)
+    return (
+        f" AARLAB_HOME is {home}: set it to another folder if that one is wrong." if inside else ""
+    )

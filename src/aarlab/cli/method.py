@@ -14,7 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from aarlab.cli import testbed
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.core.errors import BadInput, Conflict, MethodFailed, NotFound
+from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Your own methods, and the built-in ones.")
 CHECK_S = 300
@@ -36,10 +38,19 @@ def fit(task, student, seed):
 
 
 @app.command("list")
-def list_methods() -> None:
+def list_methods(as_json: AsJson = False) -> None:
     """The built-in methods, family by family."""
     from aarlab.testbed.methods import FAMILIES
 
+    if as_json:
+        rows = [
+            {"method": method.name, "family": title, "needs_model": method.needs_model,
+             "guard": method.guard, "doc": " ".join(method.doc.split())}
+            for title, methods in FAMILIES.items()
+            for method in methods
+        ]  # fmt: skip
+        print_json(rows)
+        return
     table = Table("method", "what it does")
     for title, methods in FAMILIES.items():
         if methods:
@@ -94,6 +105,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
     """Run the method on two toy tasks and explain every violation of the contract."""
+    require("testbed")
     from aarlab.testbed.checking import Report
 
     if not folder.is_dir():
@@ -103,13 +115,19 @@ def check(
         words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, timeout=CHECK_S, check=False
+                words,
+                capture_output=True,
+                text=True,
+                timeout=CHECK_S,
+                check=False,
+                encoding="utf-8",
+                errors="replace",
             )
         except subprocess.TimeoutExpired as error:
             raise MethodFailed(f"{folder.name}: no end after {CHECK_S} s on 160 rows") from error
         if not out.exists():
             raise MethodFailed(f"{folder.name} ended the process: {done.stderr[-500:]}")
-        report = Report.model_validate_json(out.read_text())
+        report = Report.model_validate_json(out.read_text(encoding="utf-8"))
     console = Console()
     if as_json:
         console.print_json(json.dumps(report.model_dump()))
@@ -137,12 +155,21 @@ def run(
     task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = True,
+    json_out: testbed.JsonOut = None,
 ) -> None:
     """An honest PGR of your method beside the guard baselines, with diagnostics, no agent."""
     if not (folder / "method.py").is_file():
         raise NotFound(f"{folder}: there is no method.py")
     names = f"vanilla,{folder.resolve()}"
-    testbed.run(task, names, seeds, diagnostics=True, permuted=permuted, baseline_seeds=2)
+    testbed.run(
+        task,
+        names,
+        seeds,
+        diagnostics=True,
+        permuted=permuted,
+        json_out=json_out,
+        baseline_seeds=2,
+    )
 
 
 def _first_sentence(doc: str) -> str:

@@ -7,21 +7,34 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.core.errors import BadInput
+from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 
 
 @app.command("list")
-def list_models() -> None:
+def list_models(as_json: AsJson = False) -> None:
     """Models and pairs, built-in and your own, and which are here."""
     from aarlab.testbed.models.own import catalogue_of
 
     root = data_root()
     known = catalogue_of(root)
+    fetched = {name for name in known.models if (root.models / name / "model.json").exists()}
+    if as_json:
+        models = [
+            {"model": entry.name, "title": entry.title, "licence": entry.license,
+             "blocks": entry.n_blocks, "here": entry.name in fetched}
+            for entry in known.models.values()
+        ]  # fmt: skip
+        pairs_here = [{"pair": pair.name, "title": pair.title} for pair in known.pairs.values()]
+        print_json({"models": models, "pairs": pairs_here})
+        return
     table = Table("model", "title", "licence", "blocks", "here")
     for entry in known.models.values():
-        here = "yes" if (root.models / entry.name / "model.json").exists() else "-"
+        here = "yes" if entry.name in fetched else "-"
         table.add_row(entry.name, entry.title, entry.license, str(entry.n_blocks or "?"), here)
     pairs = Table("pair", "weak teacher -> strong student")
     for pair in known.pairs.values():
@@ -38,7 +51,7 @@ def add_model(
     revision: Annotated[str, typer.Option(help="a commit of the hub repository")] = "main",
     sha256: Annotated[str, typer.Option(help="of the GGUF file")] = "",
     template: Annotated[str, typer.Option(help="plain, chatml or chat (tokenizer)")] = "plain",
-    context: Annotated[int, typer.Option(help="tokens")] = 2048,
+    context: Annotated[int, typer.Option(min=1, help="tokens")] = 2048,
 ) -> None:
     """Name a model of your own; `pull` then fetches and converts it."""
     from aarlab.testbed.models.own import add_own
@@ -60,7 +73,10 @@ def add_pair(
     """Name a pair of models, or of cuts of one model; tasks are built on pairs."""
     from aarlab.testbed.models.own import add_own
 
-    layers = [int(layer) for layer in more_layers.split(",") if layer.strip().isdigit()]
+    words = [word.strip() for word in more_layers.split(",")] if more_layers.strip() else []
+    if bad := [word for word in words if not word.isdecimal()]:
+        raise BadInput(f"--more-layers {more_layers!r}: {bad[0]!r} is not a number of blocks")
+    layers = [int(word) for word in words]
     add_own(data_root(), "pairs", name, {"weak": weak, "strong": strong, "more_layers": layers})
     Console().print(f"{name} added; next: aarlab task import FOLDER --pair {name}")
 
@@ -71,6 +87,7 @@ def pull_model(
     force: Annotated[bool, typer.Option(help="fetch again, e.g. a damaged one")] = False,
 ) -> None:
     """Fetch weights once, check them, convert them, keep them."""
+    require("testbed")
     from aarlab.testbed.models.pull import pull
 
     console = Console()
@@ -86,6 +103,7 @@ def show_cache(
     limit_gb: Annotated[
         float | None, typer.Option(min=0, help="instead of AARLAB_CACHE_GB")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Size of the features on disk, model by model; what a process uses is never dropped."""
     from datetime import UTC, datetime
@@ -95,8 +113,18 @@ def show_cache(
 
     console, folder = Console(), data_root().path / "features"
     limit = load_settings().cache_bytes if limit_gb is None else int(limit_gb * 1e9)
-    if do_prune:
-        gone = prune(folder, limit)
+    gone = prune(folder, limit) if do_prune else None
+    if as_json:
+        print_json(
+            {
+                "folder": str(folder),
+                "limit_bytes": limit,
+                "dropped": gone and gone._asdict(),
+                "models": [one._asdict() for one in usage(folder)],
+            }
+        )
+        return
+    if gone is not None:
         console.print(f"dropped {gone.n_shards} shards, {gone.n_bytes / 1e9:.2f} GB")
     table, total = Table("model", "answers", "shards", "GB", "last used (UTC)"), 0
     for one in usage(folder):

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
@@ -19,7 +20,7 @@ class _WriteByDefault(TyperGroup):
     default = "write"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {*self.commands, "--help"}
+        known = {*self.commands, "-h", "--help"}
         if args and args[0] not in known:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
@@ -52,6 +53,7 @@ def write(
 
     With --task below a folder of that name.
     """
+    require("report")
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
 
@@ -67,6 +69,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="folder of the comparison")] = Path("comparison"),
 ) -> None:
     """Differences of two campaigns with intervals, and what makes them unfair."""
+    require("report")
     from aarlab.report.compare import write_comparison
     from aarlab.report.load import load_export
 

@@ -1,14 +1,14 @@
 """`aarlab serve`: the pages of one campaign, or of all in a folder."""
 
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from aarlab.cli.ending import when_interrupted
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import BadInput
+from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
 
@@ -17,32 +17,57 @@ def serve(
     runs: Annotated[
         Path | None, typer.Option(help="a folder of campaigns: list, launch and open them")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="also listen on TCP, e.g. 127.0.0.1")] = None,
-    port: Annotated[int, typer.Option()] = 8321,
-) -> int:
-    """Serve a campaign: API on its unix socket; API and dashboard on TCP if asked (--host).
+    host: Annotated[
+        str, typer.Option(help="address to listen on; 0.0.0.0 lets other machines in")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8321,
+) -> None:
+    """Serve one campaign: dashboard and API on a port of this machine, API on its unix socket.
 
-    With --runs instead: one dashboard for all campaigns of a folder, on 127.0.0.1.
+    With --runs instead: one dashboard for all campaigns of a folder.
     """
     if (folder is None) == (runs is None):
         raise BadInput("give the folder of one campaign, or --runs FOLDER for many")
+    require("server")
     if runs is not None:
-        _serve_lobby(runs.absolute(), host or "127.0.0.1", port)
-        return 0
-    from aarlab.campaign.runner import open_spec, server_argv
+        _serve_lobby(runs.absolute(), host, port)
+    elif folder is not None:
+        _serve_one(RunDir(folder.absolute()), host, port)
 
-    assert folder is not None
-    run = RunDir(folder.absolute())
-    argv = server_argv(run, data_root(), open_spec(run))
-    if host is not None:
-        argv += ["--host", host, "--port", str(port)]
-        Console().print(f"http://{host}:{port}/  token: {run.tokens / 'operator'}")
-    return subprocess.call(argv)
+
+def _serve_one(run: RunDir, host: str, port: int) -> None:
+    """In this process, so that a signal to it ends the server."""
+    import logging
+
+    from aarlab.campaign.runner import open_spec
+    from aarlab.server.serve import serve as serve_platform
+    from aarlab.server.settings import ServerSettings
+
+    spec = open_spec(run)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = ServerSettings(
+        run=run.path,
+        data=data_root().path,
+        tasks=spec.tasks,
+        exact_feedback=spec.exact_feedback,
+        host=host,
+        port=port,
+    )
+    serve_platform(settings, lambda: _say(host, port, run.tokens / "operator"))
 
 
 def _serve_lobby(runs: Path, host: str, port: int) -> None:
     from aarlab.cli.launching import commands
     from aarlab.server.lobby.serve import serve_lobby
 
-    Console().print(f"http://{host}:{port}/  token: {runs / '.lobby' / 'operator'}")
-    serve_lobby(runs, commands(), host, port)
+    with when_interrupted("Campaigns that were started from the dashboard keep running."):
+        token = runs / ".lobby" / "operator"
+        serve_lobby(runs, commands(), (host, port), lambda: _say(host, port, token))
+
+
+def _say(host: str, port: int, token: Path) -> None:
+    """Said once the port is open."""
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"http://{shown}:{port}/")
+    typer.echo(f"to sign in, paste the token: cat '{token}'")
+    typer.echo("Ctrl-C ends the server")

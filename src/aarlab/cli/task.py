@@ -1,16 +1,24 @@
 """`aarlab task`: make, import, list and show tasks."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from aarlab.cli.ending import when_interrupted
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, NotFound
-from aarlab.core.wire import TaskInfo
+from aarlab.core.errors import AarlabError, BaselineMissing, NotFound
+from aarlab.core.extras import require
 
+if TYPE_CHECKING:
+    from aarlab.core.wire import TaskInfo
+
+KEPT = "Features computed so far are kept; run the same command to continue."
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
 
 
@@ -23,7 +31,8 @@ def build(
     ] = None,
     certify: Annotated[bool, typer.Option(help="also baselines of the certify split")] = False,
     adaptation: Annotated[
-        str, typer.Option(help="probe, or top_blocks: its students train blocks (NAME-top-blocks)")
+        Literal["probe", "top_blocks"],
+        typer.Option(help="top_blocks: its students train blocks (NAME-top-blocks)"),
     ] = "probe",
     with_model: Annotated[
         bool, typer.Option(help="methods get the strong model, in sandboxes too (NAME-with-model)")
@@ -33,6 +42,7 @@ def build(
     ] = False,
 ) -> None:
     """Make an embedded task from a private seed; served from the cache if it is intact."""
+    require("testbed")
     from aarlab.testbed.generators.presets import preset
     from aarlab.testbed.making import Workshop, private_seed
     from aarlab.testbed.options import embedded_adapter
@@ -40,10 +50,9 @@ def build(
     console, root = Console(), data_root()
     made = preset(name, private_seed(root, name) if seed is None else seed)
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
-    if adaptation not in ("probe", "top_blocks"):
-        raise BadInput(f"adaptation {adaptation!r}: probe or top_blocks")
     adapted = embedded_adapter() if adaptation == "top_blocks" else None
-    built = shop.build_preset(made, certify, adapted, with_model, not states_only)
+    with when_interrupted(KEPT):
+        built = shop.build_preset(made, certify, adapted, with_model, not states_only)
     _say(console, built.info, built.from_cache)
 
 
@@ -56,32 +65,33 @@ def import_folder(
         bool, typer.Option(help="import even where the ceiling is not clearly above the teacher")
     ] = False,
     near_duplicates: Annotated[
-        str, typer.Option(help="of rows in another split: drop, refuse or keep")
+        Literal["drop", "refuse", "keep"], typer.Option(help="of rows in another split")
     ] = "drop",
 ) -> None:
     """Check a folder in the study's format and build a task from it."""
+    require("testbed")
     from aarlab.testbed.making import Workshop
 
     console = Console()
     shop = Workshop(data_root(), lambda text: console.print(f"  {text}"))
     wanted = name or path.resolve().name.lower()
-    if near_duplicates not in ("drop", "refuse", "keep"):
-        raise BadInput(f"--near-duplicates {near_duplicates!r}: drop, refuse or keep")
-    built = shop.import_folder(
-        path,
-        wanted,
-        pair,
-        require_gap=not allow_small_gap,
-        near=near_duplicates,  # type: ignore[arg-type]
-    )
+    with when_interrupted(KEPT):
+        built = shop.import_folder(
+            path, wanted, pair, require_gap=not allow_small_gap, near=near_duplicates
+        )
     _say(console, built.info, built.from_cache)
 
 
 @app.command()
-def mappings() -> None:
+def mappings(as_json: AsJson = False) -> None:
     """Data sets of the Hugging Face hub that `fetch` knows."""
     from aarlab.testbed.datasets.mapping import shipped_mappings
 
+    if as_json:
+        print_json(
+            [{"mapping": n, **s.model_dump(mode="json")} for n, s in shipped_mappings().items()]
+        )
+        return
     table = Table("mapping", "repository", "kind", "licence")
     for name, spec in shipped_mappings().items():
         table.add_row(name, spec.repo, spec.kind, spec.licence)
@@ -93,7 +103,7 @@ def fetch(
     mapping: Annotated[str, typer.Argument(help="a name of `aarlab task mappings`, or a .yaml")],
     out: Annotated[Path, typer.Option(help="folder to write, for `aarlab task import`")],
     files: Annotated[Path | None, typer.Option(help="a local file instead of the hub")] = None,
-    rows: Annotated[int, typer.Option(help="at most so many source rows; 0: all")] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="at most so many source rows; 0: all")] = 0,
     seed: Annotated[int, typer.Option(help="of dealing and of which wrong answer")] = 0,
 ) -> None:
     """Turn a data set into a folder in the study's format, by a declarative mapping."""
@@ -117,32 +127,40 @@ def card(name: Annotated[str, typer.Argument()]) -> None:
 
 
 @app.command("list")
-def list_tasks() -> None:
+def list_tasks(as_json: AsJson = False) -> None:
     """Tasks that are built here, and embedded ones that could be."""
     from aarlab.testbed.generators.presets import PRESETS
     from aarlab.testbed.task import load_info
 
     root = data_root()
     built = sorted(p.parent.name for p in root.public.glob("*/task.json"))
-    table = Table("task", "kind", "pair", "train", "search", "state")
+    rows: list[dict[str, str | int | None]] = []
     for name in built:
         try:
             info = load_info(root.public_task(name))
         except AarlabError as error:
-            table.add_row(name, "", "", "", "", f"damaged: {error}")
+            rows.append({"task": name, "state": f"damaged: {error}"})
             continue
-        row = (info.kind, info.pair, str(info.n_train), str(info.n_search))
-        table.add_row(name, *row, "built")
+        rows.append({"task": name, "kind": info.kind, "pair": info.pair, "train": info.n_train,
+                     "search": info.n_search, "state": "built"})  # fmt: skip
     for name in PRESETS:
         if name not in built:
-            table.add_row(name, "", "embedded", "", "", f"aarlab task build {name}")
+            rows.append({"task": name, "pair": "embedded", "state": f"aarlab task build {name}"})
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("task", "kind", "pair", "train", "search", "state")
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
     Console().print(table)
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument()],
-    rows: Annotated[int, typer.Option(help="examples to show")] = 3,
+    rows: Annotated[int, typer.Option(min=0, help="examples to show")] = 3,
+    as_json: AsJson = False,
 ) -> None:
     """A task's public facts, baselines and a few inputs (never a label)."""
     from aarlab.cli.operator import open_scorer
@@ -150,15 +168,21 @@ def show(
 
     root, console = data_root(), Console()
     task = open_public(root.public_task(name))
+    scorer, baselines = open_scorer(root), {}
+    for split in ("search", "selection", "certify"):
+        with suppress(BaselineMissing):
+            baselines[split] = scorer.baselines(name, split)
+    if as_json:
+        shown = {split: base.model_dump() for split, base in baselines.items()}
+        print_json({**task.info.model_dump(mode="json"), "baselines": shown})
+        return
     console.print_json(task.info.model_dump_json())
     table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
-    scorer = open_scorer(root)
     for split in ("search", "selection", "certify"):
-        try:
-            base = scorer.baselines(name, split)
-        except BaselineMissing:
+        if split not in baselines:
             table.add_row(split, "-", "-", "-")
             continue
+        base = baselines[split]
         table.add_row(split, str(base.n_rows), f"{base.weak:.3f}", f"{base.ceiling:.3f}")
     console.print(table)
     for example in task.train[:rows]:
@@ -166,7 +190,7 @@ def show(
         console.print(example.prompt, *example.answers, sep="\n---\n", markup=False)
 
 
-def _say(console: Console, info: TaskInfo, from_cache: bool) -> None:
+def _say(console: Console, info: "TaskInfo", from_cache: bool) -> None:
     how = "served from the cache, unchanged" if from_cache else "built"
     console.print(
         f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}"

@@ -2,19 +2,22 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from aarlab.cli.ending import when_interrupted
+from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput
+from aarlab.core.extras import require
 from aarlab.core.files import write_json
-from aarlab.core.wire import Interval
 
 if TYPE_CHECKING:
+    from aarlab.core.wire import Interval
     from aarlab.testbed.panel import Bench, PanelRow
     from aarlab.testbed.recipe import Recipe
 
@@ -50,19 +53,23 @@ def run(
     """
     from dataclasses import replace
 
+    require("testbed")
     from aarlab.testbed.panel import Extras, methods_named, run_panel
 
     console, rows = Console(), list["PanelRow"]()
     first_seed = 0
     if preset:
         given = (pair, baseline_seeds, not allow_small_gap)
-        task, first_seed = _published(preset, data, given, epochs, console)
+        with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
+            task, first_seed = _published(preset, data, given, epochs, console)
     elif not task:
         raise BadInput("name a task with --task, or a setting with --preset and --data")
+    kept = f"The methods that finished are in {json_out}" if json_out else "No score was kept"
     bench = replace(_search_bench(task, console, allow_small_gap), first_seed=first_seed)
     chosen = methods_named([name.strip() for name in methods.split(",")], guards)
     extras = Extras(diagnostics, permuted, allow_small_gap and not _has_gap(bench))
-    with console.status("running") as status:
+    note = f"{kept}; the same command starts all methods again."
+    with when_interrupted(note), console.status("running") as status:
         ticks = lambda m, s: status.update(f"{m}, seed {s}")  # noqa: E731
         for row in run_panel(chosen, bench, seeds, ticks, extras):
             rows.append(row)
@@ -86,12 +93,13 @@ def sweep(
         str, typer.Option(help="e.g. train.lr; default: the method's own; or all")
     ] = "",
     trials: Annotated[int, typer.Option(min=1, help="budget of each method")] = 20,
-    sampler: Annotated[str, typer.Option(help="random or bayes")] = "bayes",
+    sampler: Annotated[Literal["random", "bayes"], typer.Option()] = "bayes",
     seeds: Annotated[int, typer.Option(min=1, max=16, help="of each trial")] = 3,
     final_seeds: Annotated[int, typer.Option(min=1, max=16, help="of the selection score")] = 8,
     out: Annotated[Path, typer.Option(help="folder: tuned recipes, journal, scores")] = Path(
         "sweep"
     ),
+    as_json: AsJson = False,
 ) -> None:
     """Tune options on the search split; then one honest score of the best on selection.
 
@@ -99,15 +107,14 @@ def sweep(
     this is the human baseline; that of the embedded tasks ships (testbed/tuned). The same command
     goes on where an interrupted one stopped.
     """
+    require("testbed", "sweep")
     from aarlab.cli.operator import selection_bench
     from aarlab.testbed.methods import method_of_recipe
     from aarlab.testbed.panel import run_panel
     from aarlab.testbed.sweep import SweepPlan, live_options, own_options
     from aarlab.testbed.sweep import sweep as run_sweep
 
-    console = Console()
-    if sampler not in ("random", "bayes"):
-        raise BadInput(f"sampler {sampler!r}: random or bayes")
+    console = Console(stderr=as_json)
     bench = _search_bench(task, console)
     final = selection_bench(data_root(), bench.task)
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
@@ -115,8 +122,9 @@ def sweep(
     for name, recipe in _recipes(methods).items():
         paths = tuple(filter(None, options.split(","))) or own_options(recipe)
         paths = live_options(recipe) if paths == ("all",) else paths
-        plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)  # type: ignore[arg-type]
-        with console.status(name) as status:
+        plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)
+        note = f"Finished trials are in {out}; run the same command to resume."
+        with when_interrupted(note), console.status(name) as status:
             told = lambda n, value: status.update(f"{name}: trial {n}, PGR {value:+.2f}")  # noqa: E731, B023
             found = run_sweep(plan, bench, out / "journal.log", told)
         (row,) = run_panel([method_of_recipe(name, found.recipe)], final, final_seeds)
@@ -130,6 +138,9 @@ def sweep(
         table.add_row(name, f"{found.search_pgr:+.2f}", f"{row.pgr.value:+.2f}", _span(row.pgr),
                       str(found.trials))  # fmt: skip
         console.print(f"{name}: {found.recipe.describe()}", markup=False)
+    if as_json:
+        print_json(results)
+        return
     console.print(table)
     console.print(
         f"search: the best of {trials} trials on {seeds} seeds, so it flatters; selection: once, "
@@ -225,7 +236,7 @@ def _diagnostics(rows: "list[PanelRow]") -> Table:
     return table
 
 
-def _span(interval: Interval) -> str:
+def _span(interval: "Interval") -> str:
     return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
 
 

@@ -79,6 +79,18 @@ class Unavailable(AarlabError):
     code = "unavailable"
 
 
+class MissingExtra(AarlabError):
+    """An optional package is not installed; says which extra brings it and the command."""
+
+    code = "missing_extra"
+
+
+class UnsupportedPlatform(AarlabError):
+    """This operating system cannot run it; says what can be run here and where the rest runs."""
+
+    code = "unsupported_platform"
+
+
 class TooManyRequests(AarlabError):
     """Requests come faster than the platform allows; wait and try again."""
 
@@ -105,6 +117,8 @@ ERRORS: dict[str, type[AarlabError]] = {
         MethodFailed,
         Unreachable,
         Unavailable,
+        MissingExtra,
+        UnsupportedPlatform,
         TooManyRequests,
     )
 }

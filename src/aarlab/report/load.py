@@ -36,7 +36,7 @@ def _with_judged(export: CampaignExport, path: Path) -> CampaignExport:
     if not path.exists():
         return export
     try:
-        judged: dict[str, dict[str, str]] = json.loads(path.read_text())
+        judged: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
         ideas = [
             Idea.model_validate(
                 {

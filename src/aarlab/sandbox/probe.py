@@ -53,7 +53,7 @@ def closed_switches(sysctl: Path) -> list[str]:
     found = []
     for name, closed, remedy in _SWITCHES:
         path = sysctl / name
-        if path.is_file() and path.read_text().strip() == closed:
+        if path.is_file() and path.read_text(encoding="utf-8").strip() == closed:
             setting = name.replace("/", ".")
             found.append(f"{setting} is {closed}: ask an administrator for `{remedy}`.")
     return found

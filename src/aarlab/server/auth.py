@@ -38,7 +38,7 @@ def operator_token(tokens: Path) -> str:
     if not path.exists():
         tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_new(path, f"op_{secrets.token_urlsafe(32)}\n", mode=0o600)
-    return path.read_text().strip()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def aar_token(operator: str, name: str, key: str) -> str:

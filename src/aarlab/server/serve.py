@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -25,8 +26,10 @@ BACKLOG = 256
 SHUTDOWN_S = 10
 
 
-def serve(settings: ServerSettings) -> None:
+def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT, then finish open requests and return.
+
+    `listening` is called once, when connections are accepted.
 
     Raises AarlabError: a loose vault, a port or socket in use, another server on the run, a
     database that does not answer or belongs to another run.
@@ -54,6 +57,7 @@ def serve(settings: ServerSettings) -> None:
                     timeout_graceful_shutdown=SHUTDOWN_S,
                 )
                 await opened.enter_async_context(exporting(settings, store.database, signer))
+                listening()
                 await uvicorn.Server(config).serve(sockets=sockets)
         finally:
             await store.database.close()
@@ -88,7 +92,10 @@ def unix_listener(path: Path) -> socket.socket:
     path.parent.chmod(0o755)
     if path.exists():
         if _answers(path):
-            raise Conflict(f"{path} is in use by another server: stop it first")
+            raise Conflict(
+                f"{path} is in use by another server: stop it first; the pages of a campaign that "
+                f"is running: aarlab serve --runs {path.parents[2]}"
+            )
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

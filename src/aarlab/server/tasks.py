@@ -21,7 +21,7 @@ def check_development(platform: Platform, task: str) -> None:
 def task_info(platform: Platform, task: str) -> TaskInfo:
     path = platform.settings.data_root.public_task(task) / "task.json"
     try:
-        return TaskInfo.model_validate_json(path.read_text())
+        return TaskInfo.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError:
         raise NotFound(f"{path} cannot be read: build the task: aarlab task build {task}") from None
     except ValidationError:

@@ -41,7 +41,7 @@ def differences(old: Contents, new: Contents) -> list[FileDiff]:
 def tar_of(files: Contents) -> bytes:
     """The same bytes for the same files: sorted, no owner, no time."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
         for path, content in sorted(files.items()):
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(content), 0o644

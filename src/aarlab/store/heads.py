@@ -68,7 +68,7 @@ def append(path: Path, head: SignedHead) -> None:
 
 def read_public_key(path: Path) -> str:
     try:
-        key = path.read_text().strip()
+        key = path.read_text(encoding="utf-8").strip()
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
     except OSError:
         raise NotFound(f"no public key at {path}: give the one of the run, signing.pub") from None
@@ -82,7 +82,7 @@ def read_heads(paths: list[Path], public_key: str) -> list[LogHead]:
     return [
         _checked(line, public_key, f"{path}, line {number}")
         for path in paths
-        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
     ]
 
 

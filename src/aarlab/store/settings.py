@@ -32,7 +32,7 @@ class StoreSettings(BaseSettings):
         if self.database_file is None:
             return run.database
         try:
-            return self.database_file.read_text().strip()
+            return self.database_file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise BadInput(
                 f"{self.database_file} cannot be read: {error.strerror}: "

@@ -230,8 +230,8 @@ def _seals(folder: Path) -> dict[str, str]:
 def _is_intact(root: DataRoot, name: str, settings_hash: str) -> bool:
     public, vault = root.public_task(name), root.vault_task(name)
     try:
-        record = json.loads((vault / RECORD).read_text())
-        seals = json.loads((vault / SEALS).read_text())["files"]
+        record = json.loads((vault / RECORD).read_text(encoding="utf-8"))
+        seals = json.loads((vault / SEALS).read_text(encoding="utf-8"))["files"]
         return bool(
             record["settings_hash"] == settings_hash
             and seals == {"public": _seals(public), "vault": _seals(vault)}

@@ -208,4 +208,4 @@ def private_seed(root: DataRoot, task: str) -> int:
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(path, f"{secrets.randbits(48)}\n", 0o600)
-    return int(path.read_text())
+    return int(path.read_text(encoding="utf-8"))

@@ -46,7 +46,13 @@ def _pip_download(wheel: Wheel, folder: Path) -> None:
     command.append(f"{wheel.package}=={wheel.version}")
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=PIP_TIMEOUT_S,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
         )
     except subprocess.TimeoutExpired as error:
         raise Unreachable(

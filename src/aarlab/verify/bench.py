@@ -26,7 +26,9 @@ LOG = logging.getLogger("aarlab.verify")
 
 
 def operator(run: RunDir) -> OperatorClient:
-    return OperatorClient.over_socket(run.socket, (run.tokens / "operator").read_text().strip())
+    return OperatorClient.over_socket(
+        run.socket, (run.tokens / "operator").read_text(encoding="utf-8").strip()
+    )
 
 
 def in_turn(queued: Sequence[Verification]) -> list[Verification]:

@@ -76,7 +76,7 @@ class Reviewer:
 
 def _read(path: Path) -> Kept:
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
         return Kept(raw["call"], Reply(**raw["reply"]))
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{path} is no answer of a review: remove it") from error
@@ -115,7 +115,9 @@ def _price(run: RunDir, settings: ReviewSettings, name: str) -> Price:
     if settings.price is not None:
         read, written = settings.price
         return Price(model=name, dated="AARLAB_REVIEW_PRICE", input=read, output=written)
-    frozen: dict[str, Any] = json.loads(run.spec.read_text()) if run.spec.exists() else {}
+    frozen: dict[str, Any] = (
+        json.loads(run.spec.read_text(encoding="utf-8")) if run.spec.exists() else {}
+    )
     given = frozen.get("campaign", {}).get("prices", {})
     own = {model: Price.model_validate(price) for model, price in given.items()}
     if settings.model in own:

@@ -103,7 +103,7 @@ class ClaudeCode:
 
     def _proxy(self, vendors: httpx.Client) -> Proxy:
         config, model = self.config, self.spec.model or ""
-        token = config.token_file.read_text().strip()
+        token = config.token_file.read_text(encoding="utf-8").strip()
         clean = cleaner([self.settings.key("anthropic"), token])
         recorder = Recorder(config.home / "transcript.jsonl", clean)
 
@@ -254,7 +254,7 @@ class ClaudeCode:
         return [SeenTask(infos[name], inside[path]) for name, path in self.config.tasks.items()]
 
     def _token(self) -> str:
-        return self.config.token_file.read_text().strip()
+        return self.config.token_file.read_text(encoding="utf-8").strip()
 
     def _progress(self) -> Progress:
         path = self.config.home / "external.json"

@@ -52,4 +52,4 @@ async def talk(setup: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(talk(json.loads(Path(sys.argv[1]).read_text()))))
+    sys.exit(asyncio.run(talk(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))

@@ -46,7 +46,7 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
     register_scripted()
     price = price_of(spec.model, config.prices)
     asker = Asker(open_model(spec), spec)
-    token = config.token_file.read_text().strip()
+    token = config.token_file.read_text(encoding="utf-8").strip()
     store = Store(config.home, cleaner([*asker.secrets, token]))
     sandbox = sandbox_of(config, spec)
     tasks = [

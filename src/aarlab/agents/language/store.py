@@ -111,7 +111,7 @@ class Store:
         path = self._requests / f"{key}.json"
         if not path.exists():
             write_atomic(path, json.dumps(make()) + "\n", PRIVATE)
-        made: dict[str, Any] = json.loads(path.read_text())
+        made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return made
 
     def drop_requests(self) -> None:

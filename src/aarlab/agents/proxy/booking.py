@@ -111,14 +111,16 @@ class Ledger:
             books.close()
 
     def _note(self, entry: dict[str, Any]) -> None:
-        with self._lock, self.journal.open("a") as out:
+        with self._lock, self.journal.open("a", encoding="utf-8") as out:
             out.write(json.dumps(entry) + "\n")
 
 
 def _read(journal: Path) -> dict[str, dict[str, ModelCall]]:
     """Calls by what happened to them and by id; a last line cut by a crash is dropped."""
     found: dict[str, dict[str, ModelCall]] = {"begun": {}, "ended": {}, "booked": {}}
-    lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
+    lines = (
+        journal.read_text(encoding="utf-8").splitlines(keepends=True) if journal.exists() else []
+    )
     for line in lines:
         if line.endswith("\n"):
             [(kind, raw)] = json.loads(line).items()

@@ -29,7 +29,7 @@ TIMEOUT_S = 60.0
 def credentials(run: RunDir, session: str | None, cookies: Mapping[str, str]) -> str:
     """The Cookie header for the campaign's server: the operator's session, else a share link."""
     try:
-        token = (run.tokens / "operator").read_text().strip()
+        token = (run.tokens / "operator").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
     mark = sha256_hex(token)[:8]

@@ -49,7 +49,12 @@ def _campaign(run: RunDir) -> Facts:
 def _last_words(run: RunDir) -> str:
     """What a campaign that never began has said."""
     try:
-        lines = (run.path / "campaign.log").read_text(errors="replace").strip().splitlines()
+        lines = (
+            (run.path / "campaign.log")
+            .read_text(errors="replace", encoding="utf-8")
+            .strip()
+            .splitlines()
+        )
     except OSError:
         return ""
     return lines[-1][:300] if lines else ""

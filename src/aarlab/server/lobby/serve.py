@@ -1,5 +1,6 @@
 """Run the lobby until it is told to stop."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -9,10 +10,18 @@ from aarlab.server.lobby.commands import Commands
 from aarlab.server.serve import SHUTDOWN_S, tcp_listener
 
 
-def serve_lobby(runs: Path, commands: Commands, host: str, port: int) -> None:
-    """Raises Conflict where the port is taken. Campaigns that it started go on without it."""
+def serve_lobby(
+    runs: Path,
+    commands: Commands,
+    address: tuple[str, int],
+    listening: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on a host and port until a signal; `listening` is called when the port is open.
+
+    Raises Conflict where the port is taken. Campaigns that it started continue without it.
+    """
     runs.mkdir(parents=True, exist_ok=True)
-    with tcp_listener(host, port) as listener:
+    with tcp_listener(*address) as listener:
         config = uvicorn.Config(
             create_lobby(runs, commands),
             log_config=None,
@@ -21,4 +30,5 @@ def serve_lobby(runs: Path, commands: Commands, host: str, port: int) -> None:
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
+        listening()
         uvicorn.Server(config).run(sockets=[listener])

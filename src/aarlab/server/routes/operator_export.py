@@ -85,7 +85,7 @@ def _spec(platform: Platform) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        spec = json.loads(path.read_text())
+        spec = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise Damaged(f"{path} is not JSON: restore the campaign's spec") from None
     if not isinstance(spec, dict):

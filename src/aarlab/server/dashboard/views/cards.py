@@ -60,7 +60,7 @@ def _card(desk: Desk, task: str) -> Markup | None:
     """Balances and shortcuts: facts about hidden labels, so the operator's alone."""
     path = desk.platform.settings.data_root.vault_task(task) / "card.md"
     try:
-        return Markup(render_markdown(path.read_text()[:MAX_CARD]))
+        return Markup(render_markdown(path.read_text(encoding="utf-8")[:MAX_CARD]))
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -1,0 +1,50 @@
+"""How a command ends early: Ctrl-C, SIGTERM or a closed terminal, and what is true afterwards."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGINT_CODE = 128 + signal.SIGINT
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP arrived. A SystemExit, so every `finally` runs and ends its children."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(self.exit_code)
+        self.name = signal.Signals(number).name
+
+
+class Interrupted(Exception):
+    """A command was ended early and has something to say about what is kept."""
+
+    def __init__(self, note: str, cause: BaseException) -> None:
+        super().__init__(note)
+        self.cause = cause
+
+
+@contextmanager
+def when_interrupted(note: str) -> Iterator[None]:
+    """Add to the last message what is kept and how to continue: what is true of this command."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as cause:
+        raise Interrupted(note, cause) from cause
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does; a second one does not cut that short.
+
+    A signal that the parent had ignored (nohup) stays ignored.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Terminated(number)
+
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)

@@ -1,0 +1,13 @@
+"""Results for programs: the option `--json` and how it prints."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead, for programs")]
+
+
+def print_json(value: Any) -> None:
+    """Print as JSON in ASCII, so that it is the same in every locale."""
+    typer.echo(json.dumps(value, indent=1))
