@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 
 TAIL = 1 << 18
 MAX_SPEC = 4 << 20
-LOCKS = Path("/proc/locks")
 Facts = dict[str, Any]
 
 
@@ -54,21 +54,11 @@ def campaign_spec(run: RunDir) -> Facts:
     return spec if isinstance(spec, dict) else {}
 
 
-def is_run_by_a_process(run: RunDir) -> bool:
-    """Whether a process holds the campaign's lock. Looking does not take it, as trying would."""
-    try:
-        inode = (run.path / ".lock").stat().st_ino
-        locks = [line.split() for line in LOCKS.read_text().splitlines()]
-    except OSError:
-        return False
-    # The device is left out: an overlay shows another one than the kernel's list.
-    return any("FLOCK" in line and line[-3].endswith(f":{inode}") for line in locks)
-
-
 def state_of(run: RunDir, events: list[Facts] | None = None) -> str:
     """running, finished, stopped (begun and not at its end), or new."""
     kinds = [e["kind"] for e in (last_events(run) if events is None else events)]
-    if is_run_by_a_process(run):
+    held = holder(run.holder)
+    if held is not None and held.work != "look":
         return "running"
     phases = [kind for kind in kinds if kind in ("campaign_started", "campaign_finished")]
     if phases and phases[-1] == "campaign_finished":
