@@ -19,7 +19,6 @@ from aarlab.core.layout import VERSION
 from aarlab.core.wire import Isolation, Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
-
 TaskVersion = Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
 
 

@@ -1,23 +1,20 @@
 """`aarlab campaign`: run, steer, status, export, check."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from aarlab.campaign.presets import PRESETS
-from aarlab.campaign.provenance import run_settings
-from aarlab.campaign.runner import create, export_of, open_spec, reached, run_campaign
-from aarlab.campaign.spec import CampaignSpec, load_spec
-from aarlab.campaign.status import is_running, status_of
-from aarlab.cli import steering
-from aarlab.cli.progress import CampaignView
+from aarlab.cli.asking import check_file
 from aarlab.cli.settings import data_root
-from aarlab.cli.tables import print_estimate, print_status
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import CampaignExport
+
+if TYPE_CHECKING:
+    from aarlab.campaign.spec import CampaignSpec
+    from aarlab.campaign.status import CampaignStatus
+    from aarlab.core.wire import CampaignExport
 
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
@@ -32,15 +29,20 @@ def run(
     sandbox: Annotated[str | None, typer.Option(help="bubblewrap or process")] = None,
 ) -> None:
     """Run a campaign to its end, or go on with one that was interrupted."""
+    from aarlab.campaign.provenance import run_settings
+    from aarlab.campaign.runner import create
+
     frozen = spec_of(spec, sandbox)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
-    create(folder, frozen, run_settings(data_root()))
+    create(folder, frozen, run_settings(data_root()), data_root())
     run_shown(folder)
 
 
 @app.command()
 def resume(folder: Folder) -> None:
     """Go on with a paused or interrupted campaign: nothing is lost, nothing is counted twice."""
+    from aarlab.cli import steering
+
     run_dir = RunDir(folder.absolute())
     if steering.go_on(run_dir):
         Console().print("it goes on")
@@ -51,12 +53,16 @@ def resume(folder: Folder) -> None:
 @app.command()
 def pause(folder: Folder, why: Why = "", by: By = None) -> None:
     """All AARs finish the step they are at, then wait for `resume`; no research time runs."""
+    from aarlab.cli import steering
+
     steering.steer(folder, None, "pause", by, why)
 
 
 @app.command()
 def stop(folder: Folder, why: Why = "", by: By = None) -> None:
     """End the research for good; verification and the export follow."""
+    from aarlab.cli import steering
+
     steering.steer(folder, None, "stop", by, why)
 
 
@@ -65,6 +71,8 @@ def message(
     folder: Folder, text: Annotated[str, typer.Argument(help="to all AARs")], by: By = None
 ) -> None:
     """Tell all language-model AARs something; each reads it at its next turn."""
+    from aarlab.cli import steering
+
     steering.steer(folder, None, "message", by, text)
 
 
@@ -78,6 +86,8 @@ def extend(
     by: By = None,
 ) -> None:
     """Raise the limits of all AARs together by so much (`aarlab aar extend`: those of one)."""
+    from aarlab.cli import steering
+
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
     steering.extend(folder, None, by, more)
 
@@ -87,21 +97,44 @@ def status(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False
 ) -> None:
     """What each AAR does, has used and has left; works while the campaign runs and after."""
-    run_dir = RunDir(folder.absolute())
-    running = is_running(run_dir)
-    with reached(run_dir, data_root()) as operator:
-        found = status_of(run_dir, operator, running)
+    from aarlab.cli.tables import print_status
+
+    found = _status(RunDir(folder.absolute()))
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
         print_status(found, Console())
 
 
+def _status(run: RunDir) -> "CampaignStatus":
+    """Straight from the database; through a server only where the database is of old."""
+    from aarlab.campaign.status import is_running, status_of
+    from aarlab.campaign.stored import Outdated, stored_figures
+
+    if not run.spec.exists():
+        raise NotFound(f"{run.path} holds no campaign (no spec.json)")
+    try:
+        return status_of(run, stored_figures(run), is_running(run))
+    except Outdated:
+        from aarlab.campaign.runner import reached
+
+        with reached(run, data_root()) as operator:
+            return status_of(run, operator, is_running(run))
+
+
 @app.command()
-def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -> None:
+def export(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="file; default: export.json there")] = None,
+    replace: Annotated[bool, typer.Option(help="the file --out, if there is one")] = False,
+) -> None:
     """Write what the report needs: no row, no label."""
+    from aarlab.campaign.runner import export_of
+
     run_dir = RunDir(folder.absolute())
     path = out or run_dir.export
+    if path.absolute() != run_dir.export:
+        check_file(path, replace, "--out")
     export_of(run_dir, data_root(), path)
     Console().print(f"wrote {path}")
 
@@ -110,6 +143,7 @@ def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -
 def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
     """Validate a spec offline: tasks, models, prices, budgets, sandbox; what it may cost."""
     from aarlab.campaign.checking import estimate, remarks
+    from aarlab.cli.tables import print_estimate
     from aarlab.testbed.generators.presets import PRESETS as TASKS
 
     frozen, console = spec_of(spec, None), Console(highlight=False)
@@ -122,7 +156,10 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
     return 0
 
 
-def spec_of(name: str, sandbox: str | None) -> CampaignSpec:
+def spec_of(name: str, sandbox: str | None) -> "CampaignSpec":
+    from aarlab.campaign.presets import PRESETS
+    from aarlab.campaign.spec import CampaignSpec, load_spec
+
     if name in PRESETS:
         spec = PRESETS[name]()
     elif Path(name).exists():
@@ -134,8 +171,11 @@ def spec_of(name: str, sandbox: str | None) -> CampaignSpec:
     return CampaignSpec.model_validate({**spec.model_dump(), "isolation": sandbox})
 
 
-def run_shown(folder: RunDir) -> CampaignExport:
+def run_shown(folder: RunDir) -> "CampaignExport":
     """Run with the live table."""
+    from aarlab.campaign.runner import open_spec, run_campaign
+    from aarlab.cli.progress import CampaignView
+
     console = Console()
     with CampaignView(folder, open_spec(folder), console) as view:
         return run_campaign(folder, data_root(), view.notify)

@@ -42,7 +42,7 @@ def demo(
     console.rule("2 of 3: campaign")
     if run.export.exists():
         console.print(f"  {run.path} holds a finished campaign; `--fresh` runs a new one")
-    create(run, spec, run_settings(root))
+    create(run, spec, run_settings(root), root)
     run_shown(run)
     console.rule("3 of 3: report")
     write_report(load_export(run.export), run.report)

@@ -33,7 +33,7 @@ def serve(
 
     assert folder is not None
     run = RunDir(folder.absolute())
-    argv = server_argv(run, data_root(), open_spec(run))
+    argv = server_argv(run, data_root(), open_spec(run), at_rest=True)
     if host is not None:
         argv += ["--host", host, "--port", str(port)]
         Console().print(f"http://{host}:{port}/  token: {run.tokens / 'operator'}")

@@ -109,7 +109,7 @@ def sweep(
     if sampler not in ("random", "bayes"):
         raise BadInput(f"sampler {sampler!r}: random or bayes")
     bench = _search_bench(task, console)
-    final = selection_bench(data_root(), bench.task)
+    final = selection_bench(data_root().pin(task), bench.task)
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
     results: list[dict[str, Any]] = []
     for name, recipe in _recipes(methods).items():
@@ -181,11 +181,11 @@ def _search_bench(task: str, console: Console, small_gap: bool = False) -> "Benc
     from aarlab.testbed.panel import search_bench
     from aarlab.testbed.task import open_public
 
-    root = data_root()
+    root = data_root().pin(task)
     public = open_public(root.public_task(task))
     scorer = open_scorer(root)
     if not small_gap:
-        scorer.check(task)
+        scorer.check(public.info.name)
     features = Workshop(root, lambda line: console.print(f"  {line}")).strong_features(public)
     return search_bench(public, features, scorer)
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from aarlab.core.canonical import content_hash, sha256_hex
-from aarlab.core.errors import BadInput, Conflict
+from aarlab.core.errors import BadInput
 from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, Example, Split
@@ -39,6 +38,7 @@ from aarlab.testbed.models.cache import item_key
 from aarlab.testbed.models.token_states import lower_arrays
 from aarlab.testbed.readers import reference
 from aarlab.testbed.readout import student_items
+from aarlab.testbed.removing import task_locked
 from aarlab.testbed.splits import check_disjoint
 from aarlab.testbed.stored_features import Arrays, feature_arrays
 from aarlab.testbed.task import input_row, load_info
@@ -89,7 +89,7 @@ def build_task(
     settings_hash = _settings_hash(data, options)
     root = replace(root, pinned=None)
     root.path.mkdir(parents=True, exist_ok=True)
-    with _locked(root, data.name):
+    with task_locked(root, data.name):
         before = [one.version for one in root.versions(data.name) if one.is_default]
         place = _intact(root, data, options)
         if from_cache := place is not None:
@@ -301,15 +301,6 @@ def _recorded(vault: Path) -> str | None:
 
 def _certified(options: BuildOptions, certify: bool) -> BuildOptions:
     return options.model_copy(update={"certify": certify})
-
-
-@contextmanager
-def _locked(root: DataRoot, name: str) -> Iterator[None]:
-    try:
-        with FileLock(root.path / f".build-{name}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise Conflict(f"another process is building task {name} in {root.path}") from error
 
 
 @contextmanager

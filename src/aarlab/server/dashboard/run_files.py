@@ -54,11 +54,16 @@ def campaign_spec(run: RunDir) -> Facts:
     return spec if isinstance(spec, dict) else {}
 
 
+def is_run_by_a_process(run: RunDir) -> bool:
+    """Whether a process runs or verifies the campaign. Asking takes no lock, as trying would."""
+    held = holder(run.holder)
+    return held is not None and held.work != "look"
+
+
 def state_of(run: RunDir, events: list[Facts] | None = None) -> str:
     """running, finished, stopped (begun and not at its end), or new."""
     kinds = [e["kind"] for e in (last_events(run) if events is None else events)]
-    held = holder(run.holder)
-    if held is not None and held.work != "look":
+    if is_run_by_a_process(run):
         return "running"
     phases = [kind for kind in kinds if kind in ("campaign_started", "campaign_finished")]
     if phases and phases[-1] == "campaign_finished":

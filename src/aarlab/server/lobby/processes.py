@@ -13,8 +13,8 @@ from pathlib import Path
 
 from aarlab.core.errors import Conflict, Unavailable
 from aarlab.core.files import write_atomic
-from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
+from aarlab.server.dashboard.run_files import is_run_by_a_process
 from aarlab.server.lobby.commands import Commands
 
 START_S, STEP_S, IDLE_S, STOP_S = 8.0, 0.1, 600.0, 15.0
@@ -44,7 +44,7 @@ class Processes:
     async def resume(self, run: RunDir) -> None:
         """Raises Conflict where it runs already."""
         async with self._turn:
-            if holder(run.holder) is not None:
+            if is_run_by_a_process(run):
                 raise Conflict(f"{run.path.name} is running already")
             await self._stop(run.path.name)
             self._detach(run, self._commands.resume(run.path))
@@ -72,7 +72,7 @@ class Processes:
         """Start a server, unless the campaign runs, has its own, and is only starting it."""
         self._campaigns = [child for child in self._campaigns if child.poll() is None]
         known = self._servers.get(run.path.name)
-        if holder(run.holder) is not None or not run.spec.is_file():
+        if is_run_by_a_process(run) or not run.spec.is_file():
             return
         if known is None or known.poll() is not None:
             argv = ["setpriv", "--pdeathsig", "KILL", "--", *self._commands.serve(run.path)]
