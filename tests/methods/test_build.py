@@ -94,12 +94,21 @@ def test_no_public_array_is_the_truth(built):
 def test_truth_is_the_generators_and_ids_match_the_inputs(built):
     data, _ = make_task()
     for split in ALL_SPLITS:
-        lines = (DataRoot(built).vault_task("gauss") / "truth" / f"{split}.jsonl").read_text().splitlines()
+        lines = (
+            (DataRoot(built).vault_task("gauss") / "truth" / f"{split}.jsonl")
+            .read_text()
+            .splitlines()
+        )
         told = {r["id"]: r["label"] for r in map(json.loads, lines) if "id" in r}
         known = data.splits[split]
         assert told == {e.id: int(t) for e, t in zip(known.examples, known.targets_N, strict=True)}
         side = "public" if split in ("train", "search") else "vault"
-        inputs = load_inputs((DataRoot(built).public if side == "public" else DataRoot(built).vault) / DataRoot(built).folder_of("gauss") / "inputs" / f"{split}.jsonl")
+        inputs = load_inputs(
+            (DataRoot(built).public if side == "public" else DataRoot(built).vault)
+            / DataRoot(built).folder_of("gauss")
+            / "inputs"
+            / f"{split}.jsonl"
+        )
         assert {e.id: e for e in inputs} == {e.id: e for e in known.examples}
         assert [e.id for e in inputs] != [e.id for e in known.examples]  # shuffled
 

@@ -39,6 +39,7 @@ LOOKS_S = 30.0  # a command that looks into a campaign has a server for a few se
 NOTE_S = 2.0  # between taking the lock and saying so
 START_S = 20.0
 
+
 def create(
     run: RunDir, spec: CampaignSpec, settings: dict[str, object], root: DataRoot | None = None
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aarlab.cli.report import export_path, report_folder
+from aarlab.cli.report import check_report, export_path, report_folder
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
@@ -18,6 +18,7 @@ Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.j
 def compare(
     source: Source,
     out: Annotated[Path | None, typer.Option(help="folder of the comparison")] = None,
+    replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
 ) -> None:
     """Differences between the arms of one campaign, with intervals over replicates."""
     from aarlab.report import more_tables
@@ -25,7 +26,10 @@ def compare(
     from aarlab.report.load import load_export
 
     folder = out or report_folder(source)
-    comparison = write_arms(load_export(export_path(source)), folder)
+    export = load_export(export_path(source))
+    if out is not None and not replace:
+        check_report(out, export)
+    comparison = write_arms(export, folder)
     console = Console()
     for shown in (more_tables.groups(comparison), more_tables.differences(comparison)):
         table = Table(*(column.title for column in shown.columns), title=shown.caption)

@@ -258,6 +258,4 @@ def _say(console: Console, built: "Built") -> None:
     console.print(f"{info.name} meant {old} until now, and means {info.name}@{version} from now on")
     users = users_of(data_root(), old)
     kept = f"; campaigns that stay on it: {', '.join(map(str, users))}" if users else ""
-    console.print(
-        f"{old} is kept{kept}. Back: aarlab task use {old}", markup=False, soft_wrap=True
-    )
+    console.print(f"{old} is kept{kept}. Back: aarlab task use {old}", markup=False, soft_wrap=True)

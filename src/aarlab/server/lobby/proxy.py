@@ -53,9 +53,7 @@ async def forward(request: Request, run: RunDir, path: str, cookie: str) -> Resp
     headers = {name: value for name, value in request.headers.items() if name in ASKED}
     headers |= {"X-Aarlab-Base": f"/c/{quote(run.path.name, safe='')}", "Cookie": cookie}
     transport = httpx.AsyncHTTPTransport(uds=str(run.socket))
-    url = httpx.URL("http://campaign/").copy_with(
-        raw_path=_raw_path(request)
-    )
+    url = httpx.URL("http://campaign/").copy_with(raw_path=_raw_path(request))
     try:
         async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S) as client:
             body = await request.body()
