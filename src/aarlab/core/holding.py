@@ -2,7 +2,8 @@
 
 Trying a lock takes it for a moment, and a campaign that starts in that moment is refused; so who
 only wants to know reads the note. A note is believed while its process lives: same id, same start
-time, same boot. `kill -9`, a crash of the machine and a reused process id leave a note that is not.
+time, same boot, same folder. `kill -9`, a crash of the machine, a reused process id and a copied
+folder leave a note that is not.
 Not covered: a process of another machine or another container.
 """
 
@@ -29,8 +30,8 @@ class Holder(NamedTuple):
 @contextmanager
 def noted(path: Path, work: Work) -> Iterator[None]:
     """Say that this process holds the lock. Call it with the lock held."""
-    mine = json.dumps({"pid": os.getpid(), "started": _started(os.getpid()), "work": work})
-    write_atomic(path, mine)
+    mine = {"pid": os.getpid(), "started": _started(os.getpid()), "work": work}
+    write_atomic(path, json.dumps({**mine, "at": str(path.resolve())}))
     try:
         yield
     finally:
@@ -41,10 +42,12 @@ def holder(path: Path) -> Holder | None:
     """The living process that holds the lock, None where there is none."""
     try:
         said = json.loads(path.read_text())
-        pid, started, work = int(said["pid"]), said["started"], said["work"]
+        pid, started, work, at = int(said["pid"]), said["started"], said["work"], said["at"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if work not in ("run", "verify", "look") or started != _started(pid):
+    if work not in ("run", "verify", "look") or at != str(path.resolve()):
+        return None
+    if started is None or started != _started(pid):
         return None
     return Holder(pid, work)
 
