@@ -16,9 +16,10 @@ from aarlab.core.errors import BadInput, Conflict, Damaged, GapNotPositive, NotF
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
 from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import FORMAT, _locked, build_task
+from aarlab.testbed.build import FORMAT, build_task
 from aarlab.testbed.data import LabelledSplit
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.removing import task_locked
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import input_row, load_inputs, load_public, open_public
@@ -37,12 +38,12 @@ def files(folder):
 
 
 def test_the_two_roots_hold_what_the_layout_says(built):
-    assert files(built / "public" / "gauss") == [
+    assert files(DataRoot(built).public_task("gauss")) == [
         "features/search.npz", "features/train.npz", "inputs/search.jsonl", "inputs/train.jsonl",
         "task.json", "weak_labels.npz",
     ]  # fmt: skip
     truth = [f"truth/{split}.jsonl" for split in ALL_SPLITS]
-    assert files(built / "vault" / "gauss") == sorted([
+    assert files(DataRoot(built).vault_task("gauss")) == sorted([
         "baselines.npz", "build.json", "canaries.json", "card.md", "seals.json", "weak_labels.npz",
         "features/selection.npz", "features/certify.npz",
         "inputs/teacher.jsonl", "inputs/selection.jsonl", "inputs/certify.jsonl", *truth,
@@ -55,7 +56,7 @@ def test_the_vault_is_closed_and_the_public_side_open(built):
     for path in [vault, *vault.rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
-    for path in (built / "public" / "gauss").rglob("*"):
+    for path in (DataRoot(built).public_task("gauss")).rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o044, path
 
 
@@ -70,7 +71,7 @@ def test_no_file_holds_an_input_beside_its_label(built):
         assert not (labelled and any(text.encode() in raw for text in texts)), path
         if "public" in path.parts:
             assert not labelled, path
-    rows = (built / "vault" / "gauss" / "truth" / "search.jsonl").read_text().splitlines()
+    rows = (DataRoot(built).vault_task("gauss") / "truth" / "search.jsonl").read_text().splitlines()
     assert {frozenset(json.loads(row)) for row in rows} == {
         frozenset({"id", "label"}), frozenset({"canary"})
     }  # fmt: skip
@@ -85,7 +86,7 @@ def test_no_public_array_is_the_truth(built):
             strict=True,
         )
     )
-    with np.load(built / "public" / "gauss" / "weak_labels.npz") as weak:
+    with np.load(DataRoot(built).public_task("gauss") / "weak_labels.npz") as weak:
         wanted = np.array([truth[i] for i in weak["ids"].tolist()])
         assert not any(((row > 0.5) == wanted).all() for row in weak["probs_SN"])
 
@@ -93,18 +94,27 @@ def test_no_public_array_is_the_truth(built):
 def test_truth_is_the_generators_and_ids_match_the_inputs(built):
     data, _ = make_task()
     for split in ALL_SPLITS:
-        lines = (built / "vault" / "gauss" / "truth" / f"{split}.jsonl").read_text().splitlines()
+        lines = (
+            (DataRoot(built).vault_task("gauss") / "truth" / f"{split}.jsonl")
+            .read_text()
+            .splitlines()
+        )
         told = {r["id"]: r["label"] for r in map(json.loads, lines) if "id" in r}
         known = data.splits[split]
         assert told == {e.id: int(t) for e, t in zip(known.examples, known.targets_N, strict=True)}
         side = "public" if split in ("train", "search") else "vault"
-        inputs = load_inputs(built / side / "gauss" / "inputs" / f"{split}.jsonl")
+        inputs = load_inputs(
+            (DataRoot(built).public if side == "public" else DataRoot(built).vault)
+            / DataRoot(built).folder_of("gauss")
+            / "inputs"
+            / f"{split}.jsonl"
+        )
         assert {e.id: e for e in inputs} == {e.id: e for e in known.examples}
         assert [e.id for e in inputs] != [e.id for e in known.examples]  # shuffled
 
 
 def test_every_vault_file_has_a_canary_of_its_own(built):
-    vault = built / "vault" / "gauss"
+    vault = DataRoot(built).vault_task("gauss")
     canaries = json.loads((vault / "canaries.json").read_text())
     assert set(canaries) == set(files(vault)) - {"canaries.json"}
     assert len(set(canaries.values())) == len(canaries)
@@ -118,35 +128,35 @@ def test_every_vault_file_has_a_canary_of_its_own(built):
 
 
 def test_baselines_have_a_row_per_seed_and_a_column_per_id(built):
-    with np.load(built / "vault" / "gauss" / "baselines.npz") as arrays:
+    with np.load(DataRoot(built).vault_task("gauss") / "baselines.npz") as arrays:
         for split in EVAL_SPLITS:
             n = len(arrays[f"ids_{split}"])
             assert arrays[f"weak_{split}"].shape == (5, n)
             assert arrays[f"ceiling_{split}"].shape == (4, n)
-    record = json.loads((built / "vault" / "gauss" / "build.json").read_text())
+    record = json.loads((DataRoot(built).vault_task("gauss") / "build.json").read_text())
     assert 0.5 < record["facts"]["weak_label_accuracy"] < 0.8
     assert record["facts"]["ceiling_on_teacher_rows_search"] > 0.6
 
 
 def test_teacher_seeds_of_aars_and_of_verification_differ(built):
-    with np.load(built / "vault" / "gauss" / "weak_labels.npz") as fresh:
+    with np.load(DataRoot(built).vault_task("gauss") / "weak_labels.npz") as fresh:
         assert set(fresh["seeds"].tolist()).isdisjoint(
-            open_public(built / "public" / "gauss").info.teacher_seeds
+            open_public(DataRoot(built).public_task("gauss")).info.teacher_seeds
         )
 
 
 def test_public_settings_carry_no_seed(built):
-    raw = (built / "public" / "gauss" / "task.json").read_text()
+    raw = (DataRoot(built).public_task("gauss") / "task.json").read_text()
     info = json.loads(raw)
     assert info["settings"]["task"] == {"n": 1} and "seed" not in json.dumps(info["settings"])
-    assert json.loads((built / "vault" / "gauss" / "build.json").read_text())["task"] == {
+    assert json.loads((DataRoot(built).vault_task("gauss") / "build.json").read_text())["task"] == {
         "seed": 0,
         "n": 1,
     }
 
 
 def test_stored_features_are_those_of_the_model(built):
-    task = open_public(built / "public" / "gauss")
+    task = open_public(DataRoot(built).public_task("gauss"))
     _, source = make_task()
     stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
     rows = task.train[:7] + task.search[:5]
@@ -175,12 +185,12 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
     options = OPTIONS.model_copy(update={"zero_shot": False})
     assert not build(tmp_path, data, StatesOnly(source), options).from_cache
     assert build(tmp_path, data, StatesOnly(source), options).from_cache
-    task = open_public(tmp_path / "public" / "gauss")
+    task = open_public(DataRoot(tmp_path).public_task("gauss"))
     stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
     np.testing.assert_array_equal(
         stored.states(task.train, STRONG), source.states(task.train, STRONG)
     )
-    hidden = hidden_files(tmp_path / "vault" / "gauss", "selection")[FEATURES]
+    hidden = hidden_files(DataRoot(tmp_path).vault_task("gauss"), "selection")[FEATURES]
     assert not {"alone", "given_prompt"} & np.load(io.BytesIO(hidden)).keys()
     student = StudentFactory.of_task(stored, task.info)
     train = task.train_task(task.weak_labels.seeds[0])
@@ -194,7 +204,7 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
 def test_tasks_built_before_there_was_a_choice_are_served_as_they_are(tmp_path):
     """The hash of their settings knows nothing of `zero_shot`."""
     build(tmp_path)
-    record = json.loads((tmp_path / "vault" / "gauss" / "build.json").read_text())
+    record = json.loads((DataRoot(tmp_path).vault_task("gauss") / "build.json").read_text())
     data, _ = make_task()
     before = OPTIONS.model_dump(mode="json", exclude={"zero_shot", "twins"})
     rows = {
@@ -208,7 +218,7 @@ def test_tasks_built_before_there_was_a_choice_are_served_as_they_are(tmp_path):
 def test_swapped_preference_rows_find_their_features(tmp_path):
     data, source = make_task("preference")
     build(tmp_path, data, source)
-    task = open_public(tmp_path / "public" / "gauss")
+    task = open_public(DataRoot(tmp_path).public_task("gauss"))
     stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
     row = task.train[0]
     swapped = replace(row, answers=row.answers[::-1])
@@ -229,15 +239,16 @@ def test_a_second_build_is_served_from_the_cache_and_says_so(tmp_path):
     assert not build(tmp_path, options=OPTIONS.model_copy(update={"ceiling_seeds": 3})).from_cache
 
 
-@pytest.mark.parametrize("name", ["public/gauss/inputs/train.jsonl", "vault/gauss/baselines.npz"])
+@pytest.mark.parametrize("name", ["public/inputs/train.jsonl", "vault/baselines.npz"])
 def test_a_damaged_file_is_noticed_and_built_anew(tmp_path, name):
     build(tmp_path)
-    path = tmp_path / name
+    side, _, rest = name.partition("/")
+    path = tmp_path / side / DataRoot(tmp_path).folder_of("gauss") / rest
     good = path.read_bytes()
     path.write_bytes(good[:-40])
     if "public" in name:
         with pytest.raises((Damaged, BadInput)):
-            open_public(tmp_path / "public" / "gauss")
+            open_public(DataRoot(tmp_path).public_task("gauss"))
     assert not build(tmp_path).from_cache
     assert len(path.read_bytes()) == len(good)
 
@@ -274,10 +285,10 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(tmp_path, monkeypatch
 
 def test_an_edited_public_file_is_noticed(tmp_path):
     build(tmp_path)
-    path = tmp_path / "public" / "gauss" / "inputs" / "train.jsonl"
+    path = DataRoot(tmp_path).public_task("gauss") / "inputs" / "train.jsonl"
     path.write_text(path.read_text().replace("question", "Question", 1))
     with pytest.raises(Damaged, match="build the task again"):
-        open_public(tmp_path / "public" / "gauss")
+        open_public(DataRoot(tmp_path).public_task("gauss"))
 
 
 def test_an_interrupted_rebuild_leaves_the_old_task(tmp_path):
@@ -307,7 +318,7 @@ def test_a_gap_that_is_not_clear_is_refused_before_anything_is_published(tmp_pat
 
 
 def test_two_builds_at_once_are_a_conflict(tmp_path):
-    with _locked(DataRoot(tmp_path), "gauss"), pytest.raises(Conflict, match="another process"):
+    with task_locked(DataRoot(tmp_path), "gauss"), pytest.raises(Conflict, match="another process"):
         build(tmp_path)
 
 

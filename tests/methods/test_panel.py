@@ -15,7 +15,7 @@ from aarlab.vault.vault import Vault
 
 @pytest.fixture
 def bench(built):
-    task = open_public(built / "public" / "gauss")
+    task = open_public(DataRoot(built).public_task("gauss"))
     features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
     return search_bench(task, features, Scorer(Vault(DataRoot(built))))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aarlab.core.errors import BadInput, MethodFailed
+from aarlab.core.layout import DataRoot
 from aarlab.testbed.job import Job, JobError, JobOutput, SeedPair, read_job
 from aarlab.testbed.method_folder import named_files, recipe_files, write_method
 from aarlab.testbed.recipe import LabelStage, Recipe, SelectStage, TrainStage
@@ -28,7 +29,7 @@ def fit(task, student, seed):
 def job_for(built, tmp_path, files, **changes):
     method = tmp_path / "method"
     write_method(method, files)
-    values = {"method": method, "public": built / "public" / "gauss"}
+    values = {"method": method, "public": DataRoot(built).public_task("gauss")}
     values["runs"] = [SeedPair(teacher_seed=i, seed=10 + i) for i in range(2)]
     return Job(**{**values, **changes})
 
@@ -123,7 +124,7 @@ def test_only_the_methods_own_frames_are_shown(built, tmp_path):
 def test_a_recipe_that_keeps_nothing_fails_with_its_reason(built, tmp_path):
     recipe = Recipe(select=SelectStage(kind="threshold", threshold=0.95))
     labels = tmp_path / "weak_labels.npz"
-    weak = np.load(built / "public" / "gauss" / "weak_labels.npz")
+    weak = np.load(DataRoot(built).public_task("gauss") / "weak_labels.npz")
     flat = np.clip(weak["probs_SN"], 0.45, 0.55)
     np.savez(labels, ids=weak["ids"], seeds=weak["seeds"], probs_SN=flat)
     job = job_for(built, tmp_path, recipe_files(recipe), weak_labels=labels)
@@ -150,7 +151,7 @@ def test_permuted_labels_are_the_same_labels_in_another_order(built, tmp_path):
 
 
 def test_verification_runs_on_hidden_rows_and_fresh_teachers(built, tmp_path):
-    vault = built / "vault" / "gauss"
+    vault = DataRoot(built).vault_task("gauss")
     with np.load(vault / "weak_labels.npz") as fresh:
         runs = [SeedPair(teacher_seed=int(fresh["seeds"][0]), seed=1)]
     output = run_job(

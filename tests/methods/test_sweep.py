@@ -21,7 +21,7 @@ from aarlab.vault.vault import Vault
 
 
 def bench_of(root):
-    task = open_public(root / "public" / "gauss")
+    task = open_public(DataRoot(root).public_task("gauss"))
     features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
     return search_bench(task, features, Scorer(Vault(DataRoot(root))))
 

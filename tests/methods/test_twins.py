@@ -116,7 +116,7 @@ def test_other_twins_are_another_build(tmp_path) -> None:
         made = with_twins(data, source, lambda answer, cue, end=end: f"{answer}{end}")
         build(tmp_path, made=(made, source), progress=told.append)
         assert "weak teachers" in told
-        twins = load_inputs(tmp_path / "vault" / NAME / "twins" / "inputs.jsonl")
+        twins = load_inputs(DataRoot(tmp_path).vault_task(NAME) / "twins" / "inputs.jsonl")
         assert all(twin.answers[0].endswith(end) for twin in twins)
 
 

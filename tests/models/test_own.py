@@ -1,13 +1,17 @@
 """Own models and pairs: from a folder or a GGUF file, with or without a chat template."""
 
+import hashlib
 import json
 import shutil
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.cli.main import cli
+from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
 from aarlab.core.layout import DataRoot
+from aarlab.core.wire import TaskInfo
 from aarlab.testbed.models.own import add_own, catalogue_of
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
@@ -79,3 +83,58 @@ def test_a_taken_name_and_a_wrong_entry_leave_the_file_as_it_was(root):
     assert (root.path / "models.yaml").read_text() == before
     with pytest.raises(NotFound, match="mine"):
         catalogue_of(root).model("other")
+
+
+def removed(root, monkeypatch, *words):
+    """The error that `aarlab models remove` ends with, None where it worked."""
+    monkeypatch.setenv("AARLAB_HOME", str(root.path))
+    done = CliRunner().invoke(cli, ["models", "remove", *words])
+    assert done.exception is None or isinstance(done.exception, AarlabError), done.output
+    return done.exception and str(done.exception)
+
+
+def write_info(root, version, pair, settings):
+    info = TaskInfo(
+        name="words", kind="verification", title="", description="", pair=pair, n_train=1,
+        n_search=1, teacher_seeds=[0], settings=settings, content_hash="0" * 64,
+    )  # fmt: skip
+    folder = root.public / f"words@{version}"
+    folder.mkdir(parents=True)
+    (folder / "task.json").write_text(info.model_dump_json())
+    return folder
+
+
+def test_a_model_is_removed_when_nothing_needs_it(root, tiny_folders, monkeypatch):
+    add_own(root, "models", "mine", {"folder": str(tiny_folders["llama"]), "context": 64})
+    add_own(root, "models", "other", {"hf": "a/b"})
+    add_own(root, "pairs", "both", {"weak": "mine@1", "strong": "mine@3"})
+    pull("mine", root)
+    task = write_info(root, "0" * 12, "both", {})
+    said = removed(root, monkeypatch, "mine", "--yes", "--force")  # a folder may change: no --force
+    assert "pairs both" in said and "tasks words@000000000000" in said
+    assert "tasks words@000000000000" in removed(root, monkeypatch, "both", "--yes", "--force")
+    shutil.rmtree(task)
+    assert "give --yes" in removed(root, monkeypatch, "both")
+    assert removed(root, monkeypatch, "both", "--yes") is None
+    assert (root.models / "mine" / "model.json").is_file()
+    assert removed(root, monkeypatch, "mine", "--yes") is None
+    assert not (root.models / "mine").exists() and not list(root.path.glob(".removing-*"))
+    known = catalogue_of(root)
+    assert "mine" not in known.models and "both" not in known.pairs and "other" in known.models
+    assert "no model 'mine'" in removed(root, monkeypatch, "mine", "--yes")
+
+
+def test_weights_of_a_pinned_model_may_go_by_force_and_come_back(root, tiny_gguf, monkeypatch):
+    sha256 = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    add_own(root, "models", "small", {"gguf": str(tiny_gguf), "sha256": sha256})
+    pull("small", root)
+    write_info(root, "1" * 12, "gauss", {"student": {"model": "small"}})
+    assert "--force" in removed(root, monkeypatch, "small", "--yes")
+    assert removed(root, monkeypatch, "small", "--yes", "--force") is None
+    assert not (root.models / "small").exists() and "small" in catalogue_of(root).models
+    assert read_record(pull("small", root)).name == "small"
+
+
+def test_built_in_entries_are_not_removed(root, monkeypatch):
+    assert "weights are not here" in removed(root, monkeypatch, "smollm2-135m", "--yes")
+    assert "built-in pair stays" in removed(root, monkeypatch, "embedded", "--yes")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from pydantic import FiniteFloat
@@ -49,6 +50,7 @@ def remarks(
     spec: CampaignSpec, root: DataRoot, buildable: Callable[[str], bool]
 ) -> Iterator[Remark]:
     """`buildable` says whether `aarlab task build` knows a task of that name."""
+    root = replace(root, pinned=spec.versions)
     for task in (*spec.tasks, *spec.held_out):
         yield from _task(task, root, buildable)
     for aar in spec.aars:
@@ -72,6 +74,9 @@ def remarks(
 def _task(task: str, root: DataRoot, buildable: Callable[[str], bool]) -> Iterator[Remark]:
     folders = (root.public_task(task) / "task.json", root.vault_task(task) / "truth")
     if all(path.exists() for path in folders):
+        return
+    if task in (root.pinned or {}):
+        yield Remark("to do", root.missing(task))
         return
     how = f"aarlab task build {task}" if buildable(task) else "aarlab task import"
     yield Remark("to do", f"task {task} is not in {root.path}: {how}")

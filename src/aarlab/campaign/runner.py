@@ -7,7 +7,9 @@ What is done is known to the server's database and to each AAR's own folder, nev
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,27 +31,106 @@ from aarlab.client.transport import Address, health
 from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
 from aarlab.core.extras import require
 from aarlab.core.files import write_atomic, write_json
+from aarlab.core.holding import Work, holder, noted
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.uses import note_use
 from aarlab.core.wire import CampaignExport
 
+LOOKS_S = 30.0  # a command that looks into a campaign has a server for a few seconds
+NOTE_S = 2.0  # between taking the lock and saying so
+START_S = 20.0
 
-def create(run: RunDir, spec: CampaignSpec, settings: dict[str, object]) -> None:
-    """Freeze the spec beside its results; Conflict if the folder holds another campaign.
 
-    Prompts and prices are those of this moment. NotFound where a model has no price.
+def create(
+    run: RunDir, spec: CampaignSpec, settings: dict[str, object], root: DataRoot | None = None
+) -> None:
+    """Freeze the spec beside its results, with the versions of the tasks that are in `root`.
+
+    Prompts and prices are those of this moment. Conflict if the folder holds another campaign or
+    something else, NotFound where a model has no price.
     """
     spec = spec.expanded()
-    frozen = {"campaign": spec.model_dump(mode="json"), "settings": settings}
     if run.spec.exists():
-        if open_spec(run) != spec:
+        frozen = open_spec(run)
+        if frozen.model_copy(update={"versions": {**frozen.versions, **spec.versions}}) != frozen:
+            raise Conflict(_another_version(run, frozen, spec))
+        if frozen != spec.model_copy(update={"versions": frozen.versions}):
             raise Conflict(
                 f"{run.path} holds another campaign; choose another folder, or "
                 f"`aarlab campaign resume {run.path}` to go on with that one"
             )
         return
-    frozen["settings"] = {**settings, **research_settings(spec)}
+    check_vacant(run)
+    settings = {**settings, **research_settings(spec)}
+    if root is not None:
+        root.pin(*(f"{task}@{version}" for task, version in spec.versions.items()))
+        spec = _with_versions(spec, root)
     run.path.mkdir(parents=True, exist_ok=True)
-    write_json(run.spec, frozen)
+    write_json(run.spec, {"campaign": spec.model_dump(mode="json"), "settings": settings})
+    if root is not None:
+        note_use(root, run, spec.versions)
+
+
+def check_vacant(run: RunDir) -> None:
+    """Raise Conflict where the folder holds files that no campaign has left there."""
+    if run.path.exists() and not run.path.is_dir():
+        raise Conflict(f"{run.path} is a file: choose another folder with --out")
+    if not run.path.is_dir():
+        return
+    ours = {"launch.yaml", "campaign.log", run.lock.name, run.holder.name}
+    if others := sorted(path.name for path in run.path.iterdir() if path.name not in ours):
+        raise Conflict(
+            f"{run.path} is not empty ({others[0]!r} is there) and holds no campaign: choose "
+            "another folder with --out"
+        )
+
+
+def _another_version(run: RunDir, frozen: CampaignSpec, spec: CampaignSpec) -> str:
+    pairs = [(t, v, frozen.versions.get(t)) for t, v in spec.versions.items()]
+    task, wanted, bound = next(pair for pair in pairs if pair[1] != pair[2])
+    return (
+        f"the campaign in {run.path} is bound to {task}@{bound}, not to {task}@{wanted}: choose "
+        "another folder with --out for a campaign on that version"
+    )
+
+
+def _with_versions(spec: CampaignSpec, root: DataRoot) -> CampaignSpec:
+    """Bind each task that is here to the version that its name means now."""
+    made = dict(spec.versions)
+    for task in (*spec.tasks, *spec.held_out):
+        if task not in made and root.versions(task):
+            made[task] = root.find_task(task).version
+    return spec.model_copy(update={"versions": made})
+
+
+def bind(run: RunDir, root: DataRoot) -> DataRoot:
+    """The data root with the versions this campaign is bound to; those of tasks that were built
+    after it was made are frozen now.
+
+    NotFound with what to do where a version is not here: nothing can run on another one.
+    """
+    spec = open_spec(run)
+    root = replace(root, pinned=run.task_versions())
+    for task in (*spec.tasks, *spec.held_out):
+        if (wanted := (root.pinned or {}).get(task)) is None:
+            root.check_task(task)
+            continue
+        try:
+            root.check_task(task)
+        except NotFound as error:
+            bound = f"bound to {task}@{wanted}" if wanted else "older than versions of tasks"
+            raise NotFound(
+                f"the campaign in {run.path} is {bound}, and cannot run without it: {error}. "
+                "It can be read as it is: campaign status, report, audit list, serve"
+            ) from error
+    root = root.pin(*spec.tasks, *spec.held_out)
+    bound_to = dict(root.pinned or {})
+    if bound_to != spec.versions:
+        frozen = json.loads(run.spec.read_text())
+        frozen["campaign"]["versions"] = bound_to
+        write_json(run.spec, frozen)
+    note_use(root, run, bound_to)
+    return root
 
 
 def open_spec(run: RunDir) -> CampaignSpec:
@@ -66,8 +147,15 @@ def open_spec(run: RunDir) -> CampaignSpec:
 
 def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
     """Run or go on with the campaign in `run` to its end and return the export (also on disk)."""
-    campaign = Campaign(run, root, open_spec(run), EventLog(run.events, notify))
-    with _locked(run), _server(campaign) as server:
+    open_spec(run)
+    with _locked(run, "run"):
+        campaign = Campaign(run, bind(run, root), open_spec(run), EventLog(run.events, notify))
+        return _run(campaign)
+
+
+def _run(campaign: Campaign) -> CampaignExport:
+    run = campaign.run
+    with _server(campaign) as server:
         campaign.log.add("campaign_started", name=campaign.spec.name)
         with operator_of(run) as operator:
             register(campaign, operator)
@@ -102,29 +190,45 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
 
 
 @contextlib.contextmanager
-def _locked(run: RunDir) -> Iterator[None]:
-    lock = FileLock(run.path / ".lock", timeout=0)
+def _locked(run: RunDir, work: Work) -> Iterator[None]:
+    """Hold the campaign. A command that only looks into it is waited for, not another campaign."""
+    lock, began = FileLock(run.lock, timeout=0), time.monotonic()
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout as error:
+            other = holder(run.holder)
+            patience_s = {None: NOTE_S, "look": LOOKS_S}.get(other and other.work, 0.0)
+            if time.monotonic() - began > patience_s:
+                raise Conflict(f"another process is running the campaign in {run.path}") from error
+            time.sleep(0.1)
     try:
-        with lock:
+        with noted(run.holder, work):
             yield
-    except Timeout as error:
-        raise Conflict(f"another process is running the campaign in {run.path}") from error
+    finally:
+        lock.release()
 
 
-def server_argv(run: RunDir, root: DataRoot, spec: CampaignSpec) -> list[str]:
-    """The command that serves this campaign: its development tasks and no others."""
+def server_argv(
+    run: RunDir, root: DataRoot, spec: CampaignSpec, at_rest: bool = False
+) -> list[str]:
+    """The command that serves this campaign: its development tasks and no others.
+
+    `at_rest` serves it without a task or a vault too: what was scored can be read.
+    """
     argv = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
     argv += ["--root", str(root.path)]
     argv += [word for task in spec.tasks for word in ("--task", task)]
+    argv += ["--at-rest"] if at_rest else []
     return argv + (["--exact-feedback"] if spec.exact_feedback else [])
 
 
 @contextlib.contextmanager
-def _server(campaign: Campaign) -> Iterator[Child]:
+def _server(campaign: Campaign, at_rest: bool = False) -> Iterator[Child]:
     require("server")
     run = campaign.run
     run.socket.parent.mkdir(parents=True, exist_ok=True)
-    argv = server_argv(run, campaign.root, campaign.spec)
+    argv = server_argv(run, campaign.root, campaign.spec, at_rest)
     child = Child("server", argv, run.path / "server.log")
     child.start()
     try:
@@ -151,15 +255,16 @@ def export_of(run: RunDir, root: DataRoot, path: Path) -> CampaignExport:
 def at_rest(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
     """A campaign that is not running, its server started for as long as this is open."""
     campaign = Campaign(run, root, open_spec(run), EventLog(run.events, _silent))
-    with _locked(run), _server(campaign), operator_of(run) as operator:
+    with _locked(run, "look"), _server(campaign, at_rest=True), operator_of(run) as operator:
         yield operator
 
 
 @contextlib.contextmanager
 def reached(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
     """The operator's client of a campaign, whether it runs just now or not."""
+    other = holder(run.holder)  # one that runs has a server, or is starting it
     try:
-        health(Address(run.socket), deadline_s=0.0)
+        health(Address(run.socket), deadline_s=START_S if other and other.work != "look" else 0.0)
     except Unreachable:
         with at_rest(run, root) as operator:
             yield operator
@@ -170,8 +275,11 @@ def reached(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
 
 def verify_again(run: RunDir, root: DataRoot) -> None:
     """Work off what is queued and add the audits that are missing; the campaign is not running."""
-    campaign = Campaign(run, root, open_spec(run), EventLog(run.events, _silent))
-    with _locked(run), _server(campaign) as server:
+    open_spec(run)
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(_locked(run, "verify"))
+        campaign = Campaign(run, bind(run, root), open_spec(run), EventLog(run.events, _silent))
+        server = opened.enter_context(_server(campaign))
         verifier = verifier_child(campaign)
         supervisor = Supervisor(campaign, server, beside=[verifier])
         verifier.start()

@@ -15,8 +15,11 @@ from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
 from aarlab.campaign.aars import Frozen, TrialMemory
 from aarlab.core.errors import BadInput
+from aarlab.core.layout import VERSION
 from aarlab.core.wire import Isolation, Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
+
+TaskVersion = Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
 
 
 class VerifySpec(Frozen):
@@ -56,6 +59,9 @@ class CampaignSpec(Frozen):
     name: Name
     tasks: Annotated[list[Name], Field(min_length=1)]
     held_out: list[Name] = Field(default=[])
+    versions: dict[Name, TaskVersion] = Field(
+        default={}, description="of tasks; given as NAME@VERSION, frozen when the campaign is made"
+    )
     aars: list[AarSpec] = Field(default=[])
     arms: list[ArmSpec] = Field(default=[])
     unequal_budgets: bool = Field(default=False, description="compare arms all the same")
@@ -74,6 +80,22 @@ class CampaignSpec(Frozen):
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
     device_dollars_per_hour: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_versions(cls, given: Any) -> Any:
+        """`tasks: [chat@0123456789ab]` is `tasks: [chat]` and the version of it."""
+        if not isinstance(given, dict):
+            return given
+        split, found = dict(given), dict[str, str]()
+        for key in ("tasks", "held_out"):
+            if isinstance(split.get(key), list):
+                parts = [(t.partition("@") if isinstance(t, str) else (t,)) for t in split[key]]
+                split[key] = [part[0] for part in parts]
+                found |= {part[0]: part[2] for part in parts if part[1:2] == ("@",)}
+        if found and isinstance(split.get("versions", {}), dict):
+            split["versions"] = {**split.get("versions", {}), **found}
+        return split
 
     @field_validator("prices", mode="before")
     @classmethod
@@ -97,6 +119,8 @@ class CampaignSpec(Frozen):
             raise ValueError(f"give arms a `name` each; twice: {', '.join(twice)}")
         if both := sorted(set(self.tasks) & set(self.held_out)):
             raise ValueError(f"held-out tasks must not be among `tasks`: {', '.join(both)}")
+        if other := sorted(set(self.versions) - {*self.tasks, *self.held_out}):
+            raise ValueError(f"`versions` names no task of this campaign: {', '.join(other)}")
         for aar in self.aars:
             if aar.researcher == "language" and self.language_of(aar) is None:
                 raise ValueError(f"{aar.name} needs `language` (a model), or the campaign does")

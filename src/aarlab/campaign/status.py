@@ -5,18 +5,24 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
-from filelock import FileLock, Timeout
 from pydantic import FiniteFloat
 
 from aarlab.agents.state import load_state
 from aarlab.campaign.watch import used_of
-from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import dollars_per_hour
 from aarlab.core.wire import AarRecord, Wanted, Wire
-from aarlab.core.wire_ledger import CampaignLimits, Control, Limits, OperatorSpend
+from aarlab.core.wire_ledger import (
+    CampaignBudget,
+    CampaignLimits,
+    Control,
+    Limits,
+    OperatorSpend,
+)
 
 ACTIVE_S = 120.0
 LINE_BYTES = 1_000_000
@@ -54,13 +60,19 @@ class CampaignStatus(Wire):
     operator_spend: list[OperatorSpend]
 
 
+class Figures(Protocol):
+    """The operator's client, or the figures out of the database (campaign.stored)."""
+
+    def budget(self) -> CampaignBudget: ...
+    def aars(self) -> list[AarRecord]: ...
+    def controls(self) -> list[Control]: ...
+    def operator_spend(self) -> list[OperatorSpend]: ...
+
+
 def is_running(run: RunDir) -> bool:
-    """Whether a process runs this campaign just now."""
-    try:
-        with FileLock(run.path / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
+    """Whether a process runs this campaign just now. Asking takes no lock."""
+    held = holder(run.holder)
+    return held is not None and held.work == "run"
 
 
 def wanted_of(controls: Sequence[Control]) -> Wanted:
@@ -70,7 +82,7 @@ def wanted_of(controls: Sequence[Control]) -> Wanted:
     return states[steering[-1]] if steering else "run"
 
 
-def status_of(run: RunDir, operator: OperatorClient, running: bool) -> CampaignStatus:
+def status_of(run: RunDir, operator: Figures, running: bool) -> CampaignStatus:
     budget, records = operator.budget(), operator.aars()
     rate = budget.device_dollars_per_hour
     amounts = [used_of(aar, rate) for aar in records]

@@ -5,13 +5,15 @@ An alert holds as long as its cause does; the supervisor tells it once and forge
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from aarlab.campaign.spec import AlertSpec
 from aarlab.core.clock import parse_iso
 from aarlab.core.ledger import used
 from aarlab.core.wire import AarRecord, Audit
 from aarlab.core.wire_ledger import CampaignBudget
+
+if TYPE_CHECKING:  # `campaign status` answers at once: it does not load what specs are made of
+    from aarlab.campaign.spec import AlertSpec
 
 GB = 2**30
 
@@ -36,7 +38,7 @@ class Look:
     judged: Set[str] = frozenset()
 
 
-def alerts(look: Look, spec: AlertSpec) -> Iterator[Alert]:
+def alerts(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
     for name, crashes in look.crashes.items():
         if crashes >= spec.crashes:
             yield Alert("crashing", name, f"its process died {crashes} times")
@@ -49,7 +51,7 @@ def alerts(look: Look, spec: AlertSpec) -> Iterator[Alert]:
         yield Alert("disk", "", f"{look.free_bytes / GB:.1f} GB are free")
 
 
-def _silent(look: Look, spec: AlertSpec) -> Iterator[Alert]:
+def _silent(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
     for aar in look.aars:
         if aar.name not in look.crashes or aar.wanted != "run" or aar.last_seen_at is None:
             continue
@@ -58,7 +60,7 @@ def _silent(look: Look, spec: AlertSpec) -> Iterator[Alert]:
             yield Alert("silent", aar.name, f"no request for {minutes:.0f} minutes")
 
 
-def _budgets(look: Look, spec: AlertSpec) -> Iterator[Alert]:
+def _budgets(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
     rate = look.budget.device_dollars_per_hour
     for aar in look.aars:
         if aar.researcher in ("human", "guard"):

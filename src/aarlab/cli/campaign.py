@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
@@ -15,6 +16,7 @@ from aarlab.core.layout import RunDir
 
 if TYPE_CHECKING:
     from aarlab.campaign.spec import CampaignSpec
+    from aarlab.campaign.status import CampaignStatus
     from aarlab.core.wire import CampaignExport
 
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
@@ -39,7 +41,7 @@ def run(
     require_all()
     frozen = spec_of(spec, sandbox)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
-    create(folder, frozen, run_settings(data_root()))
+    create(folder, frozen, run_settings(data_root()), data_root())
     run_shown(folder)
 
 
@@ -126,27 +128,44 @@ def list_campaigns(
 @app.command()
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """What each AAR does, has used and has left; works while the campaign runs and after."""
-    from aarlab.campaign.runner import reached
-    from aarlab.campaign.status import is_running, status_of
     from aarlab.cli.tables import print_status
 
-    run_dir = RunDir(folder.absolute())
-    running = is_running(run_dir)
-    with reached(run_dir, data_root()) as operator:
-        found = status_of(run_dir, operator, running)
+    found = _status(RunDir(folder.absolute()))
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
         print_status(found, Console())
 
 
+def _status(run: RunDir) -> "CampaignStatus":
+    """Straight from the database; through a server only where the database is of old."""
+    from aarlab.campaign.status import is_running, status_of
+    from aarlab.campaign.stored import Outdated, stored_figures
+
+    if not run.spec.exists():
+        raise NotFound(f"{run.path} holds no campaign (no spec.json)")
+    try:
+        return status_of(run, stored_figures(run), is_running(run))
+    except Outdated:
+        from aarlab.campaign.runner import reached
+
+        with reached(run, data_root()) as operator:
+            return status_of(run, operator, is_running(run))
+
+
 @app.command()
-def export(folder: Folder, out: Annotated[Path | None, typer.Option()] = None) -> None:
+def export(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="file; default: export.json there")] = None,
+    replace: Annotated[bool, typer.Option(help="the file --out, if there is one")] = False,
+) -> None:
     """Write what the report needs: no row, no label."""
     from aarlab.campaign.runner import export_of
 
     run_dir = RunDir(folder.absolute())
     path = out or run_dir.export
+    if path.absolute() != run_dir.export:
+        check_file(path, replace, "--out")
     export_of(run_dir, data_root(), path)
     Console().print(f"wrote {path}")
 

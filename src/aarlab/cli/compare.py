@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.printing import AsJson, print_json
-from aarlab.cli.report import export_path, report_folder
+from aarlab.cli.report import check_report, export_path, report_folder
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
@@ -20,6 +20,7 @@ Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.j
 def compare(
     source: Source,
     out: Annotated[Path | None, typer.Option(help="folder of the comparison")] = None,
+    replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Differences between the arms of one campaign, with intervals over replicates."""
@@ -30,7 +31,10 @@ def compare(
     from aarlab.report.load import load_export
 
     folder = out or report_folder(source)
-    comparison = write_arms(load_export(export_path(source)), folder)
+    export = load_export(export_path(source))
+    if out is not None and not replace:
+        check_report(out, export)
+    comparison = write_arms(export, folder)
     page = folder / "comparison.html"
     if as_json:
         print_json(

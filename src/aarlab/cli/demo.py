@@ -45,7 +45,6 @@ def demo(
     root, task = data_root(), spec.tasks[0]
     # Before the minutes that models and features take: what would stop the campaign after them.
     probe(spec.isolation)
-    create(run, spec, run_settings(root))
     console.rule("1 of 3: models and task")
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
     with when_interrupted("Features computed so far are kept; run the same command to continue."):
@@ -55,6 +54,7 @@ def demo(
     console.rule("2 of 3: campaign")
     if run.export.exists():
         console.print(f"  {run.path} holds a finished campaign; `--fresh` runs a new one")
+    create(run, spec, run_settings(root), root)
     run_shown(run, console, f"aarlab demo --out {out}")
     console.rule("3 of 3: report")
     write_report(load_export(run.export), run.report)

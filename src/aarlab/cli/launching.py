@@ -25,7 +25,7 @@ def commands() -> Commands:
         check=check_text,
         run=lambda spec, out: [*AARLAB, "campaign", "run", str(spec), "--out", str(out)],
         resume=resume_argv,
-        serve=lambda run: server_argv(RunDir(run), data_root(), open_spec(RunDir(run))),
+        serve=lambda run: server_argv(RunDir(run), data_root(), open_spec(RunDir(run)), True),
     )
 
 
@@ -58,7 +58,7 @@ def check_text(text: str) -> Checked:
         if not isinstance(cause, ValidationError):
             return Checked((Fault(0, str(error)),))
         return Checked(tuple(_fault(node, dict(one)) for one in cause.errors()))
-    if unknown := [t for t in (*spec.tasks, *spec.held_out) if not _is_built(t)]:
+    if unknown := [t for t in _references(spec) if not _is_built(t)]:
         line = line_of(node, ("tasks",))
         many = ", ".join(unknown)
         return Checked((Fault(line, f"task {many} is not built: aarlab task build {unknown[0]}"),))
@@ -89,6 +89,13 @@ def line_of(node: Any, place: Sequence[str | int]) -> int:
         else:
             break
     return line
+
+
+def _references(spec: CampaignSpec) -> list[str]:
+    """Its tasks, with the version where the spec names one."""
+    pinned = spec.versions
+    names = (*spec.tasks, *spec.held_out)
+    return [f"{name}@{pinned[name]}" if name in pinned else name for name in names]
 
 
 def _is_built(task: str) -> bool:

@@ -1,7 +1,7 @@
 """`aarlab models`: what the catalogue holds, your own models and pairs, and fetching weights."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -93,6 +93,47 @@ def pull_model(
     console = Console()
     folder = pull(name, data_root(), lambda text: console.print(f"  {text}"), force=force)
     console.print(f"{name}: {folder}")
+
+
+@app.command("remove")
+def remove_model(
+    name: Annotated[str, typer.Argument(help="a model, or a pair of your own")],
+    pair: Annotated[bool, typer.Option("--pair", help="the pair of that name, not the model")] = (
+        False
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    force: Annotated[
+        bool, typer.Option(help="weights that tasks need, where the same can be pulled again")
+    ] = False,
+) -> None:
+    """Delete a model's weights, and its entry if it is your own; or a pair of your own.
+
+    Refused while a pair or a task needs it.
+    """
+    from aarlab.cli.asking import confirmed
+    from aarlab.core.errors import Conflict
+    from aarlab.testbed.models.own import catalogue_of
+    from aarlab.testbed.removing import is_pinned, needed_by, remove_own
+
+    root, known = data_root(), catalogue_of(data_root())
+    part: Literal["models", "pairs"] = (
+        "pairs" if pair or (name in known.pairs and name not in known.models) else "models"
+    )
+    entry = known.models.get(name) if part == "models" else None
+    needs = needed_by(root, part, name)
+    said = "; ".join(f"{kind} {', '.join(some)}" for kind, some in needs.items() if some)
+    again = entry is not None and is_pinned(entry.source)
+    if said and not (force and again):
+        how = (
+            "--force removes its weights all the same, and `aarlab models pull` brings them back"
+            if again
+            else "remove those first"
+        )
+        raise Conflict(f"{name} is needed by {said}: {how}")
+    what = "the pair" if part == "pairs" else "weights" if said else "weights and own entry"
+    confirmed(f"Delete {what} of {name} in {root.path}?", yes)
+    remove_own(root, part, name, weights_only=bool(said))
+    Console().print(f"removed {name}", highlight=False)
 
 
 @app.command("cache")

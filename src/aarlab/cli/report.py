@@ -1,14 +1,19 @@
 """`aarlab report`: everything a reader opens, from an exported campaign."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from aarlab.cli.asking import check_empty
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
+
+if TYPE_CHECKING:
+    from aarlab.core.wire import CampaignExport
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
 Out = Annotated[Path | None, typer.Option(help="folder of the report")]
@@ -41,6 +46,17 @@ def report_folder(source: Path) -> Path:
     return RunDir(source.absolute()).report if source.is_dir() else source.parent / "report"
 
 
+def check_report(folder: Path, export: "CampaignExport") -> None:
+    """Raise Conflict unless the folder is new, empty, or an earlier report of that campaign."""
+    try:
+        known = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        same = (known["campaign"], known["started_at"]) == (export.campaign, export.started_at)
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        check_empty(folder, "--out, or --replace")
+
+
 @app.command()
 def write(
     source: Source,
@@ -48,6 +64,9 @@ def write(
     task: Annotated[
         str | None, typer.Option(help="which development task; default: the first")
     ] = None,
+    replace: Annotated[bool, typer.Option(help="files in --out that are of something else")] = (
+        False
+    ),
 ) -> None:
     """Write index.html, figures, CSV, report.md and summary.json. Needs no server.
 
@@ -58,7 +77,10 @@ def write(
     from aarlab.report.write import write_report
 
     folder = out or (report_folder(source) / task if task else report_folder(source))
-    write_report(load_export(export_path(source)), folder, task)
+    export = load_export(export_path(source))
+    if out is not None and not replace:
+        check_report(out, export)
+    write_report(export, folder, task)
     Console().print(f"wrote {folder / 'index.html'}")
 
 
@@ -67,6 +89,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")],
     second: Annotated[Path, typer.Argument(help="the same, taken off the first")],
     out: Annotated[Path, typer.Option(help="folder of the comparison")] = Path("comparison"),
+    replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
 ) -> None:
     """Differences of two campaigns with intervals, and what makes them unfair."""
     require("report")
@@ -74,6 +97,8 @@ def compare(
     from aarlab.report.load import load_export
 
     exports = [load_export(export_path(source)) for source in (first, second)]
+    if not replace:
+        check_empty(out, "--out, or --replace")
     notes = write_comparison(exports[0], exports[1], out)
     console = Console()
     for note in notes:

@@ -50,6 +50,7 @@ def _serve_one(run: RunDir, host: str, port: int) -> None:
         data=data_root().path,
         tasks=spec.tasks,
         exact_feedback=spec.exact_feedback,
+        at_rest=True,
         host=host,
         port=port,
     )

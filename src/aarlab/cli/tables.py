@@ -1,13 +1,17 @@
 """A campaign's status and estimate on the terminal."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
-from aarlab.campaign.checking import ASSUMED, Estimate
-from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.status import AarStatus, CampaignStatus
 from aarlab.core.ledger import PURPOSES, tokens_of
 from aarlab.core.wire_ledger import CampaignLimits, Limits, OperatorSpend
+
+if TYPE_CHECKING:
+    from aarlab.campaign.checking import Estimate
+    from aarlab.campaign.spec import CampaignSpec
 
 COLUMNS = ("AAR", "state", "done", "subm.", "hours", "tokens", "$", "$/h", "left")
 
@@ -61,7 +65,9 @@ def _left(limits: Limits | CampaignLimits) -> str:
     return ", ".join(f"{amount:.4g} {name}" for name, amount in limits if amount is not None)
 
 
-def print_estimate(spec: CampaignSpec, found: Estimate, console: Console) -> None:
+def print_estimate(spec: "CampaignSpec", found: "Estimate", console: Console) -> None:
+    from aarlab.campaign.checking import ASSUMED
+
     def shown(amount: float | None, unit: str = "") -> str:
         return "no limit" if amount is None else f"{unit}{amount:,.10g}"
 

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -12,14 +12,16 @@ from rich.table import Table
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import AarlabError, BaselineMissing, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, NotFound
 from aarlab.core.extras import require
 
 if TYPE_CHECKING:
-    from aarlab.core.wire import TaskInfo
+    from aarlab.core.layout import DataRoot
+    from aarlab.testbed.build import Built
 
 KEPT = "Features computed so far are kept; run the same command to continue."
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
+ENDED = ("finished", "partly")
 
 
 @app.command()
@@ -53,7 +55,7 @@ def build(
     adapted = embedded_adapter() if adaptation == "top_blocks" else None
     with when_interrupted(KEPT):
         built = shop.build_preset(made, certify, adapted, with_model, not states_only)
-    _say(console, built.info, built.from_cache)
+    _say(console, built)
 
 
 @app.command("import")
@@ -79,7 +81,7 @@ def import_folder(
         built = shop.import_folder(
             path, wanted, pair, require_gap=not allow_small_gap, near=near_duplicates
         )
-    _say(console, built.info, built.from_cache)
+    _say(console, built)
 
 
 @app.command()
@@ -107,8 +109,10 @@ def fetch(
     seed: Annotated[int, typer.Option(help="of dealing and of which wrong answer")] = 0,
 ) -> None:
     """Turn a data set into a folder in the study's format, by a declarative mapping."""
+    from aarlab.cli.asking import check_empty
     from aarlab.testbed.datasets.mapping import file_rows, hub_rows, load_mapping, write_folder
 
+    check_empty(out, "--out")
     name, spec = load_mapping(mapping)
     source = hub_rows(spec) if files is None else file_rows(files)
     written = write_folder(name, spec, source, out, (rows, seed))
@@ -128,32 +132,47 @@ def card(name: Annotated[str, typer.Argument()]) -> None:
 
 @app.command("list")
 def list_tasks(as_json: AsJson = False) -> None:
-    """Tasks that are built here, and embedded ones that could be."""
+    """Tasks that are built here, version by version, and embedded ones that could be."""
+    from aarlab.core.uses import uses
     from aarlab.testbed.generators.presets import PRESETS
-    from aarlab.testbed.task import load_info
 
     root = data_root()
-    built = sorted(p.parent.name for p in root.public.glob("*/task.json"))
-    rows: list[dict[str, str | int | None]] = []
-    for name in built:
-        try:
-            info = load_info(root.public_task(name))
-        except AarlabError as error:
-            rows.append({"task": name, "state": f"damaged: {error}"})
-            continue
-        rows.append({"task": name, "kind": info.kind, "pair": info.pair, "train": info.n_train,
-                     "search": info.n_search, "state": "built"})  # fmt: skip
+    used = [reference for use in uses(root) for reference in use.tasks]
+    built = root.task_names()
+    rows = [row for name in built for row in _rows(root, name, used)]
     for name in PRESETS:
         if name not in built:
             rows.append({"task": name, "pair": "embedded", "state": f"aarlab task build {name}"})
     if as_json:
         print_json(rows)
         return
-    columns = ("task", "kind", "pair", "train", "search", "state")
-    table = Table(*columns)
+    columns = ("task", "kind", "pair", "train", "search", "state", "campaigns")
+    table = Table()
+    for column in columns:
+        table.add_column(column, no_wrap=column == "task")
     for row in rows:
         table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
     Console().print(table)
+
+
+def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
+    from aarlab.testbed.task import load_info
+
+    rows = list[dict[str, Any]]()
+    for one in root.versions(name):
+        known = {"task": one.reference, "campaigns": used.count(one.reference)}
+        try:
+            info = load_info(root.public / one.folder)
+            root.check_task(one.reference)
+        except AarlabError as error:
+            rows.append({**known, "state": f"damaged: {error}"})
+            continue
+        state = "built, default" if one.is_default else "built"
+        rows.append({**known, "kind": info.kind, "pair": info.pair, "train": info.n_train,
+                     "search": info.n_search, "state": state})  # fmt: skip
+    if not rows:
+        rows.append({"task": name, "state": f"damaged: no task.json in {root.public / name}"})
+    return rows
 
 
 @app.command()
@@ -166,12 +185,12 @@ def show(
     from aarlab.cli.operator import open_scorer
     from aarlab.testbed.task import open_public
 
-    root, console = data_root(), Console()
+    root, console = data_root().pin(name), Console()
     task = open_public(root.public_task(name))
     scorer, baselines = open_scorer(root), {}
     for split in ("search", "selection", "certify"):
         with suppress(BaselineMissing):
-            baselines[split] = scorer.baselines(name, split)
+            baselines[split] = scorer.baselines(task.info.name, split)
     if as_json:
         shown = {split: base.model_dump() for split, base in baselines.items()}
         print_json({**task.info.model_dump(mode="json"), "baselines": shown})
@@ -190,8 +209,71 @@ def show(
         console.print(example.prompt, *example.answers, sep="\n---\n", markup=False)
 
 
-def _say(console: Console, info: "TaskInfo", from_cache: bool) -> None:
-    how = "served from the cache, unchanged" if from_cache else "built"
+@app.command()
+def use(task: Annotated[str, typer.Argument(help="NAME@VERSION, of `aarlab task list`")]) -> None:
+    """Let the bare name mean this version from now on; campaigns keep the one they are bound to."""
+    root = data_root()
+    found = root.find_task(task)
+    root.set_default(found.name, found.version)
+    Console().print(f"{found.name} is {found.reference} from now on", highlight=False)
+
+
+@app.command()
+def remove(
+    task: Annotated[str, typer.Argument(help="NAME, or NAME@VERSION where there are several")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    force: Annotated[
+        bool, typer.Option(help="also where finished campaigns use it: they can be read still")
+    ] = False,
+) -> None:
+    """Delete one version of a task, its hidden side too. Refused while a campaign needs it."""
+    from aarlab.cli.asking import confirmed
+    from aarlab.core.layout import RunDir
+    from aarlab.core.uses import users_of
+    from aarlab.server.dashboard.run_files import state_of
+    from aarlab.testbed.removing import remove_task
+
+    root, console = data_root(), Console(highlight=False, soft_wrap=True)
+    found = root.find_task(task)
+    if "@" not in task and len(there := root.versions(found.name)) > 1:
+        names = ", ".join(one.reference for one in there)
+        raise BadInput(f"{task} has {len(there)} versions: say which one: {names}")
+    users = [RunDir(path) for path in users_of(root, found.reference)]
+    going = [r for r in users if state_of(r) not in ENDED or not r.export.is_file()]
+    if going:
+        raise Conflict(
+            f"{found.reference} is needed by campaigns that have not ended: {_paths(going)}. Let "
+            "them end, or delete their folders first"
+        )
+    if users and not force:
+        raise Conflict(
+            f"{found.reference} is needed by {_paths(users)}, to verify or certify again. With "
+            "--force it is removed all the same: these campaigns can be read still"
+        )
+    confirmed(f"Delete {found.reference} in {root.path}, labels and all?", yes)
+    now = remove_task(root, found.reference)
+    console.print(f"removed {found.reference}")
+    if found.is_default and now is not None:
+        console.print(f"{found.name} is {found.name}@{now} from now on")
+
+
+def _paths(runs: list[Any]) -> str:
+    return ", ".join(str(run.path) for run in runs)
+
+
+def _say(console: Console, built: "Built") -> None:
+    from aarlab.core.uses import users_of
+
+    info, version = built.info, built.version
+    how = "served from the cache, unchanged" if built.from_cache else "built"
     console.print(
-        f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}"
+        f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}; "
+        f"version {info.name}@{version}"
     )
+    if built.before is None:
+        return
+    old = f"{info.name}@{built.before}"
+    console.print(f"{info.name} meant {old} until now, and means {info.name}@{version} from now on")
+    users = users_of(data_root(), old)
+    kept = f"; campaigns that stay on it: {', '.join(map(str, users))}" if users else ""
+    console.print(f"{old} is kept{kept}. Back: aarlab task use {old}", markup=False, soft_wrap=True)

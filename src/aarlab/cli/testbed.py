@@ -1,5 +1,6 @@
 """`aarlab testbed`: methods times seeds on one task, and tuning; no agent at all."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,13 +9,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.core.clock import now_iso
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, Conflict, Damaged
 from aarlab.core.extras import require
-from aarlab.core.files import write_json
+from aarlab.core.files import write_atomic, write_json
+from aarlab.core.wire import Interval
 
 if TYPE_CHECKING:
     from aarlab.core.wire import Interval
@@ -37,6 +40,9 @@ def run(
     diagnostics: Annotated[bool, typer.Option(help="label-free diagnostics")] = False,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = False,
     json_out: JsonOut = None,
+    replace_json: Annotated[
+        bool, typer.Option("--replace", help="the file of --json, if there is one")
+    ] = False,
     preset: Annotated[str, typer.Option(help="a published setting, e.g. qwen-paper")] = "",
     data: Annotated[Path | None, typer.Option(help="folder for the preset")] = None,
     pair: Annotated[str, typer.Option(help="another pair for the preset")] = "",
@@ -58,6 +64,8 @@ def run(
 
     console, rows = Console(), list["PanelRow"]()
     first_seed = 0
+    if json_out is not None:
+        check_file(json_out, replace_json, "--json")
     if preset:
         given = (pair, baseline_seeds, not allow_small_gap)
         with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
@@ -116,10 +124,13 @@ def sweep(
 
     console = Console(stderr=as_json)
     bench = _search_bench(task, console)
-    final = selection_bench(data_root(), bench.task)
+    final = selection_bench(data_root().pin(task), bench.task)
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
-    results: list[dict[str, Any]] = []
-    for name, recipe in _recipes(methods).items():
+    recipes = _recipes(methods)
+    settings = {"trials": trials, "sampler": sampler, "seeds": seeds, "final_seeds": final_seeds,
+                "asked": options}  # fmt: skip
+    results = _kept_results(out, bench, settings, list(recipes))
+    for name, recipe in recipes.items():
         paths = tuple(filter(None, options.split(","))) or own_options(recipe)
         paths = live_options(recipe) if paths == ("all",) else paths
         plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)
@@ -129,11 +140,11 @@ def sweep(
             found = run_sweep(plan, bench, out / "journal.log", told)
         (row,) = run_panel([method_of_recipe(name, found.recipe)], final, final_seeds)
         assert row.pgr is not None
-        recipe_file = out / f"{name}.json"
-        recipe_file.write_text(found.recipe.to_json(), encoding="utf-8")
+        write_atomic(out / f"{name}.json", found.recipe.to_json())
         results.append({"method": name, "recipe": found.recipe.model_dump(), "trials": found.trials,
                         "failed_trials": found.failed, "search_pgr": found.search_pgr,
-                        "selection": row.pgr.model_dump(), "options": list(paths)})  # fmt: skip
+                        "selection": row.pgr.model_dump(), "options": list(paths),
+                        "settings": settings})  # fmt: skip
         write_json(out / "scores.json", {**_facts(bench), "sampler": sampler, "results": results})
         table.add_row(name, f"{found.search_pgr:+.2f}", f"{row.pgr.value:+.2f}", _span(row.pgr),
                       str(found.trials))  # fmt: skip
@@ -146,6 +157,29 @@ def sweep(
         f"search: the best of {trials} trials on {seeds} seeds, so it flatters; selection: once, "
         f"{final_seeds} fresh seeds and weak teachers. Recipes are in {out}."
     )
+
+
+def _kept_results(
+    out: Path, bench: "Bench", settings: dict[str, Any], methods: list[str]
+) -> list[dict[str, Any]]:
+    """Results of other methods from earlier sweeps into this folder; Conflict where this sweep
+    would write over those of another task, or of one of its methods with other settings."""
+    path = out / "scores.json"
+    if out.is_dir() and any(out.iterdir()) and not (out / "journal.log").is_file():
+        raise Conflict(f"{out} is there already and holds no sweep: choose another --out")
+    if not path.is_file():
+        return []
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        task, kept = known["content_hash"], [dict(one) for one in known["results"]]
+    except (ValueError, KeyError, TypeError):
+        raise Damaged(f"{path} is not what a sweep writes: choose another --out") from None
+    if task != bench.task.info.content_hash:
+        raise Conflict(f"{out} holds a sweep on another task or version: choose another --out")
+    again = [one for one in kept if one.get("method") in methods]
+    if other := [one["method"] for one in again if one.get("settings") != settings]:
+        raise Conflict(f"{out} holds {other[0]} tuned with other settings: choose another --out")
+    return [one for one in kept if one not in again]
 
 
 def _recipes(methods: str) -> "dict[str, Recipe]":
@@ -192,11 +226,11 @@ def _search_bench(task: str, console: Console, small_gap: bool = False) -> "Benc
     from aarlab.testbed.panel import search_bench
     from aarlab.testbed.task import open_public
 
-    root = data_root()
+    root = data_root().pin(task)
     public = open_public(root.public_task(task))
     scorer = open_scorer(root)
     if not small_gap:
-        scorer.check(task)
+        scorer.check(public.info.name)
     features = Workshop(root, lambda line: console.print(f"  {line}")).strong_features(public)
     return search_bench(public, features, scorer)
 

@@ -2,19 +2,65 @@
 
 A task has two roots and no file has an input beside its hidden label:
 
-    public/<task>/   task.json  inputs/{train,search}.jsonl  weak_labels.npz  features/  lower/
-    vault/<task>/    truth/<split>.jsonl  inputs/{teacher,selection,certify}.jsonl
-                     weak_labels.npz (fresh teachers)  baselines.npz  features/  lower/
-                     twins/{inputs.jsonl,features.npz,lower.npz,reference.json}  (700 / 600)
+    public/<task>@<version>/   task.json  inputs/{train,search}.jsonl  weak_labels.npz  features/
+                               lower/
+    vault/<task>@<version>/    truth/<split>.jsonl  inputs/{teacher,selection,certify}.jsonl
+                               weak_labels.npz (fresh teachers)  baselines.npz  features/  lower/
+                               twins/{inputs.jsonl,features.npz,lower.npz,reference.json}
+                               (700 / 600)
+    default/<task>             the version that the bare name means
+
+A version is 12 hexadecimal digits of a hash of the task's content. Tasks built before there were
+versions lie in `public/<task>` and `vault/<task>`; their version is the start of the content hash
+in their task.json.
 """
 
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.files import write_atomic
+from aarlab.core.ids import NAME
+
+VERSION = re.compile(r"[0-9a-f]{12}")
+UNVERSIONED = ""  # in a campaign made before there were versions: the folder without one
+
+
+def parse_task(reference: str) -> tuple[str, str | None]:
+    """Split `name` or `name@version`; BadInput for anything else."""
+    name, at, version = reference.partition("@")
+    if not NAME.fullmatch(name) or ".." in name or (at and not VERSION.fullmatch(version)):
+        raise BadInput(f"task {reference!r}: expected NAME or NAME@VERSION, a version being 12 "
+                       "hexadecimal digits; `aarlab task list` shows them")  # fmt: skip
+    return name, version if at else None
+
+
+class TaskVersion(NamedTuple):
+    """One built version of a task. `folder` is its name below `public` and `vault`."""
+
+    name: str
+    version: str
+    folder: str
+    is_default: bool
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class DataRoot:
+    """Tasks and models on disk: the only place that knows which folder a task's name means.
+
+    `pinned` gives the version of each task of a campaign; without it a name means its default.
+    """
+
     path: Path
+    pinned: Mapping[str, str] | None = None
 
     @property
     def models(self) -> Path:
@@ -29,10 +75,124 @@ class DataRoot:
         return self.path / "vault"
 
     def public_task(self, task: str) -> Path:
-        return self.public / task
+        """Folder of `name` or `name@version`, whether it is there or not."""
+        return self.public / self.folder_of(task)
 
     def vault_task(self, task: str) -> Path:
-        return self.vault / task
+        return self.vault / self.folder_of(task)
+
+    def default_file(self, name: str) -> Path:
+        """The small file that says which version a bare name means."""
+        return self.path / "default" / name
+
+    def pin(self, *tasks: str) -> "DataRoot":
+        """The same root, in which each of these tasks means one version from here on.
+
+        NotFound for a task that is not here.
+        """
+        found = {one.name: one.version for one in map(self.find_task, tasks)}
+        return replace(self, pinned={**(self.pinned or {}), **found})
+
+    def folder_of(self, task: str) -> str:
+        name, version = parse_task(task)
+        if version is None:
+            version = (self.pinned or {}).get(name)
+        if version is None:
+            version = self._default(name)
+        if not version:
+            return name
+        folder = f"{name}@{version}"
+        if not (self.public / folder).is_dir() and self._unversioned(name) == version:
+            return name
+        return folder
+
+    def find_task(self, task: str) -> TaskVersion:
+        """The built version that a name means; NotFound with what is here and how to get it."""
+        name, folder = parse_task(task)[0], self.folder_of(task)
+        for one in self.versions(name):
+            if one.folder == folder:
+                return one
+        raise NotFound(self.missing(task))
+
+    def versions(self, name: str) -> list[TaskVersion]:
+        """All built versions of a task, oldest first."""
+        default, made = self._said_default(name), list[tuple[float, TaskVersion]]()
+        for path in (self.public / name, *self.public.glob(f"{name}@*")):
+            version = path.name.partition("@")[2] or self._unversioned(name)
+            if version and VERSION.fullmatch(version) and (path / "task.json").is_file():
+                one = TaskVersion(name, version, path.name, False)
+                made.append(((path / "task.json").stat().st_mtime, one))
+        if default is None and len(made) == 1:
+            default = made[0][1].version
+        default = self._unversioned(name) if default == UNVERSIONED else default
+        return [one._replace(is_default=one.version == default) for _, one in sorted(made)]
+
+    def task_names(self) -> list[str]:
+        """Names of tasks with a public side, sorted."""
+        if not self.public.is_dir():
+            return []
+        names = {path.name.partition("@")[0] for path in self.public.iterdir() if path.is_dir()}
+        return sorted(name for name in names if NAME.fullmatch(name))
+
+    def missing(self, task: str) -> str:
+        """Say which version is not here, which ones are, and how to get it."""
+        name, folder = parse_task(task)[0], self.folder_of(task)
+        there = [one.reference for one in self.versions(name)]
+        known = f"; here: {', '.join(there)}" if there else ""
+        if "@" in folder:
+            how = (f"build or import the same data with the same options again, or copy "
+                   f"public/{folder} and vault/{folder} from a machine that has them")  # fmt: skip
+        elif there:  # only a campaign made before there were versions asks for it
+            folder = f"{name} (without a version)"
+            how = f"copy public/{name} and vault/{name} from a machine that has them"
+        else:
+            how = f"aarlab task build {name}, or aarlab task import FOLDER --name {name}"
+        return f"task {folder} is not in {self.path}{known}. To get it: {how}"
+
+    def check_task(self, task: str) -> None:
+        """Raise NotFound unless both sides of this version are here."""
+        if not (self.public_task(task) / "task.json").is_file():
+            raise NotFound(self.missing(task))
+        if not self.vault_task(task).is_dir():
+            folder = self.folder_of(task)
+            raise NotFound(f"the vault side of task {folder} is not in {self.vault}: build or "
+                           f"import the task again, or copy vault/{folder}")  # fmt: skip
+
+    def set_default(self, name: str, version: str) -> None:
+        """Let the bare name mean this version from now on."""
+        if version not in {one.version for one in self.versions(name)}:
+            raise NotFound(self.missing(f"{name}@{version}"))
+        path = self.default_file(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, f"{version}\n")
+
+    def _default(self, name: str) -> str | None:
+        """None where nothing was built; UNVERSIONED for the folder without a version."""
+        if (said := self._said_default(name)) is not None:
+            return said
+        found = sorted(self.public.glob(f"{name}@*"))
+        if len(found) > 1:
+            raise Conflict(f"task {name} has several versions in {self.path} and no default: "
+                           f"aarlab task use {found[0].name}")  # fmt: skip
+        return found[0].name.partition("@")[2] if found else None
+
+    def _said_default(self, name: str) -> str | None:
+        """None where nothing says it: not the small file, nor a folder without a version."""
+        try:
+            said = self.default_file(name).read_text().strip()
+        except OSError:
+            said = ""
+        if VERSION.fullmatch(said):
+            return said
+        return UNVERSIONED if (self.public / name).is_dir() else None
+
+    def _unversioned(self, name: str) -> str | None:
+        """Version of the folder without one: the start of its content hash."""
+        try:
+            known = json.loads((self.public / name / "task.json").read_text())["content_hash"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return str(known)[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +204,36 @@ class RunDir:
     @property
     def spec(self) -> Path:
         return self.path / "spec.json"
+
+    def task_versions(self) -> dict[str, str] | None:
+        """The version of each task that the campaign is bound to, as frozen in its spec.
+
+        None without a spec that can be read; UNVERSIONED in a campaign made before there were
+        versions.
+        """
+        try:
+            spec = json.loads(self.spec.read_text())["campaign"]
+            names = [*spec["tasks"], *spec.get("held_out", [])]
+            bound = spec.get("versions")
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if bound is None:
+            return dict.fromkeys(names, UNVERSIONED)
+        return {str(name): str(version) for name, version in dict(bound).items()}
+
+    def bound(self, root: DataRoot) -> DataRoot:
+        """The data root as this campaign sees it: its tasks in the versions it is bound to."""
+        return replace(root, pinned=self.task_versions())
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that runs this campaign or starts its server."""
+        return self.path / ".lock"
+
+    @property
+    def holder(self) -> Path:
+        """Which process holds the lock (core.holding)."""
+        return self.path / ".holder"
 
     @property
     def platform(self) -> Path:

@@ -19,6 +19,8 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
     seeds = sorted({s for m in view.ranked if m.selection for s in m.selection.run_seeds})
     best = view.ranked[0] if view.ranked else None
     return {
+        "campaign": view.export.campaign,
+        "started_at": view.export.started_at,
         "task": task.name if task else None,
         "pair": task.pair if task else None,
         "weak_acc": _rounded(baseline.weak) if baseline else None,

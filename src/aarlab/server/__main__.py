@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True, help="folder with public/ and vault/")
     parser.add_argument("--task", action="append", default=[], help="development task (repeat)")
     parser.add_argument("--exact-feedback", action="store_true", help="unshaped scores, stamped so")
+    parser.add_argument(
+        "--at-rest", action="store_true", help="also without its tasks: what was scored is served"
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="also listen on TCP")
     parser.add_argument("--no-unix-socket", action="store_true", help="TCP only")
@@ -36,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
                 data=given.root,
                 tasks=given.task,
                 exact_feedback=given.exact_feedback,
+                at_rest=given.at_rest,
                 host=given.host,
                 port=given.port,
                 unix_socket=not given.no_unix_socket,

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from aarlab.core.canonical import sha256_hex
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, NotFound
 from aarlab.server.auth import operator_token
 from aarlab.server.dashboard.site import add_dashboard
 from aarlab.server.door import Door
@@ -17,6 +17,7 @@ from aarlab.server.openapi import openapi_router
 from aarlab.server.pace import Pace, SharedPace
 from aarlab.server.platform import Platform, Scoring, Store
 from aarlab.server.problems import add_handlers
+from aarlab.server.recorded import Recorded
 from aarlab.server.routes import (
     findings,
     leaderboard,
@@ -124,13 +125,24 @@ async def _health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def open_scorer(settings: ServerSettings) -> Scorer:
-    """Open the vault; raise on loose modes, and on a development task that cannot be scored."""
-    scorer = Scorer(Vault(settings.data_root))
-    for task in settings.tasks or scorer.tasks():
-        scorer.check(task)
+def open_scorer(settings: ServerSettings) -> Scoring:
+    """Open the vault; raise on loose modes, and on a development task that cannot be scored.
+
+    At rest a task or the vault that is not here is no error: figures of the last export stand in.
+    """
+    root = settings.data_root
+    try:
+        scorer = Scorer(Vault(root))
+        for task in settings.tasks or scorer.tasks():
+            root.check_task(task)
+            scorer.check(task)
+    except NotFound:
+        if not settings.at_rest:
+            raise
+        opened = Scorer(Vault(root)) if root.vault.is_dir() else None
+        return Recorded(settings, opened)
     if not scorer.tasks():
-        raise BadInput(f"{settings.data_root.vault} holds no task: aarlab task build")
+        raise BadInput(f"{root.vault} holds no task: aarlab task build")
     return scorer
 
 

@@ -15,6 +15,9 @@ class ServerSettings(StoreSettings):
     data: Path
     tasks: list[str] = Field(default=[], description="development tasks, all that AARs ever see")
     exact_feedback: bool = False
+    at_rest: bool = Field(
+        default=False, description="serve what was scored also where a task is not here any more"
+    )
     unix_socket: bool = True
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65535, description="None: no TCP port")
@@ -35,4 +38,5 @@ class ServerSettings(StoreSettings):
 
     @property
     def data_root(self) -> DataRoot:
-        return DataRoot(self.data)
+        """Tasks in the versions that the run's campaign is bound to."""
+        return self.run_dir.bound(DataRoot(self.data))

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from aarlab.core.errors import Damaged, NotFound
 from aarlab.core.wire import TaskInfo
 from aarlab.server.platform import Platform
+from aarlab.server.recorded import Recorded
 
 
 def development_tasks(platform: Platform) -> list[str]:
@@ -23,6 +24,8 @@ def task_info(platform: Platform, task: str) -> TaskInfo:
     try:
         return TaskInfo.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError:
+        if isinstance(platform.scorer, Recorded):
+            return platform.scorer.info(task)
         raise NotFound(f"{path} cannot be read: build the task: aarlab task build {task}") from None
     except ValidationError:
         raise Damaged(

@@ -1,7 +1,8 @@
 """Build a task: two roots, made in a temporary folder and moved into place together, or not at all.
 
-Covered: an interrupted build leaves the task as it was, or not there; a build that lies there
-intact with the same rows and options is served as it is; changed or missing files are built anew.
+Covered: another content under a known name becomes another version and leaves the others as they
+are; an interrupted build leaves the task as it was, or not there; a version that lies there intact
+with the same rows and options is served as it is; changed or missing files are built anew.
 Not covered: two machines that build into one folder without a shared lock.
 """
 
@@ -15,10 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from aarlab.core.canonical import content_hash, sha256_hex
-from aarlab.core.errors import BadInput, Conflict
+from aarlab.core.errors import BadInput
 from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, Example, Split
@@ -27,6 +27,7 @@ from aarlab.testbed.baselines import (
     Kept,
     Progress,
     Sources,
+    Trained,
     check_gap,
     train_baselines,
 )
@@ -37,6 +38,7 @@ from aarlab.testbed.models.cache import item_key
 from aarlab.testbed.models.token_states import lower_arrays
 from aarlab.testbed.readers import reference
 from aarlab.testbed.readout import student_items
+from aarlab.testbed.removing import task_locked
 from aarlab.testbed.splits import check_disjoint
 from aarlab.testbed.stored_features import Arrays, feature_arrays
 from aarlab.testbed.task import input_row, load_info
@@ -59,10 +61,13 @@ MAX_LOWER_BYTES = 400 * 2**20  # of a split: what a sandbox takes as one file
 
 
 class Built(NamedTuple):
-    """`from_cache`: the task lay there already, unchanged."""
+    """`from_cache`: the version lay there already, unchanged. `before` is the version that the name
+    meant until now, None where it meant this one or nothing."""
 
     info: TaskInfo
     from_cache: bool
+    version: str
+    before: str | None = None
 
 
 def build_task(
@@ -72,7 +77,8 @@ def build_task(
     sources: Sources,
     progress: Progress = lambda step: None,
 ) -> Built:
-    """Write `public/<task>/` and `vault/<task>/`, or find them as they should be.
+    """Write both sides of a version of the task, or find them as they should be; the task's name
+    means that version from then on.
 
     Raises BadInput on rows that break the rules, GapNotPositive before anything is published,
     Conflict while another process builds the task, OSError (disk full) leaving nothing behind.
@@ -81,18 +87,26 @@ def build_task(
     _check(data)
     data = draw_twins(data, options.twins, options.seed)
     settings_hash = _settings_hash(data, options)
+    root = replace(root, pinned=None)
     root.path.mkdir(parents=True, exist_ok=True)
-    with _locked(root, data.name):
-        if _is_intact(root, data.name, settings_hash):
+    with task_locked(root, data.name):
+        before = [one.version for one in root.versions(data.name) if one.is_default]
+        place = _intact(root, data, options)
+        if from_cache := place is not None:
             progress("served from the cache: same rows, same options, files intact")
-            return Built(load_info(root.public_task(data.name)), from_cache=True)
-        kept = Kept(root.path / "private" / "builds" / settings_hash[:16])
-        with _building(root, data.name) as folder:
-            settings, means = (options, settings_hash), (sources, progress, kept)
-            _write(folder, _shuffled(data, options.seed), settings, means)
-            _publish(folder, root, data.name)
-        shutil.rmtree(kept.folder, ignore_errors=True)
-    return Built(load_info(root.public_task(data.name)), from_cache=False)
+        else:
+            kept = Kept(root.path / "private" / "builds" / settings_hash[:16])
+            with _building(root, data.name) as folder:
+                settings, means = (options, settings_hash), (sources, progress, kept)
+                version = _write(folder, _shuffled(data, options.seed), settings, means)
+                place = _repaired(root, data, options) or f"{data.name}@{version}"
+                _publish(folder, root, place)
+            shutil.rmtree(kept.folder, ignore_errors=True)
+        (made,) = (one for one in root.versions(data.name) if one.folder == place)
+        if not made.is_default or ("@" in place and not root.default_file(data.name).exists()):
+            root.set_default(data.name, made.version)
+    other = before[0] if before and before[0] != made.version else None
+    return Built(load_info(root.public / made.folder), from_cache, made.version, other)
 
 
 def _write(
@@ -100,7 +114,8 @@ def _write(
     data: TaskData,
     settings: tuple[BuildOptions, str],
     means: tuple[Sources, Progress, Kept],
-) -> None:
+) -> str:
+    """Both sides below `folder`; returns the version."""
     (options, settings_hash), (sources, progress, kept) = settings, means
     trained = train_baselines(data, options, sources, progress, _worth(kept, options))
     if options.require_gap:
@@ -118,11 +133,35 @@ def _write(
     vault.lines("card.md", data_card(data))
     twins = {"how": data.twins.how, "rows": len(data.twins.rows)}
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
-    record |= {"twins": twins}
+    record |= {"twins": twins, "version": (version := _version(data, info, trained))}
     vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
     seals = {side: _seals(folder / side) for side in ("public", "vault")}
     vault.json(SEALS, {"files": seals})
     vault.close()
+    return version
+
+
+def _version(data: TaskData, info: TaskInfo, trained: Trained) -> str:
+    """Hash of all that a score on this task depends on; what `certify` adds later is no part.
+
+    It stands in a public folder's name. It says nothing about a label: thousands of hidden rows,
+    weak labels and baselines go into the same hash.
+    """
+    hidden = {
+        name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
+        for name, s in sorted(data.splits.items())
+    }
+    baselines = {
+        f"{split}-{name}": sha256_hex(np.ascontiguousarray(probs_SN, "<f8").tobytes())
+        for split, one in sorted(trained.baselines.items())
+        if split in ("search", "selection")
+        for name, probs_SN in (("weak", one.weak_SN), ("ceiling", one.ceiling_SN))
+    }
+    fresh = trained.fresh_labels
+    labels = [list(fresh.seeds), sha256_hex(np.ascontiguousarray(fresh.probs_SN, "<f4").tobytes())]
+    twins = [input_row(twin) for twin in data.twins.rows]
+    facts = info.model_dump(mode="json")
+    return content_hash([FORMAT, facts, hidden, twins, labels, baselines])[:12]
 
 
 def _worth(kept: Kept, options: BuildOptions) -> Kept | None:
@@ -227,26 +266,41 @@ def _seals(folder: Path) -> dict[str, str]:
     }
 
 
-def _is_intact(root: DataRoot, name: str, settings_hash: str) -> bool:
-    public, vault = root.public_task(name), root.vault_task(name)
+def _intact(root: DataRoot, data: TaskData, options: BuildOptions) -> str | None:
+    """Folder name of a version with these rows and options whose files are all as written."""
+    wanted = {_settings_hash(data, options), _settings_hash(data, _certified(options, True))}
+    for one in root.versions(data.name):
+        public, vault = root.public / one.folder, root.vault / one.folder
+        try:
+            seals = json.loads((vault / SEALS).read_text())["files"]
+            if _recorded(vault) in wanted and seals == {
+                "public": _seals(public),
+                "vault": _seals(vault),
+            }:
+                return one.folder
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged or half-removed: build anew
+    return None
+
+
+def _repaired(root: DataRoot, data: TaskData, options: BuildOptions) -> str | None:
+    """The folder without a version where it was built from the same rows and options: it is
+    repaired, or gets what `certify` adds, and campaigns that use it go on with it."""
+    same = {_settings_hash(data, _certified(options, certify)) for certify in (True, False)}
+    there = (root.public / data.name).is_dir()
+    return data.name if there and _recorded(root.vault / data.name) in same else None
+
+
+def _recorded(vault: Path) -> str | None:
+    """Hash of the rows and options that a version was built from; None where it is damaged."""
     try:
-        record = json.loads((vault / RECORD).read_text(encoding="utf-8"))
-        seals = json.loads((vault / SEALS).read_text(encoding="utf-8"))["files"]
-        return bool(
-            record["settings_hash"] == settings_hash
-            and seals == {"public": _seals(public), "vault": _seals(vault)}
-        )
+        return str(json.loads((vault / RECORD).read_text(encoding="utf-8"))["settings_hash"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # damaged or half-removed: build anew
+        return None
 
 
-@contextmanager
-def _locked(root: DataRoot, name: str) -> Iterator[None]:
-    try:
-        with FileLock(root.path / f".build-{name}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise Conflict(f"another process is building task {name} in {root.path}") from error
+def _certified(options: BuildOptions, certify: bool) -> BuildOptions:
+    return options.model_copy(update={"certify": certify})
 
 
 @contextmanager
@@ -263,13 +317,13 @@ def _building(root: DataRoot, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(folder: Path, root: DataRoot, name: str) -> None:
-    """Old public out first, new public in last: a task with a public side is always whole."""
+def _publish(folder: Path, root: DataRoot, place: str) -> None:
+    """Old public out first, new public in last: a version with a public side is always whole."""
     root.public.mkdir(exist_ok=True)
     root.vault.mkdir(mode=0o700, exist_ok=True)
     root.vault.chmod(0o700)
-    for side, place in (("public", root.public_task(name)), ("vault", root.vault_task(name))):
-        if place.exists():
-            place.rename(folder / f"old-{side}")
-    (folder / "vault").rename(root.vault_task(name))
-    (folder / "public").rename(root.public_task(name))
+    for side, old in (("public", root.public / place), ("vault", root.vault / place)):
+        if old.exists():
+            old.rename(folder / f"old-{side}")
+    (folder / "vault").rename(root.vault / place)
+    (folder / "public").rename(root.public / place)

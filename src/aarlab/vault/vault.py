@@ -66,7 +66,11 @@ class Vault(Sealed):
         self._baselines: dict[tuple[str, Split], Baselines] = {}
 
     def tasks(self) -> list[str]:
-        return sorted(path.name for path in self._data.vault.iterdir() if path.is_dir())
+        """Names of tasks; of a campaign's data root those of the campaign alone."""
+        folders = (path.name for path in self._data.vault.iterdir() if path.is_dir())
+        names = sorted({name.partition("@")[0] for name in folders})
+        pinned = self._data.pinned
+        return [name for name in names if name in pinned] if pinned else names
 
     def truth(self, task: str, split: Split) -> Truth:
         """Raises NotFound for an unknown task or split, Damaged for files that cannot be used."""
@@ -84,7 +88,10 @@ class Vault(Sealed):
     def _folder(self, task: str) -> Path:
         if task not in self.tasks():
             raise NotFound(f"task {task!r} is not in the vault; it has: {', '.join(self.tasks())}")
-        return self._data.vault_task(task)
+        folder = self._data.vault_task(task)
+        if not folder.is_dir():
+            raise NotFound(self._data.missing(task))
+        return folder
 
     def _load_truth(self, task: str, split: Split) -> Truth:
         folder = self._folder(task)

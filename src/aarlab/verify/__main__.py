@@ -109,7 +109,8 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
     os.nice(given.nice)
-    run, root = RunDir(given.run.absolute()), DataRoot(given.root.absolute())
+    run = RunDir(given.run.absolute())
+    root = run.bound(DataRoot(given.root.absolute()))
     verifiers = [
         Verifier(run, root, given.isolation, slot, given.memory_mb)
         for slot in range(given.parallel)

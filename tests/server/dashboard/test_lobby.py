@@ -1,10 +1,12 @@
 """Many campaigns behind one door: who gets in, what is forwarded, what a wrong spec says."""
 
+import html
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from platform_kit import TinyTask, start, stop
@@ -34,6 +36,19 @@ def fake_commands(run: Path) -> Commands:
     return Commands({"small": "name: small\n"}, check, argv, argv, lambda _: ["sleep", "60"])
 
 
+IGNORED = shutil.ignore_patterns("socket", "*.lock", "server.log")
+TASK: list[TinyTask] = []
+
+
+@contextmanager
+def served(run: RunDir) -> Iterator[None]:
+    running = start(TASK[0], run, "--task", "math", "--task", "chat")
+    try:
+        yield
+    finally:
+        stop(running.process)
+
+
 @pytest.fixture(scope="module")
 def lobby(seeded: tuple[TinyTask, RunDir], tmp_path_factory: pytest.TempPathFactory):
     """A folder with one campaign, whose server runs, and things that are none."""
@@ -44,6 +59,7 @@ def lobby(seeded: tuple[TinyTask, RunDir], tmp_path_factory: pytest.TempPathFact
     (runs / "link").symlink_to(run.path)
     running = start(replace(task), RunDir(runs / "seeded"), "--task", "math", "--task", "chat")
     STARTED.clear()
+    TASK[:] = [task]
     with TestClient(create_lobby(runs, fake_commands(run.path)), follow_redirects=False) as client:
         client.headers.update(HTML)
         client.runs = runs
@@ -88,6 +104,31 @@ def test_campaigns_are_listed_and_opened_with_one_login(lobby: TestClient) -> No
         tag = lobby.get("/c/seeded/live/campaign").headers["etag"]
         again = lobby.get("/c/seeded/live/campaign", headers={"If-None-Match": tag})
         assert again.status_code == 304
+
+
+@pytest.mark.parametrize("name", ["mein Lauf ä", "50 % #2? ü+&'\"<b>"])
+def test_any_folder_name_is_listed_linked_and_opened(lobby: TestClient, name: str) -> None:
+    """A folder's name is quoted in every link, redirect, form and header."""
+    quoted = quote(name, safe="")
+    shutil.copytree(lobby.runs / "seeded", lobby.runs / name, ignore=IGNORED)
+    with session(lobby), served(RunDir(lobby.runs / name)):
+        page = lobby.get("/").text
+        assert f'href="/c/{quoted}/"' in page and name in html.unescape(page)
+        assert "<b>" not in page
+        moved = lobby.get(f"/c/{quoted}")
+        assert (moved.status_code, moved.headers["location"]) == (303, f"/c/{quoted}/")
+        front = lobby.get(f"/c/{quoted}/")
+        assert front.status_code == 200 and f'href="/c/{quoted}/leaderboard"' in front.text
+        board = lobby.get(f"/c/{quoted}/leaderboard?task=math&format=json").json()["entries"]
+        story = lobby.get(f"/c/{quoted}/methods/{board[0]['snapshot']}").text
+        given = {one: field(story, one) for one in ("form", "key", "seen")}
+        given |= {"decision": "rework", "reason": "why?", "by": "Ada"}
+        answer = lobby.post(f"/c/{quoted}/methods/{board[0]['snapshot']}/verdict", data=given)
+        assert answer.headers["location"] == f"/c/{quoted}/methods/{board[0]['snapshot']}"
+        form = {"form": field(lobby.get("/new").text, "form")}
+        assert lobby.post(f"/resume/{quoted}", data=form).status_code == 303
+        assert STARTED.pop() == str(lobby.runs / name)
+    shutil.rmtree(lobby.runs / name)
 
 
 def test_the_api_of_a_campaign_is_not_reached(lobby: TestClient) -> None:

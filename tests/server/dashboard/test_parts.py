@@ -7,6 +7,7 @@ import pytest
 
 from aarlab.core.chain import GENESIS, next_hash
 from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.holding import noted
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import LogRecord
 from aarlab.server.dashboard import run_files
@@ -132,13 +133,11 @@ def test_events_that_are_no_events_are_left_out(tmp_path: Path) -> None:
     assert run_files.state_of(run) == "finished"
 
 
-def test_a_held_lock_is_seen_without_taking_it(tmp_path: Path) -> None:
-    from filelock import FileLock
-
+def test_who_holds_a_campaign_is_seen_without_taking_its_lock(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert not run_files.is_run_by_a_process(run)
-    with FileLock(tmp_path / ".lock"):
+    with noted(run.holder, "run"):
         assert run_files.is_run_by_a_process(run) and run_files.state_of(run) == "running"
     assert not run_files.is_run_by_a_process(run)
-    with FileLock(tmp_path / ".lock", timeout=0):
-        pass
+    with noted(run.holder, "look"):  # a server for one command is no running campaign
+        assert run_files.state_of(run) == "new"

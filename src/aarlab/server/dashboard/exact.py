@@ -8,11 +8,12 @@ import asyncio
 import logging
 from array import array
 
-from aarlab.core.errors import AarlabError, BaselineMissing, GapNotPositive
+from aarlab.core.errors import AarlabError, BaselineMissing, Damaged, GapNotPositive, NotFound
 from aarlab.core.types import Split
 from aarlab.core.wire import Predictions, Run
 from aarlab.server.dashboard.memory import Memory
 from aarlab.server.platform import Platform
+from aarlab.server.recorded import Recorded
 from aarlab.store import overview
 
 CHUNK, NAN = 16, float("nan")
@@ -43,20 +44,28 @@ class ExactScores:
                 part = self._memory.sent[len(self.values) :][:CHUNK]
                 async with self._platform.store.database.read() as tx:
                     predictions = await overview.predictions_of(tx, [sent.id for sent in part])
-                named = [(sent.task, predictions.get(sent.id)) for sent in part]
+                named = [(sent.id, sent.task, predictions.get(sent.id)) for sent in part]
                 self.values.extend(await asyncio.to_thread(self._score, named))
         except AarlabError as error:  # an outage: the next page tries again
             logger.warning("exact scores stopped at %d: %s", len(self.values), error.code)
 
-    def _score(self, part: list[tuple[str, Predictions | None]]) -> list[float]:
-        return [self._one(task, predictions) for task, predictions in part]
+    def _score(self, part: list[tuple[str, str, Predictions | None]]) -> list[float]:
+        return [self._one(*each) for each in part]
 
-    def _one(self, task: str, predictions: Predictions | None) -> float:
+    def _one(self, submission: str, task: str, predictions: Predictions | None) -> float:
+        scorer = self._platform.scorer
         if predictions is None:
             return NAN
         try:
-            return self._platform.scorer.estimate(task, "search", predictions).value
+            return scorer.estimate(task, "search", predictions).value
         except (BaselineMissing, GapNotPositive):
+            return NAN
+        except NotFound:
+            if not isinstance(scorer, Recorded):
+                raise
+        try:
+            return scorer.submission(submission).exact.value
+        except (NotFound, Damaged):
             return NAN
 
     async def per_seed(self, run: str, task: str, split: str) -> list[float]:
@@ -73,7 +82,12 @@ class ExactScores:
                 self._seeds.pop(next(iter(self._seeds)))
             runs = sorted(predictions.runs, key=lambda one: one.seed)
             scored = asyncio.to_thread(self._seed_scores, task, split, predictions.ids, runs)
-            self._seeds[run] = await scored
+            try:
+                self._seeds[run] = await scored
+            except NotFound:
+                if not isinstance(self._platform.scorer, Recorded):
+                    raise
+                return []  # the task is not here to score each seed by itself
         return self._seeds[run]
 
     def _seed_scores(self, task: str, split: str, ids: list[str], runs: list[Run]) -> list[float]:

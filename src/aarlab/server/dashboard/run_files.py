@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 
 TAIL = 1 << 18
 MAX_SPEC = 4 << 20
-LOCKS = Path("/proc/locks")
 Facts = dict[str, Any]
 
 
@@ -55,14 +55,9 @@ def campaign_spec(run: RunDir) -> Facts:
 
 
 def is_run_by_a_process(run: RunDir) -> bool:
-    """Whether a process holds the campaign's lock. Looking does not take it, as trying would."""
-    try:
-        inode = (run.path / ".lock").stat().st_ino
-        locks = [line.split() for line in LOCKS.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return False
-    # The device is left out: an overlay shows another one than the kernel's list.
-    return any("FLOCK" in line and line[-3].endswith(f":{inode}") for line in locks)
+    """Whether a process runs or verifies the campaign. Asking takes no lock, as trying would."""
+    held = holder(run.holder)
+    return held is not None and held.work != "look"
 
 
 def state_of(run: RunDir, events: list[Facts] | None = None) -> str:

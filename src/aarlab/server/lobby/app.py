@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -161,7 +162,7 @@ async def pages(
     name: str, request: Request, lobby: LobbyDep, session: SessionDep, path: str = ""
 ) -> Response:
     if not path and not request.url.path.endswith("/"):
-        return RedirectResponse(f"/c/{name}/", 303, HEADERS)
+        return RedirectResponse(f"/c/{quote(name, safe='')}/", 303, HEADERS)
     run = runs.campaign(lobby.runs, name)
     cookie = proxy.credentials(run, session, request.cookies)
     if session is None and not cookie and not path.startswith(("share/", "static/")):

@@ -7,6 +7,7 @@ long; a share link of a campaign opens that campaign alone.
 
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import httpx
 from fastapi import Request, Response
@@ -50,11 +51,9 @@ async def forward(request: Request, run: RunDir, path: str, cookie: str) -> Resp
     if path.split("/", 1)[0] in CLOSED:
         raise NotFound("this is not one of the campaign's pages")
     headers = {name: value for name, value in request.headers.items() if name in ASKED}
-    headers |= {"X-Aarlab-Base": f"/c/{run.path.name}", "Cookie": cookie}
+    headers |= {"X-Aarlab-Base": f"/c/{quote(run.path.name, safe='')}", "Cookie": cookie}
     transport = httpx.AsyncHTTPTransport(uds=str(run.socket))
-    url = httpx.URL("http://campaign/").copy_with(
-        raw_path=_raw_path(request, len(f"/c/{run.path.name}"))
-    )
+    url = httpx.URL("http://campaign/").copy_with(raw_path=_raw_path(request))
     try:
         async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S) as client:
             body = await request.body()
@@ -69,8 +68,9 @@ async def forward(request: Request, run: RunDir, path: str, cookie: str) -> Resp
     return answer
 
 
-def _raw_path(request: Request, skipped: int) -> bytes:
-    """Path and query as they were sent, without the folder."""
-    path: bytes = request.scope["raw_path"].partition(b"?")[0][skipped:] or b"/"
+def _raw_path(request: Request) -> bytes:
+    """Path and query as they were sent, without `/c/<name>`, in which any byte may be quoted."""
+    path: bytes = request.scope["raw_path"].partition(b"?")[0]
     query: bytes = request.scope["query_string"]
-    return path + (b"?" + query if query else b"")
+    below = b"/" + path.split(b"/", 3)[3]
+    return below + (b"?" + query if query else b"")

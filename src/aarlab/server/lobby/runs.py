@@ -2,9 +2,9 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aarlab.core.errors import NotFound
-from aarlab.core.ids import NAME
 from aarlab.core.layout import RunDir
 from aarlab.server.dashboard import run_files
 
@@ -19,7 +19,7 @@ def campaigns(runs: Path) -> list[Facts]:
 
 def campaign(runs: Path, name: str) -> RunDir:
     """Raises NotFound for what is no campaign of this folder."""
-    if not NAME.fullmatch(name) or ".." in name or not _is_one(runs / name):
+    if not _is_name(name) or not _is_one(runs / name):
         raise NotFound(f"no campaign {name[:64]!r} in this folder")
     return RunDir(runs / name)
 
@@ -27,7 +27,12 @@ def campaign(runs: Path, name: str) -> RunDir:
 def _is_one(path: Path) -> bool:
     run = RunDir(path)
     known = run.spec.is_file() or (path / "launch.yaml").is_file()
-    return bool(NAME.fullmatch(path.name)) and not path.is_symlink() and known
+    return _is_name(path.name) and not path.is_symlink() and known
+
+
+def _is_name(name: str) -> bool:
+    """One visible folder: any letters and blanks, no way out, nothing that a page cannot show."""
+    return name.isprintable() and bool(name) and not name.startswith(".") and "/" not in name
 
 
 def _campaign(run: RunDir) -> Facts:
@@ -37,6 +42,7 @@ def _campaign(run: RunDir) -> Facts:
     tasks = spec.get("tasks")
     return {
         "name": run.path.name,
+        "link": quote(run.path.name, safe=""),
         "state": run_files.state_of(run, events),
         "tasks": tasks if isinstance(tasks, list) else [],
         "n_aars": len(aars) if isinstance(aars, list) else 0,

@@ -15,6 +15,7 @@ from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.ideas import ideas_of
 from aarlab.server.platform import Platform
+from aarlab.server.recorded import Recorded
 from aarlab.server.tasks import task_info
 from aarlab.store import (
     aars,
@@ -112,18 +113,30 @@ def _baselines(platform: Platform, tasks: list[str]) -> list[BaselineAccuracy]:
 def _submissions(
     platform: Platform, stored: list[Stored], sessions: list[SessionRecord]
 ) -> list[SubmissionRecord]:
-    return [
-        SubmissionRecord(
-            id=item.shown.submission,
-            aar=item.aar,
-            task=item.shown.task,
-            method=item.shown.method,
-            snapshot=item.shown.snapshot,
-            at=item.shown.at,
-            research_h=sum(aars.seconds(s, until=item.shown.at) for s in sessions) / 3600,
-            score=item.shown.score,
-            exact=platform.scorer.estimate(item.shown.task, "search", item.predictions),
-            accuracy=platform.scorer.accuracy(item.shown.task, "search", item.predictions),
-        )
-        for item in stored
-    ]
+    return [_submission(platform, item, sessions) for item in stored]
+
+
+def _submission(
+    platform: Platform, item: Stored, sessions: list[SessionRecord]
+) -> SubmissionRecord:
+    shown, scorer = item.shown, platform.scorer
+    try:
+        exact = scorer.estimate(shown.task, "search", item.predictions)
+        accuracy = scorer.accuracy(shown.task, "search", item.predictions)
+    except NotFound:
+        if not isinstance(scorer, Recorded):
+            raise
+        past = scorer.submission(shown.submission)
+        exact, accuracy = past.exact, past.accuracy
+    return SubmissionRecord(
+        id=shown.submission,
+        aar=item.aar,
+        task=shown.task,
+        method=shown.method,
+        snapshot=shown.snapshot,
+        at=shown.at,
+        research_h=sum(aars.seconds(s, until=shown.at) for s in sessions) / 3600,
+        score=shown.score,
+        exact=exact,
+        accuracy=accuracy,
+    )

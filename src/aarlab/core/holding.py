@@ -1,0 +1,74 @@
+"""Which process works on a campaign: a note beside its lock, read without touching the lock.
+
+Trying a lock takes it for a moment, and a campaign that starts in that moment is refused; so who
+only wants to know reads the note. A note is believed while its process lives: same id, same start
+time, same boot, same folder. `kill -9`, a crash of the machine, a reused process id and a copied
+folder leave a note that is not.
+Not covered: a process of another machine or another container.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from aarlab.core.files import write_atomic
+
+Work = Literal["run", "verify", "look"]
+PROC = Path("/proc")
+
+
+class Holder(NamedTuple):
+    """`work`: run the campaign, verify again, or look into it (a server for one command)."""
+
+    pid: int
+    work: Work
+
+
+@contextmanager
+def noted(path: Path, work: Work) -> Iterator[None]:
+    """Say that this process holds the lock. Call it with the lock held."""
+    mine = {"pid": os.getpid(), "started": _started(os.getpid()), "work": work}
+    write_atomic(path, json.dumps({**mine, "at": str(path.resolve())}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def holder(path: Path) -> Holder | None:
+    """The living process that holds the lock, None where there is none."""
+    try:
+        said = json.loads(path.read_text())
+        pid, started, work, at = int(said["pid"]), said["started"], said["work"], said["at"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if work not in ("run", "verify", "look") or at != str(path.resolve()):
+        return None
+    if started is None or started != _started(pid):
+        return None
+    return Holder(pid, work)
+
+
+def _started(pid: int) -> str | None:
+    """Boot and clock ticks since then at which a process started; None for one that is gone."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None if PROC.is_dir() else _alive(pid)
+    state, *rest = stat.rpartition(")")[2].split()  # a command's name may hold blanks
+    return None if state in "ZX" else f"{boot} {rest[18]}"
+
+
+def _alive(pid: int) -> str | None:
+    """Where there is no /proc: whether a process has this id, which may be another one's now."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return "alive"
+    return "alive"

@@ -1,0 +1,96 @@
+"""Scores of a campaign at rest whose tasks are not all here: figures of its last export stand in.
+
+What needs hidden labels is refused with the version that is missing and how to get it; what was
+scored before is read. Nothing new is scored, and nothing is made up: a submission that no export
+has scored has no figure.
+"""
+
+from functools import cached_property
+
+from pydantic import ValidationError
+
+from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.types import Split
+from aarlab.core.wire import (
+    BaselineAccuracy,
+    CampaignExport,
+    Interval,
+    Predictions,
+    SubmissionRecord,
+    TaskInfo,
+)
+from aarlab.server.platform import Feedback, Scoring
+from aarlab.server.settings import ServerSettings
+
+
+class Recorded:
+    """`scorer` scores the tasks that are here; None where there is no vault at all."""
+
+    def __init__(self, settings: ServerSettings, scorer: Scoring | None) -> None:
+        self._root, self._run = settings.data_root, settings.run_dir
+        self._tasks = list(settings.tasks)
+        self._scorer = scorer
+
+    def tasks(self) -> list[str]:
+        return sorted({*self._tasks, *(self._root.pinned or {})})
+
+    def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval:
+        return self._of(task).estimate(task, split, predictions)
+
+    def accuracy(self, task: str, split: Split, predictions: Predictions) -> float:
+        return self._of(task).accuracy(task, split, predictions)
+
+    def feedback(
+        self, task: str, new: Predictions, best: Predictions | None, exact: bool = False
+    ) -> Feedback:
+        return self._of(task).feedback(task, new, best, exact)
+
+    def baselines(self, task: str, split: Split) -> BaselineAccuracy:
+        try:
+            return self._of(task).baselines(task, split)
+        except NotFound:
+            found = [b for b in self._export.baselines if (b.task, b.split) == (task, split)]
+            if not found:
+                raise
+            return found[0]
+
+    def submission(self, submission: str) -> SubmissionRecord:
+        """As the last export has it; NotFound where none has scored it."""
+        found = [one for one in self._export.submissions if one.id == submission]
+        if not found:
+            raise NotFound(
+                f"submission {submission} is in no export, and its task is not here to score it: "
+                f"{self._missing()}"
+            )
+        return found[0]
+
+    def info(self, task: str) -> TaskInfo:
+        """Public facts of a task that is not here."""
+        found = [one for one in self._export.tasks if one.name == task]
+        if not found:
+            raise NotFound(self._root.missing(task))
+        return found[0]
+
+    def _of(self, task: str) -> Scoring:
+        self._root.check_task(task)
+        if self._scorer is None:
+            raise NotFound(self._root.missing(task))
+        return self._scorer
+
+    def _missing(self) -> str:
+        for task in self._tasks:
+            try:
+                self._root.check_task(task)
+            except NotFound as error:
+                return str(error)
+        return ""
+
+    @cached_property
+    def _export(self) -> CampaignExport:
+        path = self._run.export
+        try:
+            return CampaignExport.model_validate_json(path.read_bytes())
+        except OSError:
+            raise NotFound(f"{path} is not there, and: {self._missing()}") from None
+        except ValidationError:
+            raise Damaged(f"{path} is no export of this version, and: {self._missing()}") from None

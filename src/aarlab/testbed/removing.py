@@ -1,0 +1,125 @@
+"""Remove versions of tasks, models and pairs: out of sight in one rename each, then deleted.
+
+Covered: a removal that was cut off leaves the thing as it was, or is finished by the same command;
+what lies in the way to deletion is in a closed folder, labels too. Not covered: who needs them, for
+which see `core.uses` and `needed_by`; the caller asks first.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from filelock import FileLock, Timeout
+
+from aarlab.core.errors import AarlabError, Conflict, NotFound
+from aarlab.core.files import write_atomic
+from aarlab.core.layout import DataRoot
+from aarlab.testbed.models.catalogue import (
+    CATALOGUE,
+    PAIRS,
+    GgufSource,
+    HuggingFaceSource,
+    Source,
+    WheelSource,
+)
+from aarlab.testbed.models.own import FILE, catalogue_of
+from aarlab.testbed.task import load_info, model_at_hand
+
+SCRAP = ".removing-"
+Part = Literal["models", "pairs"]
+
+
+@contextmanager
+def task_locked(root: DataRoot, name: str) -> Iterator[None]:
+    """Hold a task's name: one build, import or removal of it at a time."""
+    try:
+        with FileLock(root.path / f".build-{name}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise Conflict(f"another process is building task {name} in {root.path}") from error
+
+
+def remove_task(root: DataRoot, reference: str) -> str | None:
+    """Remove one version of a task, both sides; returns the version that the name means now, None
+    where none is left. NotFound where it is not here."""
+    name = root.find_task(reference).name
+    with task_locked(root, name):
+        one = root.find_task(reference)
+        with _scrap(root) as scrap:
+            # The vault first: a version that still has its public side can be removed again.
+            for side, place in (("vault", root.vault), ("public", root.public)):
+                if (place / one.folder).exists():
+                    (place / one.folder).rename(scrap / side)
+            left = root.versions(name)
+            if not one.is_default:
+                return next((other.version for other in left if other.is_default), None)
+            root.default_file(name).unlink(missing_ok=True)
+            if left:
+                root.set_default(name, left[-1].version)
+            return left[-1].version if left else None
+
+
+def needed_by(root: DataRoot, part: Part, name: str) -> dict[str, list[str]]:
+    """Pairs and versions of tasks that need a model or a pair, by kind."""
+    known, pairs, tasks = catalogue_of(root), list[str](), list[str]()
+    if part == "models":
+        pairs = [p.name for p in known.pairs.values() if name in (p.weak.model, p.strong.model)]
+    wanted = set(pairs) if part == "models" else {name}
+    for task in root.task_names():
+        for one in root.versions(task):
+            try:
+                info = load_info(root.public / one.folder)
+            except AarlabError:
+                continue  # damaged: it says so where it is used
+            if info.pair in wanted or (part == "models" and model_at_hand(info) == name):
+                tasks.append(one.reference)
+    return {"pairs": [p for p in pairs if p not in PAIRS], "tasks": tasks}
+
+
+def is_pinned(source: Source) -> bool:
+    """Whether fetching it again gives the same weights for certain."""
+    if isinstance(source, GgufSource):
+        return source.sha256 is not None and source.path.is_file()
+    if isinstance(source, HuggingFaceSource):
+        return len(source.revision) == 40
+    return isinstance(source, WheelSource)
+
+
+def remove_own(root: DataRoot, part: Part, name: str, weights_only: bool = False) -> None:
+    """Remove an own pair, or a model: its entry, where it is an own one, and its weights.
+
+    NotFound where there is neither entry nor weights.
+    """
+    folder = root.models / name
+    path = root.path / FILE
+    raw = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    own = name in (raw.get(part) or {})
+    here = part == "models" and folder.is_dir()
+    if name in (CATALOGUE if part == "models" else PAIRS) and not here:
+        what = "its weights are not here" if part == "models" else "a built-in pair stays"
+        raise NotFound(f"nothing to remove of {name!r}: {what}")
+    if not own and not here:
+        raise NotFound(f"no {part[:-1]} {name!r} of your own; `aarlab models list` shows them")
+    root.models.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.models / f".{name}.lock"), _scrap(root) as scrap:
+        if own and not weights_only:
+            del raw[part][name]
+            write_atomic(path, yaml.safe_dump(raw, sort_keys=False))
+        if here:
+            folder.rename(scrap / "weights")
+
+
+@contextmanager
+def _scrap(root: DataRoot) -> Iterator[Path]:
+    """A closed folder that is deleted with what was moved there; leftovers of a crash go first."""
+    for stale in root.path.glob(f"{SCRAP}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=SCRAP, dir=root.path))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
