@@ -15,6 +15,7 @@ from aarlab.cli import steering
 from aarlab.cli.progress import CampaignView
 from aarlab.cli.settings import data_root
 from aarlab.cli.tables import print_estimate, print_status
+from aarlab.cli.values import finite
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import CampaignExport
@@ -71,10 +72,12 @@ def message(
 @app.command()
 def extend(
     folder: Folder,
-    hours: Annotated[float | None, typer.Option(min=0, help="research hours of all")] = None,
-    dollars: Annotated[float | None, typer.Option(min=0)] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="research hours of all")
+    ] = None,
+    dollars: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     tokens: Annotated[int | None, typer.Option(min=0)] = None,
-    device_s: Annotated[float | None, typer.Option(min=0)] = None,
+    device_s: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     by: By = None,
 ) -> None:
     """Raise the limits of all AARs together by so much (`aarlab aar extend`: those of one)."""

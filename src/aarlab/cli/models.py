@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.steps import Steps
+from aarlab.cli.values import finite, number_list
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 
@@ -38,7 +40,7 @@ def add_model(
     revision: Annotated[str, typer.Option(help="a commit of the hub repository")] = "main",
     sha256: Annotated[str, typer.Option(help="of the GGUF file")] = "",
     template: Annotated[str, typer.Option(help="plain, chatml or chat (tokenizer)")] = "plain",
-    context: Annotated[int, typer.Option(help="tokens")] = 2048,
+    context: Annotated[int, typer.Option(min=16, help="tokens")] = 2048,
 ) -> None:
     """Name a model of your own; `pull` then fetches and converts it."""
     from aarlab.testbed.models.own import add_own
@@ -60,7 +62,7 @@ def add_pair(
     """Name a pair of models, or of cuts of one model; tasks are built on pairs."""
     from aarlab.testbed.models.own import add_own
 
-    layers = [int(layer) for layer in more_layers.split(",") if layer.strip().isdigit()]
+    layers = number_list(more_layers, "--more-layers")
     add_own(data_root(), "pairs", name, {"weak": weak, "strong": strong, "more_layers": layers})
     Console().print(f"{name} added; next: aarlab task import FOLDER --pair {name}")
 
@@ -74,8 +76,9 @@ def pull_model(
     from aarlab.testbed.models.pull import pull
 
     console = Console()
-    folder = pull(name, data_root(), lambda text: console.print(f"  {text}"), force=force)
-    console.print(f"{name}: {folder}")
+    with Steps(console) as steps:
+        folder = pull(name, data_root(), steps.tell, force=force)
+    console.print(f"{name}: {folder}", markup=False, soft_wrap=True)
 
 
 @app.command("cache")
@@ -84,7 +87,8 @@ def show_cache(
         bool, typer.Option("--prune", help="drop least recently used features down to the limit")
     ] = False,
     limit_gb: Annotated[
-        float | None, typer.Option(min=0, help="instead of AARLAB_CACHE_GB")
+        float | None,
+        typer.Option(min=0, callback=finite, help="instead of AARLAB_CACHE_GB"),
     ] = None,
 ) -> None:
     """Size of the features on disk, model by model; what a process uses is never dropped."""

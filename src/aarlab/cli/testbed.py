@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.values import comma_list
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_json
@@ -60,7 +61,7 @@ def run(
     elif not task:
         raise BadInput("name a task with --task, or a setting with --preset and --data")
     bench = replace(_search_bench(task, console, allow_small_gap), first_seed=first_seed)
-    chosen = methods_named([name.strip() for name in methods.split(",")], guards)
+    chosen = methods_named(comma_list(methods, "--methods", at_least=1), guards)
     extras = Extras(diagnostics, permuted, allow_small_gap and not _has_gap(bench))
     with console.status("running") as status:
         ticks = lambda m, s: status.update(f"{m}, seed {s}")  # noqa: E731
@@ -113,7 +114,7 @@ def sweep(
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
     results: list[dict[str, Any]] = []
     for name, recipe in _recipes(methods).items():
-        paths = tuple(filter(None, options.split(","))) or own_options(recipe)
+        paths = tuple(comma_list(options, "--options")) or own_options(recipe)
         paths = live_options(recipe) if paths == ("all",) else paths
         plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)  # type: ignore[arg-type]
         with console.status(name) as status:
@@ -141,8 +142,8 @@ def _recipes(methods: str) -> "dict[str, Recipe]":
     from aarlab.testbed.panel import method_at
 
     found = {}
-    for name in filter(None, methods.split(",")):
-        method = method_at(name.strip())
+    for name in comma_list(methods, "--methods", at_least=1):
+        method = method_at(name)
         if method.recipe is None:
             raise BadInput(f"{method.name} is plain code: only a recipe's options can be tuned")
         found[method.name] = method.recipe

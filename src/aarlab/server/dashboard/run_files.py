@@ -58,7 +58,7 @@ def is_run_by_a_process(run: RunDir) -> bool:
     """Whether a process holds the campaign's lock. Looking does not take it, as trying would."""
     try:
         inode = (run.path / ".lock").stat().st_ino
-        locks = [line.split() for line in LOCKS.read_text().splitlines()]
+        locks = [line.split() for line in LOCKS.read_text().split("\n")]
     except OSError:
         return False
     # The device is left out: an overlay shows another one than the kernel's list.

@@ -49,7 +49,7 @@ def _campaign(run: RunDir) -> Facts:
 def _last_words(run: RunDir) -> str:
     """What a campaign that never began has said."""
     try:
-        lines = (run.path / "campaign.log").read_text(errors="replace").strip().splitlines()
+        lines = (run.path / "campaign.log").read_text(errors="replace").strip().split("\n")
     except OSError:
         return ""
     return lines[-1][:300] if lines else ""

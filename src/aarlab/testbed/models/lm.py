@@ -4,7 +4,7 @@ Legend: I items (an answer to a prompt), L layers, D state width, M answer token
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,7 @@ class LanguageModel:
             }
             decoder = Decoder(shape, tensors)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        check_ids(record.name, tokenizer.get_vocab(), len(decoder.embedding_VD))
         threads = 1 if compute.device == "cuda" else n_threads or torch.get_num_threads()
         model = cls(decoder, tokenizer, record, threads)
         model.layout, model.compute = model.layout._replace(batch=compute.batch_tokens), compute
@@ -315,6 +316,18 @@ class LanguageModel:
     def _there(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
         """On the model's device."""
         return torch.from_numpy(array).to(self.decoder.embedding_VD.device)
+
+
+def check_ids(name: str, vocabulary: Mapping[str, int], n_rows: int) -> None:
+    """Raise BadInput where the tokenizer has an id that the embedding has no row for."""
+    top = max(vocabulary.values(), default=-1)
+    if top >= n_rows:
+        raise BadInput(
+            f"{name}: its tokenizer has ids up to {top:,}, its embedding {n_rows:,} rows: they are "
+            "not of one model; take tokenizer and weights from one repository and pull it again"
+        )
+    if not vocabulary:
+        raise BadInput(f"{name}: its tokenizer has no tokens; get its tokenizer.json again")
 
 
 def _one_thread() -> None:
