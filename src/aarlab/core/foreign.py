@@ -111,8 +111,11 @@ def storable(text: str) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether the value is a finite number; True and False are not."""
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    """Whether the value is a number that a float can hold; True and False are not."""
+    try:
+        return type(value) in (int, float) and math.isfinite(float(value))  # type: ignore[arg-type]
+    except OverflowError:
+        return False
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

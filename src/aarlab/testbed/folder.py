@@ -353,13 +353,18 @@ def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[
             kept[stem].append(row._replace(group=group, problem=problem))
         if stem != stems[first] and options.repeated == "refuse":
             other = every[first]
-            what = (
-                f"group {other.group!r}"
-                if key != keys[first] and row.group == other.group
-                else f"question {shown(other.texts.prompt)}"
+            if key == keys[first]:
+                what = f"question {shown(other.texts.prompt)}"
+            elif row.group is not None and row.group == other.group:
+                what = f"group {shown(row.group)}"
+            else:  # through a third row
+                what = f"problem of {shown(row.texts.prompt)}"
+            faults.add(
+                row.file,
+                row.place,
+                f"the {what} is in two splits: {other.file.name} ({other.place}) and "
+                f"{row.file.name}",
             )
-            faults.add(row.file, row.place, f"the {what} is in two splits: {other.file.name} "
-                       f"({other.place}) and {row.file.name}")  # fmt: skip
     if len(faults):
         faults.hint = (
             "Take them out of one file, or import with --repeated-questions drop, which drops "

@@ -22,7 +22,7 @@ from aarlab.core.errors import AarlabError, BadInput, Damaged, NotFound
 from aarlab.testbed.models.catalogue import FROM_TOKENIZER, ModelEntry, Template
 from aarlab.testbed.models.compute import memory_for
 from aarlab.testbed.models.decoder import Shape, shape_of
-from aarlab.testbed.models.lm import LanguageModel, check_ids
+from aarlab.testbed.models.lm import LanguageModel, fitting_tokenizer
 from aarlab.testbed.models.record import (
     CONFIG,
     WEIGHTS,
@@ -160,7 +160,7 @@ def _check_shape(entry: ModelEntry, config: dict[str, Any]) -> None:
 def _check_tokenizer(entry: ModelEntry, tokenizer: Any, n_rows: int) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise BadInput(f"{entry.name}: its tokenizer has no tokenizer.json form")
-    check_ids(entry.name, tokenizer.get_vocab(), n_rows)
+    fitting_tokenizer(entry.name, tokenizer.backend_tokenizer.to_str(), n_rows)
 
 
 def _check_finite(entry: ModelEntry, model: Any) -> None:

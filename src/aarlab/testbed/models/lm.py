@@ -4,7 +4,7 @@ Legend: I items (an answer to a prompt), L layers, D state width, M answer token
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +71,8 @@ class LanguageModel:
                 for name in weights.keys()  # noqa: SIM118
             }
             decoder = Decoder(shape, tensors)
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        check_ids(record.name, tokenizer.get_vocab(), len(decoder.embedding_VD))
+        text = (folder / TOKENIZER).read_text(encoding="utf-8")
+        tokenizer = fitting_tokenizer(record.name, text, len(decoder.embedding_VD))
         threads = 1 if compute.device == "cuda" else n_threads or torch.get_num_threads()
         model = cls(decoder, tokenizer, record, threads)
         model.layout, model.compute = model.layout._replace(batch=compute.batch_tokens), compute
@@ -318,16 +318,24 @@ class LanguageModel:
         return torch.from_numpy(array).to(self.decoder.embedding_VD.device)
 
 
-def check_ids(name: str, vocabulary: Mapping[str, int], n_rows: int) -> None:
-    """Raise BadInput where the tokenizer has an id that the embedding has no row for."""
-    top = max(vocabulary.values(), default=-1)
+def fitting_tokenizer(name: str, text: str, n_rows: int) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, without added tokens that the embedding has no row for:
+    readers of GGUF add some, and a text may spell them. Raises BadInput where other ids are
+    beyond it, or there are none."""
+    tokenizer = Tokenizer.from_str(text)
+    if max(tokenizer.get_vocab().values(), default=-1) >= n_rows:
+        kept = json.loads(text)
+        kept["added_tokens"] = [one for one in kept["added_tokens"] if one["id"] < n_rows]
+        tokenizer = Tokenizer.from_str(json.dumps(kept))
+    top = max(tokenizer.get_vocab().values(), default=-1)
     if top >= n_rows:
         raise BadInput(
             f"{name}: its tokenizer has ids up to {top:,}, its embedding {n_rows:,} rows: they are "
             "not of one model; take tokenizer and weights from one repository and pull it again"
         )
-    if not vocabulary:
+    if top < 0:
         raise BadInput(f"{name}: its tokenizer has no tokens; get its tokenizer.json again")
+    return tokenizer
 
 
 def _one_thread() -> None:
