@@ -138,3 +138,41 @@ def test_weights_of_a_pinned_model_may_go_by_force_and_come_back(root, tiny_gguf
 def test_built_in_entries_are_not_removed(root, monkeypatch):
     assert "weights are not here" in removed(root, monkeypatch, "smollm2-135m", "--yes")
     assert "built-in pair stays" in removed(root, monkeypatch, "embedded", "--yes")
+
+
+@pytest.mark.parametrize(("make", "error", "says"), [
+    (lambda p: {"folder": str(p / "none")}, NotFound, "no folder"),
+    (lambda p: {"folder": str(p)}, BadInput, "holds no config.json"),
+    (lambda p: {"gguf": str(p)}, NotFound, "no file"),
+    (lambda p: {"gguf": str(p / "models.yaml")}, BadInput, "not a GGUF file"),
+])  # fmt: skip
+def test_a_source_that_is_not_there_is_refused_when_it_is_added(root, make, error, says):
+    root.path.mkdir()
+    (root.path / "models.yaml").write_text("models: {}\n")
+    with pytest.raises(error, match=says):
+        add_own(root, "models", "mine", make(root.path))
+    assert (root.path / "models.yaml").read_text() == "models: {}\n"
+
+
+@pytest.mark.parametrize("given", [
+    {"weak": "smollm2-135m@31", "strong": "smollm2-135m@9"},
+    {"weak": "smollm2-135m@3", "strong": "smollm2-135m@9", "more_layers": [12, 99]},
+])  # fmt: skip
+def test_a_layer_that_the_model_does_not_have_is_refused(root, given):
+    with pytest.raises(BadInput, match=r"asks for layer (31|99) of smollm2-135m, which has 30"):
+        add_own(root, "pairs", "mine", given)
+    assert not (root.path / "models.yaml").exists()
+
+
+def test_a_file_of_own_models_is_read_as_strictly_as_any(root):
+    root.path.mkdir()
+    path = root.path / "models.yaml"
+    path.write_bytes(b"\xef\xbb\xbfmodels:\n  mine: {hf: a/b}\n")
+    assert catalogue_of(root).model("mine").title == "a/b"
+    path.write_text("models:\n  mine: {hf: a/b}\n  mine: {hf: c/d}\n")
+    for use in (lambda: catalogue_of(root), lambda: add_own(root, "models", "x", {"hf": "a/b"})):
+        with pytest.raises(BadInput, match=r"models\.yaml, line 3: .*'mine' is there twice"):
+            use()
+    path.write_text("[1, 2]")
+    with pytest.raises(BadInput, match=r"models\.yaml"):
+        add_own(root, "models", "x", {"hf": "a/b"})

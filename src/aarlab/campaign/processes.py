@@ -79,7 +79,7 @@ class Child:
             return ""
         with self.log.open("rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+            return "\n".join(file.read().decode(errors="replace").rstrip("\n").split("\n")[-lines:])
 
     def again(self) -> None:
         """Start it once more after it finished."""

@@ -1,10 +1,8 @@
 """A campaign is a frozen spec: what runs, on which task, with which budgets."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aarlab.agents.external.spec import ExternalSpec
@@ -15,6 +13,7 @@ from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
 from aarlab.campaign.aars import Frozen, TrialMemory
 from aarlab.core.errors import BadInput
+from aarlab.core.foreign import decoded, read_json, read_yaml
 from aarlab.core.layout import VERSION
 from aarlab.core.wire import Isolation, Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
@@ -189,11 +188,9 @@ class CampaignSpec(Frozen):
 def load_spec(path: Path) -> CampaignSpec:
     """Read a YAML or JSON spec; BadInput names the file and each wrong field."""
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw: Any = read_yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none
-        raise BadInput(f"{path} is not valid YAML: {error}") from error
     return parse_spec(_with_recipes(raw, path.parent), str(path))
 
 
@@ -215,9 +212,10 @@ def _recipe_content(value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads((folder / value).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read recipe {folder / value}: {error}") from error
+        text = decoded((folder / value).read_bytes(), f"recipe {folder / value}")
+    except OSError as error:
+        raise BadInput(f"cannot read recipe {folder / value}: {error.strerror}") from error
+    return read_json(text.encode(), f"recipe {folder / value}")
 
 
 def parse_spec(raw: Any, where: str) -> CampaignSpec:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from aarlab.agents.external.connect import ClientKind, Place, client_settings
+from aarlab.cli.values import finite
 from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir
 
@@ -67,10 +68,10 @@ def message(
 def extend(
     folder: Folder,
     name: AarName,
-    hours: Annotated[float | None, typer.Option(min=0)] = None,
-    dollars: Annotated[float | None, typer.Option(min=0)] = None,
+    hours: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
+    dollars: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     tokens: Annotated[int | None, typer.Option(min=0)] = None,
-    device_s: Annotated[float | None, typer.Option(min=0)] = None,
+    device_s: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     submissions: Annotated[int | None, typer.Option(min=0)] = None,
     methods: Annotated[int | None, typer.Option(min=0)] = None,
     by: By = None,

@@ -10,6 +10,7 @@ from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.values import finite
 from aarlab.core.errors import NotFound
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
@@ -87,10 +88,12 @@ def message(
 @app.command()
 def extend(
     folder: Folder,
-    hours: Annotated[float | None, typer.Option(min=0, help="research hours of all")] = None,
-    dollars: Annotated[float | None, typer.Option(min=0)] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="research hours of all")
+    ] = None,
+    dollars: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     tokens: Annotated[int | None, typer.Option(min=0)] = None,
-    device_s: Annotated[float | None, typer.Option(min=0)] = None,
+    device_s: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     by: By = None,
 ) -> None:
     """Raise the limits of all AARs together by so much (`aarlab aar extend`: those of one)."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.report import check_report, export_path, report_folder
+from aarlab.cli.values import finite
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
@@ -69,7 +70,8 @@ def classify(
     source: Source,
     model: Annotated[str, typer.Option(help="a model of Inspect, e.g. anthropic/...")],
     dollars: Annotated[
-        float | None, typer.Option(min=0, help="cap of all such calls of the campaign")
+        float | None,
+        typer.Option(min=0, callback=finite, help="cap of all such calls of the campaign"),
     ] = None,
 ) -> None:
     """Let a language model put each idea into its family; kept in ideas.json beside the export.

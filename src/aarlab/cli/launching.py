@@ -13,6 +13,7 @@ from aarlab.campaign.runner import open_spec, server_argv
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import BadInput
+from aarlab.core.foreign import read_yaml
 from aarlab.core.layout import RunDir
 from aarlab.server.lobby.commands import Checked, Commands, Fault
 
@@ -45,12 +46,11 @@ def spec_text(spec: CampaignSpec) -> str:
 def check_text(text: str) -> Checked:
     """Faults with their lines, else the name and what the campaign takes at most."""
     try:
-        node, raw = yaml.compose(text), yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        return Checked((Fault(line, f"not YAML: {error.problem or error.context}"),))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return Checked((Fault(0, f"not YAML: {error}"),))
+        raw = read_yaml(text.encode(errors="replace"), "the spec")
+    except BadInput as error:
+        mark = getattr(error.__cause__, "problem_mark", None)
+        return Checked((Fault(mark.line + 1 if mark else 0, str(error)),))
+    node = yaml.compose(text)
     try:
         spec = parse_spec(raw, "the spec")
     except BadInput as error:

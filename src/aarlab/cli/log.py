@@ -61,6 +61,6 @@ def _parsed(head: str | None) -> list[LogHead]:
     if head is None:
         return []
     seq, _, digest = head.partition(":")
-    if not seq.isdigit() or len(digest) != 64:
+    if not (seq.isascii() and seq.isdigit() and len(seq) < 16) or len(digest) != 64:
         raise BadInput(f"--head {head!r}: expected SEQ:HASH with 64 hex digits, as exported")
     return [LogHead(int(seq), digest)]

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import BadInput
+from aarlab.cli.steps import Steps
+from aarlab.cli.values import finite, number_list
 from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
@@ -51,7 +52,7 @@ def add_model(
     revision: Annotated[str, typer.Option(help="a commit of the hub repository")] = "main",
     sha256: Annotated[str, typer.Option(help="of the GGUF file")] = "",
     template: Annotated[str, typer.Option(help="plain, chatml or chat (tokenizer)")] = "plain",
-    context: Annotated[int, typer.Option(min=1, help="tokens")] = 2048,
+    context: Annotated[int, typer.Option(min=16, help="tokens")] = 2048,
 ) -> None:
     """Name a model of your own; `pull` then fetches and converts it."""
     from aarlab.testbed.models.own import add_own
@@ -73,10 +74,7 @@ def add_pair(
     """Name a pair of models, or of cuts of one model; tasks are built on pairs."""
     from aarlab.testbed.models.own import add_own
 
-    words = [word.strip() for word in more_layers.split(",")] if more_layers.strip() else []
-    if bad := [word for word in words if not word.isdecimal()]:
-        raise BadInput(f"--more-layers {more_layers!r}: {bad[0]!r} is not a number of blocks")
-    layers = [int(word) for word in words]
+    layers = number_list(more_layers, "--more-layers")
     add_own(data_root(), "pairs", name, {"weak": weak, "strong": strong, "more_layers": layers})
     Console().print(f"{name} added; next: aarlab task import FOLDER --pair {name}")
 
@@ -91,8 +89,9 @@ def pull_model(
     from aarlab.testbed.models.pull import pull
 
     console = Console()
-    folder = pull(name, data_root(), lambda text: console.print(f"  {text}"), force=force)
-    console.print(f"{name}: {folder}")
+    with Steps(console) as steps:
+        folder = pull(name, data_root(), steps.tell, force=force)
+    console.print(f"{name}: {folder}", markup=False, soft_wrap=True)
 
 
 @app.command("remove")
@@ -142,7 +141,8 @@ def show_cache(
         bool, typer.Option("--prune", help="drop least recently used features down to the limit")
     ] = False,
     limit_gb: Annotated[
-        float | None, typer.Option(min=0, help="instead of AARLAB_CACHE_GB")
+        float | None,
+        typer.Option(min=0, callback=finite, help="instead of AARLAB_CACHE_GB"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.steps import Steps
 from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, NotFound
 from aarlab.core.extras import require
 
@@ -60,7 +61,9 @@ def build(
 
 @app.command("import")
 def import_folder(
-    path: Annotated[Path, typer.Argument(help="train_label, train_unlabel, test .jsonl")],
+    path: Annotated[
+        Path, typer.Argument(help="folder of train_label, train_unlabel, test (.jsonl, .csv, ...)")
+    ],
     name: Annotated[str | None, typer.Option(help="of the task; else the folder's")] = None,
     pair: Annotated[str, typer.Option(help="see `aarlab models list`")] = "embedded",
     allow_small_gap: Annotated[
@@ -69,17 +72,28 @@ def import_folder(
     near_duplicates: Annotated[
         Literal["drop", "refuse", "keep"], typer.Option(help="of rows in another split")
     ] = "drop",
+    repeated_questions: Annotated[
+        Literal["refuse", "drop"],
+        typer.Option(help="questions in two files: refuse, or drop from the earlier file"),
+    ] = "refuse",
 ) -> None:
-    """Check a folder in the study's format and build a task from it."""
+    """Check a folder of rows and build a task from it."""
     require("testbed")
+    from aarlab.testbed.folder import FolderOptions
     from aarlab.testbed.making import Workshop
 
     console = Console()
-    shop = Workshop(data_root(), lambda text: console.print(f"  {text}"))
     wanted = name or path.resolve().name.lower()
-    with when_interrupted(KEPT):
+    with when_interrupted(KEPT), Steps(console) as steps:
+        shop = Workshop(data_root(), steps.tell)
+        options = FolderOptions(repeated=repeated_questions, tell=steps.tell)
         built = shop.import_folder(
-            path, wanted, pair, require_gap=not allow_small_gap, near=near_duplicates
+            path,
+            wanted,
+            pair,
+            require_gap=not allow_small_gap,
+            options=options,
+            near=near_duplicates,
         )
     _say(console, built)
 
@@ -104,20 +118,40 @@ def mappings(as_json: AsJson = False) -> None:
 def fetch(
     mapping: Annotated[str, typer.Argument(help="a name of `aarlab task mappings`, or a .yaml")],
     out: Annotated[Path, typer.Option(help="folder to write, for `aarlab task import`")],
-    files: Annotated[Path | None, typer.Option(help="a local file instead of the hub")] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="a local file (.jsonl, .json, .csv, .parquet, .gz)")
+    ] = None,
     rows: Annotated[int, typer.Option(min=0, help="at most so many source rows; 0: all")] = 0,
     seed: Annotated[int, typer.Option(help="of dealing and of which wrong answer")] = 0,
+    skip_bad_rows: Annotated[
+        bool, typer.Option(help="leave out rows that do not fit, and count them")
+    ] = False,
 ) -> None:
-    """Turn a data set into a folder in the study's format, by a declarative mapping."""
-    from aarlab.cli.asking import check_empty
-    from aarlab.testbed.datasets.mapping import file_rows, hub_rows, load_mapping, write_folder
+    """Turn a data set into a new folder in the study's format, by a declarative mapping."""
+    from aarlab.testbed.datasets.mapping import (
+        FetchOptions,
+        file_source,
+        hub_source,
+        load_mapping,
+        write_folder,
+    )
 
-    check_empty(out, "--out")
+    console = Console()
     name, spec = load_mapping(mapping)
-    source = hub_rows(spec) if files is None else file_rows(files)
-    written = write_folder(name, spec, source, out, (rows, seed))
-    Console().print(f"{out}: " + ", ".join(f"{stem} {n}" for stem, n in written.items()))
-    Console().print(f"licence {spec.licence}; next: aarlab task import {out}")
+    with Steps(console) as steps:
+        steps.tell(f"reading {files or spec.repo}")
+        source = hub_source(spec) if files is None else file_source(files)
+        source = source._replace(rows=steps.counted(source.rows, "source rows"))
+        made = write_folder(name, spec, source, out, FetchOptions(rows, seed, skip_bad_rows))
+    for note in made.notes:
+        console.print(f"  {note}", markup=False)
+    for reason, n_rows in made.left_out.items():
+        console.print(f"  left out {n_rows:,} source rows: {reason}", markup=False)
+    counts = ", ".join(f"{stem} {n:,}" for stem, n in made.rows.items())
+    console.print(f"wrote {out}: {counts} rows", markup=False)
+    console.print(
+        f"licence {spec.licence}; next: aarlab task import {out}", markup=False, soft_wrap=True
+    )
 
 
 @app.command()

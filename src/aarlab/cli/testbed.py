@@ -13,6 +13,7 @@ from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.values import comma_list
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, Damaged
 from aarlab.core.extras import require
@@ -74,7 +75,7 @@ def run(
         raise BadInput("name a task with --task, or a setting with --preset and --data")
     kept = f"The methods that finished are in {json_out}" if json_out else "No score was kept"
     bench = replace(_search_bench(task, console, allow_small_gap), first_seed=first_seed)
-    chosen = methods_named([name.strip() for name in methods.split(",")], guards)
+    chosen = methods_named(comma_list(methods, "--methods", at_least=1), guards)
     extras = Extras(diagnostics, permuted, allow_small_gap and not _has_gap(bench))
     note = f"{kept}; the same command starts all methods again."
     with when_interrupted(note), console.status("running") as status:
@@ -131,7 +132,7 @@ def sweep(
                 "asked": options}  # fmt: skip
     results = _kept_results(out, bench, settings, list(recipes))
     for name, recipe in recipes.items():
-        paths = tuple(filter(None, options.split(","))) or own_options(recipe)
+        paths = tuple(comma_list(options, "--options")) or own_options(recipe)
         paths = live_options(recipe) if paths == ("all",) else paths
         plan = SweepPlan(name, recipe, paths, trials, sampler, seeds)
         note = f"Finished trials are in {out}; run the same command to resume."
@@ -186,8 +187,8 @@ def _recipes(methods: str) -> "dict[str, Recipe]":
     from aarlab.testbed.panel import method_at
 
     found = {}
-    for name in filter(None, methods.split(",")):
-        method = method_at(name.strip())
+    for name in comma_list(methods, "--methods", at_least=1):
+        method = method_at(name)
         if method.recipe is None:
             raise BadInput(f"{method.name} is plain code: only a recipe's options can be tuned")
         found[method.name] = method.recipe

@@ -254,7 +254,7 @@ def _read_status(handle: int | None) -> dict[str, int]:
     if handle is None:
         return {}
     with os.fdopen(handle, "rb") as lines:
-        documents = [json.loads(line) for line in lines.read().splitlines() if line.strip()]
+        documents = [json.loads(line) for line in lines.read().split(b"\n") if line.strip()]
     return {name: value for document in documents for name, value in document.items()}
 
 

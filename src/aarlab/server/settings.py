@@ -22,14 +22,20 @@ class ServerSettings(StoreSettings):
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65535, description="None: no TCP port")
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
-    requests_per_s: float = Field(default=50.0, gt=0, description="per AAR, sustained")
+    requests_per_s: float = Field(
+        default=50.0, gt=0, allow_inf_nan=False, description="per AAR, sustained"
+    )
     request_burst: int = Field(default=200, gt=0)
     snapshot_bytes: int = Field(
         default=500_000_000, gt=0, description="of all snapshots of an AAR together"
     )
     head_every_entries: int = Field(default=100, gt=0, description="export a signed head after ...")
-    head_every_s: float = Field(default=60.0, gt=0, description="... or when this old")
-    posts_per_s: float = Field(default=0.5, gt=0, description="findings, comments and votes")
+    head_every_s: float = Field(
+        default=60.0, gt=0, allow_inf_nan=False, description="... or when this old"
+    )
+    posts_per_s: float = Field(
+        default=0.5, gt=0, allow_inf_nan=False, description="findings, comments and votes"
+    )
     post_burst: int = Field(default=60, gt=0)
 
     @property

@@ -82,8 +82,13 @@ def read_heads(paths: list[Path], public_key: str) -> list[LogHead]:
     return [
         _checked(line, public_key, f"{path}, line {number}")
         for path in paths
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(_lines(path), 1)
     ]
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_bytes().decode(errors="replace")  # another byte is a wrong line
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _checked(line: str, public_key: str, where: str) -> LogHead:

@@ -43,8 +43,10 @@ from aarlab.testbed.splits import check_disjoint
 from aarlab.testbed.stored_features import Arrays, feature_arrays
 from aarlab.testbed.task import input_row, load_info
 from aarlab.testbed.task_files import (
+    COLUMNS,
     SplitArrays,
     VaultWriter,
+    column_lines,
     files_under,
     task_info,
     without_seeds,
@@ -131,6 +133,8 @@ def _write(
         known = reference(data, info, trained, sources.strong)
         _write_twins(vault, data, options, sources, known)
     vault.lines("card.md", data_card(data))
+    if data.columns:
+        vault.lines(COLUMNS, column_lines(data.columns))
     twins = {"how": data.twins.how, "rows": len(data.twins.rows)}
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
     record |= {"twins": twins, "version": (version := _version(data, info, trained))}
@@ -248,6 +252,8 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
         for name, s in sorted(data.splits.items())
     }
+    if data.columns:
+        rows["columns"] = data.columns
     if data.twins.rows:
         rows["twins"] = [data.twins.how, [input_row(twin) for twin in data.twins.rows]]
     facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]

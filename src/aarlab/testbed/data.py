@@ -1,6 +1,7 @@
 """A task in memory. Inputs and targets are kept apart; only an operator's process holds targets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,11 @@ NO_TWINS = Twins("the source of these rows knows no second style")
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
-    """A task before it is built: splits `teacher`, `train`, `search`, `selection`, `certify`."""
+    """A task before it is built: splits `teacher`, `train`, `search`, `selection`, `certify`.
+
+    `columns` are what the source says of a row besides its texts and label, by row id: for the
+    operator alone, as a column may tell the label.
+    """
 
     name: str
     kind: TaskKind
@@ -41,3 +46,4 @@ class TaskData:
     settings: dict[str, Any]
     splits: dict[Split, LabelledSplit]
     twins: Twins = NO_TWINS
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

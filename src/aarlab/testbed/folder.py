@@ -1,72 +1,125 @@
-"""Read the folder format of the published study: `train_label`, `train_unlabel`, `test` (.jsonl).
+"""Read a folder of rows: `train_label`, `train_unlabel`, `test`, in any format of `core/rows.py`.
 
-Rows are {"prompt", "first", "second", "label": "A"|"B"} or {"question", "choice", "label": bool};
-"id", "group" and "source" are optional. `train_label` becomes split teacher, `train_unlabel` is
-split train, and whole groups of `test` are dealt to search, selection and certify. Reading writes
-nothing.
+A row has {"prompt", "first", "second", "label": "A"|"B"} or {"question", "choice", "label": bool},
+as in the published study, or one of two shapes of the Hugging Face hub: {"prompt", "chosen",
+"rejected"}, or {"question", "choices", "label" or "answer"} with the number of the right choice.
+`train_label` becomes split teacher, `train_unlabel` is split train, and whole problems of `test`
+are dealt to search, selection and certify. Reading writes nothing.
+
+Covered: no column but the texts reaches an `Example`, ids and groups included, as any of them may
+tell the label: an example's id and group are hashes of its texts. Not covered: a label inside a
+text.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aarlab.core.canonical import sha256_hex
+from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.foreign import shown
 from aarlab.core.ids import checked_name
+from aarlab.core.rows import FORMATS, Faults, is_row_file, read_rows
 from aarlab.core.types import Example, TaskKind
 from aarlab.testbed.data import LabelledSplit, TaskData
-from aarlab.testbed.splits import EvalShares, deal_groups
+from aarlab.testbed.splits import (
+    EvalShares,
+    deal_groups,
+    linked,
+    question_key,
+    shared_instruction,
+)
 
 FILES = ("train_label", "train_unlabel", "test")
-TEXTS: dict[TaskKind, tuple[str, ...]] = {
-    "preference": ("prompt", "first", "second"),
-    "verification": ("question", "choice"),
-}
-KNOWN_FIELDS = frozenset({"id", "group", "source", "label"})
+IGNORED = "train_hidden"
+MAX_COLUMN = 1000
+Repeated = Literal["refuse", "drop"]
+EXPECTED = (
+    'expected the columns prompt, first, second, label ("A" or "B"); or question, choice, label '
+    "(true or false); or prompt, chosen, rejected; or question, choices, label (a number)"
+)
+MAPPING_HINT = """Rows of another form need a mapping, which says what becomes question and answers:
+  mine:
+    repo: local
+    licence: ...
+    checked: the file itself
+    prompt: "{{{0}}}"
+    options: {{"0": "no", "1": "yes"}}   # or right/wrong, or better/worse: docs/data.md
+    truth: "{{{1}}}"
+then: aarlab task fetch mine.yaml --files FILE --out FOLDER"""
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """How a test file is dealt; saved in the task's settings."""
+    """How a test file is dealt (saved in the task's settings), what happens to a question in two
+    files, and who hears the notes."""
 
     seed: int = 0
     shares: EvalShares = field(default_factory=EvalShares)
+    repeated: Repeated = "refuse"
+    tell: Callable[[str], None] = _silent
 
 
-class _Row(NamedTuple):
-    line: int
-    example: Example
+class _Texts(NamedTuple):
+    """What a row asks; answers and label as the task will have them."""
+
+    prompt: str
+    answers: tuple[str, ...]
     target: int
 
 
-class _Place(NamedTuple):
-    """Where a row stands, for messages."""
+class _Row(NamedTuple):
+    """A checked row; `group` is the source's own name of the problem, if it gives one, `problem`
+    a name that says no more than the texts do."""
 
     file: Path
-    line: int
+    place: str
+    texts: _Texts
+    group: str | None
+    columns: dict[str, Any]
+    problem: str = ""
 
-    def refuse(self, reason: str) -> BadInput:
-        return BadInput(f"{self.file}, line {self.line}: {reason}")
+    @property
+    def where(self) -> str:
+        return f"{self.file.name}, {self.place}"
+
+
+class _Wrong(Exception):
+    """Why a row cannot be used."""
 
 
 def read_folder(path: Path, name: str, options: FolderOptions | None = None) -> TaskData:
-    """Read and check a whole folder; raises NotFound or BadInput naming file, line and reason."""
+    """Read and check a whole folder; raises NotFound, or BadInput naming each file, line and
+    reason."""
     options = options or FolderOptions()
     checked_name(name, "task")
-    rows = {stem: list(_read_file(path / f"{stem}.jsonl", name)) for stem in FILES}
-    kind = _one_kind(path, rows)
-    _refuse_overlaps(path, rows)
+    files = _files(path, options)
+    faults = Faults()
+    rows = {stem: list(_read_file(files[stem], faults)) for stem in FILES}
+    _refuse_mixed(rows, faults)
+    _refuse_double_ids(rows, faults)
+    faults.refuse()
+    rows = _one_file_each(rows, options)
     for stem in FILES:
-        if len({row.target for row in rows[stem]}) < 2:
-            raise BadInput(f"{path / stem}.jsonl: all labels are the same; both classes are needed")
-    test = _labelled(rows["test"])
-    groups_N = [example.group for example in test.examples]
+        if not rows[stem]:
+            raise BadInput(f"{files[stem]}: no row is left without those that other files repeat")
+        if len({row.texts.target for row in rows[stem]}) < 2:
+            raise BadInput(f"{files[stem]}: all labels are the same; both classes are needed")
+    _note_columns(rows, options)
+    made = {stem: LabelledSplit(*_examples(rows[stem])) for stem in FILES}
+    _note_contradictions(made, options)
+    test = made["test"]
+    groups_N = [str(row.group) for row in rows["test"]]
     dealt = deal_groups(groups_N, test.targets_N, options.shares, options.seed)
-    shares = options.shares
+    shares, kind = options.shares, test.examples[0].kind
     return TaskData(
         name=name,
         kind=kind,
@@ -75,13 +128,13 @@ def read_folder(path: Path, name: str, options: FolderOptions | None = None) -> 
         settings={
             "source": "folder",
             "folder": path.name,
-            "files": {stem: sha256_hex((path / f"{stem}.jsonl").read_bytes()) for stem in FILES},
+            "files": {stem: sha256_hex(files[stem].read_bytes()) for stem in FILES},
             "split_seed": options.seed,
             "shares": [shares.search, shares.selection, shares.certify],
         },
         splits={
-            "teacher": _labelled(rows["train_label"]),
-            "train": _labelled(rows["train_unlabel"]),
+            "teacher": made["train_label"],
+            "train": made["train_unlabel"],
             **{
                 split: LabelledSplit(
                     tuple(test.examples[row] for row in dealt[split]), test.targets_N[dealt[split]]
@@ -89,122 +142,273 @@ def read_folder(path: Path, name: str, options: FolderOptions | None = None) -> 
                 for split in dealt
             },
         },
+        columns={
+            example.id: {"file": row.file.name, "place": row.place, **row.columns}
+            for stem in FILES
+            for row, example in zip(rows[stem], made[stem].examples, strict=True)
+        },
     )
 
 
-def _read_file(file: Path, task: str) -> Iterator[_Row]:
-    if not file.is_file():
-        raise NotFound(
-            f"{file} does not exist; a task folder holds "
-            + ", ".join(f"{stem}.jsonl" for stem in FILES)
+def _files(path: Path, options: FolderOptions) -> dict[str, Path]:
+    if path.is_file():
+        raise BadInput(
+            f"{path} is a file; give the folder that holds {', '.join(FILES)}, or make one: "
+            f"aarlab task fetch MAPPING --files {path} --out FOLDER"
         )
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
-        raise BadInput(f"{file}, line {line}: not UTF-8 text ({error.reason})") from error
-    n_rows = 0
-    for line, raw in enumerate(text.split("\n"), start=1):
-        if raw.strip():
-            n_rows += 1
-            yield _parse_row(raw, _Place(file, line), task)
-    if not n_rows:
-        raise BadInput(f"{file}: holds no rows")
-
-
-def _parse_row(raw: str, place: _Place, task: str) -> _Row:
-    try:
-        row = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise place.refuse(f"not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise place.refuse(f"expected a JSON object, got {type(row).__name__}")
-    kind = _row_kind(row, place)
-    prompt, *answers = (_text(row, field, place) for field in TEXTS[kind])
-    made = f"{task}-{place.file.stem}-{place.line:05d}"
-    group = _optional(row, "group", place) or f"p-{sha256_hex(prompt)[:12]}"
-    example = Example(_optional(row, "id", place) or made, group, prompt, tuple(answers))
-    return _Row(place.line, example, _target(row, kind, place))
-
-
-def _row_kind(row: dict[str, Any], place: _Place) -> TaskKind:
-    """The kind whose text fields the row names; unknown fields are refused."""
-    kinds: list[TaskKind] = [kind for kind, fields in TEXTS.items() if set(fields) & set(row)]
-    if len(kinds) != 1:
-        raise place.refuse(
-            'expected fields "prompt", "first", "second" or fields "question", "choice"; got '
-            + (", ".join(sorted(map(str, row))) or "none")
-        )
-    unknown = set(row) - KNOWN_FIELDS - set(TEXTS[kinds[0]])
-    if unknown:
-        raise place.refuse(f"unknown field {sorted(unknown)[0]!r}")
-    missing = [field for field in (*TEXTS[kinds[0]], "label") if field not in row]
+    if not path.is_dir():
+        raise NotFound(f"no folder {path}")
+    found = {}
+    for stem in (*FILES, IGNORED):
+        there = [path / f"{stem}{end}" for end in FORMATS if (path / f"{stem}{end}").exists()]
+        if len(there) > 1:
+            raise BadInput(f"{path} holds {' and '.join(p.name for p in there)}; keep one of them")
+        if there:
+            found[stem] = there[0]
+    missing = [stem for stem in FILES if stem not in found]
     if missing:
-        raise place.refuse(f"missing field {missing[0]!r}")
-    return kinds[0]
+        others = sorted(file.name for file in path.iterdir() if is_row_file(file))
+        hint = f"; for {others[0]}: aarlab task fetch MAPPING --files FILE" if others else ""
+        raise NotFound(
+            f"{path / missing[0]}.jsonl does not exist; a task folder holds {', '.join(FILES)}, "
+            f"each as one of {', '.join(FORMATS)}{hint}"
+        )
+    if IGNORED in found:
+        options.tell(f"{found.pop(IGNORED).name} is not read: fresh teachers come from train_label")
+    return found
 
 
-def _text(row: dict[str, Any], field: str, place: _Place) -> str:
+def _read_file(file: Path, faults: Faults) -> Iterator[_Row]:
+    n_rows, before = 0, len(faults)
+    for row in read_rows(file, faults):
+        n_rows += 1
+        try:
+            texts = list(_texts(row.values))
+            group = _name(row.values, "group")
+            _name(row.values, "id")
+        except _Wrong as error:
+            faults.add(file, row.place, str(error))
+            if str(error).startswith("expected the columns"):
+                faults.hint = _hint(row.values)
+            continue
+        columns = {k: _plain(v) for k, v in row.values.items() if k not in TEXTS | {"label"}}
+        for one in texts:
+            yield _Row(file, row.place, one, group, columns)
+    if not n_rows and len(faults) == before:
+        faults.add(file, "", "holds no rows")
+
+
+def _hint(row: Mapping[str, Any]) -> str:
+    names = [key for key in row if key.isidentifier()] + ["QUESTION", "ANSWER"]
+    return MAPPING_HINT.format(*names[:2])
+
+
+def _texts(row: Mapping[str, Any]) -> Iterator[_Texts]:
+    """The one or two examples of a row; raises _Wrong with the reason."""
+    has = row.keys() & TEXTS
+    for fields, read in SHAPES:
+        if set(fields) <= has and not has & OTHERS[fields]:
+            yield from read(row)
+            return
+    for fields, _ in SHAPES[:2]:  # almost the study's own form
+        if set(fields) & has and not has & OTHERS[fields]:
+            raise _Wrong(f"missing field {next(f for f in fields if f not in row)!r}")
+    raise _Wrong(f"{EXPECTED}; got {', '.join(sorted(map(shown, row))[:10]) or 'none'}")
+
+
+def _preference(row: Mapping[str, Any]) -> Iterator[_Texts]:
+    prompt, first, second = (_text(row, key) for key in ("prompt", "first", "second"))
+    label = _label(row)
+    if label not in ("A", "B"):
+        raise _Wrong(f'unknown label {shown(label)}; a preference row has "A" or "B"')
+    yield _Texts(prompt, (first, second), int(label == "A"))
+
+
+def _verification(row: Mapping[str, Any]) -> Iterator[_Texts]:
+    question, choice = (_text(row, key) for key in ("question", "choice"))
+    label = _label(row)
+    if isinstance(label, str) and label.lower() in ("true", "false"):  # as CSV says it
+        label = label.lower() == "true"
+    if not isinstance(label, bool):
+        raise _Wrong(f"unknown label {shown(label)}; a verification row has true or false")
+    yield _Texts(question, (choice,), int(label))
+
+
+def _chosen(row: Mapping[str, Any]) -> Iterator[_Texts]:
+    prompt, chosen, rejected = (_text(row, key) for key in ("prompt", "chosen", "rejected"))
+    if chosen == rejected:
+        raise _Wrong("'chosen' and 'rejected' are the same")
+    pair = sorted((chosen, rejected))  # their order must say nothing about the label
+    if int(content_hash([prompt, *pair]), 16) % 2:
+        pair.reverse()
+    yield _Texts(prompt, tuple(pair), int(pair[0] == chosen))
+
+
+def _choices(row: Mapping[str, Any]) -> Iterator[_Texts]:
+    """The right choice and one wrong one, as two verification rows of one problem."""
+    question, choices = _text(row, "question"), row["choices"]
+    if isinstance(choices, dict):  # {"text": [...], "label": ["A", "B", ...]}
+        choices = choices.get("text")
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise _Wrong("field 'choices' must be a list of two or more texts")
+    texts = [_text({"choices": choice}, "choices") for choice in choices]
+    given = [key for key in ("label", "answer") if row.get(key) is not None]
+    if len(given) != 1:
+        raise _Wrong(
+            "a row with 'choices' needs either 'label' or 'answer': the right one's number"
+        )
+    right = row[given[0]]
+    if isinstance(right, str) and right.isascii() and right.isdigit():
+        right = int(right)
+    if type(right) is not int or not 0 <= right < len(texts):
+        raise _Wrong(f"{given[0]} {shown(right)} is not a number from 0 to {len(texts) - 1}")
+    wrong = [text for text in texts if text != texts[right]]
+    if not wrong:
+        raise _Wrong("all 'choices' are the same")
+    other = wrong[int(content_hash([question, texts]), 16) % len(wrong)]
+    yield _Texts(question, (texts[right],), 1)
+    yield _Texts(question, (other,), 0)
+
+
+Reader = Callable[[Mapping[str, Any]], Iterator[_Texts]]
+SHAPES: tuple[tuple[tuple[str, ...], Reader], ...] = (
+    (("prompt", "first", "second"), _preference),
+    (("question", "choice"), _verification),
+    (("prompt", "chosen", "rejected"), _chosen),
+    (("question", "choices"), _choices),
+)
+TEXTS = frozenset(field for fields, _ in SHAPES for field in fields)
+# A row with a text of another shape could be read in two ways.
+OTHERS = {fields: TEXTS - set(fields) for fields, _ in SHAPES}
+
+
+def _label(row: Mapping[str, Any]) -> Any:
+    if "label" not in row:
+        raise _Wrong("missing field 'label'")
+    return row["label"]
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
     value = row[field]
     if not isinstance(value, str):
-        raise place.refuse(f"field {field!r} must be a string, got {type(value).__name__}")
+        raise _Wrong(f"field {field!r} must be a string, got {type(value).__name__}")
     if not value.strip():
-        raise place.refuse(f"field {field!r} is empty")
-    if not _encodable(value):
-        raise place.refuse(f"field {field!r} holds a broken character (half a surrogate pair)")
+        raise _Wrong(f"field {field!r} is empty")
     return value
 
 
-def _encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _optional(row: dict[str, Any], field: str, place: _Place) -> str | None:
-    if row.get(field) is None:
+def _name(row: Mapping[str, Any], field: str) -> str | None:
+    """An id or group of the source, None where it gives none."""
+    value = row.get(field)
+    if value is None or value == "":
         return None
-    return _text(row, field, place)
+    return str(value) if type(value) is int else _text(row, field)
 
 
-def _target(row: dict[str, Any], kind: TaskKind, place: _Place) -> int:
-    label = row["label"]
-    if kind == "preference" and label in ("A", "B"):
-        return int(label == "A")
-    if kind == "verification" and isinstance(label, bool):
-        return int(label)
-    wanted = '"A" or "B"' if kind == "preference" else "true or false"
-    raise place.refuse(f"unknown label {label!r}; a {kind} row has {wanted}")
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold, for the operator's record of columns."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    return value[:MAX_COLUMN] if isinstance(value, str) else str(value)[:MAX_COLUMN]
 
 
-def _one_kind(path: Path, rows: dict[str, list[_Row]]) -> TaskKind:
-    first = rows[FILES[0]][0].example.kind
-    for stem in FILES:
-        for row in rows[stem]:
-            if row.example.kind != first:
-                raise _Place(path / f"{stem}.jsonl", row.line).refuse(
-                    f"a {row.example.kind} row in a {first} task; all rows must be of one kind"
-                )
-    return first
+def _refuse_mixed(rows: dict[str, list[_Row]], faults: Faults) -> None:
+    """All rows are of the kind of the first."""
+    every = [row for stem in FILES for row in rows[stem]]
+    for row in every:
+        if len(row.texts.answers) != len(every[0].texts.answers):
+            kinds: list[TaskKind] = ["verification", "preference"]
+            this, first = (kinds[len(r.texts.answers) - 1] for r in (row, every[0]))
+            faults.add(row.file, row.place, f"a {this} row in a {first} task; all rows must be of "
+                       "one kind")  # fmt: skip
 
 
-def _refuse_overlaps(path: Path, rows: dict[str, list[_Row]]) -> None:
-    """No id twice anywhere, no group in two files."""
-    ids: dict[str, str] = {}
-    groups: dict[str, tuple[str, int]] = {}
-    for stem in FILES:
-        for line, example, _ in rows[stem]:
-            place = _Place(path / f"{stem}.jsonl", line)
-            if example.id in ids:
-                raise place.refuse(f"duplicate id {example.id!r}, first in {ids[example.id]}")
-            ids[example.id] = f"{stem}.jsonl, line {line}"
-            other, other_line = groups.setdefault(example.group, (stem, line))
-            if other != stem:
-                raise place.refuse(
-                    f"group {example.group!r} is in two splits: {other}.jsonl (line {other_line}) "
-                    f"and {stem}.jsonl"
-                )
+def _refuse_double_ids(rows: dict[str, list[_Row]], faults: Faults) -> None:
+    seen: dict[str, _Row] = {}
+    for row in (row for stem in FILES for row in rows[stem]):
+        if name := row.columns.get("id"):
+            first = seen.setdefault(name, row)
+            if (first.file, first.place) != (row.file, row.place):
+                faults.add(row.file, row.place, f"duplicate id {shown(name)}, first in "
+                           f"{first.where}")  # fmt: skip
 
 
-def _labelled(rows: list[_Row]) -> LabelledSplit:
-    return LabelledSplit(
-        tuple(row.example for row in rows), np.array([row.target for row in rows], dtype=np.int8)
-    )
+def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[str, list[_Row]]:
+    """Each problem in one file: refused where it is in two, or dropped from the earlier of
+    train_label, train_unlabel, test. Rows get the group of their problem's first row."""
+    every = [row for stem in FILES for row in rows[stem]]
+    stems = [stem for stem in FILES for _ in rows[stem]]
+    instruction = shared_instruction([row.texts.prompt for row in every])
+    keys = [question_key(row.texts.prompt, row.texts.answers, instruction) for row in every]
+    firsts = linked([_keys(row, key) for row, key in zip(every, keys, strict=True)])
+    last = dict(zip(firsts, stems, strict=True))
+    kept: dict[str, list[_Row]] = {stem: [] for stem in FILES}
+    faults, dropped = Faults(), dict.fromkeys(FILES, 0)
+    for row, stem, first, key in zip(every, stems, firsts, keys, strict=True):
+        if last[first] != stem:
+            dropped[stem] += 1
+        else:
+            problem = f"p-{sha256_hex(keys[first])[:16]}"
+            group = every[first].group or problem
+            kept[stem].append(row._replace(group=group, problem=problem))
+        if stem != stems[first] and options.repeated == "refuse":
+            other = every[first]
+            if key == keys[first]:
+                what = f"question {shown(other.texts.prompt)}"
+            elif row.group is not None and row.group == other.group:
+                what = f"group {shown(row.group)}"
+            else:  # through a third row
+                what = f"problem of {shown(row.texts.prompt)}"
+            faults.add(
+                row.file,
+                row.place,
+                f"the {what} is in two splits: {other.file.name} ({other.place}) and "
+                f"{row.file.name}",
+            )
+    if len(faults):
+        faults.hint = (
+            "Take them out of one file, or import with --repeated-questions drop, which drops "
+            "them from train_label before train_unlabel before test."
+        )
+        faults.refuse()
+    if instruction is not None:
+        options.tell(f"most rows have one prompt, {shown(instruction)}: rows are told apart by "
+                     "their answers")  # fmt: skip
+    if any(dropped.values()):
+        gone = ", ".join(f"{n:,} of {stem}" for stem, n in dropped.items() if n)
+        options.tell(f"dropped rows whose question is in a later file too: {gone}")
+    return kept
+
+
+def _keys(row: _Row, question: str) -> list[tuple[str, str]]:
+    """Rows that share one of these are of one problem."""
+    return [("question", question)] + ([("group", row.group)] if row.group else [])
+
+
+def _note_columns(rows: dict[str, list[_Row]], options: FolderOptions) -> None:
+    extra = sorted({
+        key for stem in FILES for row in rows[stem] for key in row.columns
+    } - {"id", "group"})  # fmt: skip
+    if extra:
+        options.tell(f"kept for the operator only (vault, data card): {', '.join(extra)}")
+
+
+def _examples(rows: list[_Row]) -> tuple[tuple[Example, ...], NDArray[np.int8]]:
+    """Examples whose ids and groups say nothing but their texts, and their targets (N,)."""
+    seen, examples = dict[str, int](), list[Example]()
+    for row in rows:
+        digest = content_hash(row.texts[:2])[:16]
+        seen[digest] = seen.get(digest, 0) + 1
+        again = f"-{seen[digest]}" if seen[digest] > 1 else ""
+        texts = (row.texts.prompt, row.texts.answers)
+        examples.append(Example(f"r-{digest}{again}", row.problem, *texts))
+    return tuple(examples), np.array([row.texts.target for row in rows], dtype=np.int8)
+
+
+def _note_contradictions(made: dict[str, LabelledSplit], options: FolderOptions) -> None:
+    labels: dict[str, set[int]] = {}
+    rows = [pair for s in made.values() for pair in zip(s.examples, s.targets_N, strict=True)]
+    for example, target in rows:
+        labels.setdefault(example.id[:18], set()).add(int(target))
+    if both := sum(len(found) > 1 for found in labels.values()):
+        options.tell(f"{both:,} rows occur with both labels; they are kept")

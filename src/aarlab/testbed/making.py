@@ -139,6 +139,7 @@ class Workshop:
         caches = (strong_cache if same else self.feature_cache(weak.model), strong_cache)
         data = draw_twins(data, options.twins, options.seed)
         for part, rows in _to_precompute(data, options).items():
+            self.tell(f"features of {data.name} {part}")
             self._precompute((rows, self._told(data, part)), options, caches)
         teacher = data.splits["teacher"].examples
         caches[0].precompute(

@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from aarlab.core.errors import BadInput, MethodFailed, NotFound
+from aarlab.core.foreign import decoded
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
 from aarlab.testbed.contract import Predictor, checked_predictions
@@ -201,7 +202,9 @@ def method_at(name: str) -> Method:
         return method_of_folder(path)
     if not path.is_file():
         raise NotFound(f"no method folder or recipe file {path}")
-    return method_of_recipe(path.stem, recipe_from_json(path.read_text("utf-8"), str(path)))
+    return method_of_recipe(
+        path.stem, recipe_from_json(decoded(path.read_bytes(), str(path)), str(path))
+    )
 
 
 def method_of_folder(folder: Path) -> Method:

@@ -1,7 +1,9 @@
 """Dealing groups to splits: whole groups, class-balanced, the same for the same seed."""
 
 import random
-from collections.abc import Hashable, Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,46 @@ class EvalShares:
 
     def of(self, split: Split) -> float:
         return {"search": self.search, "selection": self.selection, "certify": self.certify}[split]
+
+
+def normalised(text: str) -> str:
+    """The text as two readers would call it the same: NFKC, case folded, single spaces."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def shared_instruction(prompts_N: Sequence[str], share: float = 0.5) -> str | None:
+    """The normalised prompt of more than that share of several rows, which is not a question but
+    an instruction ("Say something about yourself."); None where there is none."""
+    if len(prompts_N) < 3:
+        return None
+    prompt, count = Counter(map(normalised, prompts_N)).most_common(1)[0]
+    return prompt if count > share * len(prompts_N) else None
+
+
+def question_key(prompt: str, answers: Iterable[str], instruction: str | None) -> str:
+    """What makes two rows ask the same: the normalised prompt, and the answers in any order where
+    the prompt is an instruction that most rows share."""
+    key = normalised(prompt)
+    return "\n".join([key, *sorted(map(normalised, answers))]) if key == instruction else key
+
+
+def linked(keys_N: Sequence[Iterable[Hashable]]) -> list[int]:
+    """For each row the first row that it shares a key with, directly or through other rows."""
+    parent = list(range(len(keys_N)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[Hashable, int] = {}
+    for row, keys in enumerate(keys_N):
+        for key in keys:
+            one, other = root(first.setdefault(key, row)), root(row)
+            parent[max(one, other)] = min(one, other)
+    return [root(row) for row in range(len(keys_N))]
 
 
 def deal_groups(
@@ -75,18 +117,23 @@ def _refuse_one_class(have: Mapping[Split, NDArray[np.float64]]) -> None:
 
 
 def check_disjoint(splits: Mapping[Split, LabelledSplit]) -> None:
-    """Raise BadInput if an id occurs twice or a group lies in two splits, naming it and where."""
+    """Raise BadInput if an id occurs twice or a group or question lies in two splits, naming it
+    and where."""
     seen: dict[Hashable, Split] = {}
-    for split in (name for name in ALL_SPLITS if name in splits):
-        for example in splits[split].examples:
-            if ("id", example.id) in seen:
-                raise BadInput(
-                    f"id {example.id!r} occurs twice, in {seen['id', example.id]} and {split}"
-                )
-            other = seen.setdefault(("group", example.group), split)
+    rows = [(name, e) for name in ALL_SPLITS if name in splits for e in splits[name].examples]
+    # A lower share than where rows are dealt: near-duplicates have been dropped since.
+    instruction = shared_instruction([example.prompt for _, example in rows], share=0.25)
+    for split, example in rows:
+        if ("id", example.id) in seen:
+            raise BadInput(
+                f"id {example.id!r} occurs twice, in {seen['id', example.id]} and {split}"
+            )
+        seen["id", example.id] = split
+        question = question_key(example.prompt, example.answers, instruction)
+        for what, key in (("group", example.group), ("question", question)):
+            other = seen.setdefault((what, key), split)
             if other != split:
                 raise BadInput(
-                    f"group {example.group!r} lies in two splits, {other} and {split} (row "
+                    f"{what} {key[:80]!r} lies in two splits, {other} and {split} (row "
                     f"{example.id!r}): a problem must be in one split only"
                 )
-            seen["id", example.id] = split

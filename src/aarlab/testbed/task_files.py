@@ -32,6 +32,7 @@ FEATURE_FILE = "{}.npz"
 SplitArrays = dict[Split, Arrays]
 TWIN_INPUTS, TWIN_FEATURES = "twins/inputs.jsonl", "twins/features.npz"
 TWIN_LOWER, TWIN_REFERENCE = "twins/lower.npz", "twins/reference.json"
+COLUMNS = "columns.jsonl"
 HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
 
 
@@ -153,6 +154,14 @@ def truth_lines(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> str
     return "".join(
         json.dumps({"id": example.id, "label": int(target)}) + "\n"
         for example, target in zip(examples, targets_N, strict=True)
+    )
+
+
+def column_lines(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the source says of each row: hidden, as a column may tell the label."""
+    return "".join(
+        json.dumps({"id": row, "columns": dict(values)}, ensure_ascii=False) + "\n"
+        for row, values in columns.items()
     )
 
 

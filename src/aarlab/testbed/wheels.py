@@ -62,7 +62,7 @@ def _pip_download(wheel: Wheel, folder: Path) -> None:
         return
     if "No module named pip" in done.stderr:
         raise BadInput(f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip")
-    reason = next(reversed(done.stderr.strip().splitlines()), "no message")
+    reason = done.stderr.strip().split("\n")[-1] or "no message"
     raise Unreachable(
         f"pip could not fetch {wheel.package} {wheel.version}: {reason}; check the network and "
         "pip's index settings, then run it again"

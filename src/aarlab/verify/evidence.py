@@ -113,7 +113,7 @@ def _mean_forwarded(output: JobOutput | None) -> float:
 def _of_rows(pieces: list[str], rows: Sequence[Example]) -> list[str]:
     texts = [text for row in rows for text in (row.prompt, *row.answers)]
     whole = "\n".join(_bare(text) for text in texts)
-    lines = {_bare(line) for text in texts for line in text.splitlines()}
+    lines = {_bare(line) for text in texts for line in text.split("\n")}
     return [piece for piece in pieces if _is_row_text(piece, whole, lines)]
 
 
@@ -124,7 +124,7 @@ def _is_row_text(piece: str, whole: str, lines: set[str]) -> bool:
         return False
     if bare in whole:
         return True
-    telling = [line for line in map(_bare, piece.splitlines()) if len(line) >= MIN_LINE]
+    telling = [line for line in map(_bare, piece.split("\n")) if len(line) >= MIN_LINE]
     return bool(telling) and sum(line in lines for line in telling) >= max(1, len(telling) / 2)
 
 

@@ -22,5 +22,5 @@ class ReviewSettings(BaseSettings):
     model: str = ""
     key: SecretStr = SecretStr("")
     format: Literal["openai", "anthropic"] = "openai"
-    timeout_s: float = Field(default=120.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     price: tuple[Dollars, Dollars] | None = None

@@ -146,7 +146,7 @@ def read_others(step: Step) -> Move | None:
 
 def judge(step: Step) -> Move | None:
     """Reads the first finding of somebody else and votes it up where it cites a score."""
-    for line in step.result(8).splitlines():
+    for line in step.result(8).split("\n"):
         found = FINDING.search(line)
         if found is None or found[2] == _name(step.talk):
             continue

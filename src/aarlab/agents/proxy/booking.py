@@ -118,12 +118,9 @@ class Ledger:
 def _read(journal: Path) -> dict[str, dict[str, ModelCall]]:
     """Calls by what happened to them and by id; a last line cut by a crash is dropped."""
     found: dict[str, dict[str, ModelCall]] = {"begun": {}, "ended": {}, "booked": {}}
-    lines = (
-        journal.read_text(encoding="utf-8").splitlines(keepends=True) if journal.exists() else []
-    )
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
     for line in lines:
-        if line.endswith("\n"):
-            [(kind, raw)] = json.loads(line).items()
-            call = ModelCall.model_validate(raw)
-            found[kind][call.call] = call
+        [(kind, raw)] = json.loads(line).items()
+        call = ModelCall.model_validate(raw)
+        found[kind][call.call] = call
     return found

@@ -193,7 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         length = self.headers.get("content-length", "0")
-        if "transfer-encoding" in self.headers or not length.isdigit() or int(length) > MAX_BODY:
+        known = length.isascii() and length.isdigit() and len(length) < 12
+        if "transfer-encoding" in self.headers or not known or int(length) > MAX_BODY:
             self.close_connection = True
             raise BadInput(f"give a Content-Length of at most {MAX_BODY:,} bytes")
         return self.rfile.read(int(length))

@@ -20,7 +20,11 @@ class ProxySettings(BaseSettings):
     openai_api_key: SecretStr = SecretStr("")
     openai_base_url: str = "https://api.openai.com/v1"
     answer_s: float = Field(
-        default=900.0, gt=0, validation_alias="AARLAB_PROXY_ANSWER_S", description="silence allowed"
+        default=900.0,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias="AARLAB_PROXY_ANSWER_S",
+        description="silence allowed",
     )
 
     def key(self, vendor: Vendor) -> str:

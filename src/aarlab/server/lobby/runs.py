@@ -55,12 +55,8 @@ def _campaign(run: RunDir) -> Facts:
 def _last_words(run: RunDir) -> str:
     """What a campaign that never began has said."""
     try:
-        lines = (
-            (run.path / "campaign.log")
-            .read_text(errors="replace", encoding="utf-8")
-            .strip()
-            .splitlines()
-        )
+        text = (run.path / "campaign.log").read_text(encoding="utf-8", errors="replace")
+        lines = text.strip().split("\n")
     except OSError:
         return ""
     return lines[-1][:300] if lines else ""

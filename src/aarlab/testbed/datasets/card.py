@@ -13,6 +13,8 @@ from aarlab.testbed.data import TaskData
 from aarlab.testbed.methods.guards import MajorityAnswer
 
 CUES, CUE_ROWS = 8, 20
+MAX_VALUES = 40
+UNCOUNTED = frozenset({"id", "group", "file", "place"})
 WORD = re.compile(r"[A-Za-z']+")
 
 
@@ -33,8 +35,33 @@ def data_card(data: TaskData) -> str:
     facts.append(f"- Words that tell most: {', '.join(_cues(examples, targets_N)) or 'none'}.")
     near = data.settings.get("near_duplicates", "not looked for (made by program)")
     facts.append(f"\n## Settings\n\nNear-duplicates: {near}.")
+    facts += _columns(data)
     facts.append(f"\nSelection rows in another style: {len(data.twins.rows)}, {data.twins.how}.")
     return "\n".join(facts) + "\n"
+
+
+def _columns(data: TaskData) -> list[str]:
+    """Rows and balance by each value of the source's columns that have a few values."""
+    target_of = {
+        example.id: int(target)
+        for split in data.splits.values()
+        for example, target in zip(split.examples, split.targets_N, strict=True)
+    }
+    found: dict[str, dict[str, list[int]]] = {}
+    for row, values in data.columns.items():
+        for column, value in values.items():
+            if row in target_of and column not in UNCOUNTED:
+                shown = " ".join(str(value).split()).replace("|", "/")[:60]
+                found.setdefault(column, {}).setdefault(shown, []).append(target_of[row])
+    lines = list[str]()
+    for column, by_value in found.items():
+        if 2 <= len(by_value) <= MAX_VALUES:
+            lines += [f"\nColumn `{column}`:\n", "| value | rows | label 1 |", "|---|---|---|"]
+            lines += [
+                f"| {value} | {len(targets)} | {np.mean(targets):.3f} |"
+                for value, targets in sorted(by_value.items())
+            ]
+    return lines
 
 
 def _line(data: TaskData, split: str) -> str:

@@ -2,30 +2,56 @@
 
 A mapping is declared data (mappings.yaml): where the rows come from and, as templates over their
 fields, what becomes question, right and wrong answers, or prompt and the better and worse answer.
-Every source row is a problem of its own; problems are dealt to train_label, train_unlabel and test.
+Source rows with the same question, or of one declared group, are one problem; problems are dealt
+whole to train_label, train_unlabel and test.
+
+Covered: numbers are checked before they are compared; a question is in one file only; all faults
+are reported and then nothing is written.
 """
 
-import csv
 import json
+import os
 import random
 import re
+import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aarlab.core.canonical import sha256_hex
-from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.canonical import content_hash, sha256_hex
+from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.files import write_atomic
+from aarlab.core.foreign import is_number, read_yaml, shown
+from aarlab.core.rows import Faults, ForeignRow, read_rows
+from aarlab.testbed.datasets.templates import fill, parse_field, parse_template, value_at
 from aarlab.testbed.options import explain
+from aarlab.testbed.splits import linked, question_key, shared_instruction
 
 SHARES = {"train_label": 0.3, "train_unlabel": 0.4, "test": 0.3}
 NUMBER = re.compile(r"\d[\d,]*(?!.*\d)", re.DOTALL)
+MAX_DIGITS = 18
+DECIMAL = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?", re.ASCII)
 Row = dict[str, Any]
+
+
+def _template(text: str) -> str:
+    parse_template(text)
+    return text
+
+
+def _field_name(text: str) -> str:
+    parse_field(text)
+    return text
+
+
+Template = Annotated[str, AfterValidator(_template)]
 
 
 class MappingSpec(BaseModel):
@@ -39,14 +65,15 @@ class MappingSpec(BaseModel):
     splits: tuple[str, ...] = ("train",)
     licence: str
     checked: str
-    prompt: str = ""
-    right: str | None = None
-    wrong: tuple[str, ...] = ()
+    prompt: Template = ""
+    group: Template | None = None
+    right: Template | None = None
+    wrong: tuple[Template, ...] = ()
     perturb_last_number: bool = False
-    options: dict[str, str] | None = None
-    truth: str | None = None
-    better: str | None = None
-    worse: str | None = None
+    options: dict[str, Template] | None = None
+    truth: Template | None = None
+    better: Template | None = None
+    worse: Template | None = None
     scored: "Scored | None" = None
     common_prefix: bool = False
 
@@ -71,9 +98,9 @@ class Scored(BaseModel):
     out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    first: str
-    second: str
-    field: str = Field(description="e.g. overall_preference")
+    first: Template
+    second: Template
+    field: Annotated[str, AfterValidator(_field_name), Field(description="overall_preference")]
 
 
 MappingSpec.model_rebuild()
@@ -82,7 +109,7 @@ MappingSpec.model_rebuild()
 def shipped_mappings() -> dict[str, MappingSpec]:
     """The mappings of this package by name."""
     text = files("aarlab.testbed.datasets").joinpath("mappings.yaml").read_text("utf-8")
-    return _parsed(text, "mappings.yaml")
+    return _parsed(text.encode(), "mappings.yaml")
 
 
 def load_mapping(name: str) -> tuple[str, MappingSpec]:
@@ -91,7 +118,7 @@ def load_mapping(name: str) -> tuple[str, MappingSpec]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise NotFound(f"no mapping file {path}")
-        found = _parsed(path.read_text(encoding="utf-8"), str(path))
+        found = _parsed(path.read_bytes(), str(path))
         if len(found) != 1:
             raise BadInput(f"{path}: expected one mapping, found {len(found)}")
         return next(iter(found.items()))
@@ -101,11 +128,8 @@ def load_mapping(name: str) -> tuple[str, MappingSpec]:
     return name, known[name]
 
 
-def _parsed(text: str, where: str) -> dict[str, MappingSpec]:
-    try:
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"{where}: not YAML ({error})") from error
+def _parsed(text: bytes, where: str) -> dict[str, MappingSpec]:
+    raw = read_yaml(text, where)
     if not isinstance(raw, dict):
         raise BadInput(f"{where}: expected name: mapping")
     found = {}
@@ -117,7 +141,7 @@ def _parsed(text: str, where: str) -> dict[str, MappingSpec]:
     return found
 
 
-def hub_rows(spec: MappingSpec) -> Iterator[Row]:
+def hub_rows(spec: MappingSpec) -> Iterator[ForeignRow]:
     """Rows from the hub (or its local cache), at the pinned revision; needs the extra `hub`."""
     try:
         from datasets import load_dataset
@@ -128,68 +152,146 @@ def hub_rows(spec: MappingSpec) -> Iterator[Row]:
             found = load_dataset(spec.repo, spec.config, split=split, revision=spec.revision)
         except (OSError, ValueError, ConnectionError) as error:
             raise NotFound(f"cannot read {spec.repo}, split {split}: {error}") from error
-        yield from found
+        for number, row in enumerate(found, start=1):
+            yield ForeignRow(f"split {split}, row {number}", row)
 
 
-def file_rows(path: Path) -> Iterator[Row]:
-    """Rows of a .jsonl, .csv or .parquet file (parquet needs the extra `hub`)."""
-    if not path.is_file():
-        raise NotFound(f"no file {path}")
-    if path.suffix == ".parquet":
-        try:
-            import pyarrow.parquet as parquet
-        except ImportError as error:
-            raise NotFound("parquet needs pyarrow: pip install 'aarlab[hub]'") from error
-        yield from parquet.read_table(path).to_pylist()
-    elif path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
-    elif path.suffix in (".jsonl", ".json"):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                yield _json_row(line, f"{path}, line {number}")
-    else:
-        raise BadInput(f"{path}: .jsonl, .csv or .parquet is expected")
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """The most source rows (0: all), the seed of dealing, and whether rows that do not fit are
+    left out instead of refused."""
+
+    most: int = 0
+    seed: int = 0
+    skip_bad: bool = False
 
 
-def _json_row(line: str, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise BadInput(f"{where}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise BadInput(f"{where}: expected a JSON object")
-    return row
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Rows per file, and source rows left out by reason."""
+
+    rows: dict[str, int]
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Source(NamedTuple):
+    """Rows and where they come from; faults of reading are added while they are read."""
+
+    where: str
+    rows: Iterable[ForeignRow]
+    faults: Faults
+
+
+class _Problem(NamedTuple):
+    """A source row: the prompt, the right or better text, the wrong or worse one."""
+
+    number: int
+    prompt: str
+    good: str
+    bad: str
+    group: str
+
+
+def file_source(path: Path) -> Source:
+    """A local file in any format of `core/rows.py`."""
+    faults = Faults()
+    return Source(str(path), read_rows(path, faults), faults)
+
+
+def hub_source(spec: MappingSpec) -> Source:
+    return Source(spec.repo, hub_rows(spec), Faults())
 
 
 def write_folder(
-    name: str, spec: MappingSpec, rows: Iterable[Row], folder: Path, options: tuple[int, int]
-) -> dict[str, int]:
-    """Write train_label, train_unlabel and test .jsonl; `options` are the most source rows (0:
-    all) and the seed. Returns rows per file; nothing is written when a source row does not fit."""
-    most, seed = options
+    name: str, spec: MappingSpec, source: Source, folder: Path, options: FetchOptions
+) -> Written:
+    """Write train_label, train_unlabel and test .jsonl into a new folder.
+
+    Raises BadInput with all faults of the source, Conflict where the folder holds something;
+    nothing is written then.
+    """
+    _refuse_full(folder)
+    problems, left_out = _problems(name, spec, source, options)
+    if not options.skip_bad or not problems:
+        source.faults.refuse()
+    elif len(source.faults):
+        left_out["does not fit"] = len(source.faults)
+    instruction = shared_instruction([one.prompt for one in problems])
+    asked = [question_key(one.prompt, (one.good, one.bad), instruction) for one in problems]
+    firsts = linked([
+        [("question", key)] + ([("group", one.group)] if one.group else [])
+        for one, key in zip(problems, asked, strict=True)
+    ])  # fmt: skip
     made: dict[str, list[Row]] = {stem: [] for stem in SHARES}
-    seen: set[str] = set()
-    for number, row in enumerate(islice(rows, most or None)):
-        where = f"{name}: source row {number}"
-        problem = list(_problem(spec, {k: _readable(v) for k, v in row.items()}, where, seed))
-        key = sha256_hex(json.dumps(problem, sort_keys=True))[:16]
-        if not problem or key in seen:  # nothing to ask, or said before
-            continue
-        seen.add(key)
-        stem = _dealt(key, seed)
-        for place, one in enumerate(problem):
-            made[stem].append(
-                {**one, "id": f"{name}-{number}-{place}", "group": f"{name}-{number}"}
-            )
+    for problem, first in zip(problems, firsts, strict=True):
+        rows = _rows_of(spec, problem, options.seed)
+        group = f"{name}-{problems[first].number}"
+        made[_dealt(sha256_hex(asked[first])[:16], options.seed)] += [
+            {**row, "id": f"{name}-{problem.number}-{place}", "group": group}
+            for place, row in enumerate(rows)
+        ]
     empty = [stem for stem, lines in made.items() if not lines]
     if empty:
-        raise BadInput(f"{name}: no rows for {', '.join(empty)}; take more source rows")
-    folder.mkdir(parents=True, exist_ok=True)
-    for stem, lines in made.items():
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_atomic(folder / f"{stem}.jsonl", text)
-    return {stem: len(lines) for stem, lines in made.items()}
+        raise BadInput(
+            f"{source.where}: no rows for {', '.join(empty)}: {len(problems)} source rows with "
+            f"{len(set(firsts))} different questions can be used; take more source rows"
+        )
+    _write_whole(folder, made)
+    notes = []
+    if instruction is not None:
+        notes.append(f"most rows have one prompt, {shown(instruction)}: rows are told apart by "
+                     "their answers")  # fmt: skip
+    rows_of = {stem: len(lines) for stem, lines in made.items()}
+    return Written(rows_of, {k: n for k, n in left_out.items() if n}, tuple(notes))
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Conflict(f"{folder} exists; choose another --out, or remove it first")
+
+
+def _write_whole(folder: Path, made: Mapping[str, Sequence[Row]]) -> None:
+    """Under a temporary name first: the folder holds all files, or is not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for stem, lines in made.items():
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            write_atomic(scratch / f"{stem}.jsonl", text)
+        scratch.chmod(0o755)
+        _refuse_full(folder)
+        os.replace(scratch, folder)  # an empty folder gives way
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _problems(
+    name: str, spec: MappingSpec, source: Source, options: FetchOptions
+) -> tuple[list[_Problem], Counter[str]]:
+    """Problems in the order of the source, and how many rows gave none, by reason."""
+    found, left_out = list[_Problem](), Counter[str]()
+    seen = dict[str, str]()
+    for number, (place, row) in enumerate(islice(source.rows, options.most or None)):
+        try:
+            made = _problem(spec, {k: _readable(v) for k, v in row.items()}, options.seed)
+        except BadInput as error:
+            source.faults.add(source.where, place, str(error))
+            continue
+        if isinstance(made, str):
+            left_out[made] += 1
+            continue
+        prompt, good, bad, group = made
+        if spec.kind == "preference" and good == bad:
+            left_out["both answers are the same"] += 1
+            continue
+        pair = content_hash([prompt, *sorted((good, bad))])
+        if pair in seen:
+            left_out["repeats" if seen[pair] == good else "contradicts an earlier row"] += 1
+            continue
+        seen[pair] = good
+        found.append(_Problem(number, prompt, good, bad, group))
+    return found, left_out
 
 
 def _dealt(key: str, seed: int) -> str:
@@ -197,66 +299,85 @@ def _dealt(key: str, seed: int) -> str:
     return random.Random(f"{seed}:{key}").choices(list(SHARES), list(SHARES.values()))[0]
 
 
-def _problem(spec: MappingSpec, row: Row, where: str, seed: int) -> Iterator[Row]:
-    rng = random.Random(f"{seed}:{where}")
+def _problem(spec: MappingSpec, row: Row, seed: int) -> tuple[str, str, str, str] | str:
+    """Prompt, right or better, wrong or worse text, group; or why the row asks nothing."""
+    group = fill(spec.group, row) if spec.group else ""
     if spec.kind == "verification":
-        right, wrong = _answers(spec, row, where)
-        wrong = [text for text in wrong if text.strip() and text != right]
-        if right.strip() and wrong:
-            question = _filled(spec.prompt, row, where)
-            yield {"question": question, "choice": right, "label": True}
-            yield {"question": question, "choice": rng.choice(wrong), "label": False}
-        return
-    better, worse = _pair(spec, row, where)
-    if better.strip() and worse.strip() and better != worse:
-        prompt, better, worse = _prompt_of(spec, row, (better, worse), where)
-        first = rng.random() < 0.5
-        texts = (better, worse) if first else (worse, better)
-        yield {"prompt": prompt, "first": texts[0], "second": texts[1], "label": "AB"[not first]}
+        prompt = fill(spec.prompt, row)
+        right, wrong = _answers(spec, row)
+        wrong = [text for text in wrong if text and text != right]
+        if not right or not wrong:
+            return "no right or no wrong answer"
+        chosen = random.Random(f"{seed}:{content_hash([prompt, right, *wrong])}").choice(wrong)
+        return (prompt, right, chosen, group) if prompt else "an empty prompt"
+    pair = _pair(spec, row)
+    if pair is None:
+        return "a tie"
+    if not all(pair):
+        return "an empty answer"
+    prompt, better, worse = _prompt_of(spec, row, pair)
+    if not better.strip() or not worse.strip():
+        return "an empty answer"
+    return (prompt, better, worse, group) if prompt.strip() else "an empty prompt"
 
 
-def _answers(spec: MappingSpec, row: Row, where: str) -> tuple[str, list[str]]:
+def _rows_of(spec: MappingSpec, problem: _Problem, seed: int) -> list[Row]:
+    _, prompt, good, bad, _ = problem
+    if spec.kind == "verification":
+        return [
+            {"question": prompt, "choice": good, "label": True},
+            {"question": prompt, "choice": bad, "label": False},
+        ]
+    pair = sorted((good, bad))  # their order must say nothing about the label
+    if random.Random(f"{seed}:{content_hash([prompt, *pair])}").random() < 0.5:
+        pair.reverse()
+    label = "A" if pair[0] == good else "B"
+    return [{"prompt": prompt, "first": pair[0], "second": pair[1], "label": label}]
+
+
+def _answers(spec: MappingSpec, row: Row) -> tuple[str, list[str]]:
     if spec.options is not None:
-        truth = _filled(spec.truth or "", row, where)
+        truth = fill(spec.truth or "", row)
         if truth not in spec.options:
-            raise BadInput(f"{where}: truth {truth!r} is none of {', '.join(spec.options)}")
-        texts = {key: _filled(text, row, where) for key, text in spec.options.items()}
+            raise BadInput(f"truth {shown(truth)} is none of {', '.join(spec.options)}")
+        texts = {key: fill(text, row) for key, text in spec.options.items()}
         return texts.pop(truth), list(texts.values())
-    right = _filled(spec.right or "", row, where)
+    right = fill(spec.right or "", row)
     if spec.perturb_last_number:
         return right, _perturbed(right)
-    return right, [_filled(text, row, where) for text in spec.wrong]
+    return right, [fill(text, row) for text in spec.wrong]
 
 
 def _perturbed(text: str) -> list[str]:
     """The text with its last number changed a little: a wrong final answer."""
     found = NUMBER.search(text)
-    if found is None:
+    if found is None or len(found.group()) > MAX_DIGITS:
         return []
     value = int(found.group().replace(",", ""))
     changed = {value + step for step in (-2, -1, 1, 2, 10)} - {value}
     return [f"{text[: found.start()]}{n}{text[found.end() :]}" for n in sorted(changed) if n >= 0]
 
 
-def _pair(spec: MappingSpec, row: Row, where: str) -> tuple[str, str]:
+def _pair(spec: MappingSpec, row: Row) -> tuple[str, str] | None:
+    """The better and the worse text, None for a tie."""
     if spec.scored is None:
-        return _filled(spec.better or "", row, where), _filled(spec.worse or "", row, where)
-    texts = [_filled(text, row, where) for text in (spec.scored.first, spec.scored.second)]
-    try:
-        score = float(row[spec.scored.field])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{where}: {spec.scored.field} is no number") from error
+        return fill(spec.better or "", row), fill(spec.worse or "", row)
+    name = spec.scored.field
+    score = value_at(parse_field(name), row)
+    if isinstance(score, str) and DECIMAL.fullmatch(score.strip()):
+        score = float(score)  # as CSV says it
+    if not is_number(score):
+        raise BadInput(f"{name} is {shown(score)}, not a finite number")
+    texts = [fill(text, row) for text in (spec.scored.first, spec.scored.second)]
     if score == 0:
-        return "", ""
+        return None
     return (texts[0], texts[1]) if score < 0 else (texts[1], texts[0])
 
 
-def _prompt_of(
-    spec: MappingSpec, row: Row, pair: tuple[str, str], where: str
-) -> tuple[str, str, str]:
+def _prompt_of(spec: MappingSpec, row: Row, pair: tuple[str, str]) -> tuple[str, str, str]:
     """Prompt, better and worse; a common prefix of two dialogues is the prompt."""
     if not spec.common_prefix:
-        return _filled(spec.prompt, row, where), *pair
+        return fill(spec.prompt, row), *pair
     at = next(
         (i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), min(map(len, pair))
     )
@@ -265,21 +386,10 @@ def _prompt_of(
     return pair[0][:cut], pair[0][cut:], pair[1][cut:]
 
 
-def _filled(template: str, row: Mapping[str, Any], where: str) -> str:
-    try:
-        return template.format(**row).strip()
-    except (KeyError, IndexError) as error:
-        raise BadInput(f"{where}: the template {template!r} needs {error}, the row has "
-                       f"{', '.join(row)}") from error  # fmt: skip
-
-
 def _readable(value: Any) -> Any:
     """A list of chat messages as text; everything else as it is."""
-    if (
-        isinstance(value, Sequence)
-        and value
-        and isinstance(value[0], dict)
-        and "content" in value[0]
-    ):
-        return "\n\n".join(f"{m.get('role', '')}: {m['content']}".strip(": ") for m in value)
-    return value
+    if not isinstance(value, list | tuple) or not value:
+        return value
+    if not all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in value):
+        return value
+    return "\n\n".join(f"{m.get('role') or ''}: {m['content']}".strip(": ") for m in value)

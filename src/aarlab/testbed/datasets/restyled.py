@@ -44,7 +44,7 @@ def restyled(text: str) -> str:
         return code
     if text.count("\n") + 1 >= MIN_LINES:
         bare = BULLET.sub("", text)
-        return bare if bare != text else "".join(f"- {line}" for line in text.splitlines(True))
+        return bare if bare != text else re.sub(r"(?m)^(?!\Z)", "- ", text)
     if text.startswith(OPENING) and text.endswith(CLOSING):
         return text.removeprefix(OPENING).removesuffix(CLOSING)
     return f"{OPENING}{text}{CLOSING}"

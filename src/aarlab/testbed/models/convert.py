@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import logging as transformers_log
 
-from aarlab.core.errors import BadInput, Damaged, NotFound
+from aarlab.core.errors import AarlabError, BadInput, Damaged, NotFound
 from aarlab.testbed.models.catalogue import FROM_TOKENIZER, ModelEntry, Template
 from aarlab.testbed.models.compute import memory_for
 from aarlab.testbed.models.decoder import Shape, shape_of
-from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.models.lm import LanguageModel, fitting_tokenizer
 from aarlab.testbed.models.record import (
     CONFIG,
     WEIGHTS,
@@ -63,7 +64,8 @@ def convert(entry: ModelEntry, origin: Origin, source: dict[str, Any], target: P
         original, tokenizer = _originals(origin)
     config = _plain_config(original.config)
     _check_shape(entry, config)
-    _check_tokenizer(entry, tokenizer)
+    _check_tokenizer(entry, tokenizer, len(original.get_input_embeddings().weight))
+    _check_finite(entry, original)
     (target / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
     tokenizer.save_pretrained(target)
     save_file(_tensors(original, config), target / WEIGHTS, metadata={"format": "pt"})
@@ -89,6 +91,8 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
     """The model, float32 where the file is quantised and bf16 otherwise, and its fast tokenizer."""
     dtype = torch.float32 if origin.gguf_file else torch.bfloat16
     where, arguments = origin.where, origin.arguments()
+    verbosity = transformers_log.get_verbosity()
+    transformers_log.set_verbosity(transformers_log.CRITICAL)  # its reports; faults are raised here
     try:
         config = AutoConfig.from_pretrained(where, **arguments)
         shape = shape_of(_plain_config(config))
@@ -96,13 +100,43 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
             raise BadInput(f"{where} is quantised: give the repository with bf16 or float weights")
         weights = 12 * shape.n_blocks * shape.width**2  # of a usual block; the embedding on top
         with memory_for(f"converting {where}", weights * dtype.itemsize):
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype, **arguments
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                where,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                **arguments,
             )
         tokenizer = AutoTokenizer.from_pretrained(where, **arguments)
-    except (OSError, ValueError) as error:
-        raise NotFound(f"cannot read a model from {where}: {error}") from error
+    except AarlabError:
+        raise
+    except Exception as error:  # readers of foreign files raise anything
+        said = " ".join(str(error).split())[:300]
+        raise NotFound(
+            f"cannot read a model from {where}: {said} ({type(error).__name__}); it must "
+            "hold config.json, safetensors weights and a tokenizer.json of one model"
+        ) from error
+    finally:
+        transformers_log.set_verbosity(verbosity)
+    _check_loaded(where, loaded)
     return model.eval(), tokenizer
+
+
+def _check_loaded(where: str, loaded: dict[str, Any]) -> None:
+    """Refuse weights that do not belong to the configuration: what is missing would be random."""
+    mismatched = [
+        str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"]
+    ]
+    beyond = [key for key in loaded["unexpected_keys"] if ".layers." in key and "rotary" not in key]
+    for what, names in (
+        ("has no weights for", sorted(loaded["missing_keys"])),
+        ("has weights of another shape than its config.json says for", sorted(mismatched)),
+        ("has weights that its config.json does not know,", sorted(beyond)),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise BadInput(f"the model in {where} {what} {names[0]}{more}; get all its files again")
 
 
 def _plain_config(config: Any) -> dict[str, Any]:
@@ -123,9 +157,19 @@ def _check_shape(entry: ModelEntry, config: dict[str, Any]) -> None:
         )
 
 
-def _check_tokenizer(entry: ModelEntry, tokenizer: Any) -> None:
+def _check_tokenizer(entry: ModelEntry, tokenizer: Any, n_rows: int) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise BadInput(f"{entry.name}: its tokenizer has no tokenizer.json form")
+    fitting_tokenizer(entry.name, tokenizer.backend_tokenizer.to_str(), n_rows)
+
+
+def _check_finite(entry: ModelEntry, model: Any) -> None:
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise BadInput(
+                f"{entry.name}: its weights {name} hold NaN or infinity; get the file again, or "
+                "another model"
+            )
 
 
 def _tensors(model: Any, config: dict[str, Any]) -> dict[str, Tensor]:

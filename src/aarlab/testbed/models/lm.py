@@ -71,7 +71,8 @@ class LanguageModel:
                 for name in weights.keys()  # noqa: SIM118
             }
             decoder = Decoder(shape, tensors)
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        text = (folder / TOKENIZER).read_text(encoding="utf-8")
+        tokenizer = fitting_tokenizer(record.name, text, len(decoder.embedding_VD))
         threads = 1 if compute.device == "cuda" else n_threads or torch.get_num_threads()
         model = cls(decoder, tokenizer, record, threads)
         model.layout, model.compute = model.layout._replace(batch=compute.batch_tokens), compute
@@ -315,6 +316,26 @@ class LanguageModel:
     def _there(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
         """On the model's device."""
         return torch.from_numpy(array).to(self.decoder.embedding_VD.device)
+
+
+def fitting_tokenizer(name: str, text: str, n_rows: int) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, without added tokens that the embedding has no row for:
+    readers of GGUF add some, and a text may spell them. Raises BadInput where other ids are
+    beyond it, or there are none."""
+    tokenizer = Tokenizer.from_str(text)
+    if max(tokenizer.get_vocab().values(), default=-1) >= n_rows:
+        kept = json.loads(text)
+        kept["added_tokens"] = [one for one in kept["added_tokens"] if one["id"] < n_rows]
+        tokenizer = Tokenizer.from_str(json.dumps(kept))
+    top = max(tokenizer.get_vocab().values(), default=-1)
+    if top >= n_rows:
+        raise BadInput(
+            f"{name}: its tokenizer has ids up to {top:,}, its embedding {n_rows:,} rows: they are "
+            "not of one model; take tokenizer and weights from one repository and pull it again"
+        )
+    if top < 0:
+        raise BadInput(f"{name}: its tokenizer has no tokens; get its tokenizer.json again")
+    return tokenizer
 
 
 def _one_thread() -> None:

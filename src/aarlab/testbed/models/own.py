@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.errors import BadInput, Conflict, Damaged, NotFound
 from aarlab.core.files import write_atomic
+from aarlab.core.foreign import read_yaml
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.models.catalogue import (
     CATALOGUE,
@@ -31,6 +32,7 @@ from aarlab.testbed.models.catalogue import (
     Pair,
     Source,
 )
+from aarlab.testbed.models.record import read_record
 from aarlab.testbed.options import explain
 
 FILE = "models.yaml"
@@ -107,10 +109,11 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Built-in and own models and pairs by name."""
+    """Built-in and own models and pairs by name; `blocks` of the models where they are known."""
 
     models: dict[str, ModelEntry]
     pairs: dict[str, Pair]
+    blocks: dict[str, int]
 
     def model(self, name: str) -> ModelEntry:
         if name not in self.models:
@@ -119,9 +122,19 @@ class Catalogue:
         return self.models[name]
 
     def pair(self, name: str) -> Pair:
+        """Raises BadInput where it asks for a layer that its model does not have."""
         if name not in self.pairs:
             raise NotFound(f"no model pair {name!r}; there are: {', '.join(self.pairs)}")
-        return self.pairs[name]
+        pair = self.pairs[name]
+        for model, layers in (
+            (pair.weak.model, (pair.weak.layer,)),
+            (pair.strong.model, (pair.strong.layer, *pair.more_layers)),
+        ):
+            most = self.blocks.get(model, max(layers))
+            if max(layers) > most:
+                raise BadInput(f"pair {name!r} asks for layer {max(layers)} of {model}, which has "
+                               f"{most} blocks")  # fmt: skip
+        return pair
 
 
 def catalogue_of(root: DataRoot) -> Catalogue:
@@ -137,23 +150,57 @@ def catalogue_of(root: DataRoot) -> Catalogue:
             if ref.model not in models:
                 raise BadInput(f"{root.path / FILE}: pair {pair.name!r} names no known model "
                                f"{ref.model!r}")  # fmt: skip
-    return Catalogue(models, pairs)
+    blocks = {name: _blocks(root, entry) for name, entry in models.items()}
+    return Catalogue(models, pairs, {name: n for name, n in blocks.items() if n is not None})
+
+
+def _blocks(root: DataRoot, entry: ModelEntry) -> int | None:
+    """Of the catalogue, else of the pulled model; None where neither says."""
+    if entry.n_blocks is not None:
+        return entry.n_blocks
+    try:
+        return read_record(root.models / entry.name).n_blocks
+    except (NotFound, Damaged):
+        return None
+
+
+def _check_there(name: str, model: OwnModel) -> None:
+    """A local source is what it is said to be."""
+    if model.folder is not None:
+        folder = model.folder.expanduser()
+        if not folder.is_dir():
+            raise NotFound(f"{name}: there is no folder {folder}")
+        if not (folder / "config.json").is_file():
+            raise BadInput(f"{name}: {folder} holds no config.json; give a folder in Hugging Face "
+                           "format (config.json, safetensors, tokenizer.json)")  # fmt: skip
+    if model.gguf is not None:
+        file = model.gguf.expanduser()
+        if not file.is_file():
+            raise NotFound(f"{name}: there is no file {file}")
+        with file.open("rb") as opened:
+            if opened.read(4) != b"GGUF":
+                raise BadInput(f"{name}: {file} is not a GGUF file")
 
 
 def add_own(root: DataRoot, part: Literal["models", "pairs"], name: str, value: Any) -> None:
     """Add an entry after checking it; Conflict when the name is taken, nothing written then."""
     path = root.path / FILE
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    entries = (raw := raw or {}).setdefault(part, {})
+    raw = (read_yaml(path.read_bytes(), str(path)) if path.exists() else None) or {}
+    _parsed(raw, path)
+    entries = raw.setdefault(part, {})
     if name in entries or name in (CATALOGUE if part == "models" else PAIRS):
         raise Conflict(f"{name!r} is taken; choose another name, or edit {path}")
     entries[name] = value
-    _parsed(raw, path)
-    before = path.read_text(encoding="utf-8") if path.exists() else None
+    parsed = _parsed(raw, path)
+    if part == "models":
+        _check_there(name, parsed.models[name])
+    before = path.read_bytes() if path.exists() else None
     root.path.mkdir(parents=True, exist_ok=True)
     write_atomic(path, yaml.safe_dump(raw, sort_keys=False))
     try:
-        catalogue_of(root)
+        known = catalogue_of(root)
+        if part == "pairs":
+            known.pair(name)
     except BadInput:
         path.unlink() if before is None else write_atomic(path, before)
         raise
@@ -162,11 +209,7 @@ def add_own(root: DataRoot, part: Literal["models", "pairs"], name: str, value: 
 def _read(path: Path) -> _File:
     if not path.exists():
         return _File()
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not YAML ({error})") from error
-    return _parsed(raw or {}, path)
+    return _parsed(read_yaml(path.read_bytes(), str(path)) or {}, path)
 
 
 def _parsed(raw: Any, path: Path) -> _File:

@@ -1,5 +1,6 @@
 """Tools that work inside the sandbox: shell, Python, files, background commands."""
 
+import re
 import shlex
 import time
 from collections.abc import Sequence
@@ -145,7 +146,7 @@ def replace_text(kit: Kit, args: Replace, place: Place) -> Result:
 
 def insert(kit: Kit, args: Insert, place: Place) -> Result:
     path, text = _text(kit, args.path)
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+$", text)
     if args.after_line > len(lines):
         raise BadInput(f"{args.path} has {len(lines)} lines, after_line is {args.after_line}")
     new = args.text if args.text.endswith("\n") else args.text + "\n"

@@ -76,7 +76,7 @@ async def make_share(
 ) -> Response:
     """The link is shown once, on the answer."""
     days = form.get("days", "7")
-    if not days.isdigit() or not 1 <= int(days) <= MAX_DAYS:
+    if not (days.isascii() and days.isdigit() and len(days) < 9) or not 1 <= int(days) <= MAX_DAYS:
         raise BadInput(f"days: a whole number from 1 to {MAX_DAYS}")
     note, by = form.get("note", "")[:MAX_NOTE], viewer.name or "operator"
     async with desk.platform.store.database.write() as tx:

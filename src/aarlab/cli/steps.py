@@ -1,0 +1,51 @@
+"""Progress of a long command: each step as a line, and a sign of life while one takes long."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+
+FIRST_S, EACH_S = 2.0, 10.0
+T = TypeVar("T")
+
+
+class Steps:
+    """Prints what is told; a step of over two seconds is named again, with its time so far."""
+
+    def __init__(self, console: Console, first_s: float = FIRST_S, each_s: float = EACH_S) -> None:
+        self.console, self.first_s, self.each_s = console, first_s, each_s
+        self._step, self._begun, self._count = "", time.monotonic(), ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Steps":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def tell(self, text: str) -> None:
+        """Begin a step."""
+        self._step, self._begun, self._count = text, time.monotonic(), ""
+        self.console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def counted(self, items: Iterable[T], what: str) -> Iterator[T]:
+        """The items; how many there were is part of the sign of life."""
+        for number, item in enumerate(items, start=1):
+            self._count = f", {number:,} {what}"
+            yield item
+
+    def _watch(self) -> None:
+        due = self.first_s
+        while not self._over.wait(0.1):
+            taken = time.monotonic() - self._begun
+            if taken < self.first_s:
+                due = self.first_s
+            elif self._step and taken >= due:
+                due = taken + self.each_s
+                line = f"  ... {self._step}: {taken:.0f} s{self._count}"
+                self.console.print(line, markup=False, highlight=False, soft_wrap=True)

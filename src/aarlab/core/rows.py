@@ -1,0 +1,246 @@
+"""Files of rows that anybody may have written: JSON lines, a JSON array, CSV, Parquet, gzip.
+
+One way in for every such file. Lines end at a line feed only, so a text may hold U+2028, NEL or a
+form feed. All faults of a file are collected, each with file, line and reason.
+
+Covered: what `core/foreign.py` covers, for every row; byte-order marks, CRLF, gzip that unpacks to
+more than a limit, CSV fields of any length, a doubled or missing CSV header, folders in place of
+files. Not covered: what the values mean; numbers from Parquet may be NaN.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.foreign import (
+    MAX_CONTAINERS,
+    SAVE_AS_UTF8,
+    no_text,
+    not_utf8,
+    read_json,
+    shown,
+)
+
+MAX_BYTES = 2**30
+MAX_FAULTS = 20
+FORMATS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+_CSV_FIELD = 2**31 - 1
+
+
+class ForeignRow(NamedTuple):
+    """`place` is "line 3" or "row 3", counted from 1."""
+
+    place: str
+    values: dict[str, Any]
+
+
+class Faults:
+    """Faults of foreign files: equal ones of one file are counted, the first few are shown."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[Any]] = {}
+        self.hint = ""
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self._found.values())
+
+    def add(self, file: Path | str, place: str, reason: str) -> None:
+        entry = self._found.setdefault((str(file), reason), [place, 0])
+        entry[1] += 1
+
+    def refuse(self) -> None:
+        """Raise BadInput with all that was found; do nothing where that is nothing."""
+        if not self._found:
+            return
+        lines = [
+            f"{file}{', ' if place else ''}{place}: {reason}"
+            + (f" (and {count - 1:,} more of this kind)" if count > 1 else "")
+            for (file, reason), (place, count) in list(self._found.items())[:MAX_FAULTS]
+        ]
+        if len(self._found) > MAX_FAULTS:
+            rest = sum(count for _, count in list(self._found.values())[MAX_FAULTS:])
+            lines.append(f"... and {rest:,} more faults")
+        if len(lines) > 1:
+            lines.insert(0, f"{len(self):,} faults; nothing was written")
+        raise BadInput("\n".join(lines + ([self.hint] if self.hint else [])))
+
+
+def is_row_file(path: Path) -> bool:
+    return path.name.endswith(FORMATS)
+
+
+def read_rows(path: Path, faults: Faults, max_bytes: int = MAX_BYTES) -> Iterator[ForeignRow]:
+    """The rows that can be read; what cannot is added to `faults`.
+
+    Raises NotFound for a missing file or library, BadInput for a folder or an unknown format.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; give a file ({', '.join(FORMATS)})")
+    if not path.is_file():
+        raise NotFound(f"no file {path}")
+    if not is_row_file(path):
+        raise BadInput(f"{path}: unknown format; expected {', '.join(FORMATS)}")
+    if path.suffix == ".parquet":
+        yield from _parquet(path, faults, max_bytes)
+        return
+    try:
+        raw = _bytes(path, max_bytes)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        faults.add(path, "", f"not a whole gzip file ({error})")
+        return
+    except ValueError as error:
+        faults.add(path, "", str(error))
+        return
+    if reason := no_text(raw):
+        faults.add(path, "", reason)
+        return
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[1]
+    if kind == "csv":
+        yield from _csv(raw, path, faults)
+    elif kind == "json" and raw.lstrip()[:1] == b"[":
+        yield from _array(raw, path, faults)
+    else:
+        yield from _lines(raw, path, faults)
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    """The file's content, unpacked; ValueError where it is larger than `most`."""
+    if not path.name.endswith(".gz"):
+        if path.stat().st_size > most:
+            raise ValueError(f"over {most >> 20:,} MiB; split the file or take fewer rows")
+        return path.read_bytes()
+    with gzip.open(path, "rb") as packed:
+        raw = packed.read(most + 1)
+    if len(raw) > most:
+        raise ValueError(f"unpacks to over {most >> 20:,} MiB; split the file or take fewer rows")
+    return raw
+
+
+def _lines(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
+    start, number = 0, 0
+    while start < len(raw):
+        end = raw.find(b"\n", start)
+        end = len(raw) if end < 0 else end
+        line, start, number = raw[start:end], end + 1, number + 1
+        if line.strip():
+            place = f"line {number}"
+            try:
+                value = read_json(line, "")
+            except BadInput as error:
+                _add(faults, path, place, error)
+            else:
+                yield from _object(value, path, place, faults)
+
+
+def _array(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
+    try:
+        values = read_json(raw, "", max(MAX_CONTAINERS, len(raw) // 16))
+    except BadInput as error:
+        _add(faults, path, "", error)
+        return
+    for number, value in enumerate(values, start=1):
+        yield from _object(value, path, f"row {number}", faults)
+
+
+def _add(faults: Faults, path: Path, place: str, error: BadInput) -> None:
+    reason = str(error).removeprefix(": ")
+    faults.add(path, place, f"{reason}; {SAVE_AS_UTF8}" if "not UTF-8" in reason else reason)
+
+
+def _object(value: Any, path: Path, place: str, faults: Faults) -> Iterator[ForeignRow]:
+    if isinstance(value, dict):
+        yield ForeignRow(place, value)
+    else:
+        faults.add(path, place, f"expected a JSON object, got {type(value).__name__}")
+
+
+def _csv(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        for number, line in enumerate(raw.split(b"\n"), start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                faults.add(path, f"line {number}", f"{not_utf8(error)}; {SAVE_AS_UTF8}")
+        return
+    header, number = list[str](), 1
+    try:
+        for place, cells in _cells(text):
+            number = place
+            if header and len(cells) != len(header):
+                reason = f"{len(cells)} fields, the header has {len(header)} columns"
+                faults.add(path, f"line {place}", reason)
+            elif header:
+                yield ForeignRow(f"line {place}", dict(zip(header, cells, strict=True)))
+            elif _header(cells, path, f"line {place}", faults):
+                header = cells
+            else:
+                return
+    except csv.Error as error:
+        faults.add(path, f"line {number}", f"not CSV ({error}) at or after this line; "
+                   "a quote may be left open")  # fmt: skip
+
+
+def _cells(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The records that are not blank, each with the line on which it begins."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    while True:
+        before = csv.field_size_limit(_CSV_FIELD)  # the process's, so it is put back each time
+        try:
+            cells = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if cells is None:
+            return
+        if cells:
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def _header(cells: list[str], path: Path, place: str, faults: Faults) -> bool:
+    """Whether the line can name the columns."""
+    twice = next((cell for cell in cells if cells.count(cell) > 1), None)
+    if len(cells) == 1 and (mark := next((m for m in ";\t|" if m in cells[0]), None)):
+        faults.add(path, place, f"columns are separated by {mark!r}; save the file with commas")
+    elif "" in cells:
+        faults.add(path, place, "a column without a name: the first line names the columns")
+    elif twice is not None:
+        faults.add(path, place, f"the column {shown(twice)} is there twice")
+    else:
+        return True
+    return False
+
+
+def _parquet(path: Path, faults: Faults, most: int) -> Iterator[ForeignRow]:
+    try:
+        import pyarrow as arrow  # an extra, and slow to load
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise NotFound(f"{path}: Parquet needs pyarrow; run: pip install 'aarlab[hub]'") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            facts = file.metadata
+            size = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
+            if size > most:
+                faults.add(path, "", f"unpacks to over {most >> 20:,} MiB; take fewer rows")
+                return
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                faults.add(path, "", f"the column {shown(twice)} is there twice")
+                return
+            number = 0
+            for batch in file.iter_batches(batch_size=1024):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield ForeignRow(f"row {number}", values)
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        faults.add(path, "", f"not a readable Parquet file ({str(error)[:120]})")

@@ -1,0 +1,46 @@
+"""Text of others goes through core/foreign.py and core/rows.py, and its lines end at \\n only."""
+
+import ast
+from pathlib import Path
+
+SOURCES = Path(__file__).parents[2] / "src" / "aarlab"
+# Each part of a quoted post is marked, whatever ends a line for whoever reads it.
+SPLITLINES = {"agents/forum_files.py"}
+YAML_READERS = {"core/foreign.py", "cli/launching.py"}  # launching: for line numbers, after reading
+CSV_READERS = {"core/rows.py"}
+FORMATS = {"testbed/generators/math_problems.py"}  # templates of this package
+
+
+def calls(names: set[str]) -> dict[str, list[str]]:
+    """Files that call a method of one of these names: `file: [line, ...]`."""
+    found: dict[str, list[str]] = {}
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = getattr(node.func.value, "id", "")
+                if {node.func.attr, f"{owner}.{node.func.attr}"} & names:
+                    where = str(path.relative_to(SOURCES))
+                    found.setdefault(where, []).append(f"line {node.lineno}")
+    return found
+
+
+def test_lines_are_split_at_line_feeds() -> None:
+    """str.splitlines also splits at U+2028, NEL and form feed, which a text may hold."""
+    assert calls({"splitlines"}).keys() == SPLITLINES
+
+
+def test_yaml_and_csv_are_read_in_one_place() -> None:
+    readers = calls({"yaml.safe_load", "yaml.load", "yaml.compose", "yaml.full_load"})
+    assert readers.keys() <= YAML_READERS
+    assert calls({"csv.reader", "csv.DictReader"}).keys() == CSV_READERS
+
+
+def test_no_format_string_reaches_into_foreign_values() -> None:
+    """`"{q.__class__}".format(**row)` reaches attributes: rows are filled by templates.py."""
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            spread = any(keyword.arg is None for keyword in node.keywords)
+            fills = node.func.attr == "format_map" or (node.func.attr == "format" and spread)
+            assert not fills or str(path.relative_to(SOURCES)) in FORMATS, f"{path}:{node.lineno}"
