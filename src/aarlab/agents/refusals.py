@@ -34,7 +34,7 @@ class Refusal:
     settings: the model or a parameter. conversation: this request's content. context: more tokens
     than the model or the account takes at once; `limit` of them, and `sent`, where it says so.
     overload: rate limit, server error, no answer. `status` is None where no HTTP answer came;
-    `sure` says that a code or words decided, not the status alone.
+    `sure` is False where only a status or nothing at all decided, and the error may be an odd one.
     """
 
     meaning: Meaning
@@ -174,6 +174,15 @@ TABLE = (
     Row("overload"),
 )
 
+# For the operator, where nobody waits: as in "..., and run the same command again".
+WHAT_TO_DO: Mapping[Meaning, str] = {
+    "account": "see to the account at the provider",
+    "key": "set a key that the provider takes",
+    "settings": "set the model and its settings right",
+    "conversation": "look at what was sent",
+    "context": "take a model with a longer context",
+    "overload": "wait for the provider",
+}
 _CONVERSATION = ("messages", "input", "contents", "prompt")  # parameters that hold it
 _NUMBER = r"([\d][\d,_]*)"
 # Where a provider counts: tokens sent, and how many it takes. Each names its groups.
@@ -212,7 +221,8 @@ def classify(
     told = " ".join(clean(message).split())[:MAX_MESSAGE] or "(the provider gave no reason)"
     limit, sent = _counted(text) if row.meaning == "context" else (None, None)
     code = clean(named[0])[:100] if named else ""
-    return Refusal(row.meaning, told, status, code, limit, sent, bool(row.codes or row.words))
+    sure = bool(row.codes or row.words or (row.meaning == "overload" and row.statuses))
+    return Refusal(row.meaning, told, status, code, limit, sent, sure)
 
 
 def _counted(text: str) -> tuple[int | None, int | None]:

@@ -21,6 +21,7 @@ from aarlab.agents.language.tools.kit import Kit
 from aarlab.agents.language.tools.platform import platform_tools
 from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
 from aarlab.agents.method_run import BASE_MB, ONE_THREAD, sandbox_kind, task_mounts
+from aarlab.agents.platform_link import beating
 from aarlab.agents.prices import price_of
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput
@@ -33,7 +34,8 @@ def run_language(config: AarConfig, connect: Callable[[], PlatformClient]) -> Lo
     with connect() as platform, connect() as second:
         aar = build(config, platform, second)
         try:
-            return aar.run()
+            with beating(connect):
+                return aar.run()
         finally:
             aar.caller.asker.close()
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from aarlab.agents.prices import Price
 from aarlab.agents.proxy.asked import Asked
+from aarlab.agents.proxy.usage import Meter
 from aarlab.core.errors import BudgetExhausted
 from aarlab.core.wire import Me
 from aarlab.core.wire_service import ModelCall, NewReservation
@@ -36,6 +37,7 @@ class Begun:
 
     id: str
     worst: ModelCall
+    one_hour: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
@@ -54,7 +56,7 @@ class Ledger:
         """Raises BudgetExhausted when the call could pass a limit; nothing is sent then."""
         price, call = self.price_of(asked.name), f"proxy-{uuid.uuid4().hex}"
         prompt, output = asked.prompt_tokens, asked.output_tokens
-        dollars = price.worst(prompt, output)
+        dollars = price.worst(prompt, output, asked.one_hour) * asked.dearer
         worst = ModelCall(
             call=call,
             model=asked.name,
@@ -73,18 +75,23 @@ class Ledger:
         finally:
             books.close()
         self._note({"begun": worst.model_dump()})
-        return Begun(call, worst)
+        return Begun(call, worst, asked.one_hour)
 
     def free(self, begun: Begun) -> None:
         """The vendor refused or was not reached: it costs nothing."""
         self._end(begun, ModelCall(call=begun.id, model=begun.worst.model))
 
-    def finish(self, begun: Begun, tokens: dict[str, int] | None) -> ModelCall:
+    def finish(self, begun: Begun, meter: Meter | None) -> ModelCall:
         """Book what the answer told; without that, the worst."""
-        if tokens is None:
+        tokens = None if meter is None else meter.tokens
+        if meter is None or tokens is None:
             ended = begun.worst
         else:
-            dollars = self.price_of(begun.worst.model).dollars(**tokens)
+            # Without a word of how long they are kept, all writes count as asked for.
+            unsaid = tokens["cache_write_tokens"] if begun.one_hour else 0
+            hourly = unsaid if meter.one_hour_tokens is None else meter.one_hour_tokens
+            price = self.price_of(begun.worst.model)
+            dollars = price.dollars(**tokens, one_hour_tokens=hourly) * meter.dearer
             ended = ModelCall(call=begun.id, model=begun.worst.model, dollars=dollars, **tokens)
         seconds = time.monotonic() - begun.since
         return self._end(begun, ended.model_copy(update={"seconds": seconds}))

@@ -119,7 +119,7 @@ class Proxy:
                 agent.piece(piece)
             meter.end()
         finally:
-            call = self.ledger.finish(begun, meter.tokens)
+            call = self.ledger.finish(begun, meter)
         agent.end()
         self.seen(asked, bytes(kept), call)
 
