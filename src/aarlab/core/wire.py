@@ -530,6 +530,7 @@ class AarRecord(Wire):
         default=0.0, description="waited for its provider or budget; not in research_s"
     )
     waiting_for: str = Field(default="", description="what it waits for now, and why")
+    waiting_since: str | None = None
 
 
 class SessionRecord(Wire):

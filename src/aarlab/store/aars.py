@@ -96,9 +96,20 @@ async def all_records(tx: AsyncConnection) -> list[AarRecord]:
                 last_seen_at=max((life.last_seen_at for life in lives), default=None),
                 waiting_s=sum(map(seconds, waits)),
                 waiting_for=_waiting_for(lives),
+                waiting_since=_waiting_since(lives),
             )
         )
     return records
+
+
+def _waiting_since(lives: Sequence[SessionRecord]) -> str | None:
+    """Beginning of the wait that is not over, through pauses."""
+    since = None
+    for life in reversed(lives):
+        if life.kind == "research":
+            break
+        since = life.started_at
+    return since
 
 
 def _waiting_for(lives: Sequence[SessionRecord]) -> str:

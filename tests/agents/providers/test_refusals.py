@@ -1,7 +1,7 @@
 """What providers' errors mean: real texts of vendors, through their own exceptions."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import anthropic
 import httpx
@@ -147,7 +147,7 @@ OPENAI = [
 ]  # fmt: skip
 # Other vendors, as a status and the body that they send.
 OTHERS: list[tuple[str, int, Any]] = [
-    ("account", 402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}),
+    ("account", 402, {"error": {"message": "Insufficient Balance", "code": "x"}}),
     (
         "account", 403,
         {"code": "x", "error": "Your team 16f2 has either used all available credits or reached "
@@ -229,7 +229,7 @@ def test_the_parameter_tells_conversation_from_settings() -> None:
 
 def test_other_clients_exceptions() -> None:
     class ClientError(Exception):  # botocore's
-        response = {
+        response: ClassVar[dict[str, Any]] = {
             "Error": {"Code": "ThrottlingException", "Message": "Too many tokens, please wait"},
             "ResponseMetadata": {"HTTPStatusCode": 429},
         }

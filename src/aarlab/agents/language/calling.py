@@ -23,6 +23,7 @@ from aarlab.agents.language.tools.tool import Tool
 from aarlab.agents.prices import Price
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import TooManyRequests
+from aarlab.core.foreign import storable as storable_text
 from aarlab.core.wire_ledger import WaitKind
 from aarlab.core.wire_service import ModelCall, NewReservation, NewWait
 
@@ -38,7 +39,9 @@ class PlatformWaits:
 
     def begin(self, kind: WaitKind, note: str, ago_s: float) -> None:
         self.kind = kind
-        self.platform.wait(NewWait(kind=kind, note=storable(note)[:1000], ago_s=_capped(ago_s)))
+        self.platform.wait(
+            NewWait(kind=kind, note=storable_text(note)[:1000], ago_s=_capped(ago_s))
+        )
 
     def end(self, ago_s: float = 0.0) -> None:
         self.kind = None

@@ -9,7 +9,7 @@ from aarlab.agents.language.calling import Caller
 from aarlab.agents.language.loop import LanguageAar
 from aarlab.agents.language.models import Asker, open_model
 from aarlab.agents.language.notes_files import SEEN, write_notes
-from aarlab.agents.language.prompts import SeenTask, places_of, system_text
+from aarlab.agents.language.prompts import SeenTask, limits_text, places_of, system_text
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripted import register_scripted
 from aarlab.agents.language.spec import LanguageSpec
@@ -103,7 +103,8 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
 def _places(config: AarConfig, sandbox: SandboxSpec, tasks: Sequence[SeenTask]) -> dict[str, str]:
     notes = config.home / "notes"
     seen_notes = sandbox.seen_read_only(notes) if notes in sandbox.read_only else notes
-    return places_of(tasks, sandbox.seen_workspace, seen_notes)
+    limits = limits_text(sandbox.limits, sandbox.limits.wall_s)
+    return places_of(tasks, sandbox.seen_workspace, seen_notes, limits)
 
 
 def _wanted(second: PlatformClient) -> str:

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from aarlab.agents.prices import Price
 from aarlab.agents.proxy.asked import Asked
-from aarlab.agents.proxy.usage import Meter
 from aarlab.core.errors import BudgetExhausted
 from aarlab.core.wire import Me
 from aarlab.core.wire_service import ModelCall, NewReservation
@@ -81,17 +80,25 @@ class Ledger:
         """The vendor refused or was not reached: it costs nothing."""
         self._end(begun, ModelCall(call=begun.id, model=begun.worst.model))
 
-    def finish(self, begun: Begun, meter: Meter | None) -> ModelCall:
-        """Book what the answer told; without that, the worst."""
-        tokens = None if meter is None else meter.tokens
-        if meter is None or tokens is None:
+    def finish(
+        self,
+        begun: Begun,
+        tokens: dict[str, int] | None,
+        one_hour: int | None = None,
+        dearer: float = 1.0,
+    ) -> ModelCall:
+        """Book what the answer told; without that, the worst.
+
+        `one_hour` are the cache writes that are kept for an hour; where the answer does not say,
+        all count as asked for. `dearer` is how many times the listed price its tier costs.
+        """
+        if tokens is None:
             ended = begun.worst
         else:
-            # Without a word of how long they are kept, all writes count as asked for.
-            unsaid = tokens["cache_write_tokens"] if begun.one_hour else 0
-            hourly = unsaid if meter.one_hour_tokens is None else meter.one_hour_tokens
+            if one_hour is None:
+                one_hour = tokens["cache_write_tokens"] if begun.one_hour else 0
             price = self.price_of(begun.worst.model)
-            dollars = price.dollars(**tokens, one_hour_tokens=hourly) * meter.dearer
+            dollars = price.dollars(**tokens, one_hour_tokens=one_hour) * dearer
             ended = ModelCall(call=begun.id, model=begun.worst.model, dollars=dollars, **tokens)
         seconds = time.monotonic() - begun.since
         return self._end(begun, ended.model_copy(update={"seconds": seconds}))
