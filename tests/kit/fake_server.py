@@ -128,6 +128,10 @@ async def respond(fake: Fake, api: Api, request: Request) -> Response:
     fault = fake.due(text)
     if not fake.watch(request, raw):
         return error(api, 401, "authentication_error", "invalid x-api-key")
+    if fault and fault.kind == "window":
+        sent = usage_of(api, json.loads(text), Reply()).prompt
+        fault = replace(fault, message=fault.message or too_long(api, sent, fault.tokens))
+        fault = fault if sent > fault.tokens else None
     if fault:
         fake.faults[fault.kind] += 1
         if fault.kind in NOT_PAID:
@@ -137,7 +141,21 @@ async def respond(fake: Fake, api: Api, request: Request) -> Response:
     return answered(fake, api, json.loads(text), fault)
 
 
+def too_long(api: Api, sent: int, most: int) -> str:
+    if api == "messages":
+        return f"prompt is too long: {sent} tokens > {most} maximum"
+    return (
+        f"This model's maximum context length is {most} tokens. However, your messages resulted in "
+        f"{sent} tokens. Please reduce the length of the messages."
+    )
+
+
 def unpaid(api: Api, fault: Fault) -> Response:
+    if fault.kind == "window":
+        kind = "invalid_request_error" if api == "messages" else "context_length_exceeded"
+        return error(api, 400, kind, fault.message)
+    if fault.kind == "refused":
+        return error(api, fault.status, fault.name, fault.message)
     if fault.kind == "rate_limit":
         return error(api, 429, "rate_limit_error", "too many requests", fault.wait_s)
     if fault.kind == "overloaded":

@@ -17,8 +17,16 @@ FaultKind = Literal[
     "unknown_tool",
     "refusal",
     "slow",
+    "refused",
+    "window",
 ]
-NOT_PAID: tuple[FaultKind, ...] = ("rate_limit", "overloaded", "server_error")
+NOT_PAID: tuple[FaultKind, ...] = (
+    "rate_limit",
+    "overloaded",
+    "server_error",
+    "refused",
+    "window",
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,9 @@ class Fault:
     """Happens at the requests with these numbers (from 1, in order of arrival, retries count), and
     at every `every`th. `wait_s` is what a slow answer waits and what `retry-after` says.
 
-    `where` restricts it to requests whose body has this text.
+    `where` restricts it to requests whose body has this text. `refused` answers with `status`, the
+    error type (and, at OpenAI, code) `name` and `message`. `window` refuses, in the vendor's words
+    where there is no `message`, requests of more than `tokens`.
     """
 
     kind: FaultKind
@@ -94,6 +104,10 @@ class Fault:
     every: int = 0
     wait_s: float = 1.0
     where: str = ""
+    status: int = 400
+    name: str = "invalid_request_error"
+    message: str = ""
+    tokens: int = 0
 
     def hits(self, number: int, body: str) -> bool:
         due = number in self.at or bool(self.every and number % self.every == 0)

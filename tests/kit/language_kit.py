@@ -22,8 +22,10 @@ from aarlab.agents.language.loop import LanguageAar
 from aarlab.agents.language.run import build
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.language.state import LoopState
+from aarlab.agents.platform_link import connect as link
 from aarlab.client.platform import PlatformClient
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.supervision import supervisor_key
 from aarlab.core.transcript import TranscriptEntry, read_transcript
 from aarlab.core.wire import Limits, NewAar
 from aarlab.sandbox.workspace import aar_uid, prepare_workspace
@@ -78,6 +80,7 @@ class Bench:
             tasks={task: self.root.public_task(task).absolute()},
             home=home.absolute(),
             token_file=token.absolute(),
+            supervisor_file=_supervisor(self.running, name),
             socket=run.socket.absolute(),
             models=self.root.models.absolute(),
             n_seeds=2,
@@ -91,6 +94,13 @@ class Bench:
         return config
 
 
+def _supervisor(running: Running, name: str) -> Path:
+    path = running.run.platform / "supervisors" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(supervisor_key(running.operator_token, name))
+    return path.absolute()
+
+
 @contextmanager
 def bench(root: DataRoot, run: RunDir, *options: str):
     task = TinyTask(root, "gauss", {})
@@ -99,7 +109,7 @@ def bench(root: DataRoot, run: RunDir, *options: str):
 
 
 def connect(config: AarConfig) -> PlatformClient:
-    return PlatformClient.over_socket(config.socket, config.token_file.read_text().strip(), 20)
+    return link(config, 20)
 
 
 @dataclass

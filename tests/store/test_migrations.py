@@ -46,7 +46,7 @@ async def test_opening_again_changes_nothing(database: Database, place: Place) -
     await database.open()
     async with database.read() as tx:
         assert (await log.head(tx)).seq == 1
-        assert await tx.scalar(text("SELECT version_num FROM alembic_version")) == "0009"
+        assert await tx.scalar(text("SELECT version_num FROM alembic_version")) == "0010"
 
 
 async def _first_release(place: Place, without: str = "claims") -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.platform_link import beating, connect
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
+SETTINGS = 78  # sysexits EX_CONFIG: the same process would end the same way
 
 
 def main(argv: list[str]) -> int:
@@ -20,9 +22,9 @@ def main(argv: list[str]) -> int:
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
         why = live(config)
-    except (AarlabError, ValidationError, OSError):
+    except (AarlabError, ValidationError, OSError) as error:
         LOG.exception("the AAR stopped")
-        return 1
+        return SETTINGS if getattr(error, "code", "") == "model_settings" else 1
     LOG.info("finished: %s", why)
     return 0
 
@@ -40,7 +42,7 @@ def live(config: AarConfig) -> str:
     if config.researcher in ("random", "evolutionary", "fixed"):
         from aarlab.agents.control import run_control
 
-        with _connect(config) as platform:
+        with _connect(config) as platform, beating(lambda: _connect(config)):
             return run_control(config, platform).why
     raise BadInput(
         f"no researcher {config.researcher!r}; there are language, external, random, evolutionary, "
@@ -49,8 +51,7 @@ def live(config: AarConfig) -> str:
 
 
 def _connect(config: AarConfig) -> PlatformClient:
-    token = config.token_file.read_text(encoding="utf-8").strip()
-    return PlatformClient.over_socket(config.socket, token, PLATFORM_DEADLINE_S)
+    return connect(config, PLATFORM_DEADLINE_S)
 
 
 if __name__ == "__main__":

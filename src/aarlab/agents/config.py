@@ -13,7 +13,8 @@ from aarlab.testbed.task import load_info
 
 
 class AarConfig(BaseModel):
-    """Paths are the host's. The token is in a file of its own, never in this one.
+    """Paths are the host's. Token and supervisor's key are in files of their own, never in this
+    one.
 
     `tasks` are the public folders of the development tasks by name, in the order of the spec; the
     first is what is meant where nothing else is said.
@@ -30,6 +31,7 @@ class AarConfig(BaseModel):
     tasks: Annotated[dict[str, Path], Field(min_length=1)]
     home: Path
     token_file: Path
+    supervisor_file: Path | None = None
     socket: Path
     models: Path
     n_seeds: int

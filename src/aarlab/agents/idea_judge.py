@@ -15,9 +15,11 @@ from pathlib import Path
 from inspect_ai.model import GenerateConfig, Model, ModelOutput
 
 from aarlab.agents.language import money
-from aarlab.agents.language.models import ModelUnavailable, open_model, root_of
+from aarlab.agents.language.models import ModelUnavailable, open_model
+from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.operator_books import FREE, Books
+from aarlab.agents.refusals import WHAT_TO_DO, refusal_of
 from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import AarlabError, Damaged
 from aarlab.core.files import write_json
@@ -27,7 +29,6 @@ from aarlab.core.wire import CampaignExport, Snapshot
 MAX_TEXT = 4_000
 PARALLEL = 4
 MAX_ANSWER_TOKENS = 200
-MAX_FAULT = 300
 RETRIES = 3
 PROMPT = """An idea for weak-to-strong supervision belongs to one of eleven families:
 {families}
@@ -59,7 +60,7 @@ def classify_export(
     BudgetExhausted at the cap of `books`.
     """
     spec = LanguageSpec(model=model, temperature=0, max_output_tokens=MAX_ANSWER_TOKENS)
-    judge, posts = _Judge(open_model(spec), model, path, books), _posts(export)
+    judge, posts = _Judge(open_model(spec), spec, path, books), _posts(export)
     if books is not None:
         books.settle({})
     wanted = [s for s in export.snapshots if (judge.answers.get(s.id) or {}).get("by") != judge.by]
@@ -73,7 +74,7 @@ class _Judge:
     """One model and the file of its answers."""
 
     model: Model
-    name: str
+    spec: LanguageSpec
     path: Path
     books: Books | None
     answers: dict[str, dict[str, str]] = field(init=False)
@@ -81,10 +82,11 @@ class _Judge:
 
     def __post_init__(self) -> None:
         self.answers = read_answers(self.path)
+        self._clean = cleaner([getattr(self.model.api, "api_key", None)])
 
     @property
     def by(self) -> str:
-        return f"{self.name} {prompt_hash()}"
+        return f"{self.spec.model} {prompt_hash()}"
 
     async def ask_all(self, prompts: dict[str, str]) -> int:
         """How many answers could be used. After a failure nothing more is asked, and what is under
@@ -121,7 +123,7 @@ class _Judge:
         except ModelUnavailable:
             self.books.end(held, FREE)
             raise
-        cost = money.record(held.call, held.model, self.books.price, said, held.input_tokens)
+        cost = money.record(held.call, self.spec, self.books.price, said, held.input_tokens)
         self.books.end(held, money.tokens_of(cost), cost.seconds)
         return said.completion
 
@@ -129,11 +131,10 @@ class _Judge:
         try:
             return await self.model.generate(prompt, config=GenerateConfig(max_retries=RETRIES))
         except Exception as error:
-            fault = root_of(error)
+            refusal = refusal_of(error, self._clean)
             raise ModelUnavailable(
-                f"{self.name} did not classify: {type(fault).__name__}: "
-                f"{str(fault)[:MAX_FAULT]}; answers so far are kept in {self.path}: set it right "
-                "and run the same command again"
+                f"{self.spec.model} did not classify: {refusal}; answers so far are kept in "
+                f"{self.path}: {WHAT_TO_DO[refusal.meaning]} and run the same command again"
             ) from error
 
 

@@ -21,6 +21,7 @@ except ModuleNotFoundError as missing:  # the extra `agents`: without it there a
     data_snapshot = None  # type: ignore[assignment]
 
 PER = 1_000_000
+HOUR_WRITE = 2.0  # times the input
 # Run on own hardware or scripted: device seconds are what they cost.
 FREE = frozenset(
     ("scripted", "mockllm", "hf", "none", "ollama", "vllm", "sglang", "llama-cpp-python")
@@ -35,6 +36,14 @@ def _input(given: dict[str, Any]) -> float:
     return float(given.get("input", 0.0))
 
 
+def _hour(given: dict[str, Any]) -> float:
+    """What a cache write for an hour costs without a price of its own: double the input at
+    Anthropic, the only vendor that has one."""
+    written = float(given.get("cache_write", 0.0))
+    anthropics = "claude" in given.get("model", "") or "anthropic" in given.get("model", "")
+    return max(written, HOUR_WRITE * _input(given)) if anthropics else written
+
+
 class Tier(BaseModel):
     """Prices of the whole call once its input tokens of all kinds are above `above`."""
 
@@ -45,10 +54,14 @@ class Tier(BaseModel):
     output: Dollars
     cache_read: Dollars
     cache_write: Dollars
+    cache_write_1h: Dollars | None = None  # None: dearer than cache_write as in the price itself
 
 
 class Price(BaseModel):
-    """Dollars per million tokens; the four kinds do not overlap. `dated` says as of when."""
+    """Dollars per million tokens; the four kinds do not overlap. `dated` says as of when.
+
+    `cache_write_1h` is the rate of cache writes that are kept for an hour.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,6 +71,7 @@ class Price(BaseModel):
     output: Dollars
     cache_read: Dollars = Field(default_factory=_input)
     cache_write: Dollars = Field(default_factory=_input)
+    cache_write_1h: Dollars = Field(default_factory=_hour)
     tiers: tuple[Tier, ...] = ()
 
     def dollars(
@@ -66,7 +80,9 @@ class Price(BaseModel):
         output_tokens: int = 0,
         cache_read_tokens: int = 0,
         cache_write_tokens: int = 0,
+        one_hour_tokens: int = 0,
     ) -> float:
+        """`one_hour_tokens` of the cache writes are kept for an hour."""
         total_in = input_tokens + cache_read_tokens + cache_write_tokens
         reached = [tier for tier in self.tiers if total_in > tier.above]
         rate: Price | Tier = max(reached, key=lambda tier: tier.above) if reached else self
@@ -74,15 +90,36 @@ class Price(BaseModel):
             input_tokens * rate.input
             + output_tokens * rate.output
             + cache_read_tokens * rate.cache_read
-            + cache_write_tokens * rate.cache_write
+            + (cache_write_tokens - one_hour_tokens) * rate.cache_write
+            + one_hour_tokens * self._hourly(rate)
         ) / PER
 
-    def worst(self, input_tokens: int, output_tokens: int) -> float:
-        """The most that a call of this size can cost, whatever the cache does."""
+    def _hourly(self, rate: "Price | Tier") -> float:
+        if rate.cache_write_1h is not None:
+            return rate.cache_write_1h
+        dearer = self.cache_write_1h / self.cache_write if self.cache_write else 1.0
+        return max(rate.cache_write * dearer, rate.cache_write)
+
+    def worst(self, input_tokens: int, output_tokens: int, one_hour: bool = True) -> float:
+        """The most that a call of up to this size can cost, whatever the cache does.
+
+        `one_hour` is False only where the request cannot have a cache entry kept for an hour.
+        """
+        sizes = {min(tier.above, input_tokens) for tier in self.tiers} | {input_tokens}
         kinds = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
-        return max(
-            self.dollars(**{kind: input_tokens}, output_tokens=output_tokens) for kind in kinds
-        )
+        costs = [
+            self.dollars(**{kind: size}, output_tokens=output_tokens)
+            for size in sizes
+            for kind in kinds
+        ]
+        if one_hour:
+            costs += [
+                self.dollars(
+                    cache_write_tokens=size, one_hour_tokens=size, output_tokens=output_tokens
+                )
+                for size in sizes
+            ]
+        return max(costs)
 
 
 def price_of(
@@ -158,6 +195,8 @@ def _price(model: str, dated: str, listed: "types.ModelPrice") -> Price:
         kinds = {"input": plain, "output": _numbers(listed, "output_mtok")}
         for kind in ("cache_read", "cache_write"):
             kinds[kind] = _numbers(listed, f"{kind}_mtok") or plain
+        if hourly := _numbers(listed, "cache_write_1h_mtok"):
+            kinds["cache_write_1h"] = hourly
         return {kind: of(size) for kind, of in kinds.items() if of is not None}
 
     tiered = [value for value in vars(listed).values() if isinstance(value, types.TieredPrices)]

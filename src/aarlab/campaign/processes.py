@@ -13,6 +13,7 @@ from aarlab.core.errors import AarlabError, Unreachable
 
 GRACE_S = 10.0
 MAX_CRASHES = 5
+GIVEN_UP = 78  # agents.__main__.SETTINGS: started again, it would end the same way
 LOG_TAIL_BYTES = 64_000
 
 
@@ -56,6 +57,9 @@ class Child:
         if code == 0:
             self.finished = True
             return "finished"
+        if code == GIVEN_UP:
+            self.failed = True
+            return "failed"
         self.crashes += 1
         if self.crashes > MAX_CRASHES:
             self.failed = True

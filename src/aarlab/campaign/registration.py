@@ -13,6 +13,7 @@ from aarlab.campaign.spec import CampaignSpec
 from aarlab.client.operator import OperatorClient
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.supervision import supervisor_key
 from aarlab.core.wire import NewAar
 from aarlab.sandbox.workspace import AARS, campaign_uid, prepare_workspace
 
@@ -30,8 +31,13 @@ class Campaign:
 def register(campaign: Campaign, operator: OperatorClient) -> None:
     """Give each AAR an account, a workspace and a config; what exists already stays."""
     operator.set_budget(campaign.spec.budget)
+    operators_token = (campaign.run.tokens / "operator").read_text().strip()
     for index, aar in enumerate(campaign.spec.aars):
         config = _config(campaign, index, aar)
+        if config.supervisor_file is not None:
+            config.supervisor_file.parent.mkdir(mode=0o700, exist_ok=True)
+            secret = supervisor_key(operators_token, aar.name)
+            write_atomic(config.supervisor_file, secret + "\n", 0o600)
         prepare_workspace(config.workspace, config.uid)
         if not config.token_file.exists():
             token = operator.register(_account(campaign.spec, aar))
@@ -69,6 +75,9 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         tasks={task: campaign.root.public_task(task).absolute() for task in spec.tasks},
         home=run.aar(aar.name).absolute(),
         token_file=(run.tokens / aar.name).absolute(),
+        supervisor_file=None
+        if spec.joins_by_itself(aar)
+        else (run.platform / "supervisors" / aar.name).absolute(),
         socket=run.socket.absolute(),
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,

@@ -14,7 +14,7 @@ from aarlab.campaign.watch import used_of
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
-from aarlab.core.ledger import dollars_per_hour
+from aarlab.core.ledger import HOUR_S, dollars_per_hour
 from aarlab.core.wire import AarRecord, Wanted, Wire
 from aarlab.core.wire_ledger import (
     CampaignBudget,
@@ -40,6 +40,7 @@ class AarStatus(Wire):
     done: int
     submissions: int
     hours: FiniteFloat
+    waiting_h: FiniteFloat = 0.0
     tokens: FiniteFloat
     dollars: FiniteFloat
     dollars_per_hour: FiniteFloat | None
@@ -115,6 +116,7 @@ def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:
         done=_done(run, aar),
         submissions=aar.submissions,
         hours=amounts["hours"],
+        waiting_h=aar.waiting_s / HOUR_S,
         tokens=amounts["tokens"],
         dollars=aar.dollars,
         dollars_per_hour=aar.dollars_per_hour,
@@ -142,6 +144,8 @@ def _state(run: RunDir, aar: AarRecord, running: bool) -> str:
         return "interrupted"
     if aar.wanted != "run":
         return {"pause": "paused", "stop": "stopping"}[aar.wanted]
+    if aar.waiting_for:
+        return f"waits for {aar.waiting_for}"
     silent = parse_iso(now_iso()) - parse_iso(aar.last_seen_at)
     return "working" if silent < timedelta(seconds=ACTIVE_S) else "working, silent"
 

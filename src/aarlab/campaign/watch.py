@@ -19,7 +19,7 @@ GB = 2**30
 
 
 class Alert(NamedTuple):
-    what: str  # crashing, silent, budget, audit, disk
+    what: str  # crashing, account, waiting, silent, budget, audit, disk
     about: str
     text: str
 
@@ -42,6 +42,7 @@ def alerts(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
     for name, crashes in look.crashes.items():
         if crashes >= spec.crashes:
             yield Alert("crashing", name, f"its process died {crashes} times")
+    yield from _waiting(look, spec)
     yield from _silent(look, spec)
     yield from _budgets(look, spec)
     for audit in look.audits:
@@ -49,6 +50,26 @@ def alerts(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
             yield Alert("audit", audit.id, f"{audit.aar}: {audit.kind}: {audit.summary}")
     if look.free_bytes < spec.free_disk_gb * GB:
         yield Alert("disk", "", f"{look.free_bytes / GB:.1f} GB are free")
+
+
+def _waiting(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
+    """An account at once, one alert for all that wait for it; an overload once it lasts."""
+    accounts: dict[str, list[str]] = {}
+    for aar in look.aars:
+        if aar.name not in look.crashes or aar.waiting_since is None:
+            continue
+        kind, _, note = aar.waiting_for.partition(": ")
+        minutes = (parse_iso(look.now) - parse_iso(aar.waiting_since)).total_seconds() / 60
+        if kind == "account":
+            accounts.setdefault(note, []).append(aar.name)
+        elif minutes > spec.silent_minutes:
+            yield Alert("waiting", aar.name, f"for {minutes:.0f} minutes: {aar.waiting_for}")
+    for note, names in accounts.items():
+        yield Alert(
+            "account",
+            note,
+            f"{', '.join(names)}: research waits until the account works again: {note}",
+        )
 
 
 def _silent(look: Look, spec: "AlertSpec") -> Iterator[Alert]:

@@ -53,7 +53,7 @@ def _row(aar: AarStatus) -> list[str]:
         aar.state,
         str(aar.done),
         str(aar.submissions),
-        f"{aar.hours:.2f}",
+        f"{aar.hours:.2f}" + (f" (+{aar.waiting_h:.2f} waiting)" if aar.waiting_h else ""),
         f"{aar.tokens:,.0f}",
         f"{aar.dollars:.2f}",
         hourly,

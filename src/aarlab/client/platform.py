@@ -8,6 +8,7 @@ from typing import Self
 
 from aarlab.client.transport import Address, Transport
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.supervision import SUPERVISOR_HEADER
 from aarlab.core.wire import (
     Comment,
     Finding,
@@ -34,6 +35,7 @@ from aarlab.core.wire_service import (
     ModelCall,
     NewMethod,
     NewReservation,
+    NewWait,
     OperatorMessage,
     SnapshotDiff,
     Vote,
@@ -41,14 +43,23 @@ from aarlab.core.wire_service import (
 
 
 class PlatformClient:
-    """Blocking; one per thread. `key` makes a write repeatable after the caller was restarted."""
+    """Blocking; one per thread. `key` makes a write repeatable after the caller was restarted.
 
-    def __init__(self, address: Address, token: str, deadline_s: float = 60.0) -> None:
-        self._http = Transport(address, token, deadline_s)
+    `supervisor` is the key of the AAR's supervisor (core.supervision), who alone counts its time.
+    """
+
+    def __init__(
+        self, address: Address, token: str, deadline_s: float = 60.0, supervisor: str = ""
+    ) -> None:
+        headers = {SUPERVISOR_HEADER: supervisor} if supervisor else {}
+        self._http = Transport(address, token, deadline_s, headers=headers)
+        self._supervises = bool(supervisor)
 
     @classmethod
-    def over_socket(cls, socket: Path, token: str, deadline_s: float = 60.0) -> Self:
-        return cls(Address(socket), token, deadline_s)
+    def over_socket(
+        cls, socket: Path, token: str, deadline_s: float = 60.0, supervisor: str = ""
+    ) -> Self:
+        return cls(Address(socket), token, deadline_s, supervisor)
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +84,11 @@ class PlatformClient:
     def open_session(self, key: str | None = None) -> SessionRecord:
         """Call once per life of the AAR's process: research time runs from here."""
         return self._http.post("/v1/sessions", SessionRecord, key=key)
+
+    def wait(self, new: NewWait, key: str | None = None) -> None:
+        """Say what the AAR waits for, or that it goes on; nothing for one without a supervisor."""
+        if self._supervises:
+            self._http.post("/v1/waiting", SessionRecord, new, key)
 
     def spend(self, item: Spend, key: str | None = None) -> Me:
         return self._http.post("/v1/spend", Me, item, key)

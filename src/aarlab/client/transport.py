@@ -54,11 +54,17 @@ class Transport:
     """Raises the core.errors class that the platform named, or Unreachable at the deadline."""
 
     def __init__(
-        self, address: Address, token: str, deadline_s: float = 60.0, request_s: float = 60.0
+        self,
+        address: Address,
+        token: str,
+        deadline_s: float = 60.0,
+        request_s: float = 60.0,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._address, self._deadline_s = address, deadline_s
         self._answered = False
         self._client = address.client(token, request_s)
+        self._client.headers.update(headers or {})
 
     def close(self) -> None:
         self._client.close()

@@ -14,7 +14,13 @@ from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
 from aarlab.core.wire_base import Team
 from aarlab.core.wire_base import Wire as Wire
-from aarlab.core.wire_ledger import CampaignBudget, Control, ModelSpend, OperatorSpend
+from aarlab.core.wire_ledger import (
+    CampaignBudget,
+    Control,
+    ModelSpend,
+    OperatorSpend,
+    SessionKind,
+)
 from aarlab.core.wire_ledger import Limits as Limits
 from aarlab.core.wire_ledger import Spend as Spend
 from aarlab.core.wire_ledger import SpendKind as SpendKind
@@ -520,14 +526,22 @@ class AarRecord(Wire):
     submissions: int = 0
     started_at: str | None = Field(default=None, description="first session; None: not yet")
     last_seen_at: str | None = None
+    waiting_s: FiniteFloat = Field(
+        default=0.0, description="waited for its provider or budget; not in research_s"
+    )
+    waiting_for: str = Field(default="", description="what it waits for now, and why")
+    waiting_since: str | None = None
 
 
 class SessionRecord(Wire):
-    """One life of an AAR process: research time runs from `started_at` to `last_seen_at`."""
+    """A stretch of an AAR's life, from `started_at` to `last_seen_at`: research, or waiting for
+    what `kind` says, with the reason in `note`."""
 
     aar: Name
     started_at: str
     last_seen_at: str
+    kind: SessionKind = "research"
+    note: str = ""
 
 
 class SubmissionRecord(Wire):

@@ -16,6 +16,8 @@ SpendKind = Literal[
 ]
 Wanted = Literal["run", "pause", "stop"]
 Action = Literal["pause", "resume", "stop", "message", "extend"]
+WaitKind = Literal["account", "overload", "budget"]
+SessionKind = Literal["research", WaitKind]
 Purpose = Literal["review", "classify"]  # of a model call of the operator's own
 Tokens = Annotated[int, Field(ge=0, le=10**9)]
 Dollars = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
@@ -120,6 +122,22 @@ class ModelSpend(CallTotals):
     """All calls of one AAR to one model."""
 
     aar: Name
+
+
+# ---------------------------------------------------------------- time
+class NewWait(Wire):
+    """From `ago_s` ago on, an AAR waits and does no research, or (`research`) goes on with it.
+
+    account: the provider's account has no credit or its key is refused. overload: the provider
+    does not answer. budget: calls under way hold what is left. Only the AAR's supervisor says so.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "overload", "note": "529: Overloaded"}]}
+    )
+    kind: SessionKind
+    note: Annotated[str, Field(max_length=1000)] = ""
+    ago_s: Annotated[FiniteFloat, Field(ge=0, le=86_400)] = 0.0
 
 
 # ---------------------------------------------------------------- the operator's own calls

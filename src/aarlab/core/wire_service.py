@@ -10,6 +10,7 @@ from aarlab.core.wire_ledger import Control as Control
 from aarlab.core.wire_ledger import ModelCall as ModelCall
 from aarlab.core.wire_ledger import NewControl as NewControl
 from aarlab.core.wire_ledger import NewReservation as NewReservation
+from aarlab.core.wire_ledger import NewWait as NewWait
 from aarlab.core.wire_ledger import OperatorMessage as OperatorMessage
 
 Scope = Literal["read", "write"]

@@ -85,6 +85,7 @@ def spend_csv(view: CampaignView) -> str:
                 "researcher": aar.researcher,
                 "arm": aar.arm,
                 "research_s": aar.research_s,
+                "waiting_s": aar.waiting_s,
                 **{kind: aar.spend.get(kind) for kind in SPEND_KINDS},
                 "device_dollars": device_dollars(aar.spend, rate) if rate else None,
                 "dollars_per_aar_hour": dollars_per_hour(all_dollars, aar.research_s)
@@ -95,7 +96,9 @@ def spend_csv(view: CampaignView) -> str:
     for purpose, spent in view.operator_spend.items():
         rows.append({"aar": f"operator: {purpose}", "researcher": "operator", **spent})
     kinds = " ".join(SPEND_KINDS)
-    return _csv(f"aar researcher arm research_s {kinds} device_dollars dollars_per_aar_hour", rows)
+    return _csv(
+        f"aar researcher arm research_s waiting_s {kinds} device_dollars dollars_per_aar_hour", rows
+    )
 
 
 def ideas_csv(view: CampaignView) -> str:

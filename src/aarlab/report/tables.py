@@ -196,13 +196,17 @@ def _aar_row(view: CampaignView, aar: AarRecord, n_findings: int) -> Row:
         (
             Cell(aar.name, kind),
             Cell(aar.direction or wording.NONE),
-            Cell(wording.duration(aar.research_s)),
+            Cell(wording.duration(aar.research_s), _waited(aar)),
             Cell(wording.count(len(points))),
             Cell(wording.count(n_findings)),
             Cell(wording.plus_minus(best)),
             Cell(wording.interval(verified)),
         )
     )
+
+
+def _waited(aar: AarRecord) -> str:
+    return f"and {wording.duration(aar.waiting_s)} of waiting" if aar.waiting_s >= 1 else ""
 
 
 def spend(view: CampaignView) -> Table:

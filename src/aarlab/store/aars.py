@@ -2,35 +2,32 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ScalarSelect, Table, bindparam, case, func, insert, select, update
+from sqlalchemy import ScalarSelect, Table, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core import research_time
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import Conflict
 from aarlab.core.ledger import dollars_of, dollars_per_hour
+from aarlab.core.research_time import Change, Stretch
 from aarlab.core.wire import AarRecord, NewAar, SessionRecord
-from aarlab.core.wire_service import NewToken
+from aarlab.core.wire_service import NewToken, NewWait
 from aarlab.store import budgets, controls, ledger, teams, tokens
-from aarlab.store.tables import aars, method_submissions, sessions, submissions
+from aarlab.store.tables import aars, method_submissions, sessions, submissions, supervised
 
 _RECORD = select(aars.c.record).where(aars.c.name == bindparam("aar"))
-_SESSIONS = select(sessions).order_by(sessions.c.id)
-_OWN_SESSIONS = _SESSIONS.where(sessions.c.aar == bindparam("aar"))
-_newest = (
-    select(func.max(sessions.c.id)).where(sessions.c.aar == bindparam("aar_")).scalar_subquery()
+_SESSIONS = (
+    select(sessions, supervised.c.kind, supervised.c.note)
+    .outerjoin(supervised, supervised.c.session == sessions.c.id)
+    .order_by(sessions.c.id)
 )
-_EXTEND = (
-    update(sessions)
-    .where(sessions.c.id == _newest, sessions.c.last_seen_at >= bindparam("resumed_at"))
-    # The clock of another server may be ahead.
-    .values(
-        last_seen_at=case(
-            (sessions.c.last_seen_at < bindparam("now"), bindparam("now")),
-            else_=sessions.c.last_seen_at,
-        )
-    )
+_OWN_SESSIONS = _SESSIONS.where(sessions.c.aar == bindparam("aar"))
+_NEWEST = _OWN_SESSIONS.order_by(None).order_by(sessions.c.id.desc()).limit(1)
+_SEEN = (
+    update(sessions).where(sessions.c.id == bindparam("id_")).values(last_seen_at=bindparam("seen"))
 )
 
 
@@ -78,12 +75,13 @@ async def all_records(tx: AsyncConnection) -> list[AarRecord]:
     rows = (await tx.execute(select(aars.c.record).order_by(aars.c.at, aars.c.name))).all()
     rate, records = (await budgets.get(tx)).device_dollars_per_hour, []
     lives_of: defaultdict[str, list[SessionRecord]] = defaultdict(list)
-    for life in await all_sessions(tx):
+    for life in await all_sessions(tx, waits=True):
         lives_of[life.aar].append(life)
     for row in rows:
         aar = NewAar.model_validate(row.record)
         lives = lives_of[aar.name]
-        used = await usage(tx, aar.name, lives)
+        waits = [life for life in lives if life.kind != "research"]
+        used = await usage(tx, aar.name, [life for life in lives if life.kind == "research"])
         dollars = dollars_of(used.spend, rate)
         records.append(
             AarRecord(
@@ -96,47 +94,118 @@ async def all_records(tx: AsyncConnection) -> list[AarRecord]:
                 submissions=used.submissions,
                 started_at=min((life.started_at for life in lives), default=None),
                 last_seen_at=max((life.last_seen_at for life in lives), default=None),
+                waiting_s=sum(map(seconds, waits)),
+                waiting_for=_waiting_for(lives),
+                waiting_since=_waiting_since(lives),
             )
         )
     return records
 
 
+def _waiting_since(lives: Sequence[SessionRecord]) -> str | None:
+    """Beginning of the wait that is not over, through pauses."""
+    since = None
+    for life in reversed(lives):
+        if life.kind == "research":
+            break
+        since = life.started_at
+    return since
+
+
+def _waiting_for(lives: Sequence[SessionRecord]) -> str:
+    last = lives[-1] if lives else None
+    return "" if last is None or last.kind == "research" else f"{last.kind}: {last.note}"
+
+
 async def open_session(tx: AsyncConnection, name: str) -> SessionRecord:
-    """Start a life of the AAR's process; the gap before it is no research time.
+    """Start a life of the AAR's supervisor; the gap before it is no research time.
 
     What an earlier life had reserved is released: its call is over.
     """
-    now = now_iso()
     await ledger.release(tx, name)
-    await tx.execute(insert(sessions).values(aar=name, started_at=now, last_seen_at=now))
-    return SessionRecord(aar=name, started_at=now, last_seen_at=now)
+    return await _opened(tx, name, research_time.began(_now()))
 
 
-async def touch(tx: AsyncConnection, name: str) -> None:
-    """Extend the AAR's session to now; an AAR that opened none gets one.
+async def touch(tx: AsyncConnection, name: str, by_supervisor: bool = False) -> None:
+    """Take up a sign of life; while the AAR is paused no time runs.
 
-    While it is paused no research time runs; it goes on in a session of its own.
+    An AAR that opened no session gets one.
     """
     steering = await controls.steering(tx, name)
     if steering.wanted == "pause":
         return
-    values = {"aar_": name, "now": now_iso(), "resumed_at": steering.resumed_at}
-    changed = await tx.execute(_EXTEND, values)
-    if changed.rowcount == 0:
-        await open_session(tx, name)
+    resumed = parse_iso(steering.resumed_at) if steering.resumed_at else None
+    number, last = await _newest(tx, name)
+    change = research_time.alive(last, _now(), by_supervisor, resumed)
+    await _changed(tx, name, number, last, change)
 
 
-async def all_sessions(tx: AsyncConnection, name: str | None = None) -> list[SessionRecord]:
+async def wait(tx: AsyncConnection, name: str, new: NewWait) -> SessionRecord:
+    """Count from `new.ago_s` ago on as waiting, or as research again."""
+    number, last = await _newest(tx, name)
+    change = research_time.switched(last, _now(), new.kind, new.ago_s, new.note)
+    made = await _changed(tx, name, number, last, change)
+    assert made is not None
+    return made
+
+
+def _now() -> datetime:
+    return parse_iso(now_iso())
+
+
+async def _newest(tx: AsyncConnection, name: str) -> tuple[int | None, Stretch | None]:
+    row = (await tx.execute(_NEWEST, {"aar": name})).first()
+    if row is None:
+        return None, None
+    started, seen = parse_iso(row.started_at), parse_iso(row.last_seen_at)
+    vouched = row.kind is not None
+    return row.id, Stretch(started, seen, row.kind or "research", vouched, row.note or "")
+
+
+async def _changed(
+    tx: AsyncConnection, name: str, number: int | None, last: Stretch | None, change: Change
+) -> SessionRecord | None:
+    if change.last is not None and change.last != last:
+        await tx.execute(_SEEN, {"id_": number, "seen": _iso(change.last.seen)})
+    return None if change.opened is None else await _opened(tx, name, change.opened)
+
+
+async def _opened(tx: AsyncConnection, name: str, new: Stretch) -> SessionRecord:
+    times = {"started_at": _iso(new.started), "last_seen_at": _iso(new.seen)}
+    added = insert(sessions).values(aar=name, **times).returning(sessions.c.id)
+    (number,) = (await tx.execute(added)).one()
+    if new.supervised:
+        what = {"kind": new.kind, "note": new.note}
+        await tx.execute(insert(supervised).values(session=number, **what))
+    return SessionRecord(aar=name, kind=new.kind, note=new.note, **times)
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds")
+
+
+async def all_sessions(
+    tx: AsyncConnection, name: str | None = None, waits: bool = False
+) -> list[SessionRecord]:
+    """Stretches of research, of one AAR or of all; with `waits` those of waiting, too."""
     rows = await (
         tx.execute(_SESSIONS) if name is None else tx.execute(_OWN_SESSIONS, {"aar": name})
     )
     return [
-        SessionRecord(aar=r.aar, started_at=r.started_at, last_seen_at=r.last_seen_at) for r in rows
+        SessionRecord(
+            aar=r.aar,
+            started_at=r.started_at,
+            last_seen_at=r.last_seen_at,
+            kind=r.kind or "research",
+            note=r.note or "",
+        )
+        for r in rows
+        if waits or r.kind in (None, "research")
     ]
 
 
 def seconds(session: SessionRecord, until: str | None = None) -> float:
-    """Research seconds of a session, of those before `until` (ISO time) where given."""
+    """Seconds of a session, of those before `until` (ISO time) where given."""
     end = parse_iso(session.last_seen_at)
     if until is not None:
         end = min(end, parse_iso(until))
@@ -146,7 +215,7 @@ def seconds(session: SessionRecord, until: str | None = None) -> float:
 async def usage(
     tx: AsyncConnection, name: str, lives: Sequence[SessionRecord] | None = None
 ) -> Usage:
-    """`lives` are the AAR's sessions, where the caller has them already."""
+    """`lives` are the AAR's stretches of research, where the caller has them already."""
     made, asked = (await tx.execute(_MADE, {"aar": name})).one()
     mine = await research_s(tx, name) if lives is None else sum(map(seconds, lives))
     return Usage(made, mine, await ledger.spent(tx, name), asked)

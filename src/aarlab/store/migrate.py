@@ -18,6 +18,7 @@ LATER_TABLES = frozenset(
         *("claims", "audits", "verdicts", "tokens", "votes", "changes", "terms", "trees"),
         *("method_submissions", "spend_totals", "model_calls", "reservations", "controls"),
         *("teams", "budget", "remarks", "paces", "operator_calls", "case_verdicts"),
+        "supervised",
     ]
 )
 FIRST_TABLES = frozenset(metadata.tables) - LATER_TABLES

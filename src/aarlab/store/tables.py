@@ -41,6 +41,16 @@ sessions = Table(
     Column("last_seen_at", String, nullable=False),
 )
 
+# Sessions that an AAR's supervisor vouches for; the others are research of an agent that joined by
+# itself.
+supervised = Table(
+    "supervised",
+    metadata,
+    Column("session", ForeignKey("sessions.id"), primary_key=True),
+    Column("kind", String, nullable=False),  # wire_ledger.SessionKind
+    Column("note", String, nullable=False),
+)
+
 submissions = Table(
     "submissions",
     metadata,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.agents.proxy.asked import Api
 from aarlab.agents.proxy.usage import Meter
+from aarlab.agents.refusals import refusal_of
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.verify.settings import ReviewSettings
 
@@ -82,7 +83,9 @@ def review_code(files: Mapping[str, bytes], ask: Ask) -> Review:
         answer = _Answer.model_validate(json.loads(reply.text))
     except FAULTS as error:
         said = f"no usable answer ({type(error).__name__}): read it yourself"
-        return Review(True, said, True, *_counted(reply))
+        if isinstance(error, httpx.HTTPStatusError):
+            said += f". The provider said: {refusal_of(error)}"
+        return Review(True, said[:MAX_REASON], True, *_counted(reply))
     return Review(answer.flag, answer.reason[:MAX_REASON], False, *_counted(reply))
 
 

@@ -16,6 +16,7 @@ import httpx
 
 from aarlab.agents.operator_books import FREE, Books, Platform
 from aarlab.agents.prices import Price, price_of
+from aarlab.agents.refusals import WHAT_TO_DO, refusal_of
 from aarlab.core.errors import BudgetExhausted, Damaged, NotFound
 from aarlab.core.files import write_json
 from aarlab.core.layout import RunDir
@@ -52,7 +53,8 @@ class Reviewer:
         self.books.settle({answer.call: answer.reply.tokens for answer in kept})
 
     def __call__(self, snapshot: str, files: Mapping[str, bytes]) -> Review:
-        """Raises BudgetExhausted where a call could pass the cap: then none was made."""
+        """Raises BudgetExhausted where a call could pass the cap, when none is made, or where the
+        provider does not serve this account."""
         return review_code(files, partial(self._asked, snapshot))
 
     def _asked(self, snapshot: str, prompt: str) -> Reply:
@@ -62,8 +64,13 @@ class Reviewer:
         held, begun = self.books.begin(snapshot, prompt, MAX_ANSWER_TOKENS), time.monotonic()
         try:
             reply = self.ask(prompt)
-        except NOT_BILLED:
+        except NOT_BILLED as error:
             self.books.end(held, FREE, time.monotonic() - begun)
+            refusal = refusal_of(error)
+            if refusal.meaning in ("account", "key", "settings"):
+                # Of the operator, not of the code: it is reviewed once that is set right.
+                what = WHAT_TO_DO[refusal.meaning]
+                raise BudgetExhausted(f"the reviewer's provider: {refusal}: {what}") from error
             raise
         except httpx.HTTPError:
             self.books.end(held, None, time.monotonic() - begun)

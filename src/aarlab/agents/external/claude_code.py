@@ -28,8 +28,9 @@ from aarlab.agents.external.connect import mcp_servers
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.external.traffic import Recorder
 from aarlab.agents.language.budget import budget_text
+from aarlab.agents.language.models import SettingsRefused
 from aarlab.agents.language.notes_files import SEEN, write_notes
-from aarlab.agents.language.prompts import SeenTask, filled, places_of, system_text
+from aarlab.agents.language.prompts import SeenTask, filled, limits_text, places_of, system_text
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, task_mounts
@@ -38,12 +39,14 @@ from aarlab.agents.proxy.asked import Asked
 from aarlab.agents.proxy.booking import Ledger
 from aarlab.agents.proxy.proxy import SOCKET, Proxy, listening, vendors_client
 from aarlab.agents.proxy.settings import ProxySettings
+from aarlab.agents.refusals import Refusal
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, NotFound
 from aarlab.core.extras import installed
 from aarlab.core.files import write_atomic
 from aarlab.core.wire import Me, Spend
-from aarlab.core.wire_service import ModelCall
+from aarlab.core.wire_ledger import WaitKind
+from aarlab.core.wire_service import ModelCall, NewWait
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SOCKET_DIR, Finished, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_in, copy_out
@@ -76,8 +79,13 @@ class ClaudeCode:
     connect: Callable[[], PlatformClient]
     settings: ProxySettings = field(default_factory=ProxySettings)
     first_wait_s: float = 5.0
+    longest_wait_s: float = 1800.0
     _ledger: Ledger = field(init=False)
     _model_s: float = 0.0
+    _provider: threading.Lock = field(default_factory=threading.Lock)
+    _refusal: Refusal | None = None  # of the last call; None where it was taken
+    _accepted: bool = False
+    _waiting: WaitKind | None = None
 
     def __post_init__(self) -> None:
         config = self.config
@@ -111,7 +119,26 @@ class ClaudeCode:
             self._model_s += call.seconds
             recorder.seen(asked, raw, call)
 
-        return Proxy(self.settings, self._ledger, [model], token, vendors, seen)
+        return Proxy(self.settings, self._ledger, [model], token, vendors, seen, self._noticed)
+
+    def _noticed(self, refusal: Refusal | None, took_s: float) -> None:
+        """Time that the agent waits for its provider is no research. Called by several threads."""
+        with self._provider:
+            self._refusal = refusal
+            self._accepted = self._accepted or refusal is None
+            kind: WaitKind | None = None
+            if refusal is not None and self._waits_for(refusal):
+                kind = "overload" if refusal.meaning == "overload" else "account"
+            if kind == self._waiting:
+                return
+            self._waiting = kind
+            with self.connect() as platform:
+                note = "" if refusal is None else f"{self.spec.model}: {refusal}"
+                platform.wait(NewWait(kind=kind or "research", note=note, ago_s=took_s))
+
+    def _waits_for(self, refusal: Refusal) -> bool:
+        accepted = self._accepted and refusal.meaning == "key"
+        return accepted or refusal.meaning in ("account", "overload")
 
     # ------------------------------------------------------------ runs
     def _live(self) -> str:
@@ -122,12 +149,31 @@ class ClaudeCode:
             progress = self._begun(progress)
             done = self._in_sandbox(progress)
             failures = 0 if done.ok or done.killed_by == "cancel" else failures + 1
+            refusal = self._refusal
+            if failures and refusal is not None:
+                self._check_settings(refusal)
+                if self._waits_for(refusal):
+                    # The agent has given up; its provider, not the agent, is what failed.
+                    self._wait(min(self.first_wait_s * 2 ** (failures - 1), self.longest_wait_s))
+                    continue
             if failures > MAX_FAILURES:
                 last = done.stderr.decode(errors="replace")[-500:]
                 raise AarlabError(f"Claude Code failed {failures} times in a row: {last}")
             if failures:
-                time.sleep(self.first_wait_s * 2 ** (failures - 1))
+                self._wait(self.first_wait_s * 2 ** (failures - 1))
         return why
+
+    def _check_settings(self, refusal: Refusal) -> None:
+        """Raise SettingsRefused where the same run would be refused again."""
+        key = refusal.meaning == "key" and not self._accepted
+        if key or (refusal.meaning == "settings" and refusal.sure):
+            raise SettingsRefused(f"{refusal}; set it right and resume the campaign")
+
+    def _wait(self, seconds: float) -> None:
+        """Ends early where the operator stops the AAR."""
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0 and self.platform.me().wanted != "stop":
+            time.sleep(min(left_s, POLL_S))
 
     def _end(self, progress: Progress) -> str | None:
         me = self.platform.me()
@@ -235,7 +281,7 @@ class ClaudeCode:
         )
 
     def _places(self) -> dict[str, str]:
-        return places_of(self._tasks(), "/workspace", SEEN)
+        return places_of(self._tasks(), "/workspace", SEEN, limits_text(self.sandbox.limits))
 
     def _system(self) -> str:
         """What our own language-model AARs are told, and how the tools differ here."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.external.claude_code import ClaudeCode
+from aarlab.agents.platform_link import beating
 from aarlab.agents.state import AarState, load_state, save_state
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BadInput
@@ -18,7 +19,8 @@ def run_external(config: AarConfig, connect: Callable[[], PlatformClient]) -> Aa
         raise BadInput(f"{config.name} joins by itself: it has no process here")
     with connect() as platform:
         platform.open_session()
-        why = ClaudeCode(config, config.external, platform, connect).run()
+        with beating(connect):
+            why = ClaudeCode(config, config.external, platform, connect).run()
     state = state.ended(why)
     save_state(config.state, state)
     return state

@@ -7,6 +7,7 @@ that was in flight is made twice.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
 from inspect_ai.tool import ToolInfo
@@ -22,9 +23,33 @@ from aarlab.agents.language.tools.tool import Tool
 from aarlab.agents.prices import Price
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import TooManyRequests
-from aarlab.core.wire_service import ModelCall, NewReservation
+from aarlab.core.foreign import storable as storable_text
+from aarlab.core.wire_ledger import WaitKind
+from aarlab.core.wire_service import ModelCall, NewReservation, NewWait
 
 HELD_WAIT_S = 30.0
+
+
+@dataclass
+class PlatformWaits:
+    """Tells the platform since when the AAR waits, so that it does not count as research."""
+
+    platform: PlatformClient
+    kind: WaitKind | None = None
+
+    def begin(self, kind: WaitKind, note: str, ago_s: float) -> None:
+        self.kind = kind
+        self.platform.wait(
+            NewWait(kind=kind, note=storable_text(note)[:1000], ago_s=_capped(ago_s))
+        )
+
+    def end(self, ago_s: float = 0.0) -> None:
+        self.kind = None
+        self.platform.wait(NewWait(kind="research", ago_s=_capped(ago_s)))
+
+
+def _capped(seconds: float) -> float:
+    return min(max(seconds, 0.0), 86_400.0)
 
 
 @dataclass
@@ -41,18 +66,22 @@ class Caller:
     save: Callable[[LoopState], LoopState]
     state: LoopState = field(init=False)
     infos: list[ToolInfo] = field(init=False)
+    waits: PlatformWaits = field(init=False)
 
     def __post_init__(self) -> None:
+        self.waits = PlatformWaits(self.platform)
         self.infos = [tool.info() for tool in self.tools]
 
     def answer(self, state: LoopState, size: int) -> Answer:
         """The answer to the call that the state names; `size` is the conversation's tokens.
 
-        Raises BudgetExhausted, Interrupted, ConversationRejected or ModelUnavailable.
+        Raises BudgetExhausted, Interrupted, ConversationRejected, ContextExceeded, SettingsRefused
+        or ModelUnavailable.
         """
         assert state.call is not None
         self.state = state
-        self.asker.on_failure = self._noted
+        self.asker.on_failure, self.asker.waits = self._noted, self.waits
+        self.asker.accepted = self.asker.accepted or bool(state.spend)
         answer = self.store.answer(state.call) or self._asked(state, state.call, size)
         self.platform.record_call(answer.record, key=f"{self.name}-{state.call}")
         return answer
@@ -64,23 +93,33 @@ class Caller:
 
     def _asked(self, state: LoopState, call: str, size: int) -> Answer:
         spec = self.asker.spec
-        self._reserved(money.reservation(call, self.price, size, spec.max_output_tokens))
+        worst = money.reservation(call, self.price, size, spec)
+        self._reserved(worst)
+        self.asker.again = partial(self._reserved, worst)  # what was held may have run out
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
         output = self.asker.ask(state.messages, self.infos, choice)
-        record = money.record(call, spec.model, self.price, output, size)
+        record = money.record(call, spec, self.price, output, size)
         answer = Answer(output=storable(output), record=record)
         self.store.keep_answer(call, answer)
         return answer
 
     def _reserved(self, worst: NewReservation) -> None:
         """Without a key that lasts: a new process reserves anew what the old one held."""
-        while True:
-            try:
-                self.platform.reserve(worst)
-                return
-            except TooManyRequests as error:
-                self._noted(f"waits for the budget: {error}")
-                self.steering.wait(HELD_WAIT_S)
+        waiting = False
+        try:
+            while True:
+                try:
+                    self.platform.reserve(worst)
+                    return
+                except TooManyRequests as error:
+                    self._noted(f"waits for the budget: {error}")
+                    if self.waits.kind is None:
+                        waiting = True
+                        self.waits.begin("budget", str(error), 0.0)
+                    self.steering.wait(HELD_WAIT_S)
+        finally:
+            if waiting:
+                self.waits.end()
 
     def _noted(self, text: str) -> None:
         self.state = self.save(self.state.said("error", text))
@@ -98,15 +137,16 @@ def cost(record: ModelCall) -> dict[str, object]:
 def turn_heard(state: LoopState, answer: Answer, max_output_tokens: int) -> LoopState:
     """The answer joins the conversation; without a tool call it gets a short reply."""
     output = answer.output
-    if output.stop_reason == "model_length" or not output.choices:
-        text = f"the conversation is too long for the model: {output.completion[:500]}"
-        state = state.said("error", text, **cost(answer.record))
-        return state.but(phase="ready", wants_session=True)
+    if not output.choices:
+        state = state.said("error", "the model gave an empty answer", **cost(answer.record))
+        state = state.but(phase="ready", empty_in_a_row=state.empty_in_a_row + 1)
+        return told(state, text_of("continue").strip())
     message = output.message
+    state = state.but(too_long=0, repaired=False)
     state = state.with_messages(message)
     state = state.said("assistant", assistant_text(message), **cost(answer.record))
     state = state.but(
-        known_tokens=_context_tokens(output),
+        known_tokens=context_tokens(output),
         known_messages=len(state.messages) if output.usage else 0,
     )
     if message.tool_calls:
@@ -132,7 +172,8 @@ def _refused(output: ModelOutput) -> bool:
     return output.stop_reason == "content_filter" or marked
 
 
-def _context_tokens(output: ModelOutput) -> int:
+def context_tokens(output: ModelOutput) -> int:
+    """Of the request and its answer, as the provider counts; 0 where it does not say."""
     usage = output.usage
     if usage is None:
         return 0

@@ -1,6 +1,12 @@
 """What becomes of a conversation that is too long: shorter results, a summary, a fresh session."""
 
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+)
 
 from aarlab.agents.language import context
 from aarlab.agents.language.prompts import filled, text_of
@@ -22,8 +28,8 @@ def fresh_session(state: LoopState, system: str, notebook: str, budget: str) -> 
 
 
 def summarised(state: LoopState, summary: str, budget: str, max_tokens: int) -> LoopState:
-    """System prompt, the model's own summary, and the last whole turns as they were."""
-    tail = context.recent(state.messages, int(max_tokens * context.TAIL_SHARE))
+    """System prompt, the model's own summary, and the last whole turns of at most `max_tokens`."""
+    tail = context.recent(state.messages, max_tokens)
     text = filled(text_of("summarised"), {"summary": summary, "budget": budget})
     kept: list[ChatMessage] = [state.messages[0], ChatMessageUser(content=text), *tail]
     return _restarted(state.but(part=state.part + 1), kept).said("user", text)
@@ -36,6 +42,39 @@ def shortened(state: LoopState) -> LoopState:
     known = min(known, state.known_tokens)
     note = f"old tool results were shortened by about {saved:,} tokens"
     return state.but(messages=messages, known_tokens=known).said("note", note)
+
+
+def fitted(state: LoopState, max_tokens: int) -> LoopState:
+    """The conversation cut to `max_tokens`, so that a model with a small window can sum it up.
+
+    The start and the last turns stay; of long results only start and end; what is left out in the
+    middle is in the transcript.
+    """
+    short = context.shorten_results(state.messages, fresh=0).messages
+    start, rest = list(short[:2]), list(short[2:])
+    tail = context.recent(short, max(max_tokens - context.estimate(start), 0))
+    left_out = len(rest) - len(tail)
+    note = f"[From the platform] {left_out} earlier messages are left out here."
+    gap: list[ChatMessage] = [ChatMessageUser(content=note)] if left_out else []
+    state = state.but(messages=[*start, *gap, *tail], known_tokens=0, known_messages=0)
+    return state.said("note", f"{left_out} earlier messages were left out to make it fit")
+
+
+def without_last_results(state: LoopState, why: str) -> LoopState | None:
+    """The results that came last replaced by a note; None where the model was given none.
+
+    The conversation before them was taken by the provider.
+    """
+    messages, changed = list(state.messages), False
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
+        if isinstance(message, ChatMessageAssistant):
+            break
+        if isinstance(message, ChatMessageTool):
+            note = f"[left out: the model's provider refused this result: {why[:300]}]"
+            messages[place] = message.model_copy(update={"content": note})
+            changed = True
+    return state.but(messages=messages) if changed else None
 
 
 def _restarted(state: LoopState, messages: list[ChatMessage]) -> LoopState:

@@ -11,12 +11,19 @@ from typing import NamedTuple
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolInfo
 
+from aarlab.agents.refusals import Refusal
+
 CHARS_PER_TOKEN = 3.0
+DENSE_CHARS_PER_TOKEN = 2.0
 PER_MESSAGE = 8
 FRESH_RESULTS = 6
 HEAD, TAIL = 400, 200
 FULL_ENOUGH = 0.75
-TAIL_SHARE = 0.25
+ROOM_TO_SUM_UP = 0.9  # of the limit: the request for a summary and its answer come on top
+# After a summary: share of the limit for the last turns, and how full it may be then.
+KEPT_AFTER_SUMMARY = ((0.25, FULL_ENOUGH), (0.0, 0.9))
+SAFE_SHARE = 0.95  # of a limit that the provider named: our count is an estimate
+SHRINK = 0.75  # where it named none
 
 
 def estimate(messages: Sequence[ChatMessage]) -> int:
@@ -33,6 +40,20 @@ def _chars(message: ChatMessage) -> int:
     return size
 
 
+def most_tokens(messages: Sequence[ChatMessage]) -> int:
+    """For a reserve: digits and hexadecimal have two characters a token, and what is not ASCII has
+    a token a byte at most."""
+    total = 0
+    for message in messages:
+        content = message.content
+        text = content if isinstance(content, str) else str([c.model_dump() for c in content])
+        if isinstance(message, ChatMessageAssistant):
+            text += "".join(c.function + json.dumps(c.arguments) for c in message.tool_calls or [])
+        n_bytes, n_ascii = len(text.encode(errors="replace")), sum(map(str.isascii, text))
+        total += PER_MESSAGE + int(n_ascii / DENSE_CHARS_PER_TOKEN) + n_bytes - n_ascii + 1
+    return total
+
+
 def estimate_tools(tools: Sequence[ToolInfo]) -> int:
     return int(sum(len(tool.model_dump_json(exclude_none=True)) for tool in tools) / 3)
 
@@ -42,15 +63,31 @@ class Shortened(NamedTuple):
     saved_tokens: int
 
 
-def shorten_results(messages: Sequence[ChatMessage]) -> Shortened:
-    """Old tool results keep their start and end; the last FRESH_RESULTS stay whole."""
+def shorten_results(messages: Sequence[ChatMessage], fresh: int = FRESH_RESULTS) -> Shortened:
+    """Old tool results keep their start and end; the last `fresh` stay whole."""
     places = [i for i, m in enumerate(messages) if isinstance(m, ChatMessageTool)]
-    old = set(places[:-FRESH_RESULTS])
+    old = set(places[: len(places) - fresh])
     changed = [
         m.model_copy(update={"content": cut(m.text, HEAD, TAIL)}) if i in old else m
         for i, m in enumerate(messages)
     ]
     return Shortened(changed, max(estimate(messages) - estimate(changed), 0))
+
+
+def learned_limit(refusal: Refusal, size: int, answer_tokens: int) -> int:
+    """Tokens, as we count, that a conversation may have after the provider refused `size`.
+
+    What it named has to hold the answer, too; where we count fewer tokens than it does, the limit
+    is that much lower.
+    """
+    if refusal.limit is None:
+        return int(size * SHRINK)
+    room = refusal.limit - answer_tokens
+    if room < refusal.limit // 4:
+        room = refusal.limit // 2
+    ours = min(size / refusal.sent, 1.0) if refusal.sent else 1.0
+    learned = int(room * ours * SAFE_SHARE)
+    return learned if learned < size else int(size * SHRINK)
 
 
 def cut(text: str, head: int, tail: int) -> str:

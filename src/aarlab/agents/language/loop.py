@@ -13,6 +13,7 @@ since they were last booked.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,15 +29,21 @@ from aarlab.agents.language.budget import (
     submissions_used_up,
     used_up,
 )
-from aarlab.agents.language.calling import Caller, cost, told, turn_heard
+from aarlab.agents.language.calling import Caller, context_tokens, cost, told, turn_heard
 from aarlab.agents.language.inspect_logs import write_log
-from aarlab.agents.language.models import ConversationRejected, Interrupted
+from aarlab.agents.language.models import (
+    ContextExceeded,
+    ConversationRejected,
+    Interrupted,
+    SettingsRefused,
+)
 from aarlab.agents.language.money import tokens_of
 from aarlab.agents.language.prompts import filled, prompt_hash, text_of
 from aarlab.agents.language.state import LoopState, Phase
 from aarlab.agents.language.steering import STOPPED, Steering
 from aarlab.agents.language.store import Answer, Store
 from aarlab.agents.language.tools.kit import Kit
+from aarlab.agents.refusals import Refusal
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
 from aarlab.core.wire import Me
@@ -49,7 +56,8 @@ MAX_EMPTY = 20
 MAX_NOTEBOOK = 400_000
 BOOK_EVERY_S = 60.0
 WRAP_UP_TURNS = 20
-TOO_LONG_TO_SUM_UP = 1.5
+MAX_TOO_LONG = 5  # refusals for length without an answer in between
+MAX_DISCARDED = 5  # conversations that were refused for what they say
 
 
 @dataclass
@@ -66,14 +74,15 @@ class LanguageAar:
     prompts: Callable[[], str] = prompt_hash
     _synced: float = field(default=-1e9, init=False)
     _tools_size: int = field(default=0, init=False)
+    _least: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._tools_size = context.estimate_tools(self.caller.infos)
-        least = int((self._tools_size + len(self.system) / context.CHARS_PER_TOKEN) * 1.2)
-        if self.kit.spec.context_tokens < least:
+        self._least = int((self._tools_size + len(self.system) / context.CHARS_PER_TOKEN) * 1.2)
+        if self.kit.spec.context_tokens < self._least:
             raise BadInput(
                 f"context_tokens is {self.kit.spec.context_tokens}: prompt and tools alone need "
-                f"{least}; a conversation needs several times as much"
+                f"{self._least}; a conversation needs several times as much"
             )
 
     @property
@@ -148,17 +157,21 @@ class LanguageAar:
 
     def _room_made(self, state: LoopState, me: Me) -> LoopState:
         """Goes on to the model, or first makes the conversation shorter."""
-        limit = self.kit.spec.context_tokens
+        limit = self._limit(state)
         if self._tokens(state) > limit and state.calls_in_part > 0:
             self._log(state)
             state = compaction.shortened(state.but(part=state.part + 1))
-            if self._tokens(state) > limit * TOO_LONG_TO_SUM_UP:
-                note = "the conversation is too long for a summary: a fresh session begins"
-                return self._fresh(state.said("note", note), me)
             if self._tokens(state) > limit * context.FULL_ENOUGH:
                 ask = ChatMessageUser(content=text_of("summary"))
+                room = int(limit * context.ROOM_TO_SUM_UP) - self._tools_size
+                if self._tokens(state) > room + self._tools_size:
+                    state = compaction.fitted(state, room - context.estimate([ask]))
                 return self._called(state.with_messages(ask), "summing_up")
         return self._called(state.but(turn=state.turn + 1), "asking")
+
+    def _limit(self, state: LoopState) -> int:
+        """Tokens that a conversation may have: the spec's, or fewer as the provider taught."""
+        return min(self.kit.spec.context_tokens, state.context_limit or sys.maxsize)
 
     def _called(self, state: LoopState, phase: Phase) -> LoopState:
         number = state.calls + 1
@@ -169,17 +182,18 @@ class LanguageAar:
         if state.messages:
             self._log(state)
         budget = budget_text(me or self.platform.me())
-        fresh = compaction.fresh_session(state, self.system, self._notebook(), budget)
+        notebook = self._notebook(self._limit(state))
+        fresh = compaction.fresh_session(state, self.system, notebook, budget)
         return self.store.save(fresh)
 
-    def _notebook(self) -> str:
+    def _notebook(self, limit: int) -> str:
         try:
             raw = copy_out(self.kit.sandbox, compaction.NOTEBOOK, MAX_NOTEBOOK)
         except NotFound:
             return ""
         except AarlabError as error:
             return f"(it cannot be read: {error})"
-        chars = int(self.kit.spec.context_tokens * context.CHARS_PER_TOKEN / 4)
+        chars = int(limit * context.CHARS_PER_TOKEN / 4)
         return context.cut(raw.decode(errors="replace"), chars // 2, chars // 2)
 
     def _tokens(self, state: LoopState) -> int:
@@ -187,6 +201,13 @@ class LanguageAar:
         tools = self._tools_size if state.known_messages == 0 else 0
         fresh = context.estimate(state.messages[state.known_messages :])
         return state.known_tokens + fresh + tools
+
+    def _most_tokens(self, state: LoopState) -> int:
+        """As `_tokens`, for a reserve: rather far too many than too few."""
+        tools = int(self._tools_size * 1.5) if state.known_messages == 0 else 0
+        return (
+            state.known_tokens + context.most_tokens(state.messages[state.known_messages :]) + tools
+        )
 
     def _sync(self) -> None:
         if self.forum and time.monotonic() - self._synced >= SYNC_EVERY_S:
@@ -197,7 +218,7 @@ class LanguageAar:
     def _model_call(self, state: LoopState) -> LoopState:
         """Makes the call that the state names, or takes up its answer."""
         try:
-            answer = self.caller.answer(state, self._tokens(state))
+            answer = self.caller.answer(state, self._most_tokens(state))
         except BudgetExhausted as error:
             return self._end(self.caller.state, f"the budget is used up: {error}")
         except Interrupted:
@@ -205,37 +226,110 @@ class LanguageAar:
             return self._end(self.caller.state, STOPPED)
         except ConversationRejected as error:
             return self._rejected(self.caller.state, error)
+        except ContextExceeded as error:
+            self.caller.released(state.call or "")
+            return self._too_long(self._unasked(self.caller.state), error.refusal)
+        except SettingsRefused as error:
+            self._refused(self.caller.state, error)
+            raise
         spent = {"dollars": answer.record.dollars, **tokens_of(answer.record)}
         state = self.caller.state.spent(spent).but(call=None)
-        if state.phase == "summing_up":
-            state = self._summed_up(state, answer)
+        if answer.output.stop_reason == "model_length" and answer.output.choices:
+            state = self._cut_by_the_window(state, answer)
+        elif state.phase == "summing_up":
+            state = self._summed_up(state.but(too_long=0, repaired=False), answer)
         else:
             state = turn_heard(state, answer, self.kit.spec.max_output_tokens)
         state = self.store.save(state)
         self.store.drop_answer(answer.record.call)
         return state
 
-    def _rejected(self, state: LoopState, error: ConversationRejected) -> LoopState:
-        """A conversation that the provider does not take is left; a fresh one that it does not
-        take either is for the operator."""
-        if state.calls_in_part <= 1 and len(state.messages) <= 2:
-            raise error
+    def _unasked(self, state: LoopState) -> LoopState:
+        """As it was before the call that the state names, which the provider did not answer."""
+        turn = state.turn
+        if state.phase == "summing_up":
+            state = state.but(messages=state.messages[:-1])
+        else:
+            turn -= 1
+        in_part = max(state.calls_in_part - 1, 0)
+        return state.but(call=None, phase="ready", turn=turn, calls_in_part=in_part)
+
+    def _refused(self, state: LoopState, error: SettingsRefused) -> None:
+        """Saved as it was before the call, with the provider's words; a resume asks once more."""
         self.caller.released(state.call or "")
+        state = self._unasked(state).but(discarded=0, too_long=0)
+        self.store.save(state.said("error", f"alert: stopped: {error}"))
+
+    def _rejected(self, state: LoopState, error: ConversationRejected) -> LoopState:
+        """Repair a conversation that the provider refuses, then leave it for a fresh session.
+
+        Raises SettingsRefused for a fresh one that is refused, too, and after MAX_DISCARDED.
+        """
+        fresh = len(state.messages) <= 2
+        if fresh or state.discarded >= MAX_DISCARDED:
+            stop = SettingsRefused(f"{error}; set it right and resume the campaign")
+            self._refused(state, stop)
+            raise stop from error
+        self.caller.released(state.call or "")
+        state = self._unasked(state)
+        repaired = None if state.repaired else compaction.without_last_results(state, str(error))
+        if repaired is not None:
+            note = f"the provider rejected the conversation, the last results are left out: {error}"
+            return self.store.save(repaired.but(repaired=True).said("error", note))
         note = f"the provider rejected the conversation, a fresh session begins: {error}"
-        return self._fresh(state.but(call=None).said("error", note))
+        state = state.but(discarded=state.discarded + 1, repaired=False)
+        return self._fresh(state.said("error", note))
+
+    def _too_long(self, state: LoopState, refusal: Refusal) -> LoopState:
+        """Learn what the provider takes, and go on with a shorter conversation.
+
+        Raises SettingsRefused where even prompt and tools are too long for it.
+        """
+        size, answer = self._tokens(state), self.kit.spec.max_output_tokens
+        learned = max(context.learned_limit(refusal, size, answer), self._least)
+        limit = min(learned, self._limit(state))
+        state = state.but(context_limit=limit, too_long=state.too_long + 1)
+        note = (
+            f"the conversation is too long for the model, {limit:,} tokens from now on: {refusal}"
+        )
+        state = state.said("error", note)
+        if state.too_long > MAX_TOO_LONG or (state.too_long > 1 and len(state.messages) <= 2):
+            stop = SettingsRefused(
+                f"{refusal}; prompt, tools and max_output_tokens ({answer:,}) leave no room in the "
+                "model's context: choose another model or fewer max_output_tokens"
+            )
+            self.store.save(state.but(too_long=0).said("error", f"alert: stopped: {stop}"))
+            raise stop
+        if state.too_long == MAX_TOO_LONG or len(state.messages) <= 2:
+            return self._fresh(state)
+        # The next step compacts: what did not fit counts as longer than the limit.
+        known = {"known_tokens": limit + 1, "known_messages": len(state.messages)}
+        return self.store.save(state.but(calls_in_part=max(state.calls_in_part, 1), **known))
+
+    def _cut_by_the_window(self, state: LoopState, answer: Answer) -> LoopState:
+        """A paid answer that ended where the model's window does: it tells how long that is."""
+        text = f"the conversation is too long for the model: {answer.output.completion[:500]}"
+        state = state.said("error", text, **cost(answer.record))
+        full = context_tokens(answer.output) or None
+        state = state.but(
+            messages=state.messages[:-1] if state.phase == "summing_up" else state.messages,
+            phase="ready",
+        )
+        return self._too_long(state, Refusal("context", "the answer filled the window", limit=full))
 
     def _summed_up(self, state: LoopState, answer: Answer) -> LoopState:
         """The summary takes the place of the conversation, or a fresh session does."""
-        output, limit = answer.output, self.kit.spec.context_tokens
+        output, limit = answer.output, self._limit(state)
         text = output.completion.strip() if output.choices else ""
         state = state.said("assistant", text or "(no summary)", **cost(answer.record))
         state, budget = state.but(messages=state.messages[:-1]), budget_text(self.platform.me())
-        if text and output.stop_reason not in ("content_filter", "model_length"):
-            done = compaction.summarised(state, text, budget, limit)
-            if self._tokens(done) <= limit * context.FULL_ENOUGH:
-                return done
+        if text and output.stop_reason != "content_filter":
+            for share, full in context.KEPT_AFTER_SUMMARY:
+                done = compaction.summarised(state, text, budget, int(limit * share))
+                if self._tokens(done) <= limit * full:
+                    return done
         state = state.said("note", "the summary does not help: a fresh session begins")
-        return compaction.fresh_session(state, self.system, self._notebook(), budget)
+        return compaction.fresh_session(state, self.system, self._notebook(limit), budget)
 
     # ------------------------------------------------------------ tools
     def _tool(self, state: LoopState) -> LoopState:

@@ -5,18 +5,21 @@ Inspect would try for ever and silently, and so would a provider's client: both 
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn, Protocol
 
 from inspect_ai.log._transcript import Transcript, init_transcript
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.tool import ToolInfo
-from tenacity import RetryError
 
+from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.refusals import Refusal, cause_of, refusal_in, refusal_of
 from aarlab.core.errors import AarlabError, BadInput
+from aarlab.core.wire_ledger import WaitKind
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0
 GIVE_UP_S = 6 * 3600.0
@@ -24,22 +27,38 @@ CALL_TIMEOUT_S = 1800
 # Their clients try again by themselves, unseen, unless told otherwise.
 OWN_RETRIES = ("anthropic", "openai", "together", "openrouter", "fireworks", "deepseek")
 SECRET_ENDS = ("key", "token", "secret", "password")
-REJECTED = (400, 413, 422)
 ODD_TRIES = 5
 Choice = Literal["auto", "none"]
 
 
 class ModelUnavailable(AarlabError):
-    """The model cannot be asked: wrong key, unknown model, or no answer for hours. Nothing of the
-    AAR is lost: set it right and resume."""
+    """The model cannot be asked: unknown model, or no answer for hours. Nothing of the AAR is
+    lost: set it right and resume."""
 
     code = "model_unavailable"
 
 
+class SettingsRefused(ModelUnavailable):
+    """The provider refuses the model, a parameter or the key; the same process would be refused
+    again. The message has the provider's words."""
+
+    code = "model_settings"
+
+
 class ConversationRejected(AarlabError):
-    """The provider refuses this conversation as malformed or too long; asking again is no use."""
+    """The provider refuses what this conversation says; asking again is no use."""
 
     code = "conversation_rejected"
+
+
+class ContextExceeded(AarlabError):
+    """The conversation is longer than the model or the account takes at once."""
+
+    code = "context_exceeded"
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 class Interrupted(AarlabError):
@@ -50,24 +69,55 @@ class Interrupted(AarlabError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to go on; tests make it short."""
+    """How long to wait between tries. An overloaded provider is given up after `give_up_s`, an
+    account never: the operator sees an alert. Tests make it short."""
 
     first_wait_s: float = FIRST_WAIT_S
     longest_wait_s: float = LONGEST_WAIT_S
     give_up_s: float = GIVE_UP_S
+    account_first_s: float = 60.0
+    account_longest_s: float = 1800.0
+
+
+class Waits(Protocol):
+    """Hears when waiting for the provider begins and ends, so that it is not counted as research.
+
+    `ago_s` is how long ago that was: a try that failed was waiting from its beginning.
+    """
+
+    def begin(self, kind: WaitKind, note: str, ago_s: float) -> None: ...
+
+    def end(self, ago_s: float = 0.0) -> None: ...
+
+
+class _Unheard:
+    """Where nobody counts."""
+
+    def begin(self, kind: WaitKind, note: str, ago_s: float) -> None:
+        """Nothing to do."""
+
+    def end(self, ago_s: float = 0.0) -> None:
+        """Nothing to do."""
 
 
 @dataclass
 class Asker:
     """One model. `on_failure` hears of each try that failed, and of the wait before the next;
-    `wait` sleeps and raises Interrupted when the AAR is to stop."""
+    `wait` sleeps and raises Interrupted when the AAR is to stop; `again` comes before each further
+    try. `accepted` says that the provider answered this AAR before, maybe in another process."""
 
     model: Model
     spec: LanguageSpec
     on_failure: Callable[[str], None] = lambda _text: None
     wait: Callable[[float], None] = time.sleep
     patience: Patience = field(default_factory=Patience)
+    waits: Waits = field(default_factory=_Unheard)
+    again: Callable[[], None] = lambda: None
+    accepted: bool = False
     _runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+
+    def __post_init__(self) -> None:
+        self._clean = cleaner(self.secrets)
 
     def close(self) -> None:
         """Ends the client's connections, which live in the runner's event loop."""
@@ -86,23 +136,58 @@ class Asker:
         tools: Sequence[ToolInfo],
         choice: Choice = "auto",
     ) -> ModelOutput:
-        """One answer. Raises ModelUnavailable, ConversationRejected or Interrupted."""
-        give_up = time.monotonic() + self.patience.give_up_s
-        wait_s, tries, odd = self.patience.first_wait_s, 0, 0
-        while True:
-            tries += 1
-            try:
-                return self._runner.run(self._generate(list(messages), list(tools), choice))
-            except Exception as error:  # noqa: BLE001 - providers raise anything; sorted below
-                failure = root_of(error)
-            odd += not isinstance(getattr(failure, "status_code", None), int)
-            pause_s = self._pause_s(failure, wait_s, odd)
-            what = f"{type(failure).__name__}: {str(failure)[:1000]}"
-            if time.monotonic() + pause_s > give_up:
-                raise ModelUnavailable(f"{self.model} did not answer in {tries} tries: {what}")
-            self.on_failure(f"model call failed (try {tries}), again in {pause_s:.1f} s: {what}")
-            self.wait(pause_s)
-            wait_s = min(wait_s * 2, self.patience.longest_wait_s)
+        """One answer, however long the account is empty.
+
+        Raises SettingsRefused, ConversationRejected, ContextExceeded or Interrupted, and
+        ModelUnavailable where an overloaded provider does not answer for hours.
+        """
+        tries = _Tries(self.patience)
+        waiting = False
+        try:
+            while True:
+                began = time.monotonic()
+                output, refusal, failure = self._tried(messages, tools, choice)
+                took_s = time.monotonic() - began
+                if output is not None:
+                    self.accepted = True
+                    if waiting:
+                        waiting = False
+                        self.waits.end(took_s)
+                    return output
+                assert refusal is not None
+                kind = self._kind_of_wait(refusal, failure, tries)
+                if tries.kind != kind:
+                    tries.begin(kind)
+                    self.waits.begin(kind, f"{self.model}: {refusal}", took_s)
+                    waiting = True
+                    if kind == "account":
+                        self.on_failure(f"alert: {self.model} waits for its account: {refusal}")
+                pause_s = tries.pause_s(self._advised_s(failure))
+                if kind == "overload" and tries.given_up(pause_s):
+                    raise ModelUnavailable(
+                        f"{self.model} did not answer in {tries.number} tries: {refusal}"
+                    )
+                self.on_failure(
+                    f"model call failed (try {tries.number}), again in {pause_s:.1f} s: {refusal}"
+                )
+                self.wait(pause_s)
+                self.again()
+        finally:
+            if waiting:
+                self.waits.end()
+
+    def _tried(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], choice: Choice
+    ) -> tuple[ModelOutput | None, Refusal | None, BaseException | None]:
+        try:
+            output = self._runner.run(self._generate(list(messages), list(tools), choice))
+        except Exception as error:  # noqa: BLE001 - providers raise anything; sorted here
+            return None, refusal_of(error, self._clean), cause_of(error)
+        if output.stop_reason == "model_length" and output.usage is None:
+            # Inspect makes an answer of this error; nothing was paid for it.
+            found = refusal_in(400, {"error": {"message": output.completion}}, self._clean)
+            return None, replace(found, meaning="context"), None
+        return output, None, None
 
     async def _generate(
         self, messages: list[ChatMessage], tools: list[ToolInfo], choice: Choice
@@ -111,33 +196,75 @@ class Asker:
         init_transcript(Transcript())
         return await self.model.generate(messages, tools=tools, tool_choice=choice)
 
-    def _pause_s(self, failure: BaseException, wait_s: float, odd: int) -> float:
-        """Seconds until the next try; raises where there is to be none. `odd` counts failures
-        without a status: a garbled answer, or a client that stumbles over one."""
-        status = getattr(failure, "status_code", None)
-        decision: Any = self.model.should_retry(failure)
-        asked = getattr(self.model.api, "should_retry", lambda _error: None)(failure)
-        if decision or (status is None and odd <= ODD_TRIES):
-            advised = getattr(asked, "retry_after", None) or 0.0
-            longest = max(self.patience.longest_wait_s, wait_s)
-            return min(max(wait_s * random.uniform(0.75, 1.0), float(advised)), longest)
-        what = f"{self.model}: {type(failure).__name__}: {str(failure)[:1000]}"
-        if status in REJECTED:
-            raise ConversationRejected(what) from failure
-        raise ModelUnavailable(f"{what}; set it right and resume the campaign") from failure
+    def _kind_of_wait(
+        self, refusal: Refusal, failure: BaseException | None, tries: "_Tries"
+    ) -> WaitKind:
+        """What the next try waits for; raises where there is to be none."""
+        what = f"{self.model}: {refusal}"
+        if refusal.meaning == "context":
+            raise ContextExceeded(refusal)
+        if refusal.meaning == "account" or (refusal.meaning == "key" and self.accepted):
+            return "account"
+        if refusal.meaning == "overload":
+            if refusal.sure or (failure is not None and self.model.should_retry(failure)):
+                return "overload"
+        # A garbled answer, a client that stumbles, or a gateway that once gives a bare 404.
+        elif refusal.sure or not self.accepted:
+            self._raise(refusal, what)
+        tries.odd += 1
+        if tries.odd > ODD_TRIES:
+            self._raise(refusal, what)
+        return "overload"
+
+    def _raise(self, refusal: Refusal, what: str) -> NoReturn:
+        if refusal.meaning == "conversation":
+            raise ConversationRejected(what)
+        if refusal.meaning == "overload":
+            raise ModelUnavailable(f"{what}; set it right and resume the campaign")
+        raise SettingsRefused(f"{what}; set it right and resume the campaign")
+
+    def _advised_s(self, failure: BaseException | None) -> float:
+        """What the provider asks for in `retry-after`."""
+        if failure is None:
+            return 0.0
+        asked: Any = getattr(self.model.api, "should_retry", lambda _error: None)(failure)
+        return float(getattr(asked, "retry_after", None) or 0.0)
 
 
-def root_of(error: BaseException) -> BaseException:
-    """What a retry wrapper of the library stands for."""
-    if isinstance(error, RetryError):
-        return error.last_attempt.exception() or error
-    return error
+@dataclass
+class _Tries:
+    """Of one call: `number` so far, `odd` among them, and the pause before the next."""
+
+    patience: Patience
+    number: int = 0
+    odd: int = 0
+    kind: WaitKind | None = None
+    _wait_s: float = 0.0
+    _longest_s: float = 0.0
+    _give_up: float = 0.0
+
+    def begin(self, kind: WaitKind) -> None:
+        patience, self.kind = self.patience, kind
+        account = kind == "account"
+        self._wait_s = patience.account_first_s if account else patience.first_wait_s
+        self._longest_s = patience.account_longest_s if account else patience.longest_wait_s
+        self._give_up = time.monotonic() + patience.give_up_s
+
+    def pause_s(self, advised_s: float) -> float:
+        self.number += 1
+        longest = max(self._longest_s, self._wait_s)
+        pause = min(max(self._wait_s * random.uniform(0.75, 1.0), advised_s), longest)
+        self._wait_s = min(self._wait_s * 2, self._longest_s)
+        return pause
+
+    def given_up(self, pause_s: float) -> bool:
+        return time.monotonic() + pause_s > self._give_up
 
 
 def open_model(spec: LanguageSpec) -> Model:
     """The provider's client; keys come from the environment variables of Inspect's providers.
 
-    Raises BadInput for an unknown provider and ModelUnavailable without a key.
+    Raises BadInput for an unknown provider and SettingsRefused without a key.
     """
     args = dict(spec.model_args)
     if named := [name for name in args if name.endswith(SECRET_ENDS)]:
@@ -160,7 +287,8 @@ def open_model(spec: LanguageSpec) -> Model:
         raise BadInput(f"model {spec.model!r}: {error}") from error
     except Exception as error:
         if type(error).__name__ == "PrerequisiteError":
-            raise ModelUnavailable(f"model {spec.model!r}: {error}") from error
+            said = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip()  # marked up for a terminal
+            raise SettingsRefused(f"model {spec.model!r}: {said}") from error
         raise
 
 

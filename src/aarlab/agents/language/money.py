@@ -2,22 +2,24 @@
 
 from inspect_ai.model import ModelOutput
 
+from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
 from aarlab.core.wire_service import ModelCall, NewReservation
 
 
-def reservation(call: str, price: Price, input_tokens: int, output_tokens: int) -> NewReservation:
-    """The worst case: every input token at the dearest input rate, and the longest answer."""
-    return NewReservation(
-        call=call,
-        dollars=price.worst(input_tokens, output_tokens),
-        tokens=input_tokens + output_tokens,
-    )
+def reservation(call: str, price: Price, size: int, spec: LanguageSpec) -> NewReservation:
+    """The worst case: every input token at the dearest input rate, and the longest answer, in
+    which the provider counts what the model thinks."""
+    one_hour = spec.model_args.get("cache_ttl") != "5m"
+    dollars = price.worst(size, spec.max_output_tokens, one_hour)
+    return NewReservation(call=call, dollars=dollars, tokens=size + spec.max_output_tokens)
 
 
-def record(call: str, model: str, price: Price, output: ModelOutput, guess: int) -> ModelCall:
+def record(
+    call: str, spec: LanguageSpec, price: Price, output: ModelOutput, guess: int
+) -> ModelCall:
     """Tokens by kind without overlap. `guess` stands for the input where the provider gave no
-    usage."""
+    usage. Inspect does not say how long a cache entry is kept: the spec does."""
     usage = output.usage
     tokens = {
         "input_tokens": usage.input_tokens if usage else guess,
@@ -25,10 +27,11 @@ def record(call: str, model: str, price: Price, output: ModelOutput, guess: int)
         "cache_read_tokens": (usage.input_tokens_cache_read or 0) if usage else 0,
         "cache_write_tokens": (usage.input_tokens_cache_write or 0) if usage else 0,
     }
+    hourly = tokens["cache_write_tokens"] if spec.model_args.get("cache_ttl") == "1h" else 0
     return ModelCall(
         call=call,
-        model=model,
-        dollars=price.dollars(**tokens),
+        model=spec.model,
+        dollars=price.dollars(**tokens, one_hour_tokens=hourly),
         seconds=max(output.time or 0.0, 0.0),
         **tokens,
     )

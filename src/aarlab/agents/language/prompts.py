@@ -12,6 +12,7 @@ from typing import NamedTuple
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.core.canonical import content_hash
 from aarlab.core.wire import TaskInfo
+from aarlab.sandbox.spec import SandboxLimits
 
 PROMPT_VERSION = 2
 UNDIRECTED = ("", "undirected", "none")
@@ -62,10 +63,27 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return "".join(done)
 
 
+def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
+    """What a command may use in this sandbox, from what is enforced. `command_s` is its time
+    without a time of its own; without it the limit is that of a whole run."""
+    time = f"a run of yours has {limits.wall_s:,.0f} seconds, then the next begins"
+    if command_s is not None:
+        time = (
+            f"a command has {command_s:,.0f} seconds, which is default and maximum; what takes "
+            "longer belongs into `start_background`"
+        )
+    return (
+        f"Limits: {time}. Everything together may use {limits.memory_mb:,} MB of memory, "
+        f"{limits.cpu_s:,.0f} seconds of processor time and {limits.processes:,} processes and "
+        f"threads; a file has at most {limits.file_mb:,} MB, the workspace {limits.disk_mb:,} MB, "
+        f"/tmp {limits.tmp_mb:,} MB. What passes a limit is ended, and you are told which."
+    )
+
+
 def places_of(
-    tasks: Sequence[SeenTask], workspace: Path | str, notes: Path | str
+    tasks: Sequence[SeenTask], workspace: Path | str, notes: Path | str, limits: str = ""
 ) -> dict[str, str]:
-    """What prompts and notes call {public} (of the first task), {workspace}, {notes_folder} ..."""
+    """What prompts and notes call {public} (of the first task), {workspace}, {limits} ..."""
     first, *others = tasks
     more = f" Other tasks lie in {', '.join(o.folder for o in others)}; what the notes say of "
     return {
@@ -73,6 +91,7 @@ def places_of(
         "more_tasks": f"{more}{first.folder} holds of them too." if others else "",
         "workspace": str(workspace),
         "notes_folder": str(notes),
+        "limits": limits,
         "python": "python",
         "teacher_seeds": ", ".join(map(str, first.info.teacher_seeds)),
     }

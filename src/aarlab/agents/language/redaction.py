@@ -1,6 +1,7 @@
 """Keys and tokens never reach a transcript, a log or a message of an error.
 
-Covered: the values that this process knows, and what looks like a provider's key.
+Covered: the values that this process knows, and what looks like a provider's key, also where the
+provider has put asterisks in its middle.
 Not covered: a secret that is split or encoded on its way.
 """
 
@@ -8,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 
 LOOKS_SECRET = re.compile(
-    r"\b(?:sk|pk|xai|gsk|hf|r8)[-_][A-Za-z0-9_-]{16,}|\bAIza[A-Za-z0-9_-]{30,}|Bearer\s+\S{8,}"
+    r"\b(?:sk|pk|xai|gsk|hf|r8)[-_][A-Za-z0-9_*-]{16,}|\bAIza[A-Za-z0-9_-]{30,}|Bearer\s+\S{8,}"
 )
 SHORTEST = 8
 HIDDEN = "[secret]"

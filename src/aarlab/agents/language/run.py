@@ -9,7 +9,7 @@ from aarlab.agents.language.calling import Caller
 from aarlab.agents.language.loop import LanguageAar
 from aarlab.agents.language.models import Asker, open_model
 from aarlab.agents.language.notes_files import SEEN, write_notes
-from aarlab.agents.language.prompts import SeenTask, places_of, system_text
+from aarlab.agents.language.prompts import SeenTask, limits_text, places_of, system_text
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripted import register_scripted
 from aarlab.agents.language.spec import LanguageSpec
@@ -21,6 +21,7 @@ from aarlab.agents.language.tools.kit import Kit
 from aarlab.agents.language.tools.platform import platform_tools
 from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
 from aarlab.agents.method_run import BASE_MB, ONE_THREAD, sandbox_kind, task_mounts
+from aarlab.agents.platform_link import beating
 from aarlab.agents.prices import price_of
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput
@@ -33,7 +34,8 @@ def run_language(config: AarConfig, connect: Callable[[], PlatformClient]) -> Lo
     with connect() as platform, connect() as second:
         aar = build(config, platform, second)
         try:
-            return aar.run()
+            with beating(connect):
+                return aar.run()
         finally:
             aar.caller.asker.close()
 
@@ -101,7 +103,8 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
 def _places(config: AarConfig, sandbox: SandboxSpec, tasks: Sequence[SeenTask]) -> dict[str, str]:
     notes = config.home / "notes"
     seen_notes = sandbox.seen_read_only(notes) if notes in sandbox.read_only else notes
-    return places_of(tasks, sandbox.seen_workspace, seen_notes)
+    limits = limits_text(sandbox.limits, sandbox.limits.wall_s)
+    return places_of(tasks, sandbox.seen_workspace, seen_notes, limits)
 
 
 def _wanted(second: PlatformClient) -> str:

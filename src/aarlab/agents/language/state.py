@@ -38,6 +38,9 @@ class LoopState(BaseModel):
     ready: between turns. asking, summing_up: the model call `call` is paid for or in flight.
     tools: the last assistant message's calls are being answered, in order. `part` counts the
     stretches of a conversation (a fresh session or a summary begins one), `calls` all model calls.
+    `context_limit` is what the provider's refusals taught about the length of a conversation,
+    `too_long` how many came since the last answer; `repaired` and `discarded` are conversations
+    that the provider refused for what they say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +69,10 @@ class LoopState(BaseModel):
     background: list[Background] = []
     entries: int = 0
     outbox: list[TranscriptEntry] = []
+    context_limit: int | None = None
+    too_long: int = 0
+    repaired: bool = False
+    discarded: int = 0
     finished: bool = False
     why: str = ""
 

@@ -24,9 +24,10 @@ ROUTES: dict[str, tuple[Vendor, Api]] = {
     "/v1/responses": ("openai", "responses"),
 }
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-DEFAULT_OUTPUT_TOKENS = 32_000
+DEFAULT_OUTPUT_TOKENS = 128_000  # without a limit: the longest answer of the models there are
 MAX_OUTPUT_TOKENS = 1_000_000  # no model has more
-BYTES_A_TOKEN = 3  # English has about four; rather too many tokens than too few
+BYTES_A_TOKEN = 2  # English has about four, digits and hexadecimal two
+PRIORITY = 2.0  # times the price; `auto` at OpenAI is what the project's owner set
 # Tools that run where the agent is: the vendor only writes their arguments.
 _CLIENT_TOOLS = (
     "custom",
@@ -50,7 +51,11 @@ _SERVER_STATE = (
     "prompt",
 )
 # Other tiers have other prices than the table's.
-_PRICED = {"service_tier": ("auto", "default", "standard_only", "flex"), "speed": ("standard",)}
+_PRICED = {
+    "service_tier": ("auto", "default", "standard_only", "flex"),
+    "speed": ("standard",),
+    "inference_geo": ("global",),
+}
 _ADDRESSES = ("url", "image_url", "file_url", "video_url")
 
 
@@ -72,7 +77,24 @@ class Asked:
 
     @property
     def prompt_tokens(self) -> int:
-        return len(self.body) // BYTES_A_TOKEN + 1
+        return (len(self.body) // BYTES_A_TOKEN + 1) * self.passes
+
+    @property
+    def passes(self) -> int:
+        """How often the prompt is read: the vendor's own compaction reads it once more."""
+        edits = self.raw.get("context_management")
+        return 2 if "compact" in json.dumps(edits) else 1
+
+    @property
+    def one_hour(self) -> bool:
+        """Whether a cache entry is asked for that is kept longer, and costs more, than usual."""
+        return self.vendor == "anthropic" and _keeps_longer(self.raw)
+
+    @property
+    def dearer(self) -> float:
+        """Most times the listed price that the call may cost by its service tier."""
+        unsure = self.vendor == "openai" and self.raw.get("service_tier") in (None, "auto")
+        return PRIORITY if unsure else 1.0
 
     @property
     def output_tokens(self) -> int:
@@ -80,7 +102,7 @@ class Asked:
         given = [self.raw[name] for name in _OUTPUT_LIMITS if type(self.raw.get(name)) is int]
         answers = self.raw["n"] if type(self.raw.get("n")) is int else 1
         limit = max(1, *given) if given else DEFAULT_OUTPUT_TOKENS
-        return min(limit * max(answers, 1), MAX_OUTPUT_TOKENS)
+        return min(limit * max(answers, 1) * self.passes, MAX_OUTPUT_TOKENS)
 
 
 def parse(verb: str, path: str, body: bytes, models: Sequence[str]) -> Asked:
@@ -126,6 +148,15 @@ def _reaches_out(raw: dict[str, Any]) -> str | None:
     if _address(raw.get("messages")) or _address(raw.get("input")):
         return "an address (URL) for the vendor to open"
     return None
+
+
+def _keeps_longer(value: Any) -> bool:
+    """A `ttl` anywhere that is not the usual five minutes, whatever else it is."""
+    if isinstance(value, list):
+        return any(map(_keeps_longer, value))
+    if not isinstance(value, dict):
+        return False
+    return value.get("ttl", "5m") != "5m" or any(map(_keeps_longer, value.values()))
 
 
 def _address(value: Any) -> bool:

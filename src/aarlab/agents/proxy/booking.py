@@ -36,6 +36,7 @@ class Begun:
 
     id: str
     worst: ModelCall
+    one_hour: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
@@ -54,7 +55,7 @@ class Ledger:
         """Raises BudgetExhausted when the call could pass a limit; nothing is sent then."""
         price, call = self.price_of(asked.name), f"proxy-{uuid.uuid4().hex}"
         prompt, output = asked.prompt_tokens, asked.output_tokens
-        dollars = price.worst(prompt, output)
+        dollars = price.worst(prompt, output, asked.one_hour) * asked.dearer
         worst = ModelCall(
             call=call,
             model=asked.name,
@@ -73,18 +74,31 @@ class Ledger:
         finally:
             books.close()
         self._note({"begun": worst.model_dump()})
-        return Begun(call, worst)
+        return Begun(call, worst, asked.one_hour)
 
     def free(self, begun: Begun) -> None:
         """The vendor refused or was not reached: it costs nothing."""
         self._end(begun, ModelCall(call=begun.id, model=begun.worst.model))
 
-    def finish(self, begun: Begun, tokens: dict[str, int] | None) -> ModelCall:
-        """Book what the answer told; without that, the worst."""
+    def finish(
+        self,
+        begun: Begun,
+        tokens: dict[str, int] | None,
+        one_hour: int | None = None,
+        dearer: float = 1.0,
+    ) -> ModelCall:
+        """Book what the answer told; without that, the worst.
+
+        `one_hour` are the cache writes that are kept for an hour; where the answer does not say,
+        all count as asked for. `dearer` is how many times the listed price its tier costs.
+        """
         if tokens is None:
             ended = begun.worst
         else:
-            dollars = self.price_of(begun.worst.model).dollars(**tokens)
+            if one_hour is None:
+                one_hour = tokens["cache_write_tokens"] if begun.one_hour else 0
+            price = self.price_of(begun.worst.model)
+            dollars = price.dollars(**tokens, one_hour_tokens=one_hour) * dearer
             ended = ModelCall(call=begun.id, model=begun.worst.model, dollars=dollars, **tokens)
         seconds = time.monotonic() - begun.since
         return self._end(begun, ended.model_copy(update={"seconds": seconds}))

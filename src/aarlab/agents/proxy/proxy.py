@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.proxy.asked import Asked, parse
 from aarlab.agents.proxy.booking import Begun, Ledger
 from aarlab.agents.proxy.settings import ProxySettings, Vendor
 from aarlab.agents.proxy.usage import Meter
+from aarlab.agents.refusals import Refusal, refusal_in, refusal_of
 from aarlab.core.errors import AarlabError, BadInput, Forbidden
 from aarlab.core.wire_service import ModelCall
 
@@ -50,11 +53,18 @@ _STATUS = {
 _KIND = {"budget_exhausted": "billing_error", "forbidden": "permission_error"}
 
 Seen = Callable[[Asked, bytes, ModelCall], None]
+# A refusal, or None for a call that the vendor took, and the seconds until that was known.
+Noticed = Callable[[Refusal | None, float], None]
+
+
+def _unnoticed(_refusal: Refusal | None, _took_s: float) -> None:
+    """Nobody looks."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """One AAR's door to the models. `token` is asked for on TCP; `seen` gets each booked call."""
+    """One AAR's door to the models. `token` is asked for on TCP; `seen` gets each booked call and
+    `noticed` how the vendor took it, sorted by what a refusal means."""
 
     settings: ProxySettings
     ledger: Ledger
@@ -62,6 +72,7 @@ class Proxy:
     token: str
     vendors: httpx.Client
     seen: Seen
+    noticed: Noticed = _unnoticed
 
     def handler(self, asks_token: bool) -> type[BaseHTTPRequestHandler]:
         proxy = self
@@ -85,9 +96,11 @@ class Proxy:
     def forward(self, agent: "_Handler", asked: Asked, path: str) -> None:
         request = self._request(agent, asked, path)
         begun = None if asked.api == "count" else self.ledger.begin(asked)  # counting is free
+        began = time.monotonic()
         try:
             response = self.vendors.send(request, stream=True)
         except httpx.HTTPError as error:
+            self.noticed(refusal_of(error), time.monotonic() - began)
             if begun is not None and isinstance(error, httpx.ConnectError):
                 self.ledger.free(begun)
             elif begun is not None:  # it may have reached the model: nobody knows what it cost
@@ -95,11 +108,15 @@ class Proxy:
             raise
         with closing(response):
             if begun is not None and response.status_code == 200:
+                self.noticed(None, time.monotonic() - began)
                 self._through(agent, asked, begun, response)
                 return
             if begun is not None:
                 self.ledger.free(begun)
             response.read()
+            if response.status_code >= 400:
+                refusal = refusal_in(response.status_code, response.content, self._without_key)
+                self.noticed(refusal, time.monotonic() - began)
             agent.whole(response.status_code, _back(response), self._clean(asked, response))
 
     def _through(
@@ -119,7 +136,7 @@ class Proxy:
                 agent.piece(piece)
             meter.end()
         finally:
-            call = self.ledger.finish(begun, meter.tokens)
+            call = self.ledger.finish(begun, meter.tokens, meter.one_hour_tokens, meter.dearer)
         agent.end()
         self.seen(asked, bytes(kept), call)
 
@@ -139,8 +156,11 @@ class Proxy:
         if response.status_code in (401, 403):
             message = f"{asked.vendor} refused the key of the AAR's supervisor"
             return _problem(asked.vendor, "authentication_error", message)
-        key = self.settings.key(asked.vendor).encode()
-        return response.content.replace(key, b"[key]")
+        return self._without_key(response.content.decode(errors="replace")).encode()
+
+    def _without_key(self, text: str) -> str:
+        keys = (self.settings.anthropic_api_key, self.settings.openai_api_key)
+        return cleaner([key.get_secret_value() for key in keys])(text)
 
 
 def _back(response: httpx.Response) -> dict[str, str]:

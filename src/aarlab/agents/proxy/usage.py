@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from aarlab.agents.proxy.asked import Api
+from aarlab.agents.proxy.asked import PRIORITY, Api
 
+_WRITTEN = "cache_creation_input_tokens"
 MAX_KEPT = 64 * 2**20
 KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
@@ -19,6 +20,7 @@ class Meter:
     _usage: dict[str, Any] = field(default_factory=dict)
     _rest: bytearray = field(default_factory=bytearray)
     _complete: bool = False
+    _tier: str = ""
 
     def take(self, piece: bytes) -> None:
         if len(self._rest) + len(piece) > MAX_KEPT:
@@ -45,6 +47,21 @@ class Meter:
             return None
         return _anthropic(self._usage) if self.api == "messages" else _openai(self._usage)
 
+    @property
+    def one_hour_tokens(self) -> int | None:
+        """Of the cache writes, those that are kept for an hour; None where the answer does not
+        say."""
+        split = self._usage.get("cache_creation")
+        if not isinstance(split, dict):
+            return None
+        written = sum(_count(one, _WRITTEN) for one in _passes(self._usage))
+        return min(_count(split, "ephemeral_1h_input_tokens"), written)
+
+    @property
+    def dearer(self) -> float:
+        """Times the listed price, by the tier in which the call was answered."""
+        return PRIORITY if self.api != "messages" and self._tier == "priority" else 1.0
+
     def _event(self, text: bytes) -> None:
         try:
             event = json.loads(text)
@@ -54,6 +71,8 @@ class Meter:
             return
         inner = event.get("message") or event.get("response") or event
         told = inner.get("usage") if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get("service_tier"), str):
+            self._tier = inner["service_tier"]
         if isinstance(told, dict):
             # Anthropic's last event repeats only what has grown.
             self._usage |= {name: value for name, value in told.items() if value is not None}
@@ -61,13 +80,18 @@ class Meter:
 
 
 def _anthropic(usage: dict[str, Any]) -> dict[str, int]:
-    names = (
-        "input_tokens",
-        "output_tokens",
-        "cache_read_input_tokens",
-        "cache_creation_input_tokens",
-    )
-    return dict(zip(KINDS, (_count(usage, name) for name in names), strict=True))
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens", _WRITTEN)
+    totals = (sum(_count(one, name) for one in _passes(usage)) for name in names)
+    return dict(zip(KINDS, totals, strict=True))
+
+
+def _passes(usage: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is billed: each pass of a call that the vendor compacted, which the totals leave out,
+    else the totals. An attempt that another model took over is not billed."""
+    found = usage.get("iterations")
+    passes = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    taken_over = any(one.get("type") == "fallback_message" for one in passes)
+    return passes if passes and not taken_over else [usage]
 
 
 def _openai(usage: dict[str, Any]) -> dict[str, int]:

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.errors import Forbidden
 from aarlab.core.wire import Me, SessionRecord, Spend, TaskInfo
-from aarlab.core.wire_service import MAX_CURSOR, OperatorMessage
-from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.core.wire_service import MAX_CURSOR, NewWait, OperatorMessage
+from aarlab.server.auth import AarDep, PlatformDep, by_supervisor
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.tasks import development_tasks, task_info
 from aarlab.server.writes import KeyDep, write_once, writing
@@ -43,14 +44,38 @@ async def tasks(_aar: AarDep, platform: PlatformDep) -> list[TaskInfo]:
 async def open_session(
     request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> SessionRecord:
-    """Research time runs from here until the last request of this AAR."""
+    """Begin a life of the AAR: the time since its supervisor was seen last is no research time.
+
+    For an agent that joined by itself this is a request like any other: a gap before it counts up
+    to ten minutes.
+    """
 
     async def act(tx: AsyncConnection) -> SessionRecord:
+        if not by_supervisor(request, platform, aar.name):
+            await aars.touch(tx, aar.name)
+            return (await aars.all_sessions(tx, aar.name, waits=True))[-1]
         session = await aars.open_session(tx, aar.name)
         await log.append(tx, "session", {"aar": aar.name}, session.started_at)
         return session
 
     return await write_once(writing(platform, aar.name, key, request), SessionRecord, act)
+
+
+@router.post("/waiting")
+async def wait(
+    new: NewWait, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
+) -> SessionRecord:
+    """For the AAR's supervisor: what it waits for since when, which is no research time."""
+    if not by_supervisor(request, platform, aar.name):
+        raise Forbidden("only the supervisor of an AAR says that it waits")
+
+    async def act(tx: AsyncConnection) -> SessionRecord:
+        session = await aars.wait(tx, aar.name, new)
+        facts = {"aar": aar.name, "kind": new.kind, "ago_s": new.ago_s}
+        await log.append(tx, "waiting", facts, session.last_seen_at)
+        return session
+
+    return await write_once(writing(platform, aar.name, key, request, new), SessionRecord, act)
 
 
 @router.post("/spend")

@@ -10,7 +10,7 @@ from aarlab.core.clock import now_iso
 from aarlab.core.errors import Forbidden
 from aarlab.core.ids import new_id
 from aarlab.core.wire import NewAar, Predictions, Score, ShownScore, Submission
-from aarlab.server.auth import AarDep, PlatformDep
+from aarlab.server.auth import AarDep, PlatformDep, by_supervisor
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Feedback, Platform
@@ -34,7 +34,7 @@ async def submit(
             made_by = await snapshots.get(tx, submission.snapshot, aar.team)
             if made_by.aar != aar.name:
                 raise Forbidden("this snapshot is another AAR's: freeze the code as your own first")
-        await aars.touch(tx, aar.name)
+        await aars.touch(tx, aar.name, by_supervisor(request, platform, aar.name))
         now = await standing.standing(tx, aar.name)
         standing.check(now)
         feedback = await _feedback(tx, platform, aar, submission)

@@ -1,0 +1,45 @@
+"""The supervisor's connections to the platform, and the signs of life by which its time counts."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aarlab.agents.config import AarConfig
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import AarlabError
+from aarlab.core.research_time import HEARTBEAT_S
+
+LOG = logging.getLogger("aarlab.agents")
+
+
+def connect(config: AarConfig, deadline_s: float) -> PlatformClient:
+    """A client with the AAR's token and its supervisor's key."""
+    token, place = config.token_file.read_text().strip(), config.supervisor_file
+    vouches = place.read_text().strip() if place is not None and place.exists() else ""
+    return PlatformClient.over_socket(config.socket, token, deadline_s, vouches)
+
+
+@contextmanager
+def beating(connect: Callable[[], PlatformClient], every_s: float = HEARTBEAT_S) -> Iterator[None]:
+    """Give a sign of life every `every_s` until the end of the block, whatever else is waited for.
+
+    Without it a long model call or command would look like a process that is gone.
+    """
+    over = threading.Event()
+
+    def beat() -> None:
+        with connect() as platform:
+            while not over.wait(every_s):
+                try:
+                    platform.me()
+                except AarlabError as error:
+                    LOG.warning("no sign of life reached the platform: %s", error)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(every_s)
