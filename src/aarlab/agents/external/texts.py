@@ -24,8 +24,8 @@ METHOD_RULES = [
 ]
 NOTES_ARE_FOR = (
     "> Written for AARs in the platform's own sandbox. `{public}` is the task's folder there: you "
-    "get its rows with `read_rows` and its weak labels with `weak_labels`. Commands of these notes run "
-    "there, not where you are; `check_method` and `try_method` do for you what they do.\n\n"
+    "get its rows with `read_rows` and its weak labels with `weak_labels`. Commands of these notes "
+    "run there, not where you are; `check_method` and `try_method` do for you what they do.\n\n"
 )
 
 
