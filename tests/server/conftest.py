@@ -1,11 +1,12 @@
 """One platform process for the tests that leave it as they found it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from platform_kit import Running, TinyTask, platform, write_task
 
-from aarlab.core.layout import RunDir
+from aarlab.core.layout import DataRoot, RunDir
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,13 @@ def aar(running: Running, request: pytest.FixtureRequest):
     name = f"aar-{abs(hash(request.node.nodeid)):x}"[:40]
     with running.aar(name) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def gauss(toy_root: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server on a task with real rows and weak labels; no campaign around it."""
+    task = TinyTask(toy_root, "gauss", {})
+    with platform(task, RunDir(tmp_path_factory.mktemp("gauss")), "--task", "gauss") as running:
+        yield running
+    assert running.process.returncode == 0
+    assert running.log_text() == "", "the platform logged a crash"

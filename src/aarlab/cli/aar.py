@@ -1,5 +1,7 @@
 """`aarlab aar`: steer one AAR while it runs; agents of other makers join a campaign."""
 
+import contextlib
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +11,15 @@ from rich.console import Console
 
 from aarlab.agents.external.connect import ClientKind, Place, client_settings
 from aarlab.cli.values import finite
-from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir
 
+PORT, LOOPBACK = 8331, "127.0.0.1"  # `aarlab serve` has 8321
 app = typer.Typer(no_args_is_help=True, help="Steer an AAR; let an agent of your own join.")
 KINDS: dict[ClientKind, str] = {
     "claude-code": "Claude Code: .mcp.json in the agent's folder",
     "codex": "Codex: ~/.codex/config.toml",
-    "generic": "any other MCP client (streamable HTTP)",
+    "generic": "any other MCP client",
     "curl": "by hand",
 }
 
@@ -89,17 +92,53 @@ def connect(
     name: AarName,
     client: Annotated[str | None, typer.Option(help=f"only one of {', '.join(KINDS)}")] = None,
     url: Annotated[str | None, typer.Option(help="where the platform answers over HTTP")] = None,
-    port: Annotated[int, typer.Option(help="of loopback, where no --url is given")] = 8321,
     forward: Annotated[
-        bool, typer.Option(help="lead that port to the campaign's socket, until Ctrl-C")
+        bool, typer.Option(help="lead a port of this machine to the campaign, until Ctrl-C")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help=f"which port; default: {PORT}, or a free one"),
+    ] = None,
+    show_token: Annotated[
+        bool, typer.Option(help="write the token itself into settings over HTTP")
     ] = False,
 ) -> None:
-    """Print the MCP settings with which an agent becomes this AAR, and where its token lies."""
+    """Print the settings with which an agent becomes this AAR. Without --url, --forward or --port
+    they start `aarlab aar bridge`, which needs no port and no token."""
     run = RunDir(folder.absolute())
-    place = Place(url or f"http://127.0.0.1:{port}", _token_file(run, name))
-    _print(place, client)
-    if forward:
-        _forward(run, port)
+    token_file = _token_file(run, name)
+    if url is not None and (forward or port is not None):
+        raise BadInput("give either --url, where it is served, or --forward and --port")
+    with contextlib.ExitStack() as opened:
+        if forward:
+            url = _forward(run, port, opened)
+        elif port is not None:
+            url = f"http://{LOOPBACK}:{port}"
+        place = Place(
+            token_file,
+            run.socket,
+            (sys.executable, "-m", "aarlab.cli", "aar", "bridge", str(run.path), name),
+            url,
+            token_file.read_text().strip() if show_token else None,
+        )
+        _print(place, client)
+        _print_listening(run, place, forward)
+        while forward:
+            time.sleep(1)
+
+
+@app.command()
+def bridge(folder: Folder, name: AarName) -> None:
+    """Be this AAR's MCP server on stdin and stdout; an MCP client starts it."""
+    run = RunDir(folder.absolute())
+    token_file = _token_file(run, name)
+    try:
+        from aarlab.agents.external.bridge import run_bridge
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] not in ("mcp", "httpx2", "anyio"):
+            raise
+        raise NotFound("the MCP package is missing; run: pip install 'aarlab[mcp]'") from None
+    run_bridge(run.socket, token_file)
 
 
 def _token_file(run: RunDir, name: str) -> Path:
@@ -120,20 +159,55 @@ def _print(place: Place, client: str | None) -> None:
             raise BadInput(f"no client {client!r}; there are {', '.join(KINDS)}")
         out.print(client_settings(place, kinds[0]))
         return
-    out.print(f"# the token, which is this AAR's alone: {place.token_file}\n{place.export}\n")
+    about = "needed over HTTP and for curl; the bridge reads it by itself"
+    out.print(f"# this AAR's token, {about}: {place.token_file}\n{place.export}\n")
     for kind, where in KINDS.items():
         out.print(f"# {where}\n{client_settings(place, kind)}\n")
 
 
-def _forward(run: RunDir, port: int) -> None:
+def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
+    """What answers where the settings lead, or what to start. No token goes out for that."""
+    told = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    if forward:
+        told.print(f"{place.mcp} leads to the campaign; Ctrl-C ends it")
+    elif place.url is None and _answers(run.socket):
+        told.print(f"listening: {run.socket}")
+    elif place.url is None:
+        told.print(f"nothing listens on {run.socket}: start the campaign or `aarlab serve`")
+    elif _answers(place.url):
+        told.print(f"listening: {place.url}")
+    else:
+        told.print(
+            f"nothing listens on {place.url} yet: `aarlab aar connect ... --forward` leads a port "
+            "to the campaign, `aarlab serve RUN --host HOST --port PORT` serves it"
+        )
+
+
+def _answers(place: Path | str) -> bool:
+    from aarlab.client.transport import Address, health
+
+    try:
+        health(Address(place), deadline_s=2)
+    except AarlabError:
+        return False
+    return True
+
+
+def _forward(run: RunDir, port: int | None, opened: contextlib.ExitStack) -> str:
+    """The address that now leads to the campaign."""
     from aarlab.agents.proxy.forward import forwarding
 
     if not run.socket.exists():
         raise NotFound(f"nothing listens on {run.socket}: start the campaign or `aarlab serve`")
     try:
-        with forwarding(port, str(run.socket)):
-            Console(stderr=True).print(f"port {port} leads to the campaign; Ctrl-C ends it")
-            while True:
-                time.sleep(1)
+        try:
+            bound = opened.enter_context(
+                forwarding(PORT if port is None else port, str(run.socket))
+            )
+        except OSError:
+            if port is not None:
+                raise
+            bound = opened.enter_context(forwarding(0, str(run.socket)))
     except OSError as error:
         raise Conflict(f"port {port}: {error.strerror}; take another with --port") from error
+    return f"http://{LOOPBACK}:{bound}"

@@ -87,8 +87,10 @@ class BaselineAccuracy(Wire):
 class Run(Wire):
     """One seed of a method: P(label 1) for each id, in the order of `Submission.ids`."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    probs: list[Probability] = Field(min_length=1, max_length=MAX_ROWS)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(description="the method's seed in this run")
+    probs: list[Probability] = Field(
+        min_length=1, max_length=MAX_ROWS, description="P(label 1), in the order of `ids`"
+    )
 
 
 class Predictions(NamedTuple):
@@ -113,12 +115,20 @@ class Submission(Wire):
             ]
         }
     )
-    task: Name
-    split: Literal["search"] = "search"
-    method: Annotated[str, Field(min_length=1, max_length=200)]
-    snapshot: str | None = None
-    ids: list[str] = Field(min_length=1, max_length=MAX_ROWS)
-    runs: list[Run] = Field(min_length=1, max_length=MAX_RUNS)
+    task: Name = Field(description="name of the task")
+    split: Literal["search"] = Field(
+        default="search", description="the only one there is feedback on"
+    )
+    method: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        description="short name of the method"
+    )
+    snapshot: str | None = Field(default=None, description="id of the own snapshot that made them")
+    ids: list[str] = Field(
+        min_length=1, max_length=MAX_ROWS, description="every row of the split, in any order"
+    )
+    runs: list[Run] = Field(
+        min_length=1, max_length=MAX_RUNS, description="one for each seed; they are averaged"
+    )
 
 
 class Score(Wire):
@@ -151,8 +161,10 @@ class ShownScore(Wire):
 
 # ---------------------------------------------------------------- code
 class SnapshotFile(Wire):
-    path: Annotated[str, Field(min_length=1, max_length=200)]
-    content_b64: str
+    path: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        description="relative path with /, e.g. method.py"
+    )
+    content_b64: str = Field(description="the whole file in base64")
 
 
 class NewSnapshot(Wire):
@@ -169,10 +181,14 @@ class NewSnapshot(Wire):
             ]
         }
     )
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    message: Annotated[str, Field(max_length=2000)] = ""
-    parent: str | None = None
-    files: list[SnapshotFile] = Field(min_length=1, max_length=200)
+    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        description="short name of the method"
+    )
+    message: Annotated[str, Field(max_length=2000)] = Field(default="", description="what is new")
+    parent: str | None = Field(default=None, description="id of the snapshot that it grew from")
+    files: list[SnapshotFile] = Field(
+        min_length=1, max_length=200, description="method.py and what it needs"
+    )
 
 
 class Snapshot(Wire):
@@ -212,11 +228,11 @@ class NewFinding(Wire):
             ]
         }
     )
-    kind: FindingKind
-    title: Annotated[str, Field(min_length=1, max_length=200)]
-    text: Annotated[str, Field(max_length=MAX_TEXT)]
-    submission: str | None = None
-    snapshot: str | None = None
+    kind: FindingKind = Field(description="what sort of post it is")
+    title: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="one line")
+    text: Annotated[str, Field(max_length=MAX_TEXT)] = Field(description="Markdown")
+    submission: str | None = Field(default=None, description="id of the own submission it cites")
+    snapshot: str | None = Field(default=None, description="id of the snapshot it is about")
 
 
 class NewComment(Wire):

@@ -61,11 +61,15 @@ class FindingQuery(Wire):
     q: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="each word begins a word of the title, the text or a comment"
     )
-    kind: FindingKind | None = None
-    author: Annotated[str, Field(max_length=64)] | None = None
+    kind: FindingKind | None = Field(default=None, description="of this kind only")
+    author: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="of this AAR only"
+    )
     sort: FindingOrder = Field(default="seq", description="seq: oldest first; top: most votes")
-    after: Annotated[int, Field(ge=0, le=MAX_CURSOR)] = 0
-    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    after: Annotated[int, Field(ge=0, le=MAX_CURSOR)] = Field(
+        default=0, description="`next_after` of the page before"
+    )
+    limit: Annotated[int, Field(ge=1, le=100)] = Field(default=50, description="posts a page")
     render: bool = Field(default=False, description="fill `html`")
 
 
@@ -102,9 +106,9 @@ class NewMethod(Wire):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"snapshot": "0" * 40, "note": "my best"}]}
     )
-    snapshot: Reference
-    task: Name | None = None
-    note: Annotated[str, Field(max_length=2000)] = ""
+    snapshot: Reference = Field(description="id of a snapshot of your own")
+    task: Name | None = Field(default=None, description="on this task only; default: on all")
+    note: Annotated[str, Field(max_length=2000)] = Field(default="", description="for the operator")
 
 
 class MethodRequest(Wire):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -35,6 +35,8 @@ from aarlab.server.routes import (
     operator_verifications,
     snapshots,
     submissions,
+    task_data,
+    trials,
 )
 from aarlab.server.settings import ServerSettings
 from aarlab.store import claims
@@ -61,6 +63,8 @@ ROUTERS = (
     findings.router,
     methods.router,
     leaderboard.router,
+    task_data.router,
+    trials.router,
     operator_aars.router,
     operator_controls.router,
     operator_tokens.router,
@@ -89,14 +93,16 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
             Rate("findings, comments and votes", settings.posts_per_s, settings.post_burst),
         ),
     )
-    endpoint = None if Endpoint is None else Endpoint(platform)
+    runs = trials.trials_for(platform)
+    endpoint = None if Endpoint is None else Endpoint(platform, runs)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if endpoint is None:
-            yield
-            return
-        async with endpoint.running():
+        async with AsyncExitStack() as opened:
+            if runs is not None:
+                opened.callback(runs.close)
+            if endpoint is not None:
+                await opened.enter_async_context(endpoint.running())
             yield
 
     app = FastAPI(
@@ -108,7 +114,7 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         # Traces carry exceptions and their values: none may leave, whatever the environment says.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.platform = platform
+    app.state.platform, app.state.trials = platform, runs
     for router in (*ROUTERS, openapi_router(ROUTERS)):
         app.include_router(router)
     app.add_api_route("/health", _health, include_in_schema=False)

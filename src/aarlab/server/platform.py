@@ -12,6 +12,7 @@ from aarlab.server.settings import ServerSettings
 from aarlab.store.database import Database
 from aarlab.store.repository import SnapshotRepo
 from aarlab.store.tokens import Access
+from aarlab.testbed.task import PublicTask
 
 
 class Feedback(Protocol):
@@ -62,6 +63,8 @@ class Platform:
     posts: SharedPace
     # By the hash of the token, for moments only: another server may have revoked it.
     known: dict[str, Known] = field(default_factory=dict, repr=False)
+    # Public rows of development tasks, read when a client first asks for them.
+    opened: dict[str, PublicTask] = field(default_factory=dict, repr=False)
 
 
 async def platform_of(request: Request) -> Platform:

@@ -42,8 +42,17 @@ class Writing:
 def writing(
     platform: Platform, actor: str, key: str, request: Request, body: BaseModel | None = None
 ) -> Writing:
-    """Raises BadInput on text that is no Unicode (a lone surrogate), which JSON lets through."""
-    route = f"{request.method} {request.url.path}"
+    """What this request of a route writes; raises as `writing_at` does."""
+    return writing_at(platform, actor, key, f"{request.method} {request.url.path}", body)
+
+
+def writing_at(
+    platform: Platform, actor: str, key: str, route: str, body: BaseModel | None = None
+) -> Writing:
+    """What a write under `route` ("POST /v1/findings") is, whichever door it came through.
+
+    Raises BadInput on text that is no Unicode (a lone surrogate), which JSON lets through.
+    """
     content = None if body is None else body.model_dump(mode="json")
     try:
         text = canonical_json(content)

@@ -1,4 +1,8 @@
-"""Settings with which an MCP client joins a campaign. The token is named, never written out."""
+"""Settings with which an MCP client joins a campaign. They work as they are pasted.
+
+On this machine a client starts `aarlab aar bridge`, which leads to the campaign's socket and reads
+the token from its file. Over HTTP the token is named, not written out, unless that is asked for.
+"""
 
 import json
 import shlex
@@ -13,50 +17,68 @@ ClientKind = Literal["claude-code", "codex", "generic", "curl"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the platform answers over HTTP and where the AAR's token lies."""
+    """Where the platform answers and where the AAR's token lies.
 
-    url: str
+    Without a `url` it is the `socket` on this machine, to which `bridge` is the command.
+    """
+
     token_file: Path
+    socket: Path
+    bridge: tuple[str, ...]
+    url: str | None = None
+    token: str | None = None
 
     @property
     def mcp(self) -> str:
-        return f"{self.url.rstrip('/')}/mcp"
+        return f"{(self.url or 'http://platform').rstrip('/')}/mcp"
 
     @property
     def export(self) -> str:
         """The shell line that gives a client the token."""
         return f'export {TOKEN_VARIABLE}="$(cat {shlex.quote(str(self.token_file))})"'
 
+    @property
+    def said_token(self) -> str:
+        """The token where it may be shown, else the name of the variable that has it."""
+        return self.token or f"${{{TOKEN_VARIABLE}}}"
+
 
 def client_settings(place: Place, kind: ClientKind) -> str:
-    """Text of one client's settings. Claude Code and Codex put the variable in by themselves; a
-    generic client wants the token itself in its place."""
-    if kind == "codex":
-        return _codex(place)
+    """Text of one client's settings."""
     if kind == "curl":
         return _curl(place)
-    return json.dumps(mcp_servers(place.mcp, f"${{{TOKEN_VARIABLE}}}"), indent=2)
+    if kind == "codex":
+        return _codex(place)
+    if place.url is not None:
+        return json.dumps(mcp_servers(place.mcp, place.said_token), indent=2)
+    command, *words = place.bridge
+    return json.dumps({"mcpServers": {MCP_NAME: {"command": command, "args": words}}}, indent=2)
 
 
 def mcp_servers(url: str, token: str) -> dict[str, object]:
-    """The form that Claude Code and most other clients read."""
+    """The form that Claude Code and most other clients read, over HTTP."""
     headers = {"Authorization": f"Bearer {token}"}
     return {"mcpServers": {MCP_NAME: {"type": "http", "url": url, "headers": headers}}}
 
 
 def _codex(place: Place) -> str:
-    return (
-        f"[mcp_servers.{MCP_NAME}]\n"
-        f"url = {json.dumps(place.mcp)}\n"
-        f'bearer_token_env_var = "{TOKEN_VARIABLE}"'
-    )
+    head = f"[mcp_servers.{MCP_NAME}]\n"
+    if place.url is None:
+        command, *words = place.bridge
+        return f"{head}command = {json.dumps(command)}\nargs = {json.dumps(words)}"
+    if place.token is not None:
+        headers = f'{{ Authorization = "Bearer {place.token}" }}'
+        return f"{head}url = {json.dumps(place.mcp)}\nhttp_headers = {headers}"
+    return f'{head}url = {json.dumps(place.mcp)}\nbearer_token_env_var = "{TOKEN_VARIABLE}"'
 
 
 def _curl(place: Place) -> str:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
     call |= {"params": {"name": "my_budget", "arguments": {}}}
+    where = "" if place.url is not None else f"--unix-socket {shlex.quote(str(place.socket))} "
+    token = place.token or f"${TOKEN_VARIABLE}"
     return (
-        f'curl -sS {place.mcp} -H "Authorization: Bearer ${TOKEN_VARIABLE}" \\\n'
+        f'curl -sS {where}{place.mcp} -H "Authorization: Bearer {token}" \\\n'
         '  -H "Content-Type: application/json" \\\n'
         '  -H "Accept: application/json, text/event-stream" \\\n'
         f"  -d '{json.dumps(call)}'"

@@ -29,12 +29,13 @@ def main(argv: list[str]) -> int:
 
 
 @contextmanager
-def forwarding(port: int, path: str) -> Iterator[None]:
-    """Lead a port of loopback to the unix socket at `path`; OSError where the port is taken."""
+def forwarding(port: int, path: str) -> Iterator[int]:
+    """Lead a port of loopback, a free one for 0, to the unix socket at `path`; yields the port.
+    OSError where it is taken."""
     with _server(port, path) as server:
         threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
         try:
-            yield
+            yield server.server_address[1]
         finally:
             server.shutdown()
 

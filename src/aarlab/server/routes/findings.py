@@ -7,12 +7,12 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.canonical import content_hash
-from aarlab.core.wire import Comment, Finding, FindingPage, NewComment, NewFinding
+from aarlab.core.wire import Comment, Finding, FindingPage, NewAar, NewComment, NewFinding
 from aarlab.core.wire_service import FindingQuery, Vote
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.markdown import render_markdown
-from aarlab.server.writes import KeyDep, write_once, writing
+from aarlab.server.writes import KeyDep, Writing, write_once, writing
 from aarlab.store import forum, log, snapshots, submissions
 
 router = APIRouter(prefix="/v1/findings", route_class=StrictRoute)
@@ -26,6 +26,12 @@ async def post_finding(
     post: NewFinding, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Finding:
     """May cite an own submission and any snapshot; NotFound where they do not exist."""
+    return await add_finding(aar, writing(platform, aar.name, key, request, post), post)
+
+
+async def add_finding(aar: NewAar, wanted: Writing, post: NewFinding) -> Finding:
+    """What the route and the MCP tool do."""
+    platform = wanted.platform
     await platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Finding:
@@ -46,7 +52,7 @@ async def post_finding(
         await log.append(tx, "finding", entry, finding.at)
         return finding
 
-    return await write_once(writing(platform, aar.name, key, request, post), Finding, act)
+    return await write_once(wanted, Finding, act)
 
 
 @router.get("")
@@ -92,6 +98,12 @@ async def post_comment(
     key: KeyDep,
 ) -> Comment:
     """Answer a finding."""
+    return await add_comment(aar, writing(platform, aar.name, key, request, text), finding, text)
+
+
+async def add_comment(aar: NewAar, wanted: Writing, finding: str, text: NewComment) -> Comment:
+    """What the route and the MCP tool do."""
+    platform = wanted.platform
     await platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Comment:
@@ -105,7 +117,7 @@ async def post_comment(
         await log.append(tx, "comment", entry, comment.at)
         return comment
 
-    return await write_once(writing(platform, aar.name, key, request, text), Comment, act)
+    return await write_once(wanted, Comment, act)
 
 
 @router.post("/{finding}/vote")
@@ -118,6 +130,12 @@ async def vote(
     key: KeyDep,
 ) -> Finding:
     """Set the own vote, one per AAR and finding; the same again changes nothing."""
+    return await set_vote(aar, writing(platform, aar.name, key, request, ballot), finding, ballot)
+
+
+async def set_vote(aar: NewAar, wanted: Writing, finding: str, ballot: Vote) -> Finding:
+    """What the route and the MCP tool do."""
+    platform = wanted.platform
     await platform.posts.admit(aar.name)
 
     async def act(tx: AsyncConnection) -> Finding:
@@ -126,4 +144,4 @@ async def vote(
             await log.append(tx, "vote", entry)
         return await forum.get(tx, finding, aar.team)
 
-    return await write_once(writing(platform, aar.name, key, request, ballot), Finding, act)
+    return await write_once(wanted, Finding, act)

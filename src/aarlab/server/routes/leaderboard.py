@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter
 
-from aarlab.core.wire import LeaderboardEntry
+from aarlab.core.wire import LeaderboardEntry, NewAar
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
+from aarlab.server.platform import Platform
 from aarlab.server.tasks import development_tasks
 from aarlab.store import audits, verifications
 
@@ -15,8 +16,12 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute)
 @router.get("/leaderboard")
 async def leaderboard(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[LeaderboardEntry]:
     """Verified methods of the AAR's team, task by task, best first; a cursor is a place in it."""
+    return page.of_all(await seen_by(aar, platform))
+
+
+async def seen_by(aar: NewAar, platform: Platform) -> list[LeaderboardEntry]:
+    """All lines that an AAR sees."""
     async with platform.store.database.read() as tx:
         settled = await verifications.seen(tx, aar.team, "done")
         unranked = await audits.unranked(tx)
-    entries = verifications.leaderboard(settled, development_tasks(platform), unranked)
-    return page.of_all(entries)
+    return verifications.leaderboard(settled, development_tasks(platform), unranked)

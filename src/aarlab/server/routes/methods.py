@@ -3,13 +3,15 @@
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.errors import Forbidden
+from aarlab.core.errors import Forbidden, NotFound
+from aarlab.core.wire import NewAar
 from aarlab.core.wire_service import MethodRequest, NewMethod
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
+from aarlab.server.platform import Platform
 from aarlab.server.tasks import check_development, development_tasks
-from aarlab.server.writes import KeyDep, write_once, writing
+from aarlab.server.writes import KeyDep, Writing, write_once, writing
 from aarlab.store import log, methods, snapshots, standing
 
 router = APIRouter(prefix="/v1/methods", route_class=StrictRoute)
@@ -20,6 +22,12 @@ async def submit_method(
     new: NewMethod, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> MethodRequest:
     """Costs one of `limits.methods`; what is refused here costs nothing."""
+    return await request_verification(aar, writing(platform, aar.name, key, request, new), new)
+
+
+async def request_verification(aar: NewAar, wanted: Writing, new: NewMethod) -> MethodRequest:
+    """What the route and the MCP tools do."""
+    platform = wanted.platform
 
     async def act(tx: AsyncConnection) -> MethodRequest:
         if new.task is not None:
@@ -32,12 +40,28 @@ async def submit_method(
         await log.append(tx, "method", entry, made.at)
         return made
 
-    return await write_once(writing(platform, aar.name, key, request, new), MethodRequest, act)
+    return await write_once(wanted, MethodRequest, act)
 
 
 @router.get("")
 async def own_methods(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[MethodRequest]:
     """The own requests, oldest first, and what came of them."""
+    return page.of(await requests_of(aar, platform, page.after, page.limit))
+
+
+async def requests_of(
+    aar: NewAar, platform: Platform, after: int = 0, limit: int | None = None
+) -> list[tuple[int, MethodRequest]]:
+    """An AAR's own requests with their cursors."""
     tasks = development_tasks(platform)
     async with platform.store.database.read() as tx:
-        return page.of(await methods.listed(tx, tasks, aar, page.after, page.limit))
+        return await methods.listed(tx, tasks, aar, after, limit)
+
+
+async def own_requests(aar: NewAar, platform: Platform, request: str | None) -> list[MethodRequest]:
+    """All of an AAR's requests, or the one that is named; NotFound where it has none of that id."""
+    mine = [one for _, one in await requests_of(aar, platform)]
+    found = [one for one in mine if request in (None, one.id)]
+    if request is not None and not found:
+        raise NotFound(f"you have no request {request[:60]!r}: ask for verification first")
+    return found

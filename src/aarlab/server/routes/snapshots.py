@@ -7,13 +7,13 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
-from aarlab.core.wire import NewSnapshot, Snapshot, SnapshotContent
+from aarlab.core.wire import NewAar, NewSnapshot, Snapshot, SnapshotContent
 from aarlab.core.wire_service import Lineage, SnapshotDiff
 from aarlab.server.auth import AarDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
-from aarlab.server.writes import KeyDep, refusals_logged, write_once, writing
+from aarlab.server.writes import KeyDep, Writing, refusals_logged, write_once, writing
 from aarlab.store import differences, idempotency, lineage, log, snapshots
 from aarlab.store.repository import Author
 from aarlab.store.teams import Team
@@ -27,16 +27,21 @@ Wanted = Annotated[str | None, Query(max_length=200)]
 async def add_snapshot(
     new: NewSnapshot, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Snapshot:
-    """Freeze a method folder. A commit whose transaction never ended is unreachable.
+    """Freeze a method folder."""
+    return await freeze(aar, writing(platform, aar.name, key, request, new), new)
+
+
+async def freeze(aar: NewAar, wanted: Writing, new: NewSnapshot) -> Snapshot:
+    """What the route and the MCP tools do. A commit whose transaction never ended is unreachable.
 
     The files go out before the transaction, so that a slow store holds up no other write.
     """
-    wanted, repo = writing(platform, aar.name, key, request, new), platform.store.snapshots
+    platform, repo = wanted.platform, wanted.platform.store.snapshots
     async with refusals_logged(wanted):
         files = snapshots.decode(new)
         tree_sha256, n_bytes = lineage.tree_sha256(files), sum(map(len, files.values()))
         async with platform.store.database.read() as view:
-            if await idempotency.recall(view, aar.name, key, wanted.fingerprint) is None:
+            if await idempotency.recall(view, aar.name, wanted.key, wanted.fingerprint) is None:
                 limit = platform.settings.snapshot_bytes
                 await snapshots.check_room(view, aar.name, n_bytes, limit)
             if new.parent is not None:

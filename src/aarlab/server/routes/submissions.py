@@ -15,7 +15,7 @@ from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Feedback, Platform
 from aarlab.server.tasks import check_development
-from aarlab.server.writes import KeyDep, write_once, writing
+from aarlab.server.writes import KeyDep, Writing, write_once, writing
 from aarlab.store import aars, log, snapshots, standing, submissions
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
@@ -27,6 +27,14 @@ async def submit(
     submission: Submission, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Score:
     """Costs one submission of the budget; what is refused costs nothing."""
+    return await score_predictions(
+        aar, writing(platform, aar.name, key, request, submission), submission
+    )
+
+
+async def score_predictions(aar: NewAar, wanted: Writing, submission: Submission) -> Score:
+    """What the route and the MCP tool do."""
+    platform = wanted.platform
 
     async def act(tx: AsyncConnection) -> Score:
         check_development(platform, submission.task)
@@ -44,15 +52,21 @@ async def submit(
         await _record(tx, aar, submission, score, wanted.content_sha256)
         return score
 
-    wanted = writing(platform, aar.name, key, request, submission)
     return await write_once(wanted, Score, act)
 
 
 @router.get("/submissions")
 async def own_submissions(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[ShownScore]:
     """The own submissions with the scores that were shown, oldest first."""
+    return page.of(await shown_to(aar, platform, page.after, page.limit))
+
+
+async def shown_to(
+    aar: NewAar, platform: Platform, after: int = 0, limit: int | None = None
+) -> list[tuple[int, ShownScore]]:
+    """An AAR's own submissions with their cursors."""
     async with platform.store.database.read() as tx:
-        return page.of(await submissions.shown(tx, aar.name, page.after, page.limit))
+        return await submissions.shown(tx, aar.name, after, limit)
 
 
 async def _feedback(

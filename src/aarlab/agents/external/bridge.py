@@ -1,0 +1,95 @@
+"""An MCP server on stdin and stdout that hands everything on to a campaign's unix socket.
+
+For clients that start a program and speak to it (most do): they need no port, no address and no
+token in their settings. The token stays in its file. A campaign that is started again answers the
+next call.
+"""
+
+from pathlib import Path
+
+import anyio
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server import Server
+from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    InputRequiredResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListToolsResult,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+)
+
+from aarlab.client.transport import Address, health
+from aarlab.core.errors import Forbidden
+
+URL = "http://platform/mcp"
+ANSWER_S = 300.0  # a trial takes its time
+NAME = "aarlab"
+
+
+def run_bridge(socket: Path, token_file: Path) -> None:
+    """Until stdin ends. Raises Unreachable where no server answers, Forbidden for a dead token."""
+    health(Address(socket), deadline_s=5)
+    anyio.run(_bridge, socket, token_file.read_text().strip())
+
+
+async def _bridge(socket: Path, token: str) -> None:
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(
+        transport=transport, headers=headers, timeout=ANSWER_S, trust_env=False
+    ) as http:
+        try:
+            async with Client(streamable_http_client(URL, http_client=http)) as client:
+                server = _server(client)
+                async with stdio_server() as (read, write):
+                    await server.run(read, write, server.create_initialization_options())
+        except* MCPError as failed:
+            raise Forbidden(f"the platform refused the token: {failed.exceptions[0]}") from None
+
+
+def _server(client: Client) -> Server[object]:
+    """Every request is the client's; answers and errors come back as they are."""
+
+    async def list_tools(_ctx: object, _params: object) -> ListToolsResult:
+        return await client.list_tools()
+
+    async def call_tool(
+        _ctx: object, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
+        return await client.session.call_tool(params.name, params.arguments or {})
+
+    async def list_resources(_ctx: object, _params: object) -> ListResourcesResult:
+        return await client.list_resources()
+
+    async def read_resource(
+        _ctx: object, params: ReadResourceRequestParams
+    ) -> ReadResourceResult | InputRequiredResult:
+        return await client.session.read_resource(params.uri)
+
+    async def list_prompts(_ctx: object, _params: object) -> ListPromptsResult:
+        return await client.list_prompts()
+
+    async def get_prompt(
+        _ctx: object, params: GetPromptRequestParams
+    ) -> GetPromptResult | InputRequiredResult:
+        return await client.session.get_prompt(params.name, params.arguments)
+
+    return Server(
+        NAME,
+        instructions=client.instructions,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_read_resource=read_resource,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+    )

@@ -1,0 +1,110 @@
+"""What an agent that has nothing but MCP or the API is given to read.
+
+The problem, the contract and the rules are the words of our own AARs' prompt and notes, so that
+all AARs of a campaign work under the same ones.
+"""
+
+import platform
+from importlib import metadata, resources
+
+from aarlab.agents.language.prompts import direction_text, filled, note_texts, text_of
+from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.wire_task import Library, MethodContract, Note, TextFile
+
+# What methods usually import; those that are not installed are left out.
+LIBRARIES = ("aarlab", "numpy", "scipy", "scikit-learn", "torch", "transformers", "safetensors")
+EXAMPLE_HEAD = "# file: mine/method.py\n"
+METHOD_RULES = [
+    "method.py defines fit(task, student, seed); it returns an object with predict_proba(inputs)",
+    "predict_proba gives an array (N,) of probabilities in [0, 1], one for each row",
+    "the same seed gives the same predictions",
+    "a prediction depends on its own row only, not on the other rows asked for or their order",
+    "it neither changes the task it is given nor reads or writes anything outside its folder",
+    "there is no network, and only the listed libraries",
+]
+NOTES_ARE_FOR = (
+    "> Written for AARs in the platform's own sandbox. `{public}` is the task's folder there: you "
+    "get its rows with `read_rows` and its weak labels with `weak_labels`. Commands of these notes "
+    "run there, not where you are; `check_method` and `try_method` do for you what they do.\n\n"
+)
+
+
+def instructions() -> str:
+    """What a client is told when it connects; short, since some clients cut it at 2,048 bytes."""
+    return _own("instructions")
+
+
+def rules_text(name: str, direction: str) -> str:
+    """The rules for one AAR, with its direction."""
+    chosen = direction_text(direction)
+    system = text_of("system")
+    values = {
+        "name": name,
+        "problem": filled(
+            _section(system, "The problem"), {"tasks": "`task_info` lists the tasks."}
+        ),
+        "method": filled(_section(system, "A method"), {"notes": "`notes` has background notes."}),
+        "rules": filled(_section(system, "Rules"), {"workflow": ""}).rstrip(),
+        "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
+    }
+    return filled(_own("rules"), values)
+
+
+def method_contract() -> MethodContract:
+    """The contract as the notes have it, with their example as a method folder."""
+    text = _section(note_texts()["testbed.md"], "A method")
+    _, opened, rest = text.partition(f"```python\n{EXAMPLE_HEAD}")
+    example, closed, _ = rest.partition("```")
+    if not (opened and closed):
+        raise Damaged("notes/testbed.md has no example method: install aarlab again")
+    return MethodContract(
+        text=text,
+        example=[TextFile(path="method.py", text=example)],
+        python=platform.python_version(),
+        libraries=[*_libraries()],
+        rules=METHOD_RULES,
+    )
+
+
+def note_names() -> list[str]:
+    """README.md first: it says what the others are about."""
+    return sorted(note_texts(), key=lambda name: (name != "README.md", name))
+
+
+def note(name: str) -> Note:
+    """One background note, for a reader outside the sandbox; NotFound names those there are."""
+    texts = note_texts()
+    if name not in texts:
+        raise NotFound(f"no note {name[:60]!r}; there are {', '.join(note_names())}")
+    places = {
+        "public": "$PUBLIC",
+        "more_tasks": "",
+        "workspace": "$WORKSPACE",
+        "notes_folder": "$NOTES",
+        "python": "python",
+        "teacher_seeds": "`task_info` lists",
+    }
+    return Note(name=name, text=filled(NOTES_ARE_FOR + texts[name], places))
+
+
+def _libraries() -> list[Library]:
+    found = []
+    for name in LIBRARIES:
+        try:
+            found.append(Library(name=name, version=metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _section(text: str, title: str) -> str:
+    """A section of second level with its heading; Damaged where the text has none of that name."""
+    _, heading, rest = text.partition(f"## {title}\n")
+    if not heading:
+        raise Damaged(f"the prompt has no section {title!r}: install aarlab again")
+    return f"{heading}{rest.partition(chr(10) + '## ')[0]}".rstrip() + "\n"
+
+
+def _own(name: str) -> str:
+    root = resources.files("aarlab.agents.external") / "prompts"
+    return (root / f"{name}.md").read_text(encoding="utf-8")

@@ -1,0 +1,131 @@
+"""A method's code in the platform's sandbox: checked on toy tasks, or run on public rows.
+
+Covered: bubblewrap and nothing weaker; no network, no socket, no other file than the method's own,
+the public task (trial) and the strong model where the task puts it at hand; a uid of its own; what
+comes out is read as foreign data.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from aarlab.agents.method_run import ONE_THREAD, MethodView, take_output
+from aarlab.core.errors import BadInput, MethodFailed, NotFound
+from aarlab.core.foreign import read_json
+from aarlab.core.ids import new_id
+from aarlab.core.layout import RunDir
+from aarlab.core.wire_task import MethodCheck, MethodFault, SeedFacts
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import Finished, SandboxLimits, SandboxSpec
+from aarlab.sandbox.workspace import (
+    VERIFIERS,
+    campaign_uid,
+    copy_in,
+    copy_out,
+    prepare_workspace,
+    remove_tree,
+)
+from aarlab.testbed.checking import Report
+from aarlab.testbed.job import Job, JobOutput, SeedPair
+
+MAX_REPORT_BYTES, MAX_ERROR = 1 << 20, 4000
+SLOT = len(VERIFIERS) - 1  # verifiers count from 0
+Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run has its workspace, how long it may take, and what ends it early."""
+
+    run: RunDir
+    wall_s: float
+    cancel: threading.Event
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A trial: `output` is None where the method failed, and `error` says why."""
+
+    seconds: float
+    output: JobOutput | None
+    error: str = ""
+
+    @property
+    def seeds(self) -> list[SeedFacts]:
+        """What each run cost, and its diagnostics, which need no label."""
+        records = [] if self.output is None else self.output.records
+        return [
+            SeedFacts(**one.model_dump(include=SeedFacts.model_fields.keys())) for one in records
+        ]
+
+
+def check_in_sandbox(place: Place, files: Files) -> MethodCheck:
+    """`aarlab method check` for these files. Raises SandboxUnavailable."""
+    with _sandbox(place, None) as spec:
+        inside = spec.seen_workspace
+        copy_in(spec, {f"method/{path}": content for path, content in files.items()})
+        words = ["-m", "aarlab.testbed.checking", str(inside / "method"), str(inside / "out.json")]
+        done = run(spec, [sys.executable, "-P", *words], cancel=place.cancel)
+        try:
+            read = read_json(copy_out(spec, "out.json", MAX_REPORT_BYTES), "the check's report")
+            report = Report.model_validate(read)
+        except (NotFound, BadInput, ValidationError):
+            error = f"the method ended the check: {_ended(spec, done)}"
+            return MethodCheck(
+                keeps_contract=False, findings=[], error=error[:MAX_ERROR], seconds=done.wall_s
+            )
+        findings = [MethodFault(**one.model_dump()) for one in report.findings]
+        return MethodCheck(
+            keeps_contract=not report.violations, findings=findings, seconds=done.wall_s
+        )
+
+
+def try_in_sandbox(place: Place, files: Files, view: MethodView, runs: Sequence[SeedPair]) -> Ran:
+    """Predictions for the search split from public rows. Raises SandboxUnavailable."""
+    with _sandbox(place, view) as spec:
+        inside = spec.seen_workspace
+        job = Job(
+            method=inside / "method",
+            public=view.public_in(spec),
+            model=view.model_in(spec),
+            runs=[*runs],
+        )
+        method = {f"method/{path}": content for path, content in files.items()}
+        copy_in(spec, {**method, "job.json": job.model_dump_json().encode()})
+        words = ["-m", "aarlab.testbed.run_method", str(inside / "job.json"), str(inside / "out")]
+        done = run(spec, [sys.executable, "-P", *words], cancel=place.cancel)
+        try:
+            return Ran(done.wall_s, take_output(spec, "out", done))
+        except MethodFailed as error:
+            return Ran(done.wall_s, None, str(error)[:MAX_ERROR])
+
+
+@contextmanager
+def _sandbox(place: Place, view: MethodView | None) -> Iterator[SandboxSpec]:
+    uid = campaign_uid(place.run.path, SLOT, VERIFIERS)
+    workspace = place.run.verifier / new_id("trial")
+    prepare_workspace(workspace, uid)
+    limits = SandboxLimits(wall_s=place.wall_s, cpu_s=2 * place.wall_s)
+    try:
+        yield SandboxSpec(
+            workspace=workspace,
+            read_only={} if view is None else view.read_only,
+            limits=limits if view is None else view.limits(place.wall_s),
+            uid=uid,
+            env=ONE_THREAD,
+        )
+    finally:
+        remove_tree(workspace)
+
+
+def _ended(spec: SandboxSpec, done: Finished) -> str:
+    if done.killed_by is not None:
+        return (
+            f"it passed the {done.killed_by} limit ({spec.limits.wall_s:.0f} s, "
+            f"{spec.limits.memory_mb} MB)"
+        )
+    return f"exit code {done.returncode}: {done.stderr.decode(errors='replace').strip()[-1500:]}"
