@@ -210,7 +210,7 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", seeds: int, permuted: bool) 
         )
         cells = [*pgr, f"{row.transfer:.3f}"]
         if permuted and row.permuted is not None:
-            cells += [f"{row.permuted.value:+.2f}", f"{row.teacher_contribution:.2f}"]
+            cells += [f"{row.permuted.value:+.2f}", _contribution(row.teacher_contribution)]
         table.add_row(name, *cells, f"{row.seconds:.1f}")
     return table
 
@@ -223,6 +223,10 @@ def _diagnostics(rows: "list[PanelRow]") -> Table:
     for row in done:
         table.add_row(row.method, *(f"{row.diagnostics[name]:.2f}" for name in names))
     return table
+
+
+def _contribution(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
 
 
 def _span(interval: Interval) -> str:

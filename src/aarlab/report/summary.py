@@ -9,7 +9,7 @@ DIGITS = 6
 
 
 def summary_of(view: CampaignView) -> dict[str, Any]:
-    """Accuracies are of the selection split, or of search where selection has no baseline.
+    """`verdict` is what was found, in one sentence. Accuracies are of the selection split, or of search where selection has no baseline.
 
     `aars` and `submissions` count AARs alone; `methods` also lists the baselines' methods, under
     the names of their records. What was not measured is null.
@@ -19,6 +19,7 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
     seeds = sorted({s for m in view.ranked if m.selection for s in m.selection.run_seeds})
     best = view.ranked[0] if view.ranked else None
     return {
+        "verdict": view.verdict,
         "task": task.name if task else None,
         "pair": task.pair if task else None,
         "weak_acc": _rounded(baseline.weak) if baseline else None,
@@ -45,6 +46,8 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
     verdict = view.guard_verdict(method)
     return {
         "name": method.name,
+        "short": method.short,
+        "rank": method.rank,
         "aar": method.aar,
         "search": _estimate(method.search),
         "selection": _estimate(method.verified),
