@@ -13,10 +13,16 @@ PGR_IN_WORDS = (
     "PGR, the performance gap recovered, is the share of the way from the weak teacher's accuracy "
     "(0) to that of the same strong model trained on the true labels (1)."
 )
+GUARD_IN_WORDS = (
+    "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
+    "Brackets are 95 % intervals."
+)
 AAR_IN_WORDS = (
     "An AAR, an automated alignment researcher, is a program (a language model or a search) that "
     "invents methods and tests them by itself."
 )
+
+
 @dataclass(frozen=True, slots=True)
 class Standings:
     """The verified methods of one task in their order, their short names by snapshot, and the

@@ -218,7 +218,8 @@ def _name_rows(axes: Axes, methods: Sequence[Method], wide: bool) -> None:
         name, author = f"{rank}{plain(method.short, 30)}", own
         if wide:
             place = axes.get_yaxis_transform()
-            label(axes, -0.018, row, name, transform=place, ha="right", va="bottom", fontsize=8.8)
+            at = "bottom" if author else "center"
+            label(axes, -0.018, row, name, transform=place, ha="right", va=at, fontsize=8.8)
             label(
                 axes,
                 -0.018,

@@ -187,9 +187,7 @@ def binned_medians(at: Sequence[float], values: Sequence[float]) -> list[tuple[f
     return found
 
 
-def _draw_names(
-    figure: Figure, names: Sequence[str], styles: Sequence[Style], wide: bool
-) -> None:
+def _draw_names(figure: Figure, names: Sequence[str], styles: Sequence[Style], wide: bool) -> None:
     limit, per_row = (14, 8) if wide else (10, 3)
     entries = [
         KeyEntry(plain(name, limit), style.marker, style.colour, style.colour)

@@ -25,7 +25,7 @@ def _campaign_sentence(view: CampaignView) -> str:
     research_s = sum(aar.research_s for aar in view.aars)
     done = wording.number_of(len(view.submissions), "submission")
     return (
-        f"{wording.number_of(len(view.aars), 'AAR')} made {done} on {view.task.title} in "
+        f"{wording.number_of(len(view.aars), 'AAR')} made {done} on “{view.task.title}” in "
         f"{wording.duration(research_s)} of research time "
         f"({wording.duration(view.export.wall_s)} by the clock)."
     )
@@ -58,8 +58,8 @@ def _optimism_sentence(view: CampaignView) -> str:
     if best is None or best.search is None or best.verified is None:
         return ""
     return (
-        f"On the search split, where it was chosen, it had {wording.signed(best.search.value)}: a "
-        f"difference of {wording.difference(best.verified.value - best.search.value)}."
+        f"On the search split, where it was chosen, it had {wording.signed(best.search.value)}: "
+        f"search minus selection is {wording.difference(best.optimism)}."
     )
 
 
@@ -109,7 +109,7 @@ def multiplicity_note(view: CampaignView) -> str:
     stderr = typical_stderr([s.exact for s in view.submissions])
     if stderr is None or len(view.submissions) < 2:
         return "Fewer than two submissions: no correction for the number of methods tried."
-    n_search, n_verified = len(view.submissions), len(view.ranked)
+    n_search, n_verified = len(view.submissions), view.n_tried
     text = (
         f"{n_search:,} submissions were scored on search. The best of {n_search:,} equally good "
         f"ones would stand up to {wording.signed(expected_maximum(stderr, n_search))} above their "

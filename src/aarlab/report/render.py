@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from aarlab.core.headline import AAR_IN_WORDS, PGR_IN_WORDS
+from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import (
     alternatives,
@@ -59,7 +59,7 @@ def render_page(view: CampaignView) -> str:
             view=view,
             words=wording,
             title=view.task.title if view.task else view.export.campaign,
-            words_of=(PGR_IN_WORDS, AAR_IN_WORDS),
+            words_of=(PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS),
             summary=prose.summary_paragraphs(view),
             tiles=_tiles(view),
             figures=_figures(view, comparison),
@@ -179,9 +179,7 @@ def _figures(view: CampaignView, arms: Comparison | None) -> dict[str, PageFigur
     )
     return {
         "curve": curve,
-        "standings": _row_figure(
-            view, bars.standings_figure, "std", alternatives.standings(view)
-        ),
+        "standings": _row_figure(view, bars.standings_figure, "std", alternatives.standings(view)),
         "optimism": _row_figure(view, bars.optimism_figure, "opt", _optimism_alternative(view)),
         "ablation": _row_figure(view, bars.ablation_figure, "abl", _ablation_alternative(view)),
         "arms": _row_figure(

@@ -162,7 +162,9 @@ def comparison_differences_csv(comparison: Comparison | None) -> str:
         for key, differences in (comparison.differences if comparison else {}).items()
         for found in differences
     ]
-    return _csv("measure a b n_a n_b value low high p_welch p_permutation p_floor exact p_holm", rows)
+    return _csv(
+        "measure a b n_a n_b value low high p_welch p_permutation p_floor exact p_holm", rows
+    )
 
 
 def transfer_csv(view: CampaignView) -> str:

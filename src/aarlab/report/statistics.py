@@ -44,5 +44,3 @@ def expected_maximum(stderr: float, n_tried: int) -> float:
 
 def typical_stderr(estimates: Sequence[Interval]) -> float | None:
     return median(estimate.stderr for estimate in estimates) if estimates else None
-
-

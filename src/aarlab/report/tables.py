@@ -83,8 +83,7 @@ def leaderboard(view: CampaignView) -> Table:
         Column("PGR, permuted labels", True, "trained on shuffled labels of the teacher"),
         Column("TC", True, "teacher contribution"),
         Column("Audits"),
-        Column("Rows × seeds", True),
-        Column("Isolation"),
+        Column("Rows × seeds", True, "and whether code ran behind the full wall of the sandbox"),
     )
     rows = tuple(_leaderboard_row(view, method) for method in shown)
     return Table("Verified methods, best selection PGR first", columns, rows)
@@ -105,8 +104,8 @@ def _leaderboard_row(view: CampaignView, method: Method) -> Row:
             Cell(wording.signed(method.ablated.value if method.ablated else None)),
             _contribution(method),
             _audit_cell(method),
-            Cell(f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE),
             Cell(
+                f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE,
                 ISOLATION_WORDS[method.isolation],
                 tone="" if method.isolation == "bubblewrap" else "warn",
             ),

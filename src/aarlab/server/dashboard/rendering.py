@@ -24,6 +24,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
+BRIEF = 60
 Facts = Mapping[str, Any]
 
 
@@ -39,6 +40,7 @@ def environment() -> Environment:
     made.filters["markdown"] = lambda text: Markup(render_markdown(text))
     made.filters["pgr"] = lambda value: "–" if value is None else f"{value:+.2f}"
     made.filters["big"] = amount
+    made.filters["brief"] = lambda text: text if len(text) <= BRIEF else f"{text[: BRIEF - 1]}…"
     made.globals["asset"] = versioned
     return made
 
