@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aarlab.agents.external.connect import ClientKind, Place, client_settings
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir
 

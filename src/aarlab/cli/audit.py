@@ -1,15 +1,18 @@
 """`aarlab audit` and `aarlab verdict`: what the battery found, and what a person decides."""
 
 import getpass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.headline import first_task, standings_of
 from aarlab.core.layout import RunDir
+from aarlab.core.showing import interval, one_line
 from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import Audit, CampaignExport, Disqualifies, NewCaseVerdict, NewVerdict
 
@@ -25,25 +28,30 @@ def list_audits(
     folder: Folder,
     everything: Annotated[bool, typer.Option("--all", help="clear ones as well")] = False,
 ) -> None:
-    """Findings, the gravest first; works while the campaign runs and after."""
+    """Findings, the gravest first, methods in the order of the leaderboard; works while the
+    campaign runs and after."""
     export = _export(folder)
-    names = {s.id: s.name for s in export.snapshots}
+    names, order = _ranked(export)
     decisions: dict[str, str] = {s: v[-1].decision for s, v in standing_in(export).items()}
     decisions |= {case.audit: case.decision for case in export.case_verdicts}
-    console, order = Console(highlight=False), list(reversed(COLOUR))
+    console, gravity = Console(highlight=False), list(reversed(COLOUR))
     shown = [a for a in export.audits if everything or a.severity != "clear"]
-    for found in sorted(shown, key=lambda a: order.index(a.severity)):
+    shown.sort(key=lambda a: (gravity.index(a.severity), order.get(a.snapshot or "", len(order))))
+    for found in shown:
         about = found.snapshot or ""
-        method = f"{names.get(about, '')[:60]} {about[:10]}" if about else _submissions(found)
+        method = f"{names.get(about, '')} {about[:10]}" if about else _submissions(found)
         decision = decisions.get(about or found.id)
         decided = f", {decision}" if decision else ""
-        colour = COLOUR[found.severity]
-        console.print(
-            f"[{colour}]{found.severity:8}[/] {found.kind:10} {_plain(found.aar)}: "
-            f"{_plain(method)}{decided}"
-        )
-        console.print(f"{' ' * 9}{_plain(found.summary)}\n")
+        console.print(f"{found.severity:8}", style=COLOUR[found.severity], end="")
+        console.print(f" {found.kind:10} {found.aar}: {one_line(method)}{decided}")
+        console.print(f"{' ' * 9}{one_line(found.summary)}\n")
     console.print(f"{len(shown)} shown of {len(export.audits)} findings")
+
+
+def _ranked(export: CampaignExport) -> tuple[Mapping[str, str], dict[str, int]]:
+    """Short names by snapshot, and the places on the leaderboard of the first task."""
+    found = standings_of(export, first_task(export) or "")
+    return found.names, {line.run.snapshot: place for place, line in enumerate(found.board)}
 
 
 @app.command()
@@ -51,15 +59,18 @@ def show(folder: Folder, snapshot: Snapshot) -> None:
     """Everything about one method: re-runs, findings, verdicts."""
     export, console = _export(folder), Console(highlight=False)
     wanted = _found(export, snapshot)
+    made = next(s for s in export.snapshots if s.id == wanted)
+    console.print(f"{_ranked(export)[0][wanted]}: {one_line(made.name)}")
     for v in (v for v in export.verifications if v.snapshot == wanted):
-        figure = "failed" if v.estimate is None else f"PGR {v.estimate.value:+.2f}"
-        interval = f" [{v.estimate.low:+.2f}, {v.estimate.high:+.2f}]" if v.estimate else ""
+        figure = "failed" if v.estimate is None else f"PGR {interval(v.estimate)}"
+        failed = f": {one_line(v.error)}" if v.state == "failed" and v.error else ""
         line = f"{v.task} {v.split}, labels {v.ablation}, {len(v.run_seeds)} seeds: {figure}"
-        console.print(line + interval, markup=False)
+        console.print(line + failed)
     for found in (a for a in export.audits if a.snapshot == wanted):
-        console.print(f"{found.severity:8} {found.kind:10} {found.summary}", markup=False)
+        console.print(f"{found.severity:8} {found.kind:10} {one_line(found.summary)}")
     for verdict in standing_in(export).get(wanted, []):
-        console.print(f"{verdict.at} {verdict.by}: {verdict.decision}: {verdict.reason}")
+        said = f"{verdict.by}: {verdict.decision}: {verdict.reason}"
+        console.print(f"{verdict.at} {one_line(said)}")
 
 
 @app.command()
@@ -170,10 +181,3 @@ def _finding(export: CampaignExport, start: str) -> str:
 
 def _submissions(found: Audit) -> str:
     return f"its submissions{f' on {found.task}' if found.task else ''}, finding {found.id}"
-
-
-def _plain(text: str) -> str:
-    """Text of an AAR, shown as it is: no markup of the terminal's."""
-    from rich.markup import escape
-
-    return escape(text)

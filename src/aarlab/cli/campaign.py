@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aarlab.campaign.presets import PRESETS
 from aarlab.campaign.provenance import run_settings
@@ -15,6 +14,7 @@ from aarlab.cli import steering
 from aarlab.cli.progress import CampaignView
 from aarlab.cli.settings import data_root
 from aarlab.cli.tables import print_estimate, print_status
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import CampaignExport
@@ -95,6 +95,11 @@ def status(
         typer.echo(found.model_dump_json(indent=1))
     else:
         print_status(found, Console())
+        if not running and run_dir.export.exists():
+            from aarlab.core.headline import verdict_of
+            from aarlab.report.load import load_export
+
+            Console().print(verdict_of(load_export(run_dir.export)), style="bold")
 
 
 @app.command()

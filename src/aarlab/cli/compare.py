@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.report import export_path, report_folder
+from aarlab.cli.terminal import Console
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]

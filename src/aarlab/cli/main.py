@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
 
 from aarlab import __version__
 from aarlab.cli import (
@@ -22,6 +21,7 @@ from aarlab.cli import (
     task,
     testbed,
 )
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import AarlabError
 
 INTERRUPTED = 130
@@ -70,15 +70,16 @@ def run_safely(command: Callable[[], object]) -> int:
     try:
         result = command()
     except AarlabError as error:
-        errors.print(f"[red]error[/red] ({error.code}): ", end="")
-        errors.print(str(error), markup=False)
+        errors.print("error", style="red", end="")
+        errors.print(f" ({error.code}): {error}")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(errors)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
-        errors.print(f"[red]error[/red] (disk): {error.strerror}: {error.filename or ''}. ", end="")
+        errors.print("error", style="red", end="")
+        errors.print(f" (disk): {error.strerror}: {error.filename or ''}. ", end="")
         errors.print("Free some space or choose another folder, then run the same command again.")
         return 2
     except Exception as error:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
+from aarlab.cli.terminal import Console
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir
 

@@ -1,11 +1,11 @@
 """A campaign's status and estimate on the terminal."""
 
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.campaign.checking import ASSUMED, Estimate
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.status import AarStatus, CampaignStatus
+from aarlab.cli.terminal import Console
 from aarlab.core.ledger import PURPOSES, tokens_of
 from aarlab.core.wire_ledger import CampaignLimits, Limits, OperatorSpend
 

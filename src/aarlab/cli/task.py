@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, NotFound
 from aarlab.core.wire import TaskInfo
 

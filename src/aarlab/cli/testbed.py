@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_json

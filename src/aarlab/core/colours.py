@@ -1,7 +1,7 @@
 """The colour of each AAR: one for every figure of report and dashboard.
 
-The hues stay apart for common kinds of colour blindness; a dash tells the eighth AAR from the first.
-`static/style.css` of the dashboard has the same hues as `--series-1` to `--series-7`.
+The hues stay apart for common kinds of colour blindness. A dash tells the eighth AAR from the
+first. `static/style.css` of the dashboard has the same hues as `--series-1` to `--series-7`.
 """
 
 from collections.abc import Iterable

@@ -98,7 +98,8 @@ def verdict(found: Standings) -> str:
 
 
 def _best(found: Standings, role: Role) -> Placed | None:
-    return next((line for line in found.board if line.role == role), None)
+    """The best baseline of a kind that no verdict keeps out."""
+    return next((x for x in found.board if x.role == role and not x.kept_out), None)
 
 
 def name_of(found: Standings, line: Placed) -> str:

@@ -25,8 +25,8 @@ def short_names(made: Iterable[Made], roles: Mapping[str, Role]) -> dict[str, st
     """Name each method by its author and a running number, in the order given (oldest first).
 
     Baselines keep their own names where those are short and not taken; of two equal ones the first
-    keeps it. A method of which no code was saved is counted apart: `rowan-u2`, and what is saved has
-    the first choice. All names differ from each other.
+    keeps it. A method of which no code was saved is counted apart: `rowan-u2`, and what is saved
+    has the first choice. All names differ from each other.
     """
     numbers: Counter[tuple[str, bool]] = Counter()
     names: dict[str, str] = {}

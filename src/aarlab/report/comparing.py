@@ -31,7 +31,8 @@ class Difference(NamedTuple):
     """Mean of `a` minus mean of `b`. None where the replicates cannot say.
 
     `p_permutation` deals the replicates to the two groups anew: in all ways where that is feasible
-    (`exact`), else in `MAX_SPLITS` drawn ones. `p_floor` is the smallest it can be. `p_holm` holds for all differences of one table together.
+    (`exact`), else in `MAX_SPLITS` drawn ones. `p_floor` is the smallest it can be. `p_holm` holds
+    for all differences of one table together.
     """
 
     a: str
@@ -99,7 +100,8 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> Permute
     """Test the difference of means, two-sided.
 
     All splits are counted where there are at most `MAX_SPLITS`. Else so many are drawn, and the
-    observed one counts as one more (Phipson and Smyth 2010), so p is at least 1 in `MAX_SPLITS` + 1.
+    observed one counts as one more (Phipson and Smyth 2010), so p is at least
+    1 in `MAX_SPLITS` + 1.
     """
 
     def gap(a: Any, b: Any, axis: int) -> Any:

@@ -24,7 +24,7 @@ from aarlab.core.colours import HUES, Look
 
 INK, MUTED, FAINT, ACCENT = "#16202b", "#5a6673", "#d5dae0", "#b3261f"
 SERIES = HUES
-"""For AARs (by `style_of` alone) and, in figures without AARs, for arms; markers repeat the coding."""
+"""For AARs (by `style_of` alone) and, in figures without AARs, for arms; markers repeat it."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))

@@ -12,7 +12,6 @@ from aarlab.report.drawing import (
     MUTED,
     Style,
     draw_key,
-    height_in,
     house_style,
     label,
     new_figure,

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aarlab.report.diversity import Diversity
 from aarlab.core.colours import Look
+from aarlab.report.diversity import Diversity
 from aarlab.report.drawing import (
     FAINT,
     INK,
@@ -22,8 +22,8 @@ from aarlab.report.drawing import (
     new_figure,
     placed,
     plain,
-    style_of,
     side_labels,
+    style_of,
 )
 from aarlab.report.figures import time_unit
 from aarlab.report.idea_data import ALL, TimedIdea, diversity_by_group, timed_ideas

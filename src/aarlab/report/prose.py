@@ -13,9 +13,9 @@ from aarlab.report.view import CampaignView, Method
 
 def summary_paragraphs(view: CampaignView) -> list[str]:
     """The text under the verdict: what was done and found, then what to hold it against."""
-    found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
     if view.task is None:
         return []
+    found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
     against = (_baseline_sentence(view), _ablation_sentence(view))
     return [" ".join(filter(None, part)) for part in (found, against)]
 

@@ -9,10 +9,11 @@ DIGITS = 6
 
 
 def summary_of(view: CampaignView) -> dict[str, Any]:
-    """`verdict` is what was found, in one sentence. Accuracies are of the selection split, or of search where selection has no baseline.
+    """`verdict` is what was found, in one sentence.
 
-    `aars` and `submissions` count AARs alone; `methods` also lists the baselines' methods, under
-    the names of their records. What was not measured is null.
+    Accuracies are of the selection split, or of search where selection has no baseline. `aars` and
+    `submissions` count AARs alone; `methods` also lists the baselines' methods, under the names of
+    their records. What was not measured is null.
     """
     search, selection = view.baseline("search"), view.baseline("selection")
     baseline, task = selection or search, view.task
@@ -61,11 +62,13 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
 
 
 def _ablation(method: Method) -> dict[str, Any] | None:
-    if method.contribution is None:
+    """`teacher_contribution` is null where PGR is not clearly above 0."""
+    if method.verified is None or method.ablated is None:
         return None
+    contribution = method.contribution
     return {
         "permuted": _estimate(method.ablated),
-        "teacher_contribution": _rounded(method.contribution),
+        "teacher_contribution": None if contribution is None else _rounded(contribution),
     }
 
 

@@ -31,7 +31,7 @@ ISOLATION_WORDS = {"bubblewrap": "isolated", "process": "not isolated", "none": 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`numeric` columns are set flush right in tabular figures; `about` explains one on hovering."""
+    """`numeric` columns are flush right in tabular figures; `about` explains one on hovering."""
 
     title: str
     numeric: bool = False

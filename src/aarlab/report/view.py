@@ -150,12 +150,12 @@ class CampaignView:
     @property
     def best_human(self) -> Method | None:
         """The best hand-tuned baseline on the selection split."""
-        return next((m for m in self.of_role("human") if m.verified), None)
+        return next((m for m in self.of_role("human") if m.verified and m.ranks), None)
 
     @property
     def best_guard(self) -> Method | None:
         """The best guard on the selection split."""
-        return next((m for m in self.of_role("guard") if m.verified), None)
+        return next((m for m in self.of_role("guard") if m.verified and m.ranks), None)
 
     def best_on_search(self, role: Role) -> Method | None:
         scored = [m for m in self.of_role(role) if m.search]

@@ -117,7 +117,7 @@ def _entry(
 def against_guard(desk: Desk, entry: LeaderboardEntry) -> str:
     """above, unclear or below, as in the report; empty for baselines and where there is none."""
     board = desk.memory.standings(entry.task).board
-    guard = next((line for line in board if line.role == "guard"), None)
+    guard = next((line for line in board if line.role == "guard" and not line.kept_out), None)
     mine = next((line for line in board if line.run.snapshot == entry.snapshot), None)
     if guard is None or mine is None or mine.role != "aar":
         return ""
