@@ -10,17 +10,26 @@ from aarlab.core.wire import Interval, Verification
 ROLES: dict[str, Role] = {"rowan": "aar", "edda": "aar", "human": "human", "guards": "guard"}
 
 
-def run(snapshot: str, aar: str, value: float, half: float = 0.05, **changes: object) -> Verification:
+def run(
+    snapshot: str, aar: str, value: float, half: float = 0.05, **changes: object
+) -> Verification:
     estimate = Interval(
         value=value, stderr=half / 2, low=value - half, high=value + half, n_rows=9, n_seeds=2,
         covers=["rows"],
     )  # fmt: skip
-    known = {"id": f"ver_{snapshot}", "snapshot": snapshot, "aar": aar, "method": f"name {snapshot}"}
+    known = {
+        "id": f"ver_{snapshot}",
+        "snapshot": snapshot,
+        "aar": aar,
+        "method": f"name {snapshot}",
+    }
     known |= {"task": "t", "split": "selection", "ablation": "none", "run_seeds": [1, 2]}
     return Verification.model_validate({**known, "state": "done", "estimate": estimate, **changes})
 
 
-def said(*runs: Verification, kept_out: tuple[str, ...] = (), suspected: tuple[str, ...] = ()) -> str:
+def said(
+    *runs: Verification, kept_out: tuple[str, ...] = (), suspected: tuple[str, ...] = ()
+) -> str:
     return verdict(Standings(placed(runs, "t", kept_out, ROLES), {"r": "rowan-7"}, suspected))
 
 
@@ -90,8 +99,10 @@ def test_the_verdict_names_the_bar_that_no_method_clears() -> None:
 
 def test_the_verdict_claims_no_more_than_was_compared() -> None:
     best = run("r", "rowan", 0.46, 0.15)
-    assert said() == said(run("g", "guards", 0.2)) == (
-        "No method was verified, so nothing is known about any method on hidden rows."
+    assert (
+        said()
+        == said(run("g", "guards", 0.2))
+        == ("No method was verified, so nothing is known about any method on hidden rows.")
     )
     assert "no guard and no hand-tuned baseline was verified" in said(best)
     assert said(best, run("h", "human", 0.1)).endswith("; no guard was verified.")

@@ -90,14 +90,14 @@ def test_holm_is_a_step_down() -> None:
 def test_permutation_counts_all_splits() -> None:
     assert permutation_test([1.0, 2.0], [3.0, 4.0]) == (pytest.approx(2 / 6), 2 / 6, True)
     assert permutation_test([1.0, 1.0], [1.0, 1.0])[0] == 1.0
-    # unequal sizes, by hand: of 4 choose 1 splits two are at least as far apart as |4 - 2|
-    assert permutation_test([4.0], [1.0, 2.0, 3.0]) == (pytest.approx(2 / 4), 1 / 4, True)
+    # unequal sizes, by hand: of 10 splits {4, 5} and {1, 2} are as far apart as |4.5 - 2|
+    assert permutation_test([4.0, 5.0], [1.0, 2.0, 3.0]) == (pytest.approx(2 / 10), 1 / 10, True)
 
 
 def test_drawn_splits_claim_no_more_than_they_can() -> None:
-    """10 against 10 has 184,756 splits: 20,000 drawn ones support 1 in 20,001 and no less."""
-    first, second = [float(v) for v in range(10)], [float(v) + 100 for v in range(10)]
-    assert math.comb(20, 10) > MAX_SPLITS
+    """14 against 14 has 40 million splits: 20,000 drawn ones support 1 in 20,001 and no less."""
+    first, second = [float(v) for v in range(14)], [float(v) + 100 for v in range(14)]
+    assert math.comb(28, 14) > MAX_SPLITS
     found = permutation_test(first, second)
     assert found == (pytest.approx(1 / 20_001), pytest.approx(1 / 20_001), False)
     assert permutation_test(first, second) == found, "the same numbers for the same replicates"

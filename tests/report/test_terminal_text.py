@@ -27,7 +27,9 @@ def hostile(export: CampaignExport) -> CampaignExport:
     """The names, findings, reasons and errors of the best method are hostile."""
     best = campaign_view(export).ranked[0].snapshot
     snapshots = [s.model_copy(update={"name": HOSTILE}) for s in export.snapshots]
-    runs = [v.model_copy(update={"method": HOSTILE, "error": HOSTILE}) for v in export.verifications]
+    runs = [
+        v.model_copy(update={"method": HOSTILE, "error": HOSTILE}) for v in export.verifications
+    ]
     found = {"id": "aud_1", "at": "t", "kind": "shortcut", "aar": "evan", "severity": "suspect"}
     findings = [Audit(**found, snapshot=best, summary=HOSTILE)]
     findings.append(Audit(**{**found, "id": "aud_2"}, task="math", summary=HOSTILE))
@@ -73,9 +75,7 @@ def test_live_events_and_status_print_hostile_text_as_it_is(tmp_path: Path) -> N
         dollars_per_hour=None, left=Limits(),
     )  # fmt: skip
     none = {"hours": 0, "tokens": 0, "dollars": 0, "dollars_per_hour": None, "operator_spend": []}
-    found = CampaignStatus(
-        running=False, wanted="run", aars=[aar], left=CampaignLimits(), **none
-    )
+    found = CampaignStatus(running=False, wanted="run", aars=[aar], left=CampaignLimits(), **none)
     print_status(found, console)
     said = out.getvalue()
     assert f"{SHOWN}\\nforged line" in said and f"ended: {SHOWN}" in said and "\x1b" not in said
@@ -93,7 +93,9 @@ def test_the_demo_ends_with_the_verdict_and_the_order_of_the_report(
     names = [m.short for m in view.methods if m.verified]
     rows = [line.split("│") for line in said.splitlines() if line.startswith("│")]
     assert [row[2].strip() for row in rows] == names
-    assert [row[1].strip() for row in rows] == [str(m.rank or "") for m in view.methods if m.verified]
+    assert [row[1].strip() for row in rows] == [
+        str(m.rank or "") for m in view.methods if m.verified
+    ]
 
 
 def test_comparing_arms_prints_hostile_names_as_they_are(

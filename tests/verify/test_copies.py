@@ -6,7 +6,9 @@ from aarlab.core.wire import NewAudit, Snapshot
 from aarlab.verify.code_audits import code_audits
 
 CODE = {"method.py": b"def fit(task, student, seed):\n    return student.new()\n"}
-RESTYLED = {"method.py": b'def fit(task, student, seed):\n    """Mine."""\n    return student.new()'}
+RESTYLED = {
+    "method.py": b'def fit(task, student, seed):\n    """Mine."""\n    return student.new()'
+}
 
 
 def frozen(snapshot: str, aar: str) -> Snapshot:
