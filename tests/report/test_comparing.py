@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.ideas import FAMILY_KEYS, IdeaFamily
-from aarlab.report.comparing import corrected, difference, permutation_test, spread
+from aarlab.report.comparing import MAX_SPLITS, corrected, difference, permutation_test, spread
 from aarlab.report.diversity import diversity, entropy_bits
 
 families = st.lists(st.sampled_from(FAMILY_KEYS), min_size=1, max_size=40)
@@ -68,7 +68,8 @@ def test_welch_golden() -> None:
     found = difference(("a", [0.1, 0.2, 0.4]), ("b", [0.5, 0.6, 0.9]))
     assert found.value == pytest.approx(-0.433333, abs=1e-6)
     assert found.p_welch == pytest.approx(0.048646, abs=1e-4)
-    assert (found.p_exact, found.p_floor) == (0.1, 0.1)
+    assert (found.low, found.high) == pytest.approx((-0.862334, -0.004333), abs=1e-5)
+    assert (found.p_permutation, found.p_floor, found.exact) == (0.1, 0.1, True)
 
 
 def test_one_replicate_has_no_interval_and_none_has_no_value() -> None:
@@ -87,8 +88,19 @@ def test_holm_is_a_step_down() -> None:
 
 
 def test_permutation_counts_all_splits() -> None:
-    assert permutation_test([1.0, 2.0], [3.0, 4.0]) == (pytest.approx(2 / 6), 2 / 6)
+    assert permutation_test([1.0, 2.0], [3.0, 4.0]) == (pytest.approx(2 / 6), 2 / 6, True)
     assert permutation_test([1.0, 1.0], [1.0, 1.0])[0] == 1.0
+    # unequal sizes, by hand: of 10 splits {4, 5} and {1, 2} are as far apart as |4.5 - 2|
+    assert permutation_test([4.0, 5.0], [1.0, 2.0, 3.0]) == (pytest.approx(2 / 10), 1 / 10, True)
+
+
+def test_drawn_splits_claim_no_more_than_they_can() -> None:
+    """14 against 14 has 40 million splits: 20,000 drawn ones support 1 in 20,001 and no less."""
+    first, second = [float(v) for v in range(14)], [float(v) + 100 for v in range(14)]
+    assert math.comb(28, 14) > MAX_SPLITS
+    found = permutation_test(first, second)
+    assert found == (pytest.approx(1 / 20_001), pytest.approx(1 / 20_001), False)
+    assert permutation_test(first, second) == found, "the same numbers for the same replicates"
 
 
 @pytest.mark.parametrize(("n", "sd_ratio"), [(3, 1.0), (3, 3.0), (5, 1.0)])

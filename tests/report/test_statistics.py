@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.pgr import teacher_contribution
+from aarlab.core.ranking import against, difference_low
 from aarlab.core.wire import Interval
 from aarlab.report import statistics
 from aarlab.report.statistics import Point
@@ -47,19 +48,25 @@ def test_frontier_dominates_every_aar(groups: list[list[Point]]) -> None:
 
 
 def test_teacher_contribution_golden() -> None:
-    assert teacher_contribution(0.6, 0.0) == pytest.approx(1.0)
-    assert teacher_contribution(0.6, 0.6) == 0.0
-    assert teacher_contribution(0.5, -0.25) == pytest.approx(1.5)
-    assert teacher_contribution(0.0, -0.1) == pytest.approx(2.0)  # divided by EPSILON
+    def of(pgr: float, permuted: float) -> float | None:
+        return teacher_contribution(estimate(pgr), estimate(permuted))
+
+    assert of(0.6, 0.0) == pytest.approx(1.0)
+    assert of(0.6, 0.6) == 0.0
+    assert of(0.5, -0.25) == pytest.approx(1.5)
+    assert of(0.0, -0.1) is None and of(0.1, -0.6) is None  # [-.01, .22]: may be 0
+    assert teacher_contribution(None, estimate(0.1)) is None
+    assert teacher_contribution(estimate(0.6), None) is None
 
 
 @given(values, values)
-def test_teacher_contribution_is_finite_and_has_the_sign_of_the_fall(
+def test_teacher_contribution_is_defined_where_the_lower_bound_is_above_zero(
     pgr: float, low: float
 ) -> None:
-    found = teacher_contribution(pgr, low)
-    assert math.isfinite(found)
-    assert (found > 0) == (pgr > low)
+    found = teacher_contribution(estimate(pgr), estimate(low))
+    assert (found is not None) == (estimate(pgr).low > 0)
+    if found is not None:
+        assert math.isfinite(found) and (found > 0) == (estimate(pgr).value > estimate(low).value)
 
 
 def test_optimism_needs_both_scores() -> None:
@@ -81,21 +88,24 @@ def test_expected_maximum_golden() -> None:
     assert statistics.expected_maximum(0.10, 16) == pytest.approx(0.2355, abs=1e-4)
 
 
-def test_against_guard_needs_more_than_noise_and_more_still_for_many_methods() -> None:
-    guard = estimate(0.10, 0.05)
-    assert statistics.against_guard(estimate(0.05, 0.05), guard, 1) == "below"
-    assert statistics.against_guard(estimate(0.10, 0.05), guard, 1) == "below"
-    assert statistics.against_guard(estimate(0.20, 0.05), guard, 1) == "unclear"
-    assert statistics.against_guard(estimate(0.26, 0.05), guard, 1) == "above"  # 2.26 SE
-    assert statistics.against_guard(estimate(0.26, 0.05), guard, 20) == "unclear"  # needs 2.45
+def test_against_needs_more_than_noise_and_more_still_for_many_methods() -> None:
+    guard = estimate(0.10, 0.05)  # up to .205: the half-width above is 2.1 standard errors
+    assert against(estimate(0.05, 0.05), guard, 1) == "below"
+    assert against(estimate(0.10, 0.05), guard, 1) == "below"
+    assert against(estimate(0.24, 0.05), guard, 1) == "unclear"  # .14 < hypot(.101, .105) = .1457
+    assert against(estimate(0.25, 0.05), guard, 1) == "above"
+    assert against(estimate(0.25, 0.05), guard, 20) == "unclear"  # 3.02 / 1.96 of it: .2247
+    assert against(estimate(0.33, 0.05), guard, 20) == "above"
+    assert difference_low(estimate(0.33, 0.05), guard, 20) == pytest.approx(0.0055, abs=5e-4)
+    assert against(estimate(0.10, 0.05), None, 1) == "unclear"  # the weak teacher: [0, .2]
+    assert against(estimate(0.11, 0.05), None, 1) == "above"
 
 
 @given(values, values, st.floats(0.001, 0.5), st.integers(1, 500))
 def test_trying_more_methods_never_helps(a: float, b: float, stderr: float, n_tried: int) -> None:
     order = ["below", "unclear", "above"]
     method, guard = estimate(a, stderr), estimate(b, stderr)
-    few = statistics.against_guard(method, guard, n_tried)
-    many = statistics.against_guard(method, guard, n_tried * 3)
+    few, many = against(method, guard, n_tried), against(method, guard, n_tried * 3)
     assert order.index(many) <= order.index(few)
 
 

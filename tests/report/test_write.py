@@ -67,7 +67,7 @@ SAID = {
     "no verification": "No method was verified",
     "no ablation": "The teacher ablation was not run",
     "no baseline accuracy": "The export holds no baseline accuracies",
-    "one AAR, no baseline": "No hand-tuned baseline was run; no guard was run",
+    "one AAR, no baseline": "No hand-tuned baseline was verified; no guard was verified",
     "nothing at all": "The export names no task",
 }
 
@@ -101,7 +101,14 @@ def test_every_file_is_there(files: ReportFiles) -> None:
         "summary.json",
         *(
             f"{figure}.{kind}"
-            for figure in ("pgr_over_hours", "optimism", "ablation", "spend", "accuracy")
+            for figure in (
+                "pgr_over_hours",
+                "standings",
+                "optimism",
+                "ablation",
+                "spend",
+                "accuracy",
+            )
             for kind in ("png", "svg")
         ),
         "report.md",
@@ -119,6 +126,8 @@ def test_summary_golden(files: ReportFiles) -> None:
     summary = json.loads(files.summary.read_text())
     methods, best = summary.pop("methods"), summary.pop("best")
     assert summary == {
+        "verdict": "evan-14 is clearly above the best hand-tuned baseline: PGR 0.60 [0.50, 0.70] "
+        "against 0.20 [0.11, 0.30] of aux_confidence.",
         "task": "math",
         "pair": "embedded",
         "weak_acc": 0.648,
@@ -142,6 +151,8 @@ def test_summary_golden(files: ReportFiles) -> None:
         == methods[0]
         == {
             "name": HOSTILE_METHOD,
+            "short": "evan-14",
+            "rank": 1,
             "aar": "evan",
             "search": {"pgr": 0.731, "low": 0.6199, "high": 0.8465},
             "selection": {"pgr": 0.5994, "low": 0.5025, "high": 0.7002},  # 0.731 * 0.82
@@ -157,9 +168,11 @@ def test_summary_golden(files: ReportFiles) -> None:
         }
     )
     assert len(methods) == 45 + 3 + 4
-    assert sum(method["selection"] is not None for method in methods) == 6
+    assert sum(method["selection"] is not None for method in methods) == 6 + 3 + 4
     guard = next(method for method in methods if method["name"] == "guard_tfidf")
-    assert (guard["aar"], guard["selection"], guard["beats_best_guard"]) == ("guards", None, None)
+    assert (guard["aar"], guard["short"]) == ("guards", "guard_tfidf")
+    assert guard["rank"] is None and guard["beats_best_guard"] is None
+    assert (guard["selection"]["pgr"], guard["search"]["pgr"]) == (-0.1783, -0.187)
 
 
 def test_user_text_never_becomes_markup(page: str) -> None:
@@ -199,9 +212,14 @@ def test_page_tells_the_honest_numbers(page: str) -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for expected in (
         "has a PGR of 0.60 (95 % interval 0.50 to 0.70) on the selection split",
-        "On the search split, where it was chosen, it had 0.73: a difference of −0.13.",
-        "The best hand-tuned baseline (“aux_confidence”) has 0.24",
-        "the best guard (“guard_ensemble”) 0.14",
+        "evan-14 is clearly above the best hand-tuned baseline: PGR 0.60 [0.50, 0.70] against 0.20 "
+        "[0.11, 0.30] of aux_confidence.",
+        "PGR, the performance gap recovered, is the share",
+        "An AAR, an automated alignment researcher, is",
+        "On the search split, where it was chosen, it had 0.73: search minus selection is +0.13.",
+        "On the same split the best hand-tuned baseline, aux_confidence, has 0.20",
+        "the best guard, guard_ensemble, 0.12",
+        "permutes the weak labels over all rows",
         "reaches −0.41, a teacher contribution of 1.68",
         "45 submissions were scored on search",
         "3 lie clearly below it",
@@ -210,7 +228,8 @@ def test_page_tells_the_honest_numbers(page: str) -> None:
         "5f" * 32,
     ):
         assert expected in text, expected
-    assert LONG_METHOD in text
+    assert text.index("evan-14 is clearly above") < text.index("3 AARs made")
+    assert LONG_METHOD in page and LONG_METHOD not in text.split("Best methods")[0]
 
 
 def test_spreadsheets_hold_raw_numbers(files: ReportFiles) -> None:
@@ -219,7 +238,10 @@ def test_spreadsheets_hold_raw_numbers(files: ReportFiles) -> None:
         for path in files.spreadsheets
     }
     assert len(tables["submissions.csv"]) == 52
-    assert [row["rank"] for row in tables["leaderboard.csv"]] == ["1", "2", "3", "4", "5", "6"]
+    assert [row["rank"] for row in tables["leaderboard.csv"]] == [
+        *"123456",
+        *[""] * 7,
+    ]
     assert tables["leaderboard.csv"][0]["selection_pgr"] == "0.5994"
     assert tables["leaderboard.csv"][3]["permuted_pgr"] == ""
     assert tables["spend.csv"][0]["dollars_per_aar_hour"] == "5.02326"  # 0.42 $ in 301 s

@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import pytest
 
+from aarlab.core.ranking import leaderboard
 from aarlab.core.wire import Interval, NewVerification, Snapshot, Verification
 from aarlab.store import verifications
 from aarlab.store.database import Database
@@ -38,7 +39,7 @@ async def test_seeds_are_drawn_anew_and_cannot_be_guessed(tmp_path: Path) -> Non
 @pytest.mark.parametrize("n_tried", [1, 5, 40])
 def test_the_lower_bound_holds_for_all_methods_that_were_tried(n_tried: int) -> None:
     runs = [run("best", 0.9), *(run(f"s{n}", 0.1) for n in range(n_tried - 1))]
-    best = verifications.leaderboard(runs, ["t"])[0]
+    best = leaderboard(runs, ["t"])[0]
     z = NormalDist().inv_cdf(1 - 0.025 / n_tried)
     assert best.n_tried == n_tried
     assert best.low_corrected == pytest.approx(0.9 - z * 0.1, abs=0.006)
@@ -46,12 +47,12 @@ def test_the_lower_bound_holds_for_all_methods_that_were_tried(n_tried: int) -> 
 
 def test_a_method_that_may_not_rank_counts_as_tried() -> None:
     runs = [run("best", 0.9), run("hack", 1.5)]
-    [best] = verifications.leaderboard(runs, ["t"], unranked={"hack"})
+    [best] = leaderboard(runs, ["t"], kept_out={"hack"})
     assert (best.snapshot, best.n_tried) == ("best", 2)
 
 
 def test_another_draw_of_seeds_does_not_improve_a_figure() -> None:
     runs = [run("s", 0.2), run("s", 0.8), run("s", 0.9, split="certify")]
     runs += [run("s", 0.7, ablation="permuted")]
-    [line] = verifications.leaderboard(runs, ["t"])
+    [line] = leaderboard(runs, ["t"])
     assert line.pgr == 0.2 and line.n_tried == 1

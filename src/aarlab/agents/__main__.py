@@ -10,6 +10,7 @@ from aarlab.agents.config import AarConfig
 from aarlab.agents.platform_link import beating, connect
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput
+from aarlab.core.logs import log_to_stderr
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
@@ -17,7 +18,7 @@ SETTINGS = 78  # sysexits EX_CONFIG: the same process would end the same way
 
 
 def main(argv: list[str]) -> int:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    log_to_stderr("INFO")
     logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())

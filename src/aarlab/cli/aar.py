@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from aarlab.agents.external.connect import ClientKind, Place, client_settings
+from aarlab.cli.terminal import Console
 from aarlab.cli.values import finite
 from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir

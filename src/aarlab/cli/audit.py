@@ -1,17 +1,20 @@
 """`aarlab audit` and `aarlab verdict`: what the battery found, and what a person decides."""
 
 import getpass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.headline import first_task, standings_of
 from aarlab.core.layout import RunDir
+from aarlab.core.showing import interval, one_line
 
 if TYPE_CHECKING:
     from aarlab.core.wire import Audit, CampaignExport
@@ -30,32 +33,36 @@ def list_audits(
     everything: Annotated[bool, typer.Option("--all", help="clear ones as well")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Findings, the gravest first; works while the campaign runs and after."""
+    """Findings, the gravest first, methods in the order of the leaderboard; works while the
+    campaign runs and after."""
     from aarlab.core.verdicts import standing_in
 
     export = _export(folder)
-    names = {s.id: s.name for s in export.snapshots}
+    names, order = _ranked(export)
     decisions: dict[str, str] = {s: v[-1].decision for s, v in standing_in(export).items()}
     decisions |= {case.audit: case.decision for case in export.case_verdicts}
-    console, order = Console(highlight=False), list(reversed(COLOUR))
+    console, gravity = Console(highlight=False), list(reversed(COLOUR))
     shown = [a for a in export.audits if everything or a.severity != "clear"]
-    shown.sort(key=lambda a: order.index(a.severity))
+    shown.sort(key=lambda a: (gravity.index(a.severity), order.get(a.snapshot or "", len(order))))
     if as_json:
         rows = [{**a.model_dump(), "decision": decisions.get(a.snapshot or a.id)} for a in shown]
         print_json(rows)
         return
     for found in shown:
         about = found.snapshot or ""
-        method = f"{names.get(about, '')[:60]} {about[:10]}" if about else _submissions(found)
+        method = f"{names.get(about, '')} {about[:10]}" if about else _submissions(found)
         decision = decisions.get(about or found.id)
         decided = f", {decision}" if decision else ""
-        colour = COLOUR[found.severity]
-        console.print(
-            f"[{colour}]{found.severity:8}[/] {found.kind:10} {_plain(found.aar)}: "
-            f"{_plain(method)}{decided}"
-        )
-        console.print(f"{' ' * 9}{_plain(found.summary)}\n")
+        console.print(f"{found.severity:8}", style=COLOUR[found.severity], end="")
+        console.print(f" {found.kind:10} {found.aar}: {one_line(method)}{decided}")
+        console.print(f"{' ' * 9}{one_line(found.summary)}\n")
     console.print(f"{len(shown)} shown of {len(export.audits)} findings")
+
+
+def _ranked(export: CampaignExport) -> tuple[Mapping[str, str], dict[str, int]]:
+    """Short names by snapshot, and the places on the leaderboard of the first task."""
+    found = standings_of(export, first_task(export) or "")
+    return found.names, {line.run.snapshot: place for place, line in enumerate(found.board)}
 
 
 @app.command()
@@ -65,29 +72,34 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
 
     export, console = _export(folder), Console(highlight=False)
     wanted = _found(export, snapshot)
+    made = next(s for s in export.snapshots if s.id == wanted)
     verifications = [v for v in export.verifications if v.snapshot == wanted]
     audits = [a for a in export.audits if a.snapshot == wanted]
     verdicts = standing_in(export).get(wanted, [])
+    short = _ranked(export)[0][wanted]
     if as_json:
         print_json(
             {
                 "snapshot": wanted,
+                "method": short,
+                "name": made.name,
                 "verifications": [one.model_dump() for one in verifications],
                 "audits": [one.model_dump() for one in audits],
                 "verdicts": [one.model_dump() for one in verdicts],
             }
         )
         return
+    console.print(f"{short}: {one_line(made.name)}")
     for v in verifications:
-        figure = "failed" if v.estimate is None else f"PGR {v.estimate.value:+.2f}"
-        interval = f" [{v.estimate.low:+.2f}, {v.estimate.high:+.2f}]" if v.estimate else ""
+        figure = "failed" if v.estimate is None else f"PGR {interval(v.estimate)}"
+        failed = f": {one_line(v.error)}" if v.state == "failed" and v.error else ""
         line = f"{v.task} {v.split}, labels {v.ablation}, {len(v.run_seeds)} seeds: {figure}"
-        console.print(line + interval, markup=False)
+        console.print(line + failed)
     for found in audits:
-        console.print(f"{found.severity:8} {found.kind:10} {found.summary}", markup=False)
+        console.print(f"{found.severity:8} {found.kind:10} {one_line(found.summary)}")
     for verdict in verdicts:
-        line = f"{verdict.at} {verdict.by}: {verdict.decision}: {verdict.reason}"
-        console.print(line, markup=False)
+        said = f"{verdict.by}: {verdict.decision}: {verdict.reason}"
+        console.print(f"{verdict.at} {one_line(said)}")
 
 
 @app.command()
@@ -202,10 +214,3 @@ def _finding(export: "CampaignExport", start: str) -> str:
 
 def _submissions(found: "Audit") -> str:
     return f"its submissions{f' on {found.task}' if found.task else ''}, finding {found.id}"
-
-
-def _plain(text: str) -> str:
-    """Text of an AAR, shown as it is: no markup of the terminal's."""
-    from rich.markup import escape
-
-    return escape(text)

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.cli.values import finite
 from aarlab.core.errors import NotFound
 from aarlab.core.extras import require
@@ -109,7 +109,6 @@ def list_campaigns(
     as_json: AsJson = False,
 ) -> None:
     """Campaigns of a folder, the newest first, as their files show them."""
-    from rich.markup import escape
     from rich.table import Table
 
     from aarlab.server.lobby.runs import campaigns
@@ -124,7 +123,7 @@ def list_campaigns(
     for one in found:
         tasks, last = ", ".join(map(str, one["tasks"])), one["event"] or one["words"]
         cells = (one["name"], one["state"], tasks, str(one["n_aars"]), last, one["last"])
-        table.add_row(*(escape(str(cell)) for cell in cells))
+        table.add_row(*(str(cell) for cell in cells))
     Console().print(table)
 
 
@@ -133,11 +132,17 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     """What each AAR does, has used and has left; works while the campaign runs and after."""
     from aarlab.cli.tables import print_status
 
-    found = _status(RunDir(folder.absolute()))
+    run_dir = RunDir(folder.absolute())
+    found = _status(run_dir)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
         print_status(found, Console())
+        if not found.running and run_dir.export.exists():
+            from aarlab.core.headline import verdict_of
+            from aarlab.report.load import load_export
+
+            Console().print(verdict_of(load_export(run_dir.export)), style="bold")
 
 
 def _status(run: RunDir) -> "CampaignStatus":

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.report import check_report, export_path, report_folder
+from aarlab.cli.terminal import Console
 from aarlab.cli.values import finite
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir

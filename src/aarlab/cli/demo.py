@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.campaign import SandboxKind
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import MethodFailed
 from aarlab.core.extras import require
+from aarlab.core.headline import PGR_IN_WORDS
 from aarlab.core.layout import RunDir
 
 
@@ -79,22 +80,23 @@ def _first_error(run: RunDir) -> str:
 
 
 def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
-    ranked = [m for m in summary["methods"] if m["selection"] is not None]
-    ranked.sort(key=lambda m: -m["selection"]["pgr"])
+    """The methods in the order of the report's leaderboard; baselines have no rank."""
     title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"
     table = Table(title=title)
-    table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=17)
-    table.add_column("AAR", no_wrap=True, min_width=6)
+    table.add_column("", no_wrap=True, justify="right")
+    table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=24)
     for name in ("search", "selection", "95 %", "permuted"):
         table.add_column(name, no_wrap=True, min_width=6, justify="right")
-    for method in ranked:
+    for method in [m for m in summary["methods"] if m["selection"] is not None]:
         selection, ablation = method["selection"], method["ablation"]
         table.add_row(
-            method["name"],
-            method["aar"],
+            str(method["rank"] or ""),
+            method["short"],
             f"{method['search']['pgr']:+.2f}" if method["search"] else "-",
             f"{selection['pgr']:+.2f}",
             f"[{selection['low']:+.2f}, {selection['high']:+.2f}]",
             f"{ablation['permuted']['pgr']:+.2f}" if ablation else "",
         )
     console.print(table)
+    console.print(str(summary["verdict"]), style="bold")
+    console.print(PGR_IN_WORDS)

@@ -63,8 +63,9 @@ def doctor(as_json: AsJson = False) -> int:
 
 def _print(found: list[Finding]) -> None:
     """A line for each finding and one for its remedy, unbroken, so that commands can be copied."""
-    from rich.console import Console
     from rich.text import Text
+
+    from aarlab.cli.terminal import Console
 
     colours = {"ok": "green", "note": "yellow", "error": "red"}
     width = max(len(finding.what) for finding in found)
@@ -74,7 +75,7 @@ def _print(found: list[Finding]) -> None:
         line.append(f"{finding.what:{width}}  {finding.detail}", style="default")
         console.print(line)
         if finding.todo:
-            console.print(f"{'':{width + 8}}-> {finding.todo}", markup=False)
+            console.print(f"{'':{width + 8}}-> {finding.todo}")
 
 
 def _python() -> Iterator[Finding]:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from aarlab.cli.terminal import Console
 from aarlab.core.chain import LogHead
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir

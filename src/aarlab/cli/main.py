@@ -153,11 +153,11 @@ def _of_the_system(error: OSError) -> tuple[str, str]:
 
 
 def _print_error(code: str, message: str) -> None:
-    from rich.console import Console
+    from aarlab.cli.terminal import Console
 
     errors = Console(stderr=True, highlight=False)
-    errors.print(f"[red]error[/red] ({code}): ", end="")
-    errors.print(message, markup=False, soft_wrap=True)
+    errors.print("error", style="red", end="")
+    errors.print(f" ({code}): {message}", soft_wrap=True)
 
 
 def _ended(ended: BaseException) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from aarlab.cli import testbed
 from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput, Conflict, MethodFailed, NotFound
 from aarlab.core.extras import require
 
@@ -55,7 +55,7 @@ def list_methods(as_json: AsJson = False) -> None:
     for title, methods in FAMILIES.items():
         if methods:
             table.add_section()
-            table.add_row(f"[bold]{title}[/bold]")
+            table.add_row(Text(title, style="bold"))
         for method in methods:
             needs = " (needs the model at hand)" if method.needs_model else ""
             table.add_row(method.name, _first_sentence(method.doc) + needs)
@@ -143,10 +143,11 @@ def _print(console: Console, report: object) -> None:
     assert isinstance(report, Report)
     for one in report.findings:
         colour = "red" if one.level == "violation" else "yellow"
-        console.print(f"[{colour}]{one.level}[/{colour}] ({one.kind} rows): ", end="")
+        console.print(one.level, style=colour, end="")
+        console.print(f" ({one.kind} rows): ", end="")
         console.print(f"{one.what}\n  -> {one.mend}", markup=False, highlight=False)
     if not report.violations:
-        console.print(f"[green]{report.method} keeps the contract[/green]")
+        console.print(f"{report.method} keeps the contract", style="green")
 
 
 @app.command()
@@ -173,6 +174,6 @@ def run(
 
 
 def _first_sentence(doc: str) -> str:
-    """Without the number in the catalogue, as text that rich prints as it is."""
+    """Without the number in the catalogue."""
     text = re.sub(r"\s\(\d+\)", "", " ".join(doc.split()))
-    return escape(text.split(". ")[0].rstrip("."))
+    return text.split(". ")[0].rstrip(".")

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Steps
+from aarlab.cli.terminal import Console
 from aarlab.cli.values import finite, number_list
 from aarlab.core.extras import require
 

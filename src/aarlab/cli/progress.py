@@ -3,14 +3,16 @@
 import time
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from aarlab.agents.state import AarState, load_state
 from aarlab.campaign.spec import AarSpec, CampaignSpec
+from aarlab.cli.terminal import Console
 from aarlab.core.layout import RunDir
+from aarlab.core.showing import one_line
 
 SHOWN_EVENTS = 4
 
@@ -37,7 +39,8 @@ class CampaignView:
 
     def notify(self, kind: str, facts: dict[str, Any]) -> None:
         if kind != "tick":
-            line = " ".join([kind.replace("_", " "), *(str(v) for v in facts.values() if v)])
+            said = " ".join([kind.replace("_", " "), *(str(v) for v in facts.values() if v)])
+            line = one_line(said)
             self.recent = [*self.recent[-SHOWN_EVENTS + 1 :], line[:120]]
             self.phase = "verifying" if kind == "verification_queued" else self.phase
             if not self.console.is_terminal:

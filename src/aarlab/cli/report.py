@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from aarlab.cli.asking import check_empty
+from aarlab.cli.terminal import Console
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 

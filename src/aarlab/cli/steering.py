@@ -3,11 +3,10 @@
 import getpass
 from pathlib import Path
 
-from rich.console import Console
-
 from aarlab.campaign.runner import open_spec, reached
 from aarlab.campaign.status import is_running, wanted_of
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir
 from aarlab.core.wire_ledger import Action, Limits, NewControl

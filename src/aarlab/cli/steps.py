@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
+from aarlab.cli.terminal import Console
 
 FIRST_S, EACH_S = 2.0, 10.0
 T = TypeVar("T")

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.campaign.status import AarStatus, CampaignStatus
+from aarlab.cli.terminal import Console
 from aarlab.core.ledger import PURPOSES, tokens_of
 from aarlab.core.wire_ledger import CampaignLimits, Limits, OperatorSpend
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Steps
+from aarlab.cli.terminal import Console
 from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, NotFound
 from aarlab.core.extras import require
 
@@ -185,7 +184,7 @@ def list_tasks(as_json: AsJson = False) -> None:
     for column in columns:
         table.add_column(column, no_wrap=column == "task")
     for row in rows:
-        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
+        table.add_row(*(str(row.get(column, "")) for column in columns))
     Console().print(table)
 
 

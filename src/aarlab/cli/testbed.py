@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.terminal import Console
 from aarlab.cli.values import comma_list
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, Damaged
@@ -256,7 +256,7 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", seeds: int, permuted: bool) 
         )
         cells = [*pgr, f"{row.transfer:.3f}"]
         if permuted and row.permuted is not None:
-            cells += [f"{row.permuted.value:+.2f}", f"{row.teacher_contribution:.2f}"]
+            cells += [f"{row.permuted.value:+.2f}", _contribution(row.teacher_contribution)]
         table.add_row(name, *cells, f"{row.seconds:.1f}")
     return table
 
@@ -269,6 +269,10 @@ def _diagnostics(rows: "list[PanelRow]") -> Table:
     for row in done:
         table.add_row(row.method, *(f"{row.diagnostics[name]:.2f}" for name in names))
     return table
+
+
+def _contribution(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
 
 
 def _span(interval: "Interval") -> str:

@@ -23,6 +23,7 @@ from aarlab.core.wire import Interval
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 EPSILON = 0.05  # a PGR below this counts as this when a contribution is divided by it
+TC_UNDEFINED = "not defined: PGR is not clearly above 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,15 @@ def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
     return (transfer - weak) / (ceiling - weak)
 
 
-def teacher_contribution(pgr: float, pgr_permuted: float) -> float:
-    """TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0: the teacher is not used."""
-    return (pgr - pgr_permuted) / max(pgr, EPSILON)
+def teacher_contribution(pgr: Interval | None, permuted: Interval | None) -> float | None:
+    """TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0: the teacher is not used.
+
+    None where a figure is missing, and where PGR is not clearly above 0: a share of about nothing
+    is not defined.
+    """
+    if pgr is None or permuted is None or pgr.low <= 0:
+        return None
+    return (pgr.value - permuted.value) / max(pgr.value, EPSILON)
 
 
 def _checked(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:

@@ -485,13 +485,15 @@ class CaseVerdict(NewCaseVerdict):
 class LeaderboardEntry(Wire):
     """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
 
-    `low_corrected` is the lower bound that holds for all `n_tried` methods of the task together.
+    `rank` is None for a baseline, which is there to compare with. `low_corrected` is the lower
+    bound that holds for all `n_tried` methods of the task together.
     """
 
-    rank: int
+    rank: int | None
     snapshot: str
     aar: Name
     method: str
+    short: str = Field(default="", description="the AAR's name and a running number of its methods")
     task: Name
     pgr: FiniteFloat
     low: FiniteFloat

@@ -36,13 +36,18 @@ def complexity(view: CampaignView) -> str:
     )
 
 
+def standings(view: CampaignView) -> str:
+    parts = [f"{m.short} {wording.interval(m.verified)}" for m in view.methods if m.verified]
+    return "PGR on the selection split. " + "; ".join(parts) + "."
+
+
 def transfers(view: CampaignView) -> str:
     found = transfer(view)
     parts = []
     for row in shown_rows(found):
         cells = zip(found.columns, row.estimates, strict=True)
         said = ", ".join(f"{c.task.name} {wording.interval(e)}" for c, e in cells)
-        parts.append(f"{row.method.name}: {said}")
+        parts.append(f"{row.method.short}: {said}")
     return "Verified PGR by task. " + "; ".join(parts) + "."
 
 

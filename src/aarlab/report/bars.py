@@ -1,4 +1,4 @@
-"""Figures with a row per verified method: search against selection, and the teacher ablation."""
+"""Figures with a row per verified method: where it stands, search against selection, ablation."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,6 @@ from aarlab.report.drawing import (
     INK,
     MUTED,
     PAPER,
-    SERIES,
     KeyEntry,
     draw_key,
     house_style,
@@ -19,16 +18,67 @@ from aarlab.report.drawing import (
     new_figure,
     plain,
     row_frame,
+    style_of,
 )
 from aarlab.report.view import CampaignView, Method
 
 SHOWN_OPTIMISM = 12
+SHOWN_STANDINGS = 12
+LOWEST = -1.0
+"""A PGR below is drawn at the edge, so that one failed baseline does not flatten the rest."""
+
 SHOWN_ABLATION = 6
 ROW_IN = 0.44
 EDGE_IN = 0.56
 WIDE_IN, NARROW_IN = 9.4, 4.3
 NAME_IN = 2.6
-TRUE_COLOUR, PERMUTED_COLOUR = SERIES[0], SERIES[1]
+TRUE_COLOUR, PERMUTED_COLOUR = ACCENT, MUTED
+
+
+def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
+    """PGR on the selection split with intervals: the best methods and all baselines, in the order
+    of the leaderboard. None without a verified method."""
+    methods = [m for m in view.methods if m.verified and (m.rank or m.role != "aar")]
+    last = [m for m in methods if m.role == "aar"][SHOWN_STANDINGS:]
+    methods = [m for m in methods if m not in last]
+    if not view.ranked:
+        return None
+    with house_style():
+        figure, axes = _row_axes(len(methods), wide, key_in=0.3, row_in=0.36)
+        estimates = [m.verified for m in methods if m.verified]
+        _set_range(axes, [max(v, LOWEST) for e in estimates for v in (e.low, e.high)])
+        for row, method in enumerate(methods):
+            _draw_standing(axes, row + (0 if wide else 0.1), method, view)
+        _name_rows(axes, methods, wide)
+        axes.set_xlabel("PGR on the selection split, 95 %: 0 is the weak teacher, 1 the ceiling")
+        key = [
+            KeyEntry("method of an AAR, in its colour", "o", MUTED, MUTED),
+            KeyEntry("tuned by hand", "s", INK, INK),
+            KeyEntry("guard", "s", PAPER, INK),
+        ]
+        draw_key(figure, _left_in(wide), 0.14, key if wide else [key[0], key[2]])
+        return figure
+
+
+def _draw_standing(axes: Axes, at: float, method: Method, view: CampaignView) -> None:
+    estimate = method.verified
+    assert estimate is not None
+    colour, marker = INK, "s"
+    if method.role == "aar" and method.aar in view.looks:
+        colour, marker = style_of(view.looks[method.aar]).colour, "o"
+    ends = [max(estimate.low, LOWEST), max(estimate.high, LOWEST)]
+    axes.plot(ends, [at, at], color=colour, linewidth=1.3, zorder=2)
+    axes.plot(
+        max(estimate.value, LOWEST),
+        at,
+        marker=marker if estimate.value > LOWEST else "<",
+        markersize=7,
+        markerfacecolor=PAPER if method.role == "guard" else colour,
+        markeredgecolor=colour,
+        markeredgewidth=1.3,
+        linestyle="none",
+        zorder=4,
+    )
 
 
 def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
@@ -147,14 +197,13 @@ def _draw_dumbbell(axes: Axes, row: int, method: Method) -> None:
 
 
 def _draw_guard(axes: Axes, view: CampaignView) -> list[KeyEntry]:
-    """Line of the best guard; its key entry says on which split it was scored."""
+    """Line of the best guard on selection."""
     guard = view.best_guard
-    reference = guard and (guard.verified or guard.search)
-    if not guard or not reference:
+    if guard is None or guard.verified is None:
         return []
     style = (0, (1, 2))
-    axes.axvline(reference.value, color=INK, linewidth=1.1, linestyle=style, zorder=1)
-    return [KeyEntry(f"best guard, {'selection' if guard.verified else 'search'}", line=style)]
+    axes.axvline(guard.verified.value, color=INK, linewidth=1.1, linestyle=style, zorder=1)
+    return [KeyEntry("best guard, selection", line=style)]
 
 
 def _draw_bar(axes: Axes, at: float, estimate: Interval, colour: str) -> None:
@@ -164,10 +213,13 @@ def _draw_bar(axes: Axes, at: float, estimate: Interval, colour: str) -> None:
 
 def _name_rows(axes: Axes, methods: Sequence[Method], wide: bool) -> None:
     for row, method in enumerate(methods):
-        name, author = plain(method.name, 30 if wide else 36), plain(method.aar, 24 if wide else 14)
+        rank = f"{method.rank}. " if method.rank else ""
+        own = "" if method.name == method.short else plain(method.name, 38 if wide else 30)
+        name, author = f"{rank}{plain(method.short, 30)}", own
         if wide:
             place = axes.get_yaxis_transform()
-            label(axes, -0.018, row, name, transform=place, ha="right", va="bottom", fontsize=8.8)
+            at = "bottom" if author else "center"
+            label(axes, -0.018, row, name, transform=place, ha="right", va=at, fontsize=8.8)
             label(
                 axes,
                 -0.018,
@@ -184,7 +236,7 @@ def _name_rows(axes: Axes, methods: Sequence[Method], wide: bool) -> None:
                 axes,
                 0.0,
                 row - 0.34,
-                f"{name} · {author}",
+                " · ".join(filter(None, (name, author))),
                 halo=True,
                 transform=axes.get_yaxis_transform(),
                 va="center",

@@ -7,10 +7,10 @@ from typing import Any
 
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
+from aarlab.core.ranking import NORMAL_95
 from aarlab.core.wire import CampaignExport
 from aarlab.report import more_tables, prose, wording
 from aarlab.report.arms import Comparison, compare, compare_arms
-from aarlab.report.comparing import NORMAL
 from aarlab.report.markdown import escape, table_text
 from aarlab.report.render import comparison_page
 from aarlab.report.spreadsheets import comparison_differences_csv, comparison_teams_csv
@@ -47,7 +47,7 @@ def measurement_note(comparison: Comparison) -> str:
     if len(comparison.groups) != 2 or len(estimates) != 2:
         return ""
     value = estimates[0].value - estimates[1].value
-    half = NORMAL * (estimates[0].stderr ** 2 + estimates[1].stderr ** 2) ** 0.5
+    half = NORMAL_95 * (estimates[0].stderr ** 2 + estimates[1].stderr ** 2) ** 0.5
     bounds = f"{wording.signed(value - half)} to {wording.signed(value + half)}"
     return (
         f"The two best verified methods differ by {wording.difference(value)} (95 % {bounds} from "

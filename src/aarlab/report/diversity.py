@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import entropy
 
 from aarlab.core.ideas import FAMILY_KEYS, IdeaFamily
 
@@ -34,9 +35,7 @@ class Diversity(NamedTuple):
 
 def entropy_bits(families: Sequence[IdeaFamily]) -> float:
     """0 when all are the same; at most log2 of how many there are."""
-    total = len(families)
-    shares = [count / total for count in Counter(families).values()]
-    return max(-sum(share * math.log2(share) for share in shares), 0.0)
+    return float(entropy(list(Counter(families).values()), base=2))
 
 
 def diversity(
@@ -62,7 +61,6 @@ def _band(active: Sequence[IdeaFamily], resamples: int, seed: int) -> tuple[floa
     rng = np.random.default_rng(seed)
     counts = np.array(list(Counter(active).values()), dtype=np.float64)
     drawn = rng.multinomial(len(active), counts / counts.sum(), size=resamples) / len(active)
-    logs = np.log2(drawn, out=np.zeros_like(drawn), where=drawn > 0)
-    bits = -(drawn * logs).sum(axis=1)
+    bits = entropy(drawn, base=2, axis=1)
     low, high = np.quantile(bits, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(max(low, 0.0)), float(high)

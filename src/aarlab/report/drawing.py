@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,15 +20,22 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import withStroke
 
+from aarlab.core.colours import HUES, Look
+
 INK, MUTED, FAINT, ACCENT = "#16202b", "#5a6673", "#d5dae0", "#b3261f"
-SERIES = ("#0b62a8", "#c4500a", "#00795b", "#934a86", "#7d6400", "#0f7f9c", "#6a51c9")
-"""Seven hues that stay apart for common kinds of colour blindness; markers repeat the coding."""
+SERIES = HUES
+"""For AARs (by `style_of` alone) and, in figures without AARs, for arms; markers repeat it."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+KINDS = ("#2f3b47", "#8a949f", "#b9c0c8", "#67727d")
+"""Shades for kinds of a quantity: hues are the AARs'."""
+
 PAPER = "#ffffff"
 CSS_NAMES = {INK: "ink", MUTED: "muted", FAINT: "faint", ACCENT: "accent", PAPER: "paper"} | {
     hue: f"series-{index}" for index, hue in enumerate(SERIES, start=1)
 }
+CSS_NAMES |= {shade: f"kind-{index}" for index, shade in enumerate(KINDS, start=1)}
 DPI = 200
 FONT = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
 
@@ -51,6 +58,18 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "aarlab",
     "figure.dpi": 100,
 }
+
+
+class Style(NamedTuple):
+    """How an AAR is drawn."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+def style_of(look: Look) -> Style:
+    return Style(SERIES[look.hue], MARKERS[look.hue], DASHES[look.turn % len(DASHES)])
 
 
 @contextmanager

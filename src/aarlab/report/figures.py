@@ -1,4 +1,4 @@
-"""Figure 1: PGR against cumulative research hours, beside the baselines and the verified scores."""
+"""PGR on the search split against cumulative research hours, beside the baselines on that split."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +9,16 @@ from matplotlib.ticker import MaxNLocator
 
 from aarlab.report.drawing import (
     INK,
-    MARKERS,
     MUTED,
-    SERIES,
+    Style,
     draw_key,
-    height_in,
     house_style,
     label,
     new_figure,
     placed,
     plain,
     side_labels,
-    spread,
+    style_of,
 )
 from aarlab.report.references import (
     KEY,
@@ -53,8 +51,8 @@ class Layout:
 WIDE = Layout(9.4, 4.9, 0.6, 5.85, strip=6.86, name_limit=13)
 NARROW = Layout(4.3, 4.6, 0.52, 3.32, strip=None, name_limit=10)
 STRIP_IN = 0.66
-GUTTER_IN = 0.78
-"""Left of time 0, kept free for the names of the horizontal lines."""
+SHOWN_NAMES = 12
+"""Of AARs beside the axes; all are drawn."""
 
 REFERENCE_ROW_IN = 0.23
 REFERENCE_NAME_IN = 1.5
@@ -71,9 +69,9 @@ def curve_figure(view: CampaignView, layout: Layout = WIDE, titled: bool = False
         axes.set_ylim(*_y_range(view, references))
         unit, per_hour = time_unit(view)
         _draw_points(axes, view, per_hour, layout)
-        _draw_rules(axes, view)
+        _name_lines(axes, view, layout)
         axes.set_xlabel(f"Cumulative research {unit}, all AARs")
-        axes.set_ylabel("PGR")
+        axes.set_ylabel("PGR on the search split")
         if references and layout.strip:
             ends = (layout.strip, layout.strip + STRIP_IN)
             draw_strip(placed(figure, ends, frame), references, axes.get_ylim())
@@ -124,21 +122,13 @@ def _draw_points(axes: Axes, view: CampaignView, per_hour: float, layout: Layout
         return
     end = max(point.hours for points in points_by_aar.values() for point in points) * per_hour
     end = end * 1.015 if end > 0 else 1.0
-    free = GUTTER_IN / (layout.right - layout.left)
-    axes.set_xlim(-end * free / (1 - free), end)
+    axes.set_xlim(0, end)
     ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(0.0, end)
     axes.set_xticks([tick for tick in ticks if 0 <= tick <= end])
     _draw_frontier(axes, frontier(points_by_aar.values()), per_hour, end)
-    leading = sorted(
-        points_by_aar, key=lambda name: -best_so_far(points_by_aar[name])[-1].estimate.value
-    )
-    coloured = set(leading[: len(SERIES)])
-    order = [name for name in points_by_aar if name in coloured]
+    looks = view.looks
     for name, points in points_by_aar.items():
-        index = order.index(name) if name in coloured else None
-        colour = MUTED if index is None else SERIES[index]
-        _draw_aar(axes, points, per_hour, colour, MARKERS[index or 0])
-    _label_aars(axes, points_by_aar, order, layout)
+        _draw_aar(axes, points, per_hour, style_of(looks[name]))
 
 
 def _draw_frontier(axes: Axes, raised: list[Point], per_hour: float, end: float) -> None:
@@ -165,7 +155,7 @@ def _draw_frontier(axes: Axes, raised: list[Point], per_hour: float, end: float)
     )
 
 
-def _draw_aar(axes: Axes, points: list[Point], per_hour: float, colour: str, marker: str) -> None:
+def _draw_aar(axes: Axes, points: list[Point], per_hour: float, style: Style) -> None:
     low = axes.get_ylim()[0]
     inside = [point for point in points if point.estimate.value > low]
     below = [point for point in points if point.estimate.value <= low]
@@ -173,8 +163,8 @@ def _draw_aar(axes: Axes, points: list[Point], per_hour: float, colour: str, mar
         [p.hours * per_hour for p in inside],
         [p.estimate.value for p in inside],
         s=17,
-        marker=marker,
-        color=colour,
+        marker=style.marker,
+        color=style.colour,
         alpha=0.45,
         linewidth=0,
         zorder=4,
@@ -185,7 +175,7 @@ def _draw_aar(axes: Axes, points: list[Point], per_hour: float, colour: str, mar
         [low] * len(below),
         s=22,
         marker=7,
-        color=colour,
+        color=style.colour,
         alpha=0.7,
         linewidth=0,
         zorder=4,
@@ -194,52 +184,49 @@ def _draw_aar(axes: Axes, points: list[Point], per_hour: float, colour: str, mar
     raised = best_so_far(points)
     hours = [point.hours * per_hour for point in raised] + [axes.get_xlim()[1]]
     values = [point.estimate.value for point in raised] + [raised[-1].estimate.value]
-    axes.plot(hours, values, drawstyle="steps-post", color=colour, linewidth=1.7, zorder=5)
+    axes.plot(
+        hours,
+        values,
+        drawstyle="steps-post",
+        color=style.colour,
+        linestyle=style.dash,
+        linewidth=1.7,
+        zorder=5,
+    )
 
 
-def _label_aars(
-    axes: Axes, points_by_aar: dict[str, list[Point]], order: list[str], layout: Layout
-) -> None:
-    names = [name for name in points_by_aar if name in order]
-    finals = [best_so_far(points_by_aar[name])[-1].estimate.value for name in names]
-    texts = [plain(name, layout.name_limit) for name in names]
-    colours = [SERIES[order.index(name)] for name in names]
-    others = [name for name in points_by_aar if name not in order]
-    if others:
-        finals.append(max(best_so_far(points_by_aar[n])[-1].estimate.value for n in others))
-        texts.append(f"{len(others)} other" + ("s" if len(others) > 1 else ""))
-        colours.append(MUTED)
-    side_labels(axes, finals, texts, colours)
-
-
-def _draw_rules(axes: Axes, view: CampaignView) -> None:
-    """Where 0 and 1 are, and the best hand-tuned baseline and guard on the search split."""
+def _name_lines(axes: Axes, view: CampaignView, layout: Layout) -> None:
+    """Names right of the axes: the best AARs, where 0 and 1 are, the best baselines on search."""
     low, high = axes.get_ylim()
+    best = {
+        name: best_so_far(points)[-1].estimate.value
+        for name, points in view.points_by_aar.items()
+        if points
+    }
+    leading = sorted(best, key=lambda name: -best[name])
+    shown, others = leading[:SHOWN_NAMES], leading[SHOWN_NAMES:]
+    named: list[tuple[float, str, str]] = [
+        (best[name], plain(name, layout.name_limit), style_of(view.looks[name]).colour)
+        for name in shown
+    ]
+    if others:
+        said = f"{len(others)} other" + ("s" if len(others) > 1 else "")
+        named.append((best[others[0]], said, MUTED))
     rules: list[tuple[float, str, str, Any]] = [(0.0, "weak teacher", MUTED, "-")]
     if high >= 1.0:
         rules.append((1.0, "ceiling", MUTED, "-"))
-    for method, text, style in (
-        (view.best_human, "best by hand", (0, (6, 3))),
-        (view.best_guard, "best guard", (0, (1, 2))),
+    for role, text, style in (
+        ("human", "best by hand", (0, (6, 3))),
+        ("guard", "best guard", (0, (1, 2))),
     ):
+        method = view.best_on_search(role)
         if method and method.search and low < method.search.value < high:
             rules.append((method.search.value, text, INK, style))
-    gap = 0.155 * (high - low) / height_in(axes)
-    wanted = [value + gap * 0.55 for value, *_ in rules]
-    for (value, text, colour, style), at in zip(rules, spread(wanted, gap, low, high), strict=True):
+    for value, _, colour, style in rules:
         axes.axhline(value, color=colour, linewidth=0.9, linestyle=style, zorder=2)
-        label(
-            axes,
-            0.008,
-            at,
-            text,
-            halo=True,
-            transform=axes.get_yaxis_transform(),
-            color=colour,
-            va="center",
-            fontsize=7.5,
-            zorder=6,
-        )
+    named += [(value, text, colour) for value, text, colour, _ in rules]
+    values, texts, colours = (list(part) for part in zip(*named, strict=True))
+    side_labels(axes, values, texts, colours)
 
 
 def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:
@@ -248,7 +235,7 @@ def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:
     figure.text(
         left,
         1 - 0.24 / height,
-        f"Performance gap recovered: {task}",
+        f"Performance gap recovered on search: {task}",
         fontsize=12,
         fontweight="bold",
         va="center",
@@ -256,8 +243,8 @@ def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:
     figure.text(
         left,
         1 - 0.5 / height,
-        "Lines are the best so far of each AAR on the search split; the heavy line is the frontier "
-        "with its 95 % interval.",
+        "Lines are the best so far of each AAR on the rows that AARs may query; the heavy line is "
+        "the frontier of all with its 95 % interval.",
         fontsize=8.5,
         color=MUTED,
         va="center",

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from aarlab.core.colours import Look
 from aarlab.report.diversity import Diversity
 from aarlab.report.drawing import (
     FAINT,
@@ -15,12 +16,14 @@ from aarlab.report.drawing import (
     MUTED,
     SERIES,
     KeyEntry,
+    Style,
     draw_key,
     house_style,
     new_figure,
     placed,
     plain,
     side_labels,
+    style_of,
 )
 from aarlab.report.figures import time_unit
 from aarlab.report.idea_data import ALL, TimedIdea, diversity_by_group, timed_ideas
@@ -101,11 +104,12 @@ def complexity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
             ]
         unit, per_hour = time_unit(view)
         names = _leading(view, ideas)
+        styles = _styles(view, names)
         for panel, (title, values) in zip(axes, panels, strict=True):
-            _draw_sizes(panel, ideas, values, names, per_hour)
+            _draw_sizes(panel, ideas, values, list(zip(names, styles, strict=True)), per_hour)
             panel.set_xlabel(f"Cumulative research {unit}, all AARs")
             panel.set_ylabel(title)
-        _draw_names(figure, names, wide)
+        _draw_names(figure, names, styles, wide)
         return figure
 
 
@@ -128,14 +132,20 @@ def _leading(view: CampaignView, ideas: Sequence[TimedIdea]) -> list[str]:
     return list(dict.fromkeys(idea.arm for idea in ideas))[:SHOWN_AARS]
 
 
+def _styles(view: CampaignView, names: Sequence[str]) -> list[Style]:
+    """AARs look as in every figure; arms take the hues in their order."""
+    looks = view.looks
+    return [style_of(looks.get(name, Look(k % len(SERIES), 0))) for k, name in enumerate(names)]
+
+
 def _draw_sizes(
     axes: Axes,
     ideas: Sequence[TimedIdea],
     values: Sequence[float],
-    names: Sequence[str],
+    styled: Sequence[tuple[str, Style]],
     per_hour: float,
 ) -> None:
-    for index, name in enumerate(names):
+    for name, style in styled:
         mine = [
             (idea.hours * per_hour, value)
             for idea, value in zip(ideas, values, strict=True)
@@ -145,14 +155,18 @@ def _draw_sizes(
             [x for x, _ in mine],
             [y for _, y in mine],
             s=17,
-            marker=MARKERS[index],
-            color=SERIES[index],
+            marker=style.marker,
+            color=style.colour,
             alpha=0.4,
             linewidth=0,
         )
         medians = binned_medians([x for x, _ in mine], [y for _, y in mine])
         axes.plot(
-            [x for x, _ in medians], [y for _, y in medians], color=SERIES[index], linewidth=2.0
+            [x for x, _ in medians],
+            [y for _, y in medians],
+            color=style.colour,
+            linestyle=style.dash,
+            linewidth=2.0,
         )
     axes.set_ylim(bottom=0, top=max([*values, 1.0]) * 1.08)
     axes.set_xlim(left=0)
@@ -173,11 +187,11 @@ def binned_medians(at: Sequence[float], values: Sequence[float]) -> list[tuple[f
     return found
 
 
-def _draw_names(figure: Figure, names: Sequence[str], wide: bool) -> None:
+def _draw_names(figure: Figure, names: Sequence[str], styles: Sequence[Style], wide: bool) -> None:
     limit, per_row = (14, 8) if wide else (10, 3)
     entries = [
-        KeyEntry(plain(name, limit), MARKERS[index], SERIES[index], SERIES[index])
-        for index, name in enumerate(names[: per_row - 1])
+        KeyEntry(plain(name, limit), style.marker, style.colour, style.colour)
+        for name, style in list(zip(names, styles, strict=True))[: per_row - 1]
     ]
     entries.append(KeyEntry("median over time", line="-", edge=MUTED, line_width=2.0))
     draw_key(figure, 0.62 if wide else 0.1, 0.16, entries)

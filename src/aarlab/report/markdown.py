@@ -6,6 +6,7 @@ Covered: text of others can neither open markup, a link, an image nor a new cell
 import re
 from collections.abc import Iterable
 
+from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS
 from aarlab.report import more_tables, prose, tables
 from aarlab.report.arms import compare_arms
 from aarlab.report.repeating import repeat_notes
@@ -25,7 +26,9 @@ def escape(text: str) -> str:
 def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
     """`images` are the figures that were written beside it, by file name."""
     arms = compare_arms(view)
-    parts = [f"# {escape(view.export.campaign)}", *map(escape, prose.summary_paragraphs(view))]
+    parts = [f"# {escape(view.export.campaign)}", f"**{escape(view.verdict)}**"]
+    parts += [escape(text) for text in (PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS)]
+    parts += map(escape, prose.summary_paragraphs(view))
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in images]
     shown = [
         tables.leaderboard(view),

@@ -6,9 +6,9 @@ from aarlab.core.ideas import FAMILIES
 from aarlab.core.verdicts import standing_in
 from aarlab.report import wording
 from aarlab.report.arms import MEASURES, Comparison, Group, Measure
-from aarlab.report.comparing import Difference, Spread
+from aarlab.report.comparing import MAX_SPLITS, Difference, Spread
 from aarlab.report.idea_data import family_counts
-from aarlab.report.tables import DECISION_WORDS, Cell, Column, Row, Table
+from aarlab.report.tables import DECISION_WORDS, Cell, Column, Row, Table, method_cell
 from aarlab.report.transfer import transfer
 from aarlab.report.view import CampaignView, Method
 
@@ -56,7 +56,7 @@ def differences(comparison: Comparison) -> Table:
         Column("95 % over replicates", True),
         Column("p, Welch", True),
         Column("p, Holm", True),
-        Column("p, exact (smallest possible)", True),
+        Column("p, permutation (smallest possible)", True),
     )
     rows = tuple(
         _difference_row(measure, found)
@@ -70,9 +70,10 @@ def _difference_row(measure: Measure, found: Difference) -> Row:
     bounds = wording.NONE
     if found.low is not None and found.high is not None:
         bounds = f"[{wording.signed(found.low)}, {wording.signed(found.high)}]"
-    exact = wording.NONE
-    if found.p_exact is not None and found.p_floor is not None:
-        exact = f"{found.p_exact:.3f} ({found.p_floor:.3f})"
+    permuted = Cell(wording.NONE)
+    if found.p_permutation is not None and found.p_floor is not None:
+        figure = f"{wording.p_value(found.p_permutation)} ({wording.p_value(found.p_floor)})"
+        permuted = Cell(figure, "exact" if found.exact else f"{MAX_SPLITS:,} splits drawn")
     why = "" if found.low is not None else _why_no_interval(found)
     return Row(
         (
@@ -80,9 +81,9 @@ def _difference_row(measure: Measure, found: Difference) -> Row:
             Cell(measure.title),
             Cell(wording.difference(found.value)),
             Cell(bounds, why),
-            Cell(wording.NONE if found.p_welch is None else f"{found.p_welch:.3f}"),
-            Cell(wording.NONE if found.p_holm is None else f"{found.p_holm:.3f}"),
-            Cell(exact),
+            Cell(wording.p_value(found.p_welch)),
+            Cell(wording.p_value(found.p_holm)),
+            permuted,
         )
     )
 
@@ -129,7 +130,7 @@ def transfers(view: CampaignView) -> Table | None:
     rows = tuple(
         Row(
             (
-                Cell(row.method.name, row.method.aar),
+                method_cell(row.method),
                 *(Cell(wording.interval(estimate)) for estimate in row.estimates),
             ),
             quiet=row.method.role != "aar",
@@ -142,7 +143,7 @@ def transfers(view: CampaignView) -> Table | None:
 def hacks(view: CampaignView) -> Table | None:
     """Methods that a person disqualified or an audit suspects, and what they would have scored."""
     caught = [m for m in view.of_role("aar") if not m.ranks or _suspect(m)]
-    caught.sort(key=lambda m: (m.ranks, -(m.verified.value if m.verified else -9.0)))
+    caught.sort(key=lambda m: (m.ranks, m.verified is None))  # else in the order of the ranking
     if not caught:
         return None
     columns = (
@@ -161,7 +162,7 @@ def hacks(view: CampaignView) -> Table | None:
         rows.append(
             Row(
                 (
-                    Cell(method.name, method.aar),
+                    method_cell(method),
                     Cell(standing, verdict.reason if verdict else "no verdict yet", tone="warn"),
                     Cell(", ".join(_suspect(method)) or "a person"),
                     Cell(wording.plus_minus(method.search)),
@@ -180,7 +181,9 @@ def _suspect(method: Method) -> list[str]:
 def _rank_of(view: CampaignView, method: Method) -> str:
     if method.verified is None:
         return wording.NONE
-    above = sum(m.verified.value > method.verified.value for m in view.ranked if m.verified)
+    if method.rank is not None:
+        return str(method.rank)
+    above = sum(m.verified.value >= method.verified.value for m in view.ranked if m.verified)
     return f"{above + 1}"
 
 

@@ -3,6 +3,7 @@
 Returned as plain text: the template escapes it.
 """
 
+from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import wording
 from aarlab.report.arms import Comparison
 from aarlab.report.idea_data import classifiers, timed_ideas
@@ -11,21 +12,20 @@ from aarlab.report.view import CampaignView, Method
 
 
 def summary_paragraphs(view: CampaignView) -> list[str]:
-    """The text under the title: what was found, then what to hold it against."""
-    found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
+    """The text under the verdict: what was done and found, then what to hold it against."""
     if view.task is None:
-        return [found[0]]
+        return []
+    found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
     against = (_baseline_sentence(view), _ablation_sentence(view))
     return [" ".join(filter(None, part)) for part in (found, against)]
 
 
 def _campaign_sentence(view: CampaignView) -> str:
-    if view.task is None:
-        return "The export names no task, so there is nothing to report."
+    assert view.task is not None
     research_s = sum(aar.research_s for aar in view.aars)
     done = wording.number_of(len(view.submissions), "submission")
     return (
-        f"{wording.number_of(len(view.aars), 'AAR')} made {done} on {view.task.title} in "
+        f"{wording.number_of(len(view.aars), 'AAR')} made {done} on “{view.task.title}” in "
         f"{wording.duration(research_s)} of research time "
         f"({wording.duration(view.export.wall_s)} by the clock)."
     )
@@ -38,17 +38,17 @@ def _best_sentence(view: CampaignView) -> str:
         rows = wording.number_of(best.verified.n_rows, "row")
         seeds = wording.number_of(best.verified.n_seeds, "fresh seed")
         return (
-            f"The best verified method, “{best.name}” by {best.aar}, has a PGR of "
+            f"The best verified method, {_named(best)}, has a PGR of "
             f"{wording.interval_words(best.verified)} on the selection split, which no AAR could "
             f"query ({rows}, {seeds})."
         )
-    leading = next((m for m in view.of_role("aar") if m.search), None)
+    leading = view.best_on_search("aar")
     if leading is None or leading.search is None:
         return "No AAR has a score, so there is no PGR to report."
     chosen = len(view.submissions) > 1
     return (
         "No method was verified, so there is no selection PGR to rely on. The highest search PGR, "
-        f"{wording.interval_words(leading.search)} by “{leading.name}” of {leading.aar}, is "
+        f"{wording.interval_words(leading.search)} by {_named(leading)}, is "
         f"unverified{' and flattered by the choice among all submissions' if chosen else ''}."
     )
 
@@ -58,44 +58,44 @@ def _optimism_sentence(view: CampaignView) -> str:
     if best is None or best.search is None or best.verified is None:
         return ""
     return (
-        f"On the search split, where it was chosen, it had {wording.signed(best.search.value)}: a "
-        f"difference of {wording.difference(best.verified.value - best.search.value)}."
+        f"On the search split, where it was chosen, it had {wording.signed(best.search.value)}: "
+        f"search minus selection is {wording.difference(best.optimism)}."
     )
+
+
+def _named(method: Method) -> str:
+    """The short name, with the author's own where that says more."""
+    own = "" if method.name == method.short else f" (“{wording.shortened(method.name)}”)"
+    return f"{method.short}{own}"
 
 
 def _baseline_sentence(view: CampaignView) -> str:
     human, guard = view.best_human, view.best_guard
     parts = [
-        f"the best hand-tuned baseline (“{human.name}”) has {_reference(human)}"
-        if human
-        else "no hand-tuned baseline was run",
-        f"the best guard (“{guard.name}”) {_reference(guard)}"
-        if guard
-        else "no guard was run, so nothing shows what a shortcut would score",
+        f"the best hand-tuned baseline, {human.short}, has {wording.interval_words(human.verified)}"
+        if human and human.verified
+        else "no hand-tuned baseline was verified",
+        f"the best guard, {guard.short}, {wording.interval_words(guard.verified)}"
+        if guard and guard.verified
+        else "no guard was verified, so nothing shows what a shortcut would score",
     ]
-    sentence = "; ".join(parts) + "."
-    return sentence[0].upper() + sentence[1:]
-
-
-def _reference(method: Method) -> str:
-    if method.verified:
-        return f"{wording.interval_words(method.verified)} on selection"
-    return f"{wording.interval_words(method.search)} on search" if method.search else "no score"
+    sentence = "On the same split " + "; ".join(parts) + "."
+    return sentence if human or guard else sentence.removeprefix("On the same split ").capitalize()
 
 
 def _ablation_sentence(view: CampaignView) -> str:
     best = view.ranked[0] if view.ranked else None
     if best is None or best.verified is None:
         return ""
-    if best.ablated is None or best.contribution is None:
+    if best.ablated is None:
         return (
             "The teacher ablation was not run on the best method, so whether it uses the teacher "
             "is open."
         )
     permuted = wording.signed(best.ablated.value)
     fall = f"Trained on permuted weak labels the same method reaches {permuted}"
-    if best.verified.value <= 0:
-        return f"{fall}."
+    if best.contribution is None:
+        return f"{fall}; its teacher contribution is {TC_UNDEFINED}."
     uses = (
         "it draws on the weak teacher"
         if best.contribution >= 0.5
@@ -109,7 +109,7 @@ def multiplicity_note(view: CampaignView) -> str:
     stderr = typical_stderr([s.exact for s in view.submissions])
     if stderr is None or len(view.submissions) < 2:
         return "Fewer than two submissions: no correction for the number of methods tried."
-    n_search, n_verified = len(view.submissions), len(view.ranked)
+    n_search, n_verified = len(view.submissions), view.n_tried
     text = (
         f"{n_search:,} submissions were scored on search. The best of {n_search:,} equally good "
         f"ones would stand up to {wording.signed(expected_maximum(stderr, n_search))} above their "
@@ -127,16 +127,12 @@ def multiplicity_note(view: CampaignView) -> str:
 def guard_note(view: CampaignView) -> str:
     guard = view.best_guard
     if guard is None:
-        return "No guard baseline was run, so the column “Above best guard” is empty."
-    split = "selection" if guard.verified else "search"
-    reference = wording.interval(guard.verified or guard.search)
+        return "No guard baseline was verified, so the column “Above best guard” is empty."
     return (
-        f"“Above best guard” compares with “{guard.name}”, {reference} on {split}: yes when "
-        "the difference exceeds max(1.96, √(2 ln N)) of its standard errors, N being the number of "
-        "verified methods. "
-        + ("" if split == "selection" else "The guards were scored on search only. ")
-        + "The two scores are taken as independent, although they share rows, so the test errs to "
-        "“not clearly”."
+        f"“Above best guard” compares with {guard.short}, {wording.interval(guard.verified)}: yes "
+        f"where the lower bound of the difference, corrected for the {view.n_tried} methods that "
+        "were verified, is above 0. The two scores are taken as independent, although they share "
+        "rows, so the test errs to “not clearly”."
     )
 
 
@@ -286,8 +282,8 @@ def _verification(view: CampaignView) -> str:
     return (
         f"{wording.number_of(len(view.ranked), 'method')} re-run from the snapshot on {count} "
         "seeds that the platform drew after the code was frozen, and scored on the selection "
-        "split. The teacher ablation permutes the weak labels within class prior; TC = "
-        "(PGR − PGR permuted) / max(PGR, 0.05)."
+        "split. The teacher ablation permutes the weak labels over all rows; TC = (PGR − PGR "
+        "permuted) / max(PGR, 0.05), defined where PGR is clearly above 0."
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores without a time, beside figure 1: verified methods, hand-tuned baselines, guards."""
+"""Scores without a time, beside figure 1: hand-tuned baselines and guards, on the search split."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 
 from aarlab.core.wire import Interval
 from aarlab.report.drawing import (
-    ACCENT,
     INK,
     MUTED,
     PAPER,
@@ -18,46 +17,40 @@ from aarlab.report.drawing import (
 from aarlab.report.view import CampaignView
 from aarlab.report.wording import signed
 
-SHOWN_VERIFIED = 3
 SHOWN_GUARDS = 4
 SHOWN_HUMANS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A score without a time: a baseline on the search split or a verified score on selection."""
+    """A baseline's score on the search split, like everything in the figure."""
 
     text: str
     estimate: Interval
-    marker: str
-    colour: str
     filled: bool
+    marker: str = "s"
+    colour: str = INK
 
 
 KEY = (
     KeyEntry("frontier of all AARs", line="-", line_width=3.6),
-    KeyEntry("verified, selection split", "D", ACCENT, ACCENT),
-    KeyEntry("tuned by hand, search split", "s", INK, INK),
-    KeyEntry("guard, search split", "s", PAPER, INK),
+    KeyEntry("tuned by hand", "s", INK, INK),
+    KeyEntry("guard", "s", PAPER, INK),
 )
-NARROW_KEY = (
-    KeyEntry("selection", "D", ACCENT, ACCENT),
-    KeyEntry("by hand, search", "s", INK, INK),
-    KeyEntry("guard, search", "s", PAPER, INK),
-)
+NARROW_KEY = (KeyEntry("tuned by hand", "s", INK, INK), KeyEntry("guard", "s", PAPER, INK))
 
 
 def references_of(view: CampaignView) -> list[Reference]:
-    found = [
-        Reference(f"{rank}. {m.name}", m.verified, "D", ACCENT, True)
-        for rank, m in enumerate(view.ranked[:SHOWN_VERIFIED], start=1)
-        if m.verified
-    ]
-    for method in view.of_role("human")[:SHOWN_HUMANS] + view.of_role("guard")[:SHOWN_GUARDS]:
-        if method.search:
-            found.append(
-                Reference(method.name, method.search, "s", INK, filled=method.role == "human")
-            )
+    """The best baselines on search, best first."""
+    found = []
+    for role, most in (("human", SHOWN_HUMANS), ("guard", SHOWN_GUARDS)):
+        scored = [
+            (m.search.value, Reference(m.short, m.search, filled=role == "human"))
+            for m in view.methods
+            if m.role == role and m.search
+        ]
+        scored.sort(key=lambda each: -each[0])
+        found += [reference for _, reference in scored[:most]]
     return found
 
 

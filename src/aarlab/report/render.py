@@ -7,6 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS
+from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import (
     alternatives,
     arm_figures,
@@ -24,7 +26,7 @@ from aarlab.report import (
 )
 from aarlab.report.arms import Comparison, compare_arms
 from aarlab.report.repeating import repeat_notes
-from aarlab.report.view import CampaignView
+from aarlab.report.view import CampaignView, Method
 
 MAX_SPEC_CHARS = 20_000
 
@@ -57,6 +59,7 @@ def render_page(view: CampaignView) -> str:
             view=view,
             words=wording,
             title=view.task.title if view.task else view.export.campaign,
+            words_of=(PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS),
             summary=prose.summary_paragraphs(view),
             tiles=_tiles(view),
             figures=_figures(view, comparison),
@@ -152,19 +155,20 @@ def _tiles(view: CampaignView) -> list[Tile]:
         Tile(
             "Teacher contribution",
             wording.signed(best.contribution if best else None),
-            f"permuted labels: {wording.signed(best.ablated.value)}"
+            TC_UNDEFINED
+            if best and best.ablated and best.contribution is None
+            else f"permuted labels: {wording.signed(best.ablated.value)}"
             if best and best.ablated
             else "ablation not run",
         ),
     ]
 
 
-def _reference_tile(name: str, method: Any) -> Tile:
-    if method is None:
-        return Tile(name, wording.NONE, "none was run")
-    estimate = method.verified or method.search
-    split = "selection" if method.verified else "search"
-    return Tile(name, wording.signed(estimate.value), f"{method.name}, {split}")
+def _reference_tile(name: str, method: Method | None) -> Tile:
+    """On the selection split, like the tile beside it."""
+    if method is None or method.verified is None:
+        return Tile(name, wording.NONE, "none was verified")
+    return Tile(name, wording.signed(method.verified.value), f"{method.short}, selection")
 
 
 def _figures(view: CampaignView, arms: Comparison | None) -> dict[str, PageFigure | None]:
@@ -175,6 +179,7 @@ def _figures(view: CampaignView, arms: Comparison | None) -> dict[str, PageFigur
     )
     return {
         "curve": curve,
+        "standings": _row_figure(view, bars.standings_figure, "std", alternatives.standings(view)),
         "optimism": _row_figure(view, bars.optimism_figure, "opt", _optimism_alternative(view)),
         "ablation": _row_figure(view, bars.ablation_figure, "abl", _ablation_alternative(view)),
         "arms": _row_figure(
@@ -218,7 +223,7 @@ def _curve_alternative(view: CampaignView) -> str:
 
 def _optimism_alternative(view: CampaignView) -> str:
     parts = [
-        f"{m.name}: search {wording.signed(m.search.value if m.search else None)}, selection "
+        f"{m.short}: search {wording.signed(m.search.value if m.search else None)}, selection "
         f"{wording.interval(m.verified)}"
         for m in view.ranked[: bars.SHOWN_OPTIMISM]
     ]
@@ -227,7 +232,7 @@ def _optimism_alternative(view: CampaignView) -> str:
 
 def _ablation_alternative(view: CampaignView) -> str:
     parts = [
-        f"{m.name}: {wording.interval(m.verified)} with true weak labels, "
+        f"{m.short}: {wording.interval(m.verified)} with true weak labels, "
         f"{wording.interval(m.ablated)} with permuted ones"
         for m in view.ranked
         if m.ablated

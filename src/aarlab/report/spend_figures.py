@@ -10,7 +10,7 @@ from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
 from aarlab.core.wire import AarRecord
 from aarlab.report.drawing import (
     INK,
-    SERIES,
+    KINDS,
     KeyEntry,
     draw_key,
     house_style,
@@ -124,7 +124,7 @@ def _panels(rows: Sequence[Spender]) -> list[_Panel]:
 def _draw(axes: Axes, panel: _Panel, rows: Sequence[Spender], named: bool) -> None:
     row_frame(axes, len(rows))
     starts = [0.0] * len(rows)
-    for colour, part in zip(SERIES[panel.first_colour :], panel.parts, strict=False):
+    for colour, part in zip(KINDS[panel.first_colour :], panel.parts, strict=False):
         axes.barh(range(len(rows)), part, left=starts, height=0.55, color=colour, alpha=0.9)
         starts = [start + value for start, value in zip(starts, part, strict=True)]
     axes.set_xlim(0, max(starts) * (1.22 if panel.end_texts else 1.02))
@@ -142,14 +142,14 @@ def _draw(axes: Axes, panel: _Panel, rows: Sequence[Spender], named: bool) -> No
 
 
 def _key(panels: Sequence[_Panel], wide: bool) -> list[KeyEntry]:
-    """Blue and orange mean model calls and device time, or the first two kinds of tokens."""
+    """The two darkest shades mean model calls and device time, or the first two kinds of tokens."""
     words = ["model calls", "device time"]
     if any(panel.title.startswith("Tokens") for panel in panels):
         both = zip(words, TOKEN_WORDS, strict=False)
         words = [*(f"{word}; tokens {token}" for word, token in both), *TOKEN_WORDS[2:]]
     elif not any(panel.title.startswith("Dollars") for panel in panels):
-        return [KeyEntry("device time", "s", SERIES[1], SERIES[1])]
+        return [KeyEntry("device time", "s", KINDS[1], KINDS[1])]
     return [
-        KeyEntry(word, "s", SERIES[index], SERIES[index])
+        KeyEntry(word, "s", KINDS[index], KINDS[index])
         for index, word in enumerate(words[: 4 if wide else 2])
     ]

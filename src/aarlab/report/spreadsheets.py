@@ -13,7 +13,7 @@ from aarlab.core.wire import Interval
 from aarlab.report.arms import MEASURES, Comparison, compare_arms
 from aarlab.report.idea_data import diversity_by_group, timed_ideas
 from aarlab.report.transfer import transfer
-from aarlab.report.view import CampaignView, Method, role_of
+from aarlab.report.view import CampaignView, Method, role_of_record
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SPEND_KINDS = ("device_s", *TOKEN_KINDS, "dollars")
@@ -21,7 +21,7 @@ SPEND_KINDS = ("device_s", *TOKEN_KINDS, "dollars")
 
 def submissions_csv(view: CampaignView) -> str:
     """Every submission of the export, the baselines' too, in time order, on all tasks."""
-    roles = {aar.name: role_of(aar) for aar in view.export.aars}
+    roles = {aar.name: role_of_record(aar) for aar in view.export.aars}
     rows = [
         {
             "submission": s.id,
@@ -51,7 +51,7 @@ SUBMISSION_HEADER = (
     "search_high accuracy n_rows n_seeds shown_pgr improved isolation exact_feedback"
 )
 METHOD_HEADER = (
-    "aar role method direction snapshot n_submissions search_pgr search_stderr search_low "
+    "aar role method short direction snapshot n_submissions search_pgr search_stderr search_low "
     "search_high selection_pgr selection_stderr selection_low selection_high optimism n_rows "
     "n_seeds permuted_pgr permuted_low permuted_high teacher_contribution against_best_guard "
     "seconds isolation"
@@ -64,11 +64,14 @@ def methods_csv(view: CampaignView) -> str:
 
 
 def leaderboard_csv(view: CampaignView) -> str:
-    """Verified methods of AARs, ranked on the selection split."""
+    """The report's leaderboard: ranked methods, with baselines and what a verdict keeps out in
+    their places, without a rank."""
     rows = [
-        {"rank": rank, **_method(view, method)} for rank, method in enumerate(view.ranked, start=1)
+        {"rank": method.rank, "verdict": method.decision, **_method(view, method)}
+        for method in view.methods
+        if method.verified
     ]
-    return _csv(f"rank {METHOD_HEADER}", rows)
+    return _csv(f"rank verdict {METHOD_HEADER}", rows)
 
 
 def spend_csv(view: CampaignView) -> str:
@@ -162,7 +165,9 @@ def comparison_differences_csv(comparison: Comparison | None) -> str:
         for key, differences in (comparison.differences if comparison else {}).items()
         for found in differences
     ]
-    return _csv("measure a b n_a n_b value low high p_welch p_exact p_floor p_holm", rows)
+    return _csv(
+        "measure a b n_a n_b value low high p_welch p_permutation p_floor exact p_holm", rows
+    )
 
 
 def transfer_csv(view: CampaignView) -> str:
@@ -172,6 +177,7 @@ def transfer_csv(view: CampaignView) -> str:
             "aar": row.method.aar,
             "role": row.method.role,
             "method": row.method.name,
+            "short": row.method.short,
             "snapshot": row.method.snapshot,
             "task": column.task.name,
             "pair": column.task.pair,
@@ -183,7 +189,7 @@ def transfer_csv(view: CampaignView) -> str:
         for column, cell in zip(found.columns, row.cells, strict=True)
     ]
     return _csv(
-        "aar role method snapshot task pair held_out selection_pgr selection_stderr "
+        "aar role method short snapshot task pair held_out selection_pgr selection_stderr "
         "selection_low selection_high accuracy",
         rows,
     )
@@ -208,6 +214,7 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
         "aar": method.aar,
         "role": method.role,
         "method": method.name,
+        "short": method.short,
         "direction": method.direction,
         "snapshot": method.snapshot,
         "n_submissions": len(method.submissions),

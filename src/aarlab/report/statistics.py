@@ -3,13 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from aarlab.core.wire import Interval
-
-NORMAL_95 = 1.959964
-
-GuardVerdict = Literal["above", "unclear", "below"]
 
 
 class Point(NamedTuple):
@@ -48,20 +44,3 @@ def expected_maximum(stderr: float, n_tried: int) -> float:
 
 def typical_stderr(estimates: Sequence[Interval]) -> float | None:
     return median(estimate.stderr for estimate in estimates) if estimates else None
-
-
-def against_guard(method: Interval, guard: Interval, n_tried: int) -> GuardVerdict:
-    """Whether a method beats a guard by more than noise and the choice among `n_tried` explain.
-
-    The difference must pass max(1.96, sqrt(2 ln N)) standard errors. Both are scored on the same
-    rows, so adding their variances overstates the noise: the verdict errs to "unclear".
-    """
-    difference = method.value - guard.value
-    if difference <= 0:
-        return "below"
-    stderr = math.hypot(method.stderr, guard.stderr)
-    return (
-        "above"
-        if difference > max(NORMAL_95 * stderr, expected_maximum(stderr, n_tried))
-        else "unclear"
-    )

@@ -31,13 +31,14 @@ def stories(view: CampaignView) -> list[Story]:
 
 def _story(view: CampaignView, rank: int, method: Method) -> Story:
     snapshots = {snapshot.id: snapshot for snapshot in view.export.snapshots}
-    line = _lineage(snapshots, method.snapshot)
+    line, names = _lineage(snapshots, method.snapshot), view.standings.names
     return Story(
         rank=rank,
         method=method,
         snapshot=snapshots.get(method.snapshot or ""),
         lineage=tuple(
-            f"{s.name} ({s.aar}, {wording.short_id(s.id)})" for s in line[-SHOWN_PARENTS:]
+            f"{names.get(s.id, s.name)} ({wording.shortened(s.name)}, {wording.short_id(s.id)})"
+            for s in line[-SHOWN_PARENTS:]
         ),
         earlier=max(len(line) - SHOWN_PARENTS, 0),
         findings=_citing(view.export, method),

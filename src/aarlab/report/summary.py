@@ -9,10 +9,11 @@ DIGITS = 6
 
 
 def summary_of(view: CampaignView) -> dict[str, Any]:
-    """Accuracies are of the selection split, or of search where selection has no baseline.
+    """`verdict` is what was found, in one sentence.
 
-    `aars` and `submissions` count AARs alone; `methods` also lists the baselines' methods, under
-    the names of their records. What was not measured is null.
+    Accuracies are of the selection split, or of search where selection has no baseline. `aars` and
+    `submissions` count AARs alone; `methods` also lists the baselines' methods, under the names of
+    their records. What was not measured is null.
     """
     search, selection = view.baseline("search"), view.baseline("selection")
     baseline, task = selection or search, view.task
@@ -21,6 +22,7 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
     return {
         "campaign": view.export.campaign,
         "started_at": view.export.started_at,
+        "verdict": view.verdict,
         "task": task.name if task else None,
         "pair": task.pair if task else None,
         "weak_acc": _rounded(baseline.weak) if baseline else None,
@@ -47,6 +49,8 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
     verdict = view.guard_verdict(method)
     return {
         "name": method.name,
+        "short": method.short,
+        "rank": method.rank,
         "aar": method.aar,
         "search": _estimate(method.search),
         "selection": _estimate(method.verified),
@@ -60,11 +64,13 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
 
 
 def _ablation(method: Method) -> dict[str, Any] | None:
-    if method.contribution is None:
+    """`teacher_contribution` is null where PGR is not clearly above 0."""
+    if method.verified is None or method.ablated is None:
         return None
+    contribution = method.contribution
     return {
         "permuted": _estimate(method.ablated),
-        "teacher_contribution": _rounded(method.contribution),
+        "teacher_contribution": None if contribution is None else _rounded(contribution),
     }
 
 

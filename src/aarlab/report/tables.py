@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
+from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.core.wire import AarRecord, CaseVerdict, Finding
 from aarlab.report import wording
 from aarlab.report.statistics import best_so_far
-from aarlab.report.view import CampaignView, Method, role_of
+from aarlab.report.view import CampaignView, Method, role_of_record
 
 SHOWN_FINDINGS = 100
 MAX_THREAD_CHARS = 4_000
@@ -30,20 +31,23 @@ ISOLATION_WORDS = {"bubblewrap": "isolated", "process": "not isolated", "none": 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`numeric` columns are set flush right in tabular figures."""
+    """`numeric` columns are flush right in tabular figures; `about` explains one on hovering."""
 
     title: str
     numeric: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`small` stands below the text, `detail` unfolds; `tone` is good, warn, quiet or nothing."""
+    """`small` stands below the text, `detail` unfolds, `title` is shown on hovering; `tone` is
+    good, warn, quiet or nothing."""
 
     text: str
     small: str = ""
     tone: str = ""
     detail: str = ""
+    title: str = ""
 
     @property
     def empty(self) -> bool:
@@ -66,33 +70,31 @@ class Table:
 
 
 def leaderboard(view: CampaignView) -> Table:
-    """Verified methods ranked; baselines in between without a rank, in order of their figures."""
-    ranks = {id(method): rank for rank, method in enumerate(view.ranked, start=1)}
+    """Verified methods in the order of `core.ranking`: baselines in between without a rank, what a
+    verdict keeps out at the end. Baselines without a verified score stand last."""
     shown = [m for m in view.methods if m.role != "aar" or m.verified]
     columns = (
-        Column("Method"),
+        Column("Method", about="the AAR and the running number of its methods"),
         Column("Rank", True),
-        Column("Selection PGR", True),
-        Column("Search PGR", True),
-        Column("Search − selection", True),
+        Column("Selection PGR", True, "on hidden rows that no AAR could query"),
+        Column("Search PGR", True, "on the rows by which the method was chosen"),
+        Column("Search − selection", True, "how much choosing on the search split flattered"),
         Column("Above best guard"),
-        Column("PGR, permuted labels", True),
-        Column("TC", True),
+        Column("PGR, permuted labels", True, "trained on shuffled labels of the teacher"),
+        Column("TC", True, "teacher contribution"),
         Column("Audits"),
-        Column("Rows × seeds", True),
-        Column("Isolation"),
+        Column("Rows × seeds", True, "and whether code ran behind the full wall of the sandbox"),
     )
-    rows = tuple(_leaderboard_row(view, method, ranks.get(id(method))) for method in shown)
+    rows = tuple(_leaderboard_row(view, method) for method in shown)
     return Table("Verified methods, best selection PGR first", columns, rows)
 
 
-def _leaderboard_row(view: CampaignView, method: Method, rank: int | None) -> Row:
+def _leaderboard_row(view: CampaignView, method: Method) -> Row:
     verified, verdict = method.verified, view.guard_verdict(method)
-    by = ROLE_WORDS[method.role] or " · ".join(t for t in (method.aar, method.direction) if t)
     return Row(
         (
-            Cell(method.name, by),
-            Cell(str(rank) if rank else wording.NONE),
+            method_cell(method),
+            Cell(str(method.rank) if method.rank else wording.NONE),
             Cell(wording.signed(verified.value), _bounds(method))
             if verified
             else Cell(wording.NONE, "not verified"),
@@ -100,16 +102,24 @@ def _leaderboard_row(view: CampaignView, method: Method, rank: int | None) -> Ro
             Cell(wording.difference(method.optimism)),
             _verdict_cell(verdict),
             Cell(wording.signed(method.ablated.value if method.ablated else None)),
-            Cell(_contribution(method)),
+            _contribution(method),
             _audit_cell(method),
-            Cell(f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE),
             Cell(
+                f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE,
                 ISOLATION_WORDS[method.isolation],
                 tone="" if method.isolation == "bubblewrap" else "warn",
             ),
         ),
         quiet=method.role != "aar",
     )
+
+
+def method_cell(method: Method) -> Cell:
+    """The short name, its author's own name below, cut, and whole on hovering."""
+    own = "" if method.name == method.short else wording.shortened(method.name)
+    by = ROLE_WORDS[method.role] or method.direction
+    small = " · ".join(text for text in (own, by) if text)
+    return Cell(method.short, small, title=method.name)
 
 
 def _audit_cell(method: Method) -> Cell:
@@ -137,11 +147,13 @@ def _verdict_cell(verdict: str | None) -> Cell:
     return Cell(VERDICT_WORDS[verdict], tone="good" if verdict == "above" else "warn")
 
 
-def _contribution(method: Method) -> str:
-    """No figure where the PGR itself is about 0: the ratio would say nothing."""
-    if method.verified is None or method.verified.value <= 0:
-        return wording.NONE
-    return wording.signed(method.contribution)
+def _contribution(method: Method) -> Cell:
+    """No figure where the PGR itself may be 0: the ratio would say nothing."""
+    if method.contribution is not None:
+        return Cell(wording.signed(method.contribution))
+    if method.verified is None or method.ablated is None:
+        return Cell(wording.NONE)
+    return Cell(wording.NONE, "not defined", title=TC_UNDEFINED)
 
 
 def baselines(view: CampaignView) -> Table:
@@ -226,10 +238,10 @@ def spend(view: CampaignView) -> Table:
     # Baselines are no AARs: shown with what they used, left out of the total per AAR-hour.
     shown = [
         *view.aars,
-        *(a for a in view.export.aars if role_of(a) != "aar" and any(a.spend.values())),
+        *(a for a in view.export.aars if role_of_record(a) != "aar" and any(a.spend.values())),
     ]
     rate = view.export.budget.device_dollars_per_hour
-    rows = [_spend_row(a.name, [a], rate, quiet=role_of(a) != "aar") for a in shown]
+    rows = [_spend_row(a.name, [a], rate, quiet=role_of_record(a) != "aar") for a in shown]
     if len(view.aars) > 1:
         rows.append(_spend_row("All AARs", view.aars, rate))
     rows += [_own_row(purpose, spent) for purpose, spent in view.operator_spend.items()]
@@ -305,12 +317,15 @@ def audits(view: CampaignView) -> Table | None:
     """What the audits noted or suspect, and what a person decided; None where all is clear."""
     flagged = [a for a in view.export.audits if a.severity != "clear"]
     flagged.sort(key=lambda a: (a.severity != "suspect", a.kind))
-    names = {snapshot.id: snapshot.name for snapshot in view.export.snapshots}
+    names, own = view.standings.names, {s.id: s.name for s in view.export.snapshots}
     rows = [
         Row(
             (
                 Cell(a.severity, a.kind, tone="warn" if a.severity == "suspect" else ""),
-                Cell(names.get(a.snapshot or "", "submissions"), a.aar),
+                Cell(
+                    names.get(a.snapshot or "", f"submissions of {a.aar}"),
+                    title=own.get(a.snapshot or "", ""),
+                ),
                 Cell(a.summary),
             )
         )
@@ -320,7 +335,7 @@ def audits(view: CampaignView) -> Table | None:
         Row(
             (
                 Cell(DECISION_WORDS[v.decision], v.by),
-                Cell(names.get(v.snapshot, "")),
+                Cell(names.get(v.snapshot, ""), title=own.get(v.snapshot, "")),
                 Cell(v.reason),
             )
         )
@@ -349,13 +364,14 @@ def _case_row(case: CaseVerdict) -> Row:
 def failures(view: CampaignView) -> Table | None:
     """Verifications that did not finish; None where all did."""
     failed = [v for v in view.export.verifications if v.state == "failed"]
+    names = view.standings.names
     if not failed:
         return None
     columns = (Column("Method"), Column("Verification"), Column("Reason"))
     rows = tuple(
         Row(
             (
-                Cell(v.method, v.aar),
+                Cell(names.get(v.snapshot, wording.shortened(v.method)), v.aar, title=v.method),
                 Cell(f"{v.task}, {v.split}, {wording.labels(v.ablation)}"),
                 Cell(v.error or "no reason was recorded"),
             )

@@ -9,7 +9,6 @@ from aarlab.report.drawing import (
     INK,
     MUTED,
     PAPER,
-    SERIES,
     KeyEntry,
     draw_key,
     house_style,
@@ -118,12 +117,12 @@ def _title(axes: Axes, column: TaskColumn, index: int) -> None:
 
 def _name_rows(axes: Axes, rows: list[TransferRow], limit: int) -> None:
     for at, row in enumerate(rows):
-        rank = f"{at + 1}. " if row.method.role == "aar" else ""
+        rank = f"{row.method.rank}. " if row.method.rank else ""
         label(
             axes,
             -0.03,
             at,
-            rank + plain(row.method.name, limit),
+            rank + plain(row.method.short, limit),
             transform=axes.get_yaxis_transform(),
             ha="right",
             va="center",
@@ -156,8 +155,8 @@ def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
                 va="center",
             )
         axes.set_xlabel("Accuracy on the selection split")
-        weak = KeyEntry("weak teacher", "s", SERIES[0], SERIES[0])
-        ceiling = KeyEntry("ceiling", "s", SERIES[2], SERIES[2])
+        weak = KeyEntry("weak teacher", "|", MUTED, MUTED)
+        ceiling = KeyEntry("ceiling", "|", INK, INK)
         draw_key(figure, 0.1, 0.16, [weak, ceiling, *(KEY if wide else [])])
         if not wide:
             draw_key(figure, 0.1, 0.42, KEY)
@@ -175,7 +174,7 @@ def _draw_accuracies(axes: Axes, at: int, found: Transfer, index: int, column: T
         zorder=1,
         solid_capstyle="butt",
     )
-    for value, colour in ((base.weak, SERIES[0]), (base.ceiling, SERIES[2])):
+    for value, colour in ((base.weak, MUTED), (base.ceiling, INK)):
         axes.plot(value, at, marker="|", markersize=17, markeredgewidth=2.4, color=colour, zorder=3)
     for role in ("aar", "human", "guard"):
         cells = [row.cells[index] for row in found.rows if row.method.role == role]

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from aarlab.core.wire import AarRecord, CampaignExport, Interval, SessionRecord
 from aarlab.report.statistics import Point, best_so_far, expected_maximum
-from aarlab.report.view import CampaignView, Method, role_of
+from aarlab.report.view import CampaignView, Method, role_of_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def teams_of(export: CampaignExport) -> list[Team]:
     """In the order of the export's AARs; baselines are in no team."""
     found: dict[tuple[str, int], list[AarRecord]] = {}
     for aar in export.aars:
-        if role_of(aar) == "aar":
+        if role_of_record(aar) == "aar":
             found.setdefault((aar.arm, aar.replicate), []).append(aar)
     return [Team(arm, number, tuple(aars)) for (arm, number), aars in found.items()]
 

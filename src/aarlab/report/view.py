@@ -5,11 +5,15 @@ A method is one snapshot, or, without a snapshot, one method name of one AAR.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
+from aarlab.core.colours import Look, looks_of
 from aarlab.core.errors import NotFound
+from aarlab.core.headline import Standings, first_task, standings_of, verdict
+from aarlab.core.joining import Frozen, Sent, snapshots_of
 from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
+from aarlab.core.naming import Made, short_names
 from aarlab.core.pgr import teacher_contribution
+from aarlab.core.ranking import Against, Role, RunKey, against, first_runs, n_tried, role_of
 from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import (
     AarRecord,
@@ -23,25 +27,23 @@ from aarlab.core.wire import (
     TaskInfo,
     Verification,
 )
-from aarlab.report.statistics import (
-    GuardVerdict,
-    Point,
-    against_guard,
-    optimism,
-)
+from aarlab.report.statistics import Point, optimism
 
-Role = Literal["aar", "human", "guard"]
 MIN_VALUE = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`selection` and `permuted` are the first finished verifications on the selection split.
+    """`short` is the name to show, `name` the author's own.
 
+    `submissions` are those of this code on the search split, as `core.joining` finds them.
+    `selection` and `permuted` are the first finished verifications on the selection split.
+    `rank` is None for a baseline, and where a verdict or a missing score keeps it from ranking.
     `decision` is the latest verdict, `flags` what the audits noted or suspect.
     """
 
     name: str
+    short: str
     aar: str
     role: Role
     direction: str
@@ -49,6 +51,7 @@ class Method:
     submissions: tuple[SubmissionRecord, ...]
     selection: Verification | None
     permuted: Verification | None
+    rank: int | None = None
     decision: Decision | None = None
     flags: tuple[Audit, ...] = ()
 
@@ -76,9 +79,8 @@ class Method:
 
     @property
     def contribution(self) -> float | None:
-        if self.verified is None or self.ablated is None:
-            return None
-        return teacher_contribution(self.verified.value, self.ablated.value)
+        """None where it is not defined: no ablation, or a PGR that is not clearly above 0."""
+        return teacher_contribution(self.verified, self.ablated)
 
     @property
     def optimism(self) -> float | None:
@@ -94,11 +96,25 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class CampaignView:
-    """One task of a campaign: its methods, verified first, then by search PGR."""
+    """One task of a campaign: its methods in the order of `core.ranking`, then those that were not
+    verified by search PGR."""
 
     export: CampaignExport
     task: TaskInfo | None
     methods: tuple[Method, ...]
+    standings: Standings
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in one sentence."""
+        if self.task is None:
+            return "The export names no task, so there is nothing to report."
+        return verdict(self.standings)
+
+    @property
+    def n_tried(self) -> int:
+        """Methods of AARs that were verified, also those that a verdict keeps from ranking."""
+        return n_tried(self.standings.board)
 
     def of_role(self, role: Role) -> tuple[Method, ...]:
         return tuple(method for method in self.methods if method.role == role)
@@ -106,11 +122,16 @@ class CampaignView:
     @property
     def ranked(self) -> tuple[Method, ...]:
         """Verified methods of AARs that no verdict took out, best selection PGR first."""
-        return tuple(m for m in self.of_role("aar") if m.verified and m.ranks)
+        return tuple(m for m in self.methods if m.rank is not None)
 
     @property
     def aars(self) -> tuple[AarRecord, ...]:
-        return tuple(aar for aar in self.export.aars if role_of(aar) == "aar")
+        return tuple(a for a in self.export.aars if role_of(a.researcher, a.arm) == "aar")
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """The colour of each AAR, the same in every figure and in the dashboard."""
+        return looks_of(aar.name for aar in self.aars)
 
     @property
     def submissions(self) -> tuple[SubmissionRecord, ...]:
@@ -128,21 +149,24 @@ class CampaignView:
 
     @property
     def best_human(self) -> Method | None:
-        return _leading(self.of_role("human"))
+        """The best hand-tuned baseline on the selection split."""
+        return next((m for m in self.of_role("human") if m.verified and m.ranks), None)
 
     @property
     def best_guard(self) -> Method | None:
-        return _leading(self.of_role("guard"))
+        """The best guard on the selection split."""
+        return next((m for m in self.of_role("guard") if m.verified and m.ranks), None)
 
-    def guard_verdict(self, method: Method) -> GuardVerdict | None:
-        """None for a baseline, without a verified score or without a guard."""
+    def best_on_search(self, role: Role) -> Method | None:
+        scored = [m for m in self.of_role(role) if m.search]
+        return max(scored, key=lambda m: m.search.value if m.search else MIN_VALUE, default=None)
+
+    def guard_verdict(self, method: Method) -> Against | None:
+        """None for a baseline, and where either has no score on the selection split."""
         guard = self.best_guard
         if method.role != "aar" or method.verified is None or guard is None:
             return None
-        reference = guard.verified or guard.search
-        if reference is None:
-            return None
-        return against_guard(method.verified, reference, len(self.ranked))
+        return against(method.verified, guard.verified, self.n_tried)
 
     def baseline(self, split: str) -> BaselineAccuracy | None:
         task = self.task.name if self.task else None
@@ -166,12 +190,9 @@ class CampaignView:
         return bool(levels) and all(level == "bubblewrap" for level in levels)
 
 
-def role_of(aar: AarRecord) -> Role:
-    """Baselines are AAR records too, told apart by their researcher or arm."""
-    named = (aar.researcher, aar.arm)
-    if "human" in named:
-        return "human"
-    return "guard" if "guard" in named else "aar"
+def role_of_record(aar: AarRecord) -> Role:
+    """Tell baselines, which are AAR records too, from AARs."""
+    return role_of(aar.researcher, aar.arm)
 
 
 def campaign_view(export: CampaignExport, wanted: str | None = None) -> CampaignView:
@@ -181,75 +202,72 @@ def campaign_view(export: CampaignExport, wanted: str | None = None) -> Campaign
     tasks = {info.name: info for info in export.tasks}
     if wanted is not None and wanted not in tasks:
         raise NotFound(f"the campaign has no task {wanted!r}; it has {', '.join(tasks)}")
-    name = wanted or _first_task(export)
+    name = wanted or first_task(export)
     task = tasks.get(name or "") or max(
         export.tasks, key=lambda info: counts[info.name], default=None
     )
     if task is None:
-        return CampaignView(export, None, ())
-    methods = sorted(_methods(export, task.name), key=_order)
-    return CampaignView(export, task, tuple(methods))
+        return CampaignView(export, None, (), Standings((), {}, ()))
+    standings = standings_of(export, task.name)
+    order = {line.run.snapshot: place for place, line in enumerate(standings.board)}
+    methods = _methods(export, task.name, standings)
+    methods.sort(key=lambda m: (order.get(m.snapshot or "", len(order)), *_by_search(m)))
+    return CampaignView(export, task, tuple(methods), standings)
 
 
-def _first_task(export: CampaignExport) -> str | None:
-    """Of the frozen spec; None where the export has none."""
-    campaign = export.spec.get("campaign")
-    named = campaign.get("tasks") if isinstance(campaign, dict) else None
-    return str(named[0]) if isinstance(named, list) and named else None
+def _by_search(method: Method) -> tuple[float, str]:
+    return -(method.search.value if method.search else MIN_VALUE), method.short
 
 
-def _methods(export: CampaignExport, task: str) -> list[Method]:
+def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Method]:
+    joined = snapshots_of(
+        (Sent(s.id, s.aar, s.method, s.snapshot) for s in export.submissions),
+        (Frozen(s.id, s.aar, s.name) for s in export.snapshots),
+        ((f.author, f.submission, f.snapshot)
+         for f in export.findings if f.submission and f.snapshot),
+    )  # fmt: skip
+    runs = first_runs(v for v in export.verifications if v.task == task)
     groups: dict[str, list[SubmissionRecord]] = {}
     signed: dict[str, tuple[str, str]] = {}  # key -> (AAR, method name)
-    authors = {snapshot.id: snapshot.aar for snapshot in export.snapshots}
-    done = [v for v in export.verifications if v.task == task and v.estimate is not None]
+    saved = {s.id: (s.aar, s.name) for s in export.snapshots}
     for submission in export.submissions:
         if submission.task == task:
-            key = submission.snapshot or f"{submission.aar} {submission.method}"
+            key = joined.get(submission.id) or f"{submission.aar} {submission.method}"
             groups.setdefault(key, []).append(submission)
-            signed.setdefault(key, (authors.get(key, submission.aar), submission.method))
-    for verification in done:
-        groups.setdefault(verification.snapshot, [])
-        signed.setdefault(verification.snapshot, (verification.aar, verification.method))
-    aars = {aar.name: aar for aar in export.aars}
+            signed.setdefault(key, saved.get(key, (submission.aar, submission.method)))
+    for run in runs.values():
+        groups.setdefault(run.snapshot, [])
+        signed.setdefault(run.snapshot, (run.aar, run.method))
+    roles = {aar.name: role_of_record(aar) for aar in export.aars}
+    names = _names(export, signed, roles)
     decisions = {s: given[-1].decision for s, given in standing_in(export).items()}
-    snapshots = {s.snapshot for s in export.submissions} | {v.snapshot for v in done}
-    methods = []
-    for key, submissions in groups.items():
-        author, name = signed[key]
-        methods.append(
-            Method(
-                name=name,
-                aar=author,
-                role=role_of(aars[author]) if author in aars else "aar",
-                direction=aars[author].direction if author in aars else "",
-                snapshot=key if key in snapshots else None,
-                submissions=tuple(submissions),
-                selection=_first(done, key, "none"),
-                permuted=_first(done, key, "permuted"),
-                decision=decisions.get(key),
-                flags=tuple(
-                    a for a in export.audits if a.snapshot == key and a.severity != "clear"
-                ),
-            )
+    snapshots = {*joined.values(), *(run.snapshot for run in runs.values())}
+    ranks = {line.run.snapshot: line.rank for line in standings.board}
+    directions = {aar.name: aar.direction for aar in export.aars}
+    return [
+        Method(
+            name=signed[key][1],
+            short=names[key],
+            aar=signed[key][0],
+            role=roles.get(signed[key][0], "aar"),
+            direction=directions.get(signed[key][0], ""),
+            snapshot=key if key in snapshots else None,
+            submissions=tuple(submissions),
+            selection=runs.get(RunKey(task, key, "selection", "none")),
+            permuted=runs.get(RunKey(task, key, "selection", "permuted")),
+            rank=ranks.get(key),
+            decision=decisions.get(key),
+            flags=tuple(a for a in export.audits if a.snapshot == key and a.severity != "clear"),
         )
-    return methods
-
-
-def _first(done: list[Verification], snapshot: str, ablation: str) -> Verification | None:
-    """The earliest one counts, so that repeating a verification cannot improve a number."""
-    found = [
-        v for v in done if (v.snapshot, v.split, v.ablation) == (snapshot, "selection", ablation)
+        for key, submissions in groups.items()
     ]
-    return min(found, key=lambda v: v.at, default=None)
 
 
-def _order(method: Method) -> tuple[bool, float, str]:
-    estimate = method.verified or method.search
-    return (method.verified is None, -(estimate.value if estimate else MIN_VALUE), method.name)
-
-
-def _leading(methods: tuple[Method, ...]) -> Method | None:
-    """The best: among those verified if any is, else by search PGR."""
-    scored = [m for m in methods if m.verified] or [m for m in methods if m.search]
-    return scored[0] if scored else None
+def _names(
+    export: CampaignExport, signed: dict[str, tuple[str, str]], roles: dict[str, Role]
+) -> dict[str, str]:
+    """Short names by snapshot, and by key for what was submitted without code."""
+    saved = [Made(s.id, s.aar, s.name) for s in export.snapshots]
+    known = {one.key for one in saved}
+    unsaved = [Made(k, aar, name, False) for k, (aar, name) in signed.items() if k not in known]
+    return short_names([*saved, *unsaved], roles)

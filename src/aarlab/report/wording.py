@@ -1,17 +1,16 @@
 """Numbers as words: one format for each kind of figure, and a dash where there is none."""
 
+from aarlab.core import showing
+from aarlab.core.showing import MINUS
 from aarlab.core.wire import Interval
 
 NONE = "–"
-MINUS = "−"
+MAX_NAME = 60
 
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A plain figure with a true minus sign; never "-0.00"."""
-    if value is None:
-        return NONE
-    text = f"{value:.{digits}f}"
-    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+    return NONE if value is None else showing.signed(value, digits)
 
 
 def difference(value: float | None) -> str:
@@ -23,9 +22,7 @@ def difference(value: float | None) -> str:
 
 
 def interval(estimate: Interval | None) -> str:
-    if estimate is None:
-        return NONE
-    return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"
+    return NONE if estimate is None else showing.interval(estimate)
 
 
 def interval_words(estimate: Interval) -> str:
@@ -39,6 +36,13 @@ def plus_minus(estimate: Interval | None) -> str:
 
 def accuracy(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, two digits where there is less, so that no p reads as 0."""
+    if p is None:
+        return NONE
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
 def count(amount: float | None) -> str:
@@ -61,6 +65,11 @@ def duration(seconds: float) -> str:
 
 def number_of(amount: int, noun: str, plural: str = "") -> str:
     return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def shortened(name: str) -> str:
+    """An author's own name of a method, cut where it is long."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1].rstrip()}…"
 
 
 def short_id(identifier: str | None) -> str:

@@ -74,6 +74,7 @@ def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
     """File name to content, None for a figure without data. Index.html comes last."""
     drawn: dict[str, Figure | None] = {
         "pgr_over_hours": figures.curve_figure(view, titled=True),
+        "standings": bars.standings_figure(view),
         "optimism": bars.optimism_figure(view),
         "ablation": bars.ablation_figure(view),
         "arms": arm_figures.arms_figure(compare_arms(view)),

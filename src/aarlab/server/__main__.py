@@ -1,11 +1,11 @@
 """`python -m aarlab.server --run RUN --root ROOT [--task NAME ...]`: what a campaign starts."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from aarlab.core.errors import AarlabError
+from aarlab.core.logs import log_to_stderr
 from aarlab.server.serve import serve
 from aarlab.server.settings import ServerSettings
 from aarlab.store.place import check_argument
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--database-file", type=Path, help="file with the URL, password and all")
     parser.add_argument("--blobs", help="where snapshots lie, e.g. s3://bucket/prefix")
     given = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     names = ("database", "database_file", "blobs")
     places = {name: value for name in names if (value := getattr(given, name)) is not None}
     try:

@@ -11,6 +11,7 @@ from aarlab.core.ids import new_id
 from aarlab.core.wire import LeaderboardEntry, NewAar, Verification
 from aarlab.core.wire_service import MethodRequest, NewMethod
 from aarlab.store import audits, verifications
+from aarlab.store.board import board
 from aarlab.store.tables import method_submissions as requests
 
 
@@ -45,7 +46,7 @@ async def listed(
     rows = (await tx.execute(query if limit is None else query.limit(limit + 1))).all()
     runs = await verifications.seen(tx, None if aar is None else aar.team)
     unranked = await audits.unranked(tx)
-    outcome = Outcome(runs, verifications.leaderboard(runs, tasks, unranked), unranked)
+    outcome = Outcome(runs, await board(tx, runs, tasks, unranked), unranked)
     return [(row.seq, _shown(row, outcome, tasks)) for row in rows]
 
 

@@ -148,6 +148,16 @@ async def research_s(tx: AsyncConnection) -> dict[str, float]:
     return total
 
 
+async def cited_after(tx: AsyncConnection, after: int) -> list[tuple[int, str, str, str]]:
+    """(number, author, submission, snapshot) of findings that cite both, oldest first."""
+    record = findings.c.record
+    submission, snapshot = record["submission"].as_string(), record["snapshot"].as_string()
+    query = select(findings.c.seq, findings.c.author, submission, snapshot).where(
+        findings.c.seq > after, submission.is_not(None), snapshot.is_not(None)
+    )
+    return [tuple(row) for row in await tx.execute(query.order_by(findings.c.seq))]
+
+
 async def posts_about(tx: AsyncConnection, cited: Sequence[str], limit: int = 50) -> list[Post]:
     """Findings that cite one of the snapshots, oldest first."""
     where = findings.c.record["snapshot"].as_string().in_(cited)

@@ -1,8 +1,6 @@
-"""Verifications: queued by the operator, run by the verifier, ranked on the leaderboard."""
+"""Verifications: queued by the operator, run by the verifier; `core.ranking` orders them."""
 
 import secrets
-from collections.abc import Collection
-from statistics import NormalDist
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,7 +9,6 @@ from aarlab.core.clock import now_iso
 from aarlab.core.errors import NotFound
 from aarlab.core.ids import new_id
 from aarlab.core.wire import (
-    LeaderboardEntry,
     NewVerification,
     Predictions,
     Snapshot,
@@ -22,7 +19,6 @@ from aarlab.store.predictions import pack
 from aarlab.store.tables import verifications
 
 SEED_RANGE = 2**31
-SHOWN_DIGITS = 2
 
 
 def draw_seeds(n_seeds: int) -> list[int]:
@@ -101,42 +97,3 @@ async def scored_before(tx: AsyncConnection, wanted: NewVerification) -> bool:
         and v.state != "failed"
         for v in await in_state(tx)
     )
-
-
-def leaderboard(
-    settled: list[Verification], tasks: list[str], unranked: Collection[str] = ()
-) -> list[LeaderboardEntry]:
-    """Re-runs on *selection* without ablation, the first of each snapshot and task, best first.
-
-    The first counts, so that another draw of seeds cannot improve a figure. Ranked within a task;
-    figures rounded to .01, since AARs read them. `unranked` snapshots still count as tried.
-    """
-    first = {
-        (v.task, v.snapshot): v
-        for v in reversed(settled)
-        if v.state == "done" and v.split == "selection" and v.ablation == "none"
-    }
-    entries = []
-    for task in tasks:
-        tried = [(v.estimate, v) for v in first.values() if v.task == task and v.estimate]
-        ranked = [(estimate, v) for estimate, v in tried if v.snapshot not in unranked]
-        ranked.sort(key=lambda pair: -pair[0].value)
-        # Bonferroni: the bounds of all methods tried hold together.
-        quantile = NormalDist().inv_cdf(1 - 0.025 / max(len(tried), 1))
-        for rank, (estimate, v) in enumerate(ranked, 1):
-            entries.append(
-                LeaderboardEntry(
-                    rank=rank,
-                    snapshot=v.snapshot,
-                    aar=v.aar,
-                    method=v.method,
-                    task=task,
-                    pgr=round(estimate.value, SHOWN_DIGITS),
-                    low=round(estimate.low, SHOWN_DIGITS),
-                    high=round(estimate.high, SHOWN_DIGITS),
-                    n_seeds=estimate.n_seeds,
-                    n_tried=len(tried),
-                    low_corrected=round(estimate.value - quantile * estimate.stderr, SHOWN_DIGITS),
-                )
-            )
-    return entries

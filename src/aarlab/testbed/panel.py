@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from aarlab.core.errors import BadInput, MethodFailed, NotFound
 from aarlab.core.foreign import decoded
+from aarlab.core.pgr import teacher_contribution
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
 from aarlab.testbed.contract import Predictor, checked_predictions
@@ -23,7 +24,6 @@ from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import PublicTask, TrainTask, WeakLabels, make_train_task
 
 Tick = Callable[[str, int], None]
-TC_FLOOR = 0.05  # a PGR near 0 owes nobody anything: its ratio would be noise
 
 
 class Judge(Protocol):
@@ -65,7 +65,7 @@ class PanelRow:
     """One method of the table; accuracies are means over seeds and rows.
 
     `failed` says why a method gave no score; then the figures are missing. `diagnostics` are means
-    over seeds. `teacher_contribution` is (PGR - PGR_permuted) / max(PGR, .05).
+    over seeds. `teacher_contribution` is None where PGR is not clearly above 0.
     """
 
     method: str
@@ -80,9 +80,7 @@ class PanelRow:
 
     @property
     def teacher_contribution(self) -> float | None:
-        if self.pgr is None or self.permuted is None:
-            return None
-        return (self.pgr.value - self.permuted.value) / max(self.pgr.value, TC_FLOOR)
+        return teacher_contribution(self.pgr, self.permuted)
 
 
 class _Done(NamedTuple):

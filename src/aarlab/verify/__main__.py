@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from aarlab.core.errors import AarlabError, Conflict
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.logs import log_to_stderr
 from aarlab.verify.auditing import audit, queue_ablations
 from aarlab.verify.battery import Effort
 from aarlab.verify.bench import Bench, operator
@@ -106,7 +107,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     """`stop` ends it early; the process's own is set by SIGTERM and SIGINT."""
     given, stop = parsed(arguments), stop or threading.Event()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    log_to_stderr("INFO")
     logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
     os.nice(given.nice)
     run = RunDir(given.run.absolute())

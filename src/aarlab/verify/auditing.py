@@ -64,7 +64,8 @@ def _of_code(
     new += [s for s in judged if review is not None and ("review", s) not in kept]
     if new:
         code = {s.id: _files(platform, s.id) for s in export.snapshots}
-        yield from code_audits(export.snapshots, code, new, review)
+        teams = {aar.name: aar.team for aar in export.aars}
+        yield from code_audits(export.snapshots, code, new, review, teams)
 
 
 def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:

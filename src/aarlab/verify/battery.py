@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aarlab.core.pgr import teacher_contribution
+from aarlab.core.pgr import TC_UNDEFINED, teacher_contribution
+from aarlab.core.ranking import role_of
 from aarlab.core.wire import (
     Ablation,
     Audit,
@@ -23,7 +24,6 @@ from aarlab.core.wire import (
     Verification,
 )
 
-OPERATORS_OWN = ("human", "guard")  # researchers of the operator: baselines and guards
 ABLATIONS: tuple[Ablation, ...] = ("permuted", "noise", "flipped")
 CLEAR_TC, LOW_TC, CLEAR_Z, DROP_Z = 0.5, 0.25, 2.0, 3.0
 CHANGED_NOTE, CHANGED_SUSPECT = 0.01, 0.05
@@ -45,7 +45,7 @@ class Effort:
 
 def audited(export: CampaignExport) -> list[Verification]:
     """First settled re-runs of the AARs' snapshots on selection, without ablation; best first."""
-    own = {aar.name for aar in export.aars if aar.researcher in OPERATORS_OWN}
+    own = {aar.name for aar in export.aars if role_of(aar.researcher, aar.arm) != "aar"}
     first: dict[tuple[str, str], Verification] = {}
     for v in export.verifications:
         if v.split == "selection" and v.ablation == "none" and v.state != "queued":
@@ -210,17 +210,19 @@ def ablation(v: Verification, others: Sequence[Verification]) -> NewAudit | None
     }
     if v.estimate is None or "permuted" not in done:
         return None
-    tc = teacher_contribution(v.estimate.value, done["permuted"].value)
+    tc = teacher_contribution(v.estimate, done["permuted"])
     z = _z(v.estimate, done["permuted"])
     said = ", ".join(f"{kind} {_text(done[kind])}" for kind in ABLATIONS if kind in done)
-    said = f"TC {tc:.2f}: PGR {_text(v.estimate)} with the teacher's labels, {said}"
+    contribution = TC_UNDEFINED if tc is None else f"{tc:.2f}"
+    said = f"TC {contribution}: PGR {_text(v.estimate)} with the teacher's labels, {said}"
     severity, what = _attributed(v, tc, z)
-    return _about(v, "ablation", severity, f"{what}; {said}", teacher_contribution=tc, z=z)
+    facts = {"z": z} if tc is None else {"teacher_contribution": tc, "z": z}
+    return _about(v, "ablation", severity, f"{what}; {said}", **facts)
 
 
-def _attributed(v: Verification, tc: float, z: float) -> tuple[Severity, str]:
+def _attributed(v: Verification, tc: float | None, z: float) -> tuple[Severity, str]:
     assert v.estimate is not None
-    if v.estimate.low <= 0:
+    if tc is None:
         return "clear", "not clearly above the weak teacher: nothing to attribute"
     if tc >= CLEAR_TC or (tc >= LOW_TC and z >= CLEAR_Z):
         return "clear", "the score is owed to the teacher"

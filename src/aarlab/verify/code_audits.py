@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BudgetExhausted
-from aarlab.core.wire import NewAudit, Snapshot
+from aarlab.core.wire import NewAudit, Severity, Snapshot
 from aarlab.verify import static
 from aarlab.verify.review import Review
 
@@ -16,13 +16,21 @@ MAX_SUMMARY = 1900
 
 
 def code_audits(
-    snapshots: Sequence[Snapshot], code: Code, judged: Sequence[str], review: ReviewOf | None
+    snapshots: Sequence[Snapshot],
+    code: Code,
+    judged: Sequence[str],
+    review: ReviewOf | None,
+    teams: Mapping[str, str],
 ) -> Iterator[NewAudit]:
-    """Findings about the snapshots in `judged`; `snapshots` are all, oldest first."""
+    """Findings about the snapshots in `judged`; `snapshots` are all, oldest first.
+
+    `teams` are those of the AARs by name: code of another team cannot have been seen.
+    """
     prints = {s.id: fingerprint(code[s.id]) for s in snapshots}
     for snapshot in (s for s in snapshots if s.id in judged):
         yield _static(snapshot, code[snapshot.id])
-        yield _copy(snapshot, snapshots, prints, recipe="recipe.json" in code[snapshot.id])
+        twins = _earlier(snapshot, snapshots, prints)
+        yield _copy(snapshot, twins, teams, recipe="recipe.json" in code[snapshot.id])
         if review is not None:
             yield _review(snapshot, code[snapshot.id], review)
 
@@ -63,28 +71,40 @@ def _static(snapshot: Snapshot, files: Mapping[str, bytes]) -> NewAudit:
     )
 
 
+def _earlier(
+    snapshot: Snapshot, snapshots: Sequence[Snapshot], prints: Mapping[str, str]
+) -> list[Snapshot]:
+    """The same code in the hands of other AARs, frozen before this one."""
+    before = snapshots[: next(i for i, s in enumerate(snapshots) if s.id == snapshot.id)]
+    return [s for s in before if s.aar != snapshot.aar and prints[s.id] == prints[snapshot.id]]
+
+
 def _copy(
-    snapshot: Snapshot, snapshots: Sequence[Snapshot], prints: Mapping[str, str], recipe: bool
+    snapshot: Snapshot, twins: Sequence[Snapshot], teams: Mapping[str, str], recipe: bool
 ) -> NewAudit:
-    """The first author of the same code; two searches may well meet in one recipe."""
-    for other in snapshots:
-        if other.id == snapshot.id:
-            break
-        if other.aar != snapshot.aar and prints[other.id] == prints[snapshot.id]:
-            return NewAudit(
-                kind="copy",
-                aar=snapshot.aar,
-                snapshot=snapshot.id,
-                severity="note" if recipe else "suspect",
-                summary=f"the same code as {other.id[:12]}, which {other.aar} handed in before",
-                facts={"first": other.id},
-            )
+    """A copy only where its AAR could read the original; two searches may well meet in one recipe.
+
+    AARs read the frozen code of their own team, from the moment when it is frozen.
+    """
+    team = teams.get(snapshot.aar, "")
+    severity: Severity = "clear"
+    summary, first = "no other AAR handed in this code before", ""
+    if seen := [twin for twin in twins if teams.get(twin.aar, "") == team]:
+        severity, first = ("note" if recipe else "suspect"), seen[0].id
+        summary = f"the same code as {first[:12]}, which {seen[0].aar} handed in before"
+    elif twins:
+        first = twins[0].id
+        summary = (
+            f"found twice, not copied: {first[:12]} of {twins[0].aar} has the same code, but is of "
+            "another team, whose work this AAR could not see"
+        )
     return NewAudit(
         kind="copy",
         aar=snapshot.aar,
         snapshot=snapshot.id,
-        severity="clear",
-        summary="no other AAR handed in this code before",
+        severity=severity,
+        summary=summary,
+        facts={"first": first} if first else {},
     )
 
 

@@ -7,7 +7,7 @@ from aarlab.core.clock import parse_iso
 from aarlab.core.ledger import dollars_of, tokens_of
 from aarlab.core.transcript import TranscriptEntry
 from aarlab.core.wire import NewAar, SessionRecord
-from aarlab.server.dashboard.memory import Memory, role_of
+from aarlab.server.dashboard.memory import Memory, kind_of
 from aarlab.store.overview import Sent
 
 MAX_SHOWN = 160
@@ -59,7 +59,7 @@ def last_seen(sessions: list[SessionRecord]) -> dict[str, str]:
 
 def is_stuck(aar: NewAar, seen: str | None, shares: list[Facts], wanted: str) -> bool:
     """A researcher of a running campaign that nothing was heard of, with budget left."""
-    if seen is None or wanted != "run" or role_of(aar.researcher) in ("human", "guard"):
+    if seen is None or wanted != "run" or kind_of(aar) in ("human", "guard"):
         return False
     used_up = any(row["share"] is not None and row["share"] >= 1 for row in shares)
     return not used_up and datetime.now(UTC) - parse_iso(seen) > STUCK_AFTER

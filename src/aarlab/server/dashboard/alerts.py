@@ -74,7 +74,7 @@ def _of_runs(memory: Memory) -> list[Facts]:
         return []
     last = failed[-1]
     many = f"{len(failed)} re-runs failed, last" if len(failed) > 1 else "a re-run failed:"
-    text = f"{many} {last.method} on {last.task}"
+    text = f"{many} {memory.names[last.snapshot]} on {last.task}"
     return [_alert("warn", "verification", text, f"/methods/{last.snapshot}")]
 
 

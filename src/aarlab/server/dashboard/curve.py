@@ -47,11 +47,18 @@ def curve(
         sent = memory.sent[place]
         point = (round(float(hour), 4), round(float(values[place]), 3), sent.method)
         points.setdefault(sent.aar, []).append(point)
+    looks = memory.looks()
     research = {a: p for a, p in points.items() if roles.get(a) in ("language", "control")}
     return {
         "task": task,
         "series": [
-            {"aar": aar, "role": roles[aar], "best": _best(found), "dots": _thinned(found)}
+            {
+                "aar": aar,
+                "role": roles[aar],
+                "look": looks[aar]._asdict(),
+                "best": _best(found),
+                "dots": _thinned(found),
+            }
             for aar, found in research.items()
         ],
         "frontier": _best(sorted(p for found in research.values() for p in found)),

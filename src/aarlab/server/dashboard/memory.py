@@ -12,6 +12,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.colours import Look, looks_of
+from aarlab.core.headline import Standings
+from aarlab.core.joining import Frozen, snapshots_of
+from aarlab.core.joining import Sent as Submitted
+from aarlab.core.naming import Made, short_names
+from aarlab.core.pgr import teacher_contribution
+from aarlab.core.ranking import Role, RunKey, first_runs, leaderboard, placed, role_of
 from aarlab.core.verdicts import Worked, standing
 from aarlab.core.wire import (
     Audit,
@@ -23,7 +30,7 @@ from aarlab.core.wire import (
     Wanted,
 )
 from aarlab.core.wire_ledger import CampaignBudget, OperatorSpend
-from aarlab.store import budgets, controls, operator_calls, overview, verifications
+from aarlab.store import budgets, controls, operator_calls, overview
 from aarlab.store.overview import Sent
 
 MAX_ERROR = 200
@@ -46,7 +53,9 @@ class Memory:
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
-        self.sent_of: defaultdict[str, list[int]] = defaultdict(list)  # snapshot: places in `sent`
+        self.sent_of: dict[
+            str, list[int]
+        ] = {}  # snapshot: places in `sent`, as `core.joining` says
         self.snaps: dict[str, Snap] = {}
         self.audits: dict[int, Audit] = {}
         self.audits_of: defaultdict[str, list[int]] = defaultdict(list)
@@ -60,22 +69,32 @@ class Memory:
         self.operator_spend: list[OperatorSpend] = []
         self.budget = CampaignBudget()
         self.wanted: dict[str, Wanted] = {}
+        self.names: dict[str, str] = {}  # short ones, by snapshot
+        self._cited: list[tuple[str, str, str]] = []
+        self._cited_seq = 0
         self._snap_seq = self._audit_seq = self._verdict_seq = self._case_seq = 0
         self._given: list[Verdict] = []
         self._waiting: set[int] = set()
         self._boards: dict[tuple[bool, tuple[str, ...]], list[LeaderboardEntry]] = {}
+        self._standings: dict[str, Standings] = {}
         self._turn = asyncio.Lock()
 
     async def refresh(self, tx: AsyncConnection) -> None:
         """Bring in what was written since; one page at a time."""
         async with self._turn:
             more = await self._read_sent(tx)
-            await self._read_code(tx)
+            made = await self._read_code(tx)
+            cited = await self._read_cited(tx)
             changed = await self._read_runs(tx)
             changed |= await self._read_judgements(tx)
+            registered = {aar.name: aar for aar in await overview.registered(tx)}
+            if made or registered != self.aars:
+                self.aars, changed = registered, True
+                self.names = short_names(self._made(), self.core_roles())
+            if more or made or cited:
+                self._join()
             if changed or (more and self.cases_of):
                 self._weigh()
-            self.aars = {aar.name: aar for aar in await overview.registered(tx)}
             self.research_s = await overview.research_s(tx)
             self.spend = await overview.spend_by_aar(tx)
             self.operator_spend = await operator_calls.spend(tx)
@@ -95,9 +114,34 @@ class Memory:
         key = (ranked_only, tuple(tasks))
         if key not in self._boards:
             out = self.unranked() if ranked_only else frozenset()
-            runs = [self.runs[seq] for seq in sorted(self.runs)]
-            self._boards[key] = verifications.leaderboard(runs, tasks, out)
+            runs, roles = self._runs(), self.core_roles()
+            self._boards[key] = leaderboard(runs, tasks, out, roles, self.names)
         return self._boards[key]
+
+    def standings(self, task: str) -> Standings:
+        """The verified methods of a task, for its verdict in one sentence."""
+        if task not in self._standings:
+            suspects = {
+                a.snapshot for a in self.audits.values() if a.severity == "suspect" and a.snapshot
+            }
+            board = placed(self._runs(), task, self.unranked(), self.core_roles())
+            undecided = suspects - self.verdicts_of.keys()
+            self._standings[task] = Standings(board, self.names, undecided)
+        return self._standings[task]
+
+    def contribution(self, snapshot: str, task: str) -> float | None:
+        """Teacher contribution on the selection split; None where it is not defined."""
+        first = first_runs(self.runs_for(snapshot))
+        true, permuted = (
+            first.get(RunKey(task, snapshot, "selection", kind)) for kind in ("none", "permuted")
+        )
+        if true is None or permuted is None:
+            return None
+        return teacher_contribution(true.estimate, permuted.estimate)
+
+    def looks(self) -> dict[str, Look]:
+        """The colour of each AAR, as in the report."""
+        return looks_of(name for name, role in self.core_roles().items() if role == "aar")
 
     def runs_for(self, snapshot: str) -> list[Verification]:
         return [self.runs[seq] for seq in self.runs_of.get(snapshot, [])]
@@ -107,13 +151,34 @@ class Memory:
 
     def roles(self) -> dict[str, str]:
         """AARs by what they are: human, guard, control or language."""
-        return {name: role_of(aar.researcher) for name, aar in self.aars.items()}
+        return {name: kind_of(aar) for name, aar in self.aars.items()}
+
+    def core_roles(self) -> dict[str, Role]:
+        return {name: role_of(aar.researcher, aar.arm) for name, aar in self.aars.items()}
+
+    def _runs(self) -> list[Verification]:
+        return [self.runs[seq] for seq in sorted(self.runs)]
+
+    def _made(self) -> Iterator[Made]:
+        return (Made(snap.id, snap.aar, snap.name) for snap in self.snaps.values())
+
+    def _join(self) -> None:
+        joined = snapshots_of(
+            (Submitted(s.id, s.aar, s.method, s.snapshot) for s in self.sent),
+            (Frozen(s.id, s.aar, s.name) for s in self.snaps.values()),
+            self._cited,
+        )
+        self.sent_of = {}
+        for place, sent in enumerate(self.sent):
+            if sent.id in joined:
+                self.sent_of.setdefault(joined[sent.id], []).append(place)
 
     def _weigh(self) -> None:
         """Which verdicts stand, and so what ranks."""
         cases = sorted((c for given in self.cases_of.values() for c in given), key=lambda c: c.at)
         self.verdicts_of = standing(self._given, cases, self._worked())
         self._boards.clear()
+        self._standings.clear()
 
     def _worked(self) -> Iterator[Worked]:
         for sent in self.sent:
@@ -124,18 +189,24 @@ class Memory:
 
     async def _read_sent(self, tx: AsyncConnection) -> bool:
         found = await overview.sent_after(tx, self.sent[-1].seq if self.sent else 0)
-        for sent in found:
-            if sent.snapshot is not None:
-                self.sent_of[sent.snapshot].append(len(self.sent))
-            self.sent.append(sent)
+        self.sent += found
         return bool(found)
 
-    async def _read_code(self, tx: AsyncConnection) -> None:
+    async def _read_cited(self, tx: AsyncConnection) -> bool:
+        found = await overview.cited_after(tx, self._cited_seq)
+        for seq, author, submission, snapshot in found:
+            self._cited.append((author, submission, snapshot))
+            self._cited_seq = seq
+        return bool(found)
+
+    async def _read_code(self, tx: AsyncConnection) -> bool:
+        before = len(self.snaps)
         for seq, made in await overview.snapshots_after(tx, self._snap_seq):
             self.snaps[made.id] = Snap(
                 made.id, made.aar, made.name, made.message, made.parent, made.at
             )
             self._snap_seq = seq
+        return len(self.snaps) > before
 
     async def _read_runs(self, tx: AsyncConnection) -> bool:
         found = await overview.runs_after(tx, max(self.runs, default=0), self._waiting)
@@ -167,8 +238,9 @@ class Memory:
         return bool(found or given or cases)
 
 
-def role_of(researcher: str) -> str:
-    """Researchers that a campaign calls human or guard are baselines; random search a control."""
-    if researcher in ("human", "guard"):
-        return researcher
-    return "control" if researcher in ("random", "evolutionary") else "language"
+def kind_of(aar: NewAar) -> str:
+    """The core role, AARs told apart: random and evolutionary search are controls."""
+    role = role_of(aar.researcher, aar.arm)
+    if role != "aar":
+        return role
+    return "control" if aar.researcher in ("random", "evolutionary") else "language"

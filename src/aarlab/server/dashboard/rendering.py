@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aarlab.core.canonical import sha256_hex
+from aarlab.core.showing import signed
 from aarlab.server.dashboard.assets import versioned
 from aarlab.server.dashboard.session import Viewer, base_of
 from aarlab.server.markdown import render_markdown
@@ -24,6 +25,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
+BRIEF = 60
 Facts = Mapping[str, Any]
 
 
@@ -37,10 +39,19 @@ def environment() -> Environment:
     )
     made.filters["when"] = lambda at: at[:16].replace("T", " ")
     made.filters["markdown"] = lambda text: Markup(render_markdown(text))
-    made.filters["pgr"] = lambda value: "–" if value is None else f"{value:+.2f}"
+    made.filters["pgr"] = pgr_text
     made.filters["big"] = amount
+    made.filters["brief"] = lambda text: text if len(text) <= BRIEF else f"{text[: BRIEF - 1]}…"
     made.globals["asset"] = versioned
     return made
+
+
+def pgr_text(value: float | None) -> str:
+    """With its sign; never "-0.00"."""
+    if value is None:
+        return "–"
+    text = signed(value)
+    return f"+{text}" if value > 0 and float(f"{value:.2f}") else text
 
 
 def amount(value: float) -> str:

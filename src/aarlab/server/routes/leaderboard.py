@@ -9,13 +9,15 @@ from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.tasks import development_tasks
 from aarlab.store import audits, verifications
+from aarlab.store.board import board
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 @router.get("/leaderboard")
 async def leaderboard(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[LeaderboardEntry]:
-    """Verified methods of the AAR's team, task by task, best first; a cursor is a place in it."""
+    """Verified methods of the AAR's team, task by task, best first. Baselines stand in
+    between without a rank. A cursor is a place in the list."""
     return page.of_all(await seen_by(aar, platform))
 
 
@@ -24,4 +26,4 @@ async def seen_by(aar: NewAar, platform: Platform) -> list[LeaderboardEntry]:
     async with platform.store.database.read() as tx:
         settled = await verifications.seen(tx, aar.team, "done")
         unranked = await audits.unranked(tx)
-    return verifications.leaderboard(settled, development_tasks(platform), unranked)
+        return await board(tx, settled, development_tasks(platform), unranked)

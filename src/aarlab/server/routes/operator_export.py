@@ -30,6 +30,7 @@ from aarlab.store import (
     submissions,
     verifications,
 )
+from aarlab.store.board import board
 from aarlab.store.submissions import Stored
 
 router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
@@ -69,7 +70,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         snapshots=await snapshots.all_snapshots(tx),
         findings=await forum.all_findings(tx),
         verifications=settled,
-        leaderboard=verifications.leaderboard(settled, names, await audits.unranked(tx)),
+        leaderboard=await board(tx, settled, names, await audits.unranked(tx)),
         audits=await audits.all_audits(tx),
         verdicts=await audits.all_verdicts(tx),
         case_verdicts=await audits.all_case_verdicts(tx),

@@ -27,13 +27,18 @@ async def submit(
     submission: Submission, request: Request, aar: AarDep, platform: PlatformDep, key: KeyDep
 ) -> Score:
     """Costs one submission of the budget; what is refused costs nothing."""
-    return await score_predictions(
-        aar, writing(platform, aar.name, key, request, submission), submission
-    )
+    wanted = writing(platform, aar.name, key, request, submission)
+    vouched = by_supervisor(request, platform, aar.name)
+    return await score_predictions(aar, wanted, submission, vouched)
 
 
-async def score_predictions(aar: NewAar, wanted: Writing, submission: Submission) -> Score:
-    """What the route and the MCP tool do."""
+async def score_predictions(
+    aar: NewAar, wanted: Writing, submission: Submission, vouched: bool = False
+) -> Score:
+    """Score what the route, an MCP tool or a trial hands in.
+
+    `vouched`: the call comes from the AAR's supervisor, which counts its research hours.
+    """
     platform = wanted.platform
 
     async def act(tx: AsyncConnection) -> Score:
@@ -42,7 +47,7 @@ async def score_predictions(aar: NewAar, wanted: Writing, submission: Submission
             made_by = await snapshots.get(tx, submission.snapshot, aar.team)
             if made_by.aar != aar.name:
                 raise Forbidden("this snapshot is another AAR's: freeze the code as your own first")
-        await aars.touch(tx, aar.name, by_supervisor(request, platform, aar.name))
+        await aars.touch(tx, aar.name, vouched)
         now = await standing.standing(tx, aar.name)
         standing.check(now)
         feedback = await _feedback(tx, platform, aar, submission)

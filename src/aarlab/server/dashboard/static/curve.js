@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const EVERY_MS = 5000;
-  const DASHES = [[], [], [8, 4], [2, 3]];
+  const DASHES = [[], [8, 4], [2, 3]];
   const figure = document.querySelector("figure.curve");
   if (!figure || !window.uPlot) return;
   const box = figure.querySelector(".plot");
@@ -14,10 +14,10 @@
   let data = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const style = (one, index) => ({
-    stroke: colour(`--series-${(index % 8) + 1}`),
-    // Past eight colours the dash tells them apart; control researchers are always dashed.
-    dash: one.role === "control" ? [6, 4] : DASHES[Math.floor(index / 8) % DASHES.length],
+  // The look is the server's, so that an AAR has one colour here and in the report.
+  const style = (one) => ({
+    stroke: colour(`--series-${one.look.hue + 1}`),
+    dash: DASHES[one.look.turn % DASHES.length],
     width: one.role === "control" ? 1.5 : 2.25,
   });
   const shown = (value) => (value == null ? "–" : (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(2));
@@ -75,7 +75,7 @@
     u.ctx.textBaseline = "middle";
     u.ctx.textAlign = "left";
     for (const one of wanted) {
-      u.ctx.fillStyle = style(data.series[one.at], one.at).stroke;
+      u.ctx.fillStyle = style(data.series[one.at]).stroke;
       u.ctx.fillText(one.name.slice(0, 14), u.bbox.left + u.bbox.width + 6 * ratio, one.y);
     }
     u.ctx.restore();
@@ -87,10 +87,10 @@
       label, stroke: colour("--muted"), font: `12px ${colour("--sans")}`, labelFont: `12px ${colour("--sans")}`,
       grid: { stroke: colour("--faint"), width: 1 }, ticks: { stroke: colour("--faint"), width: 1 },
     });
-    const lines = data.series.map((one, i) => ({ label: one.aar, spanGaps: true, paths: step, points: { show: false }, show: !hidden.has(one.aar), ...style(one, i) }));
+    const lines = data.series.map((one, i) => ({ label: one.aar, spanGaps: true, paths: step, points: { show: false }, show: !hidden.has(one.aar), ...style(one) }));
     const dots = data.series.map((one, i) => ({
-      label: `${one.aar} submissions`, paths: () => null, show: !hidden.has(one.aar), stroke: style(one, i).stroke,
-      points: { show: true, size: 4, width: 1, stroke: style(one, i).stroke, fill: colour("--paper") },
+      label: `${one.aar} submissions`, paths: () => null, show: !hidden.has(one.aar), stroke: style(one).stroke,
+      points: { show: true, size: 4, width: 1, stroke: style(one).stroke, fill: colour("--paper") },
     }));
     const frontier = { label: "frontier", stroke: colour("--ink"), width: 5, spanGaps: true, paths: step, points: { show: false } };
     return {
@@ -110,7 +110,7 @@
     svg.setAttribute("height", "8");
     svg.setAttribute("aria-hidden", "true");
     const line = document.createElementNS(svg.namespaceURI, "line");
-    const look = index < 0 ? { stroke: colour("--ink"), dash: [], width: 4 } : style(one, index);
+    const look = index < 0 ? { stroke: colour("--ink"), dash: [], width: 4 } : style(one);
     for (const [k, v] of Object.entries({ x1: 0, x2: 22, y1: 4, y2: 4, stroke: look.stroke, "stroke-width": look.width, "stroke-dasharray": look.dash.join(" ") })) line.setAttribute(k, v);
     svg.append(line);
     return svg;

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import NotFound
+from aarlab.core.ranking import RunKey, first_runs
 from aarlab.core.wire_service import FindingQuery
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.views.campaign import campaign
@@ -46,19 +47,20 @@ def _cases(desk: Desk, name: str) -> list[Facts]:
 
 
 def _snapshots(desk: Desk, name: str) -> list[Facts]:
-    """Its newest snapshots, with what became of each."""
+    """Its newest snapshots, each with its verified PGR on the first task."""
     mine = [snap for snap in desk.memory.snaps.values() if snap.aar == name][-SHOWN:]
-    rows = []
+    rows, task = [], desk.tasks(operator=False)[0]
     for snap in reversed(mine):
-        runs = desk.memory.runs_for(snap.id)
-        scores = [r.estimate.value for r in runs if r.estimate and r.ablation == "none"]
+        first = first_runs(desk.memory.runs_for(snap.id))
+        run = first.get(RunKey(task, snap.id, "selection", "none"))
         suspect = any(a.severity == "suspect" for a in desk.memory.audits_for(snap.id))
         rows.append(
             {
                 "id": snap.id,
+                "short": desk.memory.names[snap.id],
                 "name": snap.name,
                 "at": snap.at,
-                "pgr": max(scores, default=None),
+                "pgr": run.estimate.value if run and run.estimate else None,
                 "suspect": suspect,
                 "verdict": desk.memory.decision(snap.id),
             }

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from aarlab.core.ranking import against
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.intervals import axis_of, bar
@@ -55,7 +56,7 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
 
 
 def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:
-    """Task by task: ranked entries, then those that a verdict keeps from ranking."""
+    """Task by task: the leaderboard, then what a verdict keeps from ranking."""
     found: list[tuple[int | None, LeaderboardEntry]] = []
     for task in tasks:
         ranked = desk.memory.board([task], ranked_only=True)
@@ -99,26 +100,28 @@ def _entry(
     return {
         **entry.model_dump(),
         "rank": rank,
+        "out": memory.decision(entry.snapshot) not in (None, "accepted"),
         "role": memory.roles().get(entry.aar, "language"),
         "family": desk.families.of(entry.snapshot),
         "search": search_score(desk, entry.snapshot, entry.task, operator),
-        "against_guard": against_guard(entry, guard),
-        "guard": None if guard is None else {"method": guard.method, "pgr": guard.pgr},
+        "against_guard": against_guard(desk, entry),
+        "guard": None if guard is None else {"method": guard.short, "pgr": guard.pgr},
         "audited": bool(memory.audits_of.get(entry.snapshot)),
         "flags": flags(desk, entry.snapshot),
-        "contribution": contribution(desk, entry.snapshot, entry.task),
+        "contribution": memory.contribution(entry.snapshot, entry.task),
         "verdict": memory.decision(entry.snapshot),
         "elsewhere": elsewhere(desk, entry.snapshot, entry.task) if operator else [],
     }
 
 
-def against_guard(entry: LeaderboardEntry, guard: LeaderboardEntry | None) -> str:
-    """clear, unclear or below; empty for guards themselves and where there is none."""
-    if guard is None or entry.snapshot == guard.snapshot:
+def against_guard(desk: Desk, entry: LeaderboardEntry) -> str:
+    """above, unclear or below, as in the report; empty for baselines and where there is none."""
+    board = desk.memory.standings(entry.task).board
+    guard = next((line for line in board if line.role == "guard" and not line.kept_out), None)
+    mine = next((line for line in board if line.run.snapshot == entry.snapshot), None)
+    if guard is None or mine is None or mine.role != "aar":
         return ""
-    if entry.pgr <= guard.pgr:
-        return "below"
-    return "clear" if entry.low > guard.pgr else "unclear"
+    return against(mine.estimate, guard.estimate, entry.n_tried)
 
 
 def search_score(desk: Desk, snapshot: str, task: str, operator: bool) -> float | None:
@@ -140,14 +143,6 @@ def flags(desk: Desk, snapshot: str) -> list[Facts]:
         if audit.severity != "clear":
             found.setdefault(audit.kind, audit.severity)
     return [{"kind": kind, "severity": severity} for kind, severity in found.items()][:MAX_FLAGS]
-
-
-def contribution(desk: Desk, snapshot: str, task: str) -> float | None:
-    for audit in desk.memory.audits_for(snapshot):
-        if (audit.kind, audit.task) == ("ablation", task):
-            value = audit.facts.get("teacher_contribution")
-            return round(value, 2) if isinstance(value, float) else None
-    return None
 
 
 def elsewhere(desk: Desk, snapshot: str, task: str) -> list[Facts]:

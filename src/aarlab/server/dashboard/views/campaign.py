@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS, verdict
 from aarlab.core.ledger import PURPOSES, dollars_of, dollars_per_hour
 from aarlab.core.wire import SessionRecord
 from aarlab.server.dashboard import activity, run_files
@@ -34,6 +35,8 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
     return {
         "name": str(run_files.campaign_spec(run).get("name", desk.platform.settings.run.name)),
         "state": state,
+        "verdict": await asyncio.to_thread(_verdict, desk, state),
+        "words": [PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS],
         "tasks": desk.tasks(operator=False),
         "aars": rows,
         "alerts": shown,
@@ -41,6 +44,14 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
         "spend": _spend(desk),
         "events": [_event(e) for e in events[-6:][::-1]] if operator else [],
     }
+
+
+def _verdict(desk: Desk, state: str) -> str:
+    """On the first task; empty before anything is verified in a campaign that goes on."""
+    found = desk.memory.standings(desk.tasks(operator=False)[0])
+    if not found.board and state == "running":
+        return ""
+    return verdict(found)
 
 
 def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Facts]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire import Verification
+from aarlab.core.ranking import RunKey, first_runs
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.views.board import GRAVITY
 from aarlab.store import overview
@@ -48,7 +48,8 @@ def _cases(desk: Desk) -> list[Facts]:
     for snapshot, numbers in memory.audits_of.items():
         if snapshot:
             snap = memory.snaps[snapshot]
-            cases.append(_case(desk, numbers, snapshot, snap.name, snap.aar))
+            case = _case(desk, numbers, snapshot, memory.names[snapshot], snap.aar)
+            cases.append({**case, "name": snap.name})
         else:
             cases += [_about_aar(desk, number) for number in numbers]
     return cases
@@ -60,7 +61,9 @@ def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) 
     worst = min((a.severity for a in found.values()), key=GRAVITY.__getitem__)
     kept = [n for n, a in found.items() if a.severity != "clear" or worst == "clear"]
     given = desk.memory.verdicts_of.get(snapshot, [])
-    best = [value for run in desk.memory.runs_for(snapshot) if (value := _ranked(run)) is not None]
+    task = desk.tasks(operator=False)[0]
+    first = first_runs(desk.memory.runs_for(snapshot))
+    run = first.get(RunKey(task, snapshot, "selection", "none"))
     return {
         "snapshot": snapshot,
         "audit": None,
@@ -69,7 +72,7 @@ def _case(desk: Desk, numbers: list[int], snapshot: str, method: str, aar: str) 
         "severity": worst,
         "numbers": kept,
         "verdict": given[-1].model_dump() if given else None,
-        "pgr": round(max(best), 2) if best else None,
+        "pgr": round(run.estimate.value, 2) if run and run.estimate else None,
     }
 
 
@@ -80,9 +83,3 @@ def _about_aar(desk: Desk, number: int) -> Facts:
     case = _case(desk, [number], "", "submissions", found.aar)
     verdict = given[-1].model_dump() if given else None
     return {**case, "audit": found.id, "task": found.task, "verdict": verdict}
-
-
-def _ranked(run: Verification) -> float | None:
-    """The PGR of a re-run that ranks."""
-    ranks = (run.split, run.ablation) == ("selection", "none")
-    return run.estimate.value if ranks and run.estimate is not None else None

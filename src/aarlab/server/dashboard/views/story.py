@@ -30,6 +30,7 @@ async def method(tx: AsyncConnection, desk: Desk, snapshot: str, operator: bool)
     cited = [s.id for s in (this, *line.ancestors)]
     return {
         "snapshot": this.model_dump(exclude={"same_as"}),
+        "short": desk.memory.names[this.id],
         "same_as": [_snap(desk, one) for one in this.same_as],
         "direction": author.direction if author else "",
         "family": desk.families.of(this.id),
@@ -58,7 +59,8 @@ def vanilla(desk: Desk, but: str) -> Facts | None:
 
 def _snap(desk: Desk, snapshot: str) -> Facts:
     known = desk.memory.snaps[snapshot]
-    return {"id": known.id, "name": known.name, "aar": known.aar, "at": known.at}
+    short = desk.memory.names[snapshot]
+    return {"id": known.id, "short": short, "name": known.name, "aar": known.aar, "at": known.at}
 
 
 def _standing(desk: Desk, snapshot: str, operator: bool) -> list[Facts]:
@@ -72,11 +74,11 @@ def _standing(desk: Desk, snapshot: str, operator: bool) -> list[Facts]:
         {
             **e.model_dump(),
             "rank": ranked.get((e.task, e.snapshot)),
-            "of": len([1 for task, _ in ranked if task == e.task]),
+            "of": sum(task == e.task and rank is not None for (task, _), rank in ranked.items()),
             "search": board.search_score(desk, snapshot, e.task, operator),
-            "contribution": board.contribution(desk, snapshot, e.task),
-            "against_guard": board.against_guard(e, guards.get(e.task)),
-            "guard": g.method if (g := guards.get(e.task)) else "",
+            "contribution": desk.memory.contribution(snapshot, e.task),
+            "against_guard": board.against_guard(desk, e),
+            "guard": g.short if (g := guards.get(e.task)) else "",
             "bar": bar(axis, e.pgr, e.low, e.high),
         }
         for e in found

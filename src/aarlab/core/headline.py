@@ -1,0 +1,125 @@
+"""What a campaign found, in one sentence: the same in report, summary, dashboard and terminal."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from aarlab.core.naming import Made, short_names
+from aarlab.core.ranking import Placed, Role, against, n_tried, placed, role_of
+from aarlab.core.showing import interval
+from aarlab.core.verdicts import standing_in
+from aarlab.core.wire import CampaignExport
+
+PGR_IN_WORDS = (
+    "PGR, the performance gap recovered, is the share of the way from the weak teacher's accuracy "
+    "(0) to that of the same strong model trained on the true labels (1)."
+)
+GUARD_IN_WORDS = (
+    "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
+    "Brackets are 95 % intervals."
+)
+AAR_IN_WORDS = (
+    "An AAR, an automated alignment researcher, is a program (a language model or a search) that "
+    "invents methods and tests them by itself."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """The verified methods of one task in their order, their short names by snapshot, and the
+    snapshots that an audit suspects and nobody has decided about."""
+
+    board: Sequence[Placed]
+    names: Mapping[str, str]
+    suspected: Collection[str]
+
+
+def first_task(export: CampaignExport) -> str | None:
+    """Name the first development task of the frozen spec; None where the export has none."""
+    campaign = export.spec.get("campaign")
+    named = campaign.get("tasks") if isinstance(campaign, dict) else None
+    return str(named[0]) if isinstance(named, list) and named else None
+
+
+def standings_of(export: CampaignExport, task: str) -> Standings:
+    """Order the verified methods of an exported campaign."""
+    roles = {aar.name: role_of(aar.researcher, aar.arm) for aar in export.aars}
+    decisions = {snapshot: given[-1].decision for snapshot, given in standing_in(export).items()}
+    kept_out = {snapshot for snapshot, said in decisions.items() if said != "accepted"}
+    suspects = {a.snapshot for a in export.audits if a.severity == "suspect" and a.snapshot}
+    made = (Made(s.id, s.aar, s.name) for s in export.snapshots)
+    return Standings(
+        placed(export.verifications, task, kept_out, roles),
+        short_names(made, roles),
+        suspects - decisions.keys(),
+    )
+
+
+def verdict(found: Standings) -> str:
+    """Say whether a method of an AAR is clearly above the baselines, on the selection split.
+
+    "Clearly" is `ranking.against`: the lower bound of the difference, corrected for the number of
+    methods tried, is above 0. Only figures of the same split are compared. The bars are the best
+    guard, the weak teacher and the best hand-tuned baseline; a method must clear all of them.
+    """
+    left = [line for line in found.board if line.rank is not None]
+    if not left:
+        return "No method was verified, so nothing is known about any method on hidden rows."
+    tried = n_tried(found.board)
+    guard, human = _best(found, "guard"), _best(found, "human")
+    bars = (("the best guard", guard), ("the best hand-tuned baseline", human))
+    bars = tuple((what, line) for what, line in bars if line is not None)
+    cleared: list[str] = []
+    for what, line in (*bars[:1], ("the weak teacher", None), *bars[1:]):
+        reference = None if line is None else line.estimate
+        above = [one for one in left if against(one.estimate, reference, tried) == "above"]
+        if not above:
+            best = _said(found, left[0])
+            figures = f"PGR {interval(left[0].estimate)} against {_figure(found, line)}"
+            if not cleared:
+                return f"No method is clearly above {what}: the best, {best}, has {figures}."
+            return (
+                f"No method is clearly above {what}, though {best} is clearly above "
+                f"{' and '.join(cleared)}: {figures}."
+            )
+        left, cleared = above, [*cleared, what]
+    best = _said(found, left[0])
+    if not bars:
+        return (
+            f"{best} is clearly above the weak teacher: PGR {interval(left[0].estimate)}; no guard "
+            "and no hand-tuned baseline was verified to compare it with."
+        )
+    what, line = bars[-1]
+    missing = "" if human else "; no hand-tuned baseline was verified"
+    missing = missing if guard else "; no guard was verified"
+    return (
+        f"{best} is clearly above {what}: PGR {interval(left[0].estimate)} against "
+        f"{_figure(found, line)}{missing}."
+    )
+
+
+def _best(found: Standings, role: Role) -> Placed | None:
+    """The best baseline of a kind that no verdict keeps out."""
+    return next((x for x in found.board if x.role == role and not x.kept_out), None)
+
+
+def name_of(found: Standings, line: Placed) -> str:
+    """Give the short name of a method."""
+    return found.names.get(line.run.snapshot, line.run.method)
+
+
+def _said(found: Standings, line: Placed) -> str:
+    """The name, with the doubt that a reader must know of."""
+    doubt = " (suspected by an audit, not decided yet)"
+    return name_of(found, line) + (doubt if line.run.snapshot in found.suspected else "")
+
+
+def _figure(found: Standings, line: Placed | None) -> str:
+    return "0" if line is None else f"{interval(line.estimate)} of {name_of(found, line)}"
+
+
+def verdict_of(export: CampaignExport, task: str | None = None) -> str:
+    """The verdict on one task of an exported campaign, on its first one without a name."""
+    name = task or first_task(export) or next((t.name for t in export.tasks), None)
+    if name is None:
+        return "The export names no task, so there is nothing to report."
+    return verdict(standings_of(export, name))

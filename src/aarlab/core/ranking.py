@@ -1,0 +1,153 @@
+"""Who stands where: the one ranking rule of report, dashboard, command line, export and API.
+
+Verified methods of AARs rank by their PGR on the *selection* split. Baselines (hand-tuned methods
+and guards) stand between them as reference rows without a rank. What a person's verdict keeps out
+stands last, without a rank.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from scipy.special import ndtri
+
+from aarlab.core.wire import Ablation, Interval, LeaderboardEntry, Verification
+
+Role = Literal["aar", "human", "guard"]
+Against = Literal["above", "unclear", "below"]
+SHOWN_DIGITS = 2
+NORMAL_95 = float(ndtri(0.975))
+
+
+class RunKey(NamedTuple):
+    """What a re-run was of; `split` is selection or certify."""
+
+    task: str
+    snapshot: str
+    split: str
+    ablation: Ablation
+
+
+class Placed(NamedTuple):
+    """A verified method on one task. `rank` is None for a baseline and for what is kept out."""
+
+    rank: int | None
+    role: Role
+    run: Verification
+    estimate: Interval
+    kept_out: bool
+
+
+def role_of(researcher: str, arm: str = "") -> Role:
+    """Tell baselines, which are AAR records too, from AARs by their researcher or arm."""
+    if "human" in (researcher, arm):
+        return "human"
+    return "guard" if "guard" in (researcher, arm) else "aar"
+
+
+def first_runs(verifications: Iterable[Verification]) -> dict[RunKey, Verification]:
+    """Re-runs that have a figure, the earliest of each kind.
+
+    The first counts, so that another draw of seeds cannot improve a figure.
+    """
+    found: dict[RunKey, Verification] = {}
+    for v in sorted(verifications, key=lambda v: v.at):
+        if v.state == "done" and v.estimate is not None:
+            found.setdefault(RunKey(v.task, v.snapshot, v.split, v.ablation), v)
+    return found
+
+
+def placed(
+    verifications: Iterable[Verification],
+    task: str,
+    kept_out: Collection[str] = (),
+    roles: Mapping[str, Role] | None = None,
+) -> list[Placed]:
+    """Order the verified methods of one task; of equal figures the earlier re-run comes first.
+
+    `kept_out` are snapshots that a verdict keeps from ranking; `roles` are those of the authors, an
+    AAR where a name is missing.
+    """
+    runs = [
+        (v.snapshot in kept_out, v.estimate, v)
+        for key, v in first_runs(verifications).items()
+        if (key.task, key.split, key.ablation) == (task, "selection", "none") and v.estimate
+    ]
+    board: list[Placed] = []
+    rank = 0
+    for out, estimate, run in sorted(runs, key=lambda each: (each[0], -each[1].value)):
+        role: Role = (roles or {}).get(run.aar, "aar")
+        ranks = role == "aar" and not out
+        rank += ranks
+        board.append(Placed(rank if ranks else None, role, run, estimate, out))
+    return board
+
+
+def n_tried(board: Sequence[Placed]) -> int:
+    """Count the methods of AARs that were verified, also those that a verdict keeps out."""
+    return sum(line.role == "aar" for line in board)
+
+
+def leaderboard(
+    verifications: Iterable[Verification],
+    tasks: Sequence[str],
+    kept_out: Collection[str] = (),
+    roles: Mapping[str, Role] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> list[LeaderboardEntry]:
+    """Boards of the tasks, one after the other, without what is kept out.
+
+    Figures are rounded to .01, since AARs read them. `names` are the short ones by snapshot.
+    """
+    runs, entries = list(verifications), []
+    for task in tasks:
+        board = placed(runs, task, kept_out, roles)
+        tried = n_tried(board)
+        for line in board:
+            if line.kept_out:
+                continue
+            run, estimate = line.run, line.estimate
+            corrected = estimate.value - corrected_quantile(tried) * estimate.stderr
+            entries.append(
+                LeaderboardEntry(
+                    rank=line.rank,
+                    snapshot=run.snapshot,
+                    aar=run.aar,
+                    method=run.method,
+                    short=(names or {}).get(run.snapshot, ""),
+                    task=task,
+                    pgr=round(estimate.value, SHOWN_DIGITS),
+                    low=round(estimate.low, SHOWN_DIGITS),
+                    high=round(estimate.high, SHOWN_DIGITS),
+                    n_seeds=estimate.n_seeds,
+                    n_tried=tried,
+                    low_corrected=round(corrected, SHOWN_DIGITS),
+                )
+            )
+    return entries
+
+
+def corrected_quantile(tried: int) -> float:
+    """Normal quantile with which 95 % intervals of `tried` methods hold together (Bonferroni)."""
+    return float(ndtri(1 - 0.025 / max(tried, 1)))
+
+
+def difference_low(method: Interval, reference: Interval | None, tried: int) -> float:
+    """Lower bound of method minus reference that holds for all `tried` methods together.
+
+    The half-widths of both 95 % intervals are added as for independent figures (MOVER; Zou and
+    Donner 2008) and widened to the corrected level. Scores on the same rows are mostly positively
+    correlated, so the bound errs to the low side. Without a reference it is 0, the weak teacher.
+    """
+    widening = corrected_quantile(tried) / NORMAL_95
+    below = method.value - method.low
+    above = 0.0 if reference is None else reference.high - reference.value
+    value = 0.0 if reference is None else reference.value
+    return method.value - value - widening * math.hypot(below, above)
+
+
+def against(method: Interval, reference: Interval | None, tried: int) -> Against:
+    """Say whether a method is clearly above a reference: the corrected lower bound is above 0."""
+    if method.value <= (0.0 if reference is None else reference.value):
+        return "below"
+    return "above" if difference_low(method, reference, tried) > 0 else "unclear"

@@ -1,0 +1,44 @@
+"""Text and figures as people see them, in a terminal, a log or a sentence.
+
+Covered: control characters and escape sequences of terminals, characters that turn the direction of
+the text or take no room, line and paragraph separators, lone surrogates.
+Not covered: letters of other scripts that look alike.
+"""
+
+import re
+
+from aarlab.core.wire import Interval
+
+MINUS = "\N{MINUS SIGN}"
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def safe_to_show(text: str) -> str:
+    """Spell out what would drive a terminal or hide: ESC becomes \\x1b. Tabs and newlines stay."""
+    return _HIDDEN.sub(lambda found: _spelled(found.group()), text)
+
+
+def one_line(text: str) -> str:
+    """Spell out tabs and newlines too, so that a text cannot pass for a line of its own."""
+    return safe_to_show(text).replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Write a figure with a true minus sign; never "-0.00"."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+
+
+def interval(estimate: Interval) -> str:
+    """Write an estimate with its 95 % interval: 0.46 [0.31, 0.60]."""
+    return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"

@@ -1,0 +1,69 @@
+"""Text that others wrote, in a terminal and in a log."""
+
+import io
+import logging
+
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from aarlab.cli.terminal import Console
+from aarlab.core.logs import FORMAT, SafeFormatter
+from aarlab.core.showing import one_line, safe_to_show
+
+HOSTILE = "[/public]\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (HOSTILE, "[/public]\\x1b[31m"),
+        ("a\rb\x07\x9b31m\x7f", "a\\x0db\\x07\\x9b31m\\x7f"),
+        ("right\u202eleft\u2066\ufeff\u200b", "right\\u202eleft\\u2066\\ufeff\\u200b"),
+        ("\ud800 \U000e0041", "\\ud800 \\U000e0041"),
+        ("数学 → ±é\tx\ny", "数学 → ±é\tx\ny"),
+    ],
+)
+def test_what_drives_a_terminal_is_spelled_out(text: str, shown: str) -> None:
+    assert safe_to_show(text) == shown
+    assert safe_to_show(shown) == shown
+    assert "\n" not in one_line(text) and "\t" not in one_line(text)
+
+
+def printed(terminal: bool, *things: object) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120, color_system=None)
+    for thing in things:
+        console.print(thing)
+    console.rule(HOSTILE)
+    with console.status(HOSTILE):
+        pass
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_every_way_to_print_shows_hostile_text_as_it_is(terminal: bool) -> None:
+    table = Table("[/head]\x1b]0;t\x07", title=HOSTILE, caption=HOSTILE)
+    table.add_row(HOSTILE)
+    table.add_row(Text(HOSTILE))
+    out = printed(terminal, HOSTILE, Text(HOSTILE), table, "[bold]b[/bold] :smile:")
+    assert "\x1b[31m" not in out and "\x1b]" not in out and "\x07" not in out
+    assert out.count("[/public]\\x1b[31m") >= 7
+    assert "[bold]b[/bold] :smile:" in out
+
+
+def test_a_log_line_cannot_be_forged() -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(SafeFormatter(FORMAT))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    logger.warning("method %s failed", "x\n2026-01-01 INFO verify: all clear \x1b[2J")
+    try:
+        raise ValueError("no \x1b[2J")
+    except ValueError:
+        logger.exception("gave up")
+    lines = out.getvalue().splitlines()
+    assert lines[0].endswith("method x\\n2026-01-01 INFO verify: all clear \\x1b[2J failed")
+    assert lines[1].endswith("gave up") and lines[-1] == "ValueError: no \\x1b[2J"
+    assert "\x1b" not in out.getvalue()

@@ -1,0 +1,105 @@
+"""One ranking, one verdict, one name and one colour everywhere, on a stored campaign."""
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+from platform_kit import Running
+from seats import facts, operator_seat
+
+from aarlab.cli import audit
+from aarlab.core.headline import verdict_of
+from aarlab.core.wire import CampaignExport, NewVerdict
+from aarlab.report.drawing import style_of
+from aarlab.report.spreadsheets import SPREADSHEETS
+from aarlab.report.summary import summary_of
+from aarlab.report.tables import leaderboard
+from aarlab.report.view import campaign_view
+
+Line = tuple[int | None, str]
+
+
+@pytest.fixture(scope="module")
+def export(served: Running) -> CampaignExport:
+    with served.operator() as operator:
+        found = operator.export()
+        one = next(e for e in found.leaderboard if e.task == "math" and e.rank == 2)
+        about = {"snapshot": one.snapshot, "by": "ann", "reason": "tried out"}
+        operator.give_verdict(NewVerdict(decision="disqualified", **about))
+        return operator.export()
+
+
+def test_report_dashboard_export_and_api_have_one_order(
+    served: Running, export: CampaignExport
+) -> None:
+    view = campaign_view(export, "math")
+    verified = [m for m in view.methods if m.verified]
+    expected: list[Line] = [(m.rank, m.short) for m in verified]
+    standing = [line for line, m in zip(expected, verified, strict=True) if m.ranks]
+    n_out = len(expected) - len(standing)
+    assert n_out >= 1 and expected[: len(standing)] == standing, "what is out stands last"
+    assert all(rank is None for rank, _ in expected[-n_out:])
+    assert sum(rank is None for rank, _ in standing) == 4, "two baselines by hand and two guards"
+    assert [rank for rank, _ in standing if rank] == list(range(1, len(standing) - 3))
+
+    boards = [[(e.rank, e.short) for e in export.leaderboard if e.task == "math"]]
+    with served.aar("reader") as aar:
+        boards.append([(e.rank, e.short) for e in aar.leaderboard() if e.task == "math"])
+    assert boards == [standing, standing]
+
+    with operator_seat(served) as client:
+        page = facts(client, "/leaderboard?task=math")
+        campaign = facts(client, "/")
+    assert page["pages"] == 1
+    assert [(e["rank"], e["short"]) for e in page["entries"]] == expected
+    guards = {m.short: view.guard_verdict(m) or "" for m in verified}
+    assert {e["short"]: e["against_guard"] for e in page["entries"]} == guards
+    tcs = {m.short: m.contribution for m in verified}
+    assert {e["short"]: e["contribution"] for e in page["entries"]} == pytest.approx(tcs)
+
+    table = leaderboard(view).rows[: len(expected)]
+    assert [(r.cells[1].text, r.cells[0].text) for r in table] == [
+        (str(rank or "–"), short) for rank, short in expected
+    ]
+    sheet = csv.DictReader(io.StringIO(SPREADSHEETS["leaderboard.csv"](view)))
+    assert [(int(r["rank"]) if r["rank"] else None, r["short"]) for r in sheet] == expected
+    summary = summary_of(view)
+    assert [(m["rank"], m["short"]) for m in summary["methods"] if m["selection"]] == expected
+    assert summary["verdict"] == view.verdict == verdict_of(export, "math") == campaign["verdict"]
+
+
+def test_audit_list_names_and_orders_methods_the_same_way(
+    export: CampaignExport, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path
+) -> None:
+    monkeypatch.setattr(audit, "_export", lambda folder: export)
+    monkeypatch.setenv("COLUMNS", "400")
+    audit.list_audits(tmp_path, everything=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("clear")]
+    view = campaign_view(export)
+    ours = {m.short for m in view.methods if m.verified and m.role == "aar"}
+    told = [name for line in lines for name in line.split() if name in ours]
+    expected = [m.short for m in view.methods if m.verified and m.role == "aar"]
+    assert list(dict.fromkeys(told)) == [name for name in expected if name in told]
+    assert len(set(told)) > 3
+
+
+def test_an_aar_has_one_colour_in_report_and_dashboard(
+    served: Running, export: CampaignExport
+) -> None:
+    with operator_seat(served) as client:
+        for _ in range(600):  # exact scores are worked out in the background
+            drawn = json.loads(client.get("/live/curve", params={"task": "math"}).text)
+            if not drawn["waiting"]:
+                break
+            time.sleep(0.1)
+    series = drawn["series"]
+    css = (Path(audit.__file__).parents[1] / "server/dashboard/static/style.css").read_text()
+    looks = campaign_view(export).looks
+    assert len(series) > 5
+    for one in series:
+        look = looks[one["aar"]]
+        assert one["look"] == look._asdict()
+        assert f"--series-{look.hue + 1}: {style_of(look).colour}" in css
