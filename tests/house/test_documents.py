@@ -33,7 +33,7 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that `words` name, and its arguments."""
     command: click.Command = typer.main.get_command(cli)
     while isinstance(command, click.Group) or hasattr(command, "commands"):
-        if not words:
+        if not words or words[0].startswith("-"):
             break
         default = getattr(command, "default", None)  # `aarlab report RUN` is `report write RUN`
         if default and words[0] not in command.commands:  # type: ignore[attr-defined]
@@ -50,7 +50,7 @@ def test_there_are_commands_to_test() -> None:
 def test_a_command_of_the_documents_exists_with_its_options(text: str) -> None:
     words = [word for word in shlex.split(text)[1:] if word not in ("...", "…")]
     command, arguments = resolve(words)
-    options = {
+    options = {"-h", "--help"} | {
         name
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)

@@ -86,7 +86,12 @@ def method_view(public_task: Path, models: Path) -> MethodView:
 
 
 def sandbox_kind(isolation: Isolation) -> SandboxKind:
-    return "bubblewrap" if isolation == "bubblewrap" else "process"
+    """The sandbox that runs under this stamp; BadInput for a stamp that is none."""
+    if isolation == "bubblewrap":
+        return "bubblewrap"
+    if isolation in ("process", "none"):
+        return "process"
+    raise BadInput(f"isolation {isolation!r}: bubblewrap, process or none")
 
 
 def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:

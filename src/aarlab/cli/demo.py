@@ -30,6 +30,7 @@ def demo(
 ) -> None:
     """Models, task, campaign, verification, report: a few minutes on two cores, no key needed."""
     require("testbed", "server", "sandbox", "report")
+    from aarlab.agents.method_run import sandbox_kind
     from aarlab.campaign.provenance import run_settings
     from aarlab.campaign.runner import create
     from aarlab.cli.campaign import run_shown, spec_of
@@ -45,7 +46,7 @@ def demo(
         shutil.rmtree(run.path)
     root, task = data_root(), spec.tasks[0]
     # Before the minutes that models and features take: what would stop the campaign after them.
-    probe(spec.isolation)
+    probe(sandbox_kind(spec.isolation))
     console.rule("1 of 3: models and task")
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
     with when_interrupted("Features computed so far are kept; run the same command to continue."):

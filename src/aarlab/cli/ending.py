@@ -40,11 +40,13 @@ def end_on_signals() -> None:
     A signal that the parent had ignored (nohup) stays ignored.
     """
 
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has one
+    watched = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
+
     def end(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
+        for one in watched:
+            signal.signal(one, signal.SIG_IGN)
         raise Terminated(number)
 
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+    for number in watched:
+        signal.signal(number, end)
