@@ -88,10 +88,11 @@ class CampaignSpec(Frozen):
             return given
         split, found = dict(given), dict[str, str]()
         for key in ("tasks", "held_out"):
-            if isinstance(split.get(key), list):
-                parts = [(t.partition("@") if isinstance(t, str) else (t,)) for t in split[key]]
-                split[key] = [part[0] for part in parts]
-                found |= {part[0]: part[2] for part in parts if part[1:2] == ("@",)}
+            listed = split.get(key)
+            if isinstance(listed, list):
+                split[key] = [t.partition("@")[0] if isinstance(t, str) else t for t in listed]
+                named = (t.partition("@") for t in listed if isinstance(t, str))
+                found |= {name: version for name, at, version in named if at}
         if found and isinstance(split.get("versions", {}), dict):
             split["versions"] = {**split.get("versions", {}), **found}
         return split
