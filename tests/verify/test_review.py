@@ -79,6 +79,7 @@ def test_a_plain_answer_is_taken(provider) -> None:
         said("I cannot help with that."),
         said('{"flag": "false", "reason": "a string is no answer"}'),
         said('{"flag": false}'),
+        said('{"flag": true, "reason": "x", "flag": false}'),
         said('{"flag": false, "reason": "x", "verdict": "accepted"}'),
         said('Sure! {"flag": false, "reason": "x"}'),
     ],

@@ -113,7 +113,7 @@ class Workshop:
             teacher_row_ceiling=False,
         )
         data = read_folder(path, name, options or FolderOptions())
-        return self.build(with_twins(without_near_duplicates(data, near)), build)
+        return self.build(with_twins(self._distinct(data, near)), build)
 
     def build_published(
         self, path: Path, name: str, made: Setting, wanted: tuple[str, int, bool]
@@ -125,8 +125,19 @@ class Workshop:
             catalogue_of(self.root).pair(pair), baseline_seeds, require_gap
         )
         self.tell(f"reading {path}")
-        data = without_near_duplicates(read_folder(path, name), "drop")
+        data = self._distinct(read_folder(path, name, FolderOptions(tell=self.tell)), "drop")
         return self.build(with_twins(data), options)
+
+    def _distinct(self, data: TaskData, near: Policy) -> TaskData:
+        """The task without near-duplicates across splits, or as the policy says; how many is
+        told."""
+        self.tell("looking for near-duplicates")
+        made = without_near_duplicates(data, near)
+        lost = {s: len(data.splits[s].examples) - len(made.splits[s].examples) for s in made.splits}
+        if any(lost.values()):
+            gone = ", ".join(f"{n:,} of {split}" for split, n in lost.items() if n)
+            self.tell(f"dropped rows that nearly repeat one of another split: {gone}")
+        return made
 
     def build(self, data: TaskData, options: BuildOptions) -> Built:
         pair = catalogue_of(self.root).pair(options.pair)

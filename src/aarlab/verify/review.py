@@ -7,7 +7,6 @@ Not covered: a model that is talked round by what it reads. Its silence therefor
 and the other audits run all the same.
 """
 
-import json
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aarlab.agents.proxy.asked import Api
 from aarlab.agents.proxy.usage import Meter
 from aarlab.agents.refusals import refusal_of
+from aarlab.core.errors import BadInput
+from aarlab.core.foreign import read_json
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.verify.settings import ReviewSettings
 
@@ -59,6 +60,7 @@ class Review(NamedTuple):
 
 Ask = Callable[[str], Reply]
 FAULTS = (
+    BadInput,
     httpx.HTTPError,
     ValueError,
     ValidationError,
@@ -80,7 +82,9 @@ def review_code(files: Mapping[str, bytes], ask: Ask) -> Review:
     reply = Reply("")
     try:
         reply = ask(prompt_of(files))
-        answer = _Answer.model_validate(json.loads(reply.text))
+        answer = _Answer.model_validate(
+            read_json(reply.text.encode(errors="replace"), "the answer")
+        )
     except FAULTS as error:
         said = f"no usable answer ({type(error).__name__}): read it yourself"
         if isinstance(error, httpx.HTTPStatusError):

@@ -128,7 +128,7 @@ def _code_lines(tree: ast.Module, source: bytes) -> int:
             if token.type not in _NO_CODE:
                 lines.update(range(token.start[0], token.end[0] + 1))
     except (tokenize.TokenError, SyntaxError, UnicodeDecodeError):  # what the parser alone takes
-        return len([line for line in source.split("\n") if line.strip()])
+        return len([line for line in source.split(b"\n") if line.strip()])
     return len(lines - inside)
 
 

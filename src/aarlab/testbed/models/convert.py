@@ -7,6 +7,7 @@ network nor transformers.
 import contextlib
 import io
 import json
+import logging
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -91,8 +92,9 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
     """The model, float32 where the file is quantised and bf16 otherwise, and its fast tokenizer."""
     dtype = torch.float32 if origin.gguf_file else torch.bfloat16
     where, arguments = origin.where, origin.arguments()
+    reader: Any = AutoModelForCausalLM
     verbosity = transformers_log.get_verbosity()
-    transformers_log.set_verbosity(transformers_log.CRITICAL)  # its reports; faults are raised here
+    transformers_log.set_verbosity(logging.CRITICAL)  # its reports; faults are raised here
     try:
         config = AutoConfig.from_pretrained(where, **arguments)
         shape = shape_of(_plain_config(config))
@@ -100,7 +102,7 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
             raise BadInput(f"{where} is quantised: give the repository with bf16 or float weights")
         weights = 12 * shape.n_blocks * shape.width**2  # of a usual block; the embedding on top
         with memory_for(f"converting {where}", weights * dtype.itemsize):
-            model, loaded = AutoModelForCausalLM.from_pretrained(
+            model, loaded = reader.from_pretrained(
                 where,
                 config=config,
                 dtype=dtype,
