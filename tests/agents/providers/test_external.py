@@ -15,6 +15,9 @@ from aarlab.agents.language.models import SettingsRefused
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.proxy.proxy import SOCKET, listening, vendors_client
 from aarlab.agents.refusals import refusal_in
+from aarlab.client.platform import PlatformClient
+from aarlab.core.errors import Forbidden
+from aarlab.core.wire_service import NewWait
 
 MODEL = "anthropic/claude-x"
 EMPTY = "Your credit balance is too low to access the Anthropic API."
@@ -61,3 +64,25 @@ def test_time_without_credit_is_no_research_and_settings_end_it(desk: Bench) -> 
     gone = refusal_in(404, {"error": {"type": "not_found_error", "message": "model: gone"}})
     with pytest.raises(SettingsRefused, match="model: gone"):
         made._check_settings(gone)
+
+
+def test_an_agent_cannot_gain_hours_with_its_token(desk: Bench) -> None:
+    """What Claude Code has in its sandbox: the token, but not its supervisor's key."""
+    config = config_of(desk, LanguageSpec(model=MODEL), "sly")
+    token = config.token_file.read_text().strip()
+    with connect(config) as supervisor, PlatformClient.over_socket(config.socket, token) as agent:
+        supervisor.open_session()
+        time.sleep(1.1)
+        supervisor.me()
+        for _ in range(3):
+            agent.open_session()
+        forged = PlatformClient.over_socket(config.socket, token, 20, "sup_" + "0" * 64)
+        with forged, pytest.raises(Forbidden, match="supervisor"):
+            forged.wait(NewWait(kind="overload", ago_s=3600))
+        time.sleep(1.1)
+        assert supervisor.me().research_s >= 1.1
+        time.sleep(1.1)
+        assert supervisor.me().research_s >= 2.2
+    with desk.running.operator() as operator:
+        lives = [s for s in operator.export().sessions if s.aar == "sly"]
+    assert len(lives) == 1
