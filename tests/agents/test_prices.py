@@ -2,8 +2,10 @@
 
 import pytest
 from genai_prices import Usage, calc_price
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aarlab.agents.prices import Price, price_of
+from aarlab.agents.prices import Price, Tier, price_of
 from aarlab.core.clock import parse_iso
 from aarlab.core.errors import NotFound
 
@@ -69,3 +71,57 @@ def test_an_unknown_price_is_an_error_that_says_what_to_add(model: str) -> None:
 
 def test_the_date_says_when_and_which_table() -> None:
     assert price_of("openai/gpt-5", at=AT).dated.startswith("2026-11-25, genai-prices ")
+
+
+# ---------------------------------------------------------------- what is reserved is a worst case
+counts = st.integers(0, 400_000)
+rates = st.floats(0, 100)
+
+
+@st.composite
+def prices(draw) -> Price:
+    def rate() -> dict[str, float]:
+        return {k: draw(rates) for k in ("input", "output", "cache_read", "cache_write")}
+
+    tiers = [Tier(above=above, **rate()) for above in draw(st.sets(st.integers(1, 300_000)))]
+    hourly = draw(st.none() | rates)
+    given_ = {} if hourly is None else {"cache_write_1h": hourly}
+    model = draw(st.sampled_from(["anthropic/claude-x", "openai/x", "bedrock/anthropic.claude-x"]))
+    return Price(model=model, dated="test", tiers=tuple(tiers[:3]), **rate(), **given_)
+
+
+@given(prices(), counts, counts, counts, counts, counts, st.integers(0, 400_000))
+def test_the_worst_case_is_one(price, plain, out, read, written, hourly, room) -> None:
+    """Whatever the cache does, however long entries are kept, in every price tier."""
+    hourly = min(hourly, written)
+    cost = price.dollars(plain, out, read, written, hourly)
+    total = plain + read + written
+    assert cost <= price.worst(total + room, out) * (1 + 1e-9) + 1e-12
+    five_minutes = price.dollars(plain, out, read, written)
+    assert five_minutes <= price.worst(total + room, out, one_hour=False) * (1 + 1e-9) + 1e-12
+
+
+def test_a_cache_write_of_an_hour_costs_double_the_input() -> None:
+    """By the table; by default for an own price of Anthropic's; in the tier of a long context."""
+    listed = price_of("anthropic/claude-sonnet-4-5", at=AT)
+    assert listed.cache_write_1h == pytest.approx(2 * listed.input)
+    theirs = calc_price(
+        Usage(
+            input_tokens=90_000,
+            output_tokens=0,
+            cache_write_tokens=80_000,
+            cache_write_1h_tokens=80_000,
+        ),
+        "claude-sonnet-4-5",
+        provider_id="anthropic",
+        genai_request_timestamp=parse_iso(AT),
+    ).total_price
+    ours = listed.dollars(10_000, cache_write_tokens=80_000, one_hour_tokens=80_000)
+    assert ours == pytest.approx(float(theirs), rel=1e-9)
+    own = Price(model="anthropic/claude-x", dated="d", input=3, output=15, cache_write=3.75)
+    assert own.cache_write_1h == 6
+    assert own.worst(10_000, 0) == pytest.approx(0.06)
+    long = Tier(above=200_000, input=6, output=22.5, cache_read=0.6, cache_write=7.5)
+    assert own.model_copy(update={"tiers": (long,)}).worst(300_000, 0) == pytest.approx(3.6)
+    other = Price(model="openai/gpt-x", dated="d", input=3, output=15)
+    assert other.cache_write_1h == other.cache_write == 3

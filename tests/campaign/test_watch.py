@@ -55,6 +55,15 @@ def test_each_cause_is_told(changes: dict, given: dict, said: list[str]) -> None
     assert found(aar(**changes), **given) == said
 
 
+def test_an_account_is_told_at_once_and_once_for_all_who_wait_for_it() -> None:
+    waits = {"waiting_for": "account: m: 400: no credit", "waiting_since": NOW}
+    assert found(aar(**waits), aar("bea", **waits)) == ["account m: 400: no credit"]
+    assert found(aar(**waits), crashes={}) == []  # it has ended
+    slow = {"waiting_for": "overload: m: 529: Overloaded"}
+    assert found(aar(**slow, waiting_since=NOW)) == []
+    assert found(aar(**slow, waiting_since=BEFORE)) == ["waiting ann"]
+
+
 def test_a_suspect_audit_is_told_until_a_person_judged_it() -> None:
     facts = {"aar": "ann", "summary": "reads files", "at": NOW}
     audits = [

@@ -114,6 +114,10 @@ def _write_messages(
             "output_tokens": usage.output,
             "cache_read_input_tokens": usage.cache_read,
             "cache_creation_input_tokens": usage.cache_write,
+            "cache_creation": {
+                "ephemeral_1h_input_tokens": usage.one_hour,
+                "ephemeral_5m_input_tokens": usage.cache_write - usage.one_hour,
+            },
         },
     }
 

@@ -122,6 +122,7 @@ class Usage:
     output: int
     cache_read: int
     cache_write: int
+    one_hour: int = 0  # of the writes
 
     @property
     def prompt(self) -> int:
@@ -148,4 +149,5 @@ def usage_of(api: Api, body: dict[str, Any], reply: Reply) -> Usage:
     caches = api != "messages" or '"cache_control"' in text
     read = prompt // 2 if caches else 0
     written = prompt // 4 if caches and api == "messages" else 0
-    return Usage(prompt - read - written, said // 4 + 1, read, written)
+    one_hour = written if '"ttl": "1h"' in text else 0
+    return Usage(prompt - read - written, said // 4 + 1, read, written, one_hour)

@@ -29,6 +29,7 @@ PRICE = Price(
     output=50 / 1024 * 1e6,
     cache_read=1 / 1024 * 1e6,
     cache_write=12 / 1024 * 1e6,
+    cache_write_1h=20 / 1024 * 1e6,
 )
 
 

@@ -53,3 +53,34 @@ def test_without_notes_there_are_none(desk: kit.Bench) -> None:
     with kit.aar(config) as aar:
         assert not run(aar.kit.sandbox, ["/bin/ls", "/notes"]).ok
         assert "/notes" not in aar.system
+
+
+def test_the_limits_that_are_told_are_those_that_hold(desk: kit.Bench) -> None:
+    """Each number of the prompt and the notes is the sandbox's; time and memory are tried out."""
+    spec = LanguageSpec(model="mockllm/model", tool_timeout_s=9)
+    config = desk.config(spec, "told").model_copy(update={"trial_memory_mb": 1_700})
+    eats = "x = bytearray({mb} * 2**20); print('held', {mb})"
+    moves = (
+        kit.calls(("bash", {"command": "sleep 60"})),
+        kit.calls(("python", {"code": eats.format(mb=1_000)})),
+        kit.calls(("python", {"code": eats.format(mb=2_000)})),
+    )
+    with kit.aar(config, kit.mock_spec(kit.script(*moves), tool_timeout_s=9)) as made:
+        limits, system = made.kit.sandbox.limits, made.system
+        told = {
+            "a command has 9 seconds, which is default and maximum": limits.wall_s == 9,
+            "1,700 MB of memory": limits.memory_mb == 1_700,
+            "36 seconds of processor time": limits.cpu_s == 36,
+            f"{limits.processes:,} processes": True,
+            f"a file has at most {limits.file_mb:,} MB": True,
+            f"the workspace {limits.disk_mb:,} MB": True,
+            f"/tmp {limits.tmp_mb:,} MB": True,
+        }
+        for text, holds in told.items():
+            assert text in system and holds, text
+            assert text in (config.home / "notes" / "compute.md").read_text(), text
+        made.run()
+    slept, fits, too_much = kit.results(config)[:3]
+    assert "timed out after 9 s" in slept
+    assert "held 1000" in fits
+    assert "held" not in too_much and ("MemoryError" in too_much or "memory" in too_much)

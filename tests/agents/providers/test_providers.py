@@ -17,6 +17,7 @@ from platform_kit import wait_for
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.models import Patience, SettingsRefused
 from aarlab.agents.language.state import LoopState
+from aarlab.campaign.processes import GIVEN_UP
 from aarlab.campaign.spec import AlertSpec
 from aarlab.campaign.watch import Look, alerts
 from aarlab.core.clock import now_iso
@@ -34,7 +35,7 @@ UNPAID = {
     ),
 }
 QUICK = Patience(0.05, 1.0, 30.0, account_first_s=0.4, account_longest_s=0.8)
-LONG_STEPS = 40
+LONG_STEPS = 20
 
 
 def long_talker(said: Conversation) -> Reply:
@@ -44,7 +45,7 @@ def long_talker(said: Conversation) -> Reply:
         return Reply(f"I have done step-{n - 1}.")
     if n >= LONG_STEPS:
         return Reply("done", (Call("finish", {"reason": "all steps done"}),))
-    command = f"echo step-{n} >> steps.txt; head -c 3000 /dev/zero | tr '\\0' x; echo step-{n}"
+    command = f"echo step-{n} >> steps.txt; head -c 6000 /dev/zero | tr '\\0' x; echo step-{n}"
     return Reply(f"Now step-{n}.", (Call("bash", {"command": command}),))
 
 
@@ -162,12 +163,10 @@ def test_settings_end_the_aar_with_the_providers_words(
     last = kit.transcript(config)[-1]
     assert last.kind == "error" and last.text.startswith("alert: stopped: ")
     assert fault.message in last.text and len(last.text) < 400
-    code = subprocess.run(
-        [sys.executable, "-m", "aarlab.agents", str(config.home / "aar.json")],
-        capture_output=True,
-        timeout=120,
-    )
-    assert code.returncode == 78 and fault.message.encode() in code.stderr
+    if kind == "model":
+        command = [sys.executable, "-m", "aarlab.agents", str(config.home / "aar.json")]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        assert done.returncode == GIVEN_UP and fault.message.encode() in done.stderr
     fake.replan([])
     with kit.aar(config) as made:
         state = made.run()
@@ -230,9 +229,9 @@ def test_a_window_smaller_than_thought_is_learned_once(
         for name, key in keys_of(fake).items():
             monkeypatch.setenv(name, key)
         config = config_of(desk, spec_of(fake, max_output_tokens=1_000), "window")
-        early = config.language.model_copy(update={"max_turns": 25})
+        early = config.language.model_copy(update={"max_turns": 12})
         state = kit.live(config, early)
-        assert state.turn == 25 and fake.counts().faults == {"window": 1}
+        assert state.turn == 12 and fake.counts().faults == {"window": 1}
         learned = state.context_limit
         assert learned is not None and 7_000 < learned <= 14_000
         (config.home / "loop.json").write_text(state.but(finished=False, why="").model_dump_json())
@@ -247,6 +246,7 @@ def test_a_window_smaller_than_thought_is_learned_once(
     assert booked_tokens(books(desk, "window")[1]) == heard_tokens(counts)
 
 
+@pytest.mark.slow
 def test_a_window_that_is_never_told_is_found_by_shrinking(
     desk: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

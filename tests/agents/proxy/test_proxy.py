@@ -23,6 +23,7 @@ from aarlab.agents.proxy.proxy import (
     listening,
     vendors_client,
 )
+from aarlab.agents.proxy.usage import Meter
 
 
 def reply(said: Conversation) -> Reply:
@@ -90,6 +91,77 @@ def test_usage_is_booked_for_every_interface_whole_and_streamed(
         for call in books.calls.values()
     )
     assert len(door.seen) == 6 and counts.leaks == [] and counts.wrong_key == 0
+
+
+def test_a_cache_entry_of_an_hour_is_reserved_and_booked_as_one(
+    fake: FakeModels, door: Opened
+) -> None:
+    """Whole and streamed; before, the worst case held it at the rate of five minutes."""
+    kept = {"type": "ephemeral", "ttl": "1h"}
+    text = {"type": "text", "text": "go " * 500, "cache_control": kept}
+    asked = body(messages=[{"role": "user", "content": [text]}])
+    with claude(door) as client:
+        client.messages.create(**asked)
+        with client.messages.stream(**asked) as stream:
+            stream.get_final_message()
+    wanted = parse("POST", "/v1/messages", json.dumps(asked).encode(), ["claude-x"])
+    worst = PRICE.worst(wanted.prompt_tokens, wanted.output_tokens, wanted.one_hour)
+    for call in door.books.calls.values():
+        kinds = {k: getattr(call, k) for k in door.books.tokens()}
+        assert call.cache_write_tokens > 0
+        assert call.dollars == PRICE.dollars(**kinds, one_hour_tokens=call.cache_write_tokens)
+        assert PRICE.dollars(**kinds) < call.dollars <= worst
+
+
+@pytest.mark.parametrize(
+    ("part", "longer"),
+    [
+        ('{"cache_control": {"type": "ephemeral"}}', False),
+        ('{"cache_control": {"type": "ephemeral", "ttl": "5m"}}', False),
+        ('{"cache_control": {"type": "ephemeral", "ttl": "\\u0031h"}}', True),
+        ('{"cache_control": {"type": "ephemeral", "ttl": "a week"}}', True),
+    ],
+)
+def test_how_long_a_cache_entry_is_kept_is_read_wherever_it_stands(part, longer: bool) -> None:
+    block = '{"type": "text", "text": "x", ' + part[1:]
+    said = '[{"role": "user", "content": [' + block + "]}]"
+    plain = '[{"role": "user", "content": "x"}]'
+    for system, messages in (("[" + block + "]", plain), ("[]", said)):
+        raw = f'{{"model": "claude-x", "system": {system}, "messages": {messages}}}'.encode()
+        assert parse("POST", "/v1/messages", raw, ["claude-x"]).one_hour is longer
+
+
+def test_what_the_answer_does_not_split_counts_as_asked_for(tmp_path: Path) -> None:
+    """Also: passes of the vendor's own compaction, which its totals leave out; its dear tier."""
+    books = MemoryBooks()
+    ledger = Ledger(tmp_path / "calls.jsonl", lambda: books, lambda model: PRICE)
+    kept = [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+    begun = ledger.begin(
+        parse("POST", "/v1/messages", json.dumps(body(system=kept)).encode(), ["claude-x"])
+    )
+    meter = Meter("messages", streams=False)
+    usage = {"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": 10}
+    meter.take(json.dumps({"usage": {**usage, "iterations": [usage, usage]}}).encode())
+    meter.end()
+    assert meter.tokens is not None and meter.tokens["cache_write_tokens"] == 20
+    ended = ledger.finish(begun, meter.tokens, meter.one_hour_tokens, meter.dearer)
+    assert ended.dollars == PRICE.dollars(2, 2, 0, 20, one_hour_tokens=20)
+    compacts = {"edits": [{"type": "compact_20260112"}]}
+    raw = body(context_management=compacts)
+    twice = parse("POST", "/v1/messages", json.dumps(raw).encode(), ["claude-x"])
+    assert twice.output_tokens == 2 * 30 and twice.passes == 2
+    chat = {"model": "gpt-x", "messages": [], "max_tokens": 5}
+    unsure = parse("POST", "/v1/chat/completions", json.dumps(chat).encode(), ["gpt-x"])
+    plain = json.dumps({**chat, "service_tier": "default"}).encode()
+    sure = parse("POST", "/v1/chat/completions", plain, ["gpt-x"])
+    assert (unsure.dearer, sure.dearer) == (2.0, 1.0)
+    meter = Meter("chat", streams=False)
+    told = {"service_tier": "priority", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    meter.take(json.dumps(told).encode())
+    meter.end()
+    begun = ledger.begin(unsure)
+    ended = ledger.finish(begun, meter.tokens, meter.one_hour_tokens, meter.dearer)
+    assert PRICE.dollars(3, 2) * 2 == ended.dollars <= begun.worst.dollars
 
 
 def test_the_stream_is_passed_on_as_it_comes(fake: FakeModels, door: Opened) -> None:

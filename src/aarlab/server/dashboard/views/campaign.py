@@ -21,7 +21,7 @@ ORDER = {"language": 0, "control": 1, "human": 2, "guard": 3}
 async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
     """All of the page but the curve."""
     await desk.memory.refresh(tx)
-    sessions = await store_aars.all_sessions(tx)
+    sessions = await store_aars.all_sessions(tx, waits=True)  # one that waits is not stuck
     run = desk.platform.settings.run_dir
     events = await asyncio.to_thread(run_files.last_events, run)
     state = await asyncio.to_thread(run_files.state_of, run, events)
