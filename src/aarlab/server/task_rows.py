@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import AarlabError, BadInput, Damaged
 from aarlab.core.wire import TaskInfo
 from aarlab.core.wire_task import (
     LABEL_MEANING,
@@ -105,6 +105,12 @@ async def opened_task(platform: Platform, task: str | None) -> PublicTask:
     known = platform.opened.get(name)
     if known is None or known.info.content_hash != task_info(platform, name).content_hash:
         folder = platform.settings.data_root.public_task(name)
-        known = await asyncio.to_thread(open_public, folder)
+        try:
+            known = await asyncio.to_thread(open_public, folder)
+        except AarlabError as error:  # its message names folders of this machine
+            raise Damaged(
+                f"the public files of task {name} cannot be read: tell the operator; "
+                f"`aarlab task show {name}` says why"
+            ) from error
         platform.opened[name] = known
     return known

@@ -64,15 +64,15 @@ class Trials:
         """Run a snapshot on a task's public rows; submit its predictions where that is asked."""
         task = named_task(self.platform, new.task)
         data = self.platform.settings.data_root
-        public = await opened_task(self.platform, task)
-        seeds = public.info.teacher_seeds
-        runs = [
-            SeedPair(teacher_seed=seeds[i % len(seeds)], seed=new.first_seed + i)
-            for i in range(new.seeds)
-        ]
 
         async def act(place: Place) -> Trial:
             files = await self._files(aar, new.snapshot, own=new.submit)
+            public = await opened_task(self.platform, task)
+            seeds = public.info.teacher_seeds
+            runs = [
+                SeedPair(teacher_seed=seeds[i % len(seeds)], seed=new.first_seed + i)
+                for i in range(new.seeds)
+            ]
             view = method_view(data.public_task(task), data.models)
             asked = Asked(runs, [example.id for example in public.search])
             ran = await asyncio.to_thread(try_in_sandbox, place, files, view, asked)
