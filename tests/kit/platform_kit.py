@@ -154,7 +154,7 @@ class Running:
 def start(task: TinyTask, run: RunDir, *options: str, database: str | None = None) -> Running:
     process = spawn(task, run, *options, database=database)
     running = Running(task, run, process, database)
-    health(running.address, deadline_s=30)
+    health(running.address, deadline_s=120)  # a busy machine
     return running
 
 

@@ -80,3 +80,11 @@ def test_only_public_rows_and_teachers(gauss: Running, path: str, status: int) -
         problem_of(answer)
     with http(gauss, gauss.operator_token) as operator:
         assert operator.get(f"/v1/{path}").status_code in (403, 404)
+
+
+def test_a_damaged_task_is_told_without_the_machines_folders(running: Running) -> None:
+    """The task of these tests has a card and no rows."""
+    with http(running, running.token("http-damaged")) as client:
+        answer = client.get("/v1/tasks/tiny/rows?split=train")
+    assert answer.status_code == 503 and answer.json()["code"] == "damaged"
+    assert "task tiny cannot be read" in answer.text and "/" not in answer.json()["message"]

@@ -159,6 +159,33 @@ async def test_methods_that_fail_are_booked_and_explained(gauss: Running) -> Non
     assert budget["submissions_made"] == 0
 
 
+FORGED = """
+import json, os, sys
+def fit(task, student, seed):
+    out = os.path.join(os.getcwd(), "out")
+    os.makedirs(out, exist_ok=True)
+    record = {{"seed": 0, "teacher_seed": 0, "seconds": 0, "compute": {{}}, "diagnostics": {{}}}}
+    run = {{"seed": 0, "probs": [0.5]}}
+    made = {{"task": "gauss", "split": "search", "ablation": "none", "seconds": 0}}
+    made |= {{"ids": ["{id}"], "runs": [run] * {runs}, "records": [record] * {runs}}}
+    open(os.path.join(out, "predictions.json"), "w").write(json.dumps(made))
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("id_", "runs"), [("x", 1), ("search-0", 40)])
+async def test_predictions_that_a_method_wrote_itself_are_checked(
+    gauss: Running, id_: str, runs: int
+) -> None:
+    async with session(gauss, gauss.token("forger")) as client:
+        code = FORGED.format(id=id_, runs=runs)
+        made = await call(client, "publish_snapshot", snapshot=published(code))
+        trial = {"snapshot": made["id"], "seeds": 1, "submit": True, "show_predictions": True}
+        tried = await call(client, "try_method", trial=trial)
+        assert "not of the rows and seeds" in tried["error"], tried
+        assert (tried["ids"], tried["score"], tried["seconds"] > 0) == ([], None, True)
+
+
 async def test_no_budget_no_run(gauss: Running) -> None:
     async with session(gauss, gauss.token("spent", submissions=0)) as client:
         told = await call(client, "check_method", method=files())

@@ -61,7 +61,8 @@ def message(
     text: Annotated[str, typer.Argument(help="what it is to be told")],
     by: By = None,
 ) -> None:
-    """Tell a language-model AAR something; it reads it at its next turn."""
+    """Tell an AAR something: a language model reads it at its next turn, an agent of another maker
+    when it asks (`operator_messages`)."""
     from aarlab.cli.steering import steer
 
     steer(folder, name, "message", by, text)

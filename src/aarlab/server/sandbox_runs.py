@@ -32,7 +32,7 @@ from aarlab.sandbox.workspace import (
 from aarlab.testbed.checking import Report
 from aarlab.testbed.job import Job, JobOutput, SeedPair
 
-MAX_REPORT_BYTES, MAX_ERROR = 1 << 20, 4000
+MAX_REPORT_BYTES, MAX_ERROR, MAX_FACTS = 1 << 17, 4000, 40
 SLOT = len(VERIFIERS) - 1  # verifiers count from 0
 Files = Mapping[str, bytes]
 
@@ -47,6 +47,21 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Which runs a trial is to make, and the rows of the search split."""
+
+    runs: Sequence[SeedPair]
+    ids: Sequence[str]
+
+    def check(self, output: JobOutput) -> None:
+        """Raise MethodFailed for what a method may leave in the place of its predictions."""
+        right = [(pair.seed, len(self.ids)) for pair in self.runs]
+        made = [(run.seed, len(run.probs)) for run in output.runs]
+        if output.ids != [*self.ids] or made != right or len(output.records) != len(right):
+            raise MethodFailed("its predictions are not of the rows and seeds that were asked for")
+
+
+@dataclass(frozen=True)
 class Ran:
     """A trial: `output` is None where the method failed, and `error` says why."""
 
@@ -57,9 +72,15 @@ class Ran:
     @property
     def seeds(self) -> list[SeedFacts]:
         """What each run cost, and its diagnostics, which need no label."""
-        records = [] if self.output is None else self.output.records
         return [
-            SeedFacts(**one.model_dump(include=SeedFacts.model_fields.keys())) for one in records
+            SeedFacts(
+                seed=one.seed,
+                teacher_seed=one.teacher_seed,
+                seconds=one.seconds,
+                compute=_first(one.compute),
+                diagnostics=_first(one.diagnostics),
+            )
+            for one in (() if self.output is None else self.output.records)
         ]
 
 
@@ -84,7 +105,7 @@ def check_in_sandbox(place: Place, files: Files) -> MethodCheck:
         )
 
 
-def try_in_sandbox(place: Place, files: Files, view: MethodView, runs: Sequence[SeedPair]) -> Ran:
+def try_in_sandbox(place: Place, files: Files, view: MethodView, asked: Asked) -> Ran:
     """Predictions for the search split from public rows. Raises SandboxUnavailable."""
     with _sandbox(place, view) as spec:
         inside = spec.seen_workspace
@@ -92,16 +113,23 @@ def try_in_sandbox(place: Place, files: Files, view: MethodView, runs: Sequence[
             method=inside / "method",
             public=view.public_in(spec),
             model=view.model_in(spec),
-            runs=[*runs],
+            runs=[*asked.runs],
         )
         method = {f"method/{path}": content for path, content in files.items()}
         copy_in(spec, {**method, "job.json": job.model_dump_json().encode()})
         words = ["-m", "aarlab.testbed.run_method", str(inside / "job.json"), str(inside / "out")]
         done = run(spec, [sys.executable, "-P", *words], cancel=place.cancel)
         try:
-            return Ran(done.wall_s, take_output(spec, "out", done))
+            output = take_output(spec, "out", done)
+            asked.check(output)
+            return Ran(done.wall_s, output)
         except MethodFailed as error:
             return Ran(done.wall_s, None, str(error)[:MAX_ERROR])
+
+
+def _first(facts: Mapping[str, float]) -> dict[str, float]:
+    """A few figures under short names: a method may have written the file itself."""
+    return {name[:60]: value for name, value in [*facts.items()][:MAX_FACTS]}
 
 
 @contextmanager

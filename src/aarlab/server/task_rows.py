@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import AarlabError, BadInput, Damaged
 from aarlab.core.wire import TaskInfo
 from aarlab.core.wire_task import (
     LABEL_MEANING,
@@ -53,7 +53,7 @@ async def read_rows(
     platform: Platform, task: str | None, split: PublicSplit, after: int, limit: int
 ) -> RowPage:
     """At most `limit` rows, fewer where they would be over PAGE_BYTES."""
-    opened = await _opened(platform, task)
+    opened = await opened_task(platform, task)
     examples = opened.train if split == "train" else opened.search
     rows: list[InputRow] = []
     room = PAGE_BYTES
@@ -78,7 +78,7 @@ async def weak_labels(
     platform: Platform, task: str | None, teacher_seed: int | None, after: int, limit: int
 ) -> WeakLabelPage:
     """By one public teacher, the first without a seed; NotFound names the seeds there are."""
-    opened = await _opened(platform, task)
+    opened = await opened_task(platform, task)
     labels = opened.weak_labels
     seed = labels.seeds[0] if teacher_seed is None else teacher_seed
     probs_N = np.round(labels.of_seed(seed), DECIMALS)
@@ -99,12 +99,18 @@ def _next(after: int, shown: int, total: int) -> int | None:
     return end if shown and end < total else None
 
 
-async def _opened(platform: Platform, task: str | None) -> PublicTask:
+async def opened_task(platform: Platform, task: str | None) -> PublicTask:
     """Kept in memory until the folder holds another build of the task."""
     name = named_task(platform, task)
     known = platform.opened.get(name)
     if known is None or known.info.content_hash != task_info(platform, name).content_hash:
         folder = platform.settings.data_root.public_task(name)
-        known = await asyncio.to_thread(open_public, folder)
+        try:
+            known = await asyncio.to_thread(open_public, folder)
+        except AarlabError as error:  # its message names folders of this machine
+            raise Damaged(
+                f"the public files of task {name} cannot be read: tell the operator; "
+                f"`aarlab task show {name}` says why"
+            ) from error
         platform.opened[name] = known
     return known

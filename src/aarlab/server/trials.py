@@ -25,9 +25,8 @@ from aarlab.server.code_text import encoded
 from aarlab.server.platform import Platform
 from aarlab.server.routes.snapshots import read_snapshot
 from aarlab.server.routes.submissions import score_predictions
-from aarlab.server.sandbox_runs import Place, check_in_sandbox, try_in_sandbox
-from aarlab.server.task_rows import named_task
-from aarlab.server.tasks import task_info
+from aarlab.server.sandbox_runs import Asked, Place, check_in_sandbox, try_in_sandbox
+from aarlab.server.task_rows import named_task, opened_task
 from aarlab.server.writes import Writing, refusals_logged, write_once, writing_at
 from aarlab.store import aars, idempotency, ledger, log, snapshots, standing
 from aarlab.testbed.job import JobOutput, SeedPair
@@ -65,16 +64,18 @@ class Trials:
         """Run a snapshot on a task's public rows; submit its predictions where that is asked."""
         task = named_task(self.platform, new.task)
         data = self.platform.settings.data_root
-        seeds = task_info(self.platform, task).teacher_seeds
-        runs = [
-            SeedPair(teacher_seed=seeds[i % len(seeds)], seed=new.first_seed + i)
-            for i in range(new.seeds)
-        ]
 
         async def act(place: Place) -> Trial:
             files = await self._files(aar, new.snapshot, own=new.submit)
+            public = await opened_task(self.platform, task)
+            seeds = public.info.teacher_seeds
+            runs = [
+                SeedPair(teacher_seed=seeds[i % len(seeds)], seed=new.first_seed + i)
+                for i in range(new.seeds)
+            ]
             view = method_view(data.public_task(task), data.models)
-            ran = await asyncio.to_thread(try_in_sandbox, place, files, view, runs)
+            asked = Asked(runs, [example.id for example in public.search])
+            ran = await asyncio.to_thread(try_in_sandbox, place, files, view, asked)
             made = Trial(
                 task=task,
                 snapshot=new.snapshot,

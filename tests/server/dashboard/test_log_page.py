@@ -9,6 +9,7 @@ from platform_kit import TinyTask, platform
 from seats import facts, operator_seat
 
 from aarlab.core.layout import RunDir
+from aarlab.core.wire import CampaignExport
 
 
 def checked(client) -> str:
@@ -43,6 +44,11 @@ def test_a_changed_entry_or_a_cut_end_shows(
             assert len(entries) == 50 and all(e["fault"] == "" for e in entries)
             first = facts(client, "/log?before=4")["entries"]
             assert [(e["seq"], e["fault"]) for e in first] == [(3, ""), (2, ""), (1, "")]
+            got = client.get("/log/export")
+            assert "export.json" in got.headers["content-disposition"]
+            with running.operator() as operator:
+                own = CampaignExport.model_validate_json(got.text)
+                assert own.snapshots == operator.export().snapshots != []
             verdicts = facts(client, "/log?kind=verdict")["entries"]
             assert {e["kind"] for e in verdicts} == {"verdict"}
         elif "UPDATE" in change:

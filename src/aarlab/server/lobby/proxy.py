@@ -21,7 +21,7 @@ ASKED = ("accept", "content-type", "if-none-match", "sec-fetch-site", "hx-reques
 ANSWERED = (
     *("content-type", "etag", "cache-control", "location", "set-cookie"),
     *("content-security-policy", "x-content-type-options", "referrer-policy"),
-    "cross-origin-opener-policy",
+    *("cross-origin-opener-policy", "content-disposition"),
 )
 CLOSED = ("v1", "mcp", "health")
 TIMEOUT_S = 60.0

@@ -40,6 +40,11 @@ router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 async def export(
     _operator: OperatorDep, platform: PlatformDep, ideas: bool = False
 ) -> CampaignExport:
+    return await exported(platform, ideas)
+
+
+async def exported(platform: Platform, ideas: bool) -> CampaignExport:
+    """What the route gives and the dashboard lets the operator download."""
     async with platform.store.database.read_much() as tx:
         made = await _export(tx, platform)
     if not ideas:

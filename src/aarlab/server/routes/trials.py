@@ -12,7 +12,7 @@ from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, writing
 
 try:
-    from aarlab.server.trials import Trials
+    from aarlab.server.trials import Trials as Trials
 except ModuleNotFoundError as missing:  # the extra `sandbox`: without it nothing is run here
     if missing.name != "psutil":
         raise

@@ -10,9 +10,10 @@ from aarlab.core.wire import LogRecord
 from aarlab.server.dashboard.desk import DeskDep
 from aarlab.server.dashboard.forms import Text
 from aarlab.server.dashboard.log_check import link_fault, shown
-from aarlab.server.dashboard.rendering import page, part
+from aarlab.server.dashboard.rendering import HEADERS, page, part
 from aarlab.server.dashboard.session import OperatorViewer
 from aarlab.server.dashboard.views.campaign import Facts
+from aarlab.server.routes.operator_export import exported
 from aarlab.store import log
 
 router = APIRouter(include_in_schema=False)
@@ -53,6 +54,15 @@ async def check(
     """Checks the next part of the chain; the part of the page asks again until it is done."""
     state = await desk.log_check.step(again)
     return part(request, viewer, "check", {"check": {**asdict(state), "done": state.done}})
+
+
+@router.get("/log/export")
+async def export(desk: DeskDep, _viewer: OperatorViewer) -> Response:
+    """What `aarlab campaign export` writes, as a file: no row, no label."""
+    made = await exported(desk.platform, ideas=True)
+    headers = {**HEADERS, "Content-Disposition": 'attachment; filename="export.json"'}
+    text = made.model_dump_json()
+    return Response(text, headers=headers, media_type="application/json")
 
 
 def _linked(found: list[LogRecord]) -> list[Facts]:
