@@ -103,7 +103,7 @@ def _judge(page, url: str) -> None:
     assert "group_consensus" in first.inner_text() and "shortcut" in first.inner_text()
     page.click("nav >> text=audits")
     page.click("li.case >> nth=0 >> a.open")
-    page.wait_for_selector("h1:text-is('group_consensus')")
+    page.wait_for_selector("h1:text-is('magpie-3') + p:text-is('group_consensus')")
     code = page.locator("table.sbs").first.inner_text()
     assert "Counter((row.group, answer)" in code and "task.weak_labels" in code
     assert "does not need the teacher" in page.locator("main").inner_text()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aarlab.core.ideas import FAMILY_KEYS, IdeaFamily
@@ -52,6 +52,7 @@ def test_steps_with_fewer_than_five_aars_are_dropped() -> None:
     assert diversity({}) == []
 
 
+@settings(deadline=None)
 @given(values, values, st.floats(-3, 3))
 def test_a_difference_knows_direction_and_level(a, b, shift: float) -> None:
     one, other = difference(("a", a), ("b", b)), difference(("b", b), ("a", a))

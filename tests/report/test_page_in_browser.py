@@ -41,7 +41,7 @@ def test_page_fits_phone_and_desk_and_asks_for_nothing(
             assert seen == [page_file.as_uri()]
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             shown = page.locator("figure svg:visible").count()
-            assert shown == 5
+            assert shown == 6
         browser.close()
 
 
@@ -51,7 +51,7 @@ def test_arms_and_comparison_fit_ask_for_nothing_and_print(tmp_path: Path) -> No
     playwright = pytest.importorskip("playwright.sync_api")
     given = load_export(Path(__file__).parent / "golden" / "export.json")
     write_arms(given, tmp_path)
-    pages = {write_report(given, tmp_path).page: 9, tmp_path / "comparison.html": 1}
+    pages = {write_report(given, tmp_path).page: 10, tmp_path / "comparison.html": 1}
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for path, figures in pages.items():

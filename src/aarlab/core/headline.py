@@ -66,8 +66,8 @@ def verdict(found: Standings) -> str:
         return "No method was verified, so nothing is known about any method on hidden rows."
     tried = n_tried(found.board)
     guard, human = _best(found, "guard"), _best(found, "human")
-    bars = (("the best guard", guard), ("the best hand-tuned baseline", human))
-    bars = tuple((what, line) for what, line in bars if line is not None)
+    both = (("the best guard", guard), ("the best hand-tuned baseline", human))
+    bars = [(what, line) for what, line in both if line is not None]
     cleared: list[str] = []
     for what, line in (*bars[:1], ("the weak teacher", None), *bars[1:]):
         reference = None if line is None else line.estimate

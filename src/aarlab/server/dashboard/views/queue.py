@@ -48,8 +48,8 @@ def _cases(desk: Desk) -> list[Facts]:
     for snapshot, numbers in memory.audits_of.items():
         if snapshot:
             snap = memory.snaps[snapshot]
-            case = _case(desk, numbers, snapshot, memory.names[snapshot], snap.aar)
-            cases.append({**case, "name": snap.name})
+            case = _case(desk, numbers, snapshot, snap.name, snap.aar)
+            cases.append({**case, "short": memory.names[snapshot]})
         else:
             cases += [_about_aar(desk, number) for number in numbers]
     return cases
