@@ -32,7 +32,7 @@ VIOLATIONS = {
     "no fit": ("x = 1\n", "defines no function fit"),
     "syntax": ("def fit(task student, seed):\n    pass\n", "SyntaxError"),
     "signature": ("def fit(task):\n    pass\n", "three arguments"),
-    "raises": ("def fit(task, student, seed):\n    raise KeyError('labels')\n", "line 2"),
+    "raises": ("def fit(task, student, seed):\n    raise KeyError('labels')\n", "method.py:2"),
     "no predictor": ("def fit(task, student, seed):\n    return 3\n", "must have predict_proba"),
     "shape": (wrapped("p[:-1]"), r"shape \(47,\), expected \(48,\)"),
     "nan": (wrapped("p * np.nan"), "not in"),

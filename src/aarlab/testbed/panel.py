@@ -15,7 +15,7 @@ from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
 from aarlab.testbed.contract import Predictor, checked_predictions
 from aarlab.testbed.diagnostics import diagnose
 from aarlab.testbed.features import FeatureSource
-from aarlab.testbed.method_folder import guarded, load_method
+from aarlab.testbed.method_folder import load_method
 from aarlab.testbed.methods import METHODS, Method, find_method, method_of_recipe
 from aarlab.testbed.recipe import recipe_from_json
 from aarlab.testbed.student import StudentFactory
@@ -206,10 +206,5 @@ def method_at(name: str) -> Method:
 
 def method_of_folder(folder: Path) -> Method:
     """A person's own method; whatever it raises becomes MethodFailed with its own lines."""
-    module = guarded(folder, lambda: load_method(folder))
-
-    def fit(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
-        predictor: Predictor = guarded(folder, lambda: module.fit(task, student, seed))
-        return predictor
-
-    return Method(folder.resolve().name, fit, (module.__doc__ or "").strip())
+    own = load_method(folder)
+    return Method(folder.resolve().name, own.fit, (own.module.__doc__ or "").strip())
