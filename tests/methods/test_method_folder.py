@@ -57,7 +57,11 @@ LAZY = {"method.py": FIT.format(lazy="from helper import V", value="V")}
 FOLDERS = {
     "a helper": {**TOP, "helper.py": "V = VALUE\n"},
     "a lazy helper": {**LAZY, "helper.py": "V = VALUE\n"},
-    "a helper of a helper": {**LAZY, "helper.py": "from tables import V\n", "tables.py": "V = VALUE"},
+    "a helper of a helper": {
+        **LAZY,
+        "helper.py": "from tables import V\n",
+        "tables.py": "V = VALUE",
+    },
     "a package": {
         "method.py": FIT.format(lazy="import helper.deep", value="helper.deep.V"),
         "helper/__init__.py": "",
@@ -176,7 +180,7 @@ def test_a_crash_in_predict_proba_names_the_authors_line(tmp_path, state):
 @pytest.mark.parametrize("value", ["float('nan')", "2.0", "[1.0]", "'a'"])
 def test_a_broken_rule_names_where_predict_proba_is_defined(tmp_path, state, value):
     write_method(tmp_path / "a", {"method.py": FIT.format(lazy="pass", value=value)})
-    with pytest.raises(MethodFailed, match="method.py:3 in predict_proba"):
+    with pytest.raises(MethodFailed, match=r"method\.py:3 in predict_proba"):
         checked_predictions(load_method(tmp_path / "a").fit(None, None, 0), ROWS)
 
 

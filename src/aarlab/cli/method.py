@@ -1,12 +1,13 @@
 """`aarlab method`: your own method: begin one, check its contract, get an honest PGR."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from aarlab.cli import testbed
+from aarlab.cli.waiting import Waiting
 from aarlab.core.errors import BadInput, Conflict, MethodFailed, NotFound
+
+if TYPE_CHECKING:
+    from aarlab.testbed.checking import Report
 
 app = typer.Typer(no_args_is_help=True, help="Your own methods, and the built-in ones.")
 CHECK_S = 300
@@ -94,22 +99,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
     """Run the method on two toy tasks and explain every violation of the contract."""
-    from aarlab.testbed.checking import Report
-
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}; aarlab method new {folder} makes one")
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "report.json"
-        words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
-        try:
-            done = subprocess.run(
-                words, capture_output=True, text=True, timeout=CHECK_S, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MethodFailed(f"{folder.name}: no end after {CHECK_S} s on 160 rows") from error
-        if not out.exists():
-            raise MethodFailed(f"{folder.name} ended the process: {done.stderr[-500:]}")
-        report = Report.model_validate_json(out.read_text())
+    report = _checked(folder)
     console = Console()
     if as_json:
         console.print_json(json.dumps(report.model_dump()))
@@ -119,10 +111,36 @@ def check(
         raise MethodFailed(f"{folder.name}: {len(report.violations)} violations of the contract")
 
 
-def _print(console: Console, report: object) -> None:
+def _checked(folder: Path) -> "Report":
+    """Check in a process of its own, with the stage on stderr."""
     from aarlab.testbed.checking import Report
 
-    assert isinstance(report, Report)
+    with tempfile.TemporaryDirectory() as scratch, Waiting("start") as waiting:
+        out, errors = Path(scratch) / "report.json", Path(scratch) / "stderr"
+        words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
+        with errors.open("wb") as sink:
+            child = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
+            )
+        try:
+            while child.poll() is None and waiting.elapsed_s < CHECK_S:
+                with contextlib.suppress(OSError):
+                    waiting.at(f"{folder.name}, {Path(f'{out}.stage').read_text()}")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(0.2)
+        finally:
+            ended = child.poll() is not None
+            child.kill()
+            child.wait()
+        if not ended:
+            raise MethodFailed(f"{waiting.stage}: no end after {CHECK_S} s on 160 rows")
+        if not out.exists():
+            last = errors.read_bytes()[-500:].decode(errors="replace")
+            raise MethodFailed(f"{waiting.stage}: it ended the process: {last}")
+        return Report.model_validate_json(out.read_text())
+
+
+def _print(console: Console, report: "Report") -> None:
     for one in report.findings:
         colour = "red" if one.level == "violation" else "yellow"
         console.print(f"[{colour}]{one.level}[/{colour}] ({one.kind} rows): ", end="")
@@ -137,12 +155,22 @@ def run(
     task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = True,
-) -> None:
-    """An honest PGR of your method beside the guard baselines, with diagnostics, no agent."""
+) -> int:
+    """An honest PGR of your method next to vanilla and the guard baselines, without an agent.
+
+    Your method runs first: when it fails, its own lines are shown and the exit code is 2.
+    """
     if not (folder / "method.py").is_file():
         raise NotFound(f"{folder}: there is no method.py")
-    names = f"vanilla,{folder.resolve()}"
-    testbed.run(task, names, seeds, diagnostics=True, permuted=permuted, baseline_seeds=2)
+    wanted = testbed.Wanted(
+        task=task,
+        methods=[str(folder.resolve()), "vanilla"],
+        seeds=seeds,
+        diagnostics=True,
+        permuted=permuted,
+        own_first=True,
+    )
+    return testbed.run_table(wanted, Console())
 
 
 def _first_sentence(doc: str) -> str:

@@ -9,9 +9,11 @@ from rich.table import Table
 
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, NotFound
+from aarlab.core.types import Split
 from aarlab.core.wire import TaskInfo
 
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
+RANKED: tuple[Split, ...] = ("search", "selection")
 
 
 @app.command()
@@ -52,9 +54,6 @@ def import_folder(
     path: Annotated[Path, typer.Argument(help="train_label, train_unlabel, test .jsonl")],
     name: Annotated[str | None, typer.Option(help="of the task; else the folder's")] = None,
     pair: Annotated[str, typer.Option(help="see `aarlab models list`")] = "embedded",
-    allow_small_gap: Annotated[
-        bool, typer.Option(help="import even where the ceiling is not clearly above the teacher")
-    ] = False,
     near_duplicates: Annotated[
         str, typer.Option(help="of rows in another split: drop, refuse or keep")
     ] = "drop",
@@ -71,7 +70,6 @@ def import_folder(
         path,
         wanted,
         pair,
-        require_gap=not allow_small_gap,
         near=near_duplicates,  # type: ignore[arg-type]
     )
     _say(console, built.info, built.from_cache)
@@ -171,3 +169,17 @@ def _say(console: Console, info: TaskInfo, from_cache: bool) -> None:
     console.print(
         f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}"
     )
+    note_on_gap(console, info)
+
+
+def note_on_gap(console: Console, info: TaskInfo) -> None:
+    """Say with figures that a task has no PGR; nothing where its gap is clear."""
+    from aarlab.cli.operator import open_scorer
+    from aarlab.core.pgr import NO_PGR
+
+    found = {split: open_scorer(data_root()).gap(info.name, split) for split in RANKED}
+    unclear = {split: one for split, one in found.items() if not one.clear}
+    for split, one in unclear.items():
+        console.print(f"note: {info.name}, {split} split, {one.said()}", markup=False)
+    if unclear:
+        console.print(f"{NO_PGR}.", markup=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aarlab.core.errors import AarlabError, BadInput, MethodFailed
 from aarlab.core.files import write_atomic
-from aarlab.testbed.own_imports import OwnImports
+from aarlab.testbed.own_imports import PACKAGE, OwnImports
 from aarlab.testbed.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class OwnPredictor:
 
 @dataclass(frozen=True, slots=True)
 class OwnMethod:
-    """An imported method folder; every call into it sees the folder's modules, and no other does."""
+    """An imported method folder. Calls into it see its modules; no other code does."""
 
     folder: Path
     module: ModuleType
@@ -187,10 +187,11 @@ def _inside(folder: Path, filename: str) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # a method's own class of error may fail here too
-        return "(its message cannot be shown)"
+    """Without calling a `__str__` of the method's own, which may fail too."""
+    own = (kind for kind in type(error).__mro__ if kind.__module__.startswith(PACKAGE))
+    if any("__str__" in vars(kind) for kind in own):
+        return ", ".join(map(repr, error.args))
+    return str(error)
 
 
 def _hint(folder: Path, error: BaseException) -> str:

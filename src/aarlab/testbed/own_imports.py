@@ -30,6 +30,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+PACKAGE = "aarlab_method_"  # and a number
+
 
 class _Loader(SourceFileLoader):
     """Compiles a file afresh and gives its code an `__import__` of its own."""
@@ -51,7 +53,7 @@ class OwnImports:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.package = next(n for i in count() if (n := f"aarlab_method_{i}") not in sys.modules)
+        self.package = next(n for i in count() if (n := f"{PACKAGE}{i}") not in sys.modules)
         root = ModuleType(self.package)
         root.__path__ = [str(folder)]
         sys.modules[self.package] = root
