@@ -15,10 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from aarlab.cli import testbed
+from aarlab.cli.settings import data_root
 from aarlab.cli.waiting import Waiting
 from aarlab.core.errors import BadInput, Conflict, MethodFailed, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aarlab.campaign.spec import CampaignSpec
     from aarlab.testbed.checking import Report
 
 app = typer.Typer(no_args_is_help=True, help="Your own methods, and the built-in ones.")
@@ -140,6 +144,25 @@ def _checked(folder: Path) -> "Report":
         return Report.model_validate_json(out.read_text())
 
 
+def broken_contracts(spec: "CampaignSpec") -> "Iterator[str]":
+    """Violations by a campaign's own methods, as `check` finds them in their frozen files."""
+    from aarlab.campaign.own_methods import unpacked
+
+    for name, files in spec.methods.items():
+        with tempfile.TemporaryDirectory() as place:
+            for path, data in unpacked(name, files).files.items():
+                target = Path(place) / name / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            try:
+                report = _checked(Path(place) / name)
+            except MethodFailed as error:
+                yield f"method {name}: {error}"
+                continue
+            for one in report.violations:
+                yield f"method {name} ({one.kind} rows): {one.what}\n  -> {one.mend}"
+
+
 def _print(console: Console, report: "Report") -> None:
     for one in report.findings:
         colour = "red" if one.level == "violation" else "yellow"
@@ -171,6 +194,48 @@ def run(
         own_first=True,
     )
     return testbed.run_table(wanted, Console())
+
+
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="method folders, scored side by side")],
+    task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
+    seeds: Annotated[int, typer.Option(min=2, max=16)] = 8,
+    seed_base: Annotated[
+        int | None, typer.Option(min=0, help="first seed of a repeatable run; default: drawn")
+    ] = None,
+    sandbox: Annotated[str, typer.Option(help="bubblewrap or process")] = "bubblewrap",
+    as_json: Annotated[bool, typer.Option("--json", help="print the verdicts as JSON")] = False,
+) -> int:
+    """Score methods on the hidden selection split, with fresh teachers, and audit them.
+
+    Also on permuted weak labels, and paired with vanilla and the best guard: same rows, teachers
+    and seeds. Seeds are drawn when the folders have been read. The exit code is 2 when any failed.
+    """
+    from aarlab.cli import verifying
+    from aarlab.cli.operator import open_scorer
+    from aarlab.sandbox.probe import probe
+    from aarlab.testbed.frozen_method import freeze_all
+    from aarlab.testbed.task import load_info
+    from aarlab.verify.own import SPLIT, Plan, draw_seeds, verify_methods
+
+    if sandbox not in ("bubblewrap", "process"):
+        raise BadInput(f"--sandbox {sandbox!r}: bubblewrap or process")
+    methods, root = freeze_all(folders), data_root()
+    load_info(root.public_task(task))
+    scorer = open_scorer(root)
+    gap = scorer.gap(task, SPLIT)
+    drawn = draw_seeds(seeds, seed_base)
+    with Waiting("trying the sandbox") as waiting:
+        probe(sandbox)  # type: ignore[arg-type]
+        plan = Plan(root, task, drawn, sandbox, seed_base is not None)  # type: ignore[arg-type]
+        verdicts = verify_methods(methods, plan, scorer, waiting.at)
+    if as_json:
+        typer.echo(json.dumps(verifying.as_json(verdicts), indent=1))
+    else:
+        title = f"{task}, hidden {SPLIT} split, {seeds} seeds, fresh weak teachers"
+        verifying.show(Console(), verdicts, gap, title)
+    return 2 if any(verdict.kind == "failed" for verdict in verdicts) else 0
 
 
 def _first_sentence(doc: str) -> str:

@@ -180,6 +180,8 @@ def note_on_gap(console: Console, info: TaskInfo) -> None:
     found = {split: open_scorer(data_root()).gap(info.name, split) for split in RANKED}
     unclear = {split: one for split, one in found.items() if not one.clear}
     for split, one in unclear.items():
-        console.print(f"note: {info.name}, {split} split, {one.said()}", markup=False)
+        console.print(
+            f"note: {info.name}, {split} split, {one.said()}", markup=False, soft_wrap=True
+        )
     if unclear:
-        console.print(f"{NO_PGR}.", markup=False)
+        console.print(f"{NO_PGR}.", markup=False, soft_wrap=True)

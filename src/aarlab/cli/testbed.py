@@ -221,13 +221,13 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", wanted: Wanted) -> Table:
         title=f"{name}, {split} split: {base.n_rows} rows, {wanted.seeds} seeds; "
         f"weak {base.weak:.3f}, ceiling {base.ceiling:.3f}"
     )
-    table.add_column("method", overflow="fold")
+    table.add_column("method", overflow="fold", min_width=8)
     clear = bench.judge.gap(name, split).clear
     heads = ["PGR", "95 % interval", "accuracy"] if clear else ["accuracy", "95 % interval"]
     heads += (["permuted", "TC"] if clear else ["permuted"]) if wanted.permuted else []
-    heads += [] if clear else ["less vanilla", "95 % interval"]
+    heads += [] if clear else ["less vanilla"]
     for head in (*heads, "s"):
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(head, justify="right", no_wrap=head != "less vanilla")
     vanilla = next((row for row in rows if row.method == "vanilla"), None)
     for row in rows:
         shown = f"{row.method}{' (guard)' if row.guard else ''}"
@@ -253,7 +253,7 @@ def _accuracy_cells(row: "PanelRow", vanilla: "PanelRow | None", bench: "Bench")
     if row.permuted_accuracy is not None:
         cells += [f"{row.permuted_accuracy.value:.3f}"]
     less = _less(row, vanilla, bench)
-    return [*cells, *(["", ""] if less is None else [f"{less.value:+.3f}", _span(less, 3)])]
+    return [*cells, "" if less is None else f"{less.value:+.3f} {_span(less, 3)}"]
 
 
 def _less(row: "PanelRow", other: "PanelRow | None", bench: "Bench") -> Interval | None:

@@ -117,8 +117,9 @@ def pgr_difference(
 def accuracy(
     correct_SN: NDArray[np.bool_], groups_N: tuple[str, ...], level: float = LEVEL
 ) -> Interval:
-    """Mean accuracy with an interval over rows (problems as clusters) and seeds."""
-    return _mean((_arm("accuracy", correct_SN, groups_N),), groups_N, level)
+    """Mean accuracy with an interval over rows (problems as clusters) and seeds, within [0, 1]."""
+    found = _mean((_arm("accuracy", correct_SN, groups_N),), groups_N, level)
+    return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
 
 
 def accuracy_difference(

@@ -90,7 +90,7 @@ class Watch:
             program = details[0] if details else event
             self.add("starts a program", str(program)[:200])
         elif event in NETWORK:
-            self.add("uses the network", f"{event} {details[1:]!r}"[:200])
+            self.add("uses the network", f"{event} {_plain(details)!r}"[:200])
         elif not (event in CHANGES or (event == "open" and _writes(*details[1:3]))):
             return
         elif self._counts(details[0] if details else None):
@@ -126,6 +126,11 @@ def _writes(mode: Any = None, flags: Any = 0) -> bool:
     if isinstance(mode, str):
         return any(letter in mode for letter in "wax+")
     return isinstance(flags, int) and bool(flags & WRITING)
+
+
+def _plain(details: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Without the socket object itself."""
+    return tuple(one for one in details if isinstance(one, str | bytes | int | tuple))
 
 
 def watched_rows(rows: tuple[Example, ...], watch: Watch) -> tuple[Example, ...]:

@@ -107,9 +107,6 @@ def _write(
     found = gaps(data, trained.baselines)
     if options.require_gap:
         check_gap(data.name, found)
-    for split, one in found.items():
-        if not one.clear:
-            progress(f"{split} split, {one.said()}")
     progress("features")
     features = _features(data, options, sources)
     public, vault = folder / "public", VaultWriter(folder / "vault")
