@@ -51,6 +51,7 @@ from aarlab.verify.rerun import Verifier
 SPLIT: Literal["selection"] = "selection"
 SEED_RANGE = 2**31
 VANILLA = "vanilla"
+GUARDS = tuple(name for name, method in METHODS.items() if method.guard)
 Class = Literal[
     "verified",
     "elicitation",
@@ -90,7 +91,7 @@ class Plan:
     seeds: tuple[int, ...]
     isolation: Isolation
     repeatable: bool = False
-    guards: tuple[str, ...] = tuple(name for name, method in METHODS.items() if method.guard)
+    guards: tuple[str, ...] = field(default_factory=lambda: GUARDS)
 
     @property
     def private(self) -> Path:
