@@ -40,7 +40,7 @@ class _Loader(SourceFileLoader):
         super().__init__(name, path)
         self._builtins = own_builtins
 
-    def path_stats(self, path: str) -> Mapping[str, Any]:  # type: ignore[override]
+    def path_stats(self, path: str) -> Mapping[str, Any]:
         raise OSError("no bytecode: a file changed within a second would run as it was")
 
     def exec_module(self, module: ModuleType) -> None:
@@ -146,11 +146,11 @@ class OwnImports:
 
     @contextlib.contextmanager
     def _finding(self) -> Iterator[None]:
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
         try:
             yield
         finally:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
