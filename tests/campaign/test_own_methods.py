@@ -20,7 +20,7 @@ from aarlab.campaign.registration import Campaign, _config
 from aarlab.campaign.runner import create, open_spec, run_campaign
 from aarlab.campaign.spec import load_spec
 from aarlab.cli.campaign import app
-from aarlab.core.errors import BadInput, GapNotPositive
+from aarlab.core.errors import AarlabError, BadInput, GapNotPositive
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.report.write import write_report
 from aarlab.testbed.baselines import Sources
@@ -116,12 +116,15 @@ def test_a_broken_folder_is_named_with_its_line(tmp_path: Path, kind: str) -> No
         ({"methods": "mine/alpha"}, "methods"),
         ({"methods": [3]}, "methods"),
         ({"methods": ["mine/alpha"] * 21}, "at most 20"),
+        ({"methods": {"x": {"../method.py": ""}}}, "relative path inside"),
+        ({"methods": {"x": {"method.py": "no base64"}}}, "not base64"),
+        ({"methods": {"x": {"method.py": "", "w": "AAAA" * 400_000}}}, "at most 1,000,000"),
         ({"aars": [{"name": "own", "researcher": "random"}]}, "the name `own` is kept"),
         ({"aars": [{"name": "x", "researcher": "fixed", "own": ["alpha"]}]}, "listed in `methods`"),
     ],
 )
 def test_what_is_no_list_of_folders_is_refused(tmp_path: Path, changes, says: str) -> None:
-    with pytest.raises((BadInput, Exception), match=says):
+    with pytest.raises(AarlabError, match=says):
         load_spec(write(tmp_path, "alpha", **changes))
 
 

@@ -131,10 +131,12 @@ def test_a_second_method_pays_for_no_baseline_again(
         return plain(self, wanted, content, cancel)
 
     monkeypatch.setattr(Verifier, "rerun", counted)
+    (toy.path / "private" / "verifying-999999999-x" / "verifier").mkdir(parents=True)
     methods = [freeze(folders(tmp_path, "good")[0])]
     plan = Plan(toy, "gauss", SEEDS, "bubblewrap", True, GUARDS)
     (again,) = verify_methods(methods, plan, open_scorer(toy), lambda line: None)
     assert ran == ["good", "good"] and again == verdicts[0]["good"]
+    assert [path.name for path in (toy.path / "private").iterdir()] == ["verified"]
 
 
 def test_only_failures_run_nothing_else(

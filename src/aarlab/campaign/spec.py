@@ -110,7 +110,11 @@ class CampaignSpec(Frozen):
     def _own_methods_fit(self) -> None:
         """Each is whole, has a name of its own, and is run by the researcher made for it."""
         for name, files in self.methods.items():
-            if found := next(faults(own_methods.unpacked(name, files)), None):
+            try:
+                found = next(faults(own_methods.unpacked(name, files)), None)
+            except BadInput as error:
+                raise ValueError(str(error)) from error
+            if found:
                 raise ValueError(found)
         others = {name for aar in self.aars for name in (*aar.methods, *aar.recipes)}
         if both := sorted(others & self.methods.keys()):

@@ -39,15 +39,9 @@ def freeze(folder: Path) -> FrozenMethod:
         raise NotFound(f"no method folder {folder}; aarlab method new {folder} makes one")
     checked_name(name)
     paths = sorted(_files(folder))
-    if len(paths) > MAX_FILES:
-        raise BadInput(f"{folder}: {len(paths)} files; a method has at most {MAX_FILES}")
-    n_bytes = sum(path.stat().st_size for path in paths)
-    if n_bytes > MAX_BYTES:
-        raise BadInput(
-            f"{folder}: {n_bytes:,} bytes; a method has at most {MAX_BYTES:,}: leave data and "
-            "weights out"
-        )
-    frozen = FrozenMethod(name, {_relative(path, folder): path.read_bytes() for path in paths})
+    _check_size(name, len(paths), sum(path.stat().st_size for path in paths))
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    frozen = FrozenMethod(name, files)
     if found := next(faults(frozen), None):
         raise BadInput(found)
     return frozen
@@ -79,7 +73,13 @@ def checked_name(name: str) -> str:
 
 
 def faults(method: FrozenMethod) -> Iterator[str]:
-    """What keeps the folder from running, seen without running it: one line each."""
+    """What keeps the folder from running, seen without running it: one line each.
+
+    Raises BadInput on what no folder may hold: too much, or names that lead elsewhere.
+    """
+    _check_size(method.name, len(method.files), sum(map(len, method.files.values())))
+    for path in method.files:
+        _check_path(method.name, path)
     if ENTRY not in method.files:
         yield f"{method.name}: there is no {ENTRY}"
         return
@@ -130,10 +130,20 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _relative(path: Path, folder: Path) -> str:
-    name = path.relative_to(folder).as_posix()
-    if len(name) > 200 or unicodedata.normalize("NFC", name) != name or "\\" in name:
-        raise BadInput(f"{folder}: file name {name!r}: use a shorter or plainer one")
-    if any(unicodedata.category(char).startswith("C") for char in name):
-        raise BadInput(f"{folder}: file name {name!r} has control characters")
-    return name
+def _check_size(name: str, n_files: int, n_bytes: int) -> None:
+    if n_files > MAX_FILES:
+        raise BadInput(f"{name}: {n_files} files; a method has at most {MAX_FILES}")
+    if n_bytes > MAX_BYTES:
+        raise BadInput(
+            f"{name}: {n_bytes:,} bytes; a method has at most {MAX_BYTES:,}: leave data and "
+            "weights out"
+        )
+
+
+def _check_path(name: str, path: str) -> None:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in path or len(path) > 200:
+        raise BadInput(f"{name}: file name {path!r}: use a short relative path inside the folder")
+    plain = unicodedata.normalize("NFC", path) == path
+    if not plain or any(unicodedata.category(char).startswith("C") for char in path):
+        raise BadInput(f"{name}: file name {path!r}: use plain letters")

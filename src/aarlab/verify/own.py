@@ -10,6 +10,7 @@ Not covered: audits that need a campaign (search claims against selection, copie
 """
 
 import base64
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -146,7 +147,8 @@ def verify_methods(
 ) -> list[Verdict]:
     """Run, ablate, audit and compare; a method that fails is a verdict that says why."""
     plan.private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="verifying-", dir=plan.private))
+    _remove_stale(plan.private)
+    place = Path(tempfile.mkdtemp(prefix=f"verifying-{os.getpid()}-", dir=plan.private))
     try:
         runs = _Runs(plan, Verifier(RunDir(place), plan.root, plan.isolation, 0), judge, tell)
         tried = [runs.tried(method) for method in methods]
@@ -157,6 +159,13 @@ def verify_methods(
         return [_verdict(one, runs, baselines) for one in tried]
     finally:
         remove_tree(place)
+
+
+def _remove_stale(private: Path) -> None:
+    """Remove the workspaces of processes that were killed: hidden rows lie there."""
+    for path in private.glob("verifying-*-*"):
+        if not Path("/proc", path.name.split("-")[1]).exists():
+            remove_tree(path)
 
 
 @dataclass(frozen=True, slots=True)
