@@ -24,7 +24,7 @@ from rich.console import Console
 
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import AarlabError, GapNotPositive
+from aarlab.core.errors import AarlabError
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.build import Built
 from aarlab.testbed.folder import FolderOptions
@@ -100,22 +100,18 @@ def _tasks(given: argparse.Namespace, shop: Workshop) -> Iterator[Built]:
         if not wanted or folder.name in wanted:
             name = f"real-{folder.name}".replace("_", "-")
             options = FolderOptions(shares=SHARES)
-            yield shop.import_folder(folder, name, given.pair, require_gap=False, options=options)
+            yield shop.import_folder(folder, name, given.pair, options=options)
 
 
 def _column(root: DataRoot, shop: Workshop, built: Built) -> Column:
     task, judge = open_public(root.public_task(built.info.name)), open_scorer(root)
     bench = search_bench(task, shop.strong_features(task), judge)
-    try:
-        judge.check(task.info.name)
-    except GapNotPositive:
-        return Column(task.info.name, bench, has_pgr=False)
-    return Column(task.info.name, bench, has_pgr=True)
+    return Column(task.info.name, bench, has_pgr=judge.gap(task.info.name, "search").clear)
 
 
 def _cell(method: Method, column: Column, seeds: int) -> Facts:
     """PGR with its interval where there is one, accuracy, seconds; or the reason of a failure."""
-    extras = Extras(diagnostics=True, accuracy_only=not column.has_pgr)
+    extras = Extras(diagnostics=True)
     try:
         (row,) = run_panel([method], column.bench, seeds, extras=extras)
     except AarlabError as error:

@@ -82,7 +82,7 @@ def test_own_directions_and_models() -> None:
         ([{"arm": "directed"}], {"language": None}, "needs `language`"),
         ([{"arm": "idea_pool"}], {"language": {"model": "scripted/x"}}, "idea_pool"),
         ([{"arm": "telepathic"}], {}, "arms.0.arm"),
-        ([], {}, "`aars` or `arms`"),
+        ([], {}, "`aars`, `arms` or `methods`"),
     ],
 )
 def test_what_does_not_compare_is_refused(arms, changes, said: str) -> None:

@@ -40,7 +40,7 @@ def test_a_recipe_by_file_is_frozen_into_the_spec_and_run_after_the_named(tmp_pa
     [
         ({"tuned": "none.json"}, {}, "cannot read recipe"),
         ({"tuned": {"train": {"loss": "none"}}}, {}, "recipe tuned"),
-        ({}, {}, "`methods` or `recipes` must be given"),
+        ({}, {}, "`methods`, `recipes` or `own` must be given"),
         ({"tuned": RECIPE}, {"researcher": "random"}, "for no other"),
         (3, {}, "recipes"),
     ],

@@ -1,9 +1,12 @@
 """README and docs say what is: commands parse, links lead somewhere, no path of a machine."""
 
+import dataclasses
+import inspect
 import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -15,6 +18,9 @@ from aarlab.campaign.presets import PRESETS
 from aarlab.campaign.spec import load_spec
 from aarlab.cli.main import cli
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.student import Student
+from aarlab.testbed.task import TrainTask
+from aarlab.verify.own import Class
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -90,3 +96,18 @@ def test_no_tracked_file_names_a_path_of_this_machine() -> None:
     if done.returncode == 128:
         pytest.skip("not a git checkout")
     assert done.stdout == ""
+
+
+def test_the_own_method_page_names_arguments_and_classes_as_the_code_does() -> None:
+    """`fit(inputs, targets_N, weights_N)`: a keyword taken from the page must work."""
+    page = (ROOT / "docs" / "own-method.md").read_text()
+    for name in ("fit", "go_on"):
+        given = list(inspect.signature(getattr(Student, name)).parameters)[1:]
+        found = [text for text in re.findall(rf"`{name}\(([\w, ]+)\)`", page) if "inputs" in text]
+        assert [text.split(", ") for text in found] == [given], name
+    fields = {field.name for field in dataclasses.fields(TrainTask)}
+    assert set(re.findall(r"`task\.(\w+)`", page)) <= fields
+    rows = page[page.index("| class |") : page.index("Differences to vanilla")]
+    assert set(re.findall(r"^\| ([a-z ]+) \|", rows, re.MULTILINE)) - {"class"} == set(
+        get_args(Class)
+    )

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from gaussian_task import make_task
+from gaussian_task import BLIND, make_task
 from method_world import OPTIONS, World
 
 from aarlab.core.layout import DataRoot
@@ -20,4 +20,14 @@ def built(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
     data, source = make_task()
     build_task(data, OPTIONS, DataRoot(root), Sources(source, source))
+    return root
+
+
+@pytest.fixture(scope="session")
+def flat(tmp_path_factory) -> Path:
+    """A task whose strong model sees nothing: the gap is not clear."""
+    root = tmp_path_factory.mktemp("flat")
+    data, source = make_task()
+    options = OPTIONS.model_copy(update={"strong_layer": BLIND, "require_gap": False})
+    build_task(data, options, DataRoot(root), Sources(source, source))
     return root

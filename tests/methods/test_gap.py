@@ -5,7 +5,7 @@ import pytest
 from gaussian_task import make_task
 
 from aarlab.core.errors import GapNotPositive
-from aarlab.testbed.baselines import Baseline, check_gap
+from aarlab.testbed.baselines import Baseline, check_gap, gaps
 
 
 def baselines(data, right):
@@ -26,6 +26,6 @@ def baselines(data, right):
 def test_a_gap_that_is_not_clear_in_one_split_is_refused_by_name(split):
     data, _ = make_task()
     good = {"search": 0.9, "selection": 0.9}
-    check_gap(data, baselines(data, good))
+    check_gap("gauss", gaps(data, baselines(data, good)))
     with pytest.raises(GapNotPositive, match=f"{split} split"):
-        check_gap(data, baselines(data, {**good, split: 0.6}))
+        check_gap("gauss", gaps(data, baselines(data, {**good, split: 0.6})))

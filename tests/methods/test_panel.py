@@ -15,9 +15,13 @@ from aarlab.vault.vault import Vault
 
 @pytest.fixture
 def bench(built):
-    task = open_public(DataRoot(built).public_task("gauss"))
+    return search_of(built)
+
+
+def search_of(root):
+    task = open_public(DataRoot(root).public_task("gauss"))
     features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
-    return search_bench(task, features, Scorer(Vault(DataRoot(built))))
+    return search_bench(task, features, Scorer(Vault(DataRoot(root))))
 
 
 def test_a_table_of_methods_and_guards(bench):
@@ -33,11 +37,17 @@ def test_a_table_of_methods_and_guards(bench):
     assert ("vanilla", 3) in ticks and len(ticks) == 4 * len(rows)
 
 
-def test_a_task_without_a_clear_gap_has_accuracies_and_diagnostics_but_no_pgr(bench):
-    extras = Extras(diagnostics=True, accuracy_only=True)
-    (row,) = run_panel([METHODS["vanilla"]], bench, 2, extras=extras)
-    assert row.pgr is None and 0.5 < row.transfer < 1
-    assert row.diagnostics["agrees_with_teacher"] > 0.6 and row.diagnostics["misfit"] > 0
+def test_a_task_without_a_clear_gap_has_accuracies_and_diagnostics_but_no_pgr(flat):
+    bench = search_of(flat)
+    extras = Extras(diagnostics=True, permuted=True)
+    rows = list(run_panel([METHODS["vanilla"], METHODS["confident"]], bench, 2, extras=extras))
+    for row in rows:
+        assert row.pgr is None and row.permuted is None and row.teacher_contribution is None
+        assert row.accuracy.low < row.transfer < row.accuracy.high and row.permuted_accuracy
+        assert row.diagnostics["agrees_with_teacher"] > 0.4 and row.diagnostics["misfit"] > 0
+    assert bench.judge.gap("gauss", "search").clear is False
+    less = bench.judge.difference("gauss", "search", rows[1].predictions, rows[0].predictions)
+    assert less.value == pytest.approx(rows[1].transfer - rows[0].transfer)
 
 
 def test_seed_i_gets_the_labels_of_teacher_i(bench):

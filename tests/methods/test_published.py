@@ -115,8 +115,8 @@ def test_an_interrupted_build_goes_on_with_the_next_seed(
 
     monkeypatch.setattr("aarlab.testbed.adapters.student.tune", counted)
     with pytest.raises((AssertionError, KeyboardInterrupt)):
-        run(folder, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
-    run(folder, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
+        run(folder, "--seeds", "1", "--epochs", "1")
+    run(folder, "--seeds", "1", "--epochs", "1")
     # two teachers, two fresh ones, two ceilings, one student; one of them twice
     assert len(calls) == 4 + 2 + 1 + 1
 
@@ -125,5 +125,5 @@ def test_an_interrupted_build_goes_on_with_the_next_seed(
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not beside this repository")
 @pytest.mark.parametrize("name", ["math", "chat"])
 def test_real_sets_end_to_end(root: DataRoot, name: str) -> None:
-    text = run(SHARED / name, "--seeds", "1", "--epochs", "1", "--allow-small-gap")
+    text = run(SHARED / name, "--seeds", "1", "--epochs", "1")
     assert "vanilla" in text and "exceed the context" in text

@@ -78,7 +78,7 @@ def test_a_run_loads_neither_torch_nor_transformers(built, tmp_path):
 
 
 BAD = {
-    "raises": (FIT + "    raise RuntimeError('no luck')\n", "no luck.*method.py line 2 in fit"),
+    "raises": (FIT + "    raise RuntimeError('no luck')\n", "no luck.*method.py:2 in fit"),
     "exits": (FIT + "    raise SystemExit(0)\n", "SystemExit"),
     "no predictor": (FIT + "    return 3\n", "predict_proba"),
     "no fit": ("x = 1\n", "no function fit"),
@@ -118,7 +118,7 @@ def test_only_the_methods_own_frames_are_shown(built, tmp_path):
     source = FIT + "    student.new().fit(task.inputs, [1])\n"
     with pytest.raises(MethodFailed) as caught:
         run_job(job_for(built, tmp_path, {"method.py": source}))
-    assert "method.py line 2" in str(caught.value) and "train.py" not in str(caught.value)
+    assert "method.py:2" in str(caught.value) and "train.py" not in str(caught.value)
 
 
 def test_a_recipe_that_keeps_nothing_fails_with_its_reason(built, tmp_path):

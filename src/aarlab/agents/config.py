@@ -27,6 +27,7 @@ class AarConfig(BaseModel):
     direction: str
     methods: list[str]
     recipes: dict[str, dict[str, Any]] = {}
+    own: dict[str, dict[str, str]] = {}  # files of own methods, base64, by path
     seed: int
     tasks: Annotated[dict[str, Path], Field(min_length=1)]
     home: Path

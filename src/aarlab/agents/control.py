@@ -26,5 +26,6 @@ def researcher_of(config: AarConfig) -> Researcher:
     if config.researcher == "evolutionary":
         return Evolutionary(config.name, config.direction, config.seed, tuple(config.tasks))
     if config.researcher == "fixed":
-        return Fixed(tuple(config.methods), config.recipes, len(config.tasks))
+        named = (*config.methods, *config.own)
+        return Fixed(named, config.recipes, len(config.tasks))
     raise BadInput(f"no researcher {config.researcher!r}; there are random, evolutionary, fixed")

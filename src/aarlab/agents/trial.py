@@ -49,8 +49,8 @@ class TrialRunner:
 
     def snapshot_of(self, trial: Trial) -> NewSnapshot:
         files = [
-            SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
-            for path, text in method_files(trial).items()
+            SnapshotFile(path=path, content_b64=base64.b64encode(data).decode())
+            for path, data in self.method_files(trial).items()
         ]
         return NewSnapshot(
             name=trial.method[:200], message=trial.origin, parent=trial.parent, files=files
@@ -77,9 +77,9 @@ class TrialRunner:
             runs=self._runs(load_info(public).teacher_seeds),
             diagnostics=False,
         )
-        files = {f"{folder}/method/{path}": text for path, text in method_files(trial).items()}
-        files[f"{folder}/job.json"] = job.model_dump_json()
-        copy_in(spec, {path: text.encode() for path, text in files.items()})
+        files = {f"{folder}/method/{path}": d for path, d in self.method_files(trial).items()}
+        files[f"{folder}/job.json"] = job.model_dump_json().encode()
+        copy_in(spec, files)
         module = ["-m", "aarlab.testbed.run_method"]
         paths = [str(inside / "job.json"), str(inside / "out")]
         done = run(spec, [self.python, *module, *paths])
@@ -106,9 +106,13 @@ class TrialRunner:
         seeds = range(self.config.n_seeds)
         return [SeedPair(teacher_seed=teachers[i % len(teachers)], seed=i) for i in seeds]
 
-
-def method_files(trial: Trial) -> dict[str, str]:
-    """The method folder of a trial, by relative path."""
-    if trial.recipe is None:
-        return named_files(trial.method)
-    return recipe_files(recipe_from(trial.recipe))
+    def method_files(self, trial: Trial) -> dict[str, bytes]:
+        """The method folder of a trial, by relative path."""
+        if trial.recipe is not None:
+            made = recipe_files(recipe_from(trial.recipe))
+        elif trial.method in self.config.own:
+            own = self.config.own[trial.method]
+            return {path: base64.b64decode(text) for path, text in own.items()}
+        else:
+            made = named_files(trial.method)
+        return {path: text.encode() for path, text in made.items()}

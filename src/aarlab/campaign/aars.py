@@ -51,6 +51,7 @@ class AarSpec(Frozen):
     trial_memory_mb: TrialMemory | None = Field(default=None, description="None: the campaign's")
     methods: list[str] = Field(default=[])
     recipes: dict[str, dict[str, Any]] = Field(default={})
+    own: list[Name] = Field(default=[], description="of the campaign's `methods`, by name")
     language: LanguageSpec | None = Field(default=None, description="None: the campaign's")
     external: ExternalSpec | None = Field(default=None, description="None: it joins over MCP")
     seed: int = 0
@@ -59,7 +60,8 @@ class AarSpec(Frozen):
     def _parts_belong_to_the_researcher(self) -> "AarSpec":
         if (self.researcher == "fixed") != bool(self.fixed):
             raise ValueError(
-                "`methods` or `recipes` must be given for researcher `fixed` and for no other"
+                "`methods`, `recipes` or `own` must be given for researcher `fixed` and for no "
+                "other"
             )
         if self.language is not None and self.researcher != "language":
             raise ValueError("`language` belongs to researcher `language` and to no other")
@@ -77,7 +79,7 @@ class AarSpec(Frozen):
     @property
     def fixed(self) -> list[str]:
         """Names of all that a fixed researcher runs."""
-        return [*self.methods, *self.recipes]
+        return [*self.methods, *self.recipes, *self.own]
 
 
 class ArmSpec(Frozen):

@@ -12,11 +12,13 @@ from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import price_of
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.core.errors import AarlabError, NotFound
+from aarlab.core.errors import AarlabError, GapNotPositive, NotFound
 from aarlab.core.layout import DataRoot
+from aarlab.core.pgr import NO_PGR
 from aarlab.core.wire import Wire
 from aarlab.sandbox.probe import probe
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.task import has_clear_gap, load_info
 
 Gravity = Literal["error", "to do", "note"]
 ASSUMED = {
@@ -74,12 +76,36 @@ def remarks(
 def _task(task: str, root: DataRoot, buildable: Callable[[str], bool]) -> Iterator[Remark]:
     folders = (root.public_task(task) / "task.json", root.vault_task(task) / "truth")
     if all(path.exists() for path in folders):
+        if (reason := without_pgr(root, task)) is not None:
+            yield Remark("error", reason)
         return
     if task in (root.pinned or {}):
         yield Remark("to do", root.missing(task))
         return
     how = f"aarlab task build {task}" if buildable(task) else "aarlab task import"
     yield Remark("to do", f"task {task} is not in {root.path}: {how}")
+
+
+def without_pgr(root: DataRoot, task: str) -> str | None:
+    """Why a campaign on this task could rank nothing; None where it can."""
+    try:
+        info = load_info(root.public_task(task))
+    except AarlabError as error:
+        return str(error)
+    if has_clear_gap(info):
+        return None
+    return (
+        f"task {task}: gap: not clear. {NO_PGR}. A campaign ranks by PGR and is refused here; "
+        f"aarlab method verify and aarlab testbed run --task {task} give accuracies"
+    )
+
+
+def refuse_without_pgr(spec: CampaignSpec, root: DataRoot) -> None:
+    """Raise GapNotPositive before anything is made when a task of the campaign has no PGR."""
+    for task in (*spec.tasks, *spec.held_out):
+        known = (root.public_task(task) / "task.json").is_file()
+        if known and (reason := without_pgr(root, task)) is not None:
+            raise GapNotPositive(reason)
 
 
 def _aar(aar: AarSpec) -> Iterator[Remark]:

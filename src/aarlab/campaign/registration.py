@@ -71,6 +71,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         direction=aar.direction,
         methods=aar.methods,
         recipes=aar.recipes,
+        own={name: spec.methods[name] for name in aar.own},
         seed=aar.seed,
         tasks={task: campaign.root.public_task(task).absolute() for task in spec.tasks},
         home=run.aar(aar.name).absolute(),

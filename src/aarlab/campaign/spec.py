@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
-from aarlab.campaign import arms
+from aarlab.campaign import arms, own_methods
 from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
 from aarlab.campaign.aars import Frozen, TrialMemory
@@ -17,6 +17,7 @@ from aarlab.core.foreign import decoded, read_json, read_yaml
 from aarlab.core.layout import VERSION
 from aarlab.core.wire import Isolation, Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
+from aarlab.testbed.frozen_method import faults
 
 TaskVersion = Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
 
@@ -63,6 +64,9 @@ class CampaignSpec(Frozen):
     )
     aars: list[AarSpec] = Field(default=[])
     arms: list[ArmSpec] = Field(default=[])
+    methods: dict[Name, own_methods.Files] = Field(
+        default={}, description="own method folders; in a spec file a list of paths"
+    )
     unequal_budgets: bool = Field(default=False, description="compare arms all the same")
     language: LanguageSpec | None = None
     directions: list[Annotated[str, Field(min_length=1, max_length=4000)]] = Field(default=[])
@@ -109,8 +113,8 @@ class CampaignSpec(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "CampaignSpec":
-        if not self.aars and not self.arms:
-            raise ValueError("`aars` or `arms` must be given")
+        if not self.aars and not self.arms and not self.methods:
+            raise ValueError("`aars`, `arms` or `methods` must be given")
         names = [aar.name for aar in self.aars]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"AAR names must be unique; twice: {', '.join(twice)}")
@@ -121,10 +125,31 @@ class CampaignSpec(Frozen):
             raise ValueError(f"held-out tasks must not be among `tasks`: {', '.join(both)}")
         if other := sorted(set(self.versions) - {*self.tasks, *self.held_out}):
             raise ValueError(f"`versions` names no task of this campaign: {', '.join(other)}")
+        self._own_methods_fit()
         for aar in self.aars:
             if aar.researcher == "language" and self.language_of(aar) is None:
                 raise ValueError(f"{aar.name} needs `language` (a model), or the campaign does")
         return self
+
+    def _own_methods_fit(self) -> None:
+        """Each is whole, has a name of its own, and is run by the researcher made for it."""
+        for name, files in self.methods.items():
+            try:
+                found = next(faults(own_methods.unpacked(name, files)), None)
+            except BadInput as error:
+                raise ValueError(str(error)) from error
+            if found:
+                raise ValueError(found)
+        others = {name for aar in self.aars for name in (*aar.methods, *aar.recipes)}
+        if both := sorted(others & self.methods.keys()):
+            raise ValueError(f"own methods need names of their own; taken: {', '.join(both)}")
+        wanted = own_methods.own_aar(list(self.methods)) if self.methods else None
+        for aar in self.aars:
+            if (aar.own or (self.methods and aar.name == own_methods.AAR)) and aar != wanted:
+                raise ValueError(
+                    f"{aar.name}: own methods are listed in `methods` of the campaign, and the "
+                    f"name `{own_methods.AAR}` is kept for what runs them"
+                )
 
     @model_validator(mode="after")
     def _arms_compare(self) -> "CampaignSpec":
@@ -138,12 +163,14 @@ class CampaignSpec(Frozen):
         return self
 
     def expanded(self) -> "CampaignSpec":
-        """With the AARs of all arms among `aars`; the same again where they are there already."""
+        """With the AARs of all arms and of own methods among `aars`; the same again where they
+        are there already."""
         shared = arms.Shared(self.limits, self.language, self.directions)
         try:
             made = arms.expand(self.arms, shared)
         except BadInput as error:
             raise ValueError(str(error)) from error
+        made += [own_methods.own_aar(list(self.methods))] if self.methods else []
         known = {aar.name for aar in self.aars}
         more = [aar for aar in made if aar.name not in known]
         return self.model_copy(update={"aars": [*self.aars, *more]})
@@ -192,7 +219,8 @@ def load_spec(path: Path) -> CampaignSpec:
         raw: Any = read_yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
-    return parse_spec(_with_recipes(raw, path.parent), str(path))
+    raw = own_methods.with_own_methods(_with_recipes(raw, path.parent), path.parent)
+    return parse_spec(raw, str(path))
 
 
 def _with_recipes(raw: Any, folder: Path) -> Any:

@@ -36,12 +36,14 @@ def run(
     ] = None,
 ) -> None:
     """Run a campaign to its end, or go on with one that was interrupted."""
+    from aarlab.campaign.checking import refuse_without_pgr
     from aarlab.campaign.provenance import run_settings
     from aarlab.campaign.runner import create
 
     require_all()
     frozen = spec_of(spec, sandbox)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
+    refuse_without_pgr(frozen, data_root())
     create(folder, frozen, run_settings(data_root()), data_root())
     run_shown(folder)
 
@@ -181,12 +183,14 @@ def export(
 @app.command()
 def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
     """Validate a spec offline: tasks, models, prices, budgets, sandbox; what it may cost."""
-    from aarlab.campaign.checking import estimate, remarks
+    from aarlab.campaign.checking import Remark, estimate, remarks
+    from aarlab.cli.method import broken_contracts
     from aarlab.cli.tables import print_estimate
     from aarlab.testbed.generators.presets import PRESETS as TASKS
 
     frozen, console = spec_of(spec, None), Console(highlight=False)
     found = list(remarks(frozen, data_root(), TASKS.__contains__))
+    found += [Remark("error", text) for text in broken_contracts(frozen)]
     for gravity, text in found:
         console.print(f"{gravity:6} {text}", markup=False, soft_wrap=True)
     if any(remark.gravity == "error" for remark in found):

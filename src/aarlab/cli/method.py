@@ -1,12 +1,13 @@
 """`aarlab method`: your own method: begin one, check its contract, get an honest PGR."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -14,9 +15,17 @@ from rich.text import Text
 
 from aarlab.cli import testbed
 from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
+from aarlab.cli.waiting import Waiting
 from aarlab.core.errors import BadInput, Conflict, MethodFailed, NotFound
 from aarlab.core.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aarlab.campaign.spec import CampaignSpec
+    from aarlab.testbed.checking import Report
 
 app = typer.Typer(no_args_is_help=True, help="Your own methods, and the built-in ones.")
 CHECK_S = 300
@@ -106,28 +115,9 @@ def check(
 ) -> None:
     """Run the method on two toy tasks and explain every violation of the contract."""
     require("testbed")
-    from aarlab.testbed.checking import Report
-
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}; aarlab method new {folder} makes one")
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "report.json"
-        words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
-        try:
-            done = subprocess.run(
-                words,
-                capture_output=True,
-                text=True,
-                timeout=CHECK_S,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MethodFailed(f"{folder.name}: no end after {CHECK_S} s on 160 rows") from error
-        if not out.exists():
-            raise MethodFailed(f"{folder.name} ended the process: {done.stderr[-500:]}")
-        report = Report.model_validate_json(out.read_text(encoding="utf-8"))
+    report = _checked(folder)
     console = Console()
     if as_json:
         console.print_json(json.dumps(report.model_dump()))
@@ -137,10 +127,55 @@ def check(
         raise MethodFailed(f"{folder.name}: {len(report.violations)} violations of the contract")
 
 
-def _print(console: Console, report: object) -> None:
+def _checked(folder: Path) -> "Report":
+    """Check in a process of its own, with the stage on stderr."""
     from aarlab.testbed.checking import Report
 
-    assert isinstance(report, Report)
+    with tempfile.TemporaryDirectory() as scratch, Waiting("start") as waiting:
+        out, errors = Path(scratch) / "report.json", Path(scratch) / "stderr"
+        words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
+        with errors.open("wb") as sink:
+            child = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
+            )
+        try:
+            while child.poll() is None and waiting.elapsed_s < CHECK_S:
+                with contextlib.suppress(OSError):
+                    waiting.at(f"{folder.name}, {Path(f'{out}.stage').read_text()}")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(0.2)
+        finally:
+            ended = child.poll() is not None
+            child.kill()
+            child.wait()
+        if not ended:
+            raise MethodFailed(f"{waiting.stage}: no end after {CHECK_S} s on 160 rows")
+        if not out.exists():
+            last = errors.read_bytes()[-500:].decode(errors="replace")
+            raise MethodFailed(f"{waiting.stage}: it ended the process: {last}")
+        return Report.model_validate_json(out.read_text())
+
+
+def broken_contracts(spec: "CampaignSpec") -> "Iterator[str]":
+    """Violations by a campaign's own methods, as `check` finds them in their frozen files."""
+    from aarlab.campaign.own_methods import unpacked
+
+    for name, files in spec.methods.items():
+        with tempfile.TemporaryDirectory() as place:
+            for path, data in unpacked(name, files).files.items():
+                target = Path(place) / name / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            try:
+                report = _checked(Path(place) / name)
+            except MethodFailed as error:
+                yield f"method {name}: {error}"
+                continue
+            for one in report.violations:
+                yield f"method {name} ({one.kind} rows): {one.what}\n  -> {one.mend}"
+
+
+def _print(console: Console, report: "Report") -> None:
     for one in report.findings:
         colour = "red" if one.level == "violation" else "yellow"
         console.print(one.level, style=colour, end="")
@@ -157,20 +192,69 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = True,
     json_out: testbed.JsonOut = None,
-) -> None:
-    """An honest PGR of your method beside the guard baselines, with diagnostics, no agent."""
+    replace_json: testbed.ReplaceJson = False,
+) -> int:
+    """An honest PGR of your method next to vanilla and the guard baselines, without an agent.
+
+    Your method runs first: when it fails, its own lines are shown and the exit code is 2.
+    """
     if not (folder / "method.py").is_file():
         raise NotFound(f"{folder}: there is no method.py")
-    names = f"vanilla,{folder.resolve()}"
-    testbed.run(
-        task,
-        names,
-        seeds,
+    testbed.check_json(json_out, replace_json)
+    wanted = testbed.Wanted(
+        task=task,
+        methods=[str(folder.resolve()), "vanilla"],
+        seeds=seeds,
         diagnostics=True,
         permuted=permuted,
         json_out=json_out,
-        baseline_seeds=2,
+        own_first=True,
     )
+    return testbed.run_table(wanted, Console())
+
+
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="method folders, scored side by side")],
+    task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
+    seeds: Annotated[int, typer.Option(min=2, max=16)] = 8,
+    seed_base: Annotated[
+        int | None, typer.Option(min=0, help="first seed of a repeatable run; default: drawn")
+    ] = None,
+    sandbox: Annotated[
+        Literal["bubblewrap", "process"],
+        typer.Option(help="process: no isolation, and the score says so"),
+    ] = "bubblewrap",
+    as_json: AsJson = False,
+) -> int:
+    """Score methods on the hidden selection split, with fresh teachers, and audit them.
+
+    Also on permuted weak labels, and paired with vanilla and the best guard: same rows, teachers
+    and seeds. Seeds are drawn when the folders have been read. The exit code is 2 when any failed.
+    """
+    require("testbed", "sandbox")
+    from aarlab.cli import verifying
+    from aarlab.cli.operator import open_scorer
+    from aarlab.sandbox.probe import probe
+    from aarlab.testbed.frozen_method import freeze_all
+    from aarlab.testbed.task import load_info
+    from aarlab.verify.own import SPLIT, Plan, draw_seeds, verify_methods
+
+    methods, root = freeze_all(folders), data_root().pin(task)
+    name = load_info(root.public_task(task)).name
+    scorer = open_scorer(root)
+    gap = scorer.gap(name, SPLIT)
+    drawn = draw_seeds(seeds, seed_base)
+    with Waiting("trying the sandbox") as waiting:
+        probe(sandbox)
+        plan = Plan(root, name, drawn, sandbox, seed_base is not None)
+        verdicts = verify_methods(methods, plan, scorer, waiting.at)
+    if as_json:
+        typer.echo(json.dumps(verifying.as_json(verdicts), indent=1))
+    else:
+        title = f"{task}, hidden {SPLIT} split, {seeds} seeds, fresh weak teachers"
+        verifying.show(Console(), verdicts, gap, title)
+    return 2 if any(verdict.kind == "failed" for verdict in verdicts) else 0
 
 
 def _first_sentence(doc: str) -> str:

@@ -14,14 +14,17 @@ from aarlab.cli.steps import Steps
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, NotFound
 from aarlab.core.extras import require
+from aarlab.core.types import Split
 
 if TYPE_CHECKING:
     from aarlab.core.layout import DataRoot
+    from aarlab.core.wire import TaskInfo
     from aarlab.testbed.build import Built
 
 KEPT = "Features computed so far are kept; run the same command to continue."
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
 ENDED = ("finished", "partly")
+RANKED: tuple[Split, ...] = ("search", "selection")
 
 
 @app.command()
@@ -65,9 +68,6 @@ def import_folder(
     ],
     name: Annotated[str | None, typer.Option(help="of the task; else the folder's")] = None,
     pair: Annotated[str, typer.Option(help="see `aarlab models list`")] = "embedded",
-    allow_small_gap: Annotated[
-        bool, typer.Option(help="import even where the ceiling is not clearly above the teacher")
-    ] = False,
     near_duplicates: Annotated[
         Literal["drop", "refuse", "keep"], typer.Option(help="of rows in another split")
     ] = "drop",
@@ -86,14 +86,7 @@ def import_folder(
     with when_interrupted(KEPT), Steps(console) as steps:
         shop = Workshop(data_root(), steps.tell)
         options = FolderOptions(repeated=repeated_questions, tell=steps.tell)
-        built = shop.import_folder(
-            path,
-            wanted,
-            pair,
-            require_gap=not allow_small_gap,
-            options=options,
-            near=near_duplicates,
-        )
+        built = shop.import_folder(path, wanted, pair, options=options, near=near_duplicates)
     _say(console, built)
 
 
@@ -303,10 +296,24 @@ def _say(console: Console, built: "Built") -> None:
         f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}; "
         f"version {info.name}@{version}"
     )
+    note_on_gap(console, info)
     if built.before is None:
         return
     old = f"{info.name}@{built.before}"
     console.print(f"{info.name} meant {old} until now, and means {info.name}@{version} from now on")
     users = users_of(data_root(), old)
     kept = f"; campaigns that stay on it: {', '.join(map(str, users))}" if users else ""
-    console.print(f"{old} is kept{kept}. Back: aarlab task use {old}", markup=False, soft_wrap=True)
+    console.print(f"{old} is kept{kept}. Back: aarlab task use {old}", soft_wrap=True)
+
+
+def note_on_gap(console: Console, info: "TaskInfo") -> None:
+    """Say with figures that a task has no PGR; nothing where its gap is clear."""
+    from aarlab.cli.operator import open_scorer
+    from aarlab.core.pgr import NO_PGR
+
+    found = {split: open_scorer(data_root()).gap(info.name, split) for split in RANKED}
+    unclear = {split: one for split, one in found.items() if not one.clear}
+    for split, one in unclear.items():
+        console.print(f"note: {info.name}, {split} split, {one.said()}", soft_wrap=True)
+    if unclear:
+        console.print(f"{NO_PGR}.", soft_wrap=True)

@@ -1,7 +1,8 @@
 """`aarlab testbed`: methods times seeds on one task, and tuning; no agent at all."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,8 +13,10 @@ from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
 from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.task import note_on_gap
 from aarlab.cli.terminal import Console
 from aarlab.cli.values import comma_list
+from aarlab.cli.waiting import Waiting
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, Damaged
 from aarlab.core.extras import require
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Run and tune methods on a task yourself.")
 TaskName = Annotated[str, typer.Option(help="a built task; see `aarlab task list`")]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="also write JSON here")]
+ReplaceJson = Annotated[bool, typer.Option("--replace", help="the file of --json, if there is one")]
 
 
 @app.command()
@@ -41,57 +45,86 @@ def run(
     diagnostics: Annotated[bool, typer.Option(help="label-free diagnostics")] = False,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = False,
     json_out: JsonOut = None,
-    replace_json: Annotated[
-        bool, typer.Option("--replace", help="the file of --json, if there is one")
-    ] = False,
+    replace_json: ReplaceJson = False,
     preset: Annotated[str, typer.Option(help="a published setting, e.g. qwen-paper")] = "",
     data: Annotated[Path | None, typer.Option(help="folder for the preset")] = None,
     pair: Annotated[str, typer.Option(help="another pair for the preset")] = "",
     baseline_seeds: Annotated[int, typer.Option(min=2, max=64, help="of the preset")] = 10,
     epochs: Annotated[int, typer.Option(min=0, help="of the preset; 0: as published")] = 0,
-    allow_small_gap: Annotated[
-        bool, typer.Option(help="accuracies instead of PGR where the gap is not clear")
-    ] = False,
-) -> None:
+) -> int:
     """Run methods on the search split and print PGR with its 95 % interval.
 
     With --preset and --data: a weak teacher fine-tuned on train_label labels train_unlabel,
-    students learn from it, ceilings from the truth, as published. It goes on where it was cut off.
+    students learn from it, ceilings from the truth, as published. Seeds of teachers and ceilings
+    that are done are kept. Where the gap is not clear the table has accuracies. The exit code is 2
+    when a method failed.
     """
-    from dataclasses import replace
-
     require("testbed")
-    from aarlab.testbed.panel import Extras, methods_named, run_panel
-
-    console, rows = Console(), list["PanelRow"]()
-    first_seed = 0
-    if json_out is not None:
-        check_file(json_out, replace_json, "--json")
+    console, first_seed = Console(), 0
+    check_json(json_out, replace_json)
     if preset:
-        given = (pair, baseline_seeds, not allow_small_gap)
         with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
-            task, first_seed = _published(preset, data, given, epochs, console)
+            task, first_seed = _published(preset, data, (pair, baseline_seeds), epochs, console)
     elif not task:
         raise BadInput("name a task with --task, or a setting with --preset and --data")
-    kept = f"The methods that finished are in {json_out}" if json_out else "No score was kept"
-    bench = replace(_search_bench(task, console, allow_small_gap), first_seed=first_seed)
-    chosen = methods_named(comma_list(methods, "--methods", at_least=1), guards)
-    extras = Extras(diagnostics, permuted, allow_small_gap and not _has_gap(bench))
+    names = comma_list(methods, "--methods", at_least=1)
+    wanted = Wanted(task, names, seeds, guards, diagnostics, permuted, first_seed, json_out)
+    return run_table(wanted, console)
+
+
+def check_json(path: Path | None, replace_it: bool) -> None:
+    """Raise Conflict where the file of --json exists and may not be replaced."""
+    if path is not None:
+        check_file(path, replace_it, "--json")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A table of methods on one task. `own_first` ends it when the first method fails."""
+
+    task: str
+    methods: list[str]
+    seeds: int
+    guards: bool = True
+    diagnostics: bool = False
+    permuted: bool = False
+    first_seed: int = 0
+    json_out: Path | None = None
+    own_first: bool = False
+
+
+def run_table(wanted: Wanted, console: Console) -> int:
+    """Run and print the table; 2 when a method failed, else 0."""
+    from aarlab.testbed.panel import Extras, methods_named, run_panel
+
+    require("testbed")
+    rows = list["PanelRow"]()
+    chosen = methods_named(wanted.methods, wanted.guards)
+    out = wanted.json_out
+    kept = f"The methods that finished are in {out}" if out else "No score was kept"
     note = f"{kept}; the same command starts all methods again."
-    with when_interrupted(note), console.status("running") as status:
-        ticks = lambda m, s: status.update(f"{m}, seed {s}")  # noqa: E731
-        for row in run_panel(chosen, bench, seeds, ticks, extras):
+    with when_interrupted(note), Waiting("reading the task") as waiting:
+        bench = _search_bench(wanted.task, waiting.at)
+        bench = replace(bench, first_seed=wanted.first_seed)
+        ticks = lambda m, s: waiting.at(f"{m}, seed {s}")  # noqa: E731
+        extras = Extras(wanted.diagnostics, wanted.permuted)
+        for row in run_panel(chosen, bench, wanted.seeds, ticks, extras):
             rows.append(row)
-            if json_out is not None:  # as it goes: an interrupted run keeps what it has
-                write_json(json_out, _as_json(bench, rows))
-    console.print(_scores(bench, rows, seeds, permuted))
-    if diagnostics:
-        console.print(_diagnostics(rows))
-    for row in rows:
-        if row.failed:
-            console.print(f"{row.method}: {row.failed}", markup=False, highlight=False)
-    if json_out is not None:
-        console.print(f"wrote {json_out}")
+            if wanted.json_out is not None:  # as it goes: an interrupted run keeps what it has
+                write_json(wanted.json_out, _as_json(bench, rows))
+            if row.failed and wanted.own_first and len(rows) == 1:
+                break
+    failed = [row for row in rows if row.failed]
+    if len(failed) < len(rows):
+        console.print(_scores(bench, rows, wanted))
+        note_on_gap(console, bench.task.info)
+        if wanted.diagnostics:
+            console.print(_diagnostics(rows))
+    for row in failed:
+        console.print(f"{row.method}: {row.failed}", markup=False, highlight=False)
+    if wanted.json_out is not None:
+        console.print(f"wrote {wanted.json_out}")
+    return 2 if failed else 0
 
 
 @app.command()
@@ -124,8 +157,9 @@ def sweep(
     from aarlab.testbed.sweep import sweep as run_sweep
 
     console = Console(stderr=as_json)
-    bench = _search_bench(task, console)
+    bench = _search_bench(task, lambda line: console.print(f"  {line}"))
     final = selection_bench(data_root().pin(task), bench.task)
+    _require_gap(bench, final)
     table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
     recipes = _recipes(methods)
     settings = {"trials": trials, "sampler": sampler, "seeds": seeds, "final_seeds": final_seeds,
@@ -196,7 +230,7 @@ def _recipes(methods: str) -> "dict[str, Recipe]":
 
 
 def _published(
-    preset: str, data: Path | None, given: tuple[str, int, bool], epochs: int, console: Console
+    preset: str, data: Path | None, given: tuple[str, int], epochs: int, console: Console
 ) -> tuple[str, int]:
     """Build the task of a published setting; its name and first seed."""
     from aarlab.testbed.making import Workshop
@@ -204,24 +238,14 @@ def _published(
 
     if data is None:
         raise BadInput(f"--preset {preset} needs --data FOLDER (train_label, train_unlabel, test)")
-    made, (pair, baseline_seeds, require_gap) = setting(preset, epochs or None), given
+    made, (pair, baseline_seeds) = setting(preset, epochs or None), given
     name = f"{data.resolve().name.lower()}-{pair or made.name}".replace("_", "-")
     shop = Workshop(data_root(), lambda line: console.print(f"  {line}"))
-    wanted = (pair or made.pair, baseline_seeds, require_gap)
+    wanted = (pair or made.pair, baseline_seeds)
     return shop.build_published(data, name, made, wanted).info.name, made.first_seed
 
 
-def _has_gap(bench: "Bench") -> bool:
-    from aarlab.core.errors import GapNotPositive
-
-    try:
-        bench.judge.check(bench.task.info.name)
-    except GapNotPositive:
-        return False
-    return True
-
-
-def _search_bench(task: str, console: Console, small_gap: bool = False) -> "Bench":
+def _search_bench(task: str, tell: Callable[[str], None]) -> "Bench":
     from aarlab.cli.operator import open_scorer
     from aarlab.testbed.making import Workshop
     from aarlab.testbed.panel import search_bench
@@ -230,35 +254,66 @@ def _search_bench(task: str, console: Console, small_gap: bool = False) -> "Benc
     root = data_root().pin(task)
     public = open_public(root.public_task(task))
     scorer = open_scorer(root)
-    if not small_gap:
-        scorer.check(public.info.name)
-    features = Workshop(root, lambda line: console.print(f"  {line}")).strong_features(public)
-    return search_bench(public, features, scorer)
+    return search_bench(public, Workshop(root, tell).strong_features(public), scorer)
 
 
-def _scores(bench: "Bench", rows: "list[PanelRow]", seeds: int, permuted: bool) -> Table:
-    base = bench.judge.baselines(bench.task.info.name, bench.split)
+def _require_gap(*benches: "Bench") -> None:
+    """Tuning ranks by PGR: raise GapNotPositive where there is none."""
+    from aarlab.testbed.baselines import check_gap
+
+    for bench in benches:
+        task = bench.task.info.name
+        check_gap(task, {bench.split: bench.judge.gap(task, bench.split)})
+
+
+def _scores(bench: "Bench", rows: "list[PanelRow]", wanted: Wanted) -> Table:
+    name, split = bench.task.info.name, bench.split
+    base = bench.judge.baselines(name, split)
     table = Table(
-        title=f"{bench.task.info.name}, {bench.split} split: {base.n_rows} rows, {seeds} seeds; "
+        title=f"{name}, {split} split: {base.n_rows} rows, {wanted.seeds} seeds; "
         f"weak {base.weak:.3f}, ceiling {base.ceiling:.3f}"
     )
-    table.add_column("method", overflow="fold")
-    extra = ("permuted", "TC") if permuted else ()
-    for name in ("PGR", "95 % interval", "accuracy", *extra, "s"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("method", overflow="fold", min_width=8)
+    clear = bench.judge.gap(name, split).clear
+    heads = ["PGR", "95 % interval", "accuracy"] if clear else ["accuracy", "95 % interval"]
+    heads += (["permuted", "TC"] if clear else ["permuted"]) if wanted.permuted else []
+    heads += [] if clear else ["less vanilla"]
+    for head in (*heads, "s"):
+        table.add_column(head, justify="right", no_wrap=head != "less vanilla")
+    vanilla = next((row for row in rows if row.method == "vanilla"), None)
     for row in rows:
-        name = f"{row.method}{' (guard)' if row.guard else ''}"
-        if row.transfer is None:
-            table.add_row(name, "failed")
+        shown = f"{row.method}{' (guard)' if row.guard else ''}"
+        if row.accuracy is None:
+            table.add_row(shown, "failed")
             continue
-        pgr = (
-            ["", "gap not clear"] if row.pgr is None else [f"{row.pgr.value:+.2f}", _span(row.pgr)]
-        )
-        cells = [*pgr, f"{row.transfer:.3f}"]
-        if permuted and row.permuted is not None:
-            cells += [f"{row.permuted.value:+.2f}", _contribution(row.teacher_contribution)]
-        table.add_row(name, *cells, f"{row.seconds:.1f}")
+        cells = _pgr_cells(row) if clear else _accuracy_cells(row, vanilla, bench)
+        table.add_row(shown, *cells, f"{row.seconds:.1f}")
     return table
+
+
+def _pgr_cells(row: "PanelRow") -> list[str]:
+    assert row.pgr is not None
+    cells = [f"{row.pgr.value:+.2f}", _span(row.pgr), f"{row.transfer:.3f}"]
+    if row.permuted is not None:
+        cells += [f"{row.permuted.value:+.2f}", _contribution(row.teacher_contribution)]
+    return cells
+
+
+def _accuracy_cells(row: "PanelRow", vanilla: "PanelRow | None", bench: "Bench") -> list[str]:
+    assert row.accuracy is not None
+    cells = [f"{row.accuracy.value:.3f}", f"[{row.accuracy.low:.3f}, {row.accuracy.high:.3f}]"]
+    if row.permuted_accuracy is not None:
+        cells += [f"{row.permuted_accuracy.value:.3f}"]
+    less = _less(row, vanilla, bench)
+    return [*cells, "" if less is None else f"{less.value:+.3f} {_span(less, 3)}"]
+
+
+def _less(row: "PanelRow", other: "PanelRow | None", bench: "Bench") -> Interval | None:
+    """Paired difference to another method of the table; None to itself or to a failed one."""
+    if other is None or other is row or other.predictions is None or row.predictions is None:
+        return None
+    name = bench.task.info.name
+    return bench.judge.difference(name, bench.split, row.predictions, other.predictions)
 
 
 def _diagnostics(rows: "list[PanelRow]") -> Table:
@@ -275,8 +330,8 @@ def _contribution(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f}"
 
 
-def _span(interval: "Interval") -> str:
-    return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
+def _span(interval: "Interval", digits: int = 2) -> str:
+    return f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
 
 
 def _facts(bench: "Bench") -> dict[str, Any]:
@@ -292,13 +347,15 @@ def _facts(bench: "Bench") -> dict[str, Any]:
 
 
 def _as_json(bench: "Bench", rows: "list[PanelRow]") -> dict[str, Any]:
-    made = [
-        {
-            **asdict(row),
-            "pgr": row.pgr and row.pgr.model_dump(),
-            "permuted": row.permuted and row.permuted.model_dump(),
-            "teacher_contribution": row.teacher_contribution,
-        }
-        for row in rows
-    ]
-    return {**_facts(bench), "split": bench.split, "methods": made}
+    vanilla = next((row for row in rows if row.method == "vanilla"), None)
+    made = []
+    for row in rows:
+        less = _less(row, vanilla, bench)
+        figures = ("pgr", "accuracy", "permuted", "permuted_accuracy")
+        shown = {name: (one := getattr(row, name)) and one.model_dump() for name in figures}
+        facts = asdict(replace(row, predictions=None)) | shown
+        del facts["predictions"]
+        facts |= {"transfer": row.transfer, "teacher_contribution": row.teacher_contribution}
+        made.append(facts | {"less_vanilla": less and less.model_dump()})
+    found = bench.judge.gap(bench.task.info.name, bench.split)
+    return {**_facts(bench), "split": bench.split, "gap_is_clear": found.clear, "methods": made}

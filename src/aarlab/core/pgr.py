@@ -7,10 +7,14 @@ over its own seeds and the shared rows: a crossed design. The variance of an arm
 taken from both margins (rows clustered by group, seeds) less the cell part that both contain (Owen
 2007, "The pigeonhole bootstrap"); row effects are shared by the arms, so their covariance counts.
 The interval of the ratio is Fieller's; each variance part is widened by its own t quantile.
+
+Where the gap is not clear there is no PGR; accuracies and their differences are computed here too,
+with the same variance. Two methods run with the same seeds and teachers are compared by the
+difference of each pair of runs.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -37,22 +41,55 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Quadratic:
-    """Variance of T - (1-r) W - r C as a quadratic in r.
+class Gap:
+    """Accuracies of the weak teacher and of the ceiling on one split, and their difference.
+
+    `clear` says that the ceiling is above the teacher at the level of the intervals: only then is
+    there a PGR.
+    """
+
+    weak: Interval
+    ceiling: Interval
+    difference: Interval
+
+    @property
+    def clear(self) -> bool:
+        return self.difference.low > 0
+
+    def said(self) -> str:
+        """The figures in one sentence, the same wherever a gap is reported."""
+        word = "clear" if self.clear else "not clear"
+        return (
+            f"gap: {word} (ceiling {_shown(self.ceiling)}, weak teacher {_shown(self.weak)}, "
+            f"difference {_shown(self.difference, '+')})"
+        )
+
+
+NO_PGR = (
+    "The ceiling is not clearly above the weak teacher, so there is no PGR: accuracies with 95 % "
+    "intervals instead. More evaluation rows, or a pair with a wider gap, may change that"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Variance parts of K arms' mean accuracies: rows (shared, so with covariance) and seeds.
 
     `scale_*` inflate each part by its own t quantile over the normal one (Cochran): few seeds
     widen the interval through the seed part alone.
     """
 
-    cov_rows_33: Floats
-    var_seeds_3: Floats
-    scale_rows: float = 1.0
-    scale_seeds_3: Floats | float = 1.0
+    cov_rows_KK: Floats
+    var_seeds_K: Floats
+    scale_rows: float
+    scale_seeds_K: Floats
 
-    def variance(self, ratio: float) -> float:
-        load = np.array([1.0, ratio - 1.0, -ratio])
-        rows = self.scale_rows * float(load @ self.cov_rows_33 @ load)
-        return rows + float(np.sum(load**2 * self.var_seeds_3 * self.scale_seeds_3))
+    def variance(self, load_K: Floats, inflated: bool = True) -> float:
+        """Of the arms' means weighted by `load_K`; inflated for an interval, plain for a stderr."""
+        rows, seeds = float(load_K @ self.cov_rows_KK @ load_K), load_K**2 * self.var_seeds_K
+        if not inflated:
+            return rows + float(seeds.sum())
+        return self.scale_rows * rows + float((seeds * self.scale_seeds_K).sum())
 
 
 def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
@@ -62,33 +99,133 @@ def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
     when the ceiling is not above the weak teacher at the same level. With one transfer seed the
     interval cannot cover seeds, and `covers` says so.
     """
-    arms = _checked(outcomes)
-    means = [float(arm.mean()) for arm in arms]
-    n_groups, n_seeds_3 = len(set(outcomes.groups_N)), [len(arm) for arm in arms]
-    plain = _Quadratic(
-        _clustered_covariance(np.stack([arm.mean(axis=0) for arm in arms]), outcomes.groups_N),
-        np.array([_seed_variance(arm) for arm in arms]),
-    )
-    inflated = replace(
-        plain,
-        scale_rows=_t_scale(n_groups - 1, level),
-        scale_seeds_3=np.array([_t_scale(max(n - 1, 1), level) for n in n_seeds_3]),
-    )
-    transfer, weak, ceiling = means
-    gap = ceiling - weak
-    value = (transfer - weak) / gap if gap > 0 else math.nan
-    low, high = _fieller(transfer - weak, gap, inflated, _normal_quantile(level))
+    return _ratio(_checked(outcomes), outcomes.groups_N, (1.0, -1.0, 0.0), level)
+
+
+def pgr_difference(
+    outcomes: Outcomes, other_SN: NDArray[np.bool_], level: float = LEVEL
+) -> Interval:
+    """PGR of a method less that of another one, run on the same rows, seeds and teachers.
+
+    Run i of `outcomes.transfer_SN` and run i of `other_SN` share seed and teacher, so what they
+    have in common cancels. Errors as `pgr`; BadInput where the runs cannot be paired.
+    """
+    transfer, weak, ceiling = _checked(outcomes)
+    paired = _paired(transfer, other_SN)
+    return _ratio((paired, weak, ceiling), outcomes.groups_N, (1.0, 0.0, 0.0), level)
+
+
+def accuracy(
+    correct_SN: NDArray[np.bool_], groups_N: tuple[str, ...], level: float = LEVEL
+) -> Interval:
+    """Mean accuracy with an interval over rows (problems as clusters) and seeds, within [0, 1]."""
+    found = _mean((_arm("accuracy", correct_SN, groups_N),), groups_N, level)
+    return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
+
+
+def accuracy_difference(
+    correct_SN: NDArray[np.bool_],
+    other_SN: NDArray[np.bool_],
+    groups_N: tuple[str, ...],
+    same_seeds: bool,
+    level: float = LEVEL,
+) -> Interval:
+    """Difference of two mean accuracies on the same rows.
+
+    With `same_seeds` run i of both shares its seed and teacher, and the runs are paired too.
+    """
+    first = _arm("accuracy", correct_SN, groups_N)
+    second = _arm("accuracy", other_SN, groups_N)
+    arms = (_paired(first, other_SN),) if same_seeds else (first, -second)
+    return _mean(arms, groups_N, level)
+
+
+def gap(
+    weak_SN: NDArray[np.bool_],
+    ceiling_SN: NDArray[np.bool_],
+    groups_N: tuple[str, ...],
+    level: float = LEVEL,
+) -> Gap:
+    """How far the ceiling is above the weak teacher; errors as `pgr`, but never GapNotPositive."""
+    _checked(Outcomes(weak_SN, weak_SN, ceiling_SN, groups_N))
+    above = accuracy_difference(ceiling_SN, weak_SN, groups_N, same_seeds=False, level=level)
+    return Gap(accuracy(weak_SN, groups_N, level), accuracy(ceiling_SN, groups_N, level), above)
+
+
+def _shown(interval: Interval, sign: str = "") -> str:
+    low, high = f"{interval.low:{sign}.3f}", f"{interval.high:{sign}.3f}"
+    return f"{interval.value:{sign}.3f} [{low}, {high}]"
+
+
+def _ratio(
+    arms: tuple[Floats, Floats, Floats],
+    groups_N: tuple[str, ...],
+    base: tuple[float, float, float],
+    level: float,
+) -> Interval:
+    """(`base` times the arms' means) / (ceiling - weak); the first arm is a method's."""
+    parts, means_K, base_K = _parts(arms, groups_N, level), _means(arms), np.array(base)
+    gain, gap_K = float(base_K @ means_K), np.array([0.0, -1.0, 1.0])
+    width = float(gap_K @ means_K)
+    value = gain / width if width > 0 else math.nan
+    low, high = _fieller((gain, base_K), (width, gap_K), parts, _normal_quantile(level))
     covers = ["rows", "weak teacher seeds", "ceiling seeds"]
     covers += ["transfer seeds"] if len(arms[0]) > 1 else []
+    variance = parts.variance(base_K - value * gap_K, inflated=False)
     return Interval(
         value=value,
-        stderr=math.sqrt(plain.variance(value)) / gap,
+        stderr=math.sqrt(variance) / width,
         low=low,
         high=high,
-        n_rows=len(outcomes.groups_N),
+        n_rows=len(groups_N),
         n_seeds=len(arms[0]),
         covers=covers,
     )
+
+
+def _mean(arms: tuple[Floats, ...], groups_N: tuple[str, ...], level: float) -> Interval:
+    """The sum of the arms' means."""
+    parts, ones_K = _parts(arms, groups_N, level), np.ones(len(arms))
+    value, half = float(_means(arms).sum()), math.sqrt(parts.variance(ones_K))
+    half *= _normal_quantile(level)
+    return Interval(
+        value=value,
+        stderr=math.sqrt(parts.variance(ones_K, inflated=False)),
+        low=value - half,
+        high=value + half,
+        n_rows=len(groups_N),
+        n_seeds=len(arms[0]),
+        covers=["rows", *(["seeds"] if len(arms[0]) > 1 else [])],
+    )
+
+
+def _means(arms: tuple[Floats, ...]) -> Floats:
+    return np.array([float(arm.mean()) for arm in arms])
+
+
+def _parts(arms: tuple[Floats, ...], groups_N: tuple[str, ...], level: float) -> _Parts:
+    return _Parts(
+        _clustered_covariance(np.stack([arm.mean(axis=0) for arm in arms]), groups_N),
+        np.array([_seed_variance(arm) for arm in arms]),
+        scale_rows=_t_scale(len(set(groups_N)) - 1, level),
+        scale_seeds_K=np.array([_t_scale(max(len(arm) - 1, 1), level) for arm in arms]),
+    )
+
+
+def _arm(name: str, correct_SN: NDArray[np.bool_], groups_N: tuple[str, ...]) -> Floats:
+    if correct_SN.ndim != 2 or correct_SN.shape[1] != len(groups_N) or len(correct_SN) < 1:
+        raise BadInput(
+            f"{name}: expected correct_SN of shape (S, {len(groups_N)}), got {correct_SN.shape}"
+        )
+    if len(set(groups_N)) < 2:
+        raise BadInput(f"{name}: an interval needs at least two problems (groups)")
+    return correct_SN.astype(np.float64)
+
+
+def _paired(first_SN: Floats, other_SN: NDArray[np.bool_]) -> Floats:
+    if first_SN.shape != other_SN.shape:
+        raise BadInput(f"paired runs: expected shape {first_SN.shape}, got {other_SN.shape}")
+    return first_SN - other_SN.astype(np.float64)
 
 
 def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
@@ -129,17 +266,17 @@ def _checked(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:
     return transfer, weak, ceiling
 
 
-def _clustered_covariance(rows_3N: Floats, groups_N: tuple[str, ...]) -> Floats:
-    """Covariance of the three row means, rows of a group counted as one cluster."""
+def _clustered_covariance(rows_KN: Floats, groups_N: tuple[str, ...]) -> Floats:
+    """Covariance of the row means, rows of a group counted as one cluster."""
     index = {group: i for i, group in enumerate(dict.fromkeys(groups_N))}
     group_of_N = np.array([index[group] for group in groups_N])
-    centred = rows_3N - rows_3N.mean(axis=1, keepdims=True)
-    sums_3G = np.stack(
+    centred = rows_KN - rows_KN.mean(axis=1, keepdims=True)
+    sums_KG = np.stack(
         [np.bincount(group_of_N, weights=row, minlength=len(index)) for row in centred]
     )
     n_groups = len(index)
     scale = n_groups / (n_groups - 1) / len(groups_N) ** 2
-    return np.asarray(scale * (sums_3G @ sums_3G.T), dtype=np.float64)
+    return np.asarray(scale * (sums_KG @ sums_KG.T), dtype=np.float64)
 
 
 def _seed_variance(correct_SN: Floats) -> float:
@@ -154,17 +291,23 @@ def _seed_variance(correct_SN: Floats) -> float:
     return max(float(excess), 0.0)
 
 
-def _fieller(gain: float, gap: float, parts: _Quadratic, quantile: float) -> tuple[float, float]:
-    """All r with (gain - r gap)^2 <= q^2 Var(T - (1-r) W - r C): two roots of a quadratic in r."""
+def _fieller(
+    gain: tuple[float, Floats], gap: tuple[float, Floats], parts: _Parts, quantile: float
+) -> tuple[float, float]:
+    """All r with (gain - r gap)^2 <= q^2 Var(gain - r gap): two roots of a quadratic in r.
+
+    Gain and gap come with their loads on the arms.
+    """
+    (over, over_K), (under, under_K) = gain, gap
     # Var as a quadratic a r^2 + b r + c through its values at -1, 0 and 1.
-    at_minus, at_zero, at_plus = (parts.variance(r) for r in (-1.0, 0.0, 1.0))
+    at_minus, at_zero, at_plus = (parts.variance(over_K - r * under_K) for r in (-1.0, 0.0, 1.0))
     square, linear = (at_plus + at_minus) / 2 - at_zero, (at_plus - at_minus) / 2
-    a = gap**2 - quantile**2 * square
-    b = -2 * gain * gap - quantile**2 * linear
-    c = gain**2 - quantile**2 * at_zero
-    if gap <= 0 or a <= 0:
+    a = under**2 - quantile**2 * square
+    b = -2 * over * under - quantile**2 * linear
+    c = over**2 - quantile**2 * at_zero
+    if under <= 0 or a <= 0:
         raise GapNotPositive(
-            f"ceiling minus weak accuracy is {gap:.3f} +- {math.sqrt(max(square, 0.0)):.3f}: not "
+            f"ceiling minus weak accuracy is {under:.3f} +- {math.sqrt(max(square, 0.0)):.3f}: not "
             "clearly positive, so PGR is undefined. Use more evaluation rows or baseline seeds, "
             "or a pair with a wider gap"
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import GapNotPositive
-from aarlab.core.pgr import Outcomes, pgr
+from aarlab.core.pgr import NO_PGR, Gap, gap
 from aarlab.core.types import Example, Split
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.bundle import write_arrays
@@ -109,18 +109,22 @@ def train_baselines(
     )
 
 
-def check_gap(data: TaskData, baselines: dict[Split, Baseline]) -> None:
-    """Raises GapNotPositive unless the ceiling is clearly above the teacher where AARs are scored
-    and where methods are ranked."""
+def gaps(data: TaskData, baselines: dict[Split, Baseline]) -> dict[Split, Gap]:
+    """How far the ceiling is above the teacher where AARs are scored and methods are ranked."""
+    found: dict[Split, Gap] = {}
     for name in GAP_SPLITS:
         split = data.splits[name]
         truth_N = split.targets_N.astype(bool)
         weak_SN, ceiling_SN = ((probs > 0.5) == truth_N for probs in baselines[name])
-        groups_N = tuple(example.group for example in split.examples)
-        try:
-            pgr(Outcomes(ceiling_SN, weak_SN, ceiling_SN, groups_N))
-        except GapNotPositive as error:
-            raise GapNotPositive(f"{data.name}, {name} split: {error}") from error
+        found[name] = gap(weak_SN, ceiling_SN, tuple(example.group for example in split.examples))
+    return found
+
+
+def check_gap(task: str, found: dict[Split, Gap]) -> None:
+    """Raise GapNotPositive, naming the split, unless every gap is clear."""
+    for name, one in found.items():
+        if not one.clear:
+            raise GapNotPositive(f"{task}, {name} split: {one.said()}. {NO_PGR}")
 
 
 def _rows(data: TaskData, part: Part) -> tuple[Example, ...]:

@@ -29,6 +29,7 @@ from aarlab.testbed.baselines import (
     Sources,
     Trained,
     check_gap,
+    gaps,
     train_baselines,
 )
 from aarlab.testbed.build_options import BuildOptions
@@ -120,13 +121,14 @@ def _write(
     """Both sides below `folder`; returns the version."""
     (options, settings_hash), (sources, progress, kept) = settings, means
     trained = train_baselines(data, options, sources, progress, _worth(kept, options))
+    found = gaps(data, trained.baselines)
     if options.require_gap:
-        check_gap(data, trained.baselines)
+        check_gap(data.name, found)
     progress("features")
     features = _features(data, options, sources)
     public, vault = folder / "public", VaultWriter(folder / "vault")
     made = (trained, features, _lower_states(data, options, sources))
-    info = task_info(data, options, trained)
+    info = task_info(data, options, trained, all(one.clear for one in found.values()))
     write_public(public, data, info, made)
     write_vault(vault, data, made)
     if trained.twins is not None:
@@ -137,7 +139,8 @@ def _write(
         vault.lines(COLUMNS, column_lines(data.columns))
     twins = {"how": data.twins.how, "rows": len(data.twins.rows)}
     record = {"settings_hash": settings_hash, "facts": trained.facts, "task": data.settings}
-    record |= {"twins": twins, "version": (version := _version(data, info, trained))}
+    record |= {"twins": twins, "gap": {split: one.said() for split, one in found.items()}}
+    record |= {"version": (version := _version(data, info, trained))}
     vault.json(RECORD, {**record, "options": options.model_dump(mode="json")})
     seals = {side: _seals(folder / side) for side in ("public", "vault")}
     vault.json(SEALS, {"files": seals})
@@ -258,6 +261,7 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
         rows["twins"] = [data.twins.how, [input_row(twin) for twin in data.twins.rows]]
     facts = [data.name, data.kind, data.title, data.description, without_seeds(data.settings)]
     chosen = options.model_dump(mode="json", exclude={"twins"})  # which are among the rows
+    chosen["require_gap"] = True  # decides whether a task is built, not what is in it
     if options.zero_shot:  # as in tasks that were built before there was a choice
         del chosen["zero_shot"]
     return content_hash([FORMAT, facts, rows, chosen])

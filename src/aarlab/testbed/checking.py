@@ -1,14 +1,16 @@
 """Does a method folder keep the contract? `python -m aarlab.testbed.checking FOLDER OUT.json`.
 
 Runs the method on a toy task of each kind and collects what it finds: violations, which the
-platform would refuse or flag, and notes. Not covered: what the method does to this
-process; a stranger's folder belongs in a sandbox (`aarlab campaign`), not here.
+platform would refuse or flag, and notes, each with the author's own line where there is one.
+`OUT.json.stage` says what is being done. Not covered: what the method does to this process; a
+stranger's folder belongs in a sandbox (`aarlab campaign`), not here.
 """
 
 import inspect
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,14 +21,20 @@ from pydantic import BaseModel, ConfigDict
 
 from aarlab.core.errors import MethodFailed
 from aarlab.core.files import write_atomic
-from aarlab.core.types import Example, TaskKind
-from aarlab.testbed.contract import Fit, Predictor, checked_predictions
-from aarlab.testbed.method_folder import guarded, load_method
+from aarlab.core.types import TaskKind
+from aarlab.testbed.actions import Action, Kind, Watch, watched_rows
+from aarlab.testbed.contract import Predictor, checked_predictions
+from aarlab.testbed.method_folder import OwnMethod, load_method
 from aarlab.testbed.task import TrainTask
 from aarlab.testbed.toy import Toy, make_toy
 
 KINDS: tuple[TaskKind, ...] = ("verification", "preference")
 SLOW_S, TOLERANCE = 20.0, 1e-5
+ALONE = 8  # rows that are also predicted one at a time
+ONE_BY_ONE = (
+    "predict row by row: the platform also delivers rows alone, and a method that leans on the "
+    "other answers to a problem is flagged as a shortcut"
+)
 NO_FEATURES = "no stored features", "stored features only"
 Floats64 = NDArray[np.float64]
 
@@ -55,9 +63,10 @@ class Report(BaseModel):
 class _Check:
     """One kind of rows; `findings` grows as the checks go."""
 
-    folder: Path
-    fit: Fit
+    own: OwnMethod
     toy: Toy
+    watch: Watch
+    tell: Callable[[str], None]
     findings: list[Finding] = field(default_factory=list)
 
     def violation(self, what: str, mend: str) -> None:
@@ -71,33 +80,63 @@ class _Check:
         self.findings.append(Finding(level=level, kind=kind, what=what, mend=mend))
 
     def run(self, seed: int) -> tuple[Predictor, Floats64]:
-        return guarded(self.folder, lambda: self._fit_and_predict(seed))
-
-    def _fit_and_predict(self, seed: int) -> tuple[Predictor, Floats64]:
-        predictor = self.fit(self.toy.task, self.toy.student(), seed)
+        self.tell(f"{self.toy.task.kind} rows: fit with seed {seed}")
+        predictor: Predictor = self.own.fit(self.toy.task, self.toy.student(), seed)
+        self.tell(f"{self.toy.task.kind} rows: predict")
         return predictor, checked_predictions(predictor, self.toy.rows)
 
-    def predict(self, predictor: Predictor, rows: Sequence[Example]) -> Floats64:
-        return guarded(self.folder, lambda: checked_predictions(predictor, rows))
+
+def check_method(
+    folder: Path, scratch: Path | None = None, tell: Callable[[str], None] = lambda stage: None
+) -> Report:
+    """Find all that can be found, on the same toy tasks each time.
+
+    Files below `scratch` (default: the system's folder for temporary files) may be written.
+    """
+    with Watch.on(folder, scratch or Path(tempfile.gettempdir())) as watch:
+        tell("import")
+        try:
+            own = load_method(folder)
+            inspect.signature(own.module.fit).bind(object(), object(), 0)
+        except MethodFailed as error:
+            mend = "method.py must import and define fit(task, student, seed)"
+            return _broken(folder, str(error), mend)
+        except TypeError as error:
+            where = own.line_of(own.module.fit)
+            return _broken(folder, f"fit cannot be called with three arguments: {error}{where}",
+                           "define fit(task, student, seed)")  # fmt: skip
+        findings = [_of_action(action, "any") for action in watch.take()]
+        for kind in KINDS:
+            toy = make_toy(kind)
+            toy = replace(
+                toy,
+                task=replace(toy.task, inputs=watched_rows(toy.task.inputs, watch)),
+                rows=watched_rows(toy.rows, watch),
+            )
+            check = _Check(own, toy, watch, tell)
+            _check_kind(check)
+            findings += [*check.findings, *(_of_action(a, kind) for a in watch.take())]
+    return Report(method=folder.name, findings=_once(findings))
 
 
-def check_method(folder: Path) -> Report:
-    """All that can be found; the same toy tasks each time."""
-    try:
-        fit: Fit = guarded(folder, lambda: load_method(folder)).fit
-        inspect.signature(fit).bind(object(), object(), 0)
-    except MethodFailed as error:
-        mend = "method.py must import and define fit(task, student, seed)"
-        return _broken(folder, str(error), mend)
-    except TypeError as error:
-        return _broken(folder, f"fit cannot be called with three arguments: {error}",
-                       "define fit(task, student, seed)")  # fmt: skip
-    findings: list[Finding] = []
-    for kind in KINDS:
-        check = _Check(folder, fit, make_toy(kind))
-        _check_kind(check)
-        findings += check.findings
-    return Report(method=folder.name, findings=findings)
+MENDS: dict[Kind, str] = {
+    "writes a file": "keep state in the predictor, or use tempfile: a verified run keeps no file",
+    "uses the network": "a method runs without a network: ship what it needs in its folder",
+    "starts a program": "a method may not start programs: call a library",
+    "reads texts": "allowed, and shown here: a method that knows answers from texts owes them to "
+    "its own rules, not to the teacher. The student's states and log-likelihoods know the texts",
+}
+
+
+def _of_action(action: Action, kind: str) -> Finding:
+    level: Literal["violation", "note"] = "note" if action.kind == "reads texts" else "violation"
+    what = f"{action.kind}: {action.what}\n  {action.line}"
+    return Finding(level=level, kind=kind, what=what, mend=MENDS[action.kind])
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """Without those that were found on the other kind of rows already."""
+    return list({(one.level, one.what): one for one in reversed(findings)}.values())[::-1]
 
 
 def _broken(folder: Path, what: str, mend: str) -> Report:
@@ -106,7 +145,7 @@ def _broken(folder: Path, what: str, mend: str) -> Report:
 
 
 def _check_kind(check: _Check) -> None:
-    before, files = _fingerprint(check.toy.task), _files(check.folder)
+    before, files = _fingerprint(check.toy.task), _files(check.own.folder)
     random_before, begun = _random_state(), time.monotonic()
     try:
         predictor, probs_N = check.run(1)
@@ -115,19 +154,40 @@ def _check_kind(check: _Check) -> None:
         return
     seconds = time.monotonic() - begun
     if _fingerprint(check.toy.task) != before:
-        check.violation("changes the task it was given", "copy arrays before you change them")
+        check.violation(
+            f"changes the task it was given{_line_of_change(check)}",
+            "copy arrays before you change them",
+        )
     if _random_state() != random_before:
         check.note(
             "uses numpy's global random state",
             "use np.random.default_rng(seed): runs side by side disturb each other",
         )
-    if _files(check.folder) != files:
-        check.note("writes files into its own folder", "the platform's copy is read-only")
+    seen = any(action.kind == "writes a file" for action in check.watch.found)
+    if _files(check.own.folder) != files and not seen:
+        check.violation("writes a file: into its own folder", MENDS["writes a file"])
     if seconds > SLOW_S:
         n = len(check.toy.task.inputs)
         check.note(f"took {seconds:.0f} s on {n} rows", "trials have a time limit")
-    _check_repeats(check, probs_N)
+    try:
+        _check_repeats(check, probs_N)
+    except MethodFailed as error:
+        check.violation(f"fails when it is run again: {error}", "keep nothing between two fits")
+    check.tell(f"{check.toy.task.kind} rows: alone, shuffled, swapped")
     _check_rows(check, predictor, probs_N)
+
+
+def _line_of_change(check: _Check) -> str:
+    """The author's line that changes an array: where it fails on arrays that cannot be changed."""
+    task = make_toy(check.toy.task.kind).task
+    for array in (task.weak_labels_N, task.teacher_labels_SN):
+        array.flags.writeable = False
+    try:
+        check.own.fit(task, check.toy.student(), 1)
+    except MethodFailed as error:
+        _, line, rest = str(error).partition("\n")
+        return line + rest
+    return ""
 
 
 def _explain_failure(check: _Check, what: str) -> None:
@@ -135,16 +195,20 @@ def _explain_failure(check: _Check, what: str) -> None:
         check.note(f"asks for features that a task does not store: {what}",
                    "it runs only where the model is: aarlab method run")  # fmt: skip
         return
-    check.violation(what, "fit returns an object whose predict_proba(inputs) gives an array (N,) "
-                          "of probabilities in [0, 1]")  # fmt: skip
+    mend = "fit returns an object whose predict_proba(inputs) gives an array (N,) of probabilities"
+    if "not in [0, 1]" in what:
+        mend += " in [0, 1]: turn logits into them, and replace what is not a number"
+    check.violation(what, mend)
 
 
 def _check_repeats(check: _Check, probs_N: Floats64) -> None:
     _, again_N = check.run(1)
     _, other_N = check.run(2)
+    where = check.own.line_of(check.own.module.fit)
     if not np.allclose(again_N, probs_N, atol=TOLERANCE):
         check.violation(
-            f"the same seed gives other predictions (up to {np.abs(again_N - probs_N).max():.2g})",
+            "the same seed gives other predictions (up to "
+            f"{np.abs(again_N - probs_N).max():.2g}){where}",
             "take every random draw from np.random.default_rng(seed), and give students a seed",
         )
     elif np.allclose(other_N, probs_N, atol=TOLERANCE):
@@ -154,21 +218,27 @@ def _check_repeats(check: _Check, probs_N: Floats64) -> None:
 
 def _check_rows(check: _Check, predictor: Predictor, probs_N: Floats64) -> None:
     """Predictions of rows alone, in another order, and with their answers swapped."""
-    rows = check.toy.rows
+    rows, where = check.toy.rows, getattr(predictor, "where", "")
     order_N = np.random.default_rng(0).permutation(len(rows))
-    shuffled_N = check.predict(predictor, [rows[i] for i in order_N])
-    alone_N = np.concatenate([check.predict(predictor, [row]) for row in rows[:8]])
-    if not np.allclose(shuffled_N, probs_N[order_N], atol=TOLERANCE):
-        check.violation("a prediction depends on the order of the rows", "predict row by row")
-    elif not np.allclose(alone_N, probs_N[:8], atol=TOLERANCE):
+    try:
+        shuffled_N = checked_predictions(predictor, [rows[i] for i in order_N])
+        alone_N = np.concatenate([checked_predictions(predictor, [row]) for row in rows[:ALONE]])
+    except MethodFailed as error:
         check.violation(
-            "a prediction depends on which other rows are asked for",
-            "predict row by row: the platform also delivers rows alone, and a method that leans on "
-            "the other answers to a problem is flagged as a shortcut",
+            f"a prediction depends on which other rows are asked for: with {len(rows)} rows it "
+            f"gives predictions, with fewer or in another order it fails: {error}",
+            ONE_BY_ONE,
+        )
+        return
+    if not np.allclose(shuffled_N, probs_N[order_N], atol=TOLERANCE):
+        check.violation(f"a prediction depends on the order of the rows{where}", ONE_BY_ONE)
+    elif not np.allclose(alone_N, probs_N[:ALONE], atol=TOLERANCE):
+        check.violation(
+            f"a prediction depends on which other rows are asked for{where}", ONE_BY_ONE
         )
     if check.toy.task.kind == "preference":
         swapped = [replace(row, answers=row.answers[::-1]) for row in rows]
-        gap = float(np.abs(check.predict(predictor, swapped) + probs_N - 1).mean())
+        gap = float(np.abs(checked_predictions(predictor, swapped) + probs_N - 1).mean())
         if gap > 0.01:
             check.note(f"swapping the answers does not swap the prediction (mean gap {gap:.2f})",
                        "average both orders: (p + 1 - p_swapped) / 2")  # fmt: skip
@@ -191,7 +261,11 @@ def main(argv: list[str]) -> int:
     if len(argv) != 2:
         sys.stderr.write("usage: python -m aarlab.testbed.checking FOLDER OUT.json\n")
         return 2
-    write_atomic(Path(argv[1]), check_method(Path(argv[0])).model_dump_json(indent=1) + "\n")
+    sys.dont_write_bytecode = True  # of libraries that the method is the first to import
+    out, stage = Path(argv[1]), Path(f"{argv[1]}.stage")
+    tempfile.tempdir = str(out.parent)
+    report = check_method(Path(argv[0]), out.parent, lambda text: write_atomic(stage, text))
+    write_atomic(out, report.model_dump_json(indent=1) + "\n")
     return 0
 
 

@@ -24,21 +24,28 @@ Fit = Callable[[TrainTask, StudentFactory, int], Predictor]
 
 
 def checked_predictions(predictor: Predictor, inputs: Sequence[Example]) -> NDArray[np.float64]:
-    """Predictions that keep the contract; raises MethodFailed saying which rule was broken."""
+    """Return predictions (N,) that keep the contract; MethodFailed says which rule was broken.
+
+    A predictor's `where`, if it has one, is appended: the author's line.
+    """
     predict = getattr(predictor, "predict_proba", None)
     if not callable(predict):
         kind = type(predictor).__name__
         raise MethodFailed(f"fit returned a {kind}: it must have predict_proba(inputs)")
+    where = getattr(predictor, "where", "")
+    returned = predict(tuple(inputs))
     try:
-        probs_N = np.asarray(predict(tuple(inputs)), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise MethodFailed(f"predict_proba: {type(error).__name__}: {error}") from error
+        probs_N = np.asarray(returned, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MethodFailed(f"predict_proba: {type(error).__name__}: {error}{where}") from error
     if probs_N.shape != (len(inputs),):
-        raise MethodFailed(f"predict_proba: shape {probs_N.shape}, expected ({len(inputs)},)")
+        raise MethodFailed(
+            f"predict_proba: shape {probs_N.shape}, expected ({len(inputs)},){where}"
+        )
     wrong = np.flatnonzero(~((probs_N >= 0) & (probs_N <= 1)))
     if len(wrong):
         raise MethodFailed(
             f"predict_proba: {len(wrong)} of {len(probs_N)} values are not in [0, 1], first "
-            f"{probs_N[wrong[0]]} for row {inputs[wrong[0]].id!r}"
+            f"{probs_N[wrong[0]]} for row {inputs[wrong[0]].id!r}{where}"
         )
     return probs_N

@@ -95,12 +95,11 @@ class Workshop:
         path: Path,
         name: str,
         pair: str,
-        require_gap: bool = True,
         options: FolderOptions | None = None,
         near: Policy = "drop",
     ) -> Built:
         """A folder in the study's format, on the pair's own layers; `near` is what happens to
-        near-duplicates across splits."""
+        near-duplicates across splits. A gap that is not clear is recorded with the task."""
         self.tell(f"reading {path}")
         found = catalogue_of(self.root).pair(pair)
         build = BuildOptions(
@@ -108,7 +107,7 @@ class Workshop:
             weak_layer=found.weak_for(name).layer,
             strong_layer=found.strong_for(name).layer,
             more_layers=found.more_layers,
-            require_gap=require_gap,
+            require_gap=False,
             certify=False,
             teacher_row_ceiling=False,
         )
@@ -116,14 +115,12 @@ class Workshop:
         return self.build(with_twins(self._distinct(data, near)), build)
 
     def build_published(
-        self, path: Path, name: str, made: Setting, wanted: tuple[str, int, bool]
+        self, path: Path, name: str, made: Setting, wanted: tuple[str, int]
     ) -> Built:
         """A folder in the study's format with teachers and students of a published setting, on
-        `wanted` pair, with so many baseline seeds; whether the gap must be clear."""
-        pair, baseline_seeds, require_gap = wanted
-        options = made.build_options(
-            catalogue_of(self.root).pair(pair), baseline_seeds, require_gap
-        )
+        `wanted` pair, with so many baseline seeds."""
+        pair, baseline_seeds = wanted
+        options = made.build_options(catalogue_of(self.root).pair(pair), baseline_seeds)
         self.tell(f"reading {path}")
         data = self._distinct(read_folder(path, name, FolderOptions(tell=self.tell)), "drop")
         return self.build(with_twins(data), options)

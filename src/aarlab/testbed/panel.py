@@ -11,13 +11,13 @@ from threadpoolctl import threadpool_limits
 
 from aarlab.core.errors import BadInput, MethodFailed, NotFound
 from aarlab.core.foreign import decoded
-from aarlab.core.pgr import teacher_contribution
+from aarlab.core.pgr import Gap, teacher_contribution
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
 from aarlab.testbed.contract import Predictor, checked_predictions
 from aarlab.testbed.diagnostics import diagnose
 from aarlab.testbed.features import FeatureSource
-from aarlab.testbed.method_folder import guarded, load_method
+from aarlab.testbed.method_folder import load_method
 from aarlab.testbed.methods import METHODS, Method, find_method, method_of_recipe
 from aarlab.testbed.recipe import recipe_from_json
 from aarlab.testbed.student import StudentFactory
@@ -35,7 +35,13 @@ class Judge(Protocol):
 
     def baselines(self, task: str, split: Split) -> BaselineAccuracy: ...
 
-    def check(self, task: str) -> None: ...
+    def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
+
+    def difference(
+        self, task: str, split: Split, new: Predictions, other: Predictions
+    ) -> Interval: ...
+
+    def gap(self, task: str, split: Split) -> Gap: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +58,19 @@ class Bench:
 
 
 class Extras(NamedTuple):
-    """What a table shows besides scores, or instead: label-free diagnostics, the score on permuted
-    labels."""
+    """What a table shows besides scores: label-free diagnostics, the score on permuted labels."""
 
     diagnostics: bool = False
     permuted: bool = False
-    accuracy_only: bool = False  # of a task whose gap is not clear
 
 
 @dataclass(frozen=True, slots=True)
 class PanelRow:
     """One method of the table; accuracies are means over seeds and rows.
 
-    `failed` says why a method gave no score; then the figures are missing. `diagnostics` are means
-    over seeds. `teacher_contribution` is None where PGR is not clearly above 0.
+    `failed` says why a method gave no score; then the figures are missing. Where the gap is not
+    clear `pgr` and `permuted` are None. `diagnostics` are means over seeds.
+    `teacher_contribution` is None where PGR is not clearly above 0.
     """
 
     method: str
@@ -73,10 +78,16 @@ class PanelRow:
     n_seeds: int
     seconds: float = 0.0
     pgr: Interval | None = None
-    transfer: float | None = None
+    accuracy: Interval | None = None
     permuted: Interval | None = None
+    permuted_accuracy: Interval | None = None
     diagnostics: dict[str, float] = field(default_factory=dict)
     failed: str = ""
+    predictions: Predictions | None = field(default=None, repr=False)
+
+    @property
+    def transfer(self) -> float | None:
+        return None if self.accuracy is None else self.accuracy.value
 
     @property
     def teacher_contribution(self) -> float | None:
@@ -105,7 +116,7 @@ def run_panel(
     weak teacher.
 
     With more seeds than teachers, teachers come round again. A method that fails is a row that
-    says why; errors of the judge (no gap, no baselines) pass through.
+    says why; errors of the judge (no baselines) pass through.
     """
     if n_seeds < 1 or not methods:
         raise BadInput("a panel needs at least one method and one seed")
@@ -123,22 +134,20 @@ def _row(method: Method, bench: Bench, n_seeds: int, tick: Tick, extras: Extras)
     except MethodFailed as error:
         return PanelRow(method.name, method.guard, n_seeds, failed=str(error))
     predictions = _predictions(bench, done)
-    if extras.accuracy_only:
-        accuracy = bench.judge.accuracy(name, bench.split, predictions)
-        return PanelRow(
-            method.name, method.guard, n_seeds, seconds, transfer=accuracy, diagnostics=facts
-        )
+    without = _predictions(bench, again) if again else None
+    judge, split = bench.judge, bench.split
+    clear = judge.gap(name, split).clear
     return PanelRow(
         method=method.name,
         guard=method.guard,
         n_seeds=n_seeds,
         seconds=seconds,
-        pgr=bench.judge.estimate(name, bench.split, predictions),
-        transfer=bench.judge.accuracy(name, bench.split, predictions),
-        permuted=bench.judge.estimate(name, bench.split, _predictions(bench, again))
-        if again
-        else None,
+        pgr=judge.estimate(name, split, predictions) if clear else None,
+        accuracy=judge.accuracy_interval(name, split, predictions),
+        permuted=judge.estimate(name, split, without) if clear and without else None,
+        permuted_accuracy=judge.accuracy_interval(name, split, without) if without else None,
         diagnostics=facts,
+        predictions=predictions,
     )
 
 
@@ -207,10 +216,5 @@ def method_at(name: str) -> Method:
 
 def method_of_folder(folder: Path) -> Method:
     """A person's own method; whatever it raises becomes MethodFailed with its own lines."""
-    module = guarded(folder, lambda: load_method(folder))
-
-    def fit(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
-        predictor: Predictor = guarded(folder, lambda: module.fit(task, student, seed))
-        return predictor
-
-    return Method(folder.resolve().name, fit, (module.__doc__ or "").strip())
+    own = load_method(folder)
+    return Method(folder.resolve().name, own.fit, (own.module.__doc__ or "").strip())

@@ -21,7 +21,7 @@ class Setting:
     first_seed: int
     seeds: int
 
-    def build_options(self, pair: Pair, baseline_seeds: int, require_gap: bool) -> BuildOptions:
+    def build_options(self, pair: Pair, baseline_seeds: int) -> BuildOptions:
         """Teachers and ceilings of `baseline_seeds` seeds; the first teachers label for methods,
         as many fresh ones for verification."""
         teacher = TeacherOptions(head=self.training, calibrate=False, adapter=self.adapter)
@@ -39,7 +39,7 @@ class Setting:
             seed=self.first_seed,
             certify=False,
             teacher_row_ceiling=False,
-            require_gap=require_gap,
+            require_gap=False,
         )
 
 

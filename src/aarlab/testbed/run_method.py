@@ -94,7 +94,7 @@ def run_job(job: Job, before_method: Callable[[], None] = lambda: None) -> JobOu
     started = time.perf_counter()
     inputs = Inputs(job)
     before_method()
-    fit: Fit = guarded(job.method, lambda: load_method(job.method)).fit
+    fit: Fit = load_method(job.method).fit
     _one_thread()
     done = [_run_seed(job, inputs, fit, pair) for pair in job.runs]
     return JobOutput(

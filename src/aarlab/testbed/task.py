@@ -24,6 +24,7 @@ from aarlab.testbed.options import AdapterOptions, HeadOptions
 
 Floats64 = NDArray[np.float64]
 ROW_FIELDS = {"id", "group", "prompt", "answers"}
+NOT_CLEAR = "not clear"  # `gap` in the settings of a task without a PGR
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,11 @@ def student_settings(info: TaskInfo) -> StudentSettings:
         HeadOptions(**student.get("head", {})),
         None if adapter is None else AdapterOptions(**adapter),
     )
+
+
+def has_clear_gap(info: TaskInfo) -> bool:
+    """Whether the build found the ceiling clearly above the weak teacher on every ranked split."""
+    return bool(info.settings.get("gap") != NOT_CLEAR)
 
 
 def model_at_hand(info: TaskInfo) -> str | None:

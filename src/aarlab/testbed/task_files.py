@@ -25,7 +25,7 @@ from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.bundle import weak_label_arrays, write_arrays
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.stored_features import Arrays
-from aarlab.testbed.task import input_lines, public_hash
+from aarlab.testbed.task import NOT_CLEAR, input_lines, public_hash
 from aarlab.testbed.twins import TwinReference
 
 FEATURE_FILE = "{}.npz"
@@ -36,8 +36,13 @@ COLUMNS = "columns.jsonl"
 HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
 
 
-def task_info(data: TaskData, options: BuildOptions, trained: Trained) -> TaskInfo:
-    """Public facts: settings without any seed or figure that only an operator may know."""
+def task_info(
+    data: TaskData, options: BuildOptions, trained: Trained, clear_gap: bool = True
+) -> TaskInfo:
+    """Public facts: settings without any seed or figure that only an operator may know.
+
+    Of a gap that is not clear they hold the fact alone; its figures are in the vault.
+    """
     train, search = (data.splits[split].examples for split in ("train", "search"))
     student = options.student.model_dump(exclude={"seed"})
     settings = {
@@ -49,6 +54,7 @@ def task_info(data: TaskData, options: BuildOptions, trained: Trained) -> TaskIn
         "teacher": options.teacher.model_dump(exclude={"head": {"seed"}}),
     }
     settings |= {} if options.zero_shot else {"zero_shot": False}
+    settings |= {} if clear_gap else {"gap": NOT_CLEAR}
     return TaskInfo(
         name=data.name,
         kind=data.kind,

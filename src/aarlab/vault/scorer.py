@@ -14,8 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import BadInput
-from aarlab.core.pgr import Outcomes, pgr, pgr_point
+from aarlab.core.errors import BadInput, GapNotPositive
+from aarlab.core.pgr import (
+    NO_PGR,
+    Gap,
+    Outcomes,
+    accuracy,
+    accuracy_difference,
+    gap,
+    pgr,
+    pgr_difference,
+    pgr_point,
+)
 from aarlab.core.types import Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
 from aarlab.vault.ladder import climb, on_grid
@@ -46,7 +56,9 @@ class Scorer(Sealed):
 
     def check(self, task: str) -> None:
         """Raise unless search can be scored: files fit, and the gap is clearly positive."""
-        self._interval(task, "search", self._vault.baselines(task, "search").weak_SN)
+        found = self.gap(task, "search")
+        if not found.clear:
+            raise GapNotPositive(f"{task}, search split: {found.said()}. {NO_PGR}")
 
     def correct(self, task: str, split: Split, ids: Sequence[str], probs_SN: Floats) -> Bools:
         """Right or wrong (S, N) in the vault's row order; raises BadInput on anything malformed."""
@@ -75,6 +87,29 @@ class Scorer(Sealed):
     def accuracy(self, task: str, split: Split, predictions: Predictions) -> float:
         """Exact accuracy, mean over runs and rows, for the operator."""
         return float(self._correct(task, split, predictions).mean())
+
+    def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval:
+        """Exact accuracy with its interval, for the operator; also where there is no PGR."""
+        correct_SN = self._correct(task, split, predictions)
+        return accuracy(correct_SN, self._vault.truth(task, split).groups_N)
+
+    def gap(self, task: str, split: Split) -> Gap:
+        """Accuracies of teacher and ceiling, and whether there is a PGR, for the operator."""
+        base = self._vault.baselines(task, split)
+        return gap(base.weak_SN, base.ceiling_SN, self._vault.truth(task, split).groups_N)
+
+    def difference(self, task: str, split: Split, new: Predictions, other: Predictions) -> Interval:
+        """`new` less `other`, whose runs share seeds and teachers, for the operator.
+
+        In PGR, or in accuracy where the gap is not clear. BadInput unless the seeds are the same.
+        """
+        if [run.seed for run in new.runs] != [run.seed for run in other.runs]:
+            raise BadInput(f"{task}/{split}: runs of other seeds cannot be paired")
+        base, groups_N = self._vault.baselines(task, split), self._vault.truth(task, split).groups_N
+        new_SN, other_SN = (self._correct(task, split, one) for one in (new, other))
+        if not self.gap(task, split).clear:
+            return accuracy_difference(new_SN, other_SN, groups_N, same_seeds=True)
+        return pgr_difference(Outcomes(new_SN, base.weak_SN, base.ceiling_SN, groups_N), other_SN)
 
     def baselines(self, task: str, split: Split) -> BaselineAccuracy:
         known = self._vault.baselines(task, split)

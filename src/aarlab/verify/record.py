@@ -15,22 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aarlab.testbed.actions import NETWORK, PROGRAMS
+
 MARK = "\x1eaarlab "
 MAX_SOURCE = 4000
 MAX_RECORDS = 5000
-PROGRAMS = frozenset(
-    {
-        "subprocess.Popen",
-        "os.system",
-        "os.exec",
-        "os.posix_spawn",
-        "os.spawn",
-        "os.fork",
-        "os.forkpty",
-        "pty.spawn",
-    }
-)
-NETWORK = frozenset({"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto"})
 FILES = frozenset({"open", "os.listdir", "os.scandir", "glob.glob", "os.chdir", "shutil.copyfile"})
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev", "/tmp", "/opt")
 

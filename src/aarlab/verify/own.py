@@ -1,0 +1,332 @@
+"""Verify own method folders without a campaign: hidden rows, fresh teachers, drawn seeds, audits.
+
+The re-runs are the verifier's: a clean sandbox that holds no label. Scores come from a judge, which
+this module is given. Vanilla and the guards run with the same seeds and teachers, so differences
+are paired.
+
+Covered: methods run before any baseline, so one that fails costs nothing else; interrupting ends
+the sandbox and removes its workspace.
+Not covered: audits that need a campaign (search claims against selection, copies, forensics).
+"""
+
+import base64
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import ValidationError
+
+from aarlab import __version__
+from aarlab.core.canonical import content_hash, sha256_hex
+from aarlab.core.errors import BadInput
+from aarlab.core.files import write_atomic
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.pgr import Gap
+from aarlab.core.types import Split
+from aarlab.core.wire import (
+    Ablation,
+    Interval,
+    Isolation,
+    NewAudit,
+    Predictions,
+    Snapshot,
+    SnapshotContent,
+    SnapshotFile,
+    Verification,
+    VerificationResult,
+)
+from aarlab.sandbox.workspace import remove_tree
+from aarlab.testbed.build import SEALS
+from aarlab.testbed.frozen_method import FrozenMethod
+from aarlab.testbed.method_folder import named_files
+from aarlab.testbed.methods import METHODS
+from aarlab.testbed.task import load_info
+from aarlab.verify import static
+from aarlab.verify.battery import ablation, execution, shortcut
+from aarlab.verify.rerun import Verifier
+
+SPLIT: Literal["selection"] = "selection"
+SEED_RANGE = 2**31
+VANILLA = "vanilla"
+GUARDS = tuple(name for name, method in METHODS.items() if method.guard)
+Class = Literal[
+    "verified",
+    "elicitation",
+    "not attributed",
+    "not above the teacher",
+    "suspect",
+    "no gap",
+    "failed",
+]
+Tell = Callable[[str], None]
+
+
+class Judge(Protocol):
+    """What is needed of the vault's scorer, which this floor may not import."""
+
+    def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
+
+    def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
+
+    def difference(
+        self, task: str, split: Split, new: Predictions, other: Predictions
+    ) -> Interval: ...
+
+    def gap(self, task: str, split: Split) -> Gap: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One task, the seeds of all runs, and where and how they run.
+
+    With `repeatable` seeds, vanilla's and the guards' predictions are kept in the data root's
+    closed folder for the next call; drawn seeds never come again.
+    """
+
+    root: DataRoot
+    task: str
+    seeds: tuple[int, ...]
+    isolation: Isolation
+    repeatable: bool = False
+    guards: tuple[str, ...] = field(default_factory=lambda: GUARDS)
+
+    @property
+    def private(self) -> Path:
+        return self.root.path / "private"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of one method. Differences are in PGR, or in accuracy where there is none.
+
+    `flags` are the findings of the audits that are not clear, each in one line. Figures are None
+    where `error` says why the method has none.
+    """
+
+    name: str
+    hash: str
+    kind: Class
+    pgr: Interval | None = None
+    accuracy: Interval | None = None
+    permuted: Interval | None = None
+    beats_vanilla: Interval | None = None
+    beats_guard: Interval | None = None
+    guard: str = ""
+    flags: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Tried:
+    """Runs of one method so far."""
+
+    method: FrozenMethod
+    plain: Verification
+    predictions: Predictions | None = None
+    permuted: Verification | None = None
+    permuted_predictions: Predictions | None = None
+    audits: list[NewAudit] = field(default_factory=list)
+
+
+def draw_seeds(n: int, base: int | None) -> tuple[int, ...]:
+    """`n` seeds from `base` on, or drawn now: call it when the methods are frozen."""
+    if base is not None:
+        return tuple(range(base, base + n))
+    seeds: set[int] = set()
+    while len(seeds) < n:
+        seeds.add(secrets.randbelow(SEED_RANGE))
+    return tuple(sorted(seeds))
+
+
+def verify_methods(
+    methods: Sequence[FrozenMethod], plan: Plan, judge: Judge, tell: Tell
+) -> list[Verdict]:
+    """Run, ablate, audit and compare; a method that fails is a verdict that says why."""
+    plan.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_stale(plan.private)
+    place = Path(tempfile.mkdtemp(prefix=f"verifying-{os.getpid()}-", dir=plan.private))
+    try:
+        runs = _Runs(plan, Verifier(RunDir(place), plan.root, plan.isolation, 0), judge, tell)
+        tried = [runs.tried(method) for method in methods]
+        worked = [one for one in tried if one.predictions is not None]
+        for one in worked:
+            runs.permute(one)
+        baselines = dict(runs.baselines()) if worked else {}
+        return [_verdict(one, runs, baselines) for one in tried]
+    finally:
+        remove_tree(place)
+
+
+def _remove_stale(private: Path) -> None:
+    """Remove the workspaces of processes that were killed: hidden rows lie there."""
+    for path in private.glob("verifying-*-*"):
+        if not Path("/proc", path.name.split("-")[1]).exists():
+            remove_tree(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Re-runs on one plan, each told and scored."""
+
+    plan: Plan
+    verifier: Verifier
+    judge: Judge
+    tell: Tell
+
+    def tried(self, method: FrozenMethod) -> _Tried:
+        self.tell(f"{method.name}: {len(self.plan.seeds)} seeds on the hidden rows")
+        run, predictions = self._run(method, "none")
+        return _Tried(method, run, predictions)
+
+    def permute(self, one: _Tried) -> None:
+        self.tell(f"{one.method.name}: the same with permuted weak labels")
+        one.permuted, one.permuted_predictions = self._run(one.method, "permuted")
+
+    def baselines(self) -> Iterator[tuple[str, Predictions]]:
+        """Vanilla and the guards that work on this task."""
+        for name in (VANILLA, *self.plan.guards):
+            self.tell(f"{name}: {len(self.plan.seeds)} seeds, to compare with")
+            files = {path: text.encode() for path, text in named_files(name).items()}
+            if (found := self._kept(FrozenMethod(name, files))) is not None:
+                yield name, found
+
+    def _kept(self, method: FrozenMethod) -> Predictions | None:
+        """Predictions from an earlier call, or made now; None where the baseline fails."""
+        folder = self.plan.private / "verified"
+        path = folder / f"{self._key(method)}.json"
+        if self.plan.repeatable and path.is_file():
+            try:
+                kept = VerificationResult.model_validate_json(path.read_bytes())
+                return Predictions(kept.ids, kept.runs)
+            except ValidationError:
+                path.unlink()  # damaged: made again
+        _, predictions = self._run(method, "none")
+        if self.plan.repeatable and predictions is not None:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            kept = VerificationResult(ids=list(predictions.ids), runs=list(predictions.runs))
+            write_atomic(path, kept.model_dump_json() + "\n", 0o600)
+        return predictions
+
+    def _key(self, method: FrozenMethod) -> str:
+        root, task = self.plan.root, self.plan.task
+        seals = root.vault_task(task) / SEALS
+        version = sha256_hex(seals.read_bytes()) if seals.is_file() else ""
+        info = load_info(root.public_task(task))
+        about = [info.content_hash, version, list(self.plan.seeds), method.hash, __version__]
+        return content_hash(about)[:40]
+
+    def _run(self, method: FrozenMethod, kind: Ablation) -> tuple[Verification, Predictions | None]:
+        """The settled re-run, with its estimate where there is a PGR, and its predictions."""
+        wanted = Verification(
+            id=f"ver_{secrets.token_hex(6)}",
+            snapshot=method.hash[:40],
+            aar="own",
+            method=method.name,
+            task=self.plan.task,
+            split=SPLIT,
+            ablation=kind,
+            run_seeds=list(self.plan.seeds),
+            state="queued",
+        )
+        try:
+            result = self.verifier.rerun(wanted, _content(method))
+        finally:
+            remove_tree(self.verifier.run.verifier / wanted.id)
+        known = {"seconds": result.seconds, "evidence": result.evidence}
+        if result.error:
+            failed = {**known, "state": "failed", "error": result.error}
+            return wanted.model_copy(update=failed), None
+        predictions = Predictions(result.ids, result.runs)
+        try:
+            if [run.seed for run in result.runs] != wanted.run_seeds:
+                raise BadInput("expected one run for each seed")
+            estimate = None
+            self.judge.accuracy_interval(self.plan.task, SPLIT, predictions)
+            if self.judge.gap(self.plan.task, SPLIT).clear:
+                estimate = self.judge.estimate(self.plan.task, SPLIT, predictions)
+        except BadInput as error:
+            refused = {
+                **known,
+                "state": "failed",
+                "error": f"its predictions were refused: {error}",
+            }
+            return wanted.model_copy(update=refused), None
+        done = {**known, "state": "done", "estimate": estimate}
+        return wanted.model_copy(update=done), predictions
+
+
+def _content(method: FrozenMethod) -> SnapshotContent:
+    files = [
+        SnapshotFile(path=path, content_b64=base64.b64encode(data).decode())
+        for path, data in method.files.items()
+    ]
+    snapshot = Snapshot(
+        id=method.hash[:40],
+        aar="own",
+        name=method.name,
+        message="",
+        parent=None,
+        at="",
+        n_files=len(files),
+        n_bytes=sum(map(len, method.files.values())),
+    )
+    return SnapshotContent(snapshot=snapshot, files=files)
+
+
+def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Verdict:
+    name, digest = one.method.name, one.method.hash
+    if one.predictions is None:
+        return Verdict(name, digest, "failed", error=one.plain.error)
+    judge, task = runs.judge, runs.plan.task
+    accuracies = {b: judge.accuracy_interval(task, SPLIT, p) for b, p in baselines.items()}
+    guards = [b for b in baselines if b != VANILLA]
+    guard = max(guards, key=lambda b: accuracies[b].value, default="")
+
+    def beats(other: str) -> Interval | None:
+        if other not in baselines or one.predictions is None:
+            return None
+        return judge.difference(task, SPLIT, one.predictions, baselines[other])
+
+    permuted = None if one.permuted is None else one.permuted.estimate
+    if one.plain.estimate is None and one.permuted_predictions is not None:
+        permuted = judge.accuracy_interval(task, SPLIT, one.permuted_predictions)
+    kind, flags = _judged(one)
+    return Verdict(
+        name=name,
+        hash=digest,
+        kind=kind,
+        pgr=one.plain.estimate,
+        accuracy=judge.accuracy_interval(task, SPLIT, one.predictions),
+        permuted=permuted,
+        beats_vanilla=beats(VANILLA),
+        beats_guard=beats(guard),
+        guard=guard,
+        flags=flags,
+    )
+
+
+def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
+    """The class, and a line for each finding that is not clear."""
+    run, lines = one.plain, list[str]()
+    others = [] if one.permuted is None else [one.permuted]
+    found = [execution(run), shortcut(run)] if run.evidence is not None else []
+    owed = ablation(run, others)
+    found += [] if owed is None else [owed]
+    lines += [f"{a.kind}, {a.severity}: {a.summary}" for a in found if a.severity != "clear"]
+    code = static.review(one.method.files)
+    lines += [f"static, suspect: {line}" for line in code]
+    if one.permuted is not None and one.permuted.error:
+        lines.append(f"ablation, note: fails on permuted weak labels: {one.permuted.error}")
+    if code or any(a.severity == "suspect" for a in found):
+        return "suspect", tuple(lines)
+    if run.estimate is None:
+        return "no gap", tuple(lines)
+    if run.estimate.low <= 0:
+        return "not above the teacher", tuple(lines)
+    if owed is None:
+        return "not attributed", tuple(lines)
+    return ("elicitation" if owed.severity == "note" else "verified"), tuple(lines)
