@@ -75,7 +75,7 @@ def extend(
     methods: Annotated[int | None, typer.Option(min=0)] = None,
     by: By = None,
 ) -> None:
-    """Raise its limits by so much; one that had ended by its budget goes on."""
+    """Add to its limits; an AAR that ended by its budget continues."""
     from aarlab.cli import steering
 
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
@@ -88,7 +88,9 @@ def connect(
     name: AarName,
     client: Annotated[str | None, typer.Option(help=f"only one of {', '.join(KINDS)}")] = None,
     url: Annotated[str | None, typer.Option(help="where the platform answers over HTTP")] = None,
-    port: Annotated[int, typer.Option(help="of loopback, where no --url is given")] = 8321,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="of loopback, where no --url is given")
+    ] = 8321,
     forward: Annotated[
         bool, typer.Option(help="lead that port to the campaign's socket, until Ctrl-C")
     ] = False,
