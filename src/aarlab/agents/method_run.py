@@ -86,7 +86,10 @@ def method_view(public_task: Path, models: Path) -> MethodView:
 
 
 def sandbox_kind(isolation: Isolation) -> SandboxKind:
-    return "bubblewrap" if isolation == "bubblewrap" else "process"
+    """Raises BadInput for what no sandbox has: it is never run without isolation unasked."""
+    if isolation == "bubblewrap" or isolation == "process":
+        return isolation
+    raise BadInput(f"isolation {isolation!r} is no sandbox; there are bubblewrap and process")
 
 
 def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:

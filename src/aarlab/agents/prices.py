@@ -8,10 +8,11 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import Field, FiniteFloat
 
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import NotFound
+from aarlab.core.wire_base import Strict
 
 try:
     from genai_prices import data_snapshot, types
@@ -35,10 +36,8 @@ def _input(given: dict[str, Any]) -> float:
     return float(given.get("input", 0.0))
 
 
-class Tier(BaseModel):
+class Tier(Strict):
     """Prices of the whole call once its input tokens of all kinds are above `above`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     above: Annotated[int, Field(gt=0)]
     input: Dollars
@@ -47,10 +46,8 @@ class Tier(BaseModel):
     cache_write: Dollars
 
 
-class Price(BaseModel):
+class Price(Strict):
     """Dollars per million tokens; the four kinds do not overlap. `dated` says as of when."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     dated: Annotated[str, Field(min_length=1, max_length=200)]

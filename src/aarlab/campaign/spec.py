@@ -1,21 +1,24 @@
 """A campaign is a frozen spec: what runs, on which task, with which budgets."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
-from aarlab.campaign import arms
 from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
-from aarlab.campaign.aars import Frozen, TrialMemory
+from aarlab.campaign.aars import Frozen, TrialMemory, above_zero
+from aarlab.campaign.arms import Shared, expand, unequal
+from aarlab.campaign.reading import SpecText, faults_of, read_yaml, wrong
+from aarlab.campaign.secrets import secret_lines, secrets_in, withheld
 from aarlab.core.errors import BadInput
-from aarlab.core.wire import Isolation, Limits, Name
+from aarlab.core.faults import Faulty
+from aarlab.core.foreign import read_json
+from aarlab.core.wire import Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
 
@@ -69,11 +72,11 @@ class CampaignSpec(Frozen):
     trial_memory_mb: TrialMemory | None = Field(
         default=None, description="of a run of a method; None: 4,096, more with a model at hand"
     )
-    isolation: Isolation = "bubblewrap"
+    isolation: Literal["bubblewrap", "process"] = "bubblewrap"
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
-    device_dollars_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    device_dollars_per_hour: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     @field_validator("prices", mode="before")
     @classmethod
@@ -85,41 +88,63 @@ class CampaignSpec(Frozen):
             for model, price in given.items()
         }
 
+    _above_zero = field_validator("limits", "campaign_limits")(above_zero)
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "CampaignSpec":
         if not self.aars and not self.arms:
             raise ValueError("`aars` or `arms` must be given")
         names = [aar.name for aar in self.aars]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"AAR names must be unique; twice: {', '.join(twice)}")
+            at = len(names) - 1 - names[::-1].index(twice[0])
+            raise wrong(f"names of AARs must differ; twice: {', '.join(twice)}", "aars", at, "name")
+        if taken := sorted({"operator", "signing", "signing.pub"} & set(names)):
+            at = names.index(taken[0])
+            raise wrong(f"{taken[0]} is a name of the platform's own", "aars", at, "name")
         labels = [arm.label for arm in self.arms]
         if twice := sorted({name for name in labels if labels.count(name) > 1}):
-            raise ValueError(f"give arms a `name` each; twice: {', '.join(twice)}")
+            at = len(labels) - 1 - labels[::-1].index(twice[0])
+            raise wrong(f"give arms a `name` each; twice: {', '.join(twice)}", "arms", at)
+        for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):
+            if twice := sorted({task for task in tasks if tasks.count(task) > 1}):
+                raise wrong(f"twice: {', '.join(twice)}", place)
         if both := sorted(set(self.tasks) & set(self.held_out)):
-            raise ValueError(f"held-out tasks must not be among `tasks`: {', '.join(both)}")
-        for aar in self.aars:
+            raise wrong(f"must not be among `tasks`: {', '.join(both)}", "held_out")
+        for number, aar in enumerate(self.aars):
             if aar.researcher == "language" and self.language_of(aar) is None:
-                raise ValueError(f"{aar.name} needs `language` (a model), or the campaign does")
+                said = f"{aar.name} needs `language` (a model), its own or the campaign's"
+                raise wrong(said, "aars", number)
         return self
 
     @model_validator(mode="after")
-    def _arms_compare(self) -> "CampaignSpec":
-        if self.arms and not self.unequal_budgets:
-            arm_aars = [aar for aar in self.expanded().aars if aar.team]
-            if differs := arms.unequal(arm_aars, self.limits):
-                raise ValueError(
-                    f"compared arms have unequal budgets ({differs}): make them equal, or say "
-                    "`unequal_budgets: true`"
-                )
+    def _arms_fit(self) -> "CampaignSpec":
+        """Each arm can be spelled out, and what is compared has equal budgets.
+
+        AARs that no arm made (a guest with limits of its own, baselines) are compared with none.
+        """
+        made = []
+        for number, arm in enumerate(self.arms):
+            try:
+                made += expand([arm], self._shared)
+            except BadInput as error:
+                raise wrong(str(error), "arms", number) from error
+        if self.unequal_budgets or not made:
+            return self
+        if differs := unequal(made, self.limits):
+            raise wrong(
+                f"compared arms have unequal budgets ({differs}): make them equal, or say "
+                "`unequal_budgets: true`",
+                "arms",
+            )
         return self
+
+    @property
+    def _shared(self) -> Shared:
+        return Shared(self.limits, self.language, self.directions)
 
     def expanded(self) -> "CampaignSpec":
         """With the AARs of all arms among `aars`; the same again where they are there already."""
-        shared = arms.Shared(self.limits, self.language, self.directions)
-        try:
-            made = arms.expand(self.arms, shared)
-        except BadInput as error:
-            raise ValueError(str(error)) from error
+        made = expand(self.arms, self._shared)
         known = {aar.name for aar in self.aars}
         more = [aar for aar in made if aar.name not in known]
         return self.model_copy(update={"aars": [*self.aars, *more]})
@@ -163,14 +188,30 @@ class CampaignSpec(Frozen):
 
 
 def load_spec(path: Path) -> CampaignSpec:
-    """Read a YAML or JSON spec; BadInput names the file and each wrong field."""
+    """Read a YAML or JSON spec; raises Faulty, which names the file and the line of each fault."""
     try:
-        raw: Any = yaml.safe_load(path.read_text())
+        raw = path.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none
-        raise BadInput(f"{path} is not valid YAML: {error}") from error
-    return parse_spec(_with_recipes(raw, path.parent), str(path))
+    return read_spec(raw, str(path), path.parent)
+
+
+def read_spec(raw: bytes | str, where: str, folder: Path | None = None) -> CampaignSpec:
+    """The spec with its arms spelled out. Raises Faulty with all faults.
+
+    Secrets come first: where there is one, nothing else of the spec is looked at or said. Without
+    `folder`, recipes cannot be given as paths.
+    """
+    text = read_yaml(raw)
+    if isinstance(text, list):
+        shown = raw if isinstance(raw, str) else raw.decode(errors="replace")
+        faults = secret_lines(shown) or withheld(text, shown)
+        raise Faulty(f"{where} is not a campaign spec:", faults)
+    if secrets := secrets_in(text):
+        raise Faulty(f"{where} holds secrets and is refused; nothing was written:", secrets)
+    if folder is not None:
+        text = replace(text, value=_with_recipes(text.value, folder))
+    return parse_spec(text.value, where, text)
 
 
 def _with_recipes(raw: Any, folder: Path) -> Any:
@@ -190,19 +231,21 @@ def _with_recipes(raw: Any, folder: Path) -> Any:
 def _recipe_content(value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         return value
+    path = folder / value
     try:
-        return json.loads((folder / value).read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read recipe {folder / value}: {error}") from error
+        return read_json(path.read_bytes(), f"recipe {path}")
+    except OSError as error:
+        raise BadInput(f"cannot read recipe {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in a path
+        raise BadInput(f"cannot read recipe {str(path)!r}: {error}") from error
 
 
-def parse_spec(raw: Any, where: str) -> CampaignSpec:
-    """The spec with its arms spelled out; BadInput names each wrong field."""
+def parse_spec(raw: Any, where: str, text: SpecText | None = None) -> CampaignSpec:
+    """The spec with its arms spelled out; Faulty names each wrong field, by line where the text is
+    known."""
     try:
         return CampaignSpec.model_validate(raw).expanded()
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}"
-            for item in error.errors()
-        ]
-        raise BadInput(f"{where} is not a campaign spec:\n" + "\n".join(lines)) from error
+        known = text or SpecText(raw)
+        faults = faults_of(error, CampaignSpec, known)
+        raise Faulty(f"{where} is not a campaign spec:", faults) from error
