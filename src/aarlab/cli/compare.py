@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aarlab.cli.report import export_path, report_folder
+from aarlab.cli.settings import finite
 from aarlab.core.layout import RunDir
 
 Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")]
@@ -39,7 +40,8 @@ def classify(
     source: Source,
     model: Annotated[str, typer.Option(help="a model of Inspect, e.g. anthropic/...")],
     dollars: Annotated[
-        float | None, typer.Option(min=0, help="cap of all such calls of the campaign")
+        float | None,
+        typer.Option(min=0, callback=finite, help="cap of all such calls of the campaign"),
     ] = None,
 ) -> None:
     """Let a language model put each idea into its family; kept in ideas.json beside the export.
@@ -78,4 +80,4 @@ def _books(run: RunDir, model: str, dollars: float | None) -> Iterator[Any]:
         try:
             yield Books(operator, "classify", model, price, dollars)
         finally:
-            write_export(operator, run.export)  # its figures of spend have the calls
+            write_export(run, operator, run.export)  # its figures of spend have the calls

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aarlab.cli.settings import data_root
+from aarlab.cli.settings import data_root, finite
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 
@@ -38,7 +38,7 @@ def add_model(
     revision: Annotated[str, typer.Option(help="a commit of the hub repository")] = "main",
     sha256: Annotated[str, typer.Option(help="of the GGUF file")] = "",
     template: Annotated[str, typer.Option(help="plain, chatml or chat (tokenizer)")] = "plain",
-    context: Annotated[int, typer.Option(help="tokens")] = 2048,
+    context: Annotated[int, typer.Option(min=1, help="tokens")] = 2048,
 ) -> None:
     """Name a model of your own; `pull` then fetches and converts it."""
     from aarlab.testbed.models.own import add_own
@@ -84,7 +84,8 @@ def show_cache(
         bool, typer.Option("--prune", help="drop least recently used features down to the limit")
     ] = False,
     limit_gb: Annotated[
-        float | None, typer.Option(min=0, help="instead of AARLAB_CACHE_GB")
+        float | None,
+        typer.Option(min=0, callback=finite, help="instead of AARLAB_CACHE_GB"),
     ] = None,
 ) -> None:
     """Size of the features on disk, model by model; what a process uses is never dropped."""

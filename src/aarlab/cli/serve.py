@@ -18,7 +18,7 @@ def serve(
         Path | None, typer.Option(help="a folder of campaigns: list, launch and open them")
     ] = None,
     host: Annotated[str | None, typer.Option(help="also listen on TCP, e.g. 127.0.0.1")] = None,
-    port: Annotated[int, typer.Option()] = 8321,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8321,
 ) -> int:
     """Serve a campaign: API on its unix socket; API and dashboard on TCP if asked (--host).
 

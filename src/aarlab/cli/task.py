@@ -93,7 +93,7 @@ def fetch(
     mapping: Annotated[str, typer.Argument(help="a name of `aarlab task mappings`, or a .yaml")],
     out: Annotated[Path, typer.Option(help="folder to write, for `aarlab task import`")],
     files: Annotated[Path | None, typer.Option(help="a local file instead of the hub")] = None,
-    rows: Annotated[int, typer.Option(help="at most so many source rows; 0: all")] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="at most so many source rows; 0: all")] = 0,
     seed: Annotated[int, typer.Option(help="of dealing and of which wrong answer")] = 0,
 ) -> None:
     """Turn a data set into a folder in the study's format, by a declarative mapping."""
@@ -142,7 +142,7 @@ def list_tasks() -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument()],
-    rows: Annotated[int, typer.Option(help="examples to show")] = 3,
+    rows: Annotated[int, typer.Option(min=0, help="examples to show")] = 3,
 ) -> None:
     """A task's public facts, baselines and a few inputs (never a label)."""
     from aarlab.cli.operator import open_scorer
