@@ -2,29 +2,44 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from aarlab.agents.config import AarConfig
 from aarlab.client.platform import PlatformClient
+from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput
+from aarlab.core.files import write_json
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
+ERROR_FILE = "error.json"  # core.layout.RunDir.aar_error
 
 
 def main(argv: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
+    home = Path(argv[0]).parent
+    (home / ERROR_FILE).unlink(missing_ok=True)
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
         why = live(config)
-    except (AarlabError, ValidationError, OSError):
+    except (AarlabError, ValidationError, OSError) as error:
         LOG.exception("the AAR stopped")
+        _leave_error(home, error)
         return 1
     LOG.info("finished: %s", why)
     return 0
+
+
+def _leave_error(home: Path, error: Exception) -> None:
+    """For the campaign, which says why it gave the AAR up; a full disk must not hide the error."""
+    code = error.code if isinstance(error, AarlabError) else type(error).__name__
+    with suppress(OSError):
+        said = {"at": now_iso(), "code": code, "message": str(error)[:20_000]}
+        write_json(home / ERROR_FILE, said)
 
 
 def live(config: AarConfig) -> str:

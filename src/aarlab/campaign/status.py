@@ -7,12 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
-from aarlab.agents.state import load_state
+from aarlab.agents.state import how_it_ended, load_state
+from aarlab.campaign.endings import guest_ending
 from aarlab.campaign.watch import used_of
 from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.endings import Ending, last_ending
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import dollars_per_hour
 from aarlab.core.wire import AarRecord, Wanted, Wire
@@ -30,6 +32,7 @@ class AarStatus(Wire):
     replicate: int
     researcher: str
     state: str
+    ending: Ending | None = None
     last_seen_at: str | None
     done: int
     submissions: int
@@ -45,6 +48,8 @@ class CampaignStatus(Wire):
 
     running: bool
     wanted: Wanted
+    ending: Ending | None = Field(default=None, description="None: it runs, or never started")
+    why: str = Field(default="", description="what it died of, or which AARs were given up and why")
     aars: list[AarStatus]
     hours: FiniteFloat
     tokens: FiniteFloat
@@ -78,9 +83,12 @@ def status_of(run: RunDir, operator: OperatorClient, running: bool) -> CampaignS
         name: sum(each[name] for each in amounts)
         for name in ("hours", "tokens", "dollars", "device_s")
     }
+    ended = None if running else last_ending(run.events)
     return CampaignStatus(
         running=running,
         wanted=wanted_of(operator.controls()),
+        ending=ended[0] if ended else None,
+        why=ended[1] if ended else "",
         aars=[_aar(run, aar, rate, running) for aar in records],
         hours=total["hours"],
         tokens=total["tokens"],
@@ -92,13 +100,16 @@ def status_of(run: RunDir, operator: OperatorClient, running: bool) -> CampaignS
 
 
 def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:
-    amounts = used_of(aar, rate)
+    amounts, ended = used_of(aar, rate), how_it_ended(run, aar.name)
+    if ended is None and aar.isolation == "none":  # it has no process of ours
+        ended = guest_ending(aar)
     return AarStatus(
         name=aar.name,
         arm=aar.arm,
         replicate=aar.replicate,
         researcher=aar.researcher,
-        state=_state(run, aar, running),
+        state=ended.words if ended else _state(aar, running),
+        ending=ended.ending if ended else None,
         last_seen_at=aar.last_seen_at,
         done=_done(run, aar),
         submissions=aar.submissions,
@@ -120,10 +131,8 @@ def _left(limits: Limits | CampaignLimits, amounts: dict[str, float]) -> dict[st
     }
 
 
-def _state(run: RunDir, aar: AarRecord, running: bool) -> str:
-    kept = load_state(run.aar(aar.name) / "state.json")
-    if kept.finished:
-        return f"ended: {kept.why}"
+def _state(aar: AarRecord, running: bool) -> str:
+    """Of an AAR that has not ended."""
     if aar.last_seen_at is None:
         return "not started"
     if not running:
