@@ -95,13 +95,18 @@ def test_unequal_budgets_can_be_asked_for() -> None:
     assert len(spec(*arms, unequal_budgets=True).aars) == 3
 
 
-def test_the_published_setting_is_valid_priced_and_what_the_preset_says(tmp_path: Path) -> None:
+def test_the_published_setting_is_valid_priced_and_what_the_preset_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = load_spec(EXAMPLE)
     assert made == published_setting()
     language = [aar for aar in made.aars if aar.researcher == "language"]
     assert len(language) == 9 and made.campaign_limits.dollars == 18_000
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
     found = list(remarks(made, DataRoot(tmp_path), {"chat", "math", "code"}.__contains__))
-    assert [remark.gravity for remark in found] == ["to do"] * 3 + ["note"], found
+    assert [remark.gravity for remark in found] == ["to do"] * 4 + ["note"], found
+    assert "ANTHROPIC_API_KEY" in found[3].text
     cost = estimate(made)
     assert (cost.most_dollars, cost.most_research_hours) == (18_000, 800)
     assert cost.expected_dollars is not None and 1000 < cost.expected_dollars < 18_000

@@ -135,6 +135,8 @@ def test_summary_golden(files: ReportFiles) -> None:
         "n_search": 800,
         "n_selection": 1000,
         "aars": 3,
+        "ending": None,
+        "given_up": {},
         "submissions": 45,
         "seconds": 262.5,
         "isolated": True,

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sqlalchemy import func, select, text, update
 
-from aarlab.core.errors import BudgetExhausted, Conflict, Damaged, TooManyRequests
+from aarlab.core.errors import BadInput, BudgetExhausted, Conflict, Damaged, TooManyRequests
 from aarlab.core.ledger import TOKEN_KINDS, dollars_of, dollars_per_hour, tokens_of
 from aarlab.core.wire import Limits, NewAar, Spend
 from aarlab.core.wire_ledger import (
@@ -23,6 +24,7 @@ from aarlab.core.wire_ledger import (
 from aarlab.store import aars, budgets, controls, ledger, log, standing
 from aarlab.store.database import Database
 from aarlab.store.place import Place
+from aarlab.store.tables import aars as aars_table
 from aarlab.store.tables import model_calls, reservations, spend_totals
 
 NAMES = [f"a{i}" for i in range(9)]
@@ -232,3 +234,31 @@ async def test_a_changed_ledger_is_not_as_the_log_has_it(
         await tx.execute(text(change))
     with pytest.raises(Damaged, match=said):
         await log.check_log(place)
+
+
+async def test_extending_adds_and_the_older_form_replaces(database: Database, place: Place) -> None:
+    await join(database, ["a0"])
+    async with database.write() as tx:
+        await budgets.put(tx, CampaignBudget(limits=CampaignLimits(hours=10, dollars=5)))
+        older = NewControl(action="extend", limits=Limits(hours=2, submissions=4), by="Ada")
+        await controls.add(tx, "a0", older)
+        for _ in range(2):
+            asked = NewControl(action="extend", add=Limits(hours=0.5, submissions=1), by="Ada")
+            await controls.add(tx, "a0", asked)
+        more = NewControl(action="extend", add=Limits(dollars=1.5), by="Ada")
+        await controls.add(tx, None, more)
+        with pytest.raises(BadInput, match="no limit of tokens to extend"):
+            more = NewControl(action="extend", add=Limits(tokens=1), by="Ada")
+            await controls.add(tx, None, more)
+        with pytest.raises(BadInput, match="no limit can be above"):
+            huge = NewControl(action="extend", add=Limits(hours=1e12), by="Ada")
+            await controls.add(tx, "a0", huge)
+    async with database.read() as tx:
+        record = await tx.scalar(select(aars_table.c.record).where(aars_table.c.name == "a0"))
+        limits = (await budgets.get(tx)).limits
+    assert (record["limits"]["hours"], record["limits"]["submissions"]) == (3.0, 6)
+    assert (limits.hours, limits.dollars) == (10, 6.5)
+    await log.check_log(place)
+    for both in ({"add": Limits(hours=1), "limits": Limits(hours=1)}, {}):
+        with pytest.raises(ValidationError):
+            NewControl(action="extend", by="Ada", **both)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,25 +10,39 @@ from pydantic import ValidationError
 from aarlab.agents.config import AarConfig
 from aarlab.agents.platform_link import beating, connect
 from aarlab.client.platform import PlatformClient
+from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput
+from aarlab.core.files import write_json
 from aarlab.core.logs import log_to_stderr
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
 SETTINGS = 78  # sysexits EX_CONFIG: the same process would end the same way
+ERROR_FILE = "error.json"  # core.layout.RunDir.aar_error
 
 
 def main(argv: list[str]) -> int:
     log_to_stderr("INFO")
     logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
+    home = Path(argv[0]).parent
+    (home / ERROR_FILE).unlink(missing_ok=True)
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
         why = live(config)
     except (AarlabError, ValidationError, OSError) as error:
         LOG.exception("the AAR stopped")
+        _leave_error(home, error)
         return SETTINGS if getattr(error, "code", "") == "model_settings" else 1
     LOG.info("finished: %s", why)
     return 0
+
+
+def _leave_error(home: Path, error: Exception) -> None:
+    """For the campaign, which says why it gave the AAR up; a full disk must not hide the error."""
+    code = error.code if isinstance(error, AarlabError) else type(error).__name__
+    with suppress(OSError):
+        said = {"at": now_iso(), "code": code, "message": str(error)[:20_000]}
+        write_json(home / ERROR_FILE, said)
 
 
 def live(config: AarConfig) -> str:

@@ -86,12 +86,10 @@ def method_view(public_task: Path, models: Path) -> MethodView:
 
 
 def sandbox_kind(isolation: Isolation) -> SandboxKind:
-    """The sandbox that runs under this stamp; BadInput for a stamp that is none."""
-    if isolation == "bubblewrap":
-        return "bubblewrap"
-    if isolation in ("process", "none"):
-        return "process"
-    raise BadInput(f"isolation {isolation!r}: bubblewrap, process or none")
+    """Raises BadInput for what no sandbox has: it is never run without isolation unasked."""
+    if isolation == "bubblewrap" or isolation == "process":
+        return isolation
+    raise BadInput(f"isolation {isolation!r} is no sandbox; there are bubblewrap and process")
 
 
 def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:

@@ -8,10 +8,11 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import Field, FiniteFloat
 
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import NotFound
+from aarlab.core.wire_base import Strict
 
 try:
     from genai_prices import data_snapshot, types
@@ -44,10 +45,8 @@ def _hour(given: dict[str, Any]) -> float:
     return max(written, HOUR_WRITE * _input(given)) if anthropics else written
 
 
-class Tier(BaseModel):
+class Tier(Strict):
     """Prices of the whole call once its input tokens of all kinds are above `above`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     above: Annotated[int, Field(gt=0)]
     input: Dollars
@@ -57,13 +56,11 @@ class Tier(BaseModel):
     cache_write_1h: Dollars | None = None  # None: dearer than cache_write as in the price itself
 
 
-class Price(BaseModel):
+class Price(Strict):
     """Dollars per million tokens; the four kinds do not overlap. `dated` says as of when.
 
     `cache_write_1h` is the rate of cache writes that are kept for an hour.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     dated: Annotated[str, Field(min_length=1, max_length=200)]

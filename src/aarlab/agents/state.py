@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from aarlab.core.endings import AarEnding, ending_of, one_line
 from aarlab.core.errors import Damaged
 from aarlab.core.files import write_atomic
+from aarlab.core.layout import RunDir
 from aarlab.core.wire import Score
 
 Outcome = Literal["pending", "scored", "failed"]
@@ -70,6 +72,21 @@ def load_state(path: Path) -> AarState:
         raise Damaged(
             f"{path} is not an AAR's state ({error}); remove the AAR's folder to start it afresh"
         ) from error
+
+
+def how_it_ended(run: RunDir, name: str) -> AarEnding | None:
+    """The ending of an AAR with a process of ours; None while it has not ended.
+
+    Raises Damaged where its state cannot be read.
+    """
+    state = load_state(run.aar(name) / "state.json")
+    if state.finished:
+        why = one_line(state.why)
+        return AarEnding(aar=name, ending=ending_of(why), why=why)
+    try:
+        return AarEnding.model_validate_json(run.given_up(name).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def reopen(path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
+from aarlab.campaign.reading import wrong
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import Limits, Name
-from aarlab.core.wire_base import Team
+from aarlab.core.wire_base import Strict, Team
+from aarlab.core.wire_ledger import CampaignLimits
 from aarlab.testbed.recipe import recipe_from
 
 Researcher = Literal["random", "evolutionary", "fixed", "language", "external"]
@@ -27,8 +29,16 @@ Preset = Literal[
 TrialMemory = Annotated[int, Field(ge=1024, le=2**22)]  # torch alone takes 800 of address space
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Frozen(Strict):
+    """A part of a spec."""
+
+
+def above_zero(limits: Limits | CampaignLimits | None) -> Limits | CampaignLimits | None:
+    """Limits as a spec gives them: without any of what it needs, an AAR would end at once."""
+    for name, amount in limits or ():
+        if amount == 0 and name != "methods":
+            raise wrong("must be above 0; leave it out for no limit", name)
+    return limits
 
 
 class AarSpec(Frozen):
@@ -56,6 +66,8 @@ class AarSpec(Frozen):
     external: ExternalSpec | None = Field(default=None, description="None: it joins over MCP")
     seed: int = 0
 
+    _above_zero = field_validator("limits")(above_zero)
+
     @model_validator(mode="after")
     def _parts_belong_to_the_researcher(self) -> "AarSpec":
         if (self.researcher == "fixed") != bool(self.fixed):
@@ -64,16 +76,17 @@ class AarSpec(Frozen):
                 "other"
             )
         if self.language is not None and self.researcher != "language":
-            raise ValueError("`language` belongs to researcher `language` and to no other")
+            raise wrong("belongs to researcher `language` and to no other", "language")
         if self.external is not None and self.researcher != "external":
-            raise ValueError("`external` belongs to researcher `external` and to no other")
+            raise wrong("belongs to researcher `external` and to no other", "external")
         if self.trial_memory_mb is not None and self.researcher == "external":
-            raise ValueError("an external agent's memory is `external.memory_mb`")
+            said = "an external agent's memory is `external.memory_mb`"
+            raise wrong(said, "trial_memory_mb")
         for name, recipe in self.recipes.items():
             try:
                 recipe_from(recipe)
             except BadInput as error:
-                raise ValueError(f"recipe {name}: {error}") from error
+                raise wrong(f"recipe {name}: {error}", "recipes", name) from error
         return self
 
     @property
@@ -97,6 +110,8 @@ class ArmSpec(Frozen):
     limits: Limits | None = None
     language: LanguageSpec | None = None
     seed: int = 0
+
+    _above_zero = field_validator("limits")(above_zero)
 
     @property
     def label(self) -> str:

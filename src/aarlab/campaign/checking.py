@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from pydantic import FiniteFloat
@@ -10,9 +11,13 @@ from pydantic import FiniteFloat
 from aarlab.agents.directions import DIRECTIONS
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import price_of
+from aarlab.agents.providers import lacks
+from aarlab.agents.settings import any_set
 from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.reading import SpecText, nearest
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.core.errors import AarlabError, GapNotPositive, NotFound
+from aarlab.core.errors import AarlabError, NotFound
+from aarlab.core.faults import Fault
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import NO_PGR
 from aarlab.core.wire import Wire
@@ -31,15 +36,24 @@ ASSUMED = {
 
 
 class Remark(NamedTuple):
+    """`error`: the spec is wrong. `to do`: this machine lacks something. `place` is of the spec."""
+
     gravity: Gravity
     text: str
+    place: tuple[str | int, ...] = ()
 
 
 class Estimate(Wire):
-    """None: no limit says so. `most` follows from the limits, `expected` from ASSUMED."""
+    """None: no limit says so. `most` follows from the limits, `expected` from ASSUMED.
+
+    `reruns` are verifications at the end, without those that AARs ask for.
+    """
 
     aars: int
+    baselines: int
     replicates: int
+    reruns: int
+    ablations: int
     most_submissions: int | None
     most_dollars: FiniteFloat | None
     most_research_hours: FiniteFloat | None
@@ -51,39 +65,53 @@ class Estimate(Wire):
 def remarks(
     spec: CampaignSpec, root: DataRoot, buildable: Callable[[str], bool]
 ) -> Iterator[Remark]:
-    """`buildable` says whether `aarlab task build` knows a task of that name."""
+    """What stands in the way of running it here, and notes; nothing is asked over a network.
+
+    `buildable` says whether `aarlab task build` knows a task of that name.
+    """
     root = replace(root, pinned=spec.versions)
-    for task in (*spec.tasks, *spec.held_out):
-        yield from _task(task, root, buildable)
-    for aar in spec.aars:
-        yield from _aar(aar)
-    for model in spec.models:
-        try:
-            price = price_of(model, spec.prices)
-        except NotFound as error:
-            yield Remark("error", str(error))
-        else:
-            rates = f"${price.input:g} in, ${price.output:g} out per million tokens"
-            yield Remark("note", f"{model}: {rates}, {price.dated}")
+    for name, tasks in (("tasks", spec.tasks), ("held_out", spec.held_out)):
+        for number, task in enumerate(tasks):
+            yield from _task(task, root, buildable, (name, number))
+    for number, aar in enumerate(spec.aars):
+        yield from _aar(spec, aar, ("aars", number))
+    yield from _models(spec)
     yield from _budgets(spec)
     yield from _memory(spec)
     try:
-        probe("bubblewrap" if spec.isolation == "bubblewrap" else "process")
+        probe(spec.isolation)
     except AarlabError as error:
-        yield Remark("error", str(error))
+        yield Remark("to do", str(error), ("isolation",))
 
 
-def _task(task: str, root: DataRoot, buildable: Callable[[str], bool]) -> Iterator[Remark]:
+def faults(
+    spec: CampaignSpec, text: SpecText, root: DataRoot, buildable: Callable[[str], bool]
+) -> list[Fault]:
+    """All that keeps a valid spec from running here, with its lines; empty where it can run."""
+    found = remarks(spec, root, buildable)
+    return [
+        Fault(text.line(remark.place), f"{remark.gravity}: {remark.text}")
+        for remark in found
+        if remark.gravity != "note"
+    ]
+
+
+def _task(
+    task: str, root: DataRoot, buildable: Callable[[str], bool], place: tuple[str | int, ...]
+) -> Iterator[Remark]:
     folders = (root.public_task(task) / "task.json", root.vault_task(task) / "truth")
     if all(path.exists() for path in folders):
         if (reason := without_pgr(root, task)) is not None:
-            yield Remark("error", reason)
+            yield Remark("error", reason, place)
         return
     if task in (root.pinned or {}):
-        yield Remark("to do", root.missing(task))
+        yield Remark("to do", root.missing(task), place)
         return
-    how = f"aarlab task build {task}" if buildable(task) else "aarlab task import"
-    yield Remark("to do", f"task {task} is not in {root.path}: {how}")
+    if buildable(task):
+        how = f"aarlab task build {task}"
+    else:
+        how = f"aarlab task import FOLDER{nearest(task, root.task_names())}"
+    yield Remark("to do", f"task {task} is not in {root.path}: {how}", place)
 
 
 def without_pgr(root: DataRoot, task: str) -> str | None:
@@ -100,21 +128,69 @@ def without_pgr(root: DataRoot, task: str) -> str | None:
     )
 
 
-def refuse_without_pgr(spec: CampaignSpec, root: DataRoot) -> None:
-    """Raise GapNotPositive before anything is made when a task of the campaign has no PGR."""
-    for task in (*spec.tasks, *spec.held_out):
-        known = (root.public_task(task) / "task.json").is_file()
-        if known and (reason := without_pgr(root, task)) is not None:
-            raise GapNotPositive(reason)
-
-
-def _aar(aar: AarSpec) -> Iterator[Remark]:
-    for method in aar.methods:
+def _aar(spec: CampaignSpec, aar: AarSpec, place: tuple[str | int, ...]) -> Iterator[Remark]:
+    for number, method in enumerate(aar.methods):
         if method not in METHODS:
-            yield Remark("error", f"{aar.name}: no method {method!r} (aarlab method list)")
+            near = nearest(method, list(METHODS)) or " (aarlab method list)"
+            where = (*place, "methods", number)
+            yield Remark("error", f"{aar.name}: no method {method!r}{near}", where)
     if aar.researcher in ("random", "evolutionary") and aar.direction not in DIRECTIONS:
-        known = ", ".join(DIRECTIONS)
-        yield Remark("error", f"{aar.name}: no direction {aar.direction!r}; there are {known}")
+        known, near = ", ".join(DIRECTIONS), nearest(aar.direction, list(DIRECTIONS))
+        text = f"{aar.name}: no direction {aar.direction!r}; there are {known}{near}"
+        yield Remark("error", text, (*place, "direction"))
+    external = spec.external_of(aar)
+    if external is not None and external.agent == "claude-code":
+        if spec.isolation != "bubblewrap":
+            text = f"{aar.name}: claude-code needs `isolation: bubblewrap`: outside it sees the key"
+            yield Remark("error", text, place)
+        if find_spec("claude_agent_sdk") is None:
+            text = (
+                f"{aar.name} needs the package claude-agent-sdk: pip install 'aarlab[claude-code]'"
+            )
+            yield Remark("to do", text, place)
+        if not any_set(["ANTHROPIC_API_KEY"]):
+            text = f"ANTHROPIC_API_KEY is not set: {aar.name} (claude-code) needs it"
+            yield Remark("to do", text, (*place, "external"))
+
+
+def _models(spec: CampaignSpec) -> Iterator[Remark]:
+    """Of each model, where it is named first: what it lacks, and its price."""
+    named: dict[str, tuple[str | int, ...]] = {}
+    said: set[str] = set()
+    wrong: set[str] = set()
+    for number, aar in enumerate(spec.aars):
+        language, external = spec.language_of(aar), spec.external_of(aar)
+        if language is not None:
+            place = _place_of_model(spec, number, aar, language)
+            named.setdefault(language.model, place)
+            for lack in lacks(language.model, language.base_url, language.model_args):
+                if lack.in_spec:
+                    wrong.add(language.model)
+                if lack.text not in said:
+                    yield Remark("error" if lack.in_spec else "to do", lack.text, place)
+                said.add(lack.text)
+        elif external is not None and external.model:
+            named.setdefault(external.model, ("aars", number, "external", "model"))
+    for model in sorted(set(named) - wrong):
+        try:
+            price = price_of(model, spec.prices)
+        except NotFound as error:
+            yield Remark("error", str(error), named[model])
+        else:
+            rates = f"${price.input:g} in, ${price.output:g} out per million tokens"
+            yield Remark("note", f"{model}: {rates}, {price.dated}", named[model])
+
+
+def _place_of_model(
+    spec: CampaignSpec, number: int, aar: AarSpec, language: LanguageSpec
+) -> tuple[str | int, ...]:
+    """Where the spec says the model: of the campaign, of the arm, or of the AAR itself."""
+    if spec.language is not None and language.model == spec.language.model:
+        return ("language", "model")
+    for index, arm in enumerate(spec.arms):
+        if aar.arm == arm.label and aar.name.startswith(f"{arm.label}-r"):
+            return ("arms", index, "language", "model")
+    return ("aars", number, "language", "model")
 
 
 def _budgets(spec: CampaignSpec) -> Iterator[Remark]:
@@ -123,10 +199,16 @@ def _budgets(spec: CampaignSpec) -> Iterator[Remark]:
         spec.limits_of(aar).dollars is not None for aar in spec.aars if aar.role == "aar"
     )
     if paid and not capped:
-        yield Remark("error", "paid models and no cap in dollars: set limits or campaign_limits")
-    for aar in spec.aars:
-        if aar.role == "aar" and not spec.limits_of(aar).model_dump(exclude_none=True):
-            yield Remark("error", f"{aar.name} has no limit of any kind: it would never end")
+        text = "paid models and no cap in dollars: set limits.dollars or campaign_limits.dollars"
+        yield Remark("error", text, ("limits",))
+    for number, aar in enumerate(spec.aars):
+        limits = spec.limits_of(aar)
+        if aar.role == "aar" and not limits.model_dump(exclude_none=True):
+            text = f"{aar.name} has no limit of any kind: it would never end"
+            yield Remark("error", text, ("aars", number))
+        elif spec.joins_by_itself(aar) and limits.hours is None:
+            text = f"{aar.name} has no limit of hours: the campaign waits until it is stopped"
+            yield Remark("note", text, ("aars", number))
 
 
 def _memory(spec: CampaignSpec) -> Iterator[Remark]:
@@ -147,18 +229,30 @@ def _price_known(model: str, spec: CampaignSpec) -> bool:
 
 
 def estimate(spec: CampaignSpec) -> Estimate:
-    """Raises NotFound where a model has no price."""
+    """What the campaign may take: the one estimate, of the CLI and of the dashboard.
+
+    Raises NotFound where a model has no price.
+    """
     team = [aar for aar in spec.aars if aar.role == "aar"]
     limits = [spec.limits_of(aar) for aar in team]
     hours = [each.hours for each in limits]
     per_hour = [_expected_per_hour(spec, aar) for aar in team]
-    most = _least(_total([each.dollars for each in limits]), spec.campaign_limits.dollars)
+    dollars = [each.dollars if rate else 0.0 for each, rate in zip(limits, per_hour, strict=True)]
+    most = _least(_total(dollars), spec.campaign_limits.dollars)
     research = _least(_total(hours), spec.campaign_limits.hours)
     rate = sum(per_hour) / len(team) if team else 0.0
     expected = None if research is None else _least(research * rate, most)
+    if not rate:
+        expected = 0.0
+    fixed = sum(len(aar.fixed) for aar in spec.aars)
+    teams, tasks = len({(aar.arm, aar.replicate) for aar in team}), len(spec.tasks)
+    chosen = spec.verify.top * tasks * teams + fixed
     return Estimate(
-        aars=len(spec.aars),
-        replicates=len({(aar.arm, aar.replicate) for aar in team}),
+        aars=len(team),
+        baselines=fixed,
+        replicates=teams,
+        reruns=chosen * (tasks + len(spec.held_out)),
+        ablations=3 * spec.verify.ablate_top,
         most_submissions=_whole(_total([spec.limits_of(aar).submissions for aar in spec.aars])),
         most_dollars=most,
         most_research_hours=research,
@@ -166,6 +260,34 @@ def estimate(spec: CampaignSpec) -> Estimate:
         expected_dollars=expected,
         expected_dollars_per_hour=rate,
     )
+
+
+def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
+    """The estimate in words: what, and how much."""
+
+    def shown(amount: float | None, unit: str = "") -> str:
+        return "no limit" if amount is None else f"{unit}{amount:,.10g}"
+
+    free = not found.expected_dollars_per_hour
+    cost = "nothing here has a price" if free else "calls and devices together"
+    expected = found.expected_dollars
+    return [
+        ("AARs", f"{found.aars}, and {found.baselines} baselines"),
+        ("submissions", f"{shown(found.most_submissions)} at most"),
+        ("research hours", f"{shown(found.most_research_hours)} at most"),
+        ("time", f"{shown(found.most_wall_hours)} hours at most, then the re-runs"),
+        (
+            "re-runs",
+            f"{found.reruns} of {spec.verify.seeds} seeds at most, "
+            f"then {found.ablations} ablations",
+        ),
+        ("dollars", f"{shown(found.most_dollars, '$')} at most: {cost}"),
+        (
+            "expected",
+            f"{shown(None if expected is None else round(expected, 2), '$')} "
+            f"(${found.expected_dollars_per_hour:.2f} per AAR-hour)",
+        ),
+    ]
 
 
 def _expected_per_hour(spec: CampaignSpec, aar: AarSpec) -> float:

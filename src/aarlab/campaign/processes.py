@@ -1,18 +1,19 @@
 """Child processes of a campaign: they die with it, restart when they crash, log to a file."""
 
 import os
+import random
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aarlab.campaign.settings import RestartSettings, restart_settings
 from aarlab.client.transport import Address, health
 from aarlab.core.errors import AarlabError, Unreachable
 
 GRACE_S = 10.0
-MAX_CRASHES = 5
 GIVEN_UP = 78  # agents.__main__.SETTINGS: started again, it would end the same way
 LOG_TAIL_BYTES = 64_000
 
@@ -25,7 +26,12 @@ class CrashedRepeatedly(AarlabError):
 
 @dataclass
 class Child:
-    """One supervised process: `poll` restarts it after a crash, `stop` ends it."""
+    """One supervised process: `poll` restarts it after a crash, `stop` ends it.
+
+    Each restart waits longer than the one before (`restarts`), times `jitter()`, so that processes
+    that crashed together do not come back together. A process that ran for `healthy_s` has its
+    crashes counted from 0 again.
+    """
 
     name: str
     argv: Sequence[str]
@@ -34,10 +40,17 @@ class Child:
     finished: bool = False
     failed: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    restarts: RestartSettings = field(default_factory=restart_settings, repr=False)
+    jitter: Callable[[], float] = field(default=lambda: random.uniform(0.75, 1.0), repr=False)
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    exit_code: int | None = None
+    _started_at: float = 0.0
+    _restart_at: float | None = None
 
     def start(self) -> None:
         """SIGKILL reaches the child when this process dies, however it dies."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._started_at, self._restart_at = self.clock(), None
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
@@ -48,24 +61,45 @@ class Child:
             )
 
     def poll(self) -> str | None:
-        """Return what just happened (`finished`, `restarted`, `failed`) or None."""
+        """Return what just happened (`finished`, `crashed`, `restarted`, `failed`) or None."""
         if self.process is None or self.finished or self.failed:
             return None
-        code = self.process.poll()
-        if code is None:
+        if self._restart_at is not None:
+            if self.clock() < self._restart_at:
+                return None
+            self.start()
+            return "restarted"
+        if (code := self.process.poll()) is None:
             return None
-        if code == 0:
-            self.finished = True
-            return "finished"
+        self.exit_code, self.finished = code, code == 0
         if code == GIVEN_UP:
             self.failed = True
             return "failed"
+        return "finished" if self.finished else self._crashed()
+
+    def _crashed(self) -> str:
+        """Count it, and set the time of the restart or give the process up."""
+        if self.clock() - self._started_at >= self.restarts.healthy_s:
+            self.crashes = 0
         self.crashes += 1
-        if self.crashes > MAX_CRASHES:
+        if self.crashes > self.restarts.most_crashes:
             self.failed = True
             return "failed"
-        self.start()
-        return "restarted"
+        self._restart_at = self.clock() + self.wait_s
+        return "crashed"
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until the restart after the latest crash."""
+        given = self.restarts
+        longer = min(self.crashes - 1, 64)  # far beyond any cap, and no overflow
+        return min(given.first_s * given.factor**longer, given.longest_s) * self.jitter()
+
+    @property
+    def died_of(self) -> str:
+        """How its last process ended, e.g. `exit code 1` or `signal 9`."""
+        code = self.exit_code
+        return "" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -86,7 +120,7 @@ class Child:
             return "\n".join(file.read().decode(errors="replace").rstrip("\n").split("\n")[-lines:])
 
     def again(self) -> None:
-        """Start it once more after it finished."""
+        """Start it once more after it finished or was given up."""
         self.crashes, self.finished, self.failed = 0, False, False
         self.start()
 

@@ -65,6 +65,7 @@ def config_path(campaign: Campaign, aar: AarSpec) -> Path:
 
 def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
     spec, run = campaign.spec, campaign.run
+    submissions = spec.limits_of(aar).submissions
     return AarConfig(
         name=aar.name,
         researcher=aar.researcher,
@@ -82,7 +83,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         socket=run.socket.absolute(),
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,
-        max_trials=spec.limits_of(aar).submissions or sys.maxsize,
+        max_trials=sys.maxsize if submissions is None else submissions,
         trial_timeout_s=spec.trial_timeout_s,
         trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,

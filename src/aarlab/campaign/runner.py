@@ -14,12 +14,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from aarlab.campaign.endings import endings
 from aarlab.campaign.events import EventLog, Notify
 from aarlab.campaign.policy import requested_verifications, wanted_verifications
-from aarlab.campaign.processes import Child, wait_for_server
+from aarlab.campaign.processes import Child, CrashedRepeatedly, wait_for_server
 from aarlab.campaign.provenance import research_settings
+from aarlab.campaign.reading import SpecText
 from aarlab.campaign.registration import Campaign, register
+from aarlab.campaign.secrets import secrets_in
 from aarlab.campaign.spec import CampaignSpec, parse_spec
+from aarlab.campaign.status import wanted_of
 from aarlab.campaign.supervision import (
     Supervisor,
     last_call,
@@ -28,8 +32,10 @@ from aarlab.campaign.supervision import (
 )
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
+from aarlab.core.endings import Ending, campaign_ending, given_up_text, one_line
 from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
 from aarlab.core.extras import require
+from aarlab.core.faults import Faulty
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.holding import Work, holder, noted
 from aarlab.core.layout import DataRoot, RunDir
@@ -47,9 +53,11 @@ def create(
     """Freeze the spec beside its results, with the versions of the tasks that are in `root`.
 
     Prompts and prices are those of this moment. Conflict if the folder holds another campaign or
-    something else, NotFound where a model has no price.
+    something else, NotFound where a model has no price, Faulty where the spec holds a secret.
     """
     spec = spec.expanded()
+    if secrets := secrets_in(SpecText(spec.model_dump(mode="json", exclude={"methods"}))):
+        raise Faulty("the spec holds secrets and is refused; nothing was written:", secrets)
     if run.spec.exists():
         frozen = open_spec(run)
         if frozen.model_copy(update={"versions": {**frozen.versions, **spec.versions}}) != frozen:
@@ -126,7 +134,7 @@ def bind(run: RunDir, root: DataRoot) -> DataRoot:
     root = root.pin(*spec.tasks, *spec.held_out)
     bound_to = dict(root.pinned or {})
     if bound_to != spec.versions:
-        frozen = json.loads(run.spec.read_text())
+        frozen = json.loads(run.spec.read_text(encoding="utf-8"))
         frozen["campaign"]["versions"] = bound_to
         write_json(run.spec, frozen)
     note_use(root, run, bound_to)
@@ -146,24 +154,57 @@ def open_spec(run: RunDir) -> CampaignSpec:
 
 
 def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
-    """Run or go on with the campaign in `run` to its end and return the export (also on disk)."""
+    """Run or resume the campaign in `run` and return the export (also on disk).
+
+    How it ended, and how each AAR did, is in the export and in the event `campaign_ended`, whatever
+    ended it. Raises what it died of.
+    """
     open_spec(run)
     with _locked(run, "run"):
         campaign = Campaign(run, bind(run, root), open_spec(run), EventLog(run.events, notify))
-        return _run(campaign)
+        with _ended_with_event(campaign), _server(campaign) as server:
+            return _run(campaign, server)
 
 
-def _run(campaign: Campaign) -> CampaignExport:
+def _run(campaign: Campaign, server: Child) -> CampaignExport:
     run = campaign.run
-    with _server(campaign) as server:
-        campaign.log.add("campaign_started", name=campaign.spec.name)
-        with operator_of(run) as operator:
-            register(campaign, operator)
-        _research_and_verify(campaign, Supervisor(campaign, server))
-        with operator_of(run) as operator:
-            export = write_export(operator, run.export)
-        campaign.log.add("campaign_finished", submissions=len(export.submissions))
+    campaign.log.add("campaign_started", name=campaign.spec.name)
+    with operator_of(run) as operator:
+        register(campaign, operator)
+    _research_and_verify(campaign, Supervisor(campaign, server))
+    with operator_of(run) as operator:
+        export = write_export(run, operator, run.export)
+    log_ending(campaign, export)
     return export
+
+
+@contextlib.contextmanager
+def _ended_with_event(campaign: Campaign) -> Iterator[None]:
+    """Leave `campaign_ended` behind, however the campaign fails; only `kill -9` leaves none."""
+
+    def end(ending: Ending, why: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the error itself is what counts
+            campaign.log.add("campaign_ended", ending=ending.value, why=why)
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        end(Ending.INTERRUPTED, "")
+        raise
+    except BaseException as error:
+        end(Ending.CRASHED, one_line(str(error) or type(error).__name__))
+        raise
+
+
+def log_ending(campaign: Campaign, export: CampaignExport) -> None:
+    """Write the event `campaign_ended`."""
+    ending, why = export.ending, given_up_text(export.endings)
+    if ending is None:  # an agent that joined by itself, which could not be waited for
+        ended = {each.aar for each in export.endings}
+        open_ones = ", ".join(aar.name for aar in export.aars if aar.name not in ended)
+        ending, why = Ending.INTERRUPTED, f"{open_ones} had not ended: the verifier was given up"
+    facts = {"ending": ending.value, "submissions": len(export.submissions)}
+    campaign.log.add("campaign_ended", **facts, **({"why": why} if why else {}))
 
 
 def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
@@ -184,9 +225,20 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
         until.touch()
         if verifier.process is None or verifier.failed:
             verifier.again()
-        supervisor.wait(lambda: verifier.finished or verifier.failed)
+        _await_verifier(supervisor, verifier)
     finally:
         supervisor.stop()
+
+
+def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:
+    """Return when everything queued is done; raises CrashedRepeatedly when it will not be."""
+    supervisor.wait(lambda: verifier.finished or verifier.failed)
+    if verifier.failed:
+        raise CrashedRepeatedly(
+            f"the verifier died {verifier.crashes} times in a row and was given up "
+            f"({verifier.died_of}): {one_line(verifier.last_words(3))}; see {verifier.log}. "
+            f"The research is saved: aarlab campaign resume {supervisor.campaign.run.path}"
+        )
 
 
 @contextlib.contextmanager
@@ -248,7 +300,7 @@ def _request_verifications(campaign: Campaign, operator: OperatorClient) -> None
 def export_of(run: RunDir, root: DataRoot, path: Path) -> CampaignExport:
     """Export a campaign that is not running: starts its server for as long as it takes."""
     with at_rest(run, root) as operator:
-        return write_export(operator, path)
+        return write_export(run, operator, path)
 
 
 @contextlib.contextmanager
@@ -284,15 +336,24 @@ def verify_again(run: RunDir, root: DataRoot) -> None:
         supervisor = Supervisor(campaign, server, beside=[verifier])
         verifier.start()
         try:
-            supervisor.wait(lambda: verifier.finished or verifier.failed)
+            _await_verifier(supervisor, verifier)
         finally:
             supervisor.stop()
         with operator_of(run) as operator:
-            write_export(operator, run.export)
+            write_export(run, operator, run.export)
 
 
-def write_export(operator: OperatorClient, path: Path) -> CampaignExport:
-    export = operator.export(ideas=True)
+def write_export(run: RunDir, operator: OperatorClient, path: Path) -> CampaignExport:
+    """What the platform knows, and how the AARs ended, which only the campaign's folder says."""
+    spec, export = open_spec(run), operator.export(ideas=True)
+    ended = endings(run, spec, export.aars)
+    team = {aar.name for aar in spec.aars if aar.role == "aar"}
+    counted = [each for each in ended if each.aar in team] if team else ended
+    found = {"endings": ended}
+    if len(ended) == len(spec.aars):
+        stopped = wanted_of(export.controls) == "stop"
+        export = export.model_copy(update={"ending": campaign_ending(counted, stopped)})
+    export = export.model_copy(update=found)
     write_atomic(path, export.model_dump_json(indent=1) + "\n", 0o600)
     return export
 

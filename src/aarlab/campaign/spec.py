@@ -1,21 +1,26 @@
 """A campaign is a frozen spec: what runs, on which task, with which budgets."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
-from aarlab.campaign import arms, own_methods
+from aarlab.campaign import own_methods
 from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
-from aarlab.campaign.aars import Frozen, TrialMemory
+from aarlab.campaign.aars import Frozen, TrialMemory, above_zero
+from aarlab.campaign.arms import Shared, expand, unequal
+from aarlab.campaign.reading import SpecText, faults_of, read_yaml, wrong
+from aarlab.campaign.secrets import secret_lines, secrets_in, withheld
 from aarlab.core.errors import BadInput
-from aarlab.core.foreign import decoded, read_json, read_yaml
+from aarlab.core.faults import Faulty
+from aarlab.core.foreign import decoded, read_json
 from aarlab.core.layout import VERSION
-from aarlab.core.wire import Isolation, Limits, Name
+from aarlab.core.wire import Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 from aarlab.testbed.frozen_method import faults
 
@@ -78,11 +83,11 @@ class CampaignSpec(Frozen):
     trial_memory_mb: TrialMemory | None = Field(
         default=None, description="of a run of a method; None: 4,096, more with a model at hand"
     )
-    isolation: Isolation = "bubblewrap"
+    isolation: Literal["bubblewrap", "process"] = "bubblewrap"
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
-    device_dollars_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    device_dollars_per_hour: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -111,24 +116,35 @@ class CampaignSpec(Frozen):
             for model, price in given.items()
         }
 
+    _above_zero = field_validator("limits", "campaign_limits")(above_zero)
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "CampaignSpec":
         if not self.aars and not self.arms and not self.methods:
             raise ValueError("`aars`, `arms` or `methods` must be given")
         names = [aar.name for aar in self.aars]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"AAR names must be unique; twice: {', '.join(twice)}")
+            at = len(names) - 1 - names[::-1].index(twice[0])
+            raise wrong(f"names of AARs must differ; twice: {', '.join(twice)}", "aars", at, "name")
+        if taken := sorted({"operator", "signing", "signing.pub"} & set(names)):
+            at = names.index(taken[0])
+            raise wrong(f"{taken[0]} is a name of the platform's own", "aars", at, "name")
         labels = [arm.label for arm in self.arms]
         if twice := sorted({name for name in labels if labels.count(name) > 1}):
-            raise ValueError(f"give arms a `name` each; twice: {', '.join(twice)}")
+            at = len(labels) - 1 - labels[::-1].index(twice[0])
+            raise wrong(f"give arms a `name` each; twice: {', '.join(twice)}", "arms", at)
+        for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):
+            if twice := sorted({task for task in tasks if tasks.count(task) > 1}):
+                raise wrong(f"twice: {', '.join(twice)}", place)
         if both := sorted(set(self.tasks) & set(self.held_out)):
-            raise ValueError(f"held-out tasks must not be among `tasks`: {', '.join(both)}")
+            raise wrong(f"must not be among `tasks`: {', '.join(both)}", "held_out")
         if other := sorted(set(self.versions) - {*self.tasks, *self.held_out}):
-            raise ValueError(f"`versions` names no task of this campaign: {', '.join(other)}")
+            raise wrong(f"names no task of this campaign: {', '.join(other)}", "versions")
         self._own_methods_fit()
-        for aar in self.aars:
+        for number, aar in enumerate(self.aars):
             if aar.researcher == "language" and self.language_of(aar) is None:
-                raise ValueError(f"{aar.name} needs `language` (a model), or the campaign does")
+                said = f"{aar.name} needs `language` (a model), its own or the campaign's"
+                raise wrong(said, "aars", number)
         return self
 
     def _own_methods_fit(self) -> None:
@@ -137,12 +153,12 @@ class CampaignSpec(Frozen):
             try:
                 found = next(faults(own_methods.unpacked(name, files)), None)
             except BadInput as error:
-                raise ValueError(str(error)) from error
+                raise wrong(str(error), "methods") from error
             if found:
-                raise ValueError(found)
+                raise wrong(found, "methods")
         others = {name for aar in self.aars for name in (*aar.methods, *aar.recipes)}
         if both := sorted(others & self.methods.keys()):
-            raise ValueError(f"own methods need names of their own; taken: {', '.join(both)}")
+            raise wrong(f"need names of their own; taken: {', '.join(both)}", "methods")
         wanted = own_methods.own_aar(list(self.methods)) if self.methods else None
         for aar in self.aars:
             if (aar.own or (self.methods and aar.name == own_methods.AAR)) and aar != wanted:
@@ -152,24 +168,35 @@ class CampaignSpec(Frozen):
                 )
 
     @model_validator(mode="after")
-    def _arms_compare(self) -> "CampaignSpec":
-        if self.arms and not self.unequal_budgets:
-            arm_aars = [aar for aar in self.expanded().aars if aar.team]
-            if differs := arms.unequal(arm_aars, self.limits):
-                raise ValueError(
-                    f"compared arms have unequal budgets ({differs}): make them equal, or say "
-                    "`unequal_budgets: true`"
-                )
+    def _arms_fit(self) -> "CampaignSpec":
+        """Each arm can be spelled out, and what is compared has equal budgets.
+
+        AARs that no arm made (a guest with limits of its own, baselines) are compared with none.
+        """
+        made = []
+        for number, arm in enumerate(self.arms):
+            try:
+                made += expand([arm], self._shared)
+            except BadInput as error:
+                raise wrong(str(error), "arms", number) from error
+        if self.unequal_budgets or not made:
+            return self
+        if differs := unequal(made, self.limits):
+            raise wrong(
+                f"compared arms have unequal budgets ({differs}): make them equal, or say "
+                "`unequal_budgets: true`",
+                "arms",
+            )
         return self
+
+    @property
+    def _shared(self) -> Shared:
+        return Shared(self.limits, self.language, self.directions)
 
     def expanded(self) -> "CampaignSpec":
         """With the AARs of all arms and of own methods among `aars`; the same again where they
         are there already."""
-        shared = arms.Shared(self.limits, self.language, self.directions)
-        try:
-            made = arms.expand(self.arms, shared)
-        except BadInput as error:
-            raise ValueError(str(error)) from error
+        made = expand(self.arms, self._shared)
         made += [own_methods.own_aar(list(self.methods))] if self.methods else []
         known = {aar.name for aar in self.aars}
         more = [aar for aar in made if aar.name not in known]
@@ -214,13 +241,32 @@ class CampaignSpec(Frozen):
 
 
 def load_spec(path: Path) -> CampaignSpec:
-    """Read a YAML or JSON spec; BadInput names the file and each wrong field."""
+    """Read a YAML or JSON spec; raises Faulty, which names the file and the line of each fault."""
     try:
-        raw: Any = read_yaml(path.read_bytes(), str(path))
+        raw = path.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read campaign spec {path}: {error.strerror}") from error
-    raw = own_methods.with_own_methods(_with_recipes(raw, path.parent), path.parent)
-    return parse_spec(raw, str(path))
+    return read_spec(raw, str(path), path.parent)
+
+
+def read_spec(raw: bytes | str, where: str, folder: Path | None = None) -> CampaignSpec:
+    """The spec with its arms spelled out. Raises Faulty with all faults.
+
+    Secrets come first: where there is one, nothing else of the spec is looked at or said. Without
+    `folder`, recipes and own methods cannot be given as paths.
+    """
+    text = read_yaml(raw)
+    if isinstance(text, list):
+        shown = raw if isinstance(raw, str) else raw.decode(errors="replace")
+        raise Faulty(
+            f"{where} is not a campaign spec:", secret_lines(shown) or withheld(text, shown)
+        )
+    if secrets := secrets_in(text):
+        raise Faulty(f"{where} holds secrets and is refused; nothing was written:", secrets)
+    if folder is not None:
+        value = own_methods.with_own_methods(_with_recipes(text.value, folder), folder)
+        text = replace(text, value=value)
+    return parse_spec(text.value, where, text)
 
 
 def _with_recipes(raw: Any, folder: Path) -> Any:
@@ -240,20 +286,23 @@ def _with_recipes(raw: Any, folder: Path) -> Any:
 def _recipe_content(value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         return value
+    path = folder / value
     try:
-        text = decoded((folder / value).read_bytes(), f"recipe {folder / value}")
+        text = decoded(path.read_bytes(), f"recipe {path}")
     except OSError as error:
-        raise BadInput(f"cannot read recipe {folder / value}: {error.strerror}") from error
-    return read_json(text.encode(), f"recipe {folder / value}")
+        raise BadInput(f"cannot read recipe {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in a path
+        raise BadInput(f"cannot read recipe {str(path)!r}: {error}") from error
+    return read_json(text.encode(), f"recipe {path}")
 
 
-def parse_spec(raw: Any, where: str) -> CampaignSpec:
-    """The spec with its arms spelled out; BadInput names each wrong field."""
+def parse_spec(raw: Any, where: str, text: SpecText | None = None) -> CampaignSpec:
+    """The spec with its arms spelled out; Faulty names each wrong field, by line where the text is
+    known."""
     try:
         return CampaignSpec.model_validate(raw).expanded()
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}"
-            for item in error.errors()
-        ]
-        raise BadInput(f"{where} is not a campaign spec:\n" + "\n".join(lines)) from error
+        known = text or SpecText(raw)
+        raise Faulty(
+            f"{where} is not a campaign spec:", faults_of(error, CampaignSpec, known)
+        ) from error

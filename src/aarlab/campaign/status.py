@@ -7,11 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
-from aarlab.agents.state import load_state
+from aarlab.agents.state import how_it_ended, load_state
+from aarlab.campaign.endings import guest_ending
 from aarlab.campaign.watch import used_of
 from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.endings import Ending, last_ending
 from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import HOUR_S, dollars_per_hour
@@ -36,6 +38,7 @@ class AarStatus(Wire):
     replicate: int
     researcher: str
     state: str
+    ending: Ending | None = None
     last_seen_at: str | None
     done: int
     submissions: int
@@ -52,6 +55,8 @@ class CampaignStatus(Wire):
 
     running: bool
     wanted: Wanted
+    ending: Ending | None = Field(default=None, description="None: it runs, or never started")
+    why: str = Field(default="", description="what it died of, or which AARs were given up and why")
     aars: list[AarStatus]
     hours: FiniteFloat
     tokens: FiniteFloat
@@ -91,9 +96,12 @@ def status_of(run: RunDir, operator: Figures, running: bool) -> CampaignStatus:
         name: sum(each[name] for each in amounts)
         for name in ("hours", "tokens", "dollars", "device_s")
     }
+    ended = None if running else last_ending(run.events)
     return CampaignStatus(
         running=running,
         wanted=wanted_of(operator.controls()),
+        ending=ended[0] if ended else None,
+        why=ended[1] if ended else "",
         aars=[_aar(run, aar, rate, running) for aar in records],
         hours=total["hours"],
         tokens=total["tokens"],
@@ -105,13 +113,16 @@ def status_of(run: RunDir, operator: Figures, running: bool) -> CampaignStatus:
 
 
 def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:
-    amounts = used_of(aar, rate)
+    amounts, ended = used_of(aar, rate), how_it_ended(run, aar.name)
+    if ended is None and aar.isolation == "none":  # it has no process of ours
+        ended = guest_ending(aar)
     return AarStatus(
         name=aar.name,
         arm=aar.arm,
         replicate=aar.replicate,
         researcher=aar.researcher,
-        state=_state(run, aar, running),
+        state=ended.words if ended else _state(aar, running),
+        ending=ended.ending if ended else None,
         last_seen_at=aar.last_seen_at,
         done=_done(run, aar),
         submissions=aar.submissions,
@@ -134,10 +145,8 @@ def _left(limits: Limits | CampaignLimits, amounts: dict[str, float]) -> dict[st
     }
 
 
-def _state(run: RunDir, aar: AarRecord, running: bool) -> str:
-    kept = load_state(run.aar(aar.name) / "state.json")
-    if kept.finished:
-        return f"ended: {kept.why}"
+def _state(aar: AarRecord, running: bool) -> str:
+    """Of an AAR that has not ended."""
     if aar.last_seen_at is None:
         return "not started"
     if not running:

@@ -7,21 +7,22 @@ killed at any line: what was asked for is known to the platform, what was done t
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aarlab.agents.state import load_state, reopen
+from aarlab.agents.state import how_it_ended, load_state, reopen
 from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.endings import endings, give_up, guest_over, why_it_died
 from aarlab.campaign.policy import requested_verifications
-from aarlab.campaign.processes import Child
+from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign, config_path
 from aarlab.campaign.watch import Look, alerts
 from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.endings import AarEnding, one_line
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
-from aarlab.core.ledger import HOUR_S
 from aarlab.core.wire import AarRecord
 from aarlab.core.wire_ledger import Control
 
@@ -85,20 +86,54 @@ class Supervisor:
                 continue
             child = self.children[aar.name] = aar_child(self.campaign, aar)
             child.finished = load_state(self._state(aar.name)).finished
-            if not child.finished:
+            if not child.finished:  # one that was given up gets another chance with `resume`
+                self.campaign.run.given_up(aar.name).unlink(missing_ok=True)
                 child.start()
 
     def wait(self, ended: Callable[[], bool]) -> None:
+        """Return when `ended`; raises CrashedRepeatedly when the server cannot be kept up."""
         while not ended():
             for child in (self.server, *self.children.values(), *self.beside):
                 if event := child.poll():
-                    said = child.last_words(1) if event != "finished" else ""
-                    self.campaign.log.add(f"process_{event}", process=child.name, last=said)
+                    self._tell(child, event)
+            if self.server.failed:
+                raise CrashedRepeatedly(
+                    f"the server died {self.server.crashes} times in a row and was given up "
+                    f"({self.server.died_of}): {one_line(self.server.last_words(3))}; see "
+                    f"{self.server.log}"
+                )
             if time.monotonic() >= self._next_look:
                 self.look()
                 self._next_look = time.monotonic() + LOOK_EVERY_S
             self.campaign.log.notify("tick", {})
             time.sleep(POLL_S)
+
+    def _tell(self, child: Child, event: str) -> None:
+        """What happened to a process, as an event; of one that is given up, why, and an alert."""
+        log, run = self.campaign.log, self.campaign.run
+        facts: dict[str, object] = {"process": child.name}
+        if event in ("crashed", "failed"):
+            facts |= {"died_of": child.died_of, "crashes": child.crashes}
+            facts["last"] = (
+                why_it_died(run, child)
+                if child.name in self.children
+                else one_line(child.last_words(1))
+            )
+        log.add(f"process_{event}", **facts)
+        if event == "finished" and child.name in self.children:
+            self._say_ended(how_it_ended(run, child.name))
+        elif event == "failed" and child.name in self.children:
+            made = give_up(run, child)
+            self._say_ended(made)
+            log.add("alert", what="given_up", about=child.name, text=made.why)
+        elif event == "failed":
+            text = f"died {child.crashes} times in a row and was given up: {facts['last']}"
+            log.add("alert", what="process", about=child.name, text=text)
+
+    def _say_ended(self, made: AarEnding | None) -> None:
+        if made is not None:
+            facts = {"aar": made.aar, "ending": made.ending.value, "why": made.why}
+            self.campaign.log.add("aar_ended", **facts)
 
     def research_over(self) -> bool:
         """Every AAR has ended. Looks once more before it says so: a budget may be extended."""
@@ -107,8 +142,14 @@ class Supervisor:
         return self._all_ended()
 
     def _all_ended(self) -> bool:
+        """Whether all AARs have ended.
+
+        An agent that joined by itself is not waited for behind a verifier that was given up: what
+        it asks to have verified would never be answered.
+        """
         ours = all(child.finished or child.failed for child in self.children.values())
-        return ours and all(self.guests.values())
+        unserved = any(child.failed for child in self.beside)
+        return ours and (unserved or all(self.guests.values()))
 
     def stop(self) -> None:
         for child in (*self.children.values(), *self.beside):
@@ -127,7 +168,7 @@ class Supervisor:
         except (AarlabError, OSError):
             return  # the server is being started again
         self._heed(controls)
-        self.guests = {a.name: _over(a) for a in aars if a.name in self.guests}
+        self._look_at_guests(aars)
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
         free = shutil.disk_usage(run.path).free
         now = Look(now_iso(), aars, audits, budget, crashes, free, judged)
@@ -136,6 +177,13 @@ class Supervisor:
             if key not in self._told:
                 self.campaign.log.add("alert", **alert._asdict())
         self._told = set(found)
+
+    def _look_at_guests(self, aars: Sequence[AarRecord]) -> None:
+        spec = self.campaign.spec
+        for made in endings(self.campaign.run, spec, [a for a in aars if a.name in self.guests]):
+            if self.guests.get(made.aar) is False:
+                self._say_ended(made)
+        self.guests = {a.name: guest_over(a) is not None for a in aars if a.name in self.guests}
 
     def _request(self, operator: OperatorClient) -> None:
         """Queue what AARs asked to have verified."""
@@ -167,13 +215,3 @@ class Supervisor:
 
     def _state(self, name: str) -> Path:
         return self.campaign.run.aar(name) / "state.json"
-
-
-def _over(aar: AarRecord) -> bool:
-    """For an agent that joined by itself: stopped, or its hours since its first call are over."""
-    if aar.wanted == "stop":
-        return True
-    if aar.limits.hours is None or aar.started_at is None:
-        return False
-    since_s = (parse_iso(now_iso()) - parse_iso(aar.started_at)).total_seconds()
-    return since_s >= aar.limits.hours * HOUR_S

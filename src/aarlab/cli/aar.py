@@ -80,7 +80,7 @@ def extend(
     methods: Annotated[int | None, typer.Option(min=0)] = None,
     by: By = None,
 ) -> None:
-    """Raise its limits by so much; one that had ended by its budget goes on."""
+    """Add to its limits; an AAR that ended by its budget continues."""
     from aarlab.cli import steering
 
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}

@@ -180,7 +180,7 @@ def verdict(
             operator.give_verdict(
                 NewVerdict(snapshot=snapshot, decision=decision, reason=reason, by=name)
             )
-        write_export(operator, run_dir.export)
+        write_export(run_dir, operator, run_dir.export)
     Console().print(f"{about[:16]} {decision}; the log has it")
 
 

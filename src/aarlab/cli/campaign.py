@@ -16,10 +16,12 @@ from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
 if TYPE_CHECKING:
+    from aarlab.campaign.reading import SpecText
     from aarlab.campaign.spec import CampaignSpec
     from aarlab.campaign.status import CampaignStatus
     from aarlab.core.wire import CampaignExport
 
+SANDBOXES = ("bubblewrap", "process")
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
@@ -34,31 +36,41 @@ def run(
     sandbox: Annotated[
         SandboxKind | None, typer.Option(help="process: no isolation, every score is stamped so")
     ] = None,
-) -> None:
-    """Run a campaign to its end, or go on with one that was interrupted."""
-    from aarlab.campaign.checking import refuse_without_pgr
+) -> int:
+    """Run a campaign to its end, or resume one that was interrupted.
+
+    Exit code 0: it ended well. 3: some AARs were given up. 4: all were. 2: an error.
+    """
+    from aarlab.campaign.checking import faults
     from aarlab.campaign.provenance import run_settings
     from aarlab.campaign.runner import create
+    from aarlab.core.faults import Faulty
+    from aarlab.testbed.generators.presets import PRESETS as TASKS
 
     require_all()
     frozen = spec_of(spec, sandbox)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
-    refuse_without_pgr(frozen, data_root())
+    found = faults(frozen, _text_of(spec), data_root(), TASKS.__contains__)
+    if found and not folder.export.exists():  # one that ended once may have no more to do
+        raise Faulty(f"{spec} cannot run here; nothing was started:", found)
     create(folder, frozen, run_settings(data_root()), data_root())
-    run_shown(folder)
+    return exit_code(run_shown(folder))
 
 
 @app.command()
-def resume(folder: Folder) -> None:
-    """Go on with a paused or interrupted campaign: nothing is lost, nothing is counted twice."""
+def resume(folder: Folder) -> int:
+    """Resume a paused or interrupted campaign; AARs that were given up are started again.
+
+    Exit codes as of `run`.
+    """
     from aarlab.cli import steering
 
     run_dir = RunDir(folder.absolute())
     require_all()
     if steering.go_on(run_dir):
         Console().print("it goes on")
-    else:
-        run_shown(run_dir)
+        return 0
+    return exit_code(run_shown(run_dir))
 
 
 @app.command()
@@ -98,7 +110,7 @@ def extend(
     device_s: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     by: By = None,
 ) -> None:
-    """Raise the limits of all AARs together by so much (`aarlab aar extend`: those of one)."""
+    """Add to the limits of all AARs together (`aarlab aar extend`: to those of one)."""
     from aarlab.cli import steering
 
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
@@ -182,26 +194,42 @@ def export(
 
 @app.command()
 def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
-    """Validate a spec offline: tasks, models, prices, budgets, sandbox; what it may cost."""
+    """Say offline whether a spec can run here: tasks, models, keys, prices, budgets, sandbox.
+
+    Exit code 0: it can run. 1: the spec is good, and something is to do first. 2: it is wrong.
+    """
     from aarlab.campaign.checking import Remark, estimate, remarks
     from aarlab.cli.method import broken_contracts
     from aarlab.cli.tables import print_estimate
     from aarlab.testbed.generators.presets import PRESETS as TASKS
 
     frozen, console = spec_of(spec, None), Console(highlight=False)
+    text = _text_of(spec)
     found = list(remarks(frozen, data_root(), TASKS.__contains__))
-    found += [Remark("error", text) for text in broken_contracts(frozen)]
-    for gravity, text in found:
-        console.print(f"{gravity:6} {text}", markup=False, soft_wrap=True)
+    found += [Remark("error", said, ("methods",)) for said in broken_contracts(frozen)]
+    for remark in found:
+        line = text.line(remark.place) if remark.gravity != "note" else 0
+        where = f"line {line}: " if line else ""
+        console.print(f"{remark.gravity:6} {where}{remark.text}", soft_wrap=True)
     if any(remark.gravity == "error" for remark in found):
         return 2
     print_estimate(frozen, estimate(frozen), console)
-    return 0
+    return 1 if any(remark.gravity == "to do" for remark in found) else 0
+
+
+def _text_of(name: str) -> "SpecText":
+    """For the lines of faults; a preset has none."""
+    from aarlab.campaign.presets import PRESETS
+    from aarlab.campaign.reading import SpecText, read_yaml
+
+    read = [] if name in PRESETS else read_yaml(Path(name).read_bytes())
+    return SpecText(None) if isinstance(read, list) else read
 
 
 def spec_of(name: str, sandbox: SandboxKind | None) -> "CampaignSpec":
+    """The preset or file of that name, with another sandbox where one is given."""
     from aarlab.campaign.presets import PRESETS
-    from aarlab.campaign.spec import CampaignSpec, load_spec
+    from aarlab.campaign.spec import load_spec, parse_spec
 
     if name in PRESETS:
         spec = PRESETS[name]()
@@ -211,7 +239,13 @@ def spec_of(name: str, sandbox: SandboxKind | None) -> "CampaignSpec":
         raise NotFound(f"no spec file or preset {name!r}; presets: {', '.join(PRESETS)}")
     if sandbox is None:
         return spec
-    return CampaignSpec.model_validate({**spec.model_dump(), "isolation": sandbox})
+    return parse_spec({**spec.model_dump(), "isolation": sandbox}, name)
+
+
+def exit_code(export: "CampaignExport") -> int:
+    from aarlab.core.endings import EXIT_CODES
+
+    return EXIT_CODES.get(export.ending, 0) if export.ending else 0
 
 
 def require_all() -> None:
@@ -220,11 +254,24 @@ def require_all() -> None:
 
 
 def run_shown(folder: RunDir, console: Console | None = None, resume: str = "") -> "CampaignExport":
-    """Run with the live table; `resume` is the command that goes on after an interruption."""
+    """Run with the live table, then say how it ended.
+
+    `resume` is the command that continues after an interruption.
+    """
     from aarlab.campaign.runner import open_spec, run_campaign
     from aarlab.cli.progress import CampaignView
+    from aarlab.core.endings import Ending, given_up_text
 
-    note = f"Progress is saved; to resume: {resume or f'aarlab campaign resume {folder.path}'}"
+    console, again = console or Console(), resume or f"aarlab campaign resume {folder.path}"
     spec = open_spec(folder)
-    with when_interrupted(note), CampaignView(folder, spec, console or Console()) as view:
-        return run_campaign(folder, data_root(), view.notify)
+    with (
+        when_interrupted(f"Progress is saved; to resume: {again}"),
+        CampaignView(folder, spec, console) as view,
+    ):
+        export = run_campaign(folder, data_root(), view.notify)
+    ending = export.ending or Ending.INTERRUPTED
+    said = given_up_text(export.endings)
+    console.print(f"{ending.words}: {said}" if said else ending.words, soft_wrap=True)
+    if said:
+        console.print(f"remove the cause, then: {again}", soft_wrap=True)
+    return export

@@ -11,8 +11,8 @@ from rich.text import Text
 from aarlab.agents.state import AarState, load_state
 from aarlab.campaign.spec import AarSpec, CampaignSpec
 from aarlab.cli.terminal import Console
+from aarlab.core.endings import Ending
 from aarlab.core.layout import RunDir
-from aarlab.core.showing import one_line
 
 SHOWN_EVENTS = 4
 
@@ -39,8 +39,7 @@ class CampaignView:
 
     def notify(self, kind: str, facts: dict[str, Any]) -> None:
         if kind != "tick":
-            said = " ".join([kind.replace("_", " "), *(str(v) for v in facts.values() if v)])
-            line = one_line(said)
+            line = _line(kind, facts)
             self.recent = [*self.recent[-SHOWN_EVENTS + 1 :], line[:120]]
             self.phase = "verifying" if kind == "verification_queued" else self.phase
             if not self.console.is_terminal:
@@ -54,7 +53,7 @@ class CampaignView:
         for column in ("AAR", "direction", "trials", "best PGR (search, shaped)", "now"):
             table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=46)
         for aar in self.spec.aars:
-            table.add_row(*self._row(aar))
+            table.add_row(*map(Text, self._row(aar)))  # what an AAR said is no markup
         return Group(table, *(Text(line, style="dim") for line in self.recent))
 
     def _row(self, aar: AarSpec) -> list[str]:
@@ -65,7 +64,7 @@ class CampaignView:
             aar.direction or aar.role,
             f"{len(state.done)}/{most}",
             _best(state),
-            _now(state),
+            _now(state, given_up=self.run.given_up(aar.name).exists()),
         ]
 
 
@@ -74,7 +73,18 @@ def _best(state: AarState) -> str:
     return f"{scores[-1].pgr:+.2f} ± {scores[-1].stderr:.2f}" if scores else "-"
 
 
-def _now(state: AarState) -> str:
+def _line(kind: str, facts: dict[str, Any]) -> str:
+    """An event in one line; an ending in its own words."""
+    if kind in ("aar_ended", "campaign_ended"):
+        words = Ending(facts["ending"]).words
+        who = facts.get("aar") or "campaign"
+        return f"{who}: {words}" + (f": {facts['why']}" if facts.get("why") else "")
+    return " ".join([kind.replace("_", " "), *(str(v) for v in facts.values() if v)])
+
+
+def _now(state: AarState, given_up: bool) -> str:
+    if given_up:
+        return Ending.GIVEN_UP.words
     if state.finished:
         return "done"
     return state.pending.method if state.pending else "thinking"

@@ -3,13 +3,15 @@
 import getpass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from aarlab.campaign.runner import open_spec, reached
 from aarlab.campaign.status import is_running, wanted_of
 from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir
-from aarlab.core.wire_ledger import Action, Limits, NewControl
+from aarlab.core.wire_ledger import MOST, Action, Limits, NewControl
 
 
 def steer(folder: Path, aar: str | None, action: Action, by: str | None, text: str = "") -> None:
@@ -22,30 +24,26 @@ def steer(folder: Path, aar: str | None, action: Action, by: str | None, text: s
 
 
 def extend(folder: Path, aar: str | None, by: str | None, more: dict[str, float | None]) -> None:
-    """Raise limits by what is given; a limit that is not there cannot be raised."""
+    """Add what is given to the limits; a limit that is not there cannot be extended."""
     run = RunDir(folder.absolute())
     given = {name: amount for name, amount in more.items() if amount is not None}
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in more)
     if not given:
-        raise BadInput(f"say by how much: {', '.join(f'--{name}' for name in more)}")
+        raise BadInput(f"say how much to add: {options}")
+    try:
+        asked = NewControl(
+            action="extend", add=Limits.model_validate(given), by=by or getpass.getuser()
+        )
+    except ValidationError as error:
+        raise BadInput(f"{options}: finite numbers above 0, at most {MOST:,}") from error
     with reached(run, data_root()) as operator:
+        operator.control(aar, asked)
         if aar is None:
             limits = operator.budget().limits.model_dump()
         else:
-            records = [record for record in operator.aars() if record.name == aar]
-            limits = records[0].limits.model_dump() if records else {}
-        new = {name: _raised(name, limits.get(name), amount) for name, amount in given.items()}
-        asked = NewControl(
-            action="extend", limits=Limits.model_validate(new), by=by or getpass.getuser()
-        )
-        operator.control(aar, asked)
-    raised = ", ".join(f"{name} to {amount:g}" for name, amount in new.items())
-    _say(f"extended {aar or 'the campaign'}: {raised} ({_when(run)})")
-
-
-def _raised(name: str, limit: float | None, amount: float) -> float:
-    if limit is None:
-        raise BadInput(f"there is no limit of {name} to extend")
-    return limit + amount
+            limits = next(r.limits.model_dump() for r in operator.aars() if r.name == aar)
+    added = ", ".join(f"{amount:g} {name}, now {limits[name]:g}" for name, amount in given.items())
+    _say(f"added to the limits of {aar or 'the campaign'}: {added} ({_when(run)})")
 
 
 def go_on(run: RunDir) -> bool:

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from aarlab.campaign.status import AarStatus, CampaignStatus
 from aarlab.cli.terminal import Console
+from aarlab.core.endings import Ending
 from aarlab.core.ledger import PURPOSES, tokens_of
 from aarlab.core.wire_ledger import CampaignLimits, Limits, OperatorSpend
 
@@ -22,10 +24,13 @@ def print_status(found: CampaignStatus, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(COLUMNS[-1])
     for aar in found.aars:
-        table.add_row(*_row(aar))
+        table.add_row(*map(Text, _row(aar)))  # what an AAR or a provider said is no markup
     console.print(table)
-    state = "running" if found.running else "not running"
-    wanted = {"run": "", "pause": ", paused", "stop": ", stopped"}[found.wanted]
+    state = "running" if found.running else found.ending.words if found.ending else "not running"
+    stopped = "" if found.ending is Ending.STOPPED else ", stopped"
+    wanted = {"run": "", "pause": ", paused", "stop": stopped}[found.wanted]
+    if found.why:
+        console.print(f"{state}: {found.why}", markup=False, highlight=False, soft_wrap=True)
     hourly = "" if found.dollars_per_hour is None else f", ${found.dollars_per_hour:.2f} per hour"
     left = _left(found.left)
     console.print(
@@ -66,23 +71,14 @@ def _left(limits: Limits | CampaignLimits) -> str:
 
 
 def print_estimate(spec: "CampaignSpec", found: "Estimate", console: Console) -> None:
-    from aarlab.campaign.checking import ASSUMED
-
-    def shown(amount: float | None, unit: str = "") -> str:
-        return "no limit" if amount is None else f"{unit}{amount:,.10g}"
+    from aarlab.campaign.checking import ASSUMED, estimate_rows
 
     lines = [
-        f"{spec.name}: {found.aars} AARs on {', '.join(spec.tasks)}, {spec.isolation}",
-        f"at most:  {shown(found.most_submissions)} submissions, {shown(found.most_dollars, '$')}, "
-        f"{shown(found.most_research_hours)} research hours in "
-        f"{shown(found.most_wall_hours)} hours, then verification",
-        f"expected: {shown(_rounded(found.expected_dollars), '$')} "
-        f"(${found.expected_dollars_per_hour:.2f} per AAR-hour), assuming",
-        *(f"          {what}: {value:g}" for what, value in ASSUMED.items()),
+        f"{spec.name}: on {', '.join(spec.tasks)}, {spec.isolation}",
+        *(f"{what + ':':16}{text}" for what, text in estimate_rows(spec, found)),
     ]
+    if found.expected_dollars_per_hour:
+        lines.append("expected, assuming")
+        lines += [f"{'':16}{what}: {value:g}" for what, value in ASSUMED.items()]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
-
-
-def _rounded(amount: float | None) -> float | None:
-    return None if amount is None else round(amount, 2)

@@ -288,6 +288,14 @@ class RunDir:
     def aar(self, name: str) -> Path:
         return self.path / "aars" / name
 
+    def aar_error(self, aar: str) -> Path:
+        """What the AAR's process died of, in its own words (agents.__main__)."""
+        return self.aar(aar) / "error.json"
+
+    def given_up(self, aar: str) -> Path:
+        """An `AarEnding`, where the campaign does not start the AAR's process any more."""
+        return self.aar(aar) / "given_up.json"
+
     def transcript(self, aar: str) -> Path:
         """What a language-model AAR was told, said and did (core.transcript)."""
         return self.aar(aar) / "transcript.jsonl"

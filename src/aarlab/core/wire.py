@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
+from aarlab.core.endings import AarEnding, Ending
 from aarlab.core.ideas import Idea
 from aarlab.core.types import TaskKind
 from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
@@ -603,6 +604,8 @@ class CampaignExport(Wire):
     operator_spend: list[OperatorSpend] = Field(default=[], description="in no AAR's spend")
     controls: list[Control] = Field(default=[])
     ideas: list[Idea] = Field(default=[], description="one per snapshot, in their order")
+    endings: list[AarEnding] = Field(default=[], description="of AARs that ended or were given up")
+    ending: Ending | None = Field(default=None, description="of the campaign; None: not ended")
     head: Head
 
 

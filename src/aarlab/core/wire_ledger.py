@@ -1,8 +1,8 @@
 """What travels over HTTP about money, time and steering: limits, spend, model calls, controls."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 from aarlab.core.wire_base import MAX_TEXT, Name, Reference, Wire
 
@@ -23,34 +23,46 @@ Tokens = Annotated[int, Field(ge=0, le=10**9)]
 Dollars = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 
 
+def _no_bool(given: Any) -> Any:
+    """`true` would be read as 1."""
+    if isinstance(given, bool):
+        raise ValueError("must be a number")
+    return given
+
+
+MOST = 10**12  # of anything: hours in seconds are still finite
+Amount = Annotated[FiniteFloat, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
+
+
 # ---------------------------------------------------------------- limits
 class Limits(Wire):
     """Per AAR; None is no limit."""
 
-    hours: FiniteFloat | None = None
-    submissions: int | None = None
-    dollars: FiniteFloat | None = Field(
+    hours: Amount | None = None
+    submissions: Count | None = None
+    dollars: Amount | None = Field(
         default=None, description="model calls, and device seconds at the campaign's rate"
     )
-    device_s: FiniteFloat | None = None
-    tokens: int | None = None
-    methods: int | None = Field(default=None, description="requests for verification")
+    device_s: Amount | None = None
+    tokens: Count | None = None
+    methods: Count | None = Field(default=None, description="requests for verification")
 
 
 class CampaignLimits(Wire):
     """Of all AARs together; None is no limit."""
 
-    hours: FiniteFloat | None = Field(default=None, description="research hours, summed up")
-    dollars: FiniteFloat | None = None
-    device_s: FiniteFloat | None = None
-    tokens: int | None = None
+    hours: Amount | None = Field(default=None, description="research hours, summed up")
+    dollars: Amount | None = None
+    device_s: Amount | None = None
+    tokens: Count | None = None
 
 
 class CampaignBudget(Wire):
     """Set once when a campaign starts; `extend` replaces limits later."""
 
     limits: CampaignLimits = CampaignLimits()
-    device_dollars_per_hour: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    device_dollars_per_hour: Amount = 0.0
 
 
 # ---------------------------------------------------------------- spend
@@ -184,7 +196,10 @@ class OperatorSpend(CallTotals):
 
 # ---------------------------------------------------------------- steering
 class NewControl(Wire):
-    """What a person asks of one AAR while it runs; `limits` replaces those given (`extend`)."""
+    """What a person asks of one AAR, or of all, while the campaign runs.
+
+    `extend` adds `add` to the limits. Older clients send `limits` instead, which replaces them.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -193,16 +208,29 @@ class NewControl(Wire):
     )
     action: Action
     text: Annotated[str, Field(max_length=MAX_TEXT)] = ""
-    limits: Limits | None = None
+    add: Limits | None = Field(default=None, description="`extend`: added to the limits")
+    limits: Limits | None = Field(
+        default=None, description="`extend`, deprecated: replaces the limits; use `add`"
+    )
     by: Annotated[str, Field(min_length=1, max_length=100)]
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> "NewControl":
         if self.action == "message" and not self.text.strip():
             raise ValueError("a message needs a `text`")
-        given = self.limits is not None and self.limits.model_dump(exclude_none=True)
-        if (self.action == "extend") != bool(given):  # the same for what was stored with its nulls
-            raise ValueError("`limits` belong to `extend`, and to no other action")
+        given = [
+            each.model_dump(exclude_none=True)  # what was stored has its nulls
+            for each in (self.add, self.limits)
+            if each is not None
+        ]
+        if (self.action == "extend") != any(given):
+            raise ValueError(
+                "`extend` needs `add`, what is added to the limits, and no other action has it"
+            )
+        if all(given) and len(given) == 2:
+            raise ValueError("give `add` or `limits` (deprecated), not both")
+        if self.add is not None and (zero := [n for n, a in self.add if a == 0]):
+            raise ValueError(f"what is added must be above 0: {', '.join(zero)}")
         return self
 
 

@@ -3,6 +3,7 @@
 Returned as plain text: the template escapes it.
 """
 
+from aarlab.core.endings import Ending, given_up_text
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import wording
 from aarlab.report.arms import Comparison
@@ -13,11 +14,21 @@ from aarlab.report.view import CampaignView, Method
 
 def summary_paragraphs(view: CampaignView) -> list[str]:
     """The text under the verdict: what was done and found, then what to hold it against."""
+    ended = list(filter(None, [ending_sentence(view)]))
     if view.task is None:
-        return []
+        return ended
     found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
     against = (_baseline_sentence(view), _ablation_sentence(view))
-    return [" ".join(filter(None, part)) for part in (found, against)]
+    return [*(" ".join(filter(None, part)) for part in (found, against)), *ended]
+
+
+def ending_sentence(view: CampaignView) -> str:
+    """Which AARs were given up and why, and an end of the campaign that is not the usual one."""
+    export = view.export
+    if said := given_up_text(export.endings):
+        return f"Not every AAR finished. {said}."
+    usual = export.ending in (None, Ending.FINISHED, Ending.BUDGET)
+    return "" if usual or export.ending is None else f"The campaign was {export.ending.words}."
 
 
 def _campaign_sentence(view: CampaignView) -> str:

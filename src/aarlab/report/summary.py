@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from aarlab.core.endings import Ending
 from aarlab.core.wire import Interval
 from aarlab.report.view import CampaignView, Method
 
@@ -30,6 +31,10 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
         "n_search": search.n_rows if search else (task.n_search if task else 0),
         "n_selection": selection.n_rows if selection else None,
         "aars": len(view.aars),
+        "ending": view.export.ending.value if view.export.ending else None,
+        "given_up": {
+            each.aar: each.why for each in view.export.endings if each.ending is Ending.GIVEN_UP
+        },
         "submissions": len(view.submissions),
         "methods": [_method(view, method) for method in view.methods],
         "seconds": _rounded(view.export.wall_s),

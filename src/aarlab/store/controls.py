@@ -4,7 +4,8 @@ Only added, never changed; the latest of pause, resume and stop says what is wan
 final. Each is an entry of the log with who asked for it.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +14,14 @@ from aarlab.core.canonical import content_hash
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.wire import NewAar, Wanted
-from aarlab.core.wire_ledger import CampaignLimits, Control, Limits, NewControl, OperatorMessage
+from aarlab.core.wire_ledger import (
+    MOST,
+    CampaignLimits,
+    Control,
+    Limits,
+    NewControl,
+    OperatorMessage,
+)
 from aarlab.store import budgets, log
 from aarlab.store.tables import aars, controls
 
@@ -40,7 +48,7 @@ async def add(tx: AsyncConnection, aar: str | None, new: NewControl) -> Control:
     """Record, carry out and log a control; `aar` None means the whole campaign.
 
     Raises NotFound for an unknown AAR, Conflict where a stopped one is to pause or go on, BadInput
-    for a limit that a campaign has not.
+    for a limit that is not there to extend.
     """
     at = now_iso()
     if aar is not None and await tx.scalar(select(aars.c.name).where(aars.c.name == aar)) is None:
@@ -48,7 +56,7 @@ async def add(tx: AsyncConnection, aar: str | None, new: NewControl) -> Control:
     if new.action in ("pause", "resume") and (await steering(tx, aar)).wanted == "stop":
         raise Conflict(f"{aar or 'the campaign'} was stopped, and a stop is final")
     if new.action == "extend":
-        await _extend(tx, aar, new.limits or Limits())
+        await _extend(tx, aar, new)
     record = new.model_dump(mode="json")
     added = insert(controls).values(aar=aar, action=new.action, at=at, record=record)
     (seq,) = (await tx.execute(added.returning(controls.c.seq))).one()
@@ -58,20 +66,32 @@ async def add(tx: AsyncConnection, aar: str | None, new: NewControl) -> Control:
     return made
 
 
-async def _extend(tx: AsyncConnection, aar: str | None, given: Limits) -> None:
-    changes = given.model_dump(exclude_none=True)
+async def _extend(tx: AsyncConnection, aar: str | None, asked: NewControl) -> None:
+    given = (asked.add or asked.limits or Limits()).model_dump(exclude_none=True)
     if aar is None:
-        if wrong := sorted(set(changes) - set(CampaignLimits.model_fields)):
+        if wrong := sorted(set(given) - set(CampaignLimits.model_fields)):
             raise BadInput(f"a campaign has no limit of {', '.join(wrong)}: extend AARs one by one")
         budget = await budgets.get(tx)
+        changes = _added(budget.limits.model_dump(), given) if asked.add else given
         more = budget.limits.model_copy(update=changes)
         await budgets.put(tx, budget.model_copy(update={"limits": more}))
         return
     this = aars.c.name == aar
     record = NewAar.model_validate(await tx.scalar(select(aars.c.record).where(this)))
+    changes = _added(record.limits.model_dump(), given) if asked.add else given
     limits = record.limits.model_copy(update=changes)
     extended = record.model_copy(update={"limits": limits}).model_dump(mode="json")
     await tx.execute(update(aars).where(this).values(record=extended))
+
+
+def _added(limits: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """The new limits; raises BadInput for a limit that is not there, or that would be too large."""
+    if none := sorted(name for name in more if limits[name] is None):
+        raise BadInput(f"there is no limit of {', '.join(none)} to extend")
+    made = {name: limits[name] + amount for name, amount in more.items()}
+    if large := sorted(name for name, amount in made.items() if amount > MOST):
+        raise BadInput(f"no limit can be above {MOST:,}: {', '.join(large)}")
+    return made
 
 
 async def steering(tx: AsyncConnection, aar: str | None) -> Steering:

@@ -14,7 +14,11 @@ class StoreSettings(BaseSettings):
     """Shared by the server and by commands that read its log. AARLAB_SERVER_* variables."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AARLAB_SERVER_", frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix="AARLAB_SERVER_",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     database: SecretStr | None = Field(

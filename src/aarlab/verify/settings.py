@@ -16,7 +16,9 @@ class ReviewSettings(BaseSettings):
     that no price table knows.
     """
 
-    model_config = SettingsConfigDict(env_prefix="AARLAB_REVIEW_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AARLAB_REVIEW_", frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     url: str | None = None
     model: str = ""

@@ -13,8 +13,10 @@ from platform_kit import TinyTask, start, stop
 from seats import HTML, field
 from starlette.testclient import TestClient
 
-from aarlab.cli.launching import check_text, commands, line_of, spec_text
-from aarlab.core.layout import RunDir
+from aarlab.campaign.checking import estimate, estimate_rows
+from aarlab.campaign.reading import line_of
+from aarlab.cli.launching import check_text, commands, spec_text
+from aarlab.core.layout import DataRoot, RunDir
 from aarlab.server.lobby.app import create_lobby
 from aarlab.server.lobby.commands import Checked, Commands, Fault
 
@@ -200,7 +202,7 @@ def test_a_campaign_whose_server_does_not_come_says_so(
 def test_presets_are_specs_that_read_back() -> None:
     for name, text in commands().presets.items():
         assert f"name: {name}" in text
-        assert not [f for f in check_text(text).faults if "not built" not in f.message]
+        assert not [f for f in check_text(text).faults if not f.message.startswith("to do")]
 
 
 @pytest.mark.parametrize(
@@ -228,14 +230,50 @@ def test_a_place_that_the_text_lacks_has_the_line_above_it() -> None:
     assert line_of(node, ("missing",)) == 0
 
 
-def test_the_estimate_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_estimate_is_a_bound() -> None:
     from toy_campaign import toy_spec
 
-    monkeypatch.setattr("aarlab.cli.launching._is_built", lambda task: True)
-    told = dict(check_text(spec_text(toy_spec())).estimate)
-    assert told["submissions"] == "8" and told["research hours"] == "no limit is set"
-    assert told["model calls"].startswith("$0") and told["re-runs"].startswith("4 of 2 seeds")
+    told = dict(estimate_rows(toy_spec(), estimate(toy_spec())))
+    assert told["submissions"] == "8 at most" and told["research hours"] == "no limit at most"
+    assert told["dollars"].startswith("$0 at most") and told["re-runs"].startswith("4 of 2 seeds")
     two = toy_spec().model_copy(update={"tasks": ["gauss", "gauss-two"]})
-    told = dict(check_text(spec_text(two)).estimate)
-    assert told["submissions"] == "10", "baselines run on every task, budgets are per AAR"
+    told = dict(estimate_rows(two, estimate(two)))
+    assert told["submissions"] == "10 at most", "baselines run on every task, budgets are per AAR"
     assert told["re-runs"].startswith("12 of 2 seeds")
+
+
+def test_the_dashboard_and_the_command_show_the_same_estimate(
+    toy_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from toy_campaign import toy_spec
+
+    from aarlab.cli.campaign import check
+
+    monkeypatch.setenv("AARLAB_HOME", str(toy_root.path))
+    text = spec_text(toy_spec())
+    checked = check_text(text)
+    assert not checked.faults and checked.name == "toy"
+    (tmp_path / "toy.yaml").write_text(text)
+    assert check(str(tmp_path / "toy.yaml")) == 0
+    printed = capsys.readouterr().out
+    for what, amount in checked.estimate:
+        assert f"{what}:" in printed and amount in printed
+
+
+def test_the_line_of_a_secret_is_not_shown(lobby: TestClient, tmp_path: Path) -> None:
+    """With the real check: nothing is written, and the value stands nowhere but in the form."""
+    secret = "sk-" + "a1b2c3d4" * 4
+    spec = f"name: leaky\nlanguage: {{model: openai/gpt-5, model_args: {{api_key: {secret}}}}}\n"
+    runs = tmp_path / "runs"
+    with (
+        TestClient(create_lobby(runs, commands()), follow_redirects=False) as client,
+    ):
+        client.headers.update(HTML)
+        client.runs = runs
+        with session(client):
+            form = {"form": field(client.get("/new").text, "form"), "action": "start"}
+            answer = client.post("/new", data={**form, "spec": spec})
+    assert answer.status_code == 422 and "holds a secret" in answer.text
+    before_the_form = answer.text.split("<textarea")[0]
+    assert secret not in before_the_form and "line 2" in before_the_form
+    assert not (runs / "leaky").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aarlab.core.chain import GENESIS, next_hash
+from aarlab.core.endings import Ending, last_ending
 from aarlab.core.errors import Damaged, NotFound
 from aarlab.core.holding import noted
 from aarlab.core.layout import RunDir
@@ -127,10 +128,17 @@ def test_events_that_are_no_events_are_left_out(tmp_path: Path) -> None:
     assert run_files.last_events(run) == [] and run_files.state_of(run) == "new"
     good = {"at": "2026-11-20T08:00:00", "kind": "campaign_started"}
     run.events.write_text('[1]\nnot json\n{"kind": 4, "at": "x"}\n' + json.dumps(good) + "\n")
-    assert run_files.last_events(run) == [good] and run_files.state_of(run) == "stopped"
+    assert run_files.last_events(run) == [good] and run_files.state_of(run) == "interrupted"
     with run.events.open("a") as out:
         out.write(json.dumps({**good, "kind": "campaign_finished"}) + "\n")
     assert run_files.state_of(run) == "finished"
+    for ending in Ending:
+        with run.events.open("a") as out:
+            facts = {"ending": ending.value, "why": "[bold]x[/bold]\x1b[31m"}
+            out.write(json.dumps({**good, "kind": "campaign_ended", **facts}) + "\n")
+        assert run_files.state_of(run) == ending.value
+        assert run_files.standing(run) == (ending.value, ending.words, "x\ufffd[31m")
+        assert last_ending(run.events) == (ending, "x\ufffd[31m")
 
 
 def test_who_holds_a_campaign_is_seen_without_taking_its_lock(tmp_path: Path) -> None:

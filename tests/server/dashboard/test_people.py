@@ -105,7 +105,12 @@ def test_an_aar_is_steered_from_its_page(served: Running) -> None:
         assert ask(action="extend") == 422 and ask(action="extend", dollars="many") == 422
         assert ask(action="explode") == 422
         page = facts(client, "/aars/finch")
-        assert page["limits"]["dollars"] == 55.5 and page["limits"]["submissions"] == 50
+        assert page["limits"]["dollars"] == 95.5 and page["limits"]["submissions"] == 90
+        for wrong in ({"hours": "-1"}, {"hours": "nan"}, {"hours": "inf"}, {"submissions": "0"}):
+            assert ask(action="extend", **wrong) == 422, wrong
+        assert ask(action="extend", tokens="5") == 422, "there is no limit of tokens to extend"
+        shown = client.get("/aars/finch").text
+        assert "Adds to the limits" in shown and "add dollars to 95.5" in shown
         assert [c["action"] for c in page["controls"]] == ["extend", "message", "resume", "pause"]
         assert page["controls"][1]["by"] == "Bob"
         assert ask(action="stop") == 303 and ask(action="resume") == 409

@@ -2,17 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from aarlab.core.wire_base import Strict
 
 
-class ExternalSpec(BaseModel):
+class ExternalSpec(Strict):
     """`mcp`: an agent joins by itself with the AAR's token (`aarlab aar connect`). `claude-code`:
     Claude Code runs in the AAR's sandbox and reaches `model` through the proxy.
 
     `max_runs` ends an agent that says again and again that it is done.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     agent: Literal["mcp", "claude-code"] = "mcp"
     model: Annotated[str, Field(pattern=r"^anthropic/.+", max_length=200)] | None = None

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from aarlab.agents.language import script_methods as methods
 from aarlab.agents.language.talk import Talk, mark
-from aarlab.core.errors import NotFound
+from aarlab.core.errors import BadInput, NotFound
 
+MOST_ROUNDS = 10_000
 SUBMISSION = re.compile(r"submission (sub_[0-9a-f]+)")
 SNAPSHOT = re.compile(r"snapshot ([0-9a-f]{40})")
 FINDING = re.compile(r"([a-z]+_[0-9a-f]{12}) \[\w+\] by ([a-z0-9_.-]+),")
@@ -235,6 +236,8 @@ def personality(name: str, **options: Any) -> Personality:
     if found is None:
         raise NotFound(f"no script {name!r}; there are {', '.join(sorted(PERSONALITIES))}")
     rounds = int(options.pop("rounds", len(found.attempts)))
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise BadInput(f"rounds: from 1 to {MOST_ROUNDS:,}, and is {rounds}")
     attempts = [found.attempts[i % len(found.attempts)] for i in range(rounds)]
     fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
     return Personality(**{**fields, "attempts": attempts, **options})

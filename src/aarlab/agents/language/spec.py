@@ -2,25 +2,25 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from aarlab.core.wire_base import Strict
 
 Workflow = Literal["free", "prescribed", "pool"]
 
 
-class LanguageSpec(BaseModel):
+class LanguageSpec(Strict):
     """Frozen into the campaign. `model` is a name of Inspect, e.g. `anthropic/claude-sonnet-4-5`.
 
     The key comes from the supervisor's environment and is never part of this. `context_tokens` is
     where the conversation is compacted, and where that does not help, a fresh session begins.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: Annotated[str, Field(min_length=3, max_length=200)]
-    model_args: dict[str, Any] = {}
+    model_args: dict[str, Any] = Field(default={})
     base_url: str | None = None
     workflow: Workflow = "free"
-    idea_pool: list[str] = []
+    idea_pool: list[str] = Field(default=[])
     forum: bool = True
     notes: bool = True
     context_tokens: Annotated[int, Field(ge=1_000)] = 150_000

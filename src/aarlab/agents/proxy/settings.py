@@ -13,7 +13,9 @@ Vendor = Literal["anthropic", "openai"]
 class ProxySettings(BaseSettings):
     """The variables that the vendors' own clients read. Without its key a vendor is closed."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     anthropic_api_key: SecretStr = SecretStr("")
     anthropic_base_url: str = "https://api.anthropic.com"

@@ -85,15 +85,18 @@ def _of_events(events: Sequence[Facts]) -> list[Facts]:
             about, when = str(event.get("about", ""))[:64], event["at"][:16].replace("T", " ")
             text = f"{about}: {event.get('text', '')} ({when})"[:300]
             found.append(_alert("warn", str(event["what"]), text, "/"))
-        if event["kind"] in ("process_failed", "process_restarted"):
-            gravity = "grave" if event["kind"] == "process_failed" else "note"
-            what = (
-                "gave up after crashes" if gravity == "grave" else "crashed and was started again"
-            )
+        if event["kind"] in ("process_failed", "process_crashed", "process_restarted"):
+            given_up = event["kind"] == "process_failed"
+            done = {
+                "process_failed": "was given up after crashes",
+                "process_crashed": "crashed and is started again",
+                "process_restarted": "was started again",
+            }[event["kind"]]
+            when, last = event["at"][:16].replace("T", " "), str(event.get("last", ""))
             text = (
-                f"{event.get('process', 'a process')} {what} ({event['at'][:16].replace('T', ' ')})"
+                f"{event.get('process', 'a process')} {done} ({when}){': ' if last else ''}{last}"
             )
-            found.append(_alert(gravity, "process", text, "/"))
+            found.append(_alert("grave" if given_up else "note", "process", text[:400], "/"))
     return found[-5:]
 
 

@@ -9,6 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aarlab.agents.state import how_it_ended
+from aarlab.core.endings import AarEnding, Ending, ending_in
+from aarlab.core.errors import AarlabError
 from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 
@@ -20,6 +23,14 @@ Facts = dict[str, Any]
 class Disk(NamedTuple):
     free_bytes: int
     total_bytes: int
+
+
+class Standing(NamedTuple):
+    """`state` is a word for programs, `words` what people read, `why` of an end that went wrong."""
+
+    state: str
+    words: str
+    why: str
 
 
 def last_events(run: RunDir, count: int = 200) -> list[Facts]:
@@ -61,14 +72,29 @@ def is_run_by_a_process(run: RunDir) -> bool:
 
 
 def state_of(run: RunDir, events: list[Facts] | None = None) -> str:
-    """running, finished, stopped (begun and not at its end), or new."""
-    kinds = [e["kind"] for e in (last_events(run) if events is None else events)]
+    """running, new, or the value of an `Ending`: an unfinished campaign was interrupted."""
+    return standing(run, events).state
+
+
+def standing(run: RunDir, events: list[Facts] | None = None) -> Standing:
+    """Whether the campaign runs, or how it ended and why."""
+    shown = last_events(run) if events is None else events
     if is_run_by_a_process(run):
-        return "running"
-    phases = [kind for kind in kinds if kind in ("campaign_started", "campaign_finished")]
-    if phases and phases[-1] == "campaign_finished":
-        return "finished"
-    return "stopped" if kinds else "new"
+        return Standing("running", "running", "")
+    for event in reversed(shown):
+        if ended := ending_in(event):
+            return Standing(ended[0].value, ended[0].words, ended[1])
+    if shown:
+        return Standing(Ending.INTERRUPTED.value, Ending.INTERRUPTED.words, "")
+    return Standing("new", "new", "")
+
+
+def aar_ending(run: RunDir, aar: str) -> AarEnding | None:
+    """How the AAR ended; None where it has not, or where its folder cannot be read."""
+    try:
+        return how_it_ended(run, aar)
+    except (AarlabError, OSError):
+        return None
 
 
 def disk(path: Path) -> Disk:

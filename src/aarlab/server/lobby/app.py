@@ -1,7 +1,7 @@
 """The lobby's app: campaigns of a folder, a new one, and the pages of each below `/c/<name>`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from aarlab.server.dashboard.session import (
 )
 from aarlab.server.door import Door
 from aarlab.server.lobby import proxy, runs
-from aarlab.server.lobby.commands import Checked, Commands
+from aarlab.server.lobby.commands import Checked, Commands, Fault
 from aarlab.server.lobby.processes import Processes
 from aarlab.server.pace import Pace
 from aarlab.server.problems import add_handlers, known_problem
@@ -185,9 +185,8 @@ def _new(
 ) -> Response:
     lines = text.split("\n")
     faults = [
-        {"line": f.line, "message": f.message, "text": lines[f.line - 1][:200] if f.line else ""}
+        {"line": f.line, "message": f.message, "text": _quoted(f, lines)}
         for f in (found.faults if found else ())
-        if f.line <= len(lines)
     ]
     facts = {
         "presets": list(lobby.commands.presets),
@@ -198,6 +197,12 @@ def _new(
         "checked": found is not None,
     }
     return _page(lobby, session, "new", facts, status)
+
+
+def _quoted(fault: Fault, lines: Sequence[str]) -> str:
+    """The line of a fault; nothing of one that may hold a secret, or that is not there."""
+    shown = fault.quotable and 0 < fault.line <= len(lines)
+    return lines[fault.line - 1][:200] if shown else ""
 
 
 def _page(lobby: Lobby, session: str, name: str, facts: Facts, status: int = 200) -> Response:

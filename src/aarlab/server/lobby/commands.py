@@ -4,13 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a spec; `line` counts from 1, 0 where no line is to blame."""
-
-    line: int
-    message: str
+from aarlab.core.faults import Fault as Fault
 
 
 @dataclass(frozen=True, slots=True)

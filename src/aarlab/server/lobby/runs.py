@@ -40,10 +40,13 @@ def _campaign(run: RunDir) -> Facts:
     spec = run_files.campaign_spec(run)
     aars = spec.get("aars")
     tasks = spec.get("tasks")
+    standing = run_files.standing(run, events)
     return {
         "name": run.path.name,
         "link": quote(run.path.name, safe=""),
-        "state": run_files.state_of(run, events),
+        "state": standing.state,
+        "state_words": standing.words,
+        "why": standing.why[:300],
         "tasks": tasks if isinstance(tasks, list) else [],
         "n_aars": len(aars) if isinstance(aars, list) else 0,
         "last": events[-1]["at"] if events else "",

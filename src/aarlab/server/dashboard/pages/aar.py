@@ -18,7 +18,10 @@ from aarlab.server.writes import write_once, writing
 from aarlab.store import controls
 
 router = APIRouter(include_in_schema=False)
-LIMITS = {"hours": float, "dollars": float, "device_s": float, "tokens": int, "submissions": int}
+LIMITS = {
+    **{"hours": float, "dollars": float, "device_s": float},
+    **{"tokens": int, "submissions": int, "methods": int},
+}
 
 
 @router.get("/aars/{name}")
@@ -59,10 +62,13 @@ def _control(form: Form, viewer: Viewer) -> NewControl:
     try:
         if given["action"] == "extend":
             fields = {name: kind(form[name]) for name, kind in LIMITS.items() if form.get(name)}
-            given["limits"] = fields
+            given["add"] = fields
         return NewControl.model_validate(given)
     except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if first["loc"][:1] == ("add",):
+            said = f"{first['loc'][-1]}: what is added is a finite number above 0"
         raise BadInput(f"that cannot be asked of an AAR: {said}") from None
     except ValueError:
         raise BadInput("limits are numbers; submissions and tokens whole ones") from None

@@ -24,18 +24,21 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
     sessions = await store_aars.all_sessions(tx, waits=True)  # one that waits is not stuck
     run = desk.platform.settings.run_dir
     events = await asyncio.to_thread(run_files.last_events, run)
-    state = await asyncio.to_thread(run_files.state_of, run, events)
+    standing = await asyncio.to_thread(run_files.standing, run, events)
     rows = await asyncio.to_thread(_rows, desk, sessions, operator)
     for row in rows:
-        row["stuck"] = operator and state == "running" and row["stuck"]
+        on = operator and standing.state == "running" and row["ended"] is None
+        row["stuck"] = on and row["stuck"]
     shown: list[Facts] = []
     if operator:
         disk = await asyncio.to_thread(run_files.disk, run.path)
         shown = alerts(rows, desk.memory, events, disk)
     return {
         "name": str(run_files.campaign_spec(run).get("name", desk.platform.settings.run.name)),
-        "state": state,
-        "verdict": await asyncio.to_thread(_verdict, desk, state),
+        "state": standing.state,
+        "state_words": standing.words,
+        "why": standing.why if operator else "",
+        "verdict": await asyncio.to_thread(_verdict, desk, standing.state),
         "words": [PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS],
         "tasks": desk.tasks(operator=False),
         "aars": rows,
@@ -56,6 +59,7 @@ def _verdict(desk: Desk, state: str) -> str:
 
 def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Facts]:
     memory, seen = desk.memory, activity.last_seen(sessions)
+    run = desk.platform.settings.run_dir
     task, made = desk.tasks(operator=False)[0], dict[str, int]()
     newest, best = {}, dict[str, float]()
     for place, sent in enumerate(memory.sent):
@@ -70,6 +74,7 @@ def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Fac
         shares = activity.budget(aar, memory, made.get(aar.name, 0))
         asked = memory.wanted.get(aar.name, memory.wanted.get("", "run"))
         entry = desk.transcripts.last(aar.name) if operator else None
+        ended = run_files.aar_ending(run, aar.name) if operator else None
         nothing: Facts = {"at": None, "tool": None, "text": ""}
         rows.append(
             {
@@ -85,6 +90,7 @@ def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool) -> list[Fac
                 "submissions": made.get(aar.name, 0),
                 "best": best.get(aar.name),
                 "wanted": asked,
+                "ended": ended.model_dump(mode="json") | {"words": ended.words} if ended else None,
                 "transcript": operator and entry is not None,
                 "stuck": activity.is_stuck(aar, seen.get(aar.name), shares, asked),
             }

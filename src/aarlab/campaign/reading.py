@@ -1,0 +1,335 @@
+"""A campaign's spec as YAML text: read strictly, with faults in the spec's words and their lines.
+
+Covered: keys that stand twice; YAML's readings of plain words (`on`, `no`, `12:30`, `2026-01-31`
+stay text; a number with a leading zero is refused); tags, sets and other types; keys that are not
+text; text that unfolds to much more than it is. Values that look like secrets are refused first
+and never quoted (campaign.secrets).
+"""
+
+import difflib
+import re
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from aarlab.core.faults import Fault
+
+MAX_TEXT = 1 << 20
+MAX_NODES = 100_000
+MAX_DEPTH = 60
+MAX_DIGITS = 100
+SHOWN = 60
+WRONG = "aarlab_wrong"
+Place = tuple[str | int, ...]
+_TAG = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain words as YAML 1.2 reads them; everything else is text."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - the name is the base class's
+
+
+def _plain(name: str, pattern: str, first: str) -> None:
+    _Loader.add_implicit_resolver(_TAG + name, re.compile(pattern), list(first))
+
+
+_plain("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF")
+_plain("int", r"^[-+]?(?:[0-9](?:_?[0-9])*|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789")
+_plain(
+    "float",
+    r"^[-+]?(?:(?:[0-9](?:_?[0-9])*)?\.[0-9]+|[0-9](?:_?[0-9])*\.?)(?:[eE][-+]?[0-9]+)?$"
+    r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
+    "-+0123456789.",
+)
+_plain("null", r"^(?:~|null|Null|NULL|)$", "~nN\0")
+_Loader.yaml_implicit_resolvers.setdefault("", []).append((_TAG + "null", re.compile(r"^$")))
+_plain("merge", r"^<<$", "<")
+
+
+@dataclass(frozen=True, slots=True)
+class SpecText:
+    """What a text says, and where: `node` is its YAML tree, None where it has none."""
+
+    value: Any
+    node: yaml.Node | None = None
+    text: str = ""
+
+    def line(self, place: Sequence[str | int]) -> int:
+        return line_of(self.node, place)
+
+
+def read_yaml(raw: bytes | str) -> SpecText | list[Fault]:
+    """The value with its tree, or what is wrong with the text."""
+    try:
+        text = raw if isinstance(raw, str) else raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1 if isinstance(raw, bytes) else 0
+        return [Fault(line, "not UTF-8: save the file as UTF-8", quotable=False)]
+    if len(text) > MAX_TEXT:
+        return [Fault(0, f"a spec has at most {MAX_TEXT:,} characters")]
+    try:
+        node = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:  # its own text quotes the line
+        mark = error.problem_mark or error.context_mark
+        said = error.problem or error.context or "it cannot be parsed"
+        return [Fault(mark.line + 1 if mark else 0, f"not YAML: {said}")]
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        return [Fault(line, f"not YAML: the character {error.character!r} is not allowed")]
+    except RecursionError:
+        return [Fault(0, f"not YAML: nested more than {MAX_DEPTH} deep")]
+    reader = _Reader()
+    value = None if node is None else reader.value(node, 0)
+    return reader.faults or SpecText(value, node, text)
+
+
+class _Reader:
+    """Makes plain values out of a tree and notes what cannot be one."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self._nodes = 0
+
+    def value(self, node: yaml.Node, depth: int) -> Any:
+        self._nodes += 1
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            if not self.faults:
+                self._fault(node, "this unfolds to too much: nested too deep, or too many aliases")
+            return None
+        if not node.tag.startswith(_TAG) or node.tag.removeprefix(_TAG) not in _KNOWN_TAGS:
+            tag = node.tag.removeprefix(_TAG)
+            return self._fault(node, f"the YAML type {tag!r} has no use here: text, numbers, lists")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(each, depth + 1) for each in node.value]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, depth)
+        assert isinstance(node, yaml.ScalarNode)
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, value in node.value:
+            if key.tag == _TAG + "merge" and isinstance(key, yaml.ScalarNode):
+                parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                for part in parts:
+                    if isinstance(part, yaml.MappingNode):
+                        merged = {**self.value(part, depth + 1), **merged}
+                    else:
+                        self._fault(key, "`<<` merges mappings, and this is none")
+            elif not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
+                said = "a list or mapping"
+                if isinstance(key, yaml.ScalarNode):
+                    said = f"{key.value[:SHOWN]!r}; put it into quotes if it is a name"
+                self._fault(key, f"keys are text, and this is {said}")
+            elif key.value in own:
+                self._fault(key, f"`{key.value[:SHOWN]}` stands twice; keep one")
+            else:
+                own[key.value] = self.value(value, depth + 1)
+        return {**merged, **own}
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        kind, text = node.tag.removeprefix(_TAG), node.value
+        try:
+            if kind == "bool":
+                return text.lower() == "true"
+            if kind == "null":
+                return None
+            if kind == "float":
+                shown = text.lower().replace("_", "")
+                return float(shown.replace(".inf", "inf").replace(".nan", "nan"))
+            if kind == "int":
+                return self._integer(node, text.replace("_", ""))
+        except ValueError:  # `!!int word`
+            return self._fault(node, f"{text[:SHOWN]!r} is not of the YAML type {kind}")
+        return text
+
+    def _integer(self, node: yaml.Node, text: str) -> int | None:
+        digits = text.lstrip("+-")
+        if len(digits) > MAX_DIGITS:
+            self._fault(node, f"a number has at most {MAX_DIGITS} digits")
+            return None
+        if re.fullmatch(r"0[0-9]+", digits):
+            fixed = digits.lstrip("0") or "0"
+            said = f"a leading zero makes it octal to some readers; write {fixed}, or 0o... "
+            self._fault(node, f"{text} is not clear: {said}for octal")
+            return None
+        return int(text, 0)
+
+    def _fault(self, node: yaml.Node, message: str) -> None:
+        self.faults.append(Fault(node.start_mark.line + 1, message))
+
+
+_KNOWN_TAGS = ("str", "int", "float", "bool", "null", "seq", "map")
+
+
+def line_of(node: yaml.Node | None, place: Sequence[str | int]) -> int:
+    """The line, from 1, of the deepest part of `place` that the text has; 0 for none."""
+    line = 0
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+# ---------------------------------------------------------------- words for what does not fit
+def wrong(said: str, *place: str | int) -> PydanticCustomError:
+    """For a validator: what is wrong, and where below the model that it validates."""
+    return PydanticCustomError(WRONG, "{said}", {"said": said, "place": place})
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], text: SpecText) -> list[Fault]:
+    """Each thing that does not fit, in the spec's words; a field is named once."""
+    found: dict[tuple[Place, str], Fault] = {}
+    for item in error.errors(include_url=False):
+        place = item["loc"] + tuple(item.get("ctx", {}).get("place", ()))
+        named = ".".join(str(part) for part in place if not _is_internal(part))
+        message = _message(dict(item), model)
+        line = text.line(place)
+        found.setdefault((place, message), Fault(line, f"{named}: {message}" if named else message))
+    return list(found.values())
+
+
+def _is_internal(part: str | int) -> bool:
+    """Pydantic names the branch of a union, e.g. `function-before[...]`."""
+    return isinstance(part, str) and "[" in part
+
+
+def _message(item: dict[str, Any], model: type[BaseModel]) -> str:
+    kind, context, given = item["type"], item.get("ctx", {}), item.get("input")
+    if kind == "extra_forbidden":
+        return _unknown_field(item["loc"], model)
+    if kind == "missing":
+        return "is missing"
+    if kind == WRONG:
+        return str(context["said"])
+    if kind == "value_error":
+        return str(item["msg"]).removeprefix("Value error, ")
+    if kind == "literal_error":
+        known = [str(one) for one in _literals(item["loc"], model)] or [context["expected"]]
+        return f"is {_shown(given)}; there are {', '.join(known)}{nearest(str(given), known)}"
+    wanted = _wanted(kind, context)
+    return f"must be {wanted}" if given is None else f"must be {wanted}, and is {_shown(given)}"
+
+
+def _wanted(kind: str, context: dict[str, Any]) -> str:
+    """What a value of this field is."""
+    numbers = {
+        "greater_than": ("above", "gt"),
+        "greater_than_equal": ("at least", "ge"),
+        "less_than": ("below", "lt"),
+        "less_than_equal": ("at most", "le"),
+    }
+    if kind in numbers:
+        words, key = numbers[kind]
+        return f"{words} {context[key]:,}"
+    if kind == "string_pattern_mismatch":
+        if "a-z0-9" in context.get("pattern", ""):
+            return "made of a-z, 0-9, `_`, `.` and `-`, begin with a letter or digit, be short"
+        return f"of the form {context.get('pattern')}"
+    if kind in ("too_short", "string_too_short"):
+        return f"at least {context.get('min_length', 1)} long"
+    if kind in ("too_long", "string_too_long"):
+        return f"at most {context.get('max_length')} long"
+    return _KINDS.get(kind, f"something else ({kind.replace('_', ' ')})")
+
+
+_KINDS = {
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a whole number, and a smaller one",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping (`name: value`)",
+    "model_type": "a mapping (`name: value`)",
+    "model_attributes_type": "a mapping (`name: value`)",
+}
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, dict | list):
+        return "a mapping" if isinstance(given, dict) else "a list"
+    text = repr(given) if isinstance(given, str) else str(given)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+def nearest(given: str, known: Sequence[str]) -> str:
+    """`; did you mean NAME?` where one of the known names is near, else nothing."""
+    found = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    return f"; did you mean `{found[0]}`?" if found else ""
+
+
+def _unknown_field(place: Sequence[str | int], model: type[BaseModel]) -> str:
+    fields = [name for each in _models_at(place[:-1], model) for name in each.model_fields]
+    near = nearest(str(place[-1]), fields)
+    known = "" if near or not fields else f"; there are {', '.join(fields)}"
+    return f"is not a field{near}{known}"
+
+
+def _literals(place: Sequence[str | int], model: type[BaseModel]) -> list[Any]:
+    return [
+        one
+        for each in _types_at(place, model)
+        if get_origin(each) is Literal
+        for one in get_args(each)
+    ]
+
+
+def _models_at(place: Sequence[str | int], model: type[BaseModel]) -> list[type[BaseModel]]:
+    found = _types_at(place, model)
+    return [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def _types_at(place: Sequence[str | int], model: Any) -> list[Any]:
+    """The types that the schema has at a place: models, literals and whatever else."""
+    at = [model]
+    for part in place:
+        if _is_internal(part):
+            continue
+        at = [inner for each in at for inner in _inside(each, part)]
+    return at
+
+
+def _inside(kind: Any, part: str | int) -> Iterator[Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(part, str) and part in kind.model_fields:
+            yield from _bare(kind.model_fields[part].annotation)
+    elif get_origin(kind) in (list, tuple, dict):
+        yield from _bare(get_args(kind)[-1 if get_origin(kind) is dict else 0])
+
+
+def _bare(annotation: Any) -> Iterator[Any]:
+    """Without `Annotated`, each branch of a union alone."""
+    if hasattr(annotation, "__metadata__"):
+        yield from _bare(annotation.__origin__)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for branch in get_args(annotation):
+            yield from _bare(branch)
+    else:
+        yield annotation
