@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,22 +205,28 @@ def test_status_needs_no_server_no_lock_and_little_time(toy_root: DataRoot, toy_
     assert all(aar["state"].startswith("ended") for aar in found["aars"])
 
 
-def test_status_is_polled_while_a_campaign_starts_and_none_is_refused(toy_run: Toy) -> None:
-    run, polls, over = toy_run[0], [0], threading.Event()
+def test_status_is_polled_while_a_campaign_starts_and_none_is_refused(
+    toy_run: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, polls, over = toy_run[0], [0, 0], threading.Event()
+    monkeypatch.setattr("aarlab.campaign.runner.NOTE_S", 0.0)  # a lock that is taken is no wait
 
-    def poll() -> None:
+    def look() -> None:
+        status_of(run, stored_figures(run), is_running(run))
+
+    def poll(number: int, ask: Callable[[], object]) -> None:
         while not over.is_set():
-            status_of(run, stored_figures(run), is_running(run))
-            polls[0] += 1
+            ask()
+            polls[number] += 1
 
-    watchers = [threading.Thread(target=poll) for _ in range(2)]
+    asked = (look, lambda: is_running(run))
+    watchers = [threading.Thread(target=poll, args=each) for each in enumerate(asked)]
     for watcher in watchers:
         watcher.start()
     try:
-        while polls[0] < 20:  # a start that meets a taken lock raises Conflict
-            for _ in range(20):
-                with _locked(run, "run"):
-                    assert is_running(run)
+        while polls[0] < 20 or polls[1] < 500:  # a start that meets a taken lock raises Conflict
+            with _locked(run, "run"):
+                assert is_running(run)
     finally:
         over.set()
         for watcher in watchers:
