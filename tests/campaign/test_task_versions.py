@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -29,7 +31,7 @@ from aarlab.campaign.runner import (
     write_export,
 )
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.campaign.status import is_running, status_of
+from aarlab.campaign.status import is_running
 from aarlab.campaign.stored import Outdated, stored_figures
 from aarlab.cli.main import cli
 from aarlab.core.errors import BadInput, Conflict, NotFound
@@ -204,26 +206,28 @@ def test_status_needs_no_server_no_lock_and_little_time(toy_root: DataRoot, toy_
     assert all(aar["state"].startswith("ended") for aar in found["aars"])
 
 
-def test_status_is_polled_while_a_campaign_starts_and_none_is_refused(toy_run: Toy) -> None:
-    run, polls, over = toy_run[0], [0], threading.Event()
+POLL = (
+    "import sys; from pathlib import Path; from aarlab.campaign.status import is_running\n"
+    "from aarlab.core.layout import RunDir\n"
+    "run = RunDir(Path(sys.argv[1])); print('asking', flush=True)\n"
+    "while True: is_running(run)"
+)
 
-    def poll() -> None:
-        while not over.is_set():
-            status_of(run, stored_figures(run), is_running(run))
-            polls[0] += 1
 
-    watchers = [threading.Thread(target=poll) for _ in range(2)]
-    for watcher in watchers:
-        watcher.start()
-    try:
-        while polls[0] < 20:  # a start that meets a taken lock raises Conflict
-            for _ in range(20):
+def test_a_campaign_starts_many_times_under_a_tight_poll_and_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path)
+    monkeypatch.setattr("aarlab.campaign.runner.NOTE_S", 0.0)  # a lock that is taken is no wait
+    asking = subprocess.Popen([sys.executable, "-c", POLL, str(tmp_path)], stdout=subprocess.PIPE)
+    with asking:
+        try:
+            assert asking.stdout.readline()
+            for _ in range(1000):  # a start that meets a taken lock raises Conflict
                 with _locked(run, "run"):
                     assert is_running(run)
-    finally:
-        over.set()
-        for watcher in watchers:
-            watcher.join()
+        finally:
+            asking.kill()
     assert not is_running(run)
 
 
