@@ -215,11 +215,10 @@ def _name_lines(axes: Axes, view: CampaignView, layout: Layout) -> None:
     rules: list[tuple[float, str, str, Any]] = [(0.0, "weak teacher", MUTED, "-")]
     if high >= 1.0:
         rules.append((1.0, "ceiling", MUTED, "-"))
-    for role, text, style in (
-        ("human", "best by hand", (0, (6, 3))),
-        ("guard", "best guard", (0, (1, 2))),
+    for method, text, style in (
+        (view.best_on_search("human"), "best by hand", (0, (6, 3))),
+        (view.best_on_search("guard"), "best guard", (0, (1, 2))),
     ):
-        method = view.best_on_search(role)
         if method and method.search and low < method.search.value < high:
             rules.append((method.search.value, text, INK, style))
     for value, _, colour, style in rules:
