@@ -39,9 +39,9 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that `words` name, and its arguments."""
     command: click.Command = typer.main.get_command(cli)
     while isinstance(command, click.Group) or hasattr(command, "commands"):
-        if not words or words[0].startswith("-"):
-            break
         default = getattr(command, "default", None)  # `aarlab report RUN` is `report write RUN`
+        if not words or (words[0].startswith("-") and not default):
+            break
         if default and words[0] not in command.commands:  # type: ignore[attr-defined]
             words = [default, *words]
         command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
