@@ -61,7 +61,9 @@ def verification_seeds() -> Iterator[None]:
     """Campaigns that a test runs in its own process are served with fixed verification seeds."""
     plain = runner.server_argv
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "server_argv", lambda *given: seeded_argv(plain(*given)))
+        patch.setattr(
+            runner, "server_argv", lambda *given, **named: seeded_argv(plain(*given, **named))
+        )
         yield
 
 

@@ -133,6 +133,15 @@ class CampaignSpec(Frozen):
         if twice := sorted({name for name in labels if labels.count(name) > 1}):
             at = len(labels) - 1 - labels[::-1].index(twice[0])
             raise wrong(f"give arms a `name` each; twice: {', '.join(twice)}", "arms", at)
+        self._tasks_fit()
+        self._own_methods_fit()
+        for number, aar in enumerate(self.aars):
+            if aar.researcher == "language" and self.language_of(aar) is None:
+                said = f"{aar.name} needs `language` (a model), its own or the campaign's"
+                raise wrong(said, "aars", number)
+        return self
+
+    def _tasks_fit(self) -> None:
         for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):
             if twice := sorted({task for task in tasks if tasks.count(task) > 1}):
                 raise wrong(f"twice: {', '.join(twice)}", place)
@@ -140,12 +149,6 @@ class CampaignSpec(Frozen):
             raise wrong(f"must not be among `tasks`: {', '.join(both)}", "held_out")
         if other := sorted(set(self.versions) - {*self.tasks, *self.held_out}):
             raise wrong(f"names no task of this campaign: {', '.join(other)}", "versions")
-        self._own_methods_fit()
-        for number, aar in enumerate(self.aars):
-            if aar.researcher == "language" and self.language_of(aar) is None:
-                said = f"{aar.name} needs `language` (a model), its own or the campaign's"
-                raise wrong(said, "aars", number)
-        return self
 
     def _own_methods_fit(self) -> None:
         """Each is whole, has a name of its own, and is run by the researcher made for it."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KEPT = "Features computed so far are kept; run the same command to continue."
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
-ENDED = ("finished", "partly")
+ENDED = ("finished", "budget", "stopped", "partly")  # of core.endings: nothing is left to run
 RANKED: tuple[Split, ...] = ("search", "selection")
 
 
