@@ -59,7 +59,7 @@ def list_audits(
     console.print(f"{len(shown)} shown of {len(export.audits)} findings")
 
 
-def _ranked(export: CampaignExport) -> tuple[Mapping[str, str], dict[str, int]]:
+def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]]:
     """Short names by snapshot, and the places on the leaderboard of the first task."""
     found = standings_of(export, first_task(export) or "")
     return found.names, {line.run.snapshot: place for place, line in enumerate(found.board)}
