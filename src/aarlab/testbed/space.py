@@ -110,7 +110,8 @@ def mutate(recipe: Recipe, rng: random.Random, n: int = 1, fixed: Fixed | None =
     pins = {path: value for path, value in _known(fixed).items() if _holds(recipe, {path: value})}
     for _ in range(n):
         changed = (_one_change(recipe, rng, pins) for _ in range(ATTEMPTS))
-        recipe = next((new for new in changed if _holds(new, pins)), recipe)
+        before = recipe
+        recipe = next((new for new in changed if new != before and _holds(new, pins)), before)
     return recipe
 
 
