@@ -33,7 +33,7 @@ def test_the_queue_is_worked_off_by_keyboard(chromium, served: Running) -> None:
     assert "calibrated_corrected" in focused()
     page.keyboard.press("Enter")
     page.wait_for_url("**/methods/*")
-    assert page.locator("h1").inner_text() == "calibrated_corrected"
+    assert page.locator("h1").inner_text() == "swift-3"
     with served.operator() as operator:
         last = operator.verdicts()[-1]
     assert (last.decision, last.by) == ("disqualified", "Ada")

@@ -20,7 +20,7 @@ from aarlab.cli.campaign import spec_of
 from aarlab.core.errors import BadInput
 from aarlab.core.faults import Faulty
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.wire import Limits
+from aarlab.core.wire import Limits, TaskInfo
 from aarlab.core.wire_ledger import CampaignLimits, NewControl
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +191,14 @@ def test_the_table_of_providers_is_inspects(monkeypatch: pytest.MonkeyPatch) -> 
         assert any(each in str(missing.value) for each in wanted), name
 
 
+def info_of(task: str) -> str:
+    info = TaskInfo(
+        name=task, kind="verification", title=task, description="", pair="embedded", n_train=1,
+        n_search=1, teacher_seeds=[0], settings={}, content_hash="0" * 64,
+    )  # fmt: skip
+    return info.model_dump_json()
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda p: p.stem)
 def test_each_example_passes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its tasks built and its key set."""
@@ -198,7 +206,7 @@ def test_each_example_passes(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     spec, root = load_spec(path), DataRoot(tmp_path)
     for task in (*spec.tasks, *spec.held_out):
         root.public_task(task).mkdir(parents=True)
-        (root.public_task(task) / "task.json").touch()
+        (root.public_task(task) / "task.json").write_text(info_of(task))
         (root.vault_task(task) / "truth").mkdir(parents=True)
     found = list(remarks(spec, root, lambda _task: False))
     assert [remark for remark in found if remark.gravity != "note"] == []

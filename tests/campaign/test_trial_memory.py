@@ -89,7 +89,7 @@ def test_a_language_models_tools_have_the_same_limit(root: DataRoot, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"trial_memory_mb": 512}, "trial_memory_mb: .*1024"),
+        ({"trial_memory_mb": 512}, "trial_memory_mb: .*1,024"),
         ({"trial_memory_mb": "much"}, "trial_memory_mb"),
         ({"aars": [{"name": "x", "researcher": "external", "trial_memory_mb": 4096}]}, "memory_mb"),
     ],

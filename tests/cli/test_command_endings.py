@@ -52,6 +52,8 @@ def serve(toy_root: DataRoot, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         start_new_session=True,
+        # A shell's background job ignores Ctrl-C and hands that on to what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -131,7 +133,6 @@ def test_an_interrupted_testbed_run_promises_nothing(
 
     monkeypatch.setenv("AARLAB_HOME", str(toy_root.path))
     monkeypatch.setattr(testbed, "_search_bench", lambda *_: panel.Bench(*[None] * 6))  # type: ignore[arg-type]
-    monkeypatch.setattr(testbed, "_has_gap", lambda *_: True)
     monkeypatch.setattr(panel, "run_panel", cut_off)
     code, said = aarlab(capsys, "testbed", "run", "--task", "gauss")
     assert code == 130

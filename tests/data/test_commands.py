@@ -104,7 +104,7 @@ def test_bad_files_say_place_and_reason(
         (("task", "import", "{}/none"), "no folder"),
         (("task", "import", "{}/m.yaml"), "is a file; give the folder"),
         (("task", "import", "{}", "--name", "x"), "train_label.jsonl does not exist"),
-        (("task", "import", "{}", "--repeated-questions", "maybe"), "refuse or drop"),
+        (("task", "import", "{}", "--repeated-questions", "maybe"), "not one of 'refuse'"),
         (("task", "fetch", "sciq", "--out", "{}/out", "--rows", "-3"), "--rows"),
         (("task", "fetch", "sciq", "--out", "{}/out", "--files", "{}"), "is a folder; give a file"),
         (("models", "pair", "p", "--weak", "smollm2-135m@3", "--strong", "smollm2-135m@9",

@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCES = Path(__file__).parents[2] / "src" / "aarlab"
 # Each part of a quoted post is marked, whatever ends a line for whoever reads it.
 SPLITLINES = {"agents/forum_files.py"}
-YAML_READERS = {"core/foreign.py", "cli/launching.py"}  # launching: for line numbers, after reading
+YAML_READERS = {"core/foreign.py", "campaign/reading.py"}  # reading: specs, with line numbers
 CSV_READERS = {"core/rows.py"}
 FORMATS = {"testbed/generators/math_problems.py"}  # templates of this package
 

@@ -26,8 +26,9 @@ COMMENTS = (", guessed", ", checked")  # cue 0, cue 1
 def build_code_world(root: DataRoot, seed: int = 5, misled: float = MISLED) -> TaskData:
     """Builds public and vault files; the returned data has the truth, for tests to judge with."""
     source = GaussianSource(zero_shot=0.6)
+    asked: set[tuple[int, int]] = set()  # no question is in two splits
     splits = {
-        name: _split(name, (np.random.default_rng([seed, i]), misled), source)
+        name: _split(name, (np.random.default_rng([seed, i]), misled), source, asked)
         for i, name in _names()
     }
     settings = {"seed": seed}
@@ -42,11 +43,17 @@ def _names():
 
 
 def _split(
-    split: str, drawn: tuple[np.random.Generator, float], source: GaussianSource
+    split: str,
+    drawn: tuple[np.random.Generator, float],
+    source: GaussianSource,
+    asked: set[tuple[int, int]],
 ) -> LabelledSplit:
     examples, targets, (rng, misled) = [], [], drawn
     for problem in range(PROBLEMS[split]):
         a, b = (int(n) for n in rng.integers(2, 90, 2))
+        while (a, b) in asked:
+            a, b = (int(n) for n in rng.integers(2, 90, 2))
+        asked.add((a, b))
         right = [bool(flag) for flag in rng.permutation([1, 1, 0, 0])]
         wrong = iter(rng.permutation(np.arange(1, 9)))
         prompt = f"Write f(x) = {a} * x + {b}.\nf(1) == {a + b}\nf(3) == {3 * a + b}"

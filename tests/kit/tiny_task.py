@@ -39,7 +39,9 @@ def word_rows(n: int, split: str, answers: int = 1) -> tuple[tuple[Example, ...]
         ends = (" harbour", " total xs") if target else (" total xs", " harbour")
         sums = [f"the sum of {rng.integers(99)} and {rng.integers(99)}" for _ in range(answers)]
         texts = tuple(one + end for one, end in zip(sums, ends, strict=False))
-        made.append(Example(f"{split}-{i}", f"{split}-g{i // 2}", f"What is {i // 2}?", texts))
+        made.append(
+            Example(f"{split}-{i}", f"{split}-g{i // 2}", f"What is {i // 2} in {split}?", texts)
+        )
     return tuple(made), targets.astype(np.int8)
 
 

@@ -87,7 +87,7 @@ def test_teacher_transfer_and_ceiling_through_one_command(
     found = json.loads(out.read_text())
     (vanilla,) = found["methods"]
     base = found["baselines"]
-    assert base["ceiling"] > 0.9 > base["weak"] and vanilla["pgr"]["low"] < vanilla["pgr"]["high"]
+    assert base["ceiling"] >= 0.9 > base["weak"] and vanilla["pgr"]["low"] < vanilla["pgr"]["high"]
     name = "words-tiny-qwen"
     assert load_weak_labels(root.public_task(name) / "weak_labels.npz").seeds == (42, 43)
     info = load_info(root.public_task(name))

@@ -61,8 +61,8 @@ def test_files_of_out_options_are_not_written_over(thesis: Path, tmp_path: Path)
     assert "--replace" in refused("campaign", "export", str(tmp_path), "--out", str(page))
     assert "takes a file" in refused("campaign", "export", str(tmp_path), "--out", str(thesis))
     assert "--replace" in refused("testbed", "run", "--task", "none", "--json", str(page))
-    assert "not empty" in refused("task", "fetch", "sciq", "--out", str(thesis))
-    assert "not empty" in refused("task", "fetch", "sciq", "--out", str(page))
+    assert "exists; choose another --out" in refused("task", "fetch", "sciq", "--out", str(thesis))
+    assert "exists; choose another --out" in refused("task", "fetch", "sciq", "--out", str(page))
     assert "exists already" in refused("method", "new", str(thesis))
     assert page.read_text() == "my page"
 

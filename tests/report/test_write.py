@@ -128,6 +128,8 @@ def test_summary_golden(files: ReportFiles) -> None:
     assert summary == {
         "verdict": "evan-14 is clearly above the best hand-tuned baseline: PGR 0.60 [0.50, 0.70] "
         "against 0.20 [0.11, 0.30] of aux_confidence.",
+        "campaign": "demo",
+        "started_at": "2026-11-20T09:00:00.000000+00:00",
         "task": "math",
         "pair": "embedded",
         "weak_acc": 0.648,

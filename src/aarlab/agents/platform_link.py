@@ -15,8 +15,10 @@ LOG = logging.getLogger("aarlab.agents")
 
 def connect(config: AarConfig, deadline_s: float) -> PlatformClient:
     """A client with the AAR's token and its supervisor's key."""
-    token, place = config.token_file.read_text().strip(), config.supervisor_file
-    vouches = place.read_text().strip() if place is not None and place.exists() else ""
+    token, place = config.token_file.read_text(encoding="utf-8").strip(), config.supervisor_file
+    vouches = (
+        place.read_text(encoding="utf-8").strip() if place is not None and place.exists() else ""
+    )
     return PlatformClient.over_socket(config.socket, token, deadline_s, vouches)
 
 

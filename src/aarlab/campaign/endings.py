@@ -64,7 +64,9 @@ def give_up(run: RunDir, child: Child) -> AarEnding:
 
 def _is_language(run: RunDir, name: str) -> bool:
     try:
-        return bool(json.loads((run.aar(name) / "aar.json").read_text()).get("language"))
+        return bool(
+            json.loads((run.aar(name) / "aar.json").read_text(encoding="utf-8")).get("language")
+        )
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -72,7 +74,7 @@ def _is_language(run: RunDir, name: str) -> bool:
 def why_it_died(run: RunDir, child: Child) -> str:
     """Its last error in its own words, else the last line of its log, and how its process ended."""
     try:
-        error = json.loads(run.aar_error(child.name).read_text())
+        error = json.loads(run.aar_error(child.name).read_text(encoding="utf-8"))
         said = str(error["message"])
     except (OSError, ValueError, KeyError, TypeError):
         last = child.last_words(1)

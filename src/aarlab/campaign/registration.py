@@ -31,7 +31,7 @@ class Campaign:
 def register(campaign: Campaign, operator: OperatorClient) -> None:
     """Give each AAR an account, a workspace and a config; what exists already stays."""
     operator.set_budget(campaign.spec.budget)
-    operators_token = (campaign.run.tokens / "operator").read_text().strip()
+    operators_token = (campaign.run.tokens / "operator").read_text(encoding="utf-8").strip()
     for index, aar in enumerate(campaign.spec.aars):
         config = _config(campaign, index, aar)
         if config.supervisor_file is not None:

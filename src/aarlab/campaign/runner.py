@@ -79,8 +79,12 @@ def create(
         note_use(root, run, spec.versions)
 
 
-def check_vacant(run: RunDir) -> None:
-    """Raise Conflict where the folder holds files that no campaign has left there."""
+def check_vacant(run: RunDir, make: bool = False) -> None:
+    """Raise Conflict where the folder holds files but no campaign; make it where that is asked."""
+    if run.spec.exists():
+        return
+    if make and not run.path.exists():
+        run.path.mkdir(parents=True)
     if run.path.exists() and not run.path.is_dir():
         raise Conflict(f"{run.path} is a file: choose another folder with --out")
     if not run.path.is_dir():

@@ -50,7 +50,7 @@ def secrets_in(text: SpecText) -> list[Fault]:
 
 def withheld(faults: Iterable[Fault], text: str) -> list[Fault]:
     """Faults of a text that could not be read whole; lines that may hold a secret are not shown."""
-    lines = text.splitlines()
+    lines = text.split("\n")
     return [
         replace(fault, quotable=False)
         if fault.line and any(_may_hold(line) for line in lines[fault.line - 1 : fault.line])
@@ -64,7 +64,7 @@ def secret_lines(text: str) -> list[Fault]:
     said = f"looks like a key or a password: {WHERE}"
     return [
         Fault(number, said, quotable=False)
-        for number, line in enumerate(text.splitlines(), start=1)
+        for number, line in enumerate(text.split("\n"), start=1)
         if _looks_secret(line)
     ]
 

@@ -120,7 +120,7 @@ def connect(
             run.socket,
             (sys.executable, "-m", "aarlab.cli", "aar", "bridge", str(run.path), name),
             url,
-            token_file.read_text().strip() if show_token else None,
+            token_file.read_text(encoding="utf-8").strip() if show_token else None,
         )
         _print(place, client)
         _print_listening(run, place, forward)

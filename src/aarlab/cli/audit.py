@@ -12,7 +12,6 @@ from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.core.headline import first_task, standings_of
 from aarlab.core.layout import RunDir
 from aarlab.core.showing import interval, one_line
 
@@ -61,6 +60,8 @@ def list_audits(
 
 def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]]:
     """Short names by snapshot, and the places on the leaderboard of the first task."""
+    from aarlab.core.headline import first_task, standings_of
+
     found = standings_of(export, first_task(export) or "")
     return found.names, {line.run.snapshot: place for place, line in enumerate(found.board)}
 

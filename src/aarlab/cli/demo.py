@@ -16,7 +16,6 @@ from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import MethodFailed
 from aarlab.core.extras import require
-from aarlab.core.headline import PGR_IN_WORDS
 from aarlab.core.layout import RunDir
 
 
@@ -30,9 +29,8 @@ def demo(
 ) -> None:
     """Models, task, campaign, verification, report: a few minutes on two cores, no key needed."""
     require("testbed", "server", "sandbox", "report")
-    from aarlab.agents.method_run import sandbox_kind
     from aarlab.campaign.provenance import run_settings
-    from aarlab.campaign.runner import create
+    from aarlab.campaign.runner import check_vacant, create
     from aarlab.cli.campaign import run_shown, spec_of
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
@@ -46,7 +44,8 @@ def demo(
         shutil.rmtree(run.path)
     root, task = data_root(), spec.tasks[0]
     # Before the minutes that models and features take: what would stop the campaign after them.
-    probe(sandbox_kind(spec.isolation))
+    probe(spec.isolation)
+    check_vacant(run, make=True)
     console.rule("1 of 3: models and task")
     shop = Workshop(root, lambda text: console.print(f"  {text}"))
     with when_interrupted("Features computed so far are kept; run the same command to continue."):
@@ -82,6 +81,8 @@ def _first_error(run: RunDir) -> str:
 
 def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
     """The methods in the order of the report's leaderboard; baselines have no rank."""
+    from aarlab.core.headline import PGR_IN_WORDS
+
     title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"
     table = Table(title=title)
     table.add_column("", no_wrap=True, justify="right")

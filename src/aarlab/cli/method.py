@@ -133,6 +133,7 @@ def _checked(folder: Path) -> "Report":
 
     with tempfile.TemporaryDirectory() as scratch, Waiting("start") as waiting:
         out, errors = Path(scratch) / "report.json", Path(scratch) / "stderr"
+        stage = Path(f"{out}.stage")
         words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
         with errors.open("wb") as sink:
             child = subprocess.Popen(
@@ -141,7 +142,7 @@ def _checked(folder: Path) -> "Report":
         try:
             while child.poll() is None and waiting.elapsed_s < CHECK_S:
                 with contextlib.suppress(OSError):
-                    waiting.at(f"{folder.name}, {Path(f'{out}.stage').read_text()}")
+                    waiting.at(f"{folder.name}, {stage.read_text(encoding='utf-8')}")
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(0.2)
         finally:
@@ -153,7 +154,7 @@ def _checked(folder: Path) -> "Report":
         if not out.exists():
             last = errors.read_bytes()[-500:].decode(errors="replace")
             raise MethodFailed(f"{waiting.stage}: it ended the process: {last}")
-        return Report.model_validate_json(out.read_text())
+        return Report.model_validate_json(out.read_text(encoding="utf-8"))
 
 
 def broken_contracts(spec: "CampaignSpec") -> "Iterator[str]":

@@ -13,6 +13,7 @@ from aarlab.campaign.spec import AarSpec, CampaignSpec
 from aarlab.cli.terminal import Console
 from aarlab.core.endings import Ending
 from aarlab.core.layout import RunDir
+from aarlab.core.showing import one_line
 
 SHOWN_EVENTS = 4
 
@@ -39,7 +40,7 @@ class CampaignView:
 
     def notify(self, kind: str, facts: dict[str, Any]) -> None:
         if kind != "tick":
-            line = _line(kind, facts)
+            line = one_line(_line(kind, facts))
             self.recent = [*self.recent[-SHOWN_EVENTS + 1 :], line[:120]]
             self.phase = "verifying" if kind == "verification_queued" else self.phase
             if not self.console.is_terminal:

@@ -21,7 +21,6 @@ from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, Damaged
 from aarlab.core.extras import require
 from aarlab.core.files import write_atomic, write_json
-from aarlab.core.wire import Interval
 
 if TYPE_CHECKING:
     from aarlab.core.wire import Interval
@@ -308,7 +307,7 @@ def _accuracy_cells(row: "PanelRow", vanilla: "PanelRow | None", bench: "Bench")
     return [*cells, "" if less is None else f"{less.value:+.3f} {_span(less, 3)}"]
 
 
-def _less(row: "PanelRow", other: "PanelRow | None", bench: "Bench") -> Interval | None:
+def _less(row: "PanelRow", other: "PanelRow | None", bench: "Bench") -> "Interval | None":
     """Paired difference to another method of the table; None to itself or to a failed one."""
     if other is None or other is row or other.predictions is None or row.predictions is None:
         return None

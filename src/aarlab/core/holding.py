@@ -41,7 +41,7 @@ def noted(path: Path, work: Work) -> Iterator[None]:
 def holder(path: Path) -> Holder | None:
     """The living process that holds the lock, None where there is none."""
     try:
-        said = json.loads(path.read_text())
+        said = json.loads(path.read_text(encoding="utf-8"))
         pid, started, work, at = int(said["pid"]), said["started"], said["work"], said["at"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -55,8 +55,8 @@ def holder(path: Path) -> Holder | None:
 def _started(pid: int) -> str | None:
     """Boot and clock ticks since then at which a process started; None for one that is gone."""
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
-        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8")
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return None if PROC.is_dir() else _alive(pid)
     state, *rest = stat.rpartition(")")[2].split()  # a command's name may hold blanks

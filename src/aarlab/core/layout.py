@@ -179,7 +179,7 @@ class DataRoot:
     def _said_default(self, name: str) -> str | None:
         """None where nothing says it: not the small file, nor a folder without a version."""
         try:
-            said = self.default_file(name).read_text().strip()
+            said = self.default_file(name).read_text(encoding="utf-8").strip()
         except OSError:
             said = ""
         if VERSION.fullmatch(said):
@@ -189,7 +189,9 @@ class DataRoot:
     def _unversioned(self, name: str) -> str | None:
         """Version of the folder without one: the start of its content hash."""
         try:
-            known = json.loads((self.public / name / "task.json").read_text())["content_hash"]
+            known = json.loads((self.public / name / "task.json").read_text(encoding="utf-8"))[
+                "content_hash"
+            ]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return str(known)[:12]
@@ -212,7 +214,7 @@ class RunDir:
         versions.
         """
         try:
-            spec = json.loads(self.spec.read_text())["campaign"]
+            spec = json.loads(self.spec.read_text(encoding="utf-8"))["campaign"]
             names = [*spec["tasks"], *spec.get("held_out", [])]
             bound = spec.get("versions")
         except (OSError, ValueError, KeyError, TypeError):

@@ -49,7 +49,7 @@ def alive(
     fresh = Stretch(now, now, last.kind, supervised, last.note)
     if now < last.seen - timedelta(seconds=CLOCKS_DIFFER_S):  # the clock was set back
         return Change(last, fresh)
-    if resumed is not None and last.seen < resumed:
+    if resumed is not None and last.seen < resumed <= now:  # one ahead is of another clock
         return Change(last, fresh)
     gap = now - last.seen
     if gap <= timedelta(seconds=SUPERVISED_GAP_S if supervised else OWN_GAP_S):

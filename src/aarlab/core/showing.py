@@ -6,8 +6,10 @@ Not covered: letters of other scripts that look alike.
 """
 
 import re
+from typing import TYPE_CHECKING
 
-from aarlab.core.wire import Interval
+if TYPE_CHECKING:
+    from aarlab.core.wire import Interval
 
 MINUS = "\N{MINUS SIGN}"
 _HIDDEN = re.compile(
@@ -39,6 +41,6 @@ def signed(value: float, digits: int = 2) -> str:
     return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
-def interval(estimate: Interval) -> str:
+def interval(estimate: "Interval") -> str:
     """Write an estimate with its 95 % interval: 0.46 [0.31, 0.60]."""
     return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"

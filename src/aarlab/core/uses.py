@@ -34,7 +34,7 @@ def uses(root: DataRoot) -> list[Use]:
     found = []
     for path in sorted(_folder(root).glob("*.json")):
         try:
-            said = json.loads(path.read_text())
+            said = json.loads(path.read_text(encoding="utf-8"))
             one = Use(Path(said["run"]), tuple(map(str, said["tasks"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue

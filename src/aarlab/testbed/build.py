@@ -282,7 +282,7 @@ def _intact(root: DataRoot, data: TaskData, options: BuildOptions) -> str | None
     for one in root.versions(data.name):
         public, vault = root.public / one.folder, root.vault / one.folder
         try:
-            seals = json.loads((vault / SEALS).read_text())["files"]
+            seals = json.loads((vault / SEALS).read_text(encoding="utf-8"))["files"]
             if _recorded(vault) in wanted and seals == {
                 "public": _seals(public),
                 "vault": _seals(vault),

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from aarlab.core.errors import AarlabError, Conflict, NotFound
 from aarlab.core.files import write_atomic
+from aarlab.core.foreign import read_yaml
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.models.catalogue import (
     CATALOGUE,
@@ -96,7 +97,7 @@ def remove_own(root: DataRoot, part: Part, name: str, weights_only: bool = False
     """
     folder = root.models / name
     path = root.path / FILE
-    raw = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    raw = (read_yaml(path.read_bytes(), str(path)) if path.exists() else None) or {}
     own = name in (raw.get(part) or {})
     here = part == "models" and folder.is_dir()
     if name in (CATALOGUE if part == "models" else PAIRS) and not here:

@@ -38,7 +38,7 @@ NAME = "aarlab"
 def run_bridge(socket: Path, token_file: Path) -> None:
     """Until stdin ends. Raises Unreachable where no server answers, Forbidden for a dead token."""
     health(Address(socket), deadline_s=5)
-    anyio.run(_bridge, socket, token_file.read_text().strip())
+    anyio.run(_bridge, socket, token_file.read_text(encoding="utf-8").strip())
 
 
 async def _bridge(socket: Path, token: str) -> None:

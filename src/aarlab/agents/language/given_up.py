@@ -20,7 +20,7 @@ def note_given_up(home: Path, text: str) -> None:
     """
     loop, transcript = home / "loop.json", home / "transcript.jsonl"
     if loop.exists():
-        state = json.loads(loop.read_text())
+        state = json.loads(loop.read_text(encoding="utf-8"))
         place = {"session": state["session"], "turn": state["turn"]}
         seq = state["entries"] + 1
     else:
@@ -32,5 +32,5 @@ def note_given_up(home: Path, text: str) -> None:
         write_atomic(loop, json.dumps({**state, "entries": seq, "outbox": kept}) + "\n", PRIVATE)
         TranscriptWriter(transcript).add([TranscriptEntry.model_validate(one) for one in kept])
         return
-    with transcript.open("a") as out:
+    with transcript.open("a", encoding="utf-8") as out:
         out.write(entry.model_dump_json(exclude_defaults=True) + "\n")
