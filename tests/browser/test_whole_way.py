@@ -14,7 +14,7 @@ from toy_campaign import build_toy, toy_spec
 from aarlab.cli.launching import spec_text
 from aarlab.core.layout import RunDir
 
-MINUTES = 240_000
+MINUTES = 90_000
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def _watch(page, url: str) -> None:
     page.evaluate("window.same = true")
     page.wait_for_selector("text=rowan")
     page.wait_for_selector(".legend button:has-text('rowan')")
-    page.wait_for_selector(".tiles dd:text-is('finished')")
+    page.wait_for_selector(".tiles dd:text-is('budget used up')")
     assert page.evaluate("window.same") is True
     page.click("nav >> text=leaderboard")
     page.wait_for_selector("th:has-text('vanilla')")
     page.goto(url)
-    assert "finished" in page.locator("tr", has_text="toy").inner_text()
+    assert "budget used up" in page.locator("tr", has_text="toy").inner_text()
 
 
 def _judge(page, url: str) -> None:

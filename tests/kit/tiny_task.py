@@ -16,6 +16,9 @@ SIZES = {"teacher": 40, "train": 96, "search": 80, "selection": 80, "certify": 1
 HEAD = HeadOptions(hidden=0, epochs=8, lr=2e-2, weight_decay=0.0, batch=8)
 
 
+FIRST = {split: number for number, split in enumerate((*ALL_SPLITS, "test"))}
+
+
 def tiny_qwen_pair(root: DataRoot, folder: Path) -> None:
     """Stand-ins of the published pair: the same architectures, random weights."""
     for side, family in (("weak", "qwen2"), ("strong", "qwen3")):
@@ -34,14 +37,15 @@ def tiny_pair(root: DataRoot, folder: Path) -> None:
 def word_rows(n: int, split: str, answers: int = 1) -> tuple[tuple[Example, ...], np.ndarray]:
     """A right answer holds a word that a wrong one lacks."""
     rng = np.random.default_rng(list(split.encode()))
+    # No question is in two splits.
+    first = 1000 * FIRST.get(split, sum(split.encode()) % 97 + len(FIRST))
     targets, made = rng.integers(2, size=n), []
     for i, target in enumerate(targets):
         ends = (" harbour", " total xs") if target else (" total xs", " harbour")
         sums = [f"the sum of {rng.integers(99)} and {rng.integers(99)}" for _ in range(answers)]
         texts = tuple(one + end for one, end in zip(sums, ends, strict=False))
-        made.append(
-            Example(f"{split}-{i}", f"{split}-g{i // 2}", f"What is {i // 2} in {split}?", texts)
-        )
+        question = f"What is {first + i // 2}?"
+        made.append(Example(f"{split}-{i}", f"{split}-g{i // 2}", question, texts))
     return tuple(made), targets.astype(np.int8)
 
 

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
 from aarlab.campaign.status import AarStatus, CampaignStatus
 from aarlab.cli.terminal import Console
@@ -24,7 +23,7 @@ def print_status(found: CampaignStatus, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(COLUMNS[-1])
     for aar in found.aars:
-        table.add_row(*map(Text, _row(aar)))  # what an AAR or a provider said is no markup
+        table.add_row(*_row(aar))
     console.print(table)
     state = "running" if found.running else found.ending.words if found.ending else "not running"
     stopped = "" if found.ending is Ending.STOPPED else ", stopped"
