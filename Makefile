@@ -24,7 +24,7 @@ demo: .venv/installed
 
 # Files of tests side by side: most of them wait for processes, not for a core.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -87,7 +87,7 @@ def _watch(page, url: str) -> None:
     page.evaluate("window.same = true")
     page.wait_for_selector("text=rowan")
     page.wait_for_selector(".legend button:has-text('rowan')")
-    page.wait_for_selector(".tiles dd:text-is('budget used up')")
+    page.wait_for_selector(".tiles dd:has-text('budget used up')")
     assert page.evaluate("window.same") is True
     page.click("nav >> text=leaderboard")
     page.wait_for_selector("th:has-text('vanilla')")
