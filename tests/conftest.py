@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 
     Sandboxes of two test processes have different uids: their processes are counted by uid.
     """
-    hypothesis.settings.register_profile("repeatable", derandomize=True)
+    hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
     if "HYPOTHESIS_PROFILE" not in os.environ:
         hypothesis.settings.load_profile("repeatable")
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
