@@ -14,6 +14,8 @@ from toy_campaign import build_toy, toy_spec
 from aarlab.cli.launching import spec_text
 from aarlab.core.layout import RunDir
 
+pytestmark = pytest.mark.slow  # gates in CI beside the default suite
+
 MINUTES = 90_000
 
 

@@ -68,6 +68,7 @@ def test_kill_the_campaign_again_and_again_then_resume(tmp_path: Path, toy_root:
     check_nothing_lost_or_doubled(run)
 
 
+@pytest.mark.slow
 def test_kill_aars_server_and_verifier_while_it_runs(tmp_path: Path, toy_root: DataRoot) -> None:
     run, rng = RunDir(tmp_path / "run"), random.Random(6)
     process = start(run, toy_root, tmp_path)
