@@ -4,6 +4,7 @@ import pytest
 from genai_prices import Usage, calc_price
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from aarlab.agents.prices import Price, Tier, price_of
 from aarlab.core.clock import parse_iso
@@ -75,7 +76,7 @@ def test_the_date_says_when_and_which_table() -> None:
 
 # ---------------------------------------------------------------- what is reserved is a worst case
 counts = st.integers(0, 400_000)
-rates = st.floats(0, 100)
+rates = st.just(0.0) | st.floats(1e-6, 100)
 
 
 @st.composite
@@ -88,6 +89,12 @@ def prices(draw) -> Price:
     given_ = {} if hourly is None else {"cache_write_1h": hourly}
     model = draw(st.sampled_from(["anthropic/claude-x", "openai/x", "bedrock/anthropic.claude-x"]))
     return Price(model=model, dated="test", tiers=tuple(tiers[:3]), **rate(), **given_)
+
+
+def test_a_price_that_no_vendor_asks_is_refused() -> None:
+    for wrong in (2e-311, -1.0, float("nan")):
+        with pytest.raises(ValidationError):
+            Price(model="m", dated="test", input=wrong, output=1.0)
 
 
 @given(prices(), counts, counts, counts, counts, counts, st.integers(0, 400_000))

@@ -8,7 +8,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import NotFound
@@ -29,7 +29,17 @@ FREE = frozenset(
 )
 # Names of Inspect's providers where genai-prices has another one.
 PROVIDERS = {"grok": "x-ai", "bedrock": "aws", "azureai": "azure", "moonshot": "moonshotai"}
-Dollars = Annotated[FiniteFloat, Field(ge=0)]
+LEAST = 1e-9
+
+
+def _a_price(dollars: float) -> float:
+    """Refuse what no vendor asks: ratios of such prices overflow, and a bill would be no number."""
+    if 0 < dollars < LEAST:
+        raise ValueError(f"a price is 0, or at least ${LEAST:g} per million tokens")
+    return dollars
+
+
+Dollars = Annotated[FiniteFloat, Field(ge=0), AfterValidator(_a_price)]
 
 
 def _input(given: dict[str, Any]) -> float:
