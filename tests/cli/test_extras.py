@@ -127,3 +127,16 @@ def test_off_linux_a_campaign_says_where_it_runs(
     )
     with pytest.raises(UnsupportedPlatform):
         extras.require("sandbox")
+
+
+def test_a_campaign_of_control_researchers_needs_no_package_of_the_agents_extra() -> None:
+    """The extra `demo` has none of these, and its server, AARs and verifier must start."""
+    absent = ["inspect_ai", "genai_prices", "anthropic", "openai", "tenacity", "mcp", "optuna"]
+    modules = ["server", "agents", "verify", "testbed.checking"]
+    script = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in absent)
+    script += "".join(
+        f"import aarlab.{name}{'' if '.' in name else '.__main__'}\n" for name in modules
+    )
+    script += "import aarlab.campaign.runner, aarlab.report.write\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-800:]

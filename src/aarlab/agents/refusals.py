@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tenacity import RetryError
-
 from aarlab.agents.language.redaction import cleaner
 
 Meaning = Literal["account", "key", "settings", "conversation", "context", "overload"]
@@ -254,8 +252,9 @@ def refusal_of(error: BaseException, clean: Clean = no_keys) -> Refusal:
 
 def cause_of(error: BaseException) -> BaseException:
     """The provider's own exception. Inspect's quotes the whole request in its text."""
-    if isinstance(error, RetryError):
-        error = error.last_attempt.exception() or error
+    attempt = getattr(error, "last_attempt", None)  # of tenacity, which the verifier may not have
+    if attempt is not None:
+        error = attempt.exception() or error
     if hasattr(error, "provider_message") and error.__cause__ is not None:
         return error.__cause__
     return error
