@@ -100,7 +100,7 @@ def test_a_taken_port_is_an_error(
 ) -> None:
     monkeypatch.setenv("AARLAB_HOME", str(toy_root.path))
     monkeypatch.setattr(os, "umask", lambda mask: 0)
-    monkeypatch.setattr("aarlab.server.serve._ignore_repeats", lambda: None)
+    monkeypatch.setattr("aarlab.server.serve.Stop.heed_signals", lambda self: None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -110,3 +110,31 @@ def test_nothing_heavy_is_imported(modules: str, allowed: list[str]) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == str(allowed)
+
+
+STOPPED_EARLY = """
+import os, signal, sys
+from pathlib import Path
+from aarlab.server import serve
+from aarlab.server.settings import ServerSettings
+
+run, root, moment = sys.argv[1:]
+end = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+if moment == "while it opens its database":
+    opened = serve.open_store
+    serve.open_store = lambda settings: (end(), opened(settings))[1]
+serve.serve(
+    ServerSettings(run=Path(run), data=Path(root), tasks=[]),
+    end if moment == "when it listens" else lambda: None,
+)
+"""
+
+
+@pytest.mark.parametrize("moment", ["while it opens its database", "when it listens"])
+def test_a_signal_before_it_serves_ends_it_too(
+    tiny: TinyTask, run_dir: RunDir, moment: str
+) -> None:
+    words = [sys.executable, "-c", STOPPED_EARLY, str(run_dir.path), str(tiny.data.path), moment]
+    done = subprocess.run(words, timeout=30, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-500:]
+    assert not run_dir.socket.exists()

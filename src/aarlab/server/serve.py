@@ -36,7 +36,8 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
     """
     settings.run.mkdir(parents=True, exist_ok=True)  # before the umask: AARs pass through it
     os.umask(0o077)
-    _ignore_repeats()
+    stop = Stop()
+    stop.heed_signals()
     scorer = open_scorer(settings)
     store = open_store(settings)
 
@@ -57,8 +58,10 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
                     timeout_graceful_shutdown=SHUTDOWN_S,
                 )
                 await opened.enter_async_context(exporting(settings, store.database, signer))
+                server = uvicorn.Server(config)
+                stop.applies_to(server)
                 listening()
-                await uvicorn.Server(config).serve(sockets=sockets)
+                await server.serve(sockets=sockets)
         finally:
             await store.database.close()
 
@@ -66,11 +69,33 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
         runner.run(run())
 
 
-def _ignore_repeats() -> None:
-    """uvicorn raises the signal again after shutting down; a clean stop must not crash."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+class Stop:
+    """SIGTERM and SIGINT outside the time in which uvicorn handles them.
+
+    One that arrives before the server runs ends it as soon as it does. uvicorn raises them again
+    after it has shut down; that must not crash a clean stop.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._server: uvicorn.Server | None = None
+
+    def heed_signals(self) -> None:
+        """Install the handlers, where this thread may."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self._ask())
+
+    def applies_to(self, server: uvicorn.Server) -> None:
+        """End this server when a signal arrives, or has arrived."""
+        self._server = server
+        if self._asked:
+            server.should_exit = True
+
+    def _ask(self) -> None:
+        self._asked = True
+        if self._server is not None:
+            self._server.should_exit = True
 
 
 def _sockets(settings: ServerSettings, opened: AsyncExitStack) -> list[socket.socket]:
