@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 from fake_models import FakeModels, Fault
-from fault_kit import VENDORS, booked_tokens, books, config_of, heard_tokens, keys_of, spec_of
-from fault_scripts import short_worker
+from fault_kit import VENDORS, booked_tokens, books, config_of, heard_tokens, spec_of
 from language_kit import Bench, aar, transcript
 
 from aarlab.agents.language.models import ModelUnavailable, Patience
@@ -31,21 +30,6 @@ HEARD = {
     "refusal": Fault("refusal", at=(2, 3)),
     "slow": Fault("slow", at=(2,), wait_s=2.0),
 }
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    with FakeModels(short_worker) as fake:
-        yield fake
-
-
-@pytest.fixture
-def fake(endpoint: FakeModels, monkeypatch: pytest.MonkeyPatch):
-    for name, key in keys_of(endpoint).items():
-        monkeypatch.setenv(name, key)
-    endpoint.replan([])
-    endpoint.reset()
-    return endpoint
 
 
 def _lived(desk: Bench, fake: FakeModels, vendor: str, name: str, patience: Patience = QUICK):

@@ -10,7 +10,7 @@ import language_kit as kit
 import pytest
 from fake_models import Call, Conversation, FakeModels, Fault, Reply
 from fault_kit import booked_tokens, books, config_of, heard_tokens, keys_of, spec_of
-from fault_scripts import next_step, short_worker
+from fault_scripts import next_step
 from language_kit import Bench
 from platform_kit import wait_for
 
@@ -47,21 +47,6 @@ def long_talker(said: Conversation) -> Reply:
         return Reply("done", (Call("finish", {"reason": "all steps done"}),))
     command = f"echo step-{n} >> steps.txt; head -c 6000 /dev/zero | tr '\\0' x; echo step-{n}"
     return Reply(f"Now step-{n}.", (Call("bash", {"command": command}),))
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    with FakeModels(short_worker) as fake:
-        yield fake
-
-
-@pytest.fixture
-def fake(endpoint: FakeModels, monkeypatch: pytest.MonkeyPatch):
-    for name, key in keys_of(endpoint).items():
-        monkeypatch.setenv(name, key)
-    endpoint.replan([])
-    endpoint.reset()
-    return endpoint
 
 
 class Living:
