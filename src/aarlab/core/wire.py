@@ -161,14 +161,28 @@ class ShownScore(Wire):
 
 
 # ---------------------------------------------------------------- code
+MethodPath = Annotated[
+    str,
+    Field(min_length=1, max_length=200, description="relative path with /, e.g. method.py"),
+]
+
+
 class SnapshotFile(Wire):
-    path: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        description="relative path with /, e.g. method.py"
-    )
+    path: MethodPath
     content_b64: str = Field(description="the whole file in base64")
 
 
-class NewSnapshot(Wire):
+class SnapshotAbout(Wire):
+    """What is said of a snapshot, in whatever form its files come."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        description="short name of the method"
+    )
+    message: Annotated[str, Field(max_length=2000)] = Field(default="", description="what is new")
+    parent: str | None = Field(default=None, description="id of the snapshot that it grew from")
+
+
+class NewSnapshot(SnapshotAbout):
     """A method folder; `method.py` must be among the files."""
 
     model_config = ConfigDict(
@@ -182,11 +196,6 @@ class NewSnapshot(Wire):
             ]
         }
     )
-    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        description="short name of the method"
-    )
-    message: Annotated[str, Field(max_length=2000)] = Field(default="", description="what is new")
-    parent: str | None = Field(default=None, description="id of the snapshot that it grew from")
     files: list[SnapshotFile] = Field(
         min_length=1, max_length=200, description="method.py and what it needs"
     )

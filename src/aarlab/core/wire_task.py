@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, FiniteFloat
 
 from aarlab.core.types import TaskKind
-from aarlab.core.wire import Run, Score
+from aarlab.core.wire import MethodPath, Run, Score, SnapshotAbout
 from aarlab.core.wire_base import Name, Reference, Wire
 
 PublicSplit = Literal["train", "search"]
@@ -83,15 +83,13 @@ class Library(Wire):
 class TextFile(Wire):
     """A file of a method folder, as text."""
 
-    path: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        description="relative path with /, e.g. method.py"
-    )
+    path: MethodPath
     text: Annotated[str, Field(max_length=MAX_FILE_CHARS)] = Field(
         description="the whole file, UTF-8"
     )
 
 
-class NewTextSnapshot(Wire):
+class NewTextSnapshot(SnapshotAbout):
     """A method folder as text: what `NewSnapshot` is in base64."""
 
     model_config = ConfigDict(
@@ -105,14 +103,9 @@ class NewTextSnapshot(Wire):
             ]
         }
     )
-    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        description="short name of the method"
-    )
     files: list[TextFile] = Field(
         min_length=1, max_length=MAX_FILES, description="method.py and what it needs"
     )
-    message: Annotated[str, Field(max_length=2000)] = Field(default="", description="what is new")
-    parent: str | None = Field(default=None, description="id of the snapshot that it grew from")
     keep_parent_files: bool = Field(
         default=False, description="take over the parent's files that `files` does not name"
     )
