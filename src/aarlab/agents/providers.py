@@ -3,7 +3,6 @@
 The table repeats what Inspect's providers look for when they are opened; a test compares the two.
 """
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripts import PERSONALITIES, personality
 from aarlab.agents.settings import any_set
 from aarlab.core.errors import AarlabError
+from aarlab.core.extras import installed
 
 AGENTS = "pip install 'aarlab[agents]'"
 
@@ -124,9 +124,9 @@ def lacks(
     if name == "scripted":
         return _of_script(inner, args or {})
     found, provider = [], PROVIDERS[name]
-    if not _is_installed("inspect_ai"):
+    if not installed("inspect_ai"):
         found.append(Lack(False, f"language models need Inspect: {AGENTS}"))
-    if not _is_installed(provider.module):
+    if not installed(provider.module):
         found.append(Lack(False, f"{name} needs the package {provider.module}: {provider.install}"))
     keys, also = provider.keys, provider.also
     if name.startswith("openai-api"):
@@ -166,7 +166,7 @@ def _of_script(name: str, args: Mapping[str, Any]) -> list[Lack]:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean scripted/{near[0]}?" if near else ""
         return [Lack(True, f"no script {name!r}; there are {', '.join(known)}{hint}")]
-    found = [] if _is_installed("inspect_ai") else [Lack(False, f"scripts need Inspect: {AGENTS}")]
+    found = [] if installed("inspect_ai") else [Lack(False, f"scripts need Inspect: {AGENTS}")]
     own = {key: value for key, value in args.items() if key != "think_s"}
     try:
         personality(name, **own)
@@ -175,10 +175,3 @@ def _of_script(name: str, args: Mapping[str, Any]) -> list[Lack]:
     except (AarlabError, TypeError, ValueError) as error:
         found.append(Lack(True, f"model_args of scripted/{name}: {cleaner([])(str(error))}"))
     return found
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a parent package is missing
-        return False

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from aarlab.campaign.status import CampaignStatus
     from aarlab.core.wire import CampaignExport
 
-SANDBOXES = ("bubblewrap", "process")
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]

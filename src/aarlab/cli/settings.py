@@ -1,18 +1,12 @@
 """What the command reads from the environment: where tasks and models lie, which keys are there."""
 
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aarlab.core.layout import DataRoot
 
-# The variables in which Inspect's providers look for their keys.
-MODEL_KEYS = (
-    "ANTHROPIC_API_KEY", "AZUREAI_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLOUDFLARE_API_TOKEN",
-    "DEEPSEEK_API_KEY", "FIREWORKS_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GROK_API_KEY",
-    "GROQ_API_KEY", "HF_TOKEN", "MISTRAL_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY",
-    "PERPLEXITY_API_KEY", "TOGETHER_API_KEY", "VLLM_API_KEY", "XAI_API_KEY",
-)  # fmt: skip
+# Keys beyond those of `agents.providers`: Claude Code's own, and that of a local vLLM server.
+OTHER_KEYS = ("CLAUDE_CODE_OAUTH_TOKEN", "VLLM_API_KEY")
 
 
 def data_root() -> "DataRoot":
@@ -23,5 +17,9 @@ def data_root() -> "DataRoot":
 
 
 def key_names() -> list[str]:
-    """Names of the model API keys that are set; never a value."""
-    return [name for name in MODEL_KEYS if os.environ.get(name)]
+    """Return the names of the model API keys that are set, sorted; never a value."""
+    from aarlab.agents.providers import PROVIDERS
+    from aarlab.agents.settings import any_set
+
+    known = {key for provider in PROVIDERS.values() for key in provider.keys}
+    return [name for name in sorted({*known, *OTHER_KEYS}) if any_set([name])]

@@ -44,7 +44,10 @@ LINUX_ONLY = frozenset({"server", "sandbox"})
 
 def installed(package: str) -> bool:
     """Say whether a package could be imported, without importing it."""
-    return find_spec(package) is not None
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # a parent package is missing
+        return False
 
 
 def missing(extra: str) -> list[str]:

@@ -5,12 +5,18 @@ import secrets
 
 from aarlab.core.errors import BadInput
 
+SEED_RANGE = 2**31
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 def new_id(prefix: str) -> str:
     """E.g. `sub_3f9c1a2b7d5e`: 48 random bits."""
     return f"{prefix}_{secrets.token_hex(6)}"
+
+
+def draw_seeds(n_seeds: int) -> list[int]:
+    """Draw distinct seeds that nobody can predict, in ascending order."""
+    return sorted(secrets.SystemRandom().sample(range(SEED_RANGE), n_seeds))
 
 
 def checked_name(name: str, what: str) -> str:

@@ -1,13 +1,11 @@
 """Verifications: queued by the operator, run by the verifier; `core.ranking` orders them."""
 
-import secrets
-
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import NotFound
-from aarlab.core.ids import new_id
+from aarlab.core.ids import draw_seeds, new_id
 from aarlab.core.wire import (
     NewVerification,
     Predictions,
@@ -17,13 +15,6 @@ from aarlab.core.wire import (
 from aarlab.store import teams
 from aarlab.store.predictions import pack
 from aarlab.store.tables import verifications
-
-SEED_RANGE = 2**31
-
-
-def draw_seeds(n_seeds: int) -> list[int]:
-    """Draw distinct seeds that nobody can predict, in ascending order."""
-    return sorted(secrets.SystemRandom().sample(range(SEED_RANGE), n_seeds))
 
 
 async def add(tx: AsyncConnection, wanted: NewVerification, snapshot: Snapshot) -> Verification:

@@ -11,22 +11,20 @@ Not covered: audits that need a campaign (search claims against selection, copie
 
 import base64
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import ValidationError
 
 from aarlab import __version__
+from aarlab.core import ids
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.pgr import Gap
-from aarlab.core.types import Split
 from aarlab.core.wire import (
     Ablation,
     Interval,
@@ -44,13 +42,13 @@ from aarlab.testbed.build import SEALS
 from aarlab.testbed.frozen_method import FrozenMethod
 from aarlab.testbed.method_folder import named_files
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.panel import Judge
 from aarlab.testbed.task import load_info
 from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
 from aarlab.verify.rerun import Verifier
 
 SPLIT: Literal["selection"] = "selection"
-SEED_RANGE = 2**31
 VANILLA = "vanilla"
 GUARDS = tuple(name for name, method in METHODS.items() if method.guard)
 Class = Literal[
@@ -63,20 +61,6 @@ Class = Literal[
     "failed",
 ]
 Tell = Callable[[str], None]
-
-
-class Judge(Protocol):
-    """What is needed of the vault's scorer, which this floor may not import."""
-
-    def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
-
-    def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
-
-    def difference(
-        self, task: str, split: Split, new: Predictions, other: Predictions
-    ) -> Interval: ...
-
-    def gap(self, task: str, split: Split) -> Gap: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +120,7 @@ def draw_seeds(n: int, base: int | None) -> tuple[int, ...]:
     """`n` seeds from `base` on, or drawn now: call it when the methods are frozen."""
     if base is not None:
         return tuple(range(base, base + n))
-    seeds: set[int] = set()
-    while len(seeds) < n:
-        seeds.add(secrets.randbelow(SEED_RANGE))
-    return tuple(sorted(seeds))
+    return tuple(ids.draw_seeds(n))
 
 
 def verify_methods(
@@ -222,7 +203,7 @@ class _Runs:
     def _run(self, method: FrozenMethod, kind: Ablation) -> tuple[Verification, Predictions | None]:
         """The settled re-run, with its estimate where there is a PGR, and its predictions."""
         wanted = Verification(
-            id=f"ver_{secrets.token_hex(6)}",
+            id=ids.new_id("ver"),
             snapshot=method.hash[:40],
             aar="own",
             method=method.name,
