@@ -26,7 +26,7 @@ from aarlab.core.endings import (
     campaign_ending,
     ending_of,
     last_ending,
-    one_line,
+    plain_reason,
 )
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.transcript import read_transcript
@@ -153,7 +153,7 @@ def test_the_reason_of_an_aar_names_its_ending(why: str, expected: Ending, tmp_p
 
 def test_foreign_words_are_one_plain_line() -> None:
     text = "[bold][blue]KEY[/blue][/bold]\n\x1b[31mred\u202e [/public] " + "x" * 5000
-    shown = one_line(text)
+    shown = plain_reason(text)
     assert shown.startswith("KEY \ufffd[31mred\ufffd [/public] x") and len(shown) == 2000
 
 

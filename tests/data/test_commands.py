@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.main import get_command
 
 from aarlab.cli.main import cli, run_safely
 from aarlab.cli.steps import Steps
+from aarlab.cli.terminal import Console
 from aarlab.cli.values import comma_list, number_list
 from aarlab.core.errors import BadInput
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aarlab.core.endings import AarEnding, ending_of, one_line
+from aarlab.core.endings import AarEnding, ending_of, plain_reason
 from aarlab.core.errors import Damaged
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import RunDir
@@ -81,7 +81,7 @@ def how_it_ended(run: RunDir, name: str) -> AarEnding | None:
     """
     state = load_state(run.aar(name) / "state.json")
     if state.finished:
-        why = one_line(state.why)
+        why = plain_reason(state.why)
         return AarEnding(aar=name, ending=ending_of(why), why=why)
     try:
         return AarEnding.model_validate_json(run.given_up(name).read_bytes())

@@ -11,7 +11,7 @@ from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.processes import Child
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.core.clock import now_iso, parse_iso
-from aarlab.core.endings import AarEnding, Ending, ending_of, one_line
+from aarlab.core.endings import AarEnding, Ending, ending_of, plain_reason
 from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import RunDir
@@ -79,4 +79,4 @@ def why_it_died(run: RunDir, child: Child) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         last = child.last_words(1)
         said = f"{child.died_of}: {last}" if last else child.died_of
-    return one_line(cleaner([])(said)) or "its process died without a word"
+    return plain_reason(cleaner([])(said)) or "its process died without a word"

@@ -32,7 +32,7 @@ from aarlab.campaign.supervision import (
 )
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
-from aarlab.core.endings import Ending, campaign_ending, given_up_text, one_line
+from aarlab.core.endings import Ending, campaign_ending, given_up_text, plain_reason
 from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
 from aarlab.core.extras import require
 from aarlab.core.faults import Faulty
@@ -196,7 +196,7 @@ def _ended_with_event(campaign: Campaign) -> Iterator[None]:
         end(Ending.INTERRUPTED, "")
         raise
     except BaseException as error:
-        end(Ending.CRASHED, one_line(str(error) or type(error).__name__))
+        end(Ending.CRASHED, plain_reason(str(error) or type(error).__name__))
         raise
 
 
@@ -240,7 +240,7 @@ def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:
     if verifier.failed:
         raise CrashedRepeatedly(
             f"the verifier died {verifier.crashes} times in a row and was given up "
-            f"({verifier.died_of}): {one_line(verifier.last_words(3))}; see {verifier.log}. "
+            f"({verifier.died_of}): {plain_reason(verifier.last_words(3))}; see {verifier.log}. "
             f"The research is saved: aarlab campaign resume {supervisor.campaign.run.path}"
         )
 

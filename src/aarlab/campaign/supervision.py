@@ -20,7 +20,7 @@ from aarlab.campaign.registration import Campaign, config_path
 from aarlab.campaign.watch import Look, alerts
 from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
-from aarlab.core.endings import AarEnding, one_line
+from aarlab.core.endings import AarEnding, plain_reason
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import AarRecord
@@ -99,7 +99,7 @@ class Supervisor:
             if self.server.failed:
                 raise CrashedRepeatedly(
                     f"the server died {self.server.crashes} times in a row and was given up "
-                    f"({self.server.died_of}): {one_line(self.server.last_words(3))}; see "
+                    f"({self.server.died_of}): {plain_reason(self.server.last_words(3))}; see "
                     f"{self.server.log}"
                 )
             if time.monotonic() >= self._next_look:
@@ -117,7 +117,7 @@ class Supervisor:
             facts["last"] = (
                 why_it_died(run, child)
                 if child.name in self.children
-                else one_line(child.last_words(1))
+                else plain_reason(child.last_words(1))
             )
         log.add(f"process_{event}", **facts)
         if event == "finished" and child.name in self.children:

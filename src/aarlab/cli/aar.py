@@ -153,7 +153,7 @@ def _token_file(run: RunDir, name: str) -> Path:
 
 
 def _print(place: Place, client: str | None) -> None:
-    out = Console(soft_wrap=True, highlight=False, markup=False)
+    out = Console(soft_wrap=True, highlight=False)
     if client is not None:
         kinds = [kind for kind in KINDS if kind == client]
         if not kinds:
@@ -168,7 +168,7 @@ def _print(place: Place, client: str | None) -> None:
 
 def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
     """What answers where the settings lead, or what to start. No token goes out for that."""
-    told = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    told = Console(stderr=True, soft_wrap=True, highlight=False)
     if forward:
         told.print(f"{place.mcp} leads to the campaign; Ctrl-C ends it")
     elif place.url is None and _answers(run.socket):

@@ -62,7 +62,7 @@ def compare(
         table = Table(*(column.title for column in shown.columns), title=shown.caption)
         for row in shown.rows:
             table.add_row(*(f"{cell.text} {cell.small}".strip() for cell in row.cells))
-        console.print(table, markup=False)
+        console.print(table)
     console.print(f"wrote {page}")
 
 

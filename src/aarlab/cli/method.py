@@ -80,9 +80,9 @@ def show(name: Annotated[str, typer.Argument(help="a built-in method")]) -> None
 
     method = find_method(name)
     console = Console()
-    console.print(inspect.cleandoc(method.doc), markup=False)
+    console.print(inspect.cleandoc(method.doc))
     if method.recipe is not None:
-        console.print(f"\nrecipe: {method.recipe.describe()}", markup=False)
+        console.print(f"\nrecipe: {method.recipe.describe()}")
 
 
 @app.command()
@@ -181,7 +181,7 @@ def _print(console: Console, report: "Report") -> None:
         colour = "red" if one.level == "violation" else "yellow"
         console.print(one.level, style=colour, end="")
         console.print(f" ({one.kind} rows): ", end="")
-        console.print(f"{one.what}\n  -> {one.mend}", markup=False, highlight=False)
+        console.print(f"{one.what}\n  -> {one.mend}", highlight=False)
     if not report.violations:
         console.print(f"{report.method} keeps the contract", style="green")
 

@@ -91,7 +91,7 @@ def pull_model(
     console = Console()
     with Steps(console) as steps:
         folder = pull(name, data_root(), steps.tell, force=force)
-    console.print(f"{name}: {folder}", markup=False, soft_wrap=True)
+    console.print(f"{name}: {folder}", soft_wrap=True)
 
 
 @app.command("remove")

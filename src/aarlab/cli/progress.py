@@ -54,7 +54,7 @@ class CampaignView:
         for column in ("AAR", "direction", "trials", "best PGR (search, shaped)", "now"):
             table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=46)
         for aar in self.spec.aars:
-            table.add_row(*map(Text, self._row(aar)))  # what an AAR said is no markup
+            table.add_row(*self._row(aar))
         return Group(table, *(Text(line, style="dim") for line in self.recent))
 
     def _row(self, aar: AarSpec) -> list[str]:

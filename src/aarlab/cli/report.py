@@ -102,5 +102,5 @@ def compare(
     notes = write_comparison(exports[0], exports[1], out)
     console = Console()
     for note in notes:
-        console.print(f"not like with like: {note}", markup=False)
+        console.print(f"not like with like: {note}")
     console.print(f"wrote {out / 'comparison.html'}")

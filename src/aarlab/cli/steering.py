@@ -61,4 +61,4 @@ def _when(run: RunDir) -> str:
 
 
 def _say(text: str) -> None:
-    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    Console(soft_wrap=True, highlight=False).print(text)

@@ -31,7 +31,7 @@ class Steps:
     def tell(self, text: str) -> None:
         """Begin a step."""
         self._step, self._begun, self._count = text, time.monotonic(), ""
-        self.console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def counted(self, items: Iterable[T], what: str) -> Iterator[T]:
         """The items; how many there were is part of the sign of life."""
@@ -48,4 +48,4 @@ class Steps:
             elif self._step and taken >= due:
                 due = taken + self.each_s
                 line = f"  ... {self._step}: {taken:.0f} s{self._count}"
-                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self.console.print(line, highlight=False, soft_wrap=True)

@@ -29,17 +29,16 @@ def print_status(found: CampaignStatus, console: Console) -> None:
     stopped = "" if found.ending is Ending.STOPPED else ", stopped"
     wanted = {"run": "", "pause": ", paused", "stop": stopped}[found.wanted]
     if found.why:
-        console.print(f"{state}: {found.why}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{state}: {found.why}", highlight=False, soft_wrap=True)
     hourly = "" if found.dollars_per_hour is None else f", ${found.dollars_per_hour:.2f} per hour"
     left = _left(found.left)
     console.print(
         f"{state}{wanted}: {found.hours:.2f} research hours, {found.tokens:,.0f} tokens, "
         f"${found.dollars:.2f}{hourly}{f'; left to all: {left}' if left else ''}",
-        markup=False,
         highlight=False,
     )
     for own in found.operator_spend:
-        console.print(_own(own), markup=False, highlight=False)
+        console.print(_own(own), highlight=False)
 
 
 def _own(spend: OperatorSpend) -> str:
@@ -80,4 +79,4 @@ def print_estimate(spec: "CampaignSpec", found: "Estimate", console: Console) ->
         lines.append("expected, assuming")
         lines += [f"{'':16}{what}: {value:g}" for what, value in ASSUMED.items()]
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

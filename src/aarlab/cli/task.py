@@ -136,14 +136,12 @@ def fetch(
         source = source._replace(rows=steps.counted(source.rows, "source rows"))
         made = write_folder(name, spec, source, out, FetchOptions(rows, seed, skip_bad_rows))
     for note in made.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}")
     for reason, n_rows in made.left_out.items():
-        console.print(f"  left out {n_rows:,} source rows: {reason}", markup=False)
+        console.print(f"  left out {n_rows:,} source rows: {reason}")
     counts = ", ".join(f"{stem} {n:,}" for stem, n in made.rows.items())
-    console.print(f"wrote {out}: {counts} rows", markup=False)
-    console.print(
-        f"licence {spec.licence}; next: aarlab task import {out}", markup=False, soft_wrap=True
-    )
+    console.print(f"wrote {out}: {counts} rows")
+    console.print(f"licence {spec.licence}; next: aarlab task import {out}", soft_wrap=True)
 
 
 @app.command()
@@ -153,7 +151,7 @@ def card(name: Annotated[str, typer.Argument()]) -> None:
     if not path.is_file():
         raise NotFound(f"no card of {name}; build the task: aarlab task build or import")
     text = path.read_text(encoding="utf-8")
-    Console().print(text[: text.rindex('{"canary"')], markup=False, highlight=False)
+    Console().print(text[: text.rindex('{"canary"')], highlight=False)
 
 
 @app.command("list")
@@ -232,7 +230,7 @@ def show(
     console.print(table)
     for example in task.train[:rows]:
         console.rule(example.id)
-        console.print(example.prompt, *example.answers, sep="\n---\n", markup=False)
+        console.print(example.prompt, *example.answers, sep="\n---\n")
 
 
 @app.command()
@@ -311,7 +309,8 @@ def note_on_gap(console: Console, info: "TaskInfo") -> None:
     from aarlab.cli.operator import open_scorer
     from aarlab.core.pgr import NO_PGR
 
-    found = {split: open_scorer(data_root()).gap(info.name, split) for split in RANKED}
+    scorer = open_scorer(data_root())
+    found = {split: scorer.gap(info.name, split) for split in RANKED}
     unclear = {split: one for split, one in found.items() if not one.clear}
     for split, one in unclear.items():
         console.print(f"note: {info.name}, {split} split, {one.said()}", soft_wrap=True)

@@ -120,7 +120,7 @@ def run_table(wanted: Wanted, console: Console) -> int:
         if wanted.diagnostics:
             console.print(_diagnostics(rows))
     for row in failed:
-        console.print(f"{row.method}: {row.failed}", markup=False, highlight=False)
+        console.print(f"{row.method}: {row.failed}", highlight=False)
     if wanted.json_out is not None:
         console.print(f"wrote {wanted.json_out}")
     return 2 if failed else 0
@@ -182,7 +182,7 @@ def sweep(
         write_json(out / "scores.json", {**_facts(bench), "sampler": sampler, "results": results})
         table.add_row(name, f"{found.search_pgr:+.2f}", f"{row.pgr.value:+.2f}", _span(row.pgr),
                       str(found.trials))  # fmt: skip
-        console.print(f"{name}: {found.recipe.describe()}", markup=False)
+        console.print(f"{name}: {found.recipe.describe()}")
     if as_json:
         print_json(results)
         return

@@ -74,7 +74,7 @@ def show(console: Console, verdicts: list[Verdict], gap: Gap, title: str) -> Non
         span = f"[{score.low:{sign}.2f}, {score.high:{sign}.2f}]"
         table.add_row(v.name, f"{score.value:{sign}.2f}", span, permuted, *less)
     console.print(table)
-    plain = {"markup": False, "highlight": False, "soft_wrap": True}
+    plain = {"highlight": False, "soft_wrap": True}
     if not gap.clear:
         console.print(f"{gap.said()}. {NO_PGR}.", **plain)  # type: ignore[arg-type]
     for v in verdicts:

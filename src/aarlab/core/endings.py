@@ -127,12 +127,12 @@ def ending_in(event: dict[str, Any]) -> tuple[Ending, str] | None:
     if kind != "campaign_ended":
         return None
     try:
-        return Ending(str(event.get("ending"))), one_line(str(event.get("why", "")))
+        return Ending(str(event.get("ending"))), plain_reason(str(event.get("why", "")))
     except ValueError:
         return Ending.INTERRUPTED, ""
 
 
-def one_line(text: str) -> str:
+def plain_reason(text: str) -> str:
     """Foreign text in one line of at most MAX_WHY characters, without control characters.
 
     The style marks that Inspect puts into its messages are taken out; any other bracket stays, so
