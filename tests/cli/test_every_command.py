@@ -233,3 +233,16 @@ def test_a_usage_error_names_the_choices(capsys: pytest.CaptureFixture[str]) -> 
     code, said = aarlab(capsys, "demo", "--sandbox", "nope")
     assert code == 2 and "bubblewrap" in said and "process" in said
     assert isinstance(ALL[("demo",)], click.Command) or True
+
+
+def test_doctor_names_the_keys_that_a_campaign_would_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aarlab.agents.providers import PROVIDERS
+    from aarlab.cli.settings import key_names
+
+    keys = {key for provider in PROVIDERS.values() for key in provider.keys}
+    for key in keys:
+        monkeypatch.setenv(key, "x")
+    assert keys <= set(key_names()) and "x" not in key_names()
+    for key in keys:
+        monkeypatch.setenv(key, " ")
+    assert not keys & set(key_names())
