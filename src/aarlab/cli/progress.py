@@ -54,7 +54,7 @@ class CampaignView:
         for column in ("AAR", "direction", "trials", "best PGR (search, shaped)", "now"):
             table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=46)
         for aar in self.spec.aars:
-            table.add_row(*map(Text, self._row(aar)))  # what an AAR said is no markup
+            table.add_row(*map(Text, self._row(aar)))  # text from an AAR is not markup
         return Group(table, *(Text(line, style="dim") for line in self.recent))
 
     def _row(self, aar: AarSpec) -> list[str]:
@@ -75,7 +75,7 @@ def _best(state: AarState) -> str:
 
 
 def _line(kind: str, facts: dict[str, Any]) -> str:
-    """An event in one line; an ending in its own words."""
+    """Format an event as one line; an ending is described by its own words."""
     if kind in ("aar_ended", "campaign_ended"):
         words = Ending(facts["ending"]).words
         who = facts.get("aar") or "campaign"

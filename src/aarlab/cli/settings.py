@@ -1,4 +1,4 @@
-"""What the command reads from the environment: where tasks and models lie, which keys are there."""
+"""Environment settings of the command: where tasks and models are, and which keys are set."""
 
 import os
 from typing import TYPE_CHECKING
@@ -16,12 +16,12 @@ MODEL_KEYS = (
 
 
 def data_root() -> "DataRoot":
-    """The data root that AARLAB_HOME names; BadInput where it names none."""
+    """Return the data root that AARLAB_HOME names; raises BadInput if the setting is invalid."""
     from aarlab.testbed.settings import load_settings
 
     return load_settings().root
 
 
 def key_names() -> list[str]:
-    """Names of the model API keys that are set; never a value."""
+    """List the names, never the values, of the model API keys that are set."""
     return [name for name in MODEL_KEYS if os.environ.get(name)]
