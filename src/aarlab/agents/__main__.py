@@ -38,7 +38,10 @@ def main(argv: list[str]) -> int:
 
 
 def _leave_error(home: Path, error: Exception) -> None:
-    """For the campaign, which says why it gave the AAR up; a full disk must not hide the error."""
+    """Write `error.json`, from which the campaign learns why the AAR stopped.
+
+    A failed write, such as on a full disk, is ignored so that it does not hide the error itself.
+    """
     code = error.code if isinstance(error, AarlabError) else type(error).__name__
     with suppress(OSError):
         said = {"at": now_iso(), "code": code, "message": str(error)[:20_000]}

@@ -86,7 +86,11 @@ def method_view(public_task: Path, models: Path) -> MethodView:
 
 
 def sandbox_kind(isolation: Isolation) -> SandboxKind:
-    """Raises BadInput for what no sandbox has: it is never run without isolation unasked."""
+    """Return the sandbox for `isolation`.
+
+    Raises BadInput where there is no such sandbox, since nothing may run without isolation unless
+    that was asked for.
+    """
     if isolation == "bubblewrap" or isolation == "process":
         return isolation
     raise BadInput(f"isolation {isolation!r} is no sandbox; there are bubblewrap and process")

@@ -1,4 +1,4 @@
-"""The supervisor's connections to the platform, and the signs of life by which its time counts."""
+"""The supervisor's connections to the platform, and the heartbeats by which its time counts."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ LOG = logging.getLogger("aarlab.agents")
 
 
 def connect(config: AarConfig, deadline_s: float) -> PlatformClient:
-    """A client with the AAR's token and its supervisor's key."""
+    """Return a client with the AAR's token and its supervisor's key."""
     token, place = config.token_file.read_text(encoding="utf-8").strip(), config.supervisor_file
     vouches = (
         place.read_text(encoding="utf-8").strip() if place is not None and place.exists() else ""
@@ -24,9 +24,9 @@ def connect(config: AarConfig, deadline_s: float) -> PlatformClient:
 
 @contextmanager
 def beating(connect: Callable[[], PlatformClient], every_s: float = HEARTBEAT_S) -> Iterator[None]:
-    """Give a sign of life every `every_s` until the end of the block, whatever else is waited for.
+    """Send a heartbeat every `every_s` seconds until the end of the block.
 
-    Without it a long model call or command would look like a process that is gone.
+    It runs in a thread, so that the process does not look dead during a long model call or command.
     """
     over = threading.Event()
 

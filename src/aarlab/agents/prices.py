@@ -33,7 +33,10 @@ LEAST = 1e-9
 
 
 def _a_price(dollars: float) -> float:
-    """Refuse what no vendor asks: ratios of such prices overflow, and a bill would be no number."""
+    """Return `dollars`, or raise ValueError for a price too small for any vendor to ask.
+
+    Ratios of such prices overflow, and the resulting cost would not be a number.
+    """
     if 0 < dollars < LEAST:
         raise ValueError(f"a price is 0, or at least ${LEAST:g} per million tokens")
     return dollars
@@ -48,8 +51,11 @@ def _input(given: dict[str, Any]) -> float:
 
 
 def _hour(given: dict[str, Any]) -> float:
-    """What a cache write for an hour costs without a price of its own: double the input at
-    Anthropic, the only vendor that has one."""
+    """Return the rate of one-hour cache writes that have no price of their own.
+
+    At Anthropic, the only vendor that has such a price, it is double the input rate, but
+    never below the rate of other cache writes. At other vendors it is that rate.
+    """
     written = float(given.get("cache_write", 0.0))
     anthropics = "claude" in given.get("model", "") or "anthropic" in given.get("model", "")
     return max(written, HOUR_WRITE * _input(given)) if anthropics else written
@@ -89,7 +95,10 @@ class Price(Strict):
         cache_write_tokens: int = 0,
         one_hour_tokens: int = 0,
     ) -> float:
-        """`one_hour_tokens` of the cache writes are kept for an hour."""
+        """Return the cost of one call in dollars.
+
+        `one_hour_tokens` of the `cache_write_tokens` are kept for an hour.
+        """
         total_in = input_tokens + cache_read_tokens + cache_write_tokens
         reached = [tier for tier in self.tiers if total_in > tier.above]
         rate: Price | Tier = max(reached, key=lambda tier: tier.above) if reached else self
@@ -108,7 +117,7 @@ class Price(Strict):
         return max(rate.cache_write * dearer, rate.cache_write)
 
     def worst(self, input_tokens: int, output_tokens: int, one_hour: bool = True) -> float:
-        """The most that a call of up to this size can cost, whatever the cache does.
+        """Return the most that a call of up to this size can cost, whether or not it is cached.
 
         `one_hour` is False only where the request cannot have a cache entry kept for an hour.
         """

@@ -1,6 +1,6 @@
-"""What each model provider of Inspect needs here: a variable, a package. Asks no network.
+"""The variables and packages that each model provider of Inspect needs. Uses no network.
 
-The table repeats what Inspect's providers look for when they are opened; a test compares the two.
+The table repeats what Inspect's providers look for when they are opened. A test compares the two.
 """
 
 import re
@@ -20,8 +20,11 @@ AGENTS = "pip install 'aarlab[agents]'"
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """`keys`: one of these variables must be set. `also`: and one of these, such as an account.
-    `module` is imported by its client, which `install` brings."""
+    """The requirements of one provider.
+
+    One of the variables `keys` must be set, and one of `also`, such as an account. The provider's
+    client imports `module`, which the command `install` installs.
+    """
 
     keys: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -105,7 +108,10 @@ _FAMILIES = (
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """`in_spec`: the spec is wrong wherever it runs; else this machine lacks something."""
+    """A reason why a model cannot be called.
+
+    With `in_spec` the spec is wrong wherever it runs. Otherwise this machine lacks something.
+    """
 
     in_spec: bool
     text: str
@@ -114,7 +120,7 @@ class Lack:
 def lacks(
     model: str, base_url: str | None = None, args: Mapping[str, Any] | None = None
 ) -> list[Lack]:
-    """Why an AAR could not call this model here; empty where nothing is known to stand in its way.
+    """List the known reasons why an AAR could not call this model on this machine.
 
     `args` are the model's `model_args`.
     """

@@ -1,14 +1,14 @@
-"""What a provider's error means: one table, read from the top, for every place that calls a model.
+"""What a provider's error means, in one table for every place that calls a model.
 
-Anthropic reports an empty account as 400 `invalid_request_error`, the same as a malformed request,
-and OpenAI reports it as 429, the same as a rate limit. A status alone therefore says little; error
-codes and the provider's own words come first.
+The first row that applies decides. Anthropic reports an empty account as 400
+`invalid_request_error`, the same as a malformed request, and OpenAI reports it as 429, the same as
+a rate limit. A status alone therefore says little. Error codes and the provider's own words come
+first.
 
 Covered: the exceptions of the anthropic, openai, groq, mistral, google-genai, botocore and grpc
 clients, of httpx and of Inspect, and answers that Inspect makes of a refusal. The message is the
 provider's, never the request that Inspect appends to it.
-Not covered: a provider that words a known cause in a way that is not in the table; its status
-decides then.
+Not covered: a provider whose wording of a known cause is not in the table. Its status decides then.
 """
 
 import json
@@ -26,13 +26,18 @@ MAX_CODES = 8
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A provider's error, sorted.
+    """A provider's error, sorted by what it means.
 
-    account: no credit, quota or billing. key: not accepted; revoked if it worked before.
-    settings: the model or a parameter. conversation: this request's content. context: more tokens
-    than the model or the account takes at once; `limit` of them, and `sent`, where it says so.
-    overload: rate limit, server error, no answer. `status` is None where no HTTP answer came;
-    `sure` is False where only a status or nothing at all decided, and the error may be an odd one.
+    account: no credit, quota or billing.
+    key: not accepted. It was revoked if it worked before.
+    settings: the model or a parameter is wrong.
+    conversation: the content of this request is refused.
+    context: there are more tokens than the model or the account accepts in one call. `limit` is the
+    number it accepts and `sent` the number it received, where the error gives them.
+    overload: rate limit, server error or no answer.
+
+    `status` is None where there was no HTTP answer. `sure` is False where nothing decided, or only
+    a status that is not one of an overload. The error may then be a one-off.
     """
 
     meaning: Meaning
@@ -50,7 +55,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Applies where the status (any, if none is given) and a code or the words agree."""
+    """A row of the table. It applies where the status and either a code or the words match.
+
+    A row without statuses accepts any. A row with neither codes nor words needs only the status.
+    """
 
     meaning: Meaning
     codes: frozenset[str] = frozenset()
@@ -77,7 +85,7 @@ TABLE = (
     # ------------------------------------------------------------ account
     Row("account", words=r"exceeded your current quota.*per ?day", statuses=frozenset({429})),
     Row(
-        "overload",  # Google's limit of a minute has the words of an empty account
+        "overload",  # Google words its per-minute limit like an empty account
         words=r"exceeded your current quota.*(retry in|per ?minute)",
         statuses=frozenset({429}),
     ),
@@ -165,14 +173,14 @@ TABLE = (
             "throttlingexception serviceunavailableexception modelnotreadyexception "
             "unavailable deadline_exceeded resource_exhausted"
         ),
-        r"unexpected end of data",  # a body that was cut on its way: 400 at Anthropic
+        r"unexpected end of data",  # a body that was cut in transit: 400 at Anthropic
     ),
     Row("overload", statuses=frozenset({408, 409, 425, 429, *range(500, 600)})),
     Row("conversation", statuses=frozenset({400, 422})),
     Row("overload"),
 )
 
-# For the operator, where nobody waits: as in "..., and run the same command again".
+# Advice to the operator where no process waits. The message adds "and run the same command again".
 WHAT_TO_DO: Mapping[Meaning, str] = {
     "account": "see to the account at the provider",
     "key": "set a key that the provider takes",
@@ -183,14 +191,14 @@ WHAT_TO_DO: Mapping[Meaning, str] = {
 }
 _CONVERSATION = ("messages", "input", "contents", "prompt")  # parameters that hold it
 _NUMBER = r"([\d][\d,_]*)"
-# Where a provider counts: tokens sent, and how many it takes. Each names its groups.
+# Messages with token counts: the tokens sent and the provider's limit, as named groups.
 _COUNTS = tuple(
     re.compile(pattern.replace("#", _NUMBER), re.DOTALL)
     for pattern in (
         # Anthropic
         r"prompt is too long: (?P<sent>#) tokens > (?P<limit>#)",
         r"exceeds? context limit: (?P<sent>#) \+ (?P<answer>#) > (?P<limit>#)",
-        # OpenAI and those who speak like it; a limit of a minute is one of each call, too
+        # OpenAI and compatible providers. A per-minute limit also limits each call.
         r"limit (?P<limit>#), requested (?P<sent>#)",
         r"maximum context length (?:is|of) (?P<limit>#).{0,80}?(?:resulted in|requested(?: about)?"
         r"|has|contains(?: at least)?) (?P<sent>#)",
@@ -212,7 +220,7 @@ no_keys: Clean = cleaner(())
 def classify(
     status: int | None, codes: Iterable[str], message: str, clean: Clean = no_keys
 ) -> Refusal:
-    """Sort an error by the first row of the table that applies. `clean` takes secrets out."""
+    """Sort an error by the first row of the table that applies. `clean` removes secrets."""
     named = [code.lower() for code in codes if code][:MAX_CODES]
     text, known = message.lower(), frozenset(named)
     row = next(row for row in TABLE if row.applies(status, known, text))
@@ -224,7 +232,10 @@ def classify(
 
 
 def _counted(text: str) -> tuple[int | None, int | None]:
-    """Tokens that fit and tokens that were sent, answer not included."""
+    """Return the tokens that fit and the tokens that were sent, where the message names them.
+
+    An answer is left out of the tokens sent only where the message counts it separately.
+    """
     for pattern in _COUNTS:
         if found := pattern.search(text):
             of = {k: int(v.replace(",", "").replace("_", "")) for k, v in found.groupdict().items()}
@@ -233,14 +244,14 @@ def _counted(text: str) -> tuple[int | None, int | None]:
 
 
 def refusal_in(status: int | None, body: object, clean: Clean = no_keys) -> Refusal:
-    """Sort an HTTP error by its body: bytes, text, or what JSON made of them."""
+    """Sort an HTTP error by its body, which is bytes, text or parsed JSON."""
     parsed = _parsed(body)
     message = next(_messages(parsed), "")
     return classify(status, _codes_in(parsed), message or _plain(body), clean)
 
 
 def refusal_of(error: BaseException, clean: Clean = no_keys) -> Refusal:
-    """Sort an exception of a provider's client, or one that Inspect or tenacity put around it."""
+    """Sort an exception of a provider's client, also where Inspect or tenacity wrapped it."""
     error = cause_of(error)
     status, body = _status(error), _body(error)
     codes = [*_codes_in(body), *_codes_in(_attributes(error))]
@@ -251,7 +262,7 @@ def refusal_of(error: BaseException, clean: Clean = no_keys) -> Refusal:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The provider's own exception. Inspect's quotes the whole request in its text."""
+    """Return the provider's own exception. Inspect's wrapper quotes the whole request."""
     attempt = getattr(error, "last_attempt", None)  # of tenacity, which the verifier may not have
     if attempt is not None:
         error = attempt.exception() or error
@@ -289,7 +300,10 @@ def _body(error: BaseException) -> Any:
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    """Codes that a client puts on the exception itself; a gRPC status has a name."""
+    """Return the codes that a client sets on the exception itself.
+
+    A gRPC status is given by its name.
+    """
     found: dict[str, Any] = {}
     for name in ("code", "error_code", "type", "status"):
         value = getattr(error, name, None)
@@ -321,13 +335,13 @@ def _parsed(body: object) -> Any:
 
 
 def _plain(body: object) -> str:
-    """A body without JSON, such as a gateway's page, less its tags."""
+    """Return a body that is not JSON, such as a gateway's page, without its tags."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     return re.sub(r"<[^>]*>", " ", text)
 
 
 def _errors_in(body: Any) -> Iterator[Mapping[str, Any]]:
-    """The error objects of a body, the inner first: vendors wrap each other's."""
+    """Yield the error objects of a body, inner ones first, since vendors wrap each other's."""
     if isinstance(body, list):
         body = body[0] if body else None
     if not isinstance(body, Mapping):
@@ -347,7 +361,7 @@ def _messages(body: Any) -> Iterator[str]:
 
 
 def _codes_in(body: Any) -> Iterator[str]:
-    """Most specific first."""
+    """Yield the error codes of a body, the most specific first."""
     for error in _errors_in(body):
         details = error.get("details")
         for detail in details if isinstance(details, list) else [details]:

@@ -75,7 +75,7 @@ def load_state(path: Path) -> AarState:
 
 
 def how_it_ended(run: RunDir, name: str) -> AarEnding | None:
-    """The ending of an AAR with a process of ours; None while it has not ended.
+    """Return the ending of an AAR that has a process of ours, or None while it has not ended.
 
     Raises Damaged where its state cannot be read.
     """

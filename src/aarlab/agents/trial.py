@@ -107,7 +107,7 @@ class TrialRunner:
         return [SeedPair(teacher_seed=teachers[i % len(teachers)], seed=i) for i in seeds]
 
     def method_files(self, trial: Trial) -> dict[str, bytes]:
-        """The method folder of a trial, by relative path."""
+        """Return the method folder of a trial, by relative path."""
         if trial.recipe is not None:
             made = recipe_files(recipe_from(trial.recipe))
         elif trial.method in self.config.own:

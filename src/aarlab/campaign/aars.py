@@ -34,7 +34,10 @@ class Frozen(Strict):
 
 
 def above_zero(limits: Limits | CampaignLimits | None) -> Limits | CampaignLimits | None:
-    """Limits as a spec gives them: without any of what it needs, an AAR would end at once."""
+    """Return the limits; raises a validator's error where one other than `methods` is 0.
+
+    A limit of 0 would end an AAR at once.
+    """
     for name, amount in limits or ():
         if amount == 0 and name != "methods":
             raise wrong("must be above 0; leave it out for no limit", name)

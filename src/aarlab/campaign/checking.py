@@ -36,7 +36,10 @@ ASSUMED = {
 
 
 class Remark(NamedTuple):
-    """`error`: the spec is wrong. `to do`: this machine lacks something. `place` is of the spec."""
+    """A finding about a spec; `place` is the path of the field within the spec.
+
+    `error`: the spec is wrong. `to do`: this machine lacks something.
+    """
 
     gravity: Gravity
     text: str
@@ -65,9 +68,9 @@ class Estimate(Wire):
 def remarks(
     spec: CampaignSpec, root: DataRoot, buildable: Callable[[str], bool]
 ) -> Iterator[Remark]:
-    """What stands in the way of running it here, and notes; nothing is asked over a network.
+    """Yield what keeps a spec from running on this machine, and notes, without network access.
 
-    `buildable` says whether `aarlab task build` knows a task of that name.
+    `buildable` returns whether `aarlab task build` knows a task of that name.
     """
     root = replace(root, pinned=spec.versions)
     for name, tasks in (("tasks", spec.tasks), ("held_out", spec.held_out)):
@@ -87,7 +90,7 @@ def remarks(
 def faults(
     spec: CampaignSpec, text: SpecText, root: DataRoot, buildable: Callable[[str], bool]
 ) -> list[Fault]:
-    """All that keeps a valid spec from running here, with its lines; empty where it can run."""
+    """List everything that keeps a valid spec from running here, by line; empty if it can run."""
     found = remarks(spec, root, buildable)
     return [
         Fault(text.line(remark.place), f"{remark.gravity}: {remark.text}")
@@ -115,7 +118,7 @@ def _task(
 
 
 def without_pgr(root: DataRoot, task: str) -> str | None:
-    """Why a campaign on this task could rank nothing; None where it can."""
+    """Return why a campaign on this task could not rank any method, or None if it can."""
     try:
         info = load_info(root.public_task(task))
     except AarlabError as error:
@@ -154,7 +157,7 @@ def _aar(spec: CampaignSpec, aar: AarSpec, place: tuple[str | int, ...]) -> Iter
 
 
 def _models(spec: CampaignSpec) -> Iterator[Remark]:
-    """Of each model, where it is named first: what it lacks, and its price."""
+    """Yield what each model lacks and its price, at the place where the model is first named."""
     named: dict[str, tuple[str | int, ...]] = {}
     said: set[str] = set()
     wrong: set[str] = set()
@@ -184,7 +187,7 @@ def _models(spec: CampaignSpec) -> Iterator[Remark]:
 def _place_of_model(
     spec: CampaignSpec, number: int, aar: AarSpec, language: LanguageSpec
 ) -> tuple[str | int, ...]:
-    """Where the spec says the model: of the campaign, of the arm, or of the AAR itself."""
+    """Return the place in the spec that names the model: the campaign, the arm or the AAR."""
     if spec.language is not None and language.model == spec.language.model:
         return ("language", "model")
     for index, arm in enumerate(spec.arms):
@@ -229,9 +232,9 @@ def _price_known(model: str, spec: CampaignSpec) -> bool:
 
 
 def estimate(spec: CampaignSpec) -> Estimate:
-    """What the campaign may take: the one estimate, of the CLI and of the dashboard.
+    """Estimate the cost and duration of a campaign, for both the CLI and the dashboard.
 
-    Raises NotFound where a model has no price.
+    Raises NotFound if a model has no price.
     """
     team = [aar for aar in spec.aars if aar.role == "aar"]
     limits = [spec.limits_of(aar) for aar in team]
@@ -263,7 +266,7 @@ def estimate(spec: CampaignSpec) -> Estimate:
 
 
 def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
-    """The estimate in words: what, and how much."""
+    """Return the estimate as rows of a label and an amount in words."""
 
     def shown(amount: float | None, unit: str = "") -> str:
         return "no limit" if amount is None else f"{unit}{amount:,.10g}"

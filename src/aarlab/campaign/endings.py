@@ -1,4 +1,4 @@
-"""How the AARs of a campaign ended, from what lies in their folders and what the platform says."""
+"""How the AARs of a campaign ended, according to the files in their folders and the platform."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from aarlab.core.wire import AarRecord
 
 
 def endings(run: RunDir, spec: CampaignSpec, records: Sequence[AarRecord]) -> list[AarEnding]:
-    """Of all AARs that have ended or were given up, in the order of the spec."""
+    """Return the endings of all AARs that have ended or were given up, in the order of the spec."""
     known = {record.name: record for record in records}
     found = (
         how_it_ended(run, aar.name) or _guest(spec, aar, known.get(aar.name)) for aar in spec.aars
@@ -33,13 +33,16 @@ def _guest(spec: CampaignSpec, aar: AarSpec, record: AarRecord | None) -> AarEnd
 
 
 def guest_ending(aar: AarRecord) -> AarEnding | None:
-    """Of an agent that joined by itself; None while it may continue."""
+    """Return the ending of an agent that joined by itself, or None while it may continue."""
     why = guest_over(aar)
     return None if why is None else AarEnding(aar=aar.name, ending=ending_of(why), why=why)
 
 
 def guest_over(aar: AarRecord) -> str | None:
-    """Why an agent that joined by itself is over: stopped, or its hours since its first call."""
+    """Return why an agent that joined by itself has ended, or None while it may continue.
+
+    It ends when the operator stops it, or when its limit of hours since its first call is used up.
+    """
     if aar.wanted == "stop":
         return "stopped by the operator"
     if aar.limits.hours is None or aar.started_at is None:
@@ -50,7 +53,7 @@ def guest_over(aar: AarRecord) -> str | None:
 
 
 def give_up(run: RunDir, child: Child) -> AarEnding:
-    """Record why an AAR's process is not started any more: in its folder and in its transcript."""
+    """Record in an AAR's folder and transcript why its process is not restarted any more."""
     why = why_it_died(run, child)
     made = AarEnding(aar=child.name, ending=Ending.GIVEN_UP, why=why, at=now_iso())
     write_atomic(run.given_up(child.name), made.model_dump_json(indent=1) + "\n")
@@ -72,7 +75,10 @@ def _is_language(run: RunDir, name: str) -> bool:
 
 
 def why_it_died(run: RunDir, child: Child) -> str:
-    """Its last error in its own words, else the last line of its log, and how its process ended."""
+    """Return the message of the AAR's last error in one line.
+
+    Without one, returns how its process ended and the last line of its log.
+    """
     try:
         error = json.loads(run.aar_error(child.name).read_text(encoding="utf-8"))
         said = str(error["message"])

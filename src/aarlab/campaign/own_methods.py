@@ -1,8 +1,8 @@
 """`methods: [folder]` of a spec: a person's own method folders as entries of a campaign.
 
-A folder is read when the spec is loaded; the frozen spec holds its files, so later edits do not
-matter. All own methods are run by one fixed researcher, as hand-tuned baselines are: a snapshot
-each, verified on the hidden split, shown under the folder's name.
+A folder is read when the spec is loaded. The frozen spec holds its files, so later edits have no
+effect. All own methods are run by one fixed researcher, as hand-tuned baselines are. Each becomes
+a snapshot, is verified on the hidden split and is shown under the folder's name.
 """
 
 import base64
@@ -21,7 +21,10 @@ Files = dict[str, str]  # base64 by relative path
 
 
 def with_own_methods(raw: Any, folder: Path) -> Any:
-    """Folders given as paths, relative to the spec's folder, become their files."""
+    """Replace method folders, given as paths relative to the spec's folder, by their files.
+
+    Raises BadInput for more than MAX_METHODS folders.
+    """
     given = raw.get("methods") if isinstance(raw, dict) else None
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
         return raw  # the validation says what is wrong
@@ -36,7 +39,7 @@ def packed(method: FrozenMethod) -> Files:
 
 
 def unpacked(name: str, files: Mapping[str, str]) -> FrozenMethod:
-    """Raises ValueError for content that is not base64."""
+    """Decode the files of a method; raises ValueError for content that is not base64."""
     try:
         made = {path: base64.b64decode(text, validate=True) for path, text in files.items()}
     except binascii.Error as error:
@@ -45,5 +48,5 @@ def unpacked(name: str, files: Mapping[str, str]) -> FrozenMethod:
 
 
 def own_aar(names: list[str]) -> AarSpec:
-    """The fixed researcher that runs all own methods once each on every task."""
+    """Return the fixed researcher that runs each own method once on every task."""
     return AarSpec(name=AAR, researcher="fixed", role="human", arm="human", own=names)

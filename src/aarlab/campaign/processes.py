@@ -28,9 +28,9 @@ class CrashedRepeatedly(AarlabError):
 class Child:
     """One supervised process: `poll` restarts it after a crash, `stop` ends it.
 
-    Each restart waits longer than the one before (`restarts`), times `jitter()`, so that processes
-    that crashed together do not come back together. A process that ran for `healthy_s` has its
-    crashes counted from 0 again.
+    Each restart waits longer than the previous one (`restarts`). The wait is multiplied by
+    `jitter()`, so that processes that crashed together do not restart together. The crash count
+    starts again from 0 after a process has run for `healthy_s`.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Child:
         return "finished" if self.finished else self._crashed()
 
     def _crashed(self) -> str:
-        """Count it, and set the time of the restart or give the process up."""
+        """Count a crash, then schedule the restart or give the process up."""
         if self.clock() - self._started_at >= self.restarts.healthy_s:
             self.crashes = 0
         self.crashes += 1
@@ -90,14 +90,14 @@ class Child:
 
     @property
     def wait_s(self) -> float:
-        """Seconds until the restart after the latest crash."""
+        """Return the seconds from the latest crash to the restart, jitter included."""
         given = self.restarts
         longer = min(self.crashes - 1, 64)  # far beyond any cap, and no overflow
         return min(given.first_s * given.factor**longer, given.longest_s) * self.jitter()
 
     @property
     def died_of(self) -> str:
-        """How its last process ended, e.g. `exit code 1` or `signal 9`."""
+        """Return how the last process ended, e.g. `exit code 1` or `signal 9`; empty if unknown."""
         code = self.exit_code
         return "" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
 
@@ -120,7 +120,7 @@ class Child:
             return "\n".join(file.read().decode(errors="replace").rstrip("\n").split("\n")[-lines:])
 
     def again(self) -> None:
-        """Start it once more after it finished or was given up."""
+        """Start the process again after it finished or was given up, with its crash count reset."""
         self.crashes, self.finished, self.failed = 0, False, False
         self.start()
 

@@ -1,9 +1,9 @@
-"""A campaign's spec as YAML text: read strictly, with faults in the spec's words and their lines.
+"""A strict reader of campaign specs in YAML; faults name the spec's fields and line numbers.
 
-Covered: keys that stand twice; YAML's readings of plain words (`on`, `no`, `12:30`, `2026-01-31`
-stay text; a number with a leading zero is refused); tags, sets and other types; keys that are not
-text; text that unfolds to much more than it is. Values that look like secrets are refused first
-and never quoted (campaign.secrets).
+Covered: duplicate keys; YAML's readings of plain words (`on`, `no`, `12:30` and `2026-01-31` stay
+text, and a number with a leading zero is refused); tags, sets and other types; keys that are not
+text; text whose aliases expand to far more than its size. Values that look like secrets are refused
+first and never quoted (campaign.secrets).
 """
 
 import difflib
@@ -30,7 +30,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain words as YAML 1.2 reads them; everything else is text."""
+    """A loader that resolves plain words as YAML 1.2 does and reads everything else as text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the name is the base class's
 
@@ -54,7 +54,7 @@ _plain("merge", r"^<<$", "<")
 
 @dataclass(frozen=True, slots=True)
 class SpecText:
-    """What a text says, and where: `node` is its YAML tree, None where it has none."""
+    """The value of a spec and its source text. `node` is the YAML tree, None if there is none."""
 
     value: Any
     node: yaml.Node | None = None
@@ -65,7 +65,7 @@ class SpecText:
 
 
 def read_yaml(raw: bytes | str) -> SpecText | list[Fault]:
-    """The value with its tree, or what is wrong with the text."""
+    """Parse a spec into its value and YAML tree, or return the faults of the text."""
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -90,7 +90,7 @@ def read_yaml(raw: bytes | str) -> SpecText | list[Fault]:
 
 
 class _Reader:
-    """Makes plain values out of a tree and notes what cannot be one."""
+    """Converter of a YAML tree into plain values that collects faults for unsupported nodes."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -170,7 +170,7 @@ _KNOWN_TAGS = ("str", "int", "float", "bool", "null", "seq", "map")
 
 
 def line_of(node: yaml.Node | None, place: Sequence[str | int]) -> int:
-    """The line, from 1, of the deepest part of `place` that the text has; 0 for none."""
+    """Return the 1-based line of the deepest part of `place` in the text, or 0 if there is none."""
     line = 0
     for part in place:
         if isinstance(node, yaml.MappingNode):
@@ -191,12 +191,12 @@ def line_of(node: yaml.Node | None, place: Sequence[str | int]) -> int:
 
 # ---------------------------------------------------------------- words for what does not fit
 def wrong(said: str, *place: str | int) -> PydanticCustomError:
-    """For a validator: what is wrong, and where below the model that it validates."""
+    """Return an error for a validator to raise, with a place below the model being validated."""
     return PydanticCustomError(WRONG, "{said}", {"said": said, "place": place})
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], text: SpecText) -> list[Fault]:
-    """Each thing that does not fit, in the spec's words; a field is named once."""
+    """List the faults of a validation error in the spec's own terms, without duplicates."""
     found: dict[tuple[Place, str], Fault] = {}
     for item in error.errors(include_url=False):
         place = item["loc"] + tuple(item.get("ctx", {}).get("place", ()))
@@ -208,7 +208,7 @@ def faults_of(error: ValidationError, model: type[BaseModel], text: SpecText) ->
 
 
 def _is_internal(part: str | int) -> bool:
-    """Pydantic names the branch of a union, e.g. `function-before[...]`."""
+    """Return whether pydantic added this part for a branch of a union (`function-before[...]`)."""
     return isinstance(part, str) and "[" in part
 
 
@@ -230,7 +230,7 @@ def _message(item: dict[str, Any], model: type[BaseModel]) -> str:
 
 
 def _wanted(kind: str, context: dict[str, Any]) -> str:
-    """What a value of this field is."""
+    """Describe the values that a field accepts."""
     numbers = {
         "greater_than": ("above", "gt"),
         "greater_than_equal": ("at least", "ge"),
@@ -280,7 +280,7 @@ def _shown(given: Any) -> str:
 
 
 def nearest(given: str, known: Sequence[str]) -> str:
-    """`; did you mean NAME?` where one of the known names is near, else nothing."""
+    """Return `; did you mean NAME?` if one of the known names is similar, else an empty string."""
     found = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f"; did you mean `{found[0]}`?" if found else ""
 
@@ -307,7 +307,7 @@ def _models_at(place: Sequence[str | int], model: type[BaseModel]) -> list[type[
 
 
 def _types_at(place: Sequence[str | int], model: Any) -> list[Any]:
-    """The types that the schema has at a place: models, literals and whatever else."""
+    """List the types that the schema allows at a place: models, literals and others."""
     at = [model]
     for part in place:
         if _is_internal(part):
@@ -325,7 +325,7 @@ def _inside(kind: Any, part: str | int) -> Iterator[Any]:
 
 
 def _bare(annotation: Any) -> Iterator[Any]:
-    """Without `Annotated`, each branch of a union alone."""
+    """Yield the type without `Annotated`, and each branch of a union separately."""
     if hasattr(annotation, "__metadata__"):
         yield from _bare(annotation.__origin__)
     elif get_origin(annotation) in (Union, types.UnionType):

@@ -50,10 +50,10 @@ START_S = 20.0
 def create(
     run: RunDir, spec: CampaignSpec, settings: dict[str, object], root: DataRoot | None = None
 ) -> None:
-    """Freeze the spec beside its results, with the versions of the tasks that are in `root`.
+    """Freeze the spec in the campaign's folder, with the current versions of the tasks in `root`.
 
-    Prompts and prices are those of this moment. Conflict if the folder holds another campaign or
-    something else, NotFound where a model has no price, Faulty where the spec holds a secret.
+    Current prompts and prices are frozen too. Raises Conflict if the folder holds another campaign
+    or other files, NotFound if a model has no price, and Faulty if the spec holds a secret.
     """
     spec = spec.expanded()
     if secrets := secrets_in(SpecText(spec.model_dump(mode="json", exclude={"methods"}))):
@@ -80,7 +80,7 @@ def create(
 
 
 def check_vacant(run: RunDir, make: bool = False) -> None:
-    """Raise Conflict where the folder holds files but no campaign; make it where that is asked."""
+    """Raise Conflict if the folder holds files but no campaign; `make` creates a missing folder."""
     if run.spec.exists():
         return
     if make and not run.path.exists():
@@ -107,7 +107,7 @@ def _another_version(run: RunDir, frozen: CampaignSpec, spec: CampaignSpec) -> s
 
 
 def _with_versions(spec: CampaignSpec, root: DataRoot) -> CampaignSpec:
-    """Bind each task that is here to the version that its name means now."""
+    """Bind each task that is present to the version that its name currently means."""
     made = dict(spec.versions)
     for task in (*spec.tasks, *spec.held_out):
         if task not in made and root.versions(task):
@@ -116,10 +116,10 @@ def _with_versions(spec: CampaignSpec, root: DataRoot) -> CampaignSpec:
 
 
 def bind(run: RunDir, root: DataRoot) -> DataRoot:
-    """The data root with the versions this campaign is bound to; those of tasks that were built
-    after it was made are frozen now.
+    """Return the data root pinned to the task versions that this campaign is bound to.
 
-    NotFound with what to do where a version is not here: nothing can run on another one.
+    Tasks that were built after the campaign was created are bound now. Raises NotFound, with
+    advice, if a version is missing: the campaign cannot run on another one.
     """
     spec = open_spec(run)
     root = replace(root, pinned=run.task_versions())
@@ -158,10 +158,10 @@ def open_spec(run: RunDir) -> CampaignSpec:
 
 
 def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
-    """Run or resume the campaign in `run` and return the export (also on disk).
+    """Run or resume the campaign in `run` and return the export, which is also written to disk.
 
-    How it ended, and how each AAR did, is in the export and in the event `campaign_ended`, whatever
-    ended it. Raises what it died of.
+    The export says how the campaign and each AAR ended. The event `campaign_ended` is logged
+    whatever ended the campaign. Raises the error that ended it.
     """
     open_spec(run)
     with _locked(run, "run"):
@@ -184,7 +184,10 @@ def _run(campaign: Campaign, server: Child) -> CampaignExport:
 
 @contextlib.contextmanager
 def _ended_with_event(campaign: Campaign) -> Iterator[None]:
-    """Leave `campaign_ended` behind, however the campaign fails; only `kill -9` leaves none."""
+    """Log the event `campaign_ended` if the campaign fails or is interrupted.
+
+    It is missing only after `kill -9` or if it cannot be written.
+    """
 
     def end(ending: Ending, why: str) -> None:
         with contextlib.suppress(OSError):  # a full disk: the error itself is what counts
@@ -201,7 +204,7 @@ def _ended_with_event(campaign: Campaign) -> Iterator[None]:
 
 
 def log_ending(campaign: Campaign, export: CampaignExport) -> None:
-    """Write the event `campaign_ended`."""
+    """Log the event `campaign_ended` of a campaign that was exported."""
     ending, why = export.ending, given_up_text(export.endings)
     if ending is None:  # an agent that joined by itself, which could not be waited for
         ended = {each.aar for each in export.endings}
@@ -235,7 +238,7 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
 
 
 def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:
-    """Return when everything queued is done; raises CrashedRepeatedly when it will not be."""
+    """Wait until the verifier finishes; raises CrashedRepeatedly if it was given up."""
     supervisor.wait(lambda: verifier.finished or verifier.failed)
     if verifier.failed:
         raise CrashedRepeatedly(
@@ -247,7 +250,11 @@ def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:
 
 @contextlib.contextmanager
 def _locked(run: RunDir, work: Work) -> Iterator[None]:
-    """Hold the campaign. A command that only looks into it is waited for, not another campaign."""
+    """Hold the campaign's lock; raises Conflict if another process keeps it.
+
+    Waits up to LOOKS_S for a command that only reads the campaign. Does not wait for one that runs
+    or verifies it.
+    """
     lock, began = FileLock(run.lock, timeout=0), time.monotonic()
     while not lock.is_locked:
         try:
@@ -268,9 +275,9 @@ def _locked(run: RunDir, work: Work) -> Iterator[None]:
 def server_argv(
     run: RunDir, root: DataRoot, spec: CampaignSpec, at_rest: bool = False
 ) -> list[str]:
-    """The command that serves this campaign: its development tasks and no others.
+    """Return the command that serves this campaign with its development tasks and no others.
 
-    `at_rest` serves it without a task or a vault too: what was scored can be read.
+    `at_rest` also serves it without a task or a vault, so that existing scores can be read.
     """
     argv = [sys.executable, "-m", "aarlab.server", "--run", str(run.path)]
     argv += ["--root", str(root.path)]
@@ -348,7 +355,7 @@ def verify_again(run: RunDir, root: DataRoot) -> None:
 
 
 def write_export(run: RunDir, operator: OperatorClient, path: Path) -> CampaignExport:
-    """What the platform knows, and how the AARs ended, which only the campaign's folder says."""
+    """Write and return the export, with the endings that only the campaign's folder records."""
     spec, export = open_spec(run), operator.export(ideas=True)
     ended = endings(run, spec, export.aars)
     team = {aar.name for aar in spec.aars if aar.role == "aar"}

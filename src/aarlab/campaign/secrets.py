@@ -1,11 +1,11 @@
-"""Secrets in a spec: refused before anything of it is written, and never quoted.
+"""Secrets in a spec: refused before any part of the spec is written, and never quoted.
 
-A spec lies readable beside its campaign, in the export and in the report. Keys come from the
+A spec is readable in its campaign's folder, in the export and in the report. Keys come from the
 environment of the command that runs the campaign.
 
-Covered: fields whose name says that they hold a key, token, password or header of authorisation;
-values that look like a provider's key, a token, or a URL with a password.
-Not covered: a secret that looks like any other word, under a name that does not tell.
+Covered: fields whose name suggests a key, token, password or authorization header; values that look
+like a provider's key, a token, or a URL with a password.
+Not covered: a secret that looks like an ordinary word, in a field whose name does not suggest one.
 """
 
 import re
@@ -38,7 +38,7 @@ WHERE = "a spec is published with its campaign; keys belong into the environment
 
 
 def secrets_in(text: SpecText) -> list[Fault]:
-    """One fault for each place that holds a secret; its value is in none of them."""
+    """List one fault for each place that holds a secret; no fault contains its value."""
     faults = [
         Fault(text.line(place), f"{_named(place)}: {what}: {WHERE}", quotable=False)
         for place, what in _found(text.value, ())
@@ -49,7 +49,7 @@ def secrets_in(text: SpecText) -> list[Fault]:
 
 
 def withheld(faults: Iterable[Fault], text: str) -> list[Fault]:
-    """Faults of a text that could not be read whole; lines that may hold a secret are not shown."""
+    """Mark faults of unreadable text as not quotable where their line may hold a secret."""
     lines = text.split("\n")
     return [
         replace(fault, quotable=False)
@@ -60,7 +60,7 @@ def withheld(faults: Iterable[Fault], text: str) -> list[Fault]:
 
 
 def secret_lines(text: str) -> list[Fault]:
-    """One fault for each line with what looks like a secret, of a text that is not YAML."""
+    """List one fault for each line that looks like it holds a secret; the text need not be YAML."""
     said = f"looks like a key or a password: {WHERE}"
     return [
         Fault(number, said, quotable=False)
@@ -74,7 +74,7 @@ def _may_hold(line: str) -> bool:
 
 
 def _named(place: Place) -> str:
-    """Where it is, without a key that is itself a secret."""
+    """Return the dotted place, with keys that are themselves secrets replaced by `...`."""
     parts = (str(part) for part in place)
     return ".".join("..." if _looks_secret(part) else part for part in parts)
 

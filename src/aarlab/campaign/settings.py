@@ -1,4 +1,4 @@
-"""How a campaign restarts crashed processes. Reads the environment, alone in this folder."""
+"""Settings for restarting crashed processes; only this module here reads the environment itself."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ class RestartSettings(BaseSettings):
 
 
 def restart_settings() -> RestartSettings:
-    """Read the environment once; BadInput names the variable that does not fit."""
+    """Read the settings from the environment; raises BadInput naming an invalid variable."""
     try:
         return RestartSettings()
     except ValidationError as error:

@@ -92,7 +92,7 @@ class CampaignSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _named_versions(cls, given: Any) -> Any:
-        """`tasks: [chat@0123456789ab]` is `tasks: [chat]` and the version of it."""
+        """Split `tasks: [chat@0123456789ab]` into `tasks: [chat]` and an entry of `versions`."""
         if not isinstance(given, dict):
             return given
         split, found = dict(given), dict[str, str]()
@@ -151,7 +151,7 @@ class CampaignSpec(Frozen):
             raise wrong(f"names no task of this campaign: {', '.join(other)}", "versions")
 
     def _own_methods_fit(self) -> None:
-        """Each is whole, has a name of its own, and is run by the researcher made for it."""
+        """Check that own methods are complete, uniquely named and run only by their researcher."""
         for name, files in self.methods.items():
             try:
                 found = next(faults(own_methods.unpacked(name, files)), None)
@@ -172,9 +172,9 @@ class CampaignSpec(Frozen):
 
     @model_validator(mode="after")
     def _arms_fit(self) -> "CampaignSpec":
-        """Each arm can be spelled out, and what is compared has equal budgets.
+        """Check that each arm can be expanded and that compared arms have equal budgets.
 
-        AARs that no arm made (a guest with limits of its own, baselines) are compared with none.
+        AARs outside the arms (a guest with its own limits, baselines) are not compared.
         """
         made = []
         for number, arm in enumerate(self.arms):
@@ -197,8 +197,10 @@ class CampaignSpec(Frozen):
         return Shared(self.limits, self.language, self.directions)
 
     def expanded(self) -> "CampaignSpec":
-        """With the AARs of all arms and of own methods among `aars`; the same again where they
-        are there already."""
+        """Return the spec with the AARs of all arms and of own methods added to `aars`.
+
+        AARs that are already listed are not added again.
+        """
         made = expand(self.arms, self._shared)
         made += [own_methods.own_aar(list(self.methods))] if self.methods else []
         known = {aar.name for aar in self.aars}
@@ -253,9 +255,9 @@ def load_spec(path: Path) -> CampaignSpec:
 
 
 def read_spec(raw: bytes | str, where: str, folder: Path | None = None) -> CampaignSpec:
-    """The spec with its arms spelled out. Raises Faulty with all faults.
+    """Parse a spec and expand its arms; raises Faulty with all faults.
 
-    Secrets come first: where there is one, nothing else of the spec is looked at or said. Without
+    If the spec holds secrets, only those are reported and nothing else is checked. Without
     `folder`, recipes and own methods cannot be given as paths.
     """
     text = read_yaml(raw)
@@ -300,8 +302,10 @@ def _recipe_content(value: Any, folder: Path) -> Any:
 
 
 def parse_spec(raw: Any, where: str, text: SpecText | None = None) -> CampaignSpec:
-    """The spec with its arms spelled out; Faulty names each wrong field, by line where the text is
-    known."""
+    """Validate a spec and expand its arms.
+
+    Raises Faulty, which names each invalid field, with its line if `text` is given.
+    """
     try:
         return CampaignSpec.model_validate(raw).expanded()
     except ValidationError as error:

@@ -67,7 +67,7 @@ class CampaignStatus(Wire):
 
 
 class Figures(Protocol):
-    """The operator's client, or the figures out of the database (campaign.stored)."""
+    """Source of a status: the operator's client, or figures from the database (campaign.stored)."""
 
     def budget(self) -> CampaignBudget: ...
     def aars(self) -> list[AarRecord]: ...
@@ -76,7 +76,7 @@ class Figures(Protocol):
 
 
 def is_running(run: RunDir) -> bool:
-    """Whether a process runs this campaign just now. Asking takes no lock."""
+    """Return whether a process is running this campaign now, without taking the lock."""
     held = holder(run.holder)
     return held is not None and held.work == "run"
 
@@ -146,7 +146,7 @@ def _left(limits: Limits | CampaignLimits, amounts: dict[str, float]) -> dict[st
 
 
 def _state(aar: AarRecord, running: bool) -> str:
-    """Of an AAR that has not ended."""
+    """Return the status text of an AAR that has not ended."""
     if aar.last_seen_at is None:
         return "not started"
     if not running:

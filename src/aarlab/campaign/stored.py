@@ -1,7 +1,7 @@
-"""A campaign's figures straight from its database: no server, no lock, nothing is written.
+"""A campaign's figures, read directly from its database without a server, a lock or any write.
 
-It works while the campaign runs (the database lets readers read) and after. Raises Outdated for a
-database of another version, which a server brings up to date when it opens it.
+Reading works both while the campaign runs and afterwards. Raises Outdated for a database of another
+version, which a server migrates when it opens it.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from aarlab.store.settings import StoreSettings
 
 
 class Outdated(AarlabError):
-    """The database cannot be read as it is; a server of this version can open it."""
+    """Error for a database that cannot be read as it is; a server of this version can open it."""
 
     code = "outdated"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFigures:
-    """What `status_of` asks the operator's client for, as of one moment."""
+    """The figures that `status_of` gets from the operator's client, read at one moment."""
 
     _budget: CampaignBudget
     _aars: list[AarRecord]
@@ -48,8 +48,11 @@ class StoredFigures:
 
 
 def stored_figures(run: RunDir) -> StoredFigures:
-    """Raises NotFound where no server has made a database yet, Unavailable while a database
-    elsewhere does not answer, Outdated for one of another version."""
+    """Read a campaign's figures from its database.
+
+    Raises NotFound if no server has created a database yet, Unavailable if a remote database does
+    not answer, and Outdated if the database is of another version.
+    """
     place = StoreSettings().place(run)
     if isinstance(place, Path) and not place.is_file():
         raise NotFound(f"{run.path} has no database yet: its campaign has not begun")

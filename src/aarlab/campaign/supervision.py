@@ -91,7 +91,10 @@ class Supervisor:
                 child.start()
 
     def wait(self, ended: Callable[[], bool]) -> None:
-        """Return when `ended`; raises CrashedRepeatedly when the server cannot be kept up."""
+        """Poll the processes until `ended()` is true.
+
+        Raises CrashedRepeatedly if the server crashed too often and was given up.
+        """
         while not ended():
             for child in (self.server, *self.children.values(), *self.beside):
                 if event := child.poll():
@@ -109,7 +112,7 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def _tell(self, child: Child, event: str) -> None:
-        """What happened to a process, as an event; of one that is given up, why, and an alert."""
+        """Log an event for a process; for one that was given up, log the reason and an alert."""
         log, run = self.campaign.log, self.campaign.run
         facts: dict[str, object] = {"process": child.name}
         if event in ("crashed", "failed"):
@@ -142,10 +145,10 @@ class Supervisor:
         return self._all_ended()
 
     def _all_ended(self) -> bool:
-        """Whether all AARs have ended.
+        """Return whether all AARs have ended.
 
-        An agent that joined by itself is not waited for behind a verifier that was given up: what
-        it asks to have verified would never be answered.
+        After the verifier was given up, agents that joined by themselves are not waited for: their
+        requests for verification would never be answered.
         """
         ours = all(child.finished or child.failed for child in self.children.values())
         unserved = any(child.failed for child in self.beside)

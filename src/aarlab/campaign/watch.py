@@ -53,7 +53,11 @@ def alerts(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
 
 
 def _waiting(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
-    """An account at once, one alert for all that wait for it; an overload once it lasts."""
+    """Yield alerts for AARs that wait for an account or because of an overload.
+
+    An account problem is reported at once, in one alert for all AARs waiting for it. Any other
+    wait is reported once it exceeds `silent_minutes`.
+    """
     accounts: dict[str, list[str]] = {}
     for aar in look.aars:
         if aar.name not in look.crashes or aar.waiting_since is None:

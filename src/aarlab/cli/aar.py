@@ -167,7 +167,7 @@ def _print(place: Place, client: str | None) -> None:
 
 
 def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
-    """What answers where the settings lead, or what to start. No token goes out for that."""
+    """Print what answers at the address in the settings, or what to start. Sends no token."""
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     if forward:
         told.print(f"{place.mcp} leads to the campaign; Ctrl-C ends it")
@@ -195,7 +195,10 @@ def _answers(place: Path | str) -> bool:
 
 
 def _forward(run: RunDir, port: int | None, opened: contextlib.ExitStack) -> str:
-    """The address that now leads to the campaign."""
+    """Forward a local port to the campaign and return the address of that port.
+
+    Raises NotFound if the campaign has no socket, and Conflict if the port cannot be used.
+    """
     from aarlab.agents.proxy.forward import forwarding
 
     if not run.socket.exists():

@@ -1,4 +1,4 @@
-"""Before something is deleted or written over: ask, or refuse with what to do instead."""
+"""Confirmation before something is deleted or overwritten, or a refusal that says what to do."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,10 @@ from aarlab.core.errors import BadInput, Conflict
 
 
 def confirmed(question: str, yes: bool) -> None:
-    """Return where a person agrees, or said `--yes`; BadInput where nobody can be asked."""
+    """Ask for confirmation unless `yes`; aborts if the person declines.
+
+    Raises BadInput if stdin is not a terminal.
+    """
     if yes:
         return
     if not sys.stdin.isatty():
@@ -26,7 +29,7 @@ def check_empty(folder: Path, option: str) -> None:
 
 
 def check_file(path: Path, replace: bool, option: str) -> None:
-    """Raise Conflict where the file exists, unless it may be replaced."""
+    """Raise Conflict if the path is a folder, or an existing file that may not be replaced."""
     if path.is_dir():
         raise Conflict(f"{path} is a folder: {option} takes a file")
     if path.exists() and not replace:

@@ -59,7 +59,7 @@ def list_audits(
 
 
 def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]]:
-    """Short names by snapshot, and the places on the leaderboard of the first task."""
+    """Return short names and leaderboard places (from 0) by snapshot, for the first task."""
     from aarlab.core.headline import first_task, standings_of
 
     found = standings_of(export, first_task(export) or "")

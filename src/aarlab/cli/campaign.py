@@ -159,7 +159,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 def _status(run: RunDir) -> "CampaignStatus":
-    """Straight from the database; through a server only where the database is of old."""
+    """Read the status from the database, or through a server if the database is outdated."""
     from aarlab.campaign.status import is_running, status_of
     from aarlab.campaign.stored import Outdated, stored_figures
 
@@ -217,7 +217,7 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
 
 
 def _text_of(name: str) -> "SpecText":
-    """For the lines of faults; a preset has none."""
+    """Return the spec's text, to find the lines of faults; empty for a preset."""
     from aarlab.campaign.presets import PRESETS
     from aarlab.campaign.reading import SpecText, read_yaml
 
@@ -226,7 +226,10 @@ def _text_of(name: str) -> "SpecText":
 
 
 def spec_of(name: str, sandbox: SandboxKind | None) -> "CampaignSpec":
-    """The preset or file of that name, with another sandbox where one is given."""
+    """Return the spec of a preset or file, with its sandbox replaced if one is given.
+
+    Raises NotFound if there is neither.
+    """
     from aarlab.campaign.presets import PRESETS
     from aarlab.campaign.spec import load_spec, parse_spec
 
@@ -253,7 +256,7 @@ def require_all() -> None:
 
 
 def run_shown(folder: RunDir, console: Console | None = None, resume: str = "") -> "CampaignExport":
-    """Run with the live table, then say how it ended.
+    """Run a campaign with the live table, then print how it ended.
 
     `resume` is the command that continues after an interruption.
     """

@@ -110,4 +110,4 @@ def _books(run: RunDir, model: str, dollars: float | None) -> Iterator[Any]:
         try:
             yield Books(operator, "classify", model, price, dollars)
         finally:
-            write_export(run, operator, run.export)  # its figures of spend have the calls
+            write_export(run, operator, run.export)  # so that its spend includes these calls

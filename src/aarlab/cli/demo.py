@@ -80,7 +80,7 @@ def _first_error(run: RunDir) -> str:
 
 
 def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
-    """The methods in the order of the report's leaderboard; baselines have no rank."""
+    """Print verified methods in the order of the report's leaderboard; baselines have no rank."""
     from aarlab.core.headline import PGR_IN_WORDS
 
     title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"

@@ -1,4 +1,4 @@
-"""`aarlab doctor`: what is here, what is missing, and what to do about it."""
+"""`aarlab doctor`: what is installed, what is missing, and how to fix it."""
 
 import os
 import platform
@@ -37,7 +37,10 @@ WHAT_FOR = {
 
 
 class Finding(NamedTuple):
-    """`state`: ok, note (something optional is missing), error (aarlab cannot work so)."""
+    """The result of a check.
+
+    `state` is ok, note (something optional is missing) or error (aarlab cannot work).
+    """
 
     what: str
     state: Literal["ok", "note", "error"]
@@ -62,7 +65,7 @@ def doctor(as_json: AsJson = False) -> int:
 
 
 def _print(found: list[Finding]) -> None:
-    """A line for each finding and one for its remedy, unbroken, so that commands can be copied."""
+    """Print one line per finding and one per remedy, unwrapped so that commands can be copied."""
     from rich.text import Text
 
     from aarlab.cli.terminal import Console
@@ -99,7 +102,10 @@ def _platform() -> Iterator[Finding]:
 
 
 def _home() -> Iterator[Finding]:
-    """AARLAB_HOME must take files: a file is made and removed in it, or in what lies above it."""
+    """Check that AARLAB_HOME is writable and how much disk space is free.
+
+    Creates and removes a file in it, or in its nearest existing parent.
+    """
     try:
         home = data_root().path
     except AarlabError as error:
@@ -138,7 +144,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Both kinds are tried for real."""
+    """Run each kind of sandbox once. Yields nothing outside Linux."""
     if sys.platform != "linux":
         return
     from aarlab.sandbox import probe
@@ -165,7 +171,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    """Which build, and whether there is a card for it; torch itself is not imported."""
+    """Report torch's version and whether an NVIDIA driver is present, without importing torch."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -183,7 +189,7 @@ def _models() -> Iterator[Finding]:
         files = [path for path in root.models.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / GB
     except (AarlabError, OSError):
-        return  # said by AARLAB_HOME
+        return  # `_home` reports it
     if kept:
         yield Finding("models", "ok", f"{', '.join(kept)}: {size:.2f} GB")
     else:

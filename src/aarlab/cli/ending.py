@@ -1,4 +1,4 @@
-"""How a command ends early: Ctrl-C, SIGTERM or a closed terminal, and what is true afterwards."""
+"""Early ends of a command (Ctrl-C, SIGTERM, closed terminal) and the message on what is kept."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ SIGINT_CODE = 128 + signal.SIGINT
 
 
 class Terminated(SystemExit):
-    """SIGTERM or SIGHUP arrived. A SystemExit, so every `finally` runs and ends its children."""
+    """Exit on SIGTERM or SIGHUP. A SystemExit, so every `finally` runs and ends its children."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
@@ -18,7 +18,7 @@ class Terminated(SystemExit):
 
 
 class Interrupted(Exception):
-    """A command was ended early and has something to say about what is kept."""
+    """A command was ended early; its note says what is kept."""
 
     def __init__(self, note: str, cause: BaseException) -> None:
         super().__init__(note)
@@ -27,7 +27,7 @@ class Interrupted(Exception):
 
 @contextmanager
 def when_interrupted(note: str) -> Iterator[None]:
-    """Add to the last message what is kept and how to continue: what is true of this command."""
+    """Turn an interruption into Interrupted, with a note on what is kept and how to continue."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as cause:
@@ -35,12 +35,14 @@ def when_interrupted(note: str) -> Iterator[None]:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end this process as Ctrl-C does; a second one does not cut that short.
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does.
 
-    A signal that the parent had ignored (nohup) stays ignored.
+    A second signal is ignored, so that it does not cut the cleanup short. A signal that the parent
+    had ignored (nohup) stays ignored.
     """
 
-    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has one
+    # Windows has no SIGHUP.
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
     watched = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
 
     def end(number: int, _frame: FrameType | None) -> None:

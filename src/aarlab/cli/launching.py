@@ -44,7 +44,7 @@ def spec_text(spec: CampaignSpec) -> str:
 
 
 def check_text(text: str) -> Checked:
-    """What `aarlab campaign check` says of a spec: faults with their lines, else what it takes."""
+    """Check a spec's text as `aarlab campaign check` does: faults by line, else an estimate."""
     try:
         spec = read_spec(text, "the spec")
     except Faulty as error:

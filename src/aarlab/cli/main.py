@@ -1,5 +1,7 @@
-"""The `aarlab` command. Parses, calls, prints; every error of a user's input or machine becomes one
-message and exit code 2."""
+"""The `aarlab` command: parses arguments, calls the package and prints results.
+
+An error that the user's input or machine causes becomes one message and exit code 2.
+"""
 
 import errno
 import os
@@ -95,7 +97,7 @@ def version() -> None:
 def app() -> None:
     """Entry point: runs the command and turns failures into a message and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that knows no umlaut gets a question mark, not a traceback.
+        # A terminal that cannot encode a character gets a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     end_on_signals()
@@ -103,9 +105,11 @@ def app() -> None:
 
 
 def run_safely(command: Callable[[], object]) -> int:
-    """0 when it worked, 2 for an error that says what to do, 128 + n when ended by signal n.
+    """Run a command and return its exit code.
 
-    An exception that is none of the user's or the machine's doing is raised on, with its traceback.
+    Returns 0 or the command's own code, 128 + n after signal n, and 1 if stdout was closed early.
+    Returns 2 after printing an error that the user or the machine caused. Usage errors have click's
+    code. Any other exception propagates with its traceback.
     """
     try:
         result = command()
@@ -129,7 +133,7 @@ def run_safely(command: Callable[[], object]) -> int:
 
 
 def _explained(error: Exception) -> tuple[str, str] | None:
-    """Code and message of an error that the user or the machine is the cause of, else None."""
+    """Return code and message of an error that the user or the machine caused, else None."""
     if isinstance(error, AarlabError):
         return error.code, str(error)
     if isinstance(error, ModuleNotFoundError):
@@ -161,7 +165,7 @@ def _print_error(code: str, message: str) -> None:
 
 
 def _ended(ended: BaseException) -> int:
-    """Say how it ended and, where the command knows, what is kept; 128 + the signal's number."""
+    """Print how the command ended and what is kept, if known; return 128 + the signal's number."""
     note = str(ended) if isinstance(ended, Interrupted) else ""
     cause = ended.cause if isinstance(ended, Interrupted) else ended
     how = f"Stopped by {cause.name}." if isinstance(cause, Terminated) else "Interrupted."
@@ -170,7 +174,7 @@ def _ended(ended: BaseException) -> int:
 
 
 def _home_hint(error: OSError) -> str:
-    """Name AARLAB_HOME where the path at fault lies in it."""
+    """Return a hint that names AARLAB_HOME if the failed path lies in it, else an empty string."""
     from aarlab.cli.settings import data_root
 
     try:

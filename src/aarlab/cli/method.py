@@ -128,7 +128,10 @@ def check(
 
 
 def _checked(folder: Path) -> "Report":
-    """Check in a process of its own, with the stage on stderr."""
+    """Check a method folder in a separate process, showing the stage on stderr.
+
+    Raises MethodFailed if the process takes longer than CHECK_S seconds or ends without a report.
+    """
     from aarlab.testbed.checking import Report
 
     with tempfile.TemporaryDirectory() as scratch, Waiting("start") as waiting:
@@ -158,7 +161,7 @@ def _checked(folder: Path) -> "Report":
 
 
 def broken_contracts(spec: "CampaignSpec") -> "Iterator[str]":
-    """Violations by a campaign's own methods, as `check` finds them in their frozen files."""
+    """Yield the violations that `check` finds in the frozen files of a campaign's own methods."""
     from aarlab.campaign.own_methods import unpacked
 
     for name, files in spec.methods.items():
@@ -259,6 +262,6 @@ def verify(
 
 
 def _first_sentence(doc: str) -> str:
-    """Without the number in the catalogue."""
+    """Return the first sentence of a docstring without catalogue numbers and final period."""
     text = re.sub(r"\s\(\d+\)", "", " ".join(doc.split()))
     return text.split(". ")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Results for programs: the option `--json` and how it prints."""
+"""The option `--json` and printing of results for other programs."""
 
 import json
 from typing import Annotated, Any

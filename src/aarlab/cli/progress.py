@@ -75,7 +75,7 @@ def _best(state: AarState) -> str:
 
 
 def _line(kind: str, facts: dict[str, Any]) -> str:
-    """An event in one line; an ending in its own words."""
+    """Format an event as one line; an ending is described by its own words."""
     if kind in ("aar_ended", "campaign_ended"):
         words = Ending(facts["ending"]).words
         who = facts.get("aar") or "campaign"

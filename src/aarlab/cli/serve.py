@@ -36,7 +36,7 @@ def serve(
 
 
 def _serve_one(run: RunDir, host: str, port: int) -> None:
-    """In this process, so that a signal to it ends the server."""
+    """Serve one campaign in this process, so that a signal to this process ends the server."""
     import logging
 
     from aarlab.campaign.runner import open_spec
@@ -67,7 +67,7 @@ def _serve_lobby(runs: Path, host: str, port: int) -> None:
 
 
 def _say(host: str, port: int, token: Path) -> None:
-    """Said once the port is open."""
+    """Print the address and how to sign in; called once the port is open."""
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"http://{shown}:{port}/")
     typer.echo(f"to sign in, paste the token: cat '{token}'")

@@ -1,4 +1,4 @@
-"""What the command reads from the environment: where tasks and models lie, which keys are there."""
+"""Environment settings of the command: where tasks and models are, and which keys are set."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ OTHER_KEYS = ("CLAUDE_CODE_OAUTH_TOKEN", "VLLM_API_KEY")
 
 
 def data_root() -> "DataRoot":
-    """The data root that AARLAB_HOME names; BadInput where it names none."""
+    """Return the data root that AARLAB_HOME names; raises BadInput if the setting is invalid."""
     from aarlab.testbed.settings import load_settings
 
     return load_settings().root

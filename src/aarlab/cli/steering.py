@@ -24,7 +24,10 @@ def steer(folder: Path, aar: str | None, action: Action, by: str | None, text: s
 
 
 def extend(folder: Path, aar: str | None, by: str | None, more: dict[str, float | None]) -> None:
-    """Add what is given to the limits; a limit that is not there cannot be extended."""
+    """Add the given amounts to the limits of an AAR or of the campaign.
+
+    Only an existing limit can be extended. Raises BadInput if no amount or an invalid one is given.
+    """
     run = RunDir(folder.absolute())
     given = {name: amount for name, amount in more.items() if amount is not None}
     options = ", ".join(f"--{name.replace('_', '-')}" for name in more)

@@ -1,4 +1,4 @@
-"""Progress of a long command: each step as a line, and a sign of life while one takes long."""
+"""Progress of a long command: one line per step, and a repeated line while a step takes long."""
 
 import threading
 import time
@@ -12,7 +12,11 @@ T = TypeVar("T")
 
 
 class Steps:
-    """Prints what is told; a step of over two seconds is named again, with its time so far."""
+    """Printer of the steps of a command.
+
+    A step that takes longer than `first_s` seconds is printed again with its time so far, then
+    every `each_s` seconds.
+    """
 
     def __init__(self, console: Console, first_s: float = FIRST_S, each_s: float = EACH_S) -> None:
         self.console, self.first_s, self.each_s = console, first_s, each_s
@@ -29,12 +33,12 @@ class Steps:
         self._thread.join()
 
     def tell(self, text: str) -> None:
-        """Begin a step."""
+        """Begin a step and print its name."""
         self._step, self._begun, self._count = text, time.monotonic(), ""
         self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def counted(self, items: Iterable[T], what: str) -> Iterator[T]:
-        """The items; how many there were is part of the sign of life."""
+        """Yield the items; their running count is shown in the repeated line."""
         for number, item in enumerate(items, start=1):
             self._count = f", {number:,} {what}"
             yield item

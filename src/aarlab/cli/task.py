@@ -305,7 +305,7 @@ def _say(console: Console, built: "Built") -> None:
 
 
 def note_on_gap(console: Console, info: "TaskInfo") -> None:
-    """Say with figures that a task has no PGR; nothing where its gap is clear."""
+    """Print, with figures, that a task has no PGR; prints nothing if the gap is clear."""
     from aarlab.cli.operator import open_scorer
     from aarlab.core.pgr import NO_PGR
 

@@ -1,7 +1,7 @@
-"""The terminal: every text is printed as it is, and none can drive it.
+"""A terminal that prints every text literally, so that no text can control it.
 
-Method names, titles, reasons and error messages were written by AARs, data sets and providers. So
-rich's markup is off here; what is to be coloured is a `Text` or has a `style`.
+Method names, titles, reasons and error messages come from AARs, data sets and providers. Rich's
+markup is therefore off here; colour comes from a `Text` or a `style`.
 """
 
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ from aarlab.core.showing import safe_to_show
 class Console(RichConsole):
     """A console without markup that spells out control characters (`core.showing`).
 
-    The only one that commands use: ruff refuses the other outside this file.
+    Commands use only this console: ruff refuses rich's own outside this file.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make a text of a string, also of the cells and titles of tables."""
+        """Make a Text from a string, including cells and titles of tables."""
         return super().render_str(safe_to_show(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Clean what did not come as a string."""
+        """Spell out control characters in text that did not come as a string."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -40,6 +40,6 @@ class Console(RichConsole):
                 yield Segment(safe_to_show(segment.text), segment.style)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
-        """Show a spinner; rich would read a string here as markup in any case."""
+        """Show a spinner. A string becomes a Text, since rich would read it as markup here."""
         shown = Text(safe_to_show(status)) if isinstance(status, str) else status
         return super().status(shown, **options)

@@ -72,14 +72,17 @@ def run(
 
 
 def check_json(path: Path | None, replace_it: bool) -> None:
-    """Raise Conflict where the file of --json exists and may not be replaced."""
+    """Raise Conflict if the file of --json exists and may not be replaced."""
     if path is not None:
         check_file(path, replace_it, "--json")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A table of methods on one task. `own_first` ends it when the first method fails."""
+    """A request for a table of methods on one task.
+
+    With `own_first`, the run ends if the first method fails.
+    """
 
     task: str
     methods: list[str]
@@ -93,7 +96,7 @@ class Wanted:
 
 
 def run_table(wanted: Wanted, console: Console) -> int:
-    """Run and print the table; 2 when a method failed, else 0."""
+    """Run the methods and print the table; returns 2 if a method failed, else 0."""
     from aarlab.testbed.panel import Extras, methods_named, run_panel
 
     require("testbed")
@@ -196,8 +199,11 @@ def sweep(
 def _kept_results(
     out: Path, bench: "Bench", settings: dict[str, Any], methods: list[str]
 ) -> list[dict[str, Any]]:
-    """Results of other methods from earlier sweeps into this folder; Conflict where this sweep
-    would write over those of another task, or of one of its methods with other settings."""
+    """Return the results of other methods from earlier sweeps into this folder.
+
+    Raises Conflict if the folder holds something else, a sweep on another task, or one of these
+    methods tuned with other settings. Raises Damaged if its scores cannot be read.
+    """
     path = out / "scores.json"
     if out.is_dir() and any(out.iterdir()) and not (out / "journal.log").is_file():
         raise Conflict(f"{out} is there already and holds no sweep: choose another --out")
@@ -257,7 +263,7 @@ def _search_bench(task: str, tell: Callable[[str], None]) -> "Bench":
 
 
 def _require_gap(*benches: "Bench") -> None:
-    """Tuning ranks by PGR: raise GapNotPositive where there is none."""
+    """Raise GapNotPositive unless every gap is clear, because tuning ranks by PGR."""
     from aarlab.testbed.baselines import check_gap
 
     for bench in benches:
@@ -308,7 +314,10 @@ def _accuracy_cells(row: "PanelRow", vanilla: "PanelRow | None", bench: "Bench")
 
 
 def _less(row: "PanelRow", other: "PanelRow | None", bench: "Bench") -> "Interval | None":
-    """Paired difference to another method of the table; None to itself or to a failed one."""
+    """Return the paired difference to another method of the table.
+
+    Returns None for the method itself and where either method failed.
+    """
     if other is None or other is row or other.predictions is None or row.predictions is None:
         return None
     name = bench.task.info.name

@@ -1,4 +1,4 @@
-"""Values of options that typer does not check: what is not one is refused, never dropped."""
+"""Option values that typer does not check; invalid ones are refused, never dropped."""
 
 import math
 
@@ -8,7 +8,7 @@ from aarlab.core.errors import BadInput
 
 
 def comma_list(text: str, option: str, at_least: int = 0) -> list[str]:
-    """`a,b` as its items without spaces; raises BadInput for too few, an empty or a doubled one."""
+    """Split `a,b` into stripped items; raises BadInput for too few, empty or duplicate items."""
     items = [item.strip() for item in text.split(",")] if text.strip() else []
     if "" in items:
         raise BadInput(f"{option} {text!r}: an item is empty; separate items by one comma")
@@ -21,7 +21,7 @@ def comma_list(text: str, option: str, at_least: int = 0) -> list[str]:
 
 
 def number_list(text: str, option: str) -> list[int]:
-    """`12,18` as numbers from 0; raises BadInput naming the item that is none."""
+    """Split `12,18` into non-negative integers; raises BadInput naming the invalid item."""
     items = comma_list(text, option)
     for item in items:
         if not (item.isascii() and item.isdigit() and len(item) < 10):
@@ -30,7 +30,10 @@ def number_list(text: str, option: str) -> list[int]:
 
 
 def finite(value: float | None) -> float | None:
-    """The value; refuses `nan` and `inf`, which a lower bound lets pass (an option's callback)."""
+    """Return the value; refuse `nan` and `inf`, which a lower bound accepts.
+
+    Serves as the callback of an option.
+    """
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter("expected a finite number")
     return value

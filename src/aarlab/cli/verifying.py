@@ -1,4 +1,4 @@
-"""Verdicts on own methods, as a table in plain words and as JSON."""
+"""Verdicts on own methods, printed as a table in plain words or as JSON."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ WORDS = {
 
 
 def as_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
-    """One object per method; figures that do not exist are null."""
+    """Return one object per method; undefined figures are null."""
     return [
         {
             "name": v.name,

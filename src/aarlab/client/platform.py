@@ -43,9 +43,10 @@ from aarlab.core.wire_service import (
 
 
 class PlatformClient:
-    """Blocking; one per thread. `key` makes a write repeatable after the caller was restarted.
+    """A blocking client of the platform's API. Use one per thread.
 
-    `supervisor` is the key of the AAR's supervisor (core.supervision), who alone counts its time.
+    A write with a `key` can be repeated after the caller was restarted. `supervisor` is the key of
+    the AAR's supervisor (core.supervision), the only one whose requests count the AAR's time.
     """
 
     def __init__(
@@ -86,7 +87,10 @@ class PlatformClient:
         return self._http.post("/v1/sessions", SessionRecord, key=key)
 
     def wait(self, new: NewWait, key: str | None = None) -> None:
-        """Say what the AAR waits for, or that it goes on; nothing for one without a supervisor."""
+        """Report what the AAR waits for, or that it continues.
+
+        Does nothing without a supervisor key.
+        """
         if self._supervises:
             self._http.post("/v1/waiting", SessionRecord, new, key)
 

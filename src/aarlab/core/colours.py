@@ -1,7 +1,8 @@
-"""The colour of each AAR: one for every figure of report and dashboard.
+"""The colour of each AAR, the same in every figure of the report and the dashboard.
 
-The hues stay apart for common kinds of colour blindness. A dash tells the eighth AAR from the
-first. `static/style.css` of the dashboard has the same hues as `--series-1` to `--series-7`.
+The hues can be told apart with the common kinds of colour blindness. There are seven hues; from
+the eighth AAR on, a dash pattern distinguishes AARs of the same hue. `static/style.css` of the
+dashboard has the same hues as `--series-1` to `--series-7`.
 """
 
 from collections.abc import Iterable
@@ -11,15 +12,18 @@ HUES = ("#0b62a8", "#c4500a", "#00795b", "#934a86", "#7d6400", "#0f7f9c", "#6a51
 
 
 class Look(NamedTuple):
-    """`hue` is an index of `HUES`; `turn` counts how often the hues were used up before."""
+    """The look of an AAR. `hue` is an index of `HUES`; `turn` counts earlier uses of all hues."""
 
     hue: int
     turn: int
 
 
 def looks_of(aars: Iterable[str]) -> dict[str, Look]:
-    """Look by name. `aars` are all AARs of the campaign, in the order of their registration,
-    without baselines: an AAR has its look whether it has a score or not."""
+    """Return the look of each AAR by name.
+
+    `aars` are all AARs of the campaign in order of registration, without baselines. AARs without a
+    score are included, so that a look does not depend on scores.
+    """
     return {
         name: Look(index % len(HUES), index // len(HUES))
         for index, name in enumerate(dict.fromkeys(aars))

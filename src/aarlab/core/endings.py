@@ -1,4 +1,4 @@
-"""How an AAR or a campaign ended: one list of endings, and one wording for all who show them."""
+"""How an AAR or a campaign ended: one list of endings, with one wording wherever they are shown."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from aarlab.core.wire_base import Name, Wire
 MAX_WHY = 2000
 TAIL = 1 << 18
 _STYLE = r"bold|dim|italic|underline|red|green|blue|yellow|cyan|magenta|white|black"
-_MARKUP = re.compile(rf"\[/?(?:{_STYLE})(?: (?:{_STYLE}))*\]")  # Inspect writes its errors with it
+_MARKUP = re.compile(rf"\[/?(?:{_STYLE})(?: (?:{_STYLE}))*\]")  # style marks in Inspect's errors
 
 
 class Ending(StrEnum):
-    """`partly` and `crashed` are endings of a campaign only; `interrupted` ones can be resumed."""
+    """`partly` and `crashed` apply to campaigns only; `interrupted` ones can be resumed."""
 
     FINISHED = "finished"
     BUDGET = "budget"
@@ -36,7 +36,7 @@ class Ending(StrEnum):
 
     @property
     def good(self) -> bool:
-        """Whether nothing went wrong: only these are shown with a tick."""
+        """Return whether nothing went wrong. Only these endings are shown with a tick."""
         return self in (Ending.FINISHED, Ending.BUDGET, Ending.STOPPED)
 
 
@@ -63,13 +63,13 @@ class AarEnding(Wire):
 
     @property
     def words(self) -> str:
-        """In one line."""
+        """Return the ending and its reason in one line."""
         known = not self.why or self.why == self.ending.words
         return self.ending.words if known else f"{self.ending.words}: {self.why}"
 
 
 def ending_of(why: str) -> Ending:
-    """The ending of an AAR that ended by itself, from the reason that its process gave."""
+    """Classify the ending of an AAR that ended by itself, from the reason its process gave."""
     if why.startswith("it finished by itself"):  # the rest is the model's own text
         return Ending.FINISHED
     if why.startswith(("stopped by the operator", "the operator stopped it")):
@@ -79,7 +79,10 @@ def ending_of(why: str) -> Ending:
 
 
 def campaign_ending(endings: Sequence[AarEnding], stopped: bool) -> Ending:
-    """Of the campaign whose researchers ended so; `stopped`: the operator ended the research."""
+    """Return the ending of a campaign, given how its AARs ended.
+
+    `stopped` says that the operator ended the research.
+    """
     lost = [each for each in endings if each.ending is Ending.GIVEN_UP]
     if lost:
         return Ending.GIVEN_UP if len(lost) == len(endings) else Ending.PARTLY
@@ -90,15 +93,16 @@ def campaign_ending(endings: Sequence[AarEnding], stopped: bool) -> Ending:
 
 
 def given_up_text(endings: Sequence[AarEnding]) -> str:
-    """Which AARs were given up and why, in one sentence each; empty where none was."""
+    """Say which AARs were given up and why, one clause for each; return "" if none was."""
     lost = [each for each in endings if each.ending is Ending.GIVEN_UP]
     return "; ".join(f"{each.aar} was given up: {each.why.rstrip('.')}" for each in lost)
 
 
 def last_ending(events: Path) -> tuple[Ending, str] | None:
-    """How the campaign of this `events.jsonl` ended, and why; None where it was never started.
+    """Return how the campaign of this `events.jsonl` ended, and why; None if it was never started.
 
-    A campaign that was started and left no end was interrupted, or runs just now.
+    A campaign that was started and recorded no end was interrupted or is still running. It is
+    returned as `INTERRUPTED`.
     """
     try:
         with events.open("rb") as file:
@@ -107,7 +111,7 @@ def last_ending(events: Path) -> tuple[Ending, str] | None:
             lines = file.read().split(b"\n")
     except OSError:
         return None
-    found = None if size <= TAIL else (Ending.INTERRUPTED, "")  # it was started before what is read
+    found = None if size <= TAIL else (Ending.INTERRUPTED, "")  # started before the tail
     for line in lines:
         try:
             event = json.loads(line)
@@ -118,11 +122,11 @@ def last_ending(events: Path) -> tuple[Ending, str] | None:
 
 
 def ending_in(event: dict[str, Any]) -> tuple[Ending, str] | None:
-    """What an event says of how the campaign stands; None where it says nothing of it."""
+    """Return the campaign's ending that an event implies, and why; None if it implies none."""
     kind = event.get("kind")
     if kind == "campaign_started":
         return Ending.INTERRUPTED, ""
-    if kind == "campaign_finished":  # before 0.2 there was one ending
+    if kind == "campaign_finished":  # written before 0.2, which had one ending
         return Ending.FINISHED, ""
     if kind != "campaign_ended":
         return None
@@ -133,10 +137,10 @@ def ending_in(event: dict[str, Any]) -> tuple[Ending, str] | None:
 
 
 def plain_reason(text: str) -> str:
-    """Foreign text in one line of at most MAX_WHY characters, without control characters.
+    """Return foreign text as one line of at most MAX_WHY characters, without control characters.
 
-    The style marks that Inspect puts into its messages are taken out; any other bracket stays, so
-    what prints this must not parse markup.
+    Inspect's style marks are removed. Other brackets are kept, so callers that print the text must
+    not parse markup.
     """
     shown = "".join(
         " " if char in "\n\r\t" else char if unicodedata.category(char)[0] != "C" else "\ufffd"

@@ -80,13 +80,13 @@ class Unavailable(AarlabError):
 
 
 class MissingExtra(AarlabError):
-    """An optional package is not installed; says which extra brings it and the command."""
+    """An optional package is not installed. The message names the extra and the command."""
 
     code = "missing_extra"
 
 
 class UnsupportedPlatform(AarlabError):
-    """This operating system cannot run it; says what can be run here and where the rest runs."""
+    """The operating system is not supported. The message says what can run here and where else."""
 
     code = "unsupported_platform"
 

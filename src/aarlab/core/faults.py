@@ -1,4 +1,4 @@
-"""What is wrong with a file that a person wrote: each fault with its line."""
+"""Faults in a file that a person wrote, each with its line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ from aarlab.core.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`line` counts from 1; 0 where no line is to blame. `quotable`: the line may be shown."""
+    """One fault of a file. `line` counts from 1, and is 0 if the fault belongs to no line.
+
+    `quotable` says that the line may be shown.
+    """
 
     line: int
     message: str
@@ -19,7 +22,7 @@ class Fault:
 
 
 class Faulty(BadInput):
-    """A file with faults; all of them are in the message, one per line."""
+    """A file has faults. The message lists all of them, one per line."""
 
     def __init__(self, where: str, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join([where, *(f"  {fault}" for fault in faults)]))

@@ -1,11 +1,11 @@
-"""Text whose writer is not trusted: JSON and YAML of a request, a person's file, a sandbox.
+"""Text from untrusted writers: JSON and YAML from a request, a person's file or a sandbox.
 
 Covered: bytes that are not UTF-8, not JSON or not YAML; a byte-order mark; nesting that exhausts
-the stack, here or in a later reader; a key that is there twice, which two readers read
-differently; NaN and infinity; integers with more digits than Python converts; few bytes that take
-much memory (lists in lists, YAML aliases); lone surrogates, which no file and no answer can carry.
-Not covered: what the value means, and JSON numbers that overflow to infinity (1e999): whoever uses
-a number checks it. Files of rows are read in `core/rows.py`.
+the stack, here or in a later reader; duplicate keys, which two readers may read differently; NaN
+and infinity; integers with more digits than Python converts; few bytes that expand to much memory
+(lists in lists, YAML aliases); lone surrogates, which no file and no response can encode.
+Not covered: what the value means, and JSON numbers that overflow to infinity (1e999): code that
+uses a number must check it. Files of rows are read in `core/rows.py`.
 """
 
 import codecs
@@ -51,7 +51,10 @@ def read_json(raw: bytes, what: str, max_containers: int = MAX_CONTAINERS) -> An
 
 
 def read_yaml(raw: bytes, what: str) -> Any:
-    """The value of a YAML document; raises BadInput that begins with `what` and names the line."""
+    """Read the value of a YAML document.
+
+    Raises BadInput. Its message begins with `what` and names the line where it is known.
+    """
     text = decoded(raw, what)
     if len(raw) > MAX_YAML_BYTES:
         raise BadInput(f"{what}: over {MAX_YAML_BYTES >> 20} MiB")
@@ -65,14 +68,14 @@ def read_yaml(raw: bytes, what: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise BadInput(f"{what}{line}: not YAML ({error.problem or error.context})") from error
-    except (yaml.YAMLError, ValueError) as error:  # dates and numbers that are none
+    except (yaml.YAMLError, ValueError) as error:  # invalid dates and numbers
         raise BadInput(f"{what}: not YAML ({str(error)[:200]})") from error
     except RecursionError:
         raise BadInput(f"{what}: nested too deep") from None
 
 
 def decoded(raw: bytes, what: str) -> str:
-    """UTF-8 text without a byte-order mark; raises BadInput naming `what`, line and byte."""
+    """Decode UTF-8 text without a byte-order mark; raises BadInput naming `what`, line and byte."""
     if reason := no_text(raw):
         raise BadInput(f"{what}: {reason}")
     raw = raw.removeprefix(codecs.BOM_UTF8)
@@ -84,7 +87,7 @@ def decoded(raw: bytes, what: str) -> str:
 
 
 def no_text(raw: bytes) -> str | None:
-    """Why these bytes cannot be UTF-8 text at all, None where they may be."""
+    """Return why these bytes cannot be UTF-8 text at all; None if they may be."""
     if raw.startswith(_UTF16):
         return "UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8 FILE > NEW)"
     if raw.startswith(b"\x1f\x8b"):
@@ -93,14 +96,14 @@ def no_text(raw: bytes) -> str | None:
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """Name the first wrong byte and its place in the line."""
+    """Describe the first invalid byte and its column in the line."""
     byte = error.object[error.start]
     column = error.start - error.object.rfind(b"\n", 0, error.start)
     return f"not UTF-8 (byte 0x{byte:02X} at column {column})"
 
 
 def shown(value: object) -> str:
-    """A short form of a foreign value for messages, in one line of printable characters."""
+    """Return a short form of a foreign value for messages: one line of printable characters."""
     text = repr(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
@@ -111,7 +114,7 @@ def storable(text: str) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether the value is a number that a float can hold; True and False are not."""
+    """Return whether the value is a number that a float can hold; True and False are not."""
     try:
         return type(value) in (int, float) and math.isfinite(float(value))  # type: ignore[arg-type]
     except OverflowError:
@@ -144,7 +147,7 @@ def _is_deep(value: Any) -> bool:
 
 
 class _Yaml(yaml.SafeLoader):
-    """Safe YAML in which a key cannot be there twice and aliases cannot multiply."""
+    """Safe YAML loader that rejects duplicate keys and limits what aliases expand to."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -166,7 +169,7 @@ class _Yaml(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen = set[tuple[str, str]]()
-        for key, _ in node.value:  # before a merge key brings in what may be overridden
+        for key, _ in node.value:  # before a merge key adds keys that may be overridden
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if (key.tag, key.value) in seen:

@@ -1,4 +1,4 @@
-"""What a campaign found, in one sentence: the same in report, summary, dashboard and terminal."""
+"""The finding of a campaign in one sentence, for the report, summary, dashboard and terminal."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,11 @@ AAR_IN_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """The verified methods of one task in their order, their short names by snapshot, and the
-    snapshots that an audit suspects and nobody has decided about."""
+    """The verified methods of one task, in order.
+
+    `names` are their short names by snapshot. `suspected` are the snapshots that an audit suspects
+    and that no verdict has decided.
+    """
 
     board: Sequence[Placed]
     names: Mapping[str, str]
@@ -34,7 +37,7 @@ class Standings:
 
 
 def first_task(export: CampaignExport) -> str | None:
-    """Name the first development task of the frozen spec; None where the export has none."""
+    """Return the first development task of the frozen spec; None if the export has none."""
     campaign = export.spec.get("campaign")
     named = campaign.get("tasks") if isinstance(campaign, dict) else None
     return str(named[0]) if isinstance(named, list) and named else None
@@ -57,9 +60,10 @@ def standings_of(export: CampaignExport, task: str) -> Standings:
 def verdict(found: Standings) -> str:
     """Say whether a method of an AAR is clearly above the baselines, on the selection split.
 
-    "Clearly" is `ranking.against`: the lower bound of the difference, corrected for the number of
-    methods tried, is above 0. Only figures of the same split are compared. The bars are the best
-    guard, the weak teacher and the best hand-tuned baseline; a method must clear all of them.
+    "Clearly above" is defined by `ranking.against`: the lower bound of the difference, corrected
+    for the number of methods tried, is above 0. Only figures of the same split are compared. The
+    references are the best guard, the weak teacher and the best hand-tuned baseline. A method must
+    be clearly above all of them.
     """
     left = [line for line in found.board if line.rank is not None]
     if not left:
@@ -98,17 +102,17 @@ def verdict(found: Standings) -> str:
 
 
 def _best(found: Standings, role: Role) -> Placed | None:
-    """The best baseline of a kind that no verdict keeps out."""
+    """Return the best baseline of a role that no verdict keeps out; None if there is none."""
     return next((x for x in found.board if x.role == role and not x.kept_out), None)
 
 
 def name_of(found: Standings, line: Placed) -> str:
-    """Give the short name of a method."""
+    """Return the short name of a method."""
     return found.names.get(line.run.snapshot, line.run.method)
 
 
 def _said(found: Standings, line: Placed) -> str:
-    """The name, with the doubt that a reader must know of."""
+    """Return the method's name, and say if an audit suspects it and no verdict has decided."""
     doubt = " (suspected by an audit, not decided yet)"
     return name_of(found, line) + (doubt if line.run.snapshot in found.suspected else "")
 
@@ -118,7 +122,7 @@ def _figure(found: Standings, line: Placed | None) -> str:
 
 
 def verdict_of(export: CampaignExport, task: str | None = None) -> str:
-    """The verdict on one task of an exported campaign, on its first one without a name."""
+    """Return the verdict on one task of an exported campaign, by default its first one."""
     name = task or first_task(export) or next((t.name for t in export.tasks), None)
     if name is None:
         return "The export names no task, so there is nothing to report."

@@ -1,9 +1,9 @@
-"""Which process works on a campaign: a note beside its lock, read without touching the lock.
+"""Which process works on a campaign: a note next to its lock, read without touching the lock.
 
-Trying a lock takes it for a moment, and a campaign that starts in that moment is refused; so who
-only wants to know reads the note. A note is believed while its process lives: same id, same start
-time, same boot, same folder. `kill -9`, a crash of the machine, a reused process id and a copied
-folder leave a note that is not.
+Trying a lock takes it for a moment, and a campaign that starts in that moment is refused. Code
+that only wants to know who holds the lock therefore reads the note. A note is valid while its
+process lives: same id, same start time, same boot, same folder. The notes left by `kill -9`, a
+crash of the machine, a reused process id or a copied folder are therefore not valid.
 Not covered: a process of another machine or another container.
 """
 
@@ -21,7 +21,10 @@ PROC = Path("/proc")
 
 
 class Holder(NamedTuple):
-    """`work`: run the campaign, verify again, or look into it (a server for one command)."""
+    """The process that holds a lock.
+
+    `work` is running the campaign, verifying again, or looking into it (a server for one command).
+    """
 
     pid: int
     work: Work
@@ -29,7 +32,7 @@ class Holder(NamedTuple):
 
 @contextmanager
 def noted(path: Path, work: Work) -> Iterator[None]:
-    """Say that this process holds the lock. Call it with the lock held."""
+    """Record, for the length of the context, that this process holds the lock. Hold it first."""
     mine = {"pid": os.getpid(), "started": _started(os.getpid()), "work": work}
     write_atomic(path, json.dumps({**mine, "at": str(path.resolve())}))
     try:
@@ -39,7 +42,7 @@ def noted(path: Path, work: Work) -> Iterator[None]:
 
 
 def holder(path: Path) -> Holder | None:
-    """The living process that holds the lock, None where there is none."""
+    """Return the living process that holds the lock; None if there is none."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         pid, started, work, at = int(said["pid"]), said["started"], said["work"], said["at"]
@@ -53,18 +56,24 @@ def holder(path: Path) -> Holder | None:
 
 
 def _started(pid: int) -> str | None:
-    """Boot and clock ticks since then at which a process started; None for one that is gone."""
+    """Return the boot id and the clock tick since boot at which a process started.
+
+    Returns None if the process is gone. Without /proc, see `_alive`.
+    """
     try:
         stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8")
         boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return None if PROC.is_dir() else _alive(pid)
-    state, *rest = stat.rpartition(")")[2].split()  # a command's name may hold blanks
+    state, *rest = stat.rpartition(")")[2].split()  # a command name may contain spaces
     return None if state in "ZX" else f"{boot} {rest[18]}"
 
 
 def _alive(pid: int) -> str | None:
-    """Where there is no /proc: whether a process has this id, which may be another one's now."""
+    """Return "alive" if a process has this id, else None. Used where there is no /proc.
+
+    The id may have been reused by another process.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

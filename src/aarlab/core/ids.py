@@ -15,7 +15,7 @@ def new_id(prefix: str) -> str:
 
 
 def draw_seeds(n_seeds: int) -> list[int]:
-    """Draw distinct seeds that nobody can predict, in ascending order."""
+    """Draw `n_seeds` distinct unpredictable seeds, in ascending order."""
     return sorted(secrets.SystemRandom().sample(range(SEED_RANGE), n_seeds))
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Sent(NamedTuple):
-    """A submission; `snapshot` is the one it cites itself, if any."""
+    """A submission. `snapshot` is the one that it cites itself, if any."""
 
     id: str
     aar: str
@@ -26,12 +26,13 @@ def snapshots_of(
     frozen: Iterable[Frozen],
     cited: Iterable[tuple[str, str, str]],
 ) -> Mapping[str, str]:
-    """Snapshot by submission, as its AAR said it; submissions without one are left out.
+    """Map each submission to its snapshot, as stated by its AAR; omit submissions without one.
 
-    Agents mostly submit predictions first and freeze the code when the score is good. So what
-    counts is, in this order: the snapshot that the submission cites; the snapshot that the first
-    finding citing both names; the only snapshot of the same AAR under the same name. `cited` are
-    (author, submission, snapshot) of findings, oldest first. Work of another AAR is never joined.
+    AARs mostly submit predictions first and freeze the code once the score is good. The snapshot
+    is therefore taken, in this order, from the submission itself, from the first finding that cites
+    both, or from the name, if the same AAR has only one snapshot of that name. `cited` are (author,
+    submission, snapshot) of findings, oldest first. Work of another AAR is never joined; a snapshot
+    that the submission cites was checked when it was submitted.
     """
     code = {one.id: one for one in frozen}
     by_name: dict[tuple[str, str], list[str]] = {}

@@ -1,6 +1,6 @@
-"""Where things lie on disk. `DataRoot` holds tasks and models, `RunDir` one campaign.
+"""Where files are stored. `DataRoot` holds tasks and models, `RunDir` one campaign.
 
-A task has two roots and no file has an input beside its hidden label:
+A task has two roots, and no file holds an input together with its hidden label:
 
     public/<task>@<version>/   task.json  inputs/{train,search}.jsonl  weak_labels.npz  features/
                                lower/
@@ -8,11 +8,11 @@ A task has two roots and no file has an input beside its hidden label:
                                weak_labels.npz (fresh teachers)  baselines.npz  features/  lower/
                                twins/{inputs.jsonl,features.npz,lower.npz,reference.json}
                                (700 / 600)
-    default/<task>             the version that the bare name means
+    default/<task>             the version that the bare name refers to
 
-A version is 12 hexadecimal digits of a hash of the task's content. Tasks built before there were
-versions lie in `public/<task>` and `vault/<task>`; their version is the start of the content hash
-in their task.json.
+A version is 12 hexadecimal digits of a hash of the task's content. Tasks built before versions
+were introduced are in `public/<task>` and `vault/<task>`; their version is the start of the content
+hash in their task.json.
 """
 
 import json
@@ -27,11 +27,11 @@ from aarlab.core.files import write_atomic
 from aarlab.core.ids import NAME
 
 VERSION = re.compile(r"[0-9a-f]{12}")
-UNVERSIONED = ""  # in a campaign made before there were versions: the folder without one
+UNVERSIONED = ""  # version of the folder without one, used by campaigns made before versions
 
 
 def parse_task(reference: str) -> tuple[str, str | None]:
-    """Split `name` or `name@version`; BadInput for anything else."""
+    """Split `name` or `name@version`; raises BadInput for anything else."""
     name, at, version = reference.partition("@")
     if not NAME.fullmatch(name) or ".." in name or (at and not VERSION.fullmatch(version)):
         raise BadInput(f"task {reference!r}: expected NAME or NAME@VERSION, a version being 12 "
@@ -40,7 +40,7 @@ def parse_task(reference: str) -> tuple[str, str | None]:
 
 
 class TaskVersion(NamedTuple):
-    """One built version of a task. `folder` is its name below `public` and `vault`."""
+    """One built version of a task. `folder` is its name in `public` and `vault`."""
 
     name: str
     version: str
@@ -54,9 +54,10 @@ class TaskVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DataRoot:
-    """Tasks and models on disk: the only place that knows which folder a task's name means.
+    """Tasks and models on disk. Only this class maps a task's name to its folder.
 
-    `pinned` gives the version of each task of a campaign; without it a name means its default.
+    `pinned` gives the version of each task of a campaign. Without it a name refers to its default
+    version.
     """
 
     path: Path
@@ -75,20 +76,20 @@ class DataRoot:
         return self.path / "vault"
 
     def public_task(self, task: str) -> Path:
-        """Folder of `name` or `name@version`, whether it is there or not."""
+        """Return the public folder of `name` or `name@version`, which need not exist."""
         return self.public / self.folder_of(task)
 
     def vault_task(self, task: str) -> Path:
         return self.vault / self.folder_of(task)
 
     def default_file(self, name: str) -> Path:
-        """The small file that says which version a bare name means."""
+        """Return the path of the file that stores a task's default version."""
         return self.path / "default" / name
 
     def pin(self, *tasks: str) -> "DataRoot":
-        """The same root, in which each of these tasks means one version from here on.
+        """Return the same root with each of these tasks fixed to the version found now.
 
-        NotFound for a task that is not here.
+        Raises NotFound for a task that is not here.
         """
         found = {one.name: one.version for one in map(self.find_task, tasks)}
         return replace(self, pinned={**(self.pinned or {}), **found})
@@ -107,7 +108,10 @@ class DataRoot:
         return folder
 
     def find_task(self, task: str) -> TaskVersion:
-        """The built version that a name means; NotFound with what is here and how to get it."""
+        """Return the built version that a name refers to.
+
+        Raises NotFound, naming the versions that are here and how to get this one.
+        """
         name, folder = parse_task(task)[0], self.folder_of(task)
         for one in self.versions(name):
             if one.folder == folder:
@@ -115,7 +119,7 @@ class DataRoot:
         raise NotFound(self.missing(task))
 
     def versions(self, name: str) -> list[TaskVersion]:
-        """All built versions of a task, oldest first."""
+        """List all built versions of a task, oldest first."""
         default, made = self._said_default(name), list[tuple[float, TaskVersion]]()
         for path in (self.public / name, *self.public.glob(f"{name}@*")):
             version = path.name.partition("@")[2] or self._unversioned(name)
@@ -128,21 +132,21 @@ class DataRoot:
         return [one._replace(is_default=one.version == default) for _, one in sorted(made)]
 
     def task_names(self) -> list[str]:
-        """Names of tasks with a public side, sorted."""
+        """List the names of tasks that have a public folder, sorted."""
         if not self.public.is_dir():
             return []
         names = {path.name.partition("@")[0] for path in self.public.iterdir() if path.is_dir()}
         return sorted(name for name in names if NAME.fullmatch(name))
 
     def missing(self, task: str) -> str:
-        """Say which version is not here, which ones are, and how to get it."""
+        """Describe which version is missing, which ones are here, and how to get it."""
         name, folder = parse_task(task)[0], self.folder_of(task)
         there = [one.reference for one in self.versions(name)]
         known = f"; here: {', '.join(there)}" if there else ""
         if "@" in folder:
             how = (f"build or import the same data with the same options again, or copy "
                    f"public/{folder} and vault/{folder} from a machine that has them")  # fmt: skip
-        elif there:  # only a campaign made before there were versions asks for it
+        elif there:  # only campaigns made before versions ask for it
             folder = f"{name} (without a version)"
             how = f"copy public/{name} and vault/{name} from a machine that has them"
         else:
@@ -150,7 +154,7 @@ class DataRoot:
         return f"task {folder} is not in {self.path}{known}. To get it: {how}"
 
     def check_task(self, task: str) -> None:
-        """Raise NotFound unless both sides of this version are here."""
+        """Raise NotFound unless both the public and the vault folder of this version are here."""
         if not (self.public_task(task) / "task.json").is_file():
             raise NotFound(self.missing(task))
         if not self.vault_task(task).is_dir():
@@ -159,7 +163,7 @@ class DataRoot:
                            f"import the task again, or copy vault/{folder}")  # fmt: skip
 
     def set_default(self, name: str, version: str) -> None:
-        """Let the bare name mean this version from now on."""
+        """Make this version the default of a task; raises NotFound if it is not here."""
         if version not in {one.version for one in self.versions(name)}:
             raise NotFound(self.missing(f"{name}@{version}"))
         path = self.default_file(name)
@@ -167,7 +171,11 @@ class DataRoot:
         write_atomic(path, f"{version}\n")
 
     def _default(self, name: str) -> str | None:
-        """None where nothing was built; UNVERSIONED for the folder without a version."""
+        """Return the default version of a task; None if nothing was built.
+
+        Returns UNVERSIONED for the folder without a version. Raises Conflict if there are several
+        versions and no default.
+        """
         if (said := self._said_default(name)) is not None:
             return said
         found = sorted(self.public.glob(f"{name}@*"))
@@ -177,7 +185,10 @@ class DataRoot:
         return found[0].name.partition("@")[2] if found else None
 
     def _said_default(self, name: str) -> str | None:
-        """None where nothing says it: not the small file, nor a folder without a version."""
+        """Return the default version stored in the default file, else UNVERSIONED.
+
+        Returns None if there is neither a valid default file nor a folder without a version.
+        """
         try:
             said = self.default_file(name).read_text(encoding="utf-8").strip()
         except OSError:
@@ -187,7 +198,10 @@ class DataRoot:
         return UNVERSIONED if (self.public / name).is_dir() else None
 
     def _unversioned(self, name: str) -> str | None:
-        """Version of the folder without one: the start of its content hash."""
+        """Return the version of the folder without one: the start of its content hash.
+
+        Returns None if its task.json cannot be read.
+        """
         try:
             known = json.loads((self.public / name / "task.json").read_text(encoding="utf-8"))[
                 "content_hash"
@@ -208,10 +222,10 @@ class RunDir:
         return self.path / "spec.json"
 
     def task_versions(self) -> dict[str, str] | None:
-        """The version of each task that the campaign is bound to, as frozen in its spec.
+        """Return the version of each task that the campaign is bound to, as frozen in its spec.
 
-        None without a spec that can be read; UNVERSIONED in a campaign made before there were
-        versions.
+        Returns None if the spec is missing or cannot be read. The versions are UNVERSIONED in a
+        campaign made before versions were introduced.
         """
         try:
             spec = json.loads(self.spec.read_text(encoding="utf-8"))["campaign"]
@@ -224,17 +238,17 @@ class RunDir:
         return {str(name): str(version) for name, version in dict(bound).items()}
 
     def bound(self, root: DataRoot) -> DataRoot:
-        """The data root as this campaign sees it: its tasks in the versions it is bound to."""
+        """Return the data root with this campaign's tasks fixed to the versions it is bound to."""
         return replace(root, pinned=self.task_versions())
 
     @property
     def lock(self) -> Path:
-        """Held by the one process that runs this campaign or starts its server."""
+        """Return the path of the lock held by the process that runs the campaign or its server."""
         return self.path / ".lock"
 
     @property
     def holder(self) -> Path:
-        """Which process holds the lock (core.holding)."""
+        """Return the path of the note that says which process holds the lock (core.holding)."""
         return self.path / ".holder"
 
     @property
@@ -291,11 +305,14 @@ class RunDir:
         return self.path / "aars" / name
 
     def aar_error(self, aar: str) -> Path:
-        """What the AAR's process died of, in its own words (agents.__main__)."""
+        """Return the path of the error that ended the AAR's process (agents.__main__)."""
         return self.aar(aar) / "error.json"
 
     def given_up(self, aar: str) -> Path:
-        """An `AarEnding`, where the campaign does not start the AAR's process any more."""
+        """Return the path of the AAR's `AarEnding`.
+
+        It exists if the campaign does not start the AAR's process any more.
+        """
         return self.aar(aar) / "given_up.json"
 
     def transcript(self, aar: str) -> Path:

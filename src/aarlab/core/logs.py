@@ -1,5 +1,4 @@
-"""Logs of the processes, one line an event: what is logged can neither forge a line nor drive a
-terminal that shows it."""
+"""Logs of the processes, one line per event, with control characters and line breaks escaped."""
 
 import logging
 from types import TracebackType
@@ -11,7 +10,7 @@ Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple
 
 
 class SafeFormatter(logging.Formatter):
-    """Spell out control characters; newlines too, but for those of a traceback."""
+    """Formatter that spells out control characters, and newlines except those of a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = one_line(record.message)
@@ -22,7 +21,7 @@ class SafeFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str = "WARNING") -> None:
-    """Set up the root logger of a process."""
+    """Configure the root logger of a process to write to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(SafeFormatter(FORMAT))
     logging.basicConfig(level=level, handlers=[handler])

@@ -1,6 +1,6 @@
 """Short names of methods: `rowan-7` is the seventh method that the AAR rowan froze.
 
-A name of an AAR's own choice may have 200 characters; it is kept, and shown on demand.
+A name chosen by an AAR may have 200 characters. It is kept and shown on demand.
 """
 
 from collections import Counter
@@ -13,7 +13,10 @@ MAX_OWN_NAME = 40
 
 
 class Made(NamedTuple):
-    """A method as its author handed it in. `key` is the snapshot's id, or any other unique key."""
+    """A method as its author submitted it. `key` is its snapshot's id or any other unique key.
+
+    `saved` says whether its code was saved.
+    """
 
     key: str
     aar: str
@@ -22,11 +25,11 @@ class Made(NamedTuple):
 
 
 def short_names(made: Iterable[Made], roles: Mapping[str, Role]) -> dict[str, str]:
-    """Name each method by its author and a running number, in the order given (oldest first).
+    """Name each method by its author and a running number, in the given order (oldest first).
 
-    Baselines keep their own names where those are short and not taken; of two equal ones the first
-    keeps it. A method of which no code was saved is counted apart: `rowan-u2`, and what is saved
-    has the first choice. All names differ from each other.
+    Baselines keep their own names if those are short and not taken. Of two equal ones the first
+    keeps it. Methods without saved code are numbered separately (`rowan-u2`); methods with saved
+    code choose first. All names are distinct.
     """
     numbers: Counter[tuple[str, bool]] = Counter()
     names: dict[str, str] = {}

@@ -44,8 +44,8 @@ class Outcomes:
 class Gap:
     """Accuracies of the weak teacher and of the ceiling on one split, and their difference.
 
-    `clear` says that the ceiling is above the teacher at the level of the intervals: only then is
-    there a PGR.
+    `clear` says that the ceiling is above the teacher by the difference's interval. PGR is defined
+    only then.
     """
 
     weak: Interval
@@ -57,7 +57,7 @@ class Gap:
         return self.difference.low > 0
 
     def said(self) -> str:
-        """The figures in one sentence, the same wherever a gap is reported."""
+        """Describe the figures in one sentence, the same wherever a gap is reported."""
         word = "clear" if self.clear else "not clear"
         return (
             f"gap: {word} (ceiling {_shown(self.ceiling)}, weak teacher {_shown(self.weak)}, "
@@ -75,8 +75,8 @@ NO_PGR = (
 class _Parts:
     """Variance parts of K arms' mean accuracies: rows (shared, so with covariance) and seeds.
 
-    `scale_*` inflate each part by its own t quantile over the normal one (Cochran): few seeds
-    widen the interval through the seed part alone.
+    `scale_*` inflate each part by its own t quantile over the normal one (Cochran). Few seeds
+    therefore widen the interval through the seed part alone.
     """
 
     cov_rows_KK: Floats
@@ -85,7 +85,10 @@ class _Parts:
     scale_seeds_K: Floats
 
     def variance(self, load_K: Floats, inflated: bool = True) -> float:
-        """Of the arms' means weighted by `load_K`; inflated for an interval, plain for a stderr."""
+        """Return the variance of the sum of the arms' means weighted by `load_K`.
+
+        It is inflated for an interval and plain for a standard error.
+        """
         rows, seeds = float(load_K @ self.cov_rows_KK @ load_K), load_K**2 * self.var_seeds_K
         if not inflated:
             return rows + float(seeds.sum())
@@ -105,10 +108,10 @@ def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
 def pgr_difference(
     outcomes: Outcomes, other_SN: NDArray[np.bool_], level: float = LEVEL
 ) -> Interval:
-    """PGR of a method less that of another one, run on the same rows, seeds and teachers.
+    """Return the PGR of a method less that of another, on the same rows, seeds and teachers.
 
     Run i of `outcomes.transfer_SN` and run i of `other_SN` share seed and teacher, so what they
-    have in common cancels. Errors as `pgr`; BadInput where the runs cannot be paired.
+    have in common cancels. Raises as `pgr` does, and BadInput if the runs cannot be paired.
     """
     transfer, weak, ceiling = _checked(outcomes)
     paired = _paired(transfer, other_SN)
@@ -118,7 +121,10 @@ def pgr_difference(
 def accuracy(
     correct_SN: NDArray[np.bool_], groups_N: tuple[str, ...], level: float = LEVEL
 ) -> Interval:
-    """Mean accuracy with an interval over rows (problems as clusters) and seeds, within [0, 1]."""
+    """Return the mean accuracy with an interval within [0, 1].
+
+    The interval covers rows (problems as clusters) and seeds.
+    """
     found = _mean((_arm("accuracy", correct_SN, groups_N),), groups_N, level)
     return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
 
@@ -130,9 +136,9 @@ def accuracy_difference(
     same_seeds: bool,
     level: float = LEVEL,
 ) -> Interval:
-    """Difference of two mean accuracies on the same rows.
+    """Return the difference of two mean accuracies on the same rows.
 
-    With `same_seeds` run i of both shares its seed and teacher, and the runs are paired too.
+    With `same_seeds`, run i of both shares its seed and teacher, and the runs are paired too.
     """
     first = _arm("accuracy", correct_SN, groups_N)
     second = _arm("accuracy", other_SN, groups_N)
@@ -146,7 +152,10 @@ def gap(
     groups_N: tuple[str, ...],
     level: float = LEVEL,
 ) -> Gap:
-    """How far the ceiling is above the weak teacher; errors as `pgr`, but never GapNotPositive."""
+    """Return how far the ceiling is above the weak teacher.
+
+    Raises as `pgr` does, but never GapNotPositive.
+    """
     _checked(Outcomes(weak_SN, weak_SN, ceiling_SN, groups_N))
     above = accuracy_difference(ceiling_SN, weak_SN, groups_N, same_seeds=False, level=level)
     return Gap(accuracy(weak_SN, groups_N, level), accuracy(ceiling_SN, groups_N, level), above)
@@ -163,7 +172,10 @@ def _ratio(
     base: tuple[float, float, float],
     level: float,
 ) -> Interval:
-    """(`base` times the arms' means) / (ceiling - weak); the first arm is a method's."""
+    """Return (`base` times the arms' means) / (ceiling - weak), with its interval.
+
+    The first arm is a method's. Raises GapNotPositive as `_fieller` does.
+    """
     parts, means_K, base_K = _parts(arms, groups_N, level), _means(arms), np.array(base)
     gain, gap_K = float(base_K @ means_K), np.array([0.0, -1.0, 1.0])
     width = float(gap_K @ means_K)
@@ -184,7 +196,7 @@ def _ratio(
 
 
 def _mean(arms: tuple[Floats, ...], groups_N: tuple[str, ...], level: float) -> Interval:
-    """The sum of the arms' means."""
+    """Return the sum of the arms' means, with its interval."""
     parts, ones_K = _parts(arms, groups_N, level), np.ones(len(arms))
     value, half = float(_means(arms).sum()), math.sqrt(parts.variance(ones_K))
     half *= _normal_quantile(level)
@@ -238,10 +250,10 @@ def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
 
 
 def teacher_contribution(pgr: Interval | None, permuted: Interval | None) -> float | None:
-    """TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0: the teacher is not used.
+    """Return TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0 the teacher is not used.
 
-    None where a figure is missing, and where PGR is not clearly above 0: a share of about nothing
-    is not defined.
+    Returns None if a figure is missing or PGR is not clearly above 0, since a share of almost
+    nothing is not defined.
     """
     if pgr is None or permuted is None or pgr.low <= 0:
         return None
@@ -267,7 +279,7 @@ def _checked(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:
 
 
 def _clustered_covariance(rows_KN: Floats, groups_N: tuple[str, ...]) -> Floats:
-    """Covariance of the row means, rows of a group counted as one cluster."""
+    """Return the covariance of the row means, with the rows of a group as one cluster."""
     index = {group: i for i, group in enumerate(dict.fromkeys(groups_N))}
     group_of_N = np.array([index[group] for group in groups_N])
     centred = rows_KN - rows_KN.mean(axis=1, keepdims=True)
@@ -294,9 +306,10 @@ def _seed_variance(correct_SN: Floats) -> float:
 def _fieller(
     gain: tuple[float, Floats], gap: tuple[float, Floats], parts: _Parts, quantile: float
 ) -> tuple[float, float]:
-    """All r with (gain - r gap)^2 <= q^2 Var(gain - r gap): two roots of a quadratic in r.
+    """Solve (gain - r gap)^2 <= q^2 Var(gain - r gap) for r; return the two roots in order.
 
-    Gain and gap come with their loads on the arms.
+    Gain and gap are given with their loads on the arms. Raises GapNotPositive if the gap is not
+    clearly positive.
     """
     (over, over_K), (under, under_K) = gain, gap
     # Var as a quadratic a r^2 + b r + c through its values at -1, 0 and 1.

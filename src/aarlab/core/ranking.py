@@ -1,8 +1,8 @@
-"""Who stands where: the one ranking rule of report, dashboard, command line, export and API.
+"""The ranking rule shared by the report, dashboard, command line, export and API.
 
 Verified methods of AARs rank by their PGR on the *selection* split. Baselines (hand-tuned methods
-and guards) stand between them as reference rows without a rank. What a person's verdict keeps out
-stands last, without a rank.
+and guards) are listed between them as reference rows without a rank. What a person's verdict keeps
+out comes last, without a rank.
 """
 
 import math
@@ -20,7 +20,7 @@ NORMAL_95 = float(ndtri(0.975))
 
 
 class RunKey(NamedTuple):
-    """What a re-run was of; `split` is selection or certify."""
+    """Identifies the kind of a re-run. `split` is selection or certify."""
 
     task: str
     snapshot: str
@@ -39,16 +39,16 @@ class Placed(NamedTuple):
 
 
 def role_of(researcher: str, arm: str = "") -> Role:
-    """Tell baselines, which are AAR records too, from AARs by their researcher or arm."""
+    """Classify an AAR record by its researcher or arm: baselines are AAR records too."""
     if "human" in (researcher, arm):
         return "human"
     return "guard" if "guard" in (researcher, arm) else "aar"
 
 
 def first_runs(verifications: Iterable[Verification]) -> dict[RunKey, Verification]:
-    """Re-runs that have a figure, the earliest of each kind.
+    """Return the earliest re-run of each kind that has a figure.
 
-    The first counts, so that another draw of seeds cannot improve a figure.
+    Only the first counts, so that another draw of seeds cannot improve a figure.
     """
     found: dict[RunKey, Verification] = {}
     for v in sorted(verifications, key=lambda v: v.at):
@@ -65,8 +65,8 @@ def placed(
 ) -> list[Placed]:
     """Order the verified methods of one task; of equal figures the earlier re-run comes first.
 
-    `kept_out` are snapshots that a verdict keeps from ranking; `roles` are those of the authors, an
-    AAR where a name is missing.
+    `kept_out` are snapshots that a verdict keeps from ranking. `roles` are those of the authors; an
+    author without one is taken for an AAR.
     """
     runs = [
         (v.snapshot in kept_out, v.estimate, v)
@@ -84,7 +84,7 @@ def placed(
 
 
 def n_tried(board: Sequence[Placed]) -> int:
-    """Count the methods of AARs that were verified, also those that a verdict keeps out."""
+    """Count the verified methods of AARs, including those that a verdict keeps out."""
     return sum(line.role == "aar" for line in board)
 
 
@@ -95,9 +95,9 @@ def leaderboard(
     roles: Mapping[str, Role] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> list[LeaderboardEntry]:
-    """Boards of the tasks, one after the other, without what is kept out.
+    """Return the boards of the tasks, one after the other, without what is kept out.
 
-    Figures are rounded to .01, since AARs read them. `names` are the short ones by snapshot.
+    Figures are rounded to .01 because AARs read them. `names` are the short names by snapshot.
     """
     runs, entries = list(verifications), []
     for task in tasks:
@@ -128,16 +128,17 @@ def leaderboard(
 
 
 def corrected_quantile(tried: int) -> float:
-    """Normal quantile with which 95 % intervals of `tried` methods hold together (Bonferroni)."""
+    """Return the normal quantile for joint 95 % intervals of `tried` methods (Bonferroni)."""
     return float(ndtri(1 - 0.025 / max(tried, 1)))
 
 
 def difference_low(method: Interval, reference: Interval | None, tried: int) -> float:
-    """Lower bound of method minus reference that holds for all `tried` methods together.
+    """Return a lower bound of method minus reference that holds for all `tried` methods jointly.
 
     The half-widths of both 95 % intervals are added as for independent figures (MOVER; Zou and
     Donner 2008) and widened to the corrected level. Scores on the same rows are mostly positively
-    correlated, so the bound errs to the low side. Without a reference it is 0, the weak teacher.
+    correlated, so the bound errs on the low side. Without a reference the method is compared with
+    0, the weak teacher.
     """
     widening = corrected_quantile(tried) / NORMAL_95
     below = method.value - method.low
@@ -147,7 +148,11 @@ def difference_low(method: Interval, reference: Interval | None, tried: int) -> 
 
 
 def against(method: Interval, reference: Interval | None, tried: int) -> Against:
-    """Say whether a method is clearly above a reference: the corrected lower bound is above 0."""
+    """Return "above" if the method is clearly above the reference.
+
+    It is clearly above if the corrected lower bound of the difference is above 0. Otherwise return
+    "unclear", or "below" if its figure is not above the reference's.
+    """
     if method.value <= (0.0 if reference is None else reference.value):
         return "below"
     return "above" if difference_low(method, reference, tried) > 0 else "unclear"

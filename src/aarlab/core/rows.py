@@ -1,10 +1,10 @@
-"""Files of rows that anybody may have written: JSON lines, a JSON array, CSV, Parquet, gzip.
+"""Files of rows from any writer: JSON lines, a JSON array, CSV, Parquet, gzip.
 
-One way in for every such file. Lines end at a line feed only, so a text may hold U+2028, NEL or a
+All such files are read here. Lines end at a line feed only, so a text may contain U+2028, NEL or a
 form feed. All faults of a file are collected, each with file, line and reason.
 
 Covered: what `core/foreign.py` covers, for every row; byte-order marks, CRLF, gzip that unpacks to
-more than a limit, CSV fields of any length, a doubled or missing CSV header, folders in place of
+more than a limit, CSV fields of any length, a duplicate or missing CSV header, folders in place of
 files. Not covered: what the values mean; numbers from Parquet may be NaN.
 """
 
@@ -34,14 +34,17 @@ _CSV_FIELD = 2**31 - 1
 
 
 class ForeignRow(NamedTuple):
-    """`place` is "line 3" or "row 3", counted from 1."""
+    """A row of a foreign file. `place` is "line 3" or "row 3", counted from 1."""
 
     place: str
     values: dict[str, Any]
 
 
 class Faults:
-    """Faults of foreign files: equal ones of one file are counted, the first few are shown."""
+    """Faults of foreign files. Equal ones of one file are counted together.
+
+    The first MAX_FAULTS kinds are shown.
+    """
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], list[Any]] = {}
@@ -55,7 +58,7 @@ class Faults:
         entry[1] += 1
 
     def refuse(self) -> None:
-        """Raise BadInput with all that was found; do nothing where that is nothing."""
+        """Raise BadInput with all faults found; do nothing if there are none."""
         if not self._found:
             return
         lines = [
@@ -76,7 +79,7 @@ def is_row_file(path: Path) -> bool:
 
 
 def read_rows(path: Path, faults: Faults, max_bytes: int = MAX_BYTES) -> Iterator[ForeignRow]:
-    """The rows that can be read; what cannot is added to `faults`.
+    """Yield the rows that can be read, and add what cannot be read to `faults`.
 
     Raises NotFound for a missing file or library, BadInput for a folder or an unknown format.
     """
@@ -111,7 +114,7 @@ def read_rows(path: Path, faults: Faults, max_bytes: int = MAX_BYTES) -> Iterato
 
 
 def _bytes(path: Path, most: int) -> bytes:
-    """The file's content, unpacked; ValueError where it is larger than `most`."""
+    """Read the file's content, unpacked; raises ValueError if it is larger than `most` bytes."""
     if not path.name.endswith(".gz"):
         if path.stat().st_size > most:
             raise ValueError(f"over {most >> 20:,} MiB; split the file or take fewer rows")
@@ -190,10 +193,10 @@ def _csv(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
 
 
 def _cells(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not blank, each with the line on which it begins."""
+    """Yield the CSV records that are not blank, each with the line on which it begins."""
     reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
     while True:
-        before = csv.field_size_limit(_CSV_FIELD)  # the process's, so it is put back each time
+        before = csv.field_size_limit(_CSV_FIELD)  # process-wide, so it is restored each time
         try:
             cells = next(reader, None)
         finally:
@@ -206,7 +209,7 @@ def _cells(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _header(cells: list[str], path: Path, place: str, faults: Faults) -> bool:
-    """Whether the line can name the columns."""
+    """Return whether the line can name the columns. If not, add the reason to `faults`."""
     twice = next((cell for cell in cells if cells.count(cell) > 1), None)
     if len(cells) == 1 and (mark := next((m for m in ";\t|" if m in cells[0]), None)):
         faults.add(path, place, f"columns are separated by {mark!r}; save the file with commas")
@@ -221,7 +224,7 @@ def _header(cells: list[str], path: Path, place: str, faults: Faults) -> bool:
 
 def _parquet(path: Path, faults: Faults, most: int) -> Iterator[ForeignRow]:
     try:
-        import pyarrow as arrow  # an extra, and slow to load
+        import pyarrow as arrow  # optional, and slow to import
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise NotFound(f"{path}: Parquet needs pyarrow; run: pip install 'aarlab[hub]'") from error

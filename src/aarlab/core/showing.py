@@ -1,7 +1,7 @@
-"""Text and figures as people see them, in a terminal, a log or a sentence.
+"""Text and figures in the form shown to people, in a terminal, a log or a sentence.
 
-Covered: control characters and escape sequences of terminals, characters that turn the direction of
-the text or take no room, line and paragraph separators, lone surrogates.
+Covered: control characters and escape sequences of terminals, characters that change the direction
+of the text or have no width, line and paragraph separators, lone surrogates.
 Not covered: letters of other scripts that look alike.
 """
 
@@ -19,12 +19,15 @@ _HIDDEN = re.compile(
 
 
 def safe_to_show(text: str) -> str:
-    """Spell out what would drive a terminal or hide: ESC becomes \\x1b. Tabs and newlines stay."""
+    """Spell out characters that control a terminal or hide text: ESC becomes \\x1b.
+
+    Tabs and newlines are kept.
+    """
     return _HIDDEN.sub(lambda found: _spelled(found.group()), text)
 
 
 def one_line(text: str) -> str:
-    """Spell out tabs and newlines too, so that a text cannot pass for a line of its own."""
+    """Spell out tabs and newlines too, so that a text cannot pose as a separate line."""
     return safe_to_show(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
@@ -36,11 +39,11 @@ def _spelled(character: str) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Write a figure with a true minus sign; never "-0.00"."""
+    """Format a figure with a true minus sign; never "-0.00"."""
     text = f"{value:.{digits}f}"
     return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
 def interval(estimate: "Interval") -> str:
-    """Write an estimate with its 95 % interval: 0.46 [0.31, 0.60]."""
+    """Format an estimate with its 95 % interval: 0.46 [0.31, 0.60]."""
     return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"

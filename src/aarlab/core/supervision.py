@@ -1,7 +1,7 @@
-"""How the platform knows an AAR's supervisor, the process that the campaign started for it.
+"""How the platform recognises an AAR's supervisor, the process that the campaign started for it.
 
-Its key goes with each of its requests, beside the AAR's token, and never into a sandbox. It is
-derived from the operator's token, so that no one stores it.
+The supervisor sends its key with each request, in addition to the AAR's token. The key never enters
+a sandbox. It is derived from the operator's token, so that it is not stored anywhere.
 """
 
 import hashlib

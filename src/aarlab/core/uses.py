@@ -1,7 +1,7 @@
-"""Which campaigns use which versions of tasks: a small file for each run folder in the data root.
+"""Which campaigns use which versions of tasks: one small file per run folder, in the data root.
 
-A campaign notes its tasks when it is made and whenever it starts. A note whose run folder is gone
-is dropped; one below a folder that is gone too (a disk that is not mounted) is kept and counts.
+A campaign records its tasks when it is created and whenever it starts. A note is dropped if its run
+folder is gone. It is kept and counts if the parent folder is gone too (an unmounted disk).
 """
 
 import json
@@ -21,7 +21,7 @@ class Use(NamedTuple):
 
 
 def note_use(root: DataRoot, run: RunDir, versions: dict[str, str]) -> None:
-    """Record what a campaign is bound to; the same run folder again replaces its note."""
+    """Record what a campaign is bound to, replacing any earlier note of the same run folder."""
     folder = _folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     where = str(run.path.absolute())
@@ -30,7 +30,7 @@ def note_use(root: DataRoot, run: RunDir, versions: dict[str, str]) -> None:
 
 
 def uses(root: DataRoot) -> list[Use]:
-    """Campaigns that are there, by run folder; notes of those that are gone are dropped."""
+    """List the campaigns that exist, by run folder, and delete notes of those that are gone."""
     found = []
     for path in sorted(_folder(root).glob("*.json")):
         try:
@@ -46,7 +46,7 @@ def uses(root: DataRoot) -> list[Use]:
 
 
 def users_of(root: DataRoot, reference: str) -> list[Path]:
-    """Run folders of the campaigns bound to `name@version`."""
+    """List the run folders of the campaigns bound to `name@version`."""
     return [use.run for use in uses(root) if reference in use.tasks]
 
 

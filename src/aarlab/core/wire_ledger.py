@@ -24,13 +24,13 @@ Dollars = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 
 
 def _no_bool(given: Any) -> Any:
-    """`true` would be read as 1."""
+    """Raise ValueError for a bool, since `true` would be read as 1."""
     if isinstance(given, bool):
         raise ValueError("must be a number")
     return given
 
 
-MOST = 10**12  # of anything: hours in seconds are still finite
+MOST = 10**12  # of any amount: hours converted to seconds are still finite
 Amount = Annotated[FiniteFloat, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
 
@@ -219,7 +219,7 @@ class NewControl(Wire):
         if self.action == "message" and not self.text.strip():
             raise ValueError("a message needs a `text`")
         given = [
-            each.model_dump(exclude_none=True)  # what was stored has its nulls
+            each.model_dump(exclude_none=True)  # stored controls contain nulls
             for each in (self.add, self.limits)
             if each is not None
         ]

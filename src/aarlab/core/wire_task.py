@@ -1,7 +1,7 @@
-"""What a client without the task's files gets of a task: facts, rows, weak labels; texts.
+"""What a client without the task's files receives of a task: facts, rows, weak labels and texts.
 
-Rows and weak labels are those of the public folder. There is no split here but train and search,
-and no field for a label that is true.
+Rows and weak labels are those of the public folder. The only splits here are train and search, and
+no field holds a true label.
 """
 
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Figures with a row per verified method: where it stands, search against selection, ablation."""
+"""Figures with one row per verified method: standings, search against selection, ablation."""
 
 from collections.abc import Sequence
 
@@ -36,8 +36,10 @@ TRUE_COLOUR, PERMUTED_COLOUR = ACCENT, MUTED
 
 
 def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """PGR on the selection split with intervals: the best methods and all baselines, in the order
-    of the leaderboard. None without a verified method."""
+    """Draw PGR on the selection split with intervals, in the order of the leaderboard.
+
+    Shows the best methods and all baselines. Returns None if no method is ranked.
+    """
     methods = [m for m in view.methods if m.verified and (m.rank or m.role != "aar")]
     last = [m for m in methods if m.role == "aar"][SHOWN_STANDINGS:]
     methods = [m for m in methods if m not in last]
@@ -197,7 +199,7 @@ def _draw_dumbbell(axes: Axes, row: int, method: Method) -> None:
 
 
 def _draw_guard(axes: Axes, view: CampaignView) -> list[KeyEntry]:
-    """Line of the best guard on selection."""
+    """Draw a line at the best guard's selection PGR and return its key entries."""
     guard = view.best_guard
     if guard is None or guard.verified is None:
         return []

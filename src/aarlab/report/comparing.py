@@ -28,11 +28,11 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of `a` minus mean of `b`. None where the replicates cannot say.
+    """Mean of `a` minus mean of `b`. Fields are None where the replicates do not determine them.
 
-    `p_permutation` deals the replicates to the two groups anew: in all ways where that is feasible
-    (`exact`), else in `MAX_SPLITS` drawn ones. `p_floor` is the smallest it can be. `p_holm` holds
-    for all differences of one table together.
+    `p_permutation` reassigns the replicates to the two groups: in every possible way where that
+    is feasible (`exact`), else in `MAX_SPLITS` random ways. `p_floor` is the smallest possible
+    value of it. `p_holm` is corrected for all differences of one table.
     """
 
     a: str
@@ -89,7 +89,7 @@ def difference(
 
 
 class Permuted(NamedTuple):
-    """A permutation test's outcome; see `Difference`."""
+    """The result of a permutation test; see `Difference`."""
 
     p_permutation: float
     p_floor: float
@@ -99,9 +99,9 @@ class Permuted(NamedTuple):
 def permutation_test(first: Sequence[float], second: Sequence[float]) -> Permuted:
     """Test the difference of means, two-sided.
 
-    All splits are counted where there are at most `MAX_SPLITS`. Else so many are drawn, and the
-    observed one counts as one more (Phipson and Smyth 2010), so p is at least
-    1 in `MAX_SPLITS` + 1.
+    Enumerates all splits if there are at most `MAX_SPLITS`. Otherwise it draws that many, and the
+    observed split counts as one more (Phipson and Smyth 2010). Then p is at least
+    1 / (`MAX_SPLITS` + 1).
     """
 
     def gap(a: Any, b: Any, axis: int) -> Any:

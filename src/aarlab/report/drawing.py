@@ -61,7 +61,7 @@ STYLE: dict[Any, Any] = {
 
 
 class Style(NamedTuple):
-    """How an AAR is drawn."""
+    """The colour, marker and dash pattern of an AAR."""
 
     colour: str
     marker: str

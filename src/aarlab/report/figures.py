@@ -1,4 +1,4 @@
-"""PGR on the search split against cumulative research hours, beside the baselines on that split."""
+"""PGR on the search split against cumulative research hours, with the baselines on that split."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -196,7 +196,10 @@ def _draw_aar(axes: Axes, points: list[Point], per_hour: float, style: Style) ->
 
 
 def _name_lines(axes: Axes, view: CampaignView, layout: Layout) -> None:
-    """Names right of the axes: the best AARs, where 0 and 1 are, the best baselines on search."""
+    """Draw lines for 0, 1 and the best baselines on search, and name them and the best AARs.
+
+    The names stand to the right of the axes.
+    """
     low, high = axes.get_ylim()
     best = {
         name: best_so_far(points)[-1].estimate.value

@@ -133,7 +133,7 @@ def _leading(view: CampaignView, ideas: Sequence[TimedIdea]) -> list[str]:
 
 
 def _styles(view: CampaignView, names: Sequence[str]) -> list[Style]:
-    """AARs look as in every figure; arms take the hues in their order."""
+    """Return each name's style: that of the AAR in every figure, or a hue by order for an arm."""
     looks = view.looks
     return [style_of(looks.get(name, Look(k % len(SERIES), 0))) for k, name in enumerate(names)]
 

@@ -13,7 +13,7 @@ from aarlab.report.view import CampaignView, Method
 
 
 def summary_paragraphs(view: CampaignView) -> list[str]:
-    """The text under the verdict: what was done and found, then what to hold it against."""
+    """List the paragraphs below the verdict: what was done and found, then comparisons."""
     ended = list(filter(None, [ending_sentence(view)]))
     if view.task is None:
         return ended
@@ -23,7 +23,7 @@ def summary_paragraphs(view: CampaignView) -> list[str]:
 
 
 def ending_sentence(view: CampaignView) -> str:
-    """Which AARs were given up and why, and an end of the campaign that is not the usual one."""
+    """Say which AARs were given up and why, or how the campaign ended if that is unusual."""
     export = view.export
     if said := given_up_text(export.endings):
         return f"Not every AAR finished. {said}."
@@ -75,7 +75,7 @@ def _optimism_sentence(view: CampaignView) -> str:
 
 
 def _named(method: Method) -> str:
-    """The short name, with the author's own where that says more."""
+    """Return the short name, followed by the author's own name if that differs."""
     own = "" if method.name == method.short else f" (“{wording.shortened(method.name)}”)"
     return f"{method.short}{own}"
 

@@ -1,4 +1,4 @@
-"""Scores without a time, beside figure 1: hand-tuned baselines and guards, on the search split."""
+"""Scores without a time, drawn next to figure 1: hand-tuned baselines and guards on search."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ SHOWN_HUMANS = 3
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A baseline's score on the search split, like everything in the figure."""
+    """A baseline's score on the search split, as everything in the figure is."""
 
     text: str
     estimate: Interval
@@ -41,7 +41,7 @@ NARROW_KEY = (KeyEntry("tuned by hand", "s", INK, INK), KeyEntry("guard", "s", P
 
 
 def references_of(view: CampaignView) -> list[Reference]:
-    """The best baselines on search, best first."""
+    """List the best hand-tuned baselines, then the best guards, each by descending search PGR."""
     found = []
     for role, most in (("human", SHOWN_HUMANS), ("guard", SHOWN_GUARDS)):
         scored = [

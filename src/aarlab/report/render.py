@@ -165,7 +165,7 @@ def _tiles(view: CampaignView) -> list[Tile]:
 
 
 def _reference_tile(name: str, method: Method | None) -> Tile:
-    """On the selection split, like the tile beside it."""
+    """Return a tile with a baseline's PGR on the selection split, as in the neighbouring tiles."""
     if method is None or method.verified is None:
         return Tile(name, wording.NONE, "none was verified")
     return Tile(name, wording.signed(method.verified.value), f"{method.short}, selection")

@@ -142,7 +142,10 @@ def _draw(axes: Axes, panel: _Panel, rows: Sequence[Spender], named: bool) -> No
 
 
 def _key(panels: Sequence[_Panel], wide: bool) -> list[KeyEntry]:
-    """The two darkest shades mean model calls and device time, or the first two kinds of tokens."""
+    """List the entries of the key.
+
+    The two darkest shades mean model calls and device time, or the first two kinds of tokens.
+    """
     words = ["model calls", "device time"]
     if any(panel.title.startswith("Tokens") for panel in panels):
         both = zip(words, TOKEN_WORDS, strict=False)

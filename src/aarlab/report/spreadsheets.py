@@ -64,8 +64,10 @@ def methods_csv(view: CampaignView) -> str:
 
 
 def leaderboard_csv(view: CampaignView) -> str:
-    """The report's leaderboard: ranked methods, with baselines and what a verdict keeps out in
-    their places, without a rank."""
+    """Return the report's leaderboard of verified methods as CSV.
+
+    Baselines and methods that a verdict excludes are in their places, without a rank.
+    """
     rows = [
         {"rank": method.rank, "verdict": method.decision, **_method(view, method)}
         for method in view.methods

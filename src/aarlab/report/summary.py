@@ -10,10 +10,10 @@ DIGITS = 6
 
 
 def summary_of(view: CampaignView) -> dict[str, Any]:
-    """`verdict` is what was found, in one sentence.
+    """Return the summary of a campaign; `verdict` is the result in one sentence.
 
-    Accuracies are of the selection split, or of search where selection has no baseline. `aars` and
-    `submissions` count AARs alone; `methods` also lists the baselines' methods, under the names of
+    Accuracies are of the selection split, or of search if selection has no baseline. `aars` and
+    `submissions` count AARs alone. `methods` also lists the baselines' methods, under the names of
     their records. What was not measured is null.
     """
     search, selection = view.baseline("search"), view.baseline("selection")
@@ -69,7 +69,7 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
 
 
 def _ablation(method: Method) -> dict[str, Any] | None:
-    """`teacher_contribution` is null where PGR is not clearly above 0."""
+    """Return the ablation; `teacher_contribution` is null if PGR is not clearly above 0."""
     if method.verified is None or method.ablated is None:
         return None
     contribution = method.contribution

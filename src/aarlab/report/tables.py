@@ -31,7 +31,10 @@ ISOLATION_WORDS = {"bubblewrap": "isolated", "process": "not isolated", "none": 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`numeric` columns are flush right in tabular figures; `about` explains one on hovering."""
+    """A column of a table.
+
+    `numeric` columns are right-aligned in tabular figures. `about` is shown on hover.
+    """
 
     title: str
     numeric: bool = False
@@ -40,8 +43,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`small` stands below the text, `detail` unfolds, `title` is shown on hovering; `tone` is
-    good, warn, quiet or nothing."""
+    """A cell of a table.
+
+    `small` is printed below the text, `detail` can be unfolded, and `title` is shown on hover.
+    `tone` is good, warn, quiet or empty.
+    """
 
     text: str
     small: str = ""
@@ -70,8 +76,11 @@ class Table:
 
 
 def leaderboard(view: CampaignView) -> Table:
-    """Verified methods in the order of `core.ranking`: baselines in between without a rank, what a
-    verdict keeps out at the end. Baselines without a verified score stand last."""
+    """Return the table of verified methods in the order of `core.ranking`.
+
+    Baselines stand among them without a rank. Methods that a verdict excludes come at the end.
+    Baselines without a verified score are last.
+    """
     shown = [m for m in view.methods if m.role != "aar" or m.verified]
     columns = (
         Column("Method", about="the AAR and the running number of its methods"),
@@ -115,7 +124,10 @@ def _leaderboard_row(view: CampaignView, method: Method) -> Row:
 
 
 def method_cell(method: Method) -> Cell:
-    """The short name, its author's own name below, cut, and whole on hovering."""
+    """Return a cell with the short name and, below it, the author's own name, cut if it is long.
+
+    The whole name is shown on hover.
+    """
     own = "" if method.name == method.short else wording.shortened(method.name)
     by = ROLE_WORDS[method.role] or method.direction
     small = " · ".join(text for text in (own, by) if text)
@@ -148,7 +160,7 @@ def _verdict_cell(verdict: str | None) -> Cell:
 
 
 def _contribution(method: Method) -> Cell:
-    """No figure where the PGR itself may be 0: the ratio would say nothing."""
+    """Return the teacher contribution, without a figure where PGR may be 0: a meaningless ratio."""
     if method.contribution is not None:
         return Cell(wording.signed(method.contribution))
     if method.verified is None or method.ablated is None:

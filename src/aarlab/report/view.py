@@ -34,12 +34,12 @@ MIN_VALUE = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`short` is the name to show, `name` the author's own.
+    """A method of a campaign. `short` is the name to show, `name` the author's own.
 
     `submissions` are those of this code on the search split, as `core.joining` finds them.
     `selection` and `permuted` are the first finished verifications on the selection split.
-    `rank` is None for a baseline, and where a verdict or a missing score keeps it from ranking.
-    `decision` is the latest verdict, `flags` what the audits noted or suspect.
+    `rank` is None for a baseline, and where a verdict or a missing score prevents ranking.
+    `decision` is the latest verdict. `flags` are the audits that noted or suspected something.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Method:
 
     @property
     def contribution(self) -> float | None:
-        """None where it is not defined: no ablation, or a PGR that is not clearly above 0."""
+        """Return the teacher contribution, or None without an ablation or a PGR clearly above 0."""
         return teacher_contribution(self.verified, self.ablated)
 
     @property
@@ -96,8 +96,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class CampaignView:
-    """One task of a campaign: its methods in the order of `core.ranking`, then those that were not
-    verified by search PGR."""
+    """One task of a campaign.
+
+    Its methods are in the order of `core.ranking`, followed by unverified ones by search PGR.
+    """
 
     export: CampaignExport
     task: TaskInfo | None
@@ -106,14 +108,14 @@ class CampaignView:
 
     @property
     def verdict(self) -> str:
-        """What was found, in one sentence."""
+        """Return the result in one sentence."""
         if self.task is None:
             return "The export names no task, so there is nothing to report."
         return verdict(self.standings)
 
     @property
     def n_tried(self) -> int:
-        """Methods of AARs that were verified, also those that a verdict keeps from ranking."""
+        """Return how many methods of AARs were verified, also those that a verdict excludes."""
         return n_tried(self.standings.board)
 
     def of_role(self, role: Role) -> tuple[Method, ...]:
@@ -130,7 +132,7 @@ class CampaignView:
 
     @property
     def looks(self) -> dict[str, Look]:
-        """The colour of each AAR, the same in every figure and in the dashboard."""
+        """Return the look of each AAR, which is the same in every figure and in the dashboard."""
         return looks_of(aar.name for aar in self.aars)
 
     @property
@@ -149,12 +151,12 @@ class CampaignView:
 
     @property
     def best_human(self) -> Method | None:
-        """The best hand-tuned baseline on the selection split."""
+        """Return the best hand-tuned baseline on the selection split that no verdict excludes."""
         return next((m for m in self.of_role("human") if m.verified and m.ranks), None)
 
     @property
     def best_guard(self) -> Method | None:
-        """The best guard on the selection split."""
+        """Return the best guard on the selection split that no verdict excludes."""
         return next((m for m in self.of_role("guard") if m.verified and m.ranks), None)
 
     def best_on_search(self, role: Role) -> Method | None:
@@ -162,7 +164,10 @@ class CampaignView:
         return max(scored, key=lambda m: m.search.value if m.search else MIN_VALUE, default=None)
 
     def guard_verdict(self, method: Method) -> Against | None:
-        """None for a baseline, and where either has no score on the selection split."""
+        """Compare a method with the best guard.
+
+        Returns None for a baseline, and where either has no score on the selection split.
+        """
         guard = self.best_guard
         if method.role != "aar" or method.verified is None or guard is None:
             return None
@@ -191,7 +196,7 @@ class CampaignView:
 
 
 def role_of_record(aar: AarRecord) -> Role:
-    """Tell baselines, which are AAR records too, from AARs."""
+    """Return the role of a record: baselines are AAR records too."""
     return role_of(aar.researcher, aar.arm)
 
 
@@ -266,7 +271,7 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
 def _names(
     export: CampaignExport, signed: dict[str, tuple[str, str]], roles: dict[str, Role]
 ) -> dict[str, str]:
-    """Short names by snapshot, and by key for what was submitted without code."""
+    """Return short names by snapshot, or by key for methods submitted without code."""
     saved = [Made(s.id, s.aar, s.name) for s in export.snapshots]
     known = {one.key for one in saved}
     unsaved = [Made(k, aar, name, False) for k, (aar, name) in signed.items() if k not in known]

@@ -39,7 +39,7 @@ def accuracy(value: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Three decimals, two digits where there is less, so that no p reads as 0."""
+    """Format p to three decimals, or to two digits below 0.001, so that no p reads as 0."""
     if p is None:
         return NONE
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
@@ -68,7 +68,7 @@ def number_of(amount: int, noun: str, plural: str = "") -> str:
 
 
 def shortened(name: str) -> str:
-    """An author's own name of a method, cut where it is long."""
+    """Return the author's own name of a method, shortened if it is long."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1].rstrip()}…"
 
 

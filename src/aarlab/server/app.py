@@ -132,9 +132,10 @@ async def _health() -> dict[str, str]:
 
 
 def open_scorer(settings: ServerSettings) -> Scoring:
-    """Open the vault; raise on loose modes, and on a development task that cannot be scored.
+    """Open the vault and return the scorer.
 
-    At rest a task or the vault that is not here is no error: figures of the last export stand in.
+    Raises on loose file modes and on a development task that cannot be scored. At rest, a missing
+    task or vault is not an error: the figures of the last export are used.
     """
     root = settings.data_root
     try:

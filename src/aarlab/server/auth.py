@@ -55,10 +55,11 @@ async def calling_aar(request: Request, platform: PlatformDep) -> NewAar:
 
 
 async def admitted(request: Request, platform: Platform) -> Access:
-    """What the token opens, within the AAR's rate; its research time runs on.
+    """Return the access that the token gives, within the AAR's rate, and count its research time.
 
-    A supervisor has no rate: an agent that floods the platform with its token could else keep out
-    the signs of life by which its hours are counted.
+    A supervisor has no rate limit. Otherwise an agent that floods the platform with its token could
+    block the signs of life by which its hours are counted. Raises Forbidden for the operator's
+    token, Unauthenticated for an unknown one.
     """
     token = _bearer(request)
     access = await _access(platform, token)
@@ -78,7 +79,7 @@ async def admitted(request: Request, platform: Platform) -> Access:
 
 
 def by_supervisor(request: Request, platform: Platform, name: str) -> bool:
-    """Whether the request comes from the process that the campaign started for this AAR."""
+    """Return whether the request comes from the process that the campaign started for this AAR."""
     given = request.headers.get(SUPERVISOR_HEADER, "")
     return bool(given) and hmac.compare_digest(
         given.encode(), supervisor_key(platform.operator_token, name).encode()

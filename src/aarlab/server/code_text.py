@@ -1,4 +1,4 @@
-"""Method code as text, for agents that would have to write and read base64 by hand."""
+"""Method code as text, for agents that would otherwise have to write and read base64."""
 
 import base64
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ SHOWN_BYTES = 200_000  # of one file
 
 
 def encoded(files: Iterable[TextFile]) -> list[SnapshotFile]:
-    """The same files as the routes of snapshots take them."""
+    """Encode text files in base64, as the snapshot routes take them."""
     return [
         SnapshotFile(path=f.path, content_b64=base64.b64encode(f.text.encode()).decode())
         for f in files
@@ -21,7 +21,10 @@ def encoded(files: Iterable[TextFile]) -> list[SnapshotFile]:
 
 
 async def as_snapshot(platform: Platform, aar: NewAar, new: NewTextSnapshot) -> NewSnapshot:
-    """The snapshot that is meant, with the parent's other files where they are to be kept."""
+    """Return the snapshot in base64, with the parent's other files if they are to be kept.
+
+    Raises BadInput if `keep_parent_files` is set without a parent.
+    """
     files = encoded(new.files)
     if new.keep_parent_files:
         if new.parent is None:
@@ -33,7 +36,7 @@ async def as_snapshot(platform: Platform, aar: NewAar, new: NewTextSnapshot) -> 
 
 
 def code_files(content: SnapshotContent) -> list[CodeFile]:
-    """Every file, with its text where it is UTF-8 and not over SHOWN_BYTES."""
+    """List every file, with its text if it is UTF-8 and at most SHOWN_BYTES long."""
     return [_shown(file) for file in content.files]
 
 

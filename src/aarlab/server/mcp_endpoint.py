@@ -103,7 +103,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _add_texts(server: MCPServer[Any]) -> None:
-    """What the tools say, once more as resources and a prompt, for clients that show those."""
+    """Add the texts of the tools as resources and a prompt, for clients that show those."""
 
     def contract() -> str:
         return texts.method_contract().text
@@ -129,8 +129,10 @@ def _note(name: str) -> str:
 
 
 class PlatformServer(MCPServer[Any]):
-    """MCPServer with schemas that any client reads, and tool errors that read like the API's
-    problems: `code: message`."""
+    """MCPServer with schemas that any client can read.
+
+    Tool errors have the form of the API's problems: `code: message`.
+    """
 
     async def list_tools(self) -> list[Tool]:
         return [

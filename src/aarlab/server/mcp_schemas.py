@@ -1,7 +1,7 @@
 """Tool schemas that any client can read.
 
-Some clients refuse `$ref`, a choice at the top, or a type that may be null. So references are
-written out, and an argument that may be null is one that may be left out. Answers keep their null:
+Some clients refuse `$ref`, a choice at the top level, or a nullable type. References are therefore
+inlined, and a nullable argument becomes one that may be omitted. Results keep their null, since
 clients check them against the schema.
 """
 
@@ -13,13 +13,16 @@ NULL = {"type": "null"}
 
 
 def input_schema(schema: Schema) -> Schema:
-    """Of a tool's arguments: no `$ref`, no null. Raises RecursionError for a type in itself."""
+    """Return the schema of a tool's arguments without `$ref` and null.
+
+    Raises RecursionError for a recursive type.
+    """
     plain: Schema = _without_null(written_out(schema))
     return plain
 
 
 def written_out(schema: Schema) -> Schema:
-    """The schema with every `$ref` replaced by what it leads to."""
+    """Return the schema with every `$ref` replaced by its target."""
     defs = schema.get("$defs", {})
     written: Schema = _written({k: v for k, v in schema.items() if k != "$defs"}, defs)
     return written
@@ -49,7 +52,7 @@ def _without_null(value: Any) -> Any:
             kept = {k: v for k, v in value.items() if k != choice}
             if kept.get("default", 0) is None:
                 del kept["default"]
-            # What was said of the argument itself goes before what its type says.
+            # The argument's own description overrides that of its type.
             kept = {**others[0], **kept} if len(others) == 1 else {**kept, choice: others}
             return _without_null(kept)
     return {k: _without_null(v) for k, v in value.items()}

@@ -1,7 +1,7 @@
-"""The tools of the MCP endpoint. Each calls the function that its route calls.
+"""The tools of the MCP endpoint. Each calls the same function as its route.
 
-They are all that an agent needs which has nothing else: what is asked and forbidden, rows, weak
-labels, the contract, a place where its method is tried, and the way to a verified method.
+They are sufficient for an agent that has nothing else: they give the question and the rules, rows,
+weak labels, the contract, a sandbox that tries its method, and the way to a verified method.
 """
 
 import asyncio
@@ -386,7 +386,10 @@ class Tools:
         return await me.messages(_access(ctx).need("read"), self._platform, after)
 
     def _write(self, ctx: Ctx, route: str, key: str | None, body: Any) -> tuple[NewAar, Writing]:
-        """Who writes, and the write that the route would make: one key over both is one write."""
+        """Return the writing AAR and the write that the route would make.
+
+        A key used both here and on the route is one write.
+        """
         aar = _access(ctx).need("write")
         return aar, writing_at(self._platform, aar.name, key or uuid.uuid4().hex, route, body)
 

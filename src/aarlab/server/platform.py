@@ -63,7 +63,7 @@ class Platform:
     posts: SharedPace
     # By the hash of the token, for moments only: another server may have revoked it.
     known: dict[str, Known] = field(default_factory=dict, repr=False)
-    # Public rows of development tasks, read when a client first asks for them.
+    # Public rows of development tasks, read on first request.
     opened: dict[str, PublicTask] = field(default_factory=dict, repr=False)
 
 

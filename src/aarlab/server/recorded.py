@@ -1,8 +1,8 @@
-"""Scores of a campaign at rest whose tasks are not all here: figures of its last export stand in.
+"""Scores of a campaign at rest, from its last export, when some of its tasks are not here.
 
-What needs hidden labels is refused with the version that is missing and how to get it; what was
-scored before is read. Nothing new is scored, and nothing is made up: a submission that no export
-has scored has no figure.
+Requests that need hidden labels are refused, naming the missing version and how to get it. Earlier
+scores are read. Nothing new is scored or invented: a submission that no export has scored has no
+figure.
 """
 
 from functools import cached_property
@@ -24,7 +24,10 @@ from aarlab.server.settings import ServerSettings
 
 
 class Recorded:
-    """`scorer` scores the tasks that are here; None where there is no vault at all."""
+    """Scoring that falls back to the last export.
+
+    `scorer` scores the tasks that are here; None if there is no vault.
+    """
 
     def __init__(self, settings: ServerSettings, scorer: Scoring | None) -> None:
         self._root, self._run = settings.data_root, settings.run_dir
@@ -55,7 +58,7 @@ class Recorded:
             return found[0]
 
     def submission(self, submission: str) -> SubmissionRecord:
-        """As the last export has it; NotFound where none has scored it."""
+        """Return a submission as the last export has it; raises NotFound if it has none."""
         found = [one for one in self._export.submissions if one.id == submission]
         if not found:
             raise NotFound(
@@ -65,7 +68,10 @@ class Recorded:
         return found[0]
 
     def info(self, task: str) -> TaskInfo:
-        """Public facts of a task that is not here."""
+        """Return the public facts, from the last export, of a task that is not here.
+
+        Raises NotFound if the export does not have it.
+        """
         found = [one for one in self._export.tasks if one.name == task]
         if not found:
             raise NotFound(self._root.missing(task))

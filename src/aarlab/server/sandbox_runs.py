@@ -1,8 +1,8 @@
-"""A method's code in the platform's sandbox: checked on toy tasks, or run on public rows.
+"""Run a method's code in the platform's sandbox: checked on toy tasks, or run on public rows.
 
-Covered: bubblewrap and nothing weaker; no network, no socket, no other file than the method's own,
-the public task (trial) and the strong model where the task puts it at hand; a uid of its own; what
-comes out is read as foreign data.
+Covered: bubblewrap and no weaker sandbox; no network, no socket, no file other than the method's
+own, the public task (trial) and the strong model if the task provides it; a uid of its own; output
+is read as foreign data.
 """
 
 import sys
@@ -33,13 +33,13 @@ from aarlab.testbed.checking import Report
 from aarlab.testbed.job import Job, JobOutput, SeedPair
 
 MAX_REPORT_BYTES, MAX_ERROR, MAX_FACTS = 1 << 17, 4000, 40
-SLOT = len(VERIFIERS) - 1  # verifiers count from 0
+SLOT = len(VERIFIERS) - 1  # verifiers are numbered from 0
 Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run has its workspace, how long it may take, and what ends it early."""
+    """The campaign folder of a run, its time limit in seconds, and the event that cancels it."""
 
     run: RunDir
     wall_s: float
@@ -48,13 +48,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which runs a trial is to make, and the rows of the search split."""
+    """The runs that a trial must make, and the row ids of the search split."""
 
     runs: Sequence[SeedPair]
     ids: Sequence[str]
 
     def check(self, output: JobOutput) -> None:
-        """Raise MethodFailed for what a method may leave in the place of its predictions."""
+        """Raise MethodFailed unless the output has the requested rows and seeds.
+
+        A method may leave anything in place of its predictions.
+        """
         right = [(pair.seed, len(self.ids)) for pair in self.runs]
         made = [(run.seed, len(run.probs)) for run in output.runs]
         if output.ids != [*self.ids] or made != right or len(output.records) != len(right):
@@ -63,7 +66,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ran:
-    """A trial: `output` is None where the method failed, and `error` says why."""
+    """The result of a trial: `output` is None if the method failed, and `error` says why."""
 
     seconds: float
     output: JobOutput | None
@@ -71,7 +74,7 @@ class Ran:
 
     @property
     def seeds(self) -> list[SeedFacts]:
-        """What each run cost, and its diagnostics, which need no label."""
+        """Return the cost of each run and its diagnostics, which need no label."""
         return [
             SeedFacts(
                 seed=one.seed,
@@ -85,7 +88,7 @@ class Ran:
 
 
 def check_in_sandbox(place: Place, files: Files) -> MethodCheck:
-    """`aarlab method check` for these files. Raises SandboxUnavailable."""
+    """Run `aarlab method check` on these files; raises SandboxUnavailable."""
     with _sandbox(place, None) as spec:
         inside = spec.seen_workspace
         copy_in(spec, {f"method/{path}": content for path, content in files.items()})
@@ -106,7 +109,7 @@ def check_in_sandbox(place: Place, files: Files) -> MethodCheck:
 
 
 def try_in_sandbox(place: Place, files: Files, view: MethodView, asked: Asked) -> Ran:
-    """Predictions for the search split from public rows. Raises SandboxUnavailable."""
+    """Predict the search split from public rows; raises SandboxUnavailable."""
     with _sandbox(place, view) as spec:
         inside = spec.seen_workspace
         job = Job(
@@ -128,7 +131,10 @@ def try_in_sandbox(place: Place, files: Files, view: MethodView, asked: Asked) -
 
 
 def _first(facts: Mapping[str, float]) -> dict[str, float]:
-    """A few figures under short names: a method may have written the file itself."""
+    """Return the first MAX_FACTS figures, with names of at most 60 characters.
+
+    They are limited because a method may have written the file itself.
+    """
     return {name[:60]: value for name, value in [*facts.items()][:MAX_FACTS]}
 
 

@@ -31,7 +31,7 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
 
     `listening` is called once, when connections are accepted.
 
-    Raises AarlabError: a loose vault, a port or socket in use, another server on the run, a
+    Raises AarlabError for a loose vault, a port or socket in use, another server on the run, or a
     database that does not answer or belongs to another run.
     """
     settings.run.mkdir(parents=True, exist_ok=True)  # before the umask: AARs pass through it

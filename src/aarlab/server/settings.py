@@ -44,5 +44,5 @@ class ServerSettings(StoreSettings):
 
     @property
     def data_root(self) -> DataRoot:
-        """Tasks in the versions that the run's campaign is bound to."""
+        """Return the data root with tasks in the versions that the run's campaign is bound to."""
         return self.run_dir.bound(DataRoot(self.data))

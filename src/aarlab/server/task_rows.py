@@ -1,7 +1,7 @@
-"""Rows and weak labels for clients that do not see the task's files. Public folders only.
+"""Rows and weak labels for clients without the task's files, from public folders only.
 
-Covered: development tasks alone (a held-out task is as unknown as one that does not exist), splits
-train and search alone, pages of at most PAGE_BYTES of text, a folder that does not match its hash.
+Covered: development tasks only (a held-out task looks like one that does not exist), splits train
+and search only, pages of at most PAGE_BYTES of text, a folder that does not match its hash.
 Not covered: a single row of more than PAGE_BYTES, which is a page of its own.
 """
 
@@ -29,7 +29,7 @@ DECIMALS = 6
 
 
 def task_facts(platform: Platform) -> list[TaskFacts]:
-    """Of every development task."""
+    """List the facts of every development task."""
     return [_facts(task_info(platform, name)) for name in development_tasks(platform)]
 
 
@@ -39,7 +39,10 @@ def _facts(info: TaskInfo) -> TaskFacts:
 
 
 def named_task(platform: Platform, task: str | None) -> str:
-    """The task that is meant; without a name the only one. Raises NotFound, BadInput."""
+    """Return the named task, or the only one if none is named.
+
+    Raises NotFound for an unknown task, BadInput if a name is needed.
+    """
     if task is not None:
         check_development(platform, task)
         return task
@@ -52,7 +55,7 @@ def named_task(platform: Platform, task: str | None) -> str:
 async def read_rows(
     platform: Platform, task: str | None, split: PublicSplit, after: int, limit: int
 ) -> RowPage:
-    """At most `limit` rows, fewer where they would be over PAGE_BYTES."""
+    """Read a page of at most `limit` rows, or fewer if they would exceed PAGE_BYTES."""
     opened = await opened_task(platform, task)
     examples = opened.train if split == "train" else opened.search
     rows: list[InputRow] = []
@@ -77,7 +80,10 @@ async def read_rows(
 async def weak_labels(
     platform: Platform, task: str | None, teacher_seed: int | None, after: int, limit: int
 ) -> WeakLabelPage:
-    """By one public teacher, the first without a seed; NotFound names the seeds there are."""
+    """Read a page of weak labels by one public teacher, by default the first.
+
+    Raises NotFound, naming the seeds that exist, for an unknown `teacher_seed`.
+    """
     opened = await opened_task(platform, task)
     labels = opened.weak_labels
     seed = labels.seeds[0] if teacher_seed is None else teacher_seed
@@ -100,14 +106,17 @@ def _next(after: int, shown: int, total: int) -> int | None:
 
 
 async def opened_task(platform: Platform, task: str | None) -> PublicTask:
-    """Kept in memory until the folder holds another build of the task."""
+    """Open a task's public folder and keep it in memory until it holds another build.
+
+    Raises Damaged if its files cannot be read.
+    """
     name = named_task(platform, task)
     known = platform.opened.get(name)
     if known is None or known.info.content_hash != task_info(platform, name).content_hash:
         folder = platform.settings.data_root.public_task(name)
         try:
             known = await asyncio.to_thread(open_public, folder)
-        except AarlabError as error:  # its message names folders of this machine
+        except AarlabError as error:  # the message names local folders
             raise Damaged(
                 f"the public files of task {name} cannot be read: tell the operator; "
                 f"`aarlab task show {name}` says why"

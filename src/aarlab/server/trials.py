@@ -1,10 +1,10 @@
-"""Methods run for AARs that have no sandbox of their own: a check of the contract, and a trial.
+"""Run methods for AARs without a sandbox of their own: a check of the contract, and a trial.
 
-Covered: one run at a time on a server, at most TRIAL_S; its seconds are booked as device seconds of
-the AAR that asked, also where the method failed; an AAR whose budget is used up, that is paused or
-stopped, gets none; a key counts once. Where the code runs is in `sandbox_runs`.
-Not covered: the seconds of a run during which the server is killed; a run that is under way when
-the last device second is used up ends at the wall that was set when it began.
+Covered: one run at a time per server, at most TRIAL_S; its seconds are booked as device seconds of
+the AAR that requested it, even if the method failed; an AAR whose budget is used up, or that is
+paused or stopped, gets none; a key counts once. The code runs in `sandbox_runs`.
+Not covered: the seconds of a run during which the server is killed; a run in progress when the last
+device second is used up ends at the time limit that was set when it began.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Answer = TypeVar("Answer", MethodCheck, Trial)
 
 @dataclass
 class Trials:
-    """Of one server. `close` ends the run that is under way."""
+    """The method runs of one server. `close` ends the current run."""
 
     platform: Platform
     _free: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -47,7 +47,7 @@ class Trials:
         self._closed.set()
 
     async def check(self, aar: NewAar, wanted: Writing, new: NewCheck) -> MethodCheck:
-        """Run a method on toy tasks and say which rules of the contract it breaks."""
+        """Run a method on toy tasks and return which rules of the contract it breaks."""
         if bool(new.files) == (new.snapshot is not None):
             raise BadInput("give either `files` or `snapshot`")
 
@@ -61,7 +61,7 @@ class Trials:
         return await self._once(aar, wanted, MethodCheck, act)
 
     async def trial(self, aar: NewAar, wanted: Writing, new: NewTrial) -> Trial:
-        """Run a snapshot on a task's public rows; submit its predictions where that is asked."""
+        """Run a snapshot on a task's public rows, and submit its predictions if requested."""
         task = named_task(self.platform, new.task)
         data = self.platform.settings.data_root
 
@@ -98,7 +98,10 @@ class Trials:
     async def _submit(
         self, aar: NewAar, wanted: Writing, made: Trial, output: JobOutput
     ) -> dict[str, Score | str]:
-        """The score, or why there is none: what was run is booked either way."""
+        """Submit a trial's predictions and return the score, or why they were refused.
+
+        The run is booked in both cases.
+        """
         async with self.platform.store.database.read() as tx:
             method = (await snapshots.get(tx, made.snapshot, aar.team)).name
         submission = Submission(
@@ -130,7 +133,10 @@ class Trials:
         kind: type[Answer],
         act: Callable[[Place], Awaitable[Answer]],
     ) -> Answer:
-        """Run what no answer is kept of yet. A client that hangs up does not stop the booking."""
+        """Run unless an answer is stored for this key.
+
+        A client that disconnects does not stop the booking.
+        """
         database = self.platform.store.database
         async with refusals_logged(wanted):
             async with database.read() as tx:
@@ -163,7 +169,10 @@ class Trials:
 
 
 def _wall_s(now: standing.Standing) -> float:
-    """No longer than the device seconds that are left to the AAR and to the campaign."""
+    """Return the time limit in seconds: TRIAL_S, or less if fewer device seconds are left.
+
+    Both the AAR's and the campaign's device seconds count. The limit is at least LEAST_S.
+    """
     me = standing.me(now)
     left = [one.device_s for one in (me.left, me.campaign_left) if one and one.device_s is not None]
     return max(min([TRIAL_S, *left]), LEAST_S)

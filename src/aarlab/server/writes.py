@@ -42,16 +42,16 @@ class Writing:
 def writing(
     platform: Platform, actor: str, key: str, request: Request, body: BaseModel | None = None
 ) -> Writing:
-    """What this request of a route writes; raises as `writing_at` does."""
+    """Return the write that a route's request makes; raises as `writing_at` does."""
     return writing_at(platform, actor, key, f"{request.method} {request.url.path}", body)
 
 
 def writing_at(
     platform: Platform, actor: str, key: str, route: str, body: BaseModel | None = None
 ) -> Writing:
-    """What a write under `route` ("POST /v1/findings") is, whichever door it came through.
+    """Return the write under `route` ("POST /v1/findings"), whichever interface it came through.
 
-    Raises BadInput on text that is no Unicode (a lone surrogate), which JSON lets through.
+    Raises BadInput for text that is not valid Unicode (a lone surrogate), which JSON permits.
     """
     content = None if body is None else body.model_dump(mode="json")
     try:

@@ -103,7 +103,7 @@ async def all_records(tx: AsyncConnection) -> list[AarRecord]:
 
 
 def _waiting_since(lives: Sequence[SessionRecord]) -> str | None:
-    """Beginning of the wait that is not over, through pauses."""
+    """Return when the current wait began, across pauses; None if the AAR is not waiting."""
     since = None
     for life in reversed(lives):
         if life.kind == "research":
@@ -118,16 +118,16 @@ def _waiting_for(lives: Sequence[SessionRecord]) -> str:
 
 
 async def open_session(tx: AsyncConnection, name: str) -> SessionRecord:
-    """Start a life of the AAR's supervisor; the gap before it is no research time.
+    """Start a life of the AAR's supervisor. The gap before it does not count as research time.
 
-    What an earlier life had reserved is released: its call is over.
+    Amounts reserved by an earlier life are released, since its call is over.
     """
     await ledger.release(tx, name)
     return await _opened(tx, name, research_time.began(_now()))
 
 
 async def touch(tx: AsyncConnection, name: str, by_supervisor: bool = False) -> None:
-    """Take up a sign of life; while the AAR is paused no time runs.
+    """Record a sign of life. No time is counted while the AAR is paused.
 
     An AAR that opened no session gets one.
     """
@@ -141,7 +141,7 @@ async def touch(tx: AsyncConnection, name: str, by_supervisor: bool = False) -> 
 
 
 async def wait(tx: AsyncConnection, name: str, new: NewWait) -> SessionRecord:
-    """Count from `new.ago_s` ago on as waiting, or as research again."""
+    """Count the time from `new.ago_s` seconds ago as waiting, or as research again."""
     number, last = await _newest(tx, name)
     change = research_time.switched(last, _now(), new.kind, new.ago_s, new.note)
     made = await _changed(tx, name, number, last, change)
@@ -187,7 +187,7 @@ def _iso(at: datetime) -> str:
 async def all_sessions(
     tx: AsyncConnection, name: str | None = None, waits: bool = False
 ) -> list[SessionRecord]:
-    """Stretches of research, of one AAR or of all; with `waits` those of waiting, too."""
+    """List stretches of research, of one AAR or of all; `waits` adds those of waiting."""
     rows = await (
         tx.execute(_SESSIONS) if name is None else tx.execute(_OWN_SESSIONS, {"aar": name})
     )
@@ -205,7 +205,7 @@ async def all_sessions(
 
 
 def seconds(session: SessionRecord, until: str | None = None) -> float:
-    """Seconds of a session, of those before `until` (ISO time) where given."""
+    """Return the length of a session in seconds, up to `until` (ISO time) if given."""
     end = parse_iso(session.last_seen_at)
     if until is not None:
         end = min(end, parse_iso(until))
@@ -215,7 +215,10 @@ def seconds(session: SessionRecord, until: str | None = None) -> float:
 async def usage(
     tx: AsyncConnection, name: str, lives: Sequence[SessionRecord] | None = None
 ) -> Usage:
-    """`lives` are the AAR's stretches of research, where the caller has them already."""
+    """Return what an AAR has used.
+
+    `lives` are its stretches of research, if the caller has them already.
+    """
     made, asked = (await tx.execute(_MADE, {"aar": name})).one()
     mine = await research_s(tx, name) if lives is None else sum(map(seconds, lives))
     return Usage(made, mine, await ledger.spent(tx, name), asked)

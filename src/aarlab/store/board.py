@@ -1,4 +1,4 @@
-"""The leaderboard out of the tables, by the one rule of `core.ranking`."""
+"""The leaderboard built from the tables, by the rule of `core.ranking`."""
 
 from collections.abc import Collection, Sequence
 
@@ -18,7 +18,7 @@ async def board(
     tasks: Sequence[str],
     kept_out: Collection[str],
 ) -> list[LeaderboardEntry]:
-    """Lines of some re-runs, task by task; `kept_out` are snapshots that may not rank."""
+    """Rank re-runs, task by task; `kept_out` are snapshots that must not rank."""
     roles = {aar.name: role_of(aar.researcher, aar.arm) for aar in await overview.registered(tx)}
     columns = (snapshots.c.id, snapshots.c.aar, snapshots.c.record["name"].as_string())
     found = await tx.execute(select(*columns).order_by(snapshots.c.seq))

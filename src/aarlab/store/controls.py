@@ -47,8 +47,8 @@ class Steering(NamedTuple):
 async def add(tx: AsyncConnection, aar: str | None, new: NewControl) -> Control:
     """Record, carry out and log a control; `aar` None means the whole campaign.
 
-    Raises NotFound for an unknown AAR, Conflict where a stopped one is to pause or go on, BadInput
-    for a limit that is not there to extend.
+    Raises NotFound for an unknown AAR, Conflict if a stopped one is to be paused or resumed,
+    BadInput for extending a limit that does not exist or beyond the largest one allowed.
     """
     at = now_iso()
     if aar is not None and await tx.scalar(select(aars.c.name).where(aars.c.name == aar)) is None:
@@ -85,7 +85,7 @@ async def _extend(tx: AsyncConnection, aar: str | None, asked: NewControl) -> No
 
 
 def _added(limits: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """The new limits; raises BadInput for a limit that is not there, or that would be too large."""
+    """Return the extended limits; raises BadInput if one does not exist or would be too large."""
     if none := sorted(name for name in more if limits[name] is None):
         raise BadInput(f"there is no limit of {', '.join(none)} to extend")
     made = {name: limits[name] + amount for name, amount in more.items()}

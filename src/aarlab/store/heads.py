@@ -87,7 +87,7 @@ def read_heads(paths: list[Path], public_key: str) -> list[LogHead]:
 
 
 def _lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode(errors="replace")  # another byte is a wrong line
+    text = path.read_bytes().decode(errors="replace")  # other bytes make a line invalid
     return text.removesuffix("\n").split("\n") if text else []
 
 

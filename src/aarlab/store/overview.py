@@ -149,7 +149,10 @@ async def research_s(tx: AsyncConnection) -> dict[str, float]:
 
 
 async def cited_after(tx: AsyncConnection, after: int) -> list[tuple[int, str, str, str]]:
-    """(number, author, submission, snapshot) of findings that cite both, oldest first."""
+    """List (number, author, submission, snapshot) of findings that cite both, oldest first.
+
+    Only findings numbered above `after` are listed.
+    """
     record = findings.c.record
     submission, snapshot = record["submission"].as_string(), record["snapshot"].as_string()
     query = select(findings.c.seq, findings.c.author, submission, snapshot).where(

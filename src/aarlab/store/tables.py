@@ -41,8 +41,8 @@ sessions = Table(
     Column("last_seen_at", String, nullable=False),
 )
 
-# Sessions that an AAR's supervisor vouches for; the others are research of an agent that joined by
-# itself.
+# Sessions that an AAR's supervisor vouches for. The others are research of agents that joined by
+# themselves.
 supervised = Table(
     "supervised",
     metadata,

@@ -1,4 +1,4 @@
-"""What a method does to the world while it runs: files written, sockets, programs, texts read.
+"""Record what a method does while it runs: files written, sockets, programs, texts read.
 
 Each action is attributed to the author's line that caused it, the innermost on the stack.
 
@@ -47,11 +47,14 @@ CHANGES = frozenset(
     }
 )
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-MOST = 20  # of a kind: a loop that writes a thousand files is one finding
+MOST = 20  # actions recorded of one kind, so that a loop over files does not flood the report
 
 
 class Action(NamedTuple):
-    """`line` is the author's: `method.py:7`; `what` names the file, address or program."""
+    """One action. `line` is the author's line, such as `method.py:7`.
+
+    `what` names the file, address, program or row field.
+    """
 
     kind: Kind
     what: str
@@ -60,7 +63,7 @@ class Action(NamedTuple):
 
 @dataclass(slots=True)
 class Watch:
-    """Actions of one folder's code so far, each line once; files below `scratch` do not count."""
+    """Distinct actions of one folder's code so far. Files below `scratch` are ignored."""
 
     folder: Path
     scratch: Path
@@ -70,7 +73,10 @@ class Watch:
     @classmethod
     @contextmanager
     def on(cls, folder: Path, scratch: Path) -> Iterator["Watch"]:
-        """Watch what runs inside. The hook stays for good, as all audit hooks do, but sleeps."""
+        """Watch what runs inside the context.
+
+        The audit hook cannot be removed; it does nothing after the context ends.
+        """
         watch = cls(folder.absolute(), scratch.absolute())
         sys.addaudithook(watch.hook)
         try:
@@ -79,7 +85,7 @@ class Watch:
             watch.active = False
 
     def take(self) -> list[Action]:
-        """Actions since the last call."""
+        """Return the actions since the last call, and clear them."""
         taken, self.found = list(self.found), {}
         return taken
 
@@ -113,7 +119,7 @@ class Watch:
         return code.co_filename.startswith(f"{self.folder}{os.sep}")
 
     def _line(self) -> str:
-        """The innermost frame of the folder's own code, or nothing."""
+        """Return file and line of the innermost frame of the folder's code, or an empty string."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             if self.owns(frame.f_code):
@@ -129,12 +135,12 @@ def _writes(mode: Any = None, flags: Any = 0) -> bool:
 
 
 def _plain(details: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Without the socket object itself."""
+    """Return the event details that are texts, bytes, integers or tuples, without the socket."""
     return tuple(one for one in details if isinstance(one, str | bytes | int | tuple))
 
 
 def watched_rows(rows: tuple[Example, ...], watch: Watch) -> tuple[Example, ...]:
-    """The same rows; reading the prompt or the answers in the folder's own code is an action."""
+    """Return the same rows, recording each read of prompt or answers by the folder's code."""
 
     class Watched(Example):
         __slots__ = ()

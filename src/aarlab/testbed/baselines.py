@@ -110,7 +110,10 @@ def train_baselines(
 
 
 def gaps(data: TaskData, baselines: dict[Split, Baseline]) -> dict[Split, Gap]:
-    """How far the ceiling is above the teacher where AARs are scored and methods are ranked."""
+    """Return the gap between ceiling and weak teacher on each split in `GAP_SPLITS`.
+
+    AARs are scored and methods are ranked on these splits.
+    """
     found: dict[Split, Gap] = {}
     for name in GAP_SPLITS:
         split = data.splits[name]

@@ -1,8 +1,8 @@
 """Build a task: two roots, made in a temporary folder and moved into place together, or not at all.
 
-Covered: another content under a known name becomes another version and leaves the others as they
-are; an interrupted build leaves the task as it was, or not there; a version that lies there intact
-with the same rows and options is served as it is; changed or missing files are built anew.
+Covered: new content under a known name becomes a new version and leaves the other versions as they
+are. An interrupted build leaves the task unchanged, or absent if it is new. An intact version with
+the same rows and options is reused. Changed or missing files are built again.
 Not covered: two machines that build into one folder without a shared lock.
 """
 
@@ -64,8 +64,11 @@ MAX_LOWER_BYTES = 400 * 2**20  # of a split: what a sandbox takes as one file
 
 
 class Built(NamedTuple):
-    """`from_cache`: the version lay there already, unchanged. `before` is the version that the name
-    meant until now, None where it meant this one or nothing."""
+    """A built version of a task. `from_cache` is true where it already existed, unchanged.
+
+    `before` is the previous default version of the task's name. It is None where that was this
+    version, or where there was none.
+    """
 
     info: TaskInfo
     from_cache: bool
@@ -80,8 +83,9 @@ def build_task(
     sources: Sources,
     progress: Progress = lambda step: None,
 ) -> Built:
-    """Write both sides of a version of the task, or find them as they should be; the task's name
-    means that version from then on.
+    """Write the public and vault sides of a version of the task, or reuse an intact version.
+
+    The version becomes the default of the task's name.
 
     Raises BadInput on rows that break the rules, GapNotPositive before anything is published,
     Conflict while another process builds the task, OSError (disk full) leaving nothing behind.
@@ -118,7 +122,7 @@ def _write(
     settings: tuple[BuildOptions, str],
     means: tuple[Sources, Progress, Kept],
 ) -> str:
-    """Both sides below `folder`; returns the version."""
+    """Write both sides below `folder` and return the version."""
     (options, settings_hash), (sources, progress, kept) = settings, means
     trained = train_baselines(data, options, sources, progress, _worth(kept, options))
     found = gaps(data, trained.baselines)
@@ -149,10 +153,10 @@ def _write(
 
 
 def _version(data: TaskData, info: TaskInfo, trained: Trained) -> str:
-    """Hash of all that a score on this task depends on; what `certify` adds later is no part.
+    """Return the hash of everything that a score on this task depends on.
 
-    It stands in a public folder's name. It says nothing about a label: thousands of hidden rows,
-    weak labels and baselines go into the same hash.
+    What `certify` adds later is not included. The hash is part of a public folder's name. It
+    reveals no label, because it covers thousands of hidden rows, weak labels and baselines.
     """
     hidden = {
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
@@ -277,7 +281,10 @@ def _seals(folder: Path) -> dict[str, str]:
 
 
 def _intact(root: DataRoot, data: TaskData, options: BuildOptions) -> str | None:
-    """Folder name of a version with these rows and options whose files are all as written."""
+    """Return the folder name of an intact version with these rows and options, or None.
+
+    A version that was built with `certify` in addition also counts.
+    """
     wanted = {_settings_hash(data, options), _settings_hash(data, _certified(options, True))}
     for one in root.versions(data.name):
         public, vault = root.public / one.folder, root.vault / one.folder
@@ -289,20 +296,23 @@ def _intact(root: DataRoot, data: TaskData, options: BuildOptions) -> str | None
             }:
                 return one.folder
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged or half-removed: build anew
+            continue  # damaged or partly removed: build it again
     return None
 
 
 def _repaired(root: DataRoot, data: TaskData, options: BuildOptions) -> str | None:
-    """The folder without a version where it was built from the same rows and options: it is
-    repaired, or gets what `certify` adds, and campaigns that use it go on with it."""
+    """Return the folder without a version in its name, if it has the same rows and options.
+
+    Options may differ in `certify`. The folder is then repaired, or gets what `certify` adds, and
+    campaigns that use it continue with it. Returns None otherwise.
+    """
     same = {_settings_hash(data, _certified(options, certify)) for certify in (True, False)}
     there = (root.public / data.name).is_dir()
     return data.name if there and _recorded(root.vault / data.name) in same else None
 
 
 def _recorded(vault: Path) -> str | None:
-    """Hash of the rows and options that a version was built from; None where it is damaged."""
+    """Return the hash of the rows and options of a version, or None where it is damaged."""
     try:
         return str(json.loads((vault / RECORD).read_text(encoding="utf-8"))["settings_hash"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -328,7 +338,10 @@ def _building(root: DataRoot, name: str) -> Iterator[Path]:
 
 
 def _publish(folder: Path, root: DataRoot, place: str) -> None:
-    """Old public out first, new public in last: a version with a public side is always whole."""
+    """Move the old public side out first and the new one in last.
+
+    A version with a public side is therefore always complete.
+    """
     root.public.mkdir(exist_ok=True)
     root.vault.mkdir(mode=0o700, exist_ok=True)
     root.vault.chmod(0o700)

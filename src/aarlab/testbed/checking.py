@@ -1,9 +1,9 @@
-"""Does a method folder keep the contract? `python -m aarlab.testbed.checking FOLDER OUT.json`.
+"""Check a method folder against the contract: `python -m aarlab.testbed.checking FOLDER OUT.json`.
 
-Runs the method on a toy task of each kind and collects what it finds: violations, which the
-platform would refuse or flag, and notes, each with the author's own line where there is one.
-`OUT.json.stage` says what is being done. Not covered: what the method does to this process; a
-stranger's folder belongs in a sandbox (`aarlab campaign`), not here.
+Runs the method on a toy task of each kind and collects violations, which the platform would refuse
+or flag, and notes. Each has the author's line where there is one. `OUT.json.stage` holds the
+current step. Not covered: what the method does to this process. Run an untrusted folder in a
+sandbox (`aarlab campaign`), not here.
 """
 
 import inspect
@@ -89,7 +89,7 @@ class _Check:
 def check_method(
     folder: Path, scratch: Path | None = None, tell: Callable[[str], None] = lambda stage: None
 ) -> Report:
-    """Find all that can be found, on the same toy tasks each time.
+    """Run all checks on the method, on the same toy tasks each time.
 
     Files below `scratch` (default: the system's folder for temporary files) may be written.
     """
@@ -135,7 +135,7 @@ def _of_action(action: Action, kind: str) -> Finding:
 
 
 def _once(findings: Sequence[Finding]) -> list[Finding]:
-    """Without those that were found on the other kind of rows already."""
+    """Return the findings without those already found on the other kind of rows."""
     return list({(one.level, one.what): one for one in reversed(findings)}.values())[::-1]
 
 
@@ -178,7 +178,10 @@ def _check_kind(check: _Check) -> None:
 
 
 def _line_of_change(check: _Check) -> str:
-    """The author's line that changes an array: where it fails on arrays that cannot be changed."""
+    """Return the author's line that changes an array, or an empty string.
+
+    It is the line at which `fit` fails on read-only label arrays.
+    """
     task = make_toy(check.toy.task.kind).task
     for array in (task.weak_labels_N, task.teacher_labels_SN):
         array.flags.writeable = False
@@ -261,7 +264,7 @@ def main(argv: list[str]) -> int:
     if len(argv) != 2:
         sys.stderr.write("usage: python -m aarlab.testbed.checking FOLDER OUT.json\n")
         return 2
-    sys.dont_write_bytecode = True  # of libraries that the method is the first to import
+    sys.dont_write_bytecode = True  # for libraries that the method imports first
     out, stage = Path(argv[1]), Path(f"{argv[1]}.stage")
     tempfile.tempdir = str(out.parent)
     report = check_method(Path(argv[0]), out.parent, lambda text: write_atomic(stage, text))

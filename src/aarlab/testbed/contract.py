@@ -24,9 +24,10 @@ Fit = Callable[[TrainTask, StudentFactory, int], Predictor]
 
 
 def checked_predictions(predictor: Predictor, inputs: Sequence[Example]) -> NDArray[np.float64]:
-    """Return predictions (N,) that keep the contract; MethodFailed says which rule was broken.
+    """Return predictions (N,) that keep the contract.
 
-    A predictor's `where`, if it has one, is appended: the author's line.
+    Raises MethodFailed naming the broken rule. The predictor's `where` (the author's line) is
+    appended to the message if it has one.
     """
     predict = getattr(predictor, "predict_proba", None)
     if not callable(predict):

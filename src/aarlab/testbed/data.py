@@ -35,8 +35,8 @@ NO_TWINS = Twins("the source of these rows knows no second style")
 class TaskData:
     """A task before it is built: splits `teacher`, `train`, `search`, `selection`, `certify`.
 
-    `columns` are what the source says of a row besides its texts and label, by row id: for the
-    operator alone, as a column may tell the label.
+    `columns` holds, by row id, the source's other columns besides texts and label. They are for
+    the operator only, because a column may reveal the label.
     """
 
     name: str

@@ -3,12 +3,11 @@
 A row has {"prompt", "first", "second", "label": "A"|"B"} or {"question", "choice", "label": bool},
 as in the published study, or one of two shapes of the Hugging Face hub: {"prompt", "chosen",
 "rejected"}, or {"question", "choices", "label" or "answer"} with the number of the right choice.
-`train_label` becomes split teacher, `train_unlabel` is split train, and whole problems of `test`
-are dealt to search, selection and certify. Reading writes nothing.
+`train_label` becomes split teacher, `train_unlabel` becomes split train, and whole problems of
+`test` are assigned to search, selection and certify. Reading writes nothing.
 
-Covered: no column but the texts reaches an `Example`, ids and groups included, as any of them may
-tell the label: an example's id and group are hashes of its texts. Not covered: a label inside a
-text.
+Covered: only the texts reach an `Example`. Other columns, ids and groups included, may reveal the
+label, so an example's id and group are hashes of texts. Not covered: a label inside a text.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -59,8 +58,11 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """How a test file is dealt (saved in the task's settings), what happens to a question in two
-    files, and who hears the notes."""
+    """Options for reading a folder.
+
+    `seed` and `shares` decide how the test file is split; the task's settings record them.
+    `repeated` decides what happens to a question in two files. `tell` receives the notes.
+    """
 
     seed: int = 0
     shares: EvalShares = field(default_factory=EvalShares)
@@ -69,7 +71,7 @@ class FolderOptions:
 
 
 class _Texts(NamedTuple):
-    """What a row asks; answers and label as the task will have them."""
+    """Prompt, answers and label of a row, in the form that the task uses."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -77,8 +79,10 @@ class _Texts(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A checked row; `group` is the source's own name of the problem, if it gives one, `problem`
-    a name that says no more than the texts do."""
+    """A checked row. `group` is the source's name of the problem, if it gives one.
+
+    `problem` is a name derived from the texts alone.
+    """
 
     file: Path
     place: str
@@ -93,12 +97,14 @@ class _Row(NamedTuple):
 
 
 class _Wrong(Exception):
-    """Why a row cannot be used."""
+    """The reason why a row cannot be used."""
 
 
 def read_folder(path: Path, name: str, options: FolderOptions | None = None) -> TaskData:
-    """Read and check a whole folder; raises NotFound, or BadInput naming each file, line and
-    reason."""
+    """Read and check a whole folder.
+
+    Raises NotFound, or BadInput naming each file, line and reason.
+    """
     options = options or FolderOptions()
     checked_name(name, "task")
     files = _files(path, options)
@@ -204,13 +210,13 @@ def _hint(row: Mapping[str, Any]) -> str:
 
 
 def _texts(row: Mapping[str, Any]) -> Iterator[_Texts]:
-    """The one or two examples of a row; raises _Wrong with the reason."""
+    """Yield the one or two examples of a row. Raises _Wrong with the reason."""
     has = row.keys() & TEXTS
     for fields, read in SHAPES:
         if set(fields) <= has and not has & OTHERS[fields]:
             yield from read(row)
             return
-    for fields, _ in SHAPES[:2]:  # almost the study's own form
+    for fields, _ in SHAPES[:2]:  # a row in the study's form that lacks a field
         if set(fields) & has and not has & OTHERS[fields]:
             raise _Wrong(f"missing field {next(f for f in fields if f not in row)!r}")
     raise _Wrong(f"{EXPECTED}; got {', '.join(sorted(map(shown, row))[:10]) or 'none'}")
@@ -227,7 +233,7 @@ def _preference(row: Mapping[str, Any]) -> Iterator[_Texts]:
 def _verification(row: Mapping[str, Any]) -> Iterator[_Texts]:
     question, choice = (_text(row, key) for key in ("question", "choice"))
     label = _label(row)
-    if isinstance(label, str) and label.lower() in ("true", "false"):  # as CSV says it
+    if isinstance(label, str) and label.lower() in ("true", "false"):  # CSV holds booleans as text
         label = label.lower() == "true"
     if not isinstance(label, bool):
         raise _Wrong(f"unknown label {shown(label)}; a verification row has true or false")
@@ -245,7 +251,7 @@ def _chosen(row: Mapping[str, Any]) -> Iterator[_Texts]:
 
 
 def _choices(row: Mapping[str, Any]) -> Iterator[_Texts]:
-    """The right choice and one wrong one, as two verification rows of one problem."""
+    """Yield the right choice and a wrong one, as two verification rows of one problem."""
     question, choices = _text(row, "question"), row["choices"]
     if isinstance(choices, dict):  # {"text": [...], "label": ["A", "B", ...]}
         choices = choices.get("text")
@@ -298,7 +304,7 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _name(row: Mapping[str, Any], field: str) -> str | None:
-    """An id or group of the source, None where it gives none."""
+    """Return the source's id or group, or None where it gives none."""
     value = row.get(field)
     if value is None or value == "":
         return None
@@ -306,14 +312,14 @@ def _name(row: Mapping[str, Any], field: str) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold, for the operator's record of columns."""
+    """Return the value in a form that JSON can hold, for the operator's record of columns."""
     if value is None or isinstance(value, bool | int):
         return value
     return value[:MAX_COLUMN] if isinstance(value, str) else str(value)[:MAX_COLUMN]
 
 
 def _refuse_mixed(rows: dict[str, list[_Row]], faults: Faults) -> None:
-    """All rows are of the kind of the first."""
+    """Add a fault for each row that is not of the first row's kind."""
     every = [row for stem in FILES for row in rows[stem]]
     for row in every:
         if len(row.texts.answers) != len(every[0].texts.answers):
@@ -334,8 +340,11 @@ def _refuse_double_ids(rows: dict[str, list[_Row]], faults: Faults) -> None:
 
 
 def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[str, list[_Row]]:
-    """Each problem in one file: refused where it is in two, or dropped from the earlier of
-    train_label, train_unlabel, test. Rows get the group of their problem's first row."""
+    """Return rows with each problem in one file only, grouped like their problem's first row.
+
+    With `repeated="refuse"`, raises BadInput for problems in two files. Otherwise they are dropped
+    from the earlier of train_label, train_unlabel, test.
+    """
     every = [row for stem in FILES for row in rows[stem]]
     stems = [stem for stem in FILES for _ in rows[stem]]
     instruction = shared_instruction([row.texts.prompt for row in every])
@@ -381,7 +390,7 @@ def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[
 
 
 def _keys(row: _Row, question: str) -> list[tuple[str, str]]:
-    """Rows that share one of these are of one problem."""
+    """Return the keys of a row. Rows that share a key belong to one problem."""
     return [("question", question)] + ([("group", row.group)] if row.group else [])
 
 
@@ -394,7 +403,7 @@ def _note_columns(rows: dict[str, list[_Row]], options: FolderOptions) -> None:
 
 
 def _examples(rows: list[_Row]) -> tuple[tuple[Example, ...], NDArray[np.int8]]:
-    """Examples whose ids and groups say nothing but their texts, and their targets (N,)."""
+    """Return examples with ids and groups derived from texts alone, and their targets (N,)."""
     seen, examples = dict[str, int](), list[Example]()
     for row in rows:
         digest = content_hash(row.texts[:2])[:16]

@@ -1,7 +1,7 @@
-"""An own method folder read once: what a campaign's spec and a verification keep of it.
+"""A user's method folder, read once: what a campaign's spec and a verification keep of it.
 
-Covered: links, hidden files and bytecode are left out; size, number and names of files are capped
-as those of a snapshot; what can be seen without running the code is explained with file and line.
+Covered: links, hidden files and bytecode are left out. Size, number and names of files have the
+limits of a snapshot. Faults that are visible without running the code are given with file and line.
 """
 
 import ast
@@ -22,7 +22,7 @@ ENTRY = "method.py"
 
 @dataclass(frozen=True, slots=True)
 class FrozenMethod:
-    """Files by relative path; later edits of the folder do not matter."""
+    """A method's files by relative path. Later edits of the folder have no effect."""
 
     name: str
     files: dict[str, bytes]
@@ -33,7 +33,7 @@ class FrozenMethod:
 
 
 def freeze(folder: Path) -> FrozenMethod:
-    """Read a folder; raises NotFound or BadInput naming folder, file, line and reason."""
+    """Read a folder. Raises NotFound or BadInput naming folder, file, line and reason."""
     name = folder.resolve().name
     if not folder.is_dir():
         raise NotFound(f"no method folder {folder}; aarlab method new {folder} makes one")
@@ -48,7 +48,7 @@ def freeze(folder: Path) -> FrozenMethod:
 
 
 def freeze_all(folders: Sequence[Path]) -> list[FrozenMethod]:
-    """Freeze folders of different names; BadInput where two have the same."""
+    """Freeze folders of different names. Raises BadInput where two have the same name."""
     frozen: dict[str, FrozenMethod] = {}
     for folder in folders:
         one = freeze(folder)
@@ -59,7 +59,7 @@ def freeze_all(folders: Sequence[Path]) -> list[FrozenMethod]:
 
 
 def checked_name(name: str) -> str:
-    """A method's name in tables: short, and not that of a built-in method."""
+    """Return the name. Raises BadInput if it is not short and plain, or is a built-in method's."""
     if not NAME.fullmatch(name):
         raise BadInput(
             f"method folder {name!r}: its name is shown in tables; use 1-40 of a-z 0-9 _ . - "
@@ -73,9 +73,9 @@ def checked_name(name: str) -> str:
 
 
 def faults(method: FrozenMethod) -> Iterator[str]:
-    """What keeps the folder from running, seen without running it: one line each.
+    """Yield one line per fault that prevents the method from running, without running it.
 
-    Raises BadInput on what no folder may hold: too much, or names that lead elsewhere.
+    Raises BadInput if there are too many files or bytes, or file names that are not allowed.
     """
     _check_size(method.name, len(method.files), sum(map(len, method.files.values())))
     for path in method.files:

@@ -98,8 +98,11 @@ class Workshop:
         options: FolderOptions | None = None,
         near: Policy = "drop",
     ) -> Built:
-        """A folder in the study's format, on the pair's own layers; `near` is what happens to
-        near-duplicates across splits. A gap that is not clear is recorded with the task."""
+        """Build a task from a folder in the study's format, on the layers of the model pair.
+
+        `near` decides what happens to near-duplicates across splits. A gap that is not clear is
+        recorded with the task.
+        """
         self.tell(f"reading {path}")
         found = catalogue_of(self.root).pair(pair)
         build = BuildOptions(
@@ -117,8 +120,11 @@ class Workshop:
     def build_published(
         self, path: Path, name: str, made: Setting, wanted: tuple[str, int]
     ) -> Built:
-        """A folder in the study's format with teachers and students of a published setting, on
-        `wanted` pair, with so many baseline seeds."""
+        """Build a task from a folder in the study's format, in a published setting.
+
+        The setting gives the teachers and students. `wanted` is the model pair and the number of
+        baseline seeds.
+        """
         pair, baseline_seeds = wanted
         options = made.build_options(catalogue_of(self.root).pair(pair), baseline_seeds)
         self.tell(f"reading {path}")
@@ -126,8 +132,10 @@ class Workshop:
         return self.build(with_twins(data), options)
 
     def _distinct(self, data: TaskData, near: Policy) -> TaskData:
-        """The task without near-duplicates across splits, or as the policy says; how many is
-        told."""
+        """Return the task with the policy applied to near-duplicates across splits.
+
+        Reports how many rows were dropped.
+        """
         self.tell("looking for near-duplicates")
         made = without_near_duplicates(data, near)
         lost = {s: len(data.splits[s].examples) - len(made.splits[s].examples) for s in made.splits}

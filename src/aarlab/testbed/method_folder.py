@@ -1,7 +1,7 @@
 """Method folders: `method.py` with `fit(task, student, seed)`, and the files it needs.
 
-Import and run a folder's code so that nothing of it is left in `sys.path` or `sys.modules` for the
-next one. See `own_imports` for how a folder's modules are found.
+A folder's code is imported and run so that it leaves nothing in `sys.path` or `sys.modules` for the
+next folder. See `own_imports` for how a folder's modules are found.
 """
 
 import traceback
@@ -67,14 +67,15 @@ def write_method(folder: Path, files: dict[str, str]) -> None:
 
 
 class OwnFailure(MethodFailed):
-    """A method's failure whose message already ends with the author's own lines."""
+    """A method failure whose message already ends with the author's lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPredictor:
-    """What a folder's `fit` returned. Its errors are MethodFailed with the author's lines.
+    """The predictor that a folder's `fit` returned.
 
-    `where` names the author's line that defines `predict_proba`, for rules that the values break.
+    Its errors become MethodFailed with the author's lines. `where` names the line that defines
+    `predict_proba`, for errors about the values it returned.
     """
 
     method: "OwnMethod"
@@ -90,14 +91,17 @@ class OwnPredictor:
 
 @dataclass(frozen=True, slots=True)
 class OwnMethod:
-    """An imported method folder. Calls into it see its modules; no other code does."""
+    """An imported method folder. Its modules are visible only to calls into it."""
 
     folder: Path
     module: ModuleType
     imports: OwnImports = field(repr=False)
 
     def fit(self, task: "TrainTask", student: "StudentFactory", seed: int) -> Any:
-        """Return a predictor; raises MethodFailed with the author's lines."""
+        """Return what the folder's `fit` returns. Raises MethodFailed with the author's lines.
+
+        An object with `predict_proba` is wrapped in OwnPredictor.
+        """
 
         def fitted() -> Any:
             predictor = self.module.fit(task, student, seed)
@@ -107,7 +111,7 @@ class OwnMethod:
         return self.call(fitted)
 
     def call(self, action: Callable[[], Result]) -> Result:
-        """Run the folder's code; whatever it raises becomes MethodFailed."""
+        """Run the folder's code. What it raises becomes MethodFailed, except KeyboardInterrupt."""
 
         def visit() -> Result:
             with self.imports.visiting():
@@ -116,7 +120,10 @@ class OwnMethod:
         return guarded(self.folder, visit)
 
     def line_of(self, function: object) -> str:
-        """ "\\n  method.py:7 in predict_proba", or nothing for code of another place."""
+        """Return where a function is defined, such as "\\n  method.py:7 in predict_proba".
+
+        Returns an empty string for code outside the folder.
+        """
         code = getattr(getattr(function, "__func__", function), "__code__", None)
         if not isinstance(code, CodeType):
             return ""
@@ -125,7 +132,7 @@ class OwnMethod:
 
 
 def load_method(folder: Path) -> OwnMethod:
-    """Import `method.py`; raises MethodFailed when that fails or when it defines no `fit`."""
+    """Import `method.py`. Raises MethodFailed if that fails or if it defines no `fit`."""
     folder = folder.absolute()
     if not (folder / "method.py").is_file():
         raise MethodFailed(f"{folder.name}: there is no method.py")
@@ -147,7 +154,10 @@ def load_method(folder: Path) -> OwnMethod:
 
 
 def guarded(folder: Path, call: Callable[[], Result]) -> Result:
-    """Call foreign code; whatever it raises becomes MethodFailed with the author's own lines."""
+    """Call foreign code and turn what it raises into MethodFailed with the author's lines.
+
+    KeyboardInterrupt passes through.
+    """
     try:
         return call()
     except (KeyboardInterrupt, OwnFailure):
@@ -160,7 +170,7 @@ def guarded(folder: Path, call: Callable[[], Result]) -> Result:
 
 
 def own_lines(folder: Path, error: BaseException) -> str:
-    """The author's frames of an error, innermost last, one line each: `method.py:7 in fit: ...`."""
+    """Return the author's frames of an error, innermost last, each as `method.py:7 in fit: ...`."""
     seen: BaseException | None = error
     while seen is not None:
         frames = [
@@ -178,7 +188,7 @@ def own_lines(folder: Path, error: BaseException) -> str:
 
 
 def _inside(folder: Path, filename: str) -> str | None:
-    """The file's path within the folder, None for a file of another place."""
+    """Return the file's path within the folder, or None for a file outside it."""
     path = Path(filename)
     for file, root in ((path, folder.absolute()), (path.resolve(), folder.resolve())):
         if file.is_relative_to(root):
@@ -187,7 +197,7 @@ def _inside(folder: Path, filename: str) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    """Without calling a `__str__` of the method's own, which may fail too."""
+    """Return the error's text without calling a `__str__` of the method, which may also fail."""
     own = (kind for kind in type(error).__mro__ if kind.__module__.startswith(PACKAGE))
     if any("__str__" in vars(kind) for kind in own):
         return ", ".join(map(repr, error.args))

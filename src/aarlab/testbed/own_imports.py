@@ -1,13 +1,14 @@
-"""Import the modules of one method folder so that no other folder, and no library, meets them.
+"""Import the modules of one method folder so that other folders and libraries never see them.
 
 A folder's modules live in a package of their own (`aarlab_method_0.helper`). An `import helper` in
-the folder's code looks into the folder first, at import and inside functions; code elsewhere never
-does, so a `random.py` of a method hides the standard library's from that method alone.
+the folder's code looks into the folder first, at import and inside functions. Other code never
+does, so a method's `random.py` hides the standard library's from that method only.
 
-Covered: helpers, packages and relative imports; lazy imports while a predictor runs; changes of
-`sys.path`, `sys.modules` and the working directory, which are undone after each call and made again
-for the next call of the same method. No bytecode is read or written next to a method.
-Not covered: attributes that a method replaces in modules that are shared (`numpy.mean = ...`).
+Covered: helpers, packages and relative imports, and lazy imports while a predictor runs. Changes of
+`sys.path`, `sys.modules` and the working directory are undone after each call. `sys.path` and
+modules that the method added or replaced are set again for its next call. No bytecode is read or
+written next to a method.
+Not covered: attributes that a method replaces in shared modules (`numpy.mean = ...`).
 """
 
 import builtins
@@ -30,11 +31,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PACKAGE = "aarlab_method_"  # and a number
+PACKAGE = "aarlab_method_"  # followed by a number
 
 
 class _Loader(SourceFileLoader):
-    """Compiles a file afresh and gives its code an `__import__` of its own."""
+    """A loader that always compiles from source and gives the code its own `__import__`."""
 
     def __init__(self, name: str, path: str, own_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
@@ -49,7 +50,7 @@ class _Loader(SourceFileLoader):
 
 
 class OwnImports:
-    """The modules of one folder. `load` and `visiting` are the two ways in."""
+    """The modules of one folder. Use `load` to import one, and `visiting` to run their code."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,13 +67,16 @@ class OwnImports:
             return importlib.import_module(f"{self.package}.{name}")
 
     def forget(self) -> None:
-        """Take the folder's package out of `sys.modules`."""
+        """Remove the folder's package from `sys.modules`."""
         for name in [n for n in sys.modules if f"{n}.".startswith(f"{self.package}.")]:
             del sys.modules[name]
 
     @contextlib.contextmanager
     def visiting(self) -> Iterator[None]:
-        """`sys.path` and `sys.modules` as this folder's code left them; then as they were."""
+        """Set `sys.path` and `sys.modules` as the folder's code left them; restore them on exit.
+
+        The working directory is restored too.
+        """
         path, modules, place = list(sys.path), dict(sys.modules), _working_folder()
         sys.path[:] = self._path or [*(p or place for p in path), str(self.folder)]
         sys.modules.update(self._modules)
@@ -87,7 +91,10 @@ class OwnImports:
                     os.chdir(place)
 
     def _put_aside(self, before: Mapping[str, ModuleType]) -> None:
-        """Keep what the method put into `sys.modules` besides libraries, and restore the rest."""
+        """Restore `sys.modules`, keeping what the method added or replaced for its next call.
+
+        Libraries that it imported stay.
+        """
         for name, module in list(sys.modules.items()):
             if name in before and before[name] is module:
                 continue
@@ -102,7 +109,7 @@ class OwnImports:
             sys.modules[name] = before[name]
 
     def _is_own(self, name: str, module: object) -> bool:
-        """A file of the folder under another name, or a module made by hand."""
+        """Return whether the module is a folder file under another name, or was made by hand."""
         if f"{name}.".startswith(f"{self.package}."):
             return False
         file, spec = getattr(module, "__file__", None), getattr(module, "__spec__", None)
@@ -119,7 +126,7 @@ class OwnImports:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Do as `__import__` does, with the folder's modules first."""
+        """Import as `__import__` does, but look for the folder's modules first."""
         top = name.partition(".")[0]
         own = level == 0 and self._has(top)
         with self._finding():
@@ -132,7 +139,10 @@ class OwnImports:
             return sys.modules[f"{self.package}.{top}"]
 
     def _has(self, top: str) -> bool:
-        """A folder without `__init__.py` counts only where no library has its name."""
+        """Return whether the folder has a module or package of this name.
+
+        A package without `__init__.py` counts only where no library has its name.
+        """
         place = self.folder / top
         files = [f"{top}{suffix}" for suffix in (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)]
         if any((self.folder / file).is_file() for file in files):
@@ -155,7 +165,7 @@ class OwnImports:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As a finder of `sys.meta_path`, for modules of this folder's package alone."""
+        """Find modules of this folder's package only, as a finder of `sys.meta_path`."""
         if not fullname.startswith(f"{self.package}."):
             return None
 
@@ -170,7 +180,7 @@ class OwnImports:
 
 
 def _working_folder() -> str:
-    """An absolute path, or "." for a folder that was removed."""
+    """Return the working directory as an absolute path, or "." if it was removed."""
     try:
         return os.getcwd()
     except OSError:

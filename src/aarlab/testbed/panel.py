@@ -58,7 +58,7 @@ class Bench:
 
 
 class Extras(NamedTuple):
-    """What a table shows besides scores: label-free diagnostics, the score on permuted labels."""
+    """Optional parts of a table: label-free diagnostics, and the score on permuted labels."""
 
     diagnostics: bool = False
     permuted: bool = False
@@ -68,8 +68,8 @@ class Extras(NamedTuple):
 class PanelRow:
     """One method of the table; accuracies are means over seeds and rows.
 
-    `failed` says why a method gave no score; then the figures are missing. Where the gap is not
-    clear `pgr` and `permuted` are None. `diagnostics` are means over seeds.
+    `failed` says why a method gave no score; the figures are then missing. `pgr` and `permuted`
+    are None where the gap is not clear. `diagnostics` are means over seeds.
     `teacher_contribution` is None where PGR is not clearly above 0.
     """
 
@@ -112,11 +112,11 @@ def run_panel(
     tick: Tick = lambda method, seed: None,
     extras: Extras = Extras(),  # noqa: B008 (immutable)
 ) -> Iterator[PanelRow]:
-    """A row for each method as it is ready: seeds from the bench's first, the i-th with the i-th
-    weak teacher.
+    """Return an iterator over a row for each method, run as it is consumed.
 
-    With more seeds than teachers, teachers come round again. A method that fails is a row that
-    says why; errors of the judge (no baselines) pass through.
+    Seeds start at the bench's first. The i-th seed uses the i-th weak teacher, and teachers are
+    reused in order if there are more seeds. A method that fails gives a row that says why. Errors
+    of the judge (no baselines) pass through. Raises BadInput without methods or seeds.
     """
     if n_seeds < 1 or not methods:
         raise BadInput("a panel needs at least one method and one seed")

@@ -1,8 +1,8 @@
-"""Remove versions of tasks, models and pairs: out of sight in one rename each, then deleted.
+"""Remove versions of tasks, models and pairs: each folder is moved by one rename, then deleted.
 
-Covered: a removal that was cut off leaves the thing as it was, or is finished by the same command;
-what lies in the way to deletion is in a closed folder, labels too. Not covered: who needs them, for
-which see `core.uses` and `needed_by`; the caller asks first.
+Covered: an interrupted removal leaves everything as it was, or running the same command finishes
+it. Files that wait for deletion, labels included, are in a folder that only the owner can read.
+Not covered: whether they are still needed. The caller checks that first (`core.uses`, `needed_by`).
 """
 
 import shutil
@@ -36,7 +36,10 @@ Part = Literal["models", "pairs"]
 
 @contextmanager
 def task_locked(root: DataRoot, name: str) -> Iterator[None]:
-    """Hold a task's name: one build, import or removal of it at a time."""
+    """Lock a task's name, for one build, import or removal at a time.
+
+    Raises Conflict where another process holds the lock.
+    """
     try:
         with FileLock(root.path / f".build-{name}.lock", timeout=0):
             yield
@@ -45,8 +48,10 @@ def task_locked(root: DataRoot, name: str) -> Iterator[None]:
 
 
 def remove_task(root: DataRoot, reference: str) -> str | None:
-    """Remove one version of a task, both sides; returns the version that the name means now, None
-    where none is left. NotFound where it is not here."""
+    """Remove both sides of one version of a task and return the name's default version.
+
+    Returns None where no version is left. Raises NotFound where the version does not exist.
+    """
     name = root.find_task(reference).name
     with task_locked(root, name):
         one = root.find_task(reference)
@@ -65,7 +70,7 @@ def remove_task(root: DataRoot, reference: str) -> str | None:
 
 
 def needed_by(root: DataRoot, part: Part, name: str) -> dict[str, list[str]]:
-    """Pairs and versions of tasks that need a model or a pair, by kind."""
+    """Return the user's pairs and the task versions that need a model or a pair, by kind."""
     known, pairs, tasks = catalogue_of(root), list[str](), list[str]()
     if part == "models":
         pairs = [p.name for p in known.pairs.values() if name in (p.weak.model, p.strong.model)]
@@ -75,14 +80,14 @@ def needed_by(root: DataRoot, part: Part, name: str) -> dict[str, list[str]]:
             try:
                 info = load_info(root.public / one.folder)
             except AarlabError:
-                continue  # damaged: it says so where it is used
+                continue  # damaged: reported where it is used
             if info.pair in wanted or (part == "models" and model_at_hand(info) == name):
                 tasks.append(one.reference)
     return {"pairs": [p for p in pairs if p not in PAIRS], "tasks": tasks}
 
 
 def is_pinned(source: Source) -> bool:
-    """Whether fetching it again gives the same weights for certain."""
+    """Return whether fetching the source again is certain to give the same weights."""
     if isinstance(source, GgufSource):
         return source.sha256 is not None and source.path.is_file()
     if isinstance(source, HuggingFaceSource):
@@ -91,9 +96,10 @@ def is_pinned(source: Source) -> bool:
 
 
 def remove_own(root: DataRoot, part: Part, name: str, weights_only: bool = False) -> None:
-    """Remove an own pair, or a model: its entry, where it is an own one, and its weights.
+    """Remove a user-defined pair, or a model's weights and its entry if it is user-defined.
 
-    NotFound where there is neither entry nor weights.
+    `weights_only` keeps the entry.
+    Raises NotFound where there is neither a user-defined entry nor weights.
     """
     folder = root.models / name
     path = root.path / FILE
@@ -116,7 +122,10 @@ def remove_own(root: DataRoot, part: Part, name: str, weights_only: bool = False
 
 @contextmanager
 def _scrap(root: DataRoot) -> Iterator[Path]:
-    """A closed folder that is deleted with what was moved there; leftovers of a crash go first."""
+    """Yield a private folder that is deleted on exit with what was moved there.
+
+    Leftovers of a crash are deleted first.
+    """
     for stale in root.path.glob(f"{SCRAP}*"):
         shutil.rmtree(stale, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=SCRAP, dir=root.path))

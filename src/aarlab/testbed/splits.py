@@ -31,14 +31,17 @@ class EvalShares:
 
 
 def normalised(text: str) -> str:
-    """The text as two readers would call it the same: NFKC, case folded, single spaces."""
+    """Return the text normalised for comparison: NFKC, case folded, single spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def shared_instruction(prompts_N: Sequence[str], share: float = 0.5) -> str | None:
-    """The normalised prompt of more than that share of several rows, which is not a question but
-    an instruction ("Say something about yourself."); None where there is none."""
+    """Return the normalised prompt that more than `share` of the rows have, or None.
+
+    Such a prompt is an instruction ("Say something about yourself."), not a question. Returns None
+    for fewer than three rows.
+    """
     if len(prompts_N) < 3:
         return None
     prompt, count = Counter(map(normalised, prompts_N)).most_common(1)[0]
@@ -46,14 +49,17 @@ def shared_instruction(prompts_N: Sequence[str], share: float = 0.5) -> str | No
 
 
 def question_key(prompt: str, answers: Iterable[str], instruction: str | None) -> str:
-    """What makes two rows ask the same: the normalised prompt, and the answers in any order where
-    the prompt is an instruction that most rows share."""
+    """Return a key that is equal for rows that ask the same question.
+
+    It is the normalised prompt. Where that is the instruction that most rows share, the answers in
+    any order are added.
+    """
     key = normalised(prompt)
     return "\n".join([key, *sorted(map(normalised, answers))]) if key == instruction else key
 
 
 def linked(keys_N: Sequence[Iterable[Hashable]]) -> list[int]:
-    """For each row the first row that it shares a key with, directly or through other rows."""
+    """Return for each row the first row it shares a key with, directly or through other rows."""
     parent = list(range(len(keys_N)))
 
     def root(row: int) -> int:
@@ -117,11 +123,13 @@ def _refuse_one_class(have: Mapping[Split, NDArray[np.float64]]) -> None:
 
 
 def check_disjoint(splits: Mapping[Split, LabelledSplit]) -> None:
-    """Raise BadInput if an id occurs twice or a group or question lies in two splits, naming it
-    and where."""
+    """Raise BadInput if an id occurs twice, or if a group or question is in two splits.
+
+    The message names it and the splits.
+    """
     seen: dict[Hashable, Split] = {}
     rows = [(name, e) for name in ALL_SPLITS if name in splits for e in splits[name].examples]
-    # A lower share than where rows are dealt: near-duplicates have been dropped since.
+    # A lower share than when rows are read, because near-duplicates have been dropped since.
     instruction = shared_instruction([example.prompt for _, example in rows], share=0.25)
     for split, example in rows:
         if ("id", example.id) in seen:

@@ -150,7 +150,7 @@ def student_settings(info: TaskInfo) -> StudentSettings:
 
 
 def has_clear_gap(info: TaskInfo) -> bool:
-    """Whether the build found the ceiling clearly above the weak teacher on every ranked split."""
+    """Return whether the ceiling is clearly above the weak teacher on every ranked split."""
     return bool(info.settings.get("gap") != NOT_CLEAR)
 
 

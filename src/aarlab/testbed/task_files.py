@@ -39,9 +39,9 @@ HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
 def task_info(
     data: TaskData, options: BuildOptions, trained: Trained, clear_gap: bool = True
 ) -> TaskInfo:
-    """Public facts: settings without any seed or figure that only an operator may know.
+    """Return the public facts: settings without seeds or figures that only an operator may know.
 
-    Of a gap that is not clear they hold the fact alone; its figures are in the vault.
+    They say that a gap is not clear. Its figures are in the vault.
     """
     train, search = (data.splits[split].examples for split in ("train", "search"))
     student = options.student.model_dump(exclude={"seed"})
@@ -164,7 +164,7 @@ def truth_lines(examples: Sequence[Example], targets_N: NDArray[np.int8]) -> str
 
 
 def column_lines(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the source says of each row: hidden, as a column may tell the label."""
+    """Return the source's columns as JSON lines. Keep them hidden: they may reveal the label."""
     return "".join(
         json.dumps({"id": row, "columns": dict(values)}, ensure_ascii=False) + "\n"
         for row, values in columns.items()

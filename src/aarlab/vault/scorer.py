@@ -89,19 +89,20 @@ class Scorer(Sealed):
         return float(self._correct(task, split, predictions).mean())
 
     def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval:
-        """Exact accuracy with its interval, for the operator; also where there is no PGR."""
+        """Return the exact accuracy with its interval, for the operator; needs no PGR."""
         correct_SN = self._correct(task, split, predictions)
         return accuracy(correct_SN, self._vault.truth(task, split).groups_N)
 
     def gap(self, task: str, split: Split) -> Gap:
-        """Accuracies of teacher and ceiling, and whether there is a PGR, for the operator."""
+        """Return the accuracies of teacher and ceiling and whether PGR exists, for the operator."""
         base = self._vault.baselines(task, split)
         return gap(base.weak_SN, base.ceiling_SN, self._vault.truth(task, split).groups_N)
 
     def difference(self, task: str, split: Split, new: Predictions, other: Predictions) -> Interval:
-        """`new` less `other`, whose runs share seeds and teachers, for the operator.
+        """Return `new` less `other`, whose runs share seeds and teachers, for the operator.
 
-        In PGR, or in accuracy where the gap is not clear. BadInput unless the seeds are the same.
+        The difference is in PGR, or in accuracy if the gap is not clear. Raises BadInput unless the
+        seeds are the same.
         """
         if [run.seed for run in new.runs] != [run.seed for run in other.runs]:
             raise BadInput(f"{task}/{split}: runs of other seeds cannot be paired")

@@ -66,7 +66,7 @@ class Vault(Sealed):
         self._baselines: dict[tuple[str, Split], Baselines] = {}
 
     def tasks(self) -> list[str]:
-        """Names of tasks; of a campaign's data root those of the campaign alone."""
+        """List the names of tasks; for a campaign's data root, only those of the campaign."""
         folders = (path.name for path in self._data.vault.iterdir() if path.is_dir())
         names = sorted({name.partition("@")[0] for name in folders})
         pinned = self._data.pinned

@@ -22,9 +22,9 @@ def code_audits(
     review: ReviewOf | None,
     teams: Mapping[str, str],
 ) -> Iterator[NewAudit]:
-    """Findings about the snapshots in `judged`; `snapshots` are all, oldest first.
+    """Yield findings about the snapshots in `judged`. `snapshots` lists all, oldest first.
 
-    `teams` are those of the AARs by name: code of another team cannot have been seen.
+    `teams` maps AAR names to teams. An AAR cannot have seen the code of another team.
     """
     prints = {s.id: fingerprint(code[s.id]) for s in snapshots}
     for snapshot in (s for s in snapshots if s.id in judged):
@@ -74,7 +74,7 @@ def _static(snapshot: Snapshot, files: Mapping[str, bytes]) -> NewAudit:
 def _earlier(
     snapshot: Snapshot, snapshots: Sequence[Snapshot], prints: Mapping[str, str]
 ) -> list[Snapshot]:
-    """The same code in the hands of other AARs, frozen before this one."""
+    """Return the snapshots of other AARs with the same code that were frozen before this one."""
     before = snapshots[: next(i for i, s in enumerate(snapshots) if s.id == snapshot.id)]
     return [s for s in before if s.aar != snapshot.aar and prints[s.id] == prints[snapshot.id]]
 
@@ -82,9 +82,10 @@ def _earlier(
 def _copy(
     snapshot: Snapshot, twins: Sequence[Snapshot], teams: Mapping[str, str], recipe: bool
 ) -> NewAudit:
-    """A copy only where its AAR could read the original; two searches may well meet in one recipe.
+    """Report a copy only where the AAR could read the original.
 
-    AARs read the frozen code of their own team, from the moment when it is frozen.
+    AARs can read the frozen code of their own team as soon as it is frozen. The same recipe is only
+    a note, because two searches may find it independently.
     """
     team = teams.get(snapshot.aar, "")
     severity: Severity = "clear"

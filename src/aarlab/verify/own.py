@@ -1,11 +1,11 @@
-"""Verify own method folders without a campaign: hidden rows, fresh teachers, drawn seeds, audits.
+"""Verify a user's method folders without a campaign: hidden rows, fresh teachers, seeds, audits.
 
-The re-runs are the verifier's: a clean sandbox that holds no label. Scores come from a judge, which
-this module is given. Vanilla and the guards run with the same seeds and teachers, so differences
-are paired.
+The verifier re-runs each method in a clean sandbox that holds no label. The caller passes a judge
+that scores the predictions. Vanilla and the guards run with the same seeds and teachers, so
+differences are paired.
 
-Covered: methods run before any baseline, so one that fails costs nothing else; interrupting ends
-the sandbox and removes its workspace.
+Covered: methods run before any baseline, so baselines are not run if all methods fail. Interrupting
+ends the sandbox and removes its workspace.
 Not covered: audits that need a campaign (search claims against selection, copies, forensics).
 """
 
@@ -67,8 +67,8 @@ Tell = Callable[[str], None]
 class Plan:
     """One task, the seeds of all runs, and where and how they run.
 
-    With `repeatable` seeds, vanilla's and the guards' predictions are kept in the data root's
-    closed folder for the next call; drawn seeds never come again.
+    With `repeatable` seeds, predictions of vanilla and the guards are kept in the data root's
+    private folder for the next call. Drawn seeds are not reused, so nothing is kept for them.
     """
 
     root: DataRoot
@@ -85,10 +85,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is known of one method. Differences are in PGR, or in accuracy where there is none.
+    """The result for one method. Differences are in PGR, or in accuracy where there is no PGR.
 
-    `flags` are the findings of the audits that are not clear, each in one line. Figures are None
-    where `error` says why the method has none.
+    `flags` holds one line per audit finding that is not clear. Figures are None where `error` says
+    why the method has none.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Tried:
-    """Runs of one method so far."""
+    """The runs of one method so far."""
 
     method: FrozenMethod
     plain: Verification
@@ -117,7 +117,10 @@ class _Tried:
 
 
 def draw_seeds(n: int, base: int | None) -> tuple[int, ...]:
-    """`n` seeds from `base` on, or drawn now: call it when the methods are frozen."""
+    """Return `n` seeds from `base` on, or random ones if it is None.
+
+    Call it after the methods are frozen.
+    """
     if base is not None:
         return tuple(range(base, base + n))
     return tuple(ids.draw_seeds(n))
@@ -126,7 +129,10 @@ def draw_seeds(n: int, base: int | None) -> tuple[int, ...]:
 def verify_methods(
     methods: Sequence[FrozenMethod], plan: Plan, judge: Judge, tell: Tell
 ) -> list[Verdict]:
-    """Run, ablate, audit and compare; a method that fails is a verdict that says why."""
+    """Run, ablate, audit and compare the methods, and return a verdict for each.
+
+    The verdict of a method that fails says why.
+    """
     plan.private.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_stale(plan.private)
     place = Path(tempfile.mkdtemp(prefix=f"verifying-{os.getpid()}-", dir=plan.private))
@@ -143,7 +149,7 @@ def verify_methods(
 
 
 def _remove_stale(private: Path) -> None:
-    """Remove the workspaces of processes that were killed: hidden rows lie there."""
+    """Remove the workspaces of killed processes, because they hold hidden rows."""
     for path in private.glob("verifying-*-*"):
         if not Path("/proc", path.name.split("-")[1]).exists():
             remove_tree(path)
@@ -151,7 +157,7 @@ def _remove_stale(private: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Re-runs on one plan, each told and scored."""
+    """Runs methods on one plan, reports each run and scores it."""
 
     plan: Plan
     verifier: Verifier
@@ -168,7 +174,7 @@ class _Runs:
         one.permuted, one.permuted_predictions = self._run(one.method, "permuted")
 
     def baselines(self) -> Iterator[tuple[str, Predictions]]:
-        """Vanilla and the guards that work on this task."""
+        """Yield name and predictions of vanilla and of each guard that works on this task."""
         for name in (VANILLA, *self.plan.guards):
             self.tell(f"{name}: {len(self.plan.seeds)} seeds, to compare with")
             files = {path: text.encode() for path, text in named_files(name).items()}
@@ -176,7 +182,7 @@ class _Runs:
                 yield name, found
 
     def _kept(self, method: FrozenMethod) -> Predictions | None:
-        """Predictions from an earlier call, or made now; None where the baseline fails."""
+        """Return predictions of an earlier call or a new run, or None where the baseline fails."""
         folder = self.plan.private / "verified"
         path = folder / f"{self._key(method)}.json"
         if self.plan.repeatable and path.is_file():
@@ -184,7 +190,7 @@ class _Runs:
                 kept = VerificationResult.model_validate_json(path.read_bytes())
                 return Predictions(kept.ids, kept.runs)
             except ValidationError:
-                path.unlink()  # damaged: made again
+                path.unlink()  # damaged: run it again
         _, predictions = self._run(method, "none")
         if self.plan.repeatable and predictions is not None:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -201,7 +207,10 @@ class _Runs:
         return content_hash(about)[:40]
 
     def _run(self, method: FrozenMethod, kind: Ablation) -> tuple[Verification, Predictions | None]:
-        """The settled re-run, with its estimate where there is a PGR, and its predictions."""
+        """Run the method and return the finished re-run and its predictions.
+
+        The re-run has an estimate where there is a PGR. Predictions are None where it failed.
+        """
         wanted = Verification(
             id=ids.new_id("ver"),
             snapshot=method.hash[:40],
@@ -291,7 +300,7 @@ def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Ver
 
 
 def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
-    """The class, and a line for each finding that is not clear."""
+    """Return the class, and a line for each finding that is not clear."""
     run, lines = one.plain, list[str]()
     others = [] if one.permuted is None else [one.permuted]
     found = [execution(run), shortcut(run)] if run.evidence is not None else []

@@ -53,8 +53,11 @@ class Reviewer:
         self.books.settle({answer.call: answer.reply.tokens for answer in kept})
 
     def __call__(self, snapshot: str, files: Mapping[str, bytes]) -> Review:
-        """Raises BudgetExhausted where a call could pass the cap, when none is made, or where the
-        provider does not serve this account."""
+        """Review the code of a snapshot.
+
+        Raises BudgetExhausted where a call could exceed the cap, and then makes none. Also raises
+        it where the provider does not serve this account.
+        """
         return review_code(files, partial(self._asked, snapshot))
 
     def _asked(self, snapshot: str, prompt: str) -> Reply:
@@ -68,7 +71,7 @@ class Reviewer:
             self.books.end(held, FREE, time.monotonic() - begun)
             refusal = refusal_of(error)
             if refusal.meaning in ("account", "key", "settings"):
-                # Of the operator, not of the code: it is reviewed once that is set right.
+                # The operator's account is at fault, not the code: review it once that is fixed.
                 what = WHAT_TO_DO[refusal.meaning]
                 raise BudgetExhausted(f"the reviewer's provider: {refusal}: {what}") from error
             raise

@@ -1,8 +1,8 @@
-"""An MCP server on stdin and stdout that hands everything on to a campaign's unix socket.
+"""An MCP server on stdin and stdout that forwards every request to a campaign's unix socket.
 
-For clients that start a program and speak to it (most do): they need no port, no address and no
-token in their settings. The token stays in its file. A campaign that is started again answers the
-next call.
+It is for clients that start a program and speak to it, as most do. They need no port, address or
+token in their settings. The token stays in its file. After a campaign is restarted, the next call
+is answered again.
 """
 
 from pathlib import Path
@@ -36,7 +36,10 @@ NAME = "aarlab"
 
 
 def run_bridge(socket: Path, token_file: Path) -> None:
-    """Until stdin ends. Raises Unreachable where no server answers, Forbidden for a dead token."""
+    """Serve MCP on stdin and stdout until stdin ends.
+
+    Raises Unreachable where no server answers, and Forbidden where the token is refused.
+    """
     health(Address(socket), deadline_s=5)
     anyio.run(_bridge, socket, token_file.read_text(encoding="utf-8").strip())
 
@@ -57,7 +60,7 @@ async def _bridge(socket: Path, token: str) -> None:
 
 
 def _server(client: Client) -> Server[object]:
-    """Every request is the client's; answers and errors come back as they are."""
+    """Return a server that passes every request to `client` and returns its answers and errors."""
 
     async def list_tools(_ctx: object, _params: object) -> ListToolsResult:
         return await client.list_tools()

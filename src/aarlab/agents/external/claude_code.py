@@ -83,7 +83,7 @@ class ClaudeCode:
     _ledger: Ledger = field(init=False)
     _model_s: float = 0.0
     _provider: threading.Lock = field(default_factory=threading.Lock)
-    _refusal: Refusal | None = None  # of the last call; None where it was taken
+    _refusal: Refusal | None = None  # of the last call; None where it was accepted
     _accepted: bool = False
     _waiting: WaitKind | None = None
 
@@ -122,7 +122,10 @@ class ClaudeCode:
         return Proxy(self.settings, self._ledger, [model], token, vendors, seen, self._noticed)
 
     def _noticed(self, refusal: Refusal | None, took_s: float) -> None:
-        """Time that the agent waits for its provider is no research. Called by several threads."""
+        """Report to the platform when waiting for the provider begins and ends.
+
+        That time does not count as research. Called from several threads.
+        """
         with self._provider:
             self._refusal = refusal
             self._accepted = self._accepted or refusal is None
@@ -164,13 +167,13 @@ class ClaudeCode:
         return why
 
     def _check_settings(self, refusal: Refusal) -> None:
-        """Raise SettingsRefused where the same run would be refused again."""
+        """Raise SettingsRefused where the provider would refuse the same run again."""
         key = refusal.meaning == "key" and not self._accepted
         if key or (refusal.meaning == "settings" and refusal.sure):
             raise SettingsRefused(f"{refusal}; set it right and resume the campaign")
 
     def _wait(self, seconds: float) -> None:
-        """Ends early where the operator stops the AAR."""
+        """Wait for `seconds`, or until the operator stops the AAR."""
         end = time.monotonic() + seconds
         while (left_s := end - time.monotonic()) > 0 and self.platform.me().wanted != "stop":
             time.sleep(min(left_s, POLL_S))

@@ -1,7 +1,8 @@
-"""Settings with which an MCP client joins a campaign. They work as they are pasted.
+"""Settings with which an MCP client joins a campaign, ready to be pasted.
 
-On this machine a client starts `aarlab aar bridge`, which leads to the campaign's socket and reads
-the token from its file. Over HTTP the token is named, not written out, unless that is asked for.
+On this machine a client starts `aarlab aar bridge`, which connects to the campaign's socket and
+reads the token from its file. Over HTTP the settings name the variable that holds the token. They
+contain the token itself only on request.
 """
 
 import json
@@ -17,9 +18,10 @@ ClientKind = Literal["claude-code", "codex", "generic", "curl"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the platform answers and where the AAR's token lies.
+    """The address of the platform and the file of the AAR's token.
 
-    Without a `url` it is the `socket` on this machine, to which `bridge` is the command.
+    Without a `url` the platform is reached through `socket` on this machine. The command `bridge`
+    connects a client to it.
     """
 
     token_file: Path
@@ -39,12 +41,12 @@ class Place:
 
     @property
     def said_token(self) -> str:
-        """The token where it may be shown, else the name of the variable that has it."""
+        """Return the token where it may be shown, else a reference to its variable."""
         return self.token or f"${{{TOKEN_VARIABLE}}}"
 
 
 def client_settings(place: Place, kind: ClientKind) -> str:
-    """Text of one client's settings."""
+    """Return the settings of one kind of client as text."""
     if kind == "curl":
         return _curl(place)
     if kind == "codex":
@@ -56,7 +58,7 @@ def client_settings(place: Place, kind: ClientKind) -> str:
 
 
 def mcp_servers(url: str, token: str) -> dict[str, object]:
-    """The form that Claude Code and most other clients read, over HTTP."""
+    """Return HTTP settings in the form that Claude Code and most other clients read."""
     headers = {"Authorization": f"Bearer {token}"}
     return {"mcpServers": {MCP_NAME: {"type": "http", "url": url, "headers": headers}}}
 

@@ -1,7 +1,7 @@
-"""What an agent that has nothing but MCP or the API is given to read.
+"""Texts for an agent that has only MCP or the API.
 
-The problem, the contract and the rules are the words of our own AARs' prompt and notes, so that
-all AARs of a campaign work under the same ones.
+The problem, the contract and the rules are taken from the prompt and notes of the built-in AARs, so
+that all AARs of a campaign work under the same rules.
 """
 
 import platform
@@ -30,12 +30,15 @@ NOTES_ARE_FOR = (
 
 
 def instructions() -> str:
-    """What a client is told when it connects; short, since some clients cut it at 2,048 bytes."""
+    """Return the text that a client receives when it connects.
+
+    It is short, since some clients cut it at 2,048 bytes.
+    """
     return _own("instructions")
 
 
 def rules_text(name: str, direction: str) -> str:
-    """The rules for one AAR, with its direction."""
+    """Return the rules for the AAR `name`, including its direction."""
     chosen = direction_text(direction)
     system = text_of("system")
     values = {
@@ -51,7 +54,10 @@ def rules_text(name: str, direction: str) -> str:
 
 
 def method_contract() -> MethodContract:
-    """The contract as the notes have it, with their example as a method folder."""
+    """Return the contract from the notes, with their example as a method folder.
+
+    Raises Damaged where the notes have no example.
+    """
     text = _section(note_texts()["testbed.md"], "A method")
     _, opened, rest = text.partition(f"```python\n{EXAMPLE_HEAD}")
     example, closed, _ = rest.partition("```")
@@ -67,12 +73,15 @@ def method_contract() -> MethodContract:
 
 
 def note_names() -> list[str]:
-    """README.md first: it says what the others are about."""
+    """List the notes, beginning with README.md, which says what the others are about."""
     return sorted(note_texts(), key=lambda name: (name != "README.md", name))
 
 
 def note(name: str) -> Note:
-    """One background note, for a reader outside the sandbox; NotFound names those there are."""
+    """Return one background note, adapted for a reader outside the sandbox.
+
+    Raises NotFound, listing the notes that exist.
+    """
     texts = note_texts()
     if name not in texts:
         raise NotFound(f"no note {name[:60]!r}; there are {', '.join(note_names())}")
@@ -98,7 +107,10 @@ def _libraries() -> list[Library]:
 
 
 def _section(text: str, title: str) -> str:
-    """A section of second level with its heading; Damaged where the text has none of that name."""
+    """Return the second-level section `title`, including its heading.
+
+    Raises Damaged where the text has no such section.
+    """
     _, heading, rest = text.partition(f"## {title}\n")
     if not heading:
         raise Damaged(f"the prompt has no section {title!r}: install aarlab again")

@@ -32,7 +32,7 @@ HELD_WAIT_S = 30.0
 
 @dataclass
 class PlatformWaits:
-    """Tells the platform since when the AAR waits, so that it does not count as research."""
+    """Reports to the platform when the AAR waits, so that the time does not count as research."""
 
     platform: PlatformClient
     kind: WaitKind | None = None
@@ -73,7 +73,7 @@ class Caller:
         self.infos = [tool.info() for tool in self.tools]
 
     def answer(self, state: LoopState, size: int) -> Answer:
-        """The answer to the call that the state names; `size` is the conversation's tokens.
+        """Return the answer to the call that the state names. `size` is the conversation in tokens.
 
         Raises BudgetExhausted, Interrupted, ConversationRejected, ContextExceeded, SettingsRefused
         or ModelUnavailable.
@@ -95,7 +95,7 @@ class Caller:
         spec = self.asker.spec
         worst = money.reservation(call, self.price, size, spec)
         self._reserved(worst)
-        self.asker.again = partial(self._reserved, worst)  # what was held may have run out
+        self.asker.again = partial(self._reserved, worst)  # the reservation may have expired
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
         output = self.asker.ask(state.messages, self.infos, choice)
         record = money.record(call, spec, self.price, output, size)
@@ -173,7 +173,10 @@ def _refused(output: ModelOutput) -> bool:
 
 
 def context_tokens(output: ModelOutput) -> int:
-    """Of the request and its answer, as the provider counts; 0 where it does not say."""
+    """Return the tokens of the request and its answer as the provider counts them.
+
+    Returns 0 where the provider reports no usage.
+    """
     usage = output.usage
     if usage is None:
         return 0

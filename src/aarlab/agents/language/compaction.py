@@ -28,7 +28,10 @@ def fresh_session(state: LoopState, system: str, notebook: str, budget: str) -> 
 
 
 def summarised(state: LoopState, summary: str, budget: str, max_tokens: int) -> LoopState:
-    """System prompt, the model's own summary, and the last whole turns of at most `max_tokens`."""
+    """Start again from the system prompt, the model's own summary, and the last turns.
+
+    Only whole turns are kept, of at most `max_tokens` together.
+    """
     tail = context.recent(state.messages, max_tokens)
     text = filled(text_of("summarised"), {"summary": summary, "budget": budget})
     kept: list[ChatMessage] = [state.messages[0], ChatMessageUser(content=text), *tail]
@@ -45,10 +48,10 @@ def shortened(state: LoopState) -> LoopState:
 
 
 def fitted(state: LoopState, max_tokens: int) -> LoopState:
-    """The conversation cut to `max_tokens`, so that a model with a small window can sum it up.
+    """Cut the conversation to `max_tokens`, so that a model with a small window can summarise it.
 
-    The start and the last turns stay; of long results only start and end; what is left out in the
-    middle is in the transcript.
+    The start and the last turns are kept. Long results keep only their start and end. The messages
+    left out in the middle are still in the transcript.
     """
     short = context.shorten_results(state.messages, fresh=0).messages
     start, rest = list(short[:2]), list(short[2:])
@@ -61,9 +64,10 @@ def fitted(state: LoopState, max_tokens: int) -> LoopState:
 
 
 def without_last_results(state: LoopState, why: str) -> LoopState | None:
-    """The results that came last replaced by a note; None where the model was given none.
+    """Replace the tool results that follow the model's last message by a note.
 
-    The conversation before them was taken by the provider.
+    Returns None where there are no such results. The provider had accepted the conversation up to
+    them.
     """
     messages, changed = list(state.messages), False
     for place in range(len(messages) - 1, -1, -1):

@@ -41,8 +41,11 @@ def _chars(message: ChatMessage) -> int:
 
 
 def most_tokens(messages: Sequence[ChatMessage]) -> int:
-    """For a reserve: digits and hexadecimal have two characters a token, and what is not ASCII has
-    a token a byte at most."""
+    """Return an upper estimate of the tokens of `messages`, for a reservation.
+
+    ASCII text counts as two characters per token, as in digits and hexadecimal. Other characters
+    count as one token per byte, which is the most they can have.
+    """
     total = 0
     for message in messages:
         content = message.content
@@ -64,7 +67,7 @@ class Shortened(NamedTuple):
 
 
 def shorten_results(messages: Sequence[ChatMessage], fresh: int = FRESH_RESULTS) -> Shortened:
-    """Old tool results keep their start and end; the last `fresh` stay whole."""
+    """Cut old tool results to their start and end. The last `fresh` results stay whole."""
     places = [i for i, m in enumerate(messages) if isinstance(m, ChatMessageTool)]
     old = set(places[: len(places) - fresh])
     changed = [
@@ -75,10 +78,10 @@ def shorten_results(messages: Sequence[ChatMessage], fresh: int = FRESH_RESULTS)
 
 
 def learned_limit(refusal: Refusal, size: int, answer_tokens: int) -> int:
-    """Tokens, as we count, that a conversation may have after the provider refused `size`.
+    """Return a limit for the conversation after the provider refused one of `size` tokens.
 
-    What it named has to hold the answer, too; where we count fewer tokens than it does, the limit
-    is that much lower.
+    The result is in tokens by our estimate. The limit that the provider named also has to hold the
+    answer. Where our estimate is below the provider's count, the limit is lowered in proportion.
     """
     if refusal.limit is None:
         return int(size * SHRINK)

@@ -1,4 +1,4 @@
-"""The last entry of a transcript whose AAR the campaign has given up."""
+"""The last transcript entry of an AAR that the campaign has given up."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,12 @@ PRIVATE = 0o600
 
 
 def note_given_up(home: Path, text: str) -> None:
-    """Add an `error` entry; the AAR's process must not be running.
+    """Add an `error` entry to the transcript. The AAR's process must not be running.
 
-    The entry is counted in `loop.json` where there is one, as one of the AAR's own would be, so
-    that an AAR that is resumed later continues the numbers. Without it the AAR never began, and its
-    own first entry is number 1: this one is 0.
+    Where `loop.json` exists, the entry is counted there like one of the AAR's own, so that an AAR
+    that is resumed later continues the numbering. Without `loop.json` the entry follows the last
+    one of the transcript. In an empty transcript it has number 0, since the AAR's own first entry
+    is number 1.
     """
     loop, transcript = home / "loop.json", home / "transcript.jsonl"
     if loop.exists():

@@ -170,7 +170,10 @@ class LanguageAar:
         return self._called(state.but(turn=state.turn + 1), "asking")
 
     def _limit(self, state: LoopState) -> int:
-        """Tokens that a conversation may have: the spec's, or fewer as the provider taught."""
+        """Return the tokens that a conversation may have.
+
+        This is the spec's limit, or a lower one learned from the provider.
+        """
         return min(self.kit.spec.context_tokens, state.context_limit or sys.maxsize)
 
     def _called(self, state: LoopState, phase: Phase) -> LoopState:
@@ -203,7 +206,7 @@ class LanguageAar:
         return state.known_tokens + fresh + tools
 
     def _most_tokens(self, state: LoopState) -> int:
-        """As `_tokens`, for a reserve: rather far too many than too few."""
+        """Return an upper estimate of `_tokens`, for a reservation."""
         tools = int(self._tools_size * 1.5) if state.known_messages == 0 else 0
         return (
             state.known_tokens + context.most_tokens(state.messages[state.known_messages :]) + tools
@@ -245,7 +248,7 @@ class LanguageAar:
         return state
 
     def _unasked(self, state: LoopState) -> LoopState:
-        """As it was before the call that the state names, which the provider did not answer."""
+        """Return the state as it was before its current call, which the provider did not answer."""
         turn = state.turn
         if state.phase == "summing_up":
             state = state.but(messages=state.messages[:-1])
@@ -255,15 +258,19 @@ class LanguageAar:
         return state.but(call=None, phase="ready", turn=turn, calls_in_part=in_part)
 
     def _refused(self, state: LoopState, error: SettingsRefused) -> None:
-        """Saved as it was before the call, with the provider's words; a resume asks once more."""
+        """Save the state from before the call, with the provider's error.
+
+        A resumed AAR asks again.
+        """
         self.caller.released(state.call or "")
         state = self._unasked(state).but(discarded=0, too_long=0)
         self.store.save(state.said("error", f"alert: stopped: {error}"))
 
     def _rejected(self, state: LoopState, error: ConversationRejected) -> LoopState:
-        """Repair a conversation that the provider refuses, then leave it for a fresh session.
+        """Repair a conversation that the provider rejects, or else begin a fresh session.
 
-        Raises SettingsRefused for a fresh one that is refused, too, and after MAX_DISCARDED.
+        Raises SettingsRefused where a fresh session is rejected too, and after MAX_DISCARDED
+        discarded conversations.
         """
         fresh = len(state.messages) <= 2
         if fresh or state.discarded >= MAX_DISCARDED:
@@ -281,9 +288,10 @@ class LanguageAar:
         return self._fresh(state.said("error", note))
 
     def _too_long(self, state: LoopState, refusal: Refusal) -> LoopState:
-        """Learn what the provider takes, and go on with a shorter conversation.
+        """Learn the provider's limit and continue with a shorter conversation.
 
-        Raises SettingsRefused where even prompt and tools are too long for it.
+        Raises SettingsRefused where a fresh session is still too long, and after more than
+        MAX_TOO_LONG refusals without an answer in between.
         """
         size, answer = self._tokens(state), self.kit.spec.max_output_tokens
         learned = max(context.learned_limit(refusal, size, answer), self._least)
@@ -307,7 +315,10 @@ class LanguageAar:
         return self.store.save(state.but(calls_in_part=max(state.calls_in_part, 1), **known))
 
     def _cut_by_the_window(self, state: LoopState, answer: Answer) -> LoopState:
-        """A paid answer that ended where the model's window does: it tells how long that is."""
+        """Shorten the conversation after an answer that was cut off by the model's window.
+
+        The answer was paid for. Its usage shows how long the window is.
+        """
         text = f"the conversation is too long for the model: {answer.output.completion[:500]}"
         state = state.said("error", text, **cost(answer.record))
         full = context_tokens(answer.output) or None

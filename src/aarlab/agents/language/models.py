@@ -32,27 +32,31 @@ Choice = Literal["auto", "none"]
 
 
 class ModelUnavailable(AarlabError):
-    """The model cannot be asked: unknown model, or no answer for hours. Nothing of the AAR is
-    lost: set it right and resume."""
+    """The model cannot be called: it is unknown, or it did not answer for hours.
+
+    The AAR's work is kept. Fix the cause and resume.
+    """
 
     code = "model_unavailable"
 
 
 class SettingsRefused(ModelUnavailable):
-    """The provider refuses the model, a parameter or the key; the same process would be refused
-    again. The message has the provider's words."""
+    """The provider refuses the model, a parameter or the key.
+
+    The same process would be refused again. The message contains the provider's own words.
+    """
 
     code = "model_settings"
 
 
 class ConversationRejected(AarlabError):
-    """The provider refuses what this conversation says; asking again is no use."""
+    """The provider refuses the content of this conversation. Asking again does not help."""
 
     code = "conversation_rejected"
 
 
 class ContextExceeded(AarlabError):
-    """The conversation is longer than the model or the account takes at once."""
+    """The conversation is longer than the model or the account accepts in one call."""
 
     code = "context_exceeded"
 
@@ -69,8 +73,11 @@ class Interrupted(AarlabError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait between tries. An overloaded provider is given up after `give_up_s`, an
-    account never: the operator sees an alert. Tests make it short."""
+    """The waiting times between tries, in seconds.
+
+    The call fails when a provider stays overloaded for `give_up_s`. An account without credit is
+    waited for without limit, and the operator sees an alert. Tests use short times.
+    """
 
     first_wait_s: float = FIRST_WAIT_S
     longest_wait_s: float = LONGEST_WAIT_S
@@ -80,9 +87,9 @@ class Patience:
 
 
 class Waits(Protocol):
-    """Hears when waiting for the provider begins and ends, so that it is not counted as research.
+    """Receives the begin and end of waiting for the provider, which is not counted as research.
 
-    `ago_s` is how long ago that was: a try that failed was waiting from its beginning.
+    `ago_s` is how many seconds ago that was. A try that failed counts as waiting from its start.
     """
 
     def begin(self, kind: WaitKind, note: str, ago_s: float) -> None: ...
@@ -91,20 +98,23 @@ class Waits(Protocol):
 
 
 class _Unheard:
-    """Where nobody counts."""
+    """Waits that nobody counts."""
 
     def begin(self, kind: WaitKind, note: str, ago_s: float) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def end(self, ago_s: float = 0.0) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @dataclass
 class Asker:
-    """One model. `on_failure` hears of each try that failed, and of the wait before the next;
-    `wait` sleeps and raises Interrupted when the AAR is to stop; `again` comes before each further
-    try. `accepted` says that the provider answered this AAR before, maybe in another process."""
+    """Calls one model and retries failed calls.
+
+    `on_failure` receives a message for each failed try, with the wait before the next. `wait`
+    sleeps, and raises Interrupted when the AAR has to stop. `again` is called before each further
+    try. `accepted` says that the provider has answered this AAR before, maybe in another process.
+    """
 
     model: Model
     spec: LanguageSpec
@@ -136,10 +146,11 @@ class Asker:
         tools: Sequence[ToolInfo],
         choice: Choice = "auto",
     ) -> ModelOutput:
-        """One answer, however long the account is empty.
+        """Return the model's answer, waiting without limit while the account is empty.
 
-        Raises SettingsRefused, ConversationRejected, ContextExceeded or Interrupted, and
-        ModelUnavailable where an overloaded provider does not answer for hours.
+        Raises SettingsRefused, ConversationRejected, ContextExceeded or Interrupted. Raises
+        ModelUnavailable where an overloaded provider does not answer for hours, or where more than
+        ODD_TRIES tries fail for no known reason.
         """
         tries = _Tries(self.patience)
         waiting = False
@@ -199,7 +210,7 @@ class Asker:
     def _kind_of_wait(
         self, refusal: Refusal, failure: BaseException | None, tries: "_Tries"
     ) -> WaitKind:
-        """What the next try waits for; raises where there is to be none."""
+        """Return what the next try waits for. Raises where there must not be another try."""
         what = f"{self.model}: {refusal}"
         if refusal.meaning == "context":
             raise ContextExceeded(refusal)
@@ -208,7 +219,7 @@ class Asker:
         if refusal.meaning == "overload":
             if refusal.sure or (failure is not None and self.model.should_retry(failure)):
                 return "overload"
-        # A garbled answer, a client that stumbles, or a gateway that once gives a bare 404.
+        # A garbled answer, an error in the client, or a gateway that returns a bare 404 once.
         elif refusal.sure or not self.accepted:
             self._raise(refusal, what)
         tries.odd += 1
@@ -224,7 +235,7 @@ class Asker:
         raise SettingsRefused(f"{what}; set it right and resume the campaign")
 
     def _advised_s(self, failure: BaseException | None) -> float:
-        """What the provider asks for in `retry-after`."""
+        """Return the seconds that the provider asks for in `retry-after`, or 0."""
         if failure is None:
             return 0.0
         asked: Any = getattr(self.model.api, "should_retry", lambda _error: None)(failure)
@@ -233,7 +244,7 @@ class Asker:
 
 @dataclass
 class _Tries:
-    """Of one call: `number` so far, `odd` among them, and the pause before the next."""
+    """The tries of one call: how many so far, how many of them were odd, and the next pause."""
 
     patience: Patience
     number: int = 0
@@ -262,9 +273,10 @@ class _Tries:
 
 
 def open_model(spec: LanguageSpec) -> Model:
-    """The provider's client; keys come from the environment variables of Inspect's providers.
+    """Open the provider's client. Keys come from the environment variables of Inspect's providers.
 
-    Raises BadInput for an unknown provider and SettingsRefused without a key.
+    Raises BadInput for an unknown provider or a key in `model_args`. Raises SettingsRefused where
+    the key or the provider's package is missing.
     """
     args = dict(spec.model_args)
     if named := [name for name in args if name.endswith(SECRET_ENDS)]:

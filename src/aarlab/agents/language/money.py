@@ -8,8 +8,11 @@ from aarlab.core.wire_service import ModelCall, NewReservation
 
 
 def reservation(call: str, price: Price, size: int, spec: LanguageSpec) -> NewReservation:
-    """The worst case: every input token at the dearest input rate, and the longest answer, in
-    which the provider counts what the model thinks."""
+    """Return a reservation for the most that the call can cost.
+
+    It assumes every input token at the highest input rate and the longest answer. The provider
+    counts reasoning as part of the answer.
+    """
     one_hour = spec.model_args.get("cache_ttl") != "5m"
     dollars = price.worst(size, spec.max_output_tokens, one_hour)
     return NewReservation(call=call, dollars=dollars, tokens=size + spec.max_output_tokens)
@@ -18,8 +21,11 @@ def reservation(call: str, price: Price, size: int, spec: LanguageSpec) -> NewRe
 def record(
     call: str, spec: LanguageSpec, price: Price, output: ModelOutput, guess: int
 ) -> ModelCall:
-    """Tokens by kind without overlap. `guess` stands for the input where the provider gave no
-    usage. Inspect does not say how long a cache entry is kept: the spec does."""
+    """Return the record of a call, with tokens by kind that do not overlap.
+
+    `guess` replaces the input tokens where the provider reports no usage. How long a cache entry is
+    kept is read from the spec, since Inspect does not report it.
+    """
     usage = output.usage
     tokens = {
         "input_tokens": usage.input_tokens if usage else guess,

@@ -64,8 +64,11 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
-    """What a command may use in this sandbox, from what is enforced. `command_s` is its time
-    without a time of its own; without it the limit is that of a whole run."""
+    """Describe the enforced limits of a command in this sandbox.
+
+    `command_s` is the default and the maximum time of one command, in seconds. Without it the text
+    gives the time of a whole run.
+    """
     time = f"a run of yours has {limits.wall_s:,.0f} seconds, then the next begins"
     if command_s is not None:
         time = (
@@ -83,7 +86,10 @@ def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
 def places_of(
     tasks: Sequence[SeenTask], workspace: Path | str, notes: Path | str, limits: str = ""
 ) -> dict[str, str]:
-    """What prompts and notes call {public} (of the first task), {workspace}, {limits} ..."""
+    """Return the values of {public} (of the first task), {workspace}, {limits} and so on.
+
+    Prompts and notes use these placeholders.
+    """
     first, *others = tasks
     more = f" Other tasks lie in {', '.join(o.folder for o in others)}; what the notes say of "
     return {

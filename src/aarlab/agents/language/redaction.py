@@ -1,7 +1,7 @@
-"""Keys and tokens never reach a transcript, a log or a message of an error.
+"""Keeps keys and tokens out of transcripts, logs and error messages.
 
-Covered: the values that this process knows, and what looks like a provider's key, also where the
-provider has put asterisks in its middle.
+Covered: the values that this process knows, and text that looks like a provider's key, even where
+the provider has put asterisks in its middle.
 Not covered: a secret that is split or encoded on its way.
 """
 

@@ -81,18 +81,18 @@ class Asked:
 
     @property
     def passes(self) -> int:
-        """How often the prompt is read: the vendor's own compaction reads it once more."""
+        """Return how often the prompt is read. The vendor's own compaction reads it once more."""
         edits = self.raw.get("context_management")
         return 2 if "compact" in json.dumps(edits) else 1
 
     @property
     def one_hour(self) -> bool:
-        """Whether a cache entry is asked for that is kept longer, and costs more, than usual."""
+        """Return whether the request asks for cache entries that are kept longer and cost more."""
         return self.vendor == "anthropic" and _keeps_longer(self.raw)
 
     @property
     def dearer(self) -> float:
-        """Most times the listed price that the call may cost by its service tier."""
+        """Return the highest multiple of the listed price that the service tier may cost."""
         unsure = self.vendor == "openai" and self.raw.get("service_tier") in (None, "auto")
         return PRIORITY if unsure else 1.0
 
@@ -151,7 +151,7 @@ def _reaches_out(raw: dict[str, Any]) -> str | None:
 
 
 def _keeps_longer(value: Any) -> bool:
-    """A `ttl` anywhere that is not the usual five minutes, whatever else it is."""
+    """Return whether a `ttl` other than the usual five minutes occurs anywhere in `value`."""
     if isinstance(value, list):
         return any(map(_keeps_longer, value))
     if not isinstance(value, dict):

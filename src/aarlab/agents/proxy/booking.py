@@ -87,10 +87,11 @@ class Ledger:
         one_hour: int | None = None,
         dearer: float = 1.0,
     ) -> ModelCall:
-        """Book what the answer told; without that, the worst.
+        """Book the usage that the answer reported, or the reserved maximum where it reported none.
 
-        `one_hour` are the cache writes that are kept for an hour; where the answer does not say,
-        all count as asked for. `dearer` is how many times the listed price its tier costs.
+        `one_hour` is the number of cache-write tokens kept for an hour. Where the answer does not
+        say, all of them count as the request asked. `dearer` is the tier's multiple of the listed
+        price.
         """
         if tokens is None:
             ended = begun.worst

@@ -30,8 +30,10 @@ def main(argv: list[str]) -> int:
 
 @contextmanager
 def forwarding(port: int, path: str) -> Iterator[int]:
-    """Lead a port of loopback, a free one for 0, to the unix socket at `path`; yields the port.
-    OSError where it is taken."""
+    """Forward a loopback port, any free one for 0, to the unix socket at `path`. Yields the port.
+
+    Raises OSError where the port is taken.
+    """
     with _server(port, path) as server:
         threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
         try:

@@ -53,18 +53,21 @@ _STATUS = {
 _KIND = {"budget_exhausted": "billing_error", "forbidden": "permission_error"}
 
 Seen = Callable[[Asked, bytes, ModelCall], None]
-# A refusal, or None for a call that the vendor took, and the seconds until that was known.
+# A refusal, or None for a call that the vendor accepted, and the seconds until that was known.
 Noticed = Callable[[Refusal | None, float], None]
 
 
 def _unnoticed(_refusal: Refusal | None, _took_s: float) -> None:
-    """Nobody looks."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """One AAR's door to the models. `token` is asked for on TCP; `seen` gets each booked call and
-    `noticed` how the vendor took it, sorted by what a refusal means."""
+    """The model proxy of one AAR.
+
+    `token` is required on TCP. `seen` receives each booked call. `noticed` receives None for a call
+    that the vendor accepted, and otherwise its refusal, sorted by meaning.
+    """
 
     settings: ProxySettings
     ledger: Ledger

@@ -49,8 +49,7 @@ class Meter:
 
     @property
     def one_hour_tokens(self) -> int | None:
-        """Of the cache writes, those that are kept for an hour; None where the answer does not
-        say."""
+        """Return the cache-write tokens kept for an hour, or None where the answer does not say."""
         split = self._usage.get("cache_creation")
         if not isinstance(split, dict):
             return None
@@ -59,7 +58,7 @@ class Meter:
 
     @property
     def dearer(self) -> float:
-        """Times the listed price, by the tier in which the call was answered."""
+        """Return the multiple of the listed price for the tier in which the call was answered."""
         return PRIORITY if self.api != "messages" and self._tier == "priority" else 1.0
 
     def _event(self, text: bytes) -> None:
@@ -86,8 +85,11 @@ def _anthropic(usage: dict[str, Any]) -> dict[str, int]:
 
 
 def _passes(usage: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is billed: each pass of a call that the vendor compacted, which the totals leave out,
-    else the totals. An attempt that another model took over is not billed."""
+    """List the usages that are billed.
+
+    For a call that the vendor compacted these are its passes, which the totals leave out. Otherwise
+    they are the totals. An attempt that another model took over is not billed.
+    """
     found = usage.get("iterations")
     passes = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
     taken_over = any(one.get("type") == "fallback_message" for one in passes)

@@ -87,7 +87,7 @@ class ExactScores:
             except NotFound:
                 if not isinstance(self._platform.scorer, Recorded):
                     raise
-                return []  # the task is not here to score each seed by itself
+                return []  # without the task no seed can be scored separately
         return self._seeds[run]
 
     def _seed_scores(self, task: str, split: str, ids: list[str], runs: list[Run]) -> list[float]:

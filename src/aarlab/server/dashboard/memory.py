@@ -55,7 +55,7 @@ class Memory:
         self.sent: list[Sent] = []
         self.sent_of: dict[
             str, list[int]
-        ] = {}  # snapshot: places in `sent`, as `core.joining` says
+        ] = {}  # snapshot: indices of `sent`, joined by `core.joining`
         self.snaps: dict[str, Snap] = {}
         self.audits: dict[int, Audit] = {}
         self.audits_of: defaultdict[str, list[int]] = defaultdict(list)
@@ -69,7 +69,7 @@ class Memory:
         self.operator_spend: list[OperatorSpend] = []
         self.budget = CampaignBudget()
         self.wanted: dict[str, Wanted] = {}
-        self.names: dict[str, str] = {}  # short ones, by snapshot
+        self.names: dict[str, str] = {}  # short names by snapshot
         self._cited: list[tuple[str, str, str]] = []
         self._cited_seq = 0
         self._snap_seq = self._audit_seq = self._verdict_seq = self._case_seq = 0
@@ -119,7 +119,7 @@ class Memory:
         return self._boards[key]
 
     def standings(self, task: str) -> Standings:
-        """The verified methods of a task, for its verdict in one sentence."""
+        """Return the verified methods of a task, for its verdict in one sentence."""
         if task not in self._standings:
             suspects = {
                 a.snapshot for a in self.audits.values() if a.severity == "suspect" and a.snapshot
@@ -130,7 +130,7 @@ class Memory:
         return self._standings[task]
 
     def contribution(self, snapshot: str, task: str) -> float | None:
-        """Teacher contribution on the selection split; None where it is not defined."""
+        """Return the teacher contribution on the selection split; None if it is not defined."""
         first = first_runs(self.runs_for(snapshot))
         true, permuted = (
             first.get(RunKey(task, snapshot, "selection", kind)) for kind in ("none", "permuted")
@@ -140,7 +140,7 @@ class Memory:
         return teacher_contribution(true.estimate, permuted.estimate)
 
     def looks(self) -> dict[str, Look]:
-        """The colour of each AAR, as in the report."""
+        """Return the colour of each AAR, as in the report."""
         return looks_of(name for name, role in self.core_roles().items() if role == "aar")
 
     def runs_for(self, snapshot: str) -> list[Verification]:
@@ -239,7 +239,10 @@ class Memory:
 
 
 def kind_of(aar: NewAar) -> str:
-    """The core role, AARs told apart: random and evolutionary search are controls."""
+    """Return the role of an AAR record, with AARs split into "control" and "language".
+
+    Random and evolutionary search are controls.
+    """
     role = role_of(aar.researcher, aar.arm)
     if role != "aar":
         return role

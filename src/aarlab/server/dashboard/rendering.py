@@ -47,7 +47,7 @@ def environment() -> Environment:
 
 
 def pgr_text(value: float | None) -> str:
-    """With its sign; never "-0.00"."""
+    """Format a PGR with its sign; never "-0.00". None is shown as a dash."""
     if value is None:
         return "–"
     text = signed(value)

@@ -26,7 +26,10 @@ class Disk(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """`state` is a word for programs, `words` what people read, `why` of an end that went wrong."""
+    """How a campaign stands. `state` is for programs, `words` for people.
+
+    `why` is the reason of an end that went wrong.
+    """
 
     state: str
     words: str
@@ -66,18 +69,21 @@ def campaign_spec(run: RunDir) -> Facts:
 
 
 def is_run_by_a_process(run: RunDir) -> bool:
-    """Whether a process runs or verifies the campaign. Asking takes no lock, as trying would."""
+    """Return whether a process runs or verifies the campaign, without taking its lock."""
     held = holder(run.holder)
     return held is not None and held.work != "look"
 
 
 def state_of(run: RunDir, events: list[Facts] | None = None) -> str:
-    """running, new, or the value of an `Ending`: an unfinished campaign was interrupted."""
+    """Return "running", "new" or the value of an `Ending`.
+
+    An unfinished campaign without a process was interrupted.
+    """
     return standing(run, events).state
 
 
 def standing(run: RunDir, events: list[Facts] | None = None) -> Standing:
-    """Whether the campaign runs, or how it ended and why."""
+    """Return whether the campaign is running, or how it ended and why."""
     shown = last_events(run) if events is None else events
     if is_run_by_a_process(run):
         return Standing("running", "running", "")
@@ -90,7 +96,7 @@ def standing(run: RunDir, events: list[Facts] | None = None) -> Standing:
 
 
 def aar_ending(run: RunDir, aar: str) -> AarEnding | None:
-    """How the AAR ended; None where it has not, or where its folder cannot be read."""
+    """Return how the AAR ended; None if it has not, or if its folder cannot be read."""
     try:
         return how_it_ended(run, aar)
     except (AarlabError, OSError):

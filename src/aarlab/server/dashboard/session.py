@@ -25,7 +25,7 @@ from aarlab.server.dashboard.desk import Desk, desk_of
 from aarlab.server.platform import Platform
 
 LIVES_S = 12 * 3600
-BASE = re.compile(r"/c/[A-Za-z0-9_~%-][A-Za-z0-9_.~%-]{0,1000}")  # a folder's name, quoted
+BASE = re.compile(r"/c/[A-Za-z0-9_~%-][A-Za-z0-9_.~%-]{0,1000}")  # a quoted folder name
 MAX_NAME = 100
 
 

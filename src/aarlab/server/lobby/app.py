@@ -200,7 +200,10 @@ def _new(
 
 
 def _quoted(fault: Fault, lines: Sequence[str]) -> str:
-    """The line of a fault; nothing of one that may hold a secret, or that is not there."""
+    """Return the line of a fault, at most 200 characters.
+
+    Returns "" for a line that may hold a secret or does not exist.
+    """
     shown = fault.quotable and 0 < fault.line <= len(lines)
     return lines[fault.line - 1][:200] if shown else ""
 

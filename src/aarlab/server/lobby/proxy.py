@@ -69,7 +69,7 @@ async def forward(request: Request, run: RunDir, path: str, cookie: str) -> Resp
 
 
 def _raw_path(request: Request) -> bytes:
-    """Path and query as they were sent, without `/c/<name>`, in which any byte may be quoted."""
+    """Return path and query as sent, without `/c/<name>`, where any byte may be quoted."""
     path: bytes = request.scope["raw_path"].partition(b"?")[0]
     query: bytes = request.scope["query_string"]
     below = b"/" + path.split(b"/", 3)[3]

@@ -31,7 +31,10 @@ def _is_one(path: Path) -> bool:
 
 
 def _is_name(name: str) -> bool:
-    """One visible folder: any letters and blanks, no way out, nothing that a page cannot show."""
+    """Return whether the name is that of one visible folder.
+
+    Any letters and spaces are allowed, but no path separator and no unprintable character.
+    """
     return name.isprintable() and bool(name) and not name.startswith(".") and "/" not in name
 
 

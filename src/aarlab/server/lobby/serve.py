@@ -16,9 +16,9 @@ def serve_lobby(
     address: tuple[str, int],
     listening: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve on a host and port until a signal; `listening` is called when the port is open.
+    """Serve on a host and port until a signal; call `listening` once the port is open.
 
-    Raises Conflict where the port is taken. Campaigns that it started continue without it.
+    Raises Conflict if the port is taken. Campaigns that the lobby started continue without it.
     """
     runs.mkdir(parents=True, exist_ok=True)
     with tcp_listener(*address) as listener:

@@ -30,7 +30,7 @@ async def post_finding(
 
 
 async def add_finding(aar: NewAar, wanted: Writing, post: NewFinding) -> Finding:
-    """What the route and the MCP tool do."""
+    """Post a finding, for the route and the MCP tool."""
     platform = wanted.platform
     await platform.posts.admit(aar.name)
 
@@ -102,7 +102,7 @@ async def post_comment(
 
 
 async def add_comment(aar: NewAar, wanted: Writing, finding: str, text: NewComment) -> Comment:
-    """What the route and the MCP tool do."""
+    """Add a comment to a finding, for the route and the MCP tool."""
     platform = wanted.platform
     await platform.posts.admit(aar.name)
 
@@ -134,7 +134,7 @@ async def vote(
 
 
 async def set_vote(aar: NewAar, wanted: Writing, finding: str, ballot: Vote) -> Finding:
-    """What the route and the MCP tool do."""
+    """Vote on a finding, for the route and the MCP tool."""
     platform = wanted.platform
     await platform.posts.admit(aar.name)
 

@@ -22,7 +22,7 @@ async def leaderboard(aar: AarDep, platform: PlatformDep, page: PageDep) -> list
 
 
 async def seen_by(aar: NewAar, platform: Platform) -> list[LeaderboardEntry]:
-    """All lines that an AAR sees."""
+    """Return all leaderboard lines that an AAR sees."""
     async with platform.store.database.read() as tx:
         settled = await verifications.seen(tx, aar.team, "done")
         unranked = await audits.unranked(tx)

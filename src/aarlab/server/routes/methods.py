@@ -26,7 +26,10 @@ async def submit_method(
 
 
 async def request_verification(aar: NewAar, wanted: Writing, new: NewMethod) -> MethodRequest:
-    """What the route and the MCP tools do."""
+    """Request the verification of an own snapshot, for the route and the MCP tools.
+
+    Raises Forbidden for another AAR's snapshot.
+    """
     platform = wanted.platform
 
     async def act(tx: AsyncConnection) -> MethodRequest:
@@ -52,14 +55,14 @@ async def own_methods(aar: AarDep, platform: PlatformDep, page: PageDep) -> list
 async def requests_of(
     aar: NewAar, platform: Platform, after: int = 0, limit: int | None = None
 ) -> list[tuple[int, MethodRequest]]:
-    """An AAR's own requests with their cursors."""
+    """List an AAR's own requests with their cursors."""
     tasks = development_tasks(platform)
     async with platform.store.database.read() as tx:
         return await methods.listed(tx, tasks, aar, after, limit)
 
 
 async def own_requests(aar: NewAar, platform: Platform, request: str | None) -> list[MethodRequest]:
-    """All of an AAR's requests, or the one that is named; NotFound where it has none of that id."""
+    """List an AAR's requests, or only the named one; raises NotFound if it has none of that id."""
     mine = [one for _, one in await requests_of(aar, platform)]
     found = [one for one in mine if request in (None, one.id)]
     if request is not None and not found:

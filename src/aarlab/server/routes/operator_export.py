@@ -44,7 +44,7 @@ async def export(
 
 
 async def exported(platform: Platform, ideas: bool) -> CampaignExport:
-    """What the route gives and the dashboard lets the operator download."""
+    """Export the campaign, for the route and the dashboard's download; `ideas` adds ideas."""
     async with platform.store.database.read_much() as tx:
         made = await _export(tx, platform)
     if not ideas:

@@ -32,9 +32,10 @@ async def add_snapshot(
 
 
 async def freeze(aar: NewAar, wanted: Writing, new: NewSnapshot) -> Snapshot:
-    """What the route and the MCP tools do. A commit whose transaction never ended is unreachable.
+    """Freeze a snapshot, for the route and the MCP tools.
 
-    The files go out before the transaction, so that a slow store holds up no other write.
+    The files are written before the transaction, so that a slow store does not block other writes.
+    A commit whose transaction never ended is unreachable.
     """
     platform, repo = wanted.platform, wanted.platform.store.snapshots
     async with refusals_logged(wanted):

@@ -35,9 +35,9 @@ async def submit(
 async def score_predictions(
     aar: NewAar, wanted: Writing, submission: Submission, vouched: bool = False
 ) -> Score:
-    """Score what the route, an MCP tool or a trial hands in.
+    """Score predictions submitted through the route, an MCP tool or a trial.
 
-    `vouched`: the call comes from the AAR's supervisor, which counts its research hours.
+    `vouched` says that the call comes from the AAR's supervisor, which counts its research hours.
     """
     platform = wanted.platform
 
@@ -69,7 +69,7 @@ async def own_submissions(aar: AarDep, platform: PlatformDep, page: PageDep) -> 
 async def shown_to(
     aar: NewAar, platform: Platform, after: int = 0, limit: int | None = None
 ) -> list[tuple[int, ShownScore]]:
-    """An AAR's own submissions with their cursors."""
+    """List an AAR's own submissions with their cursors."""
     async with platform.store.database.read() as tx:
         return await submissions.shown(tx, aar.name, after, limit)
 

@@ -1,4 +1,4 @@
-"""For clients that see no file of the campaign: rows, weak labels, rules, contract, notes."""
+"""Routes for clients without campaign files: rows, weak labels, rules, contract, notes."""
 
 import asyncio
 from typing import Annotated

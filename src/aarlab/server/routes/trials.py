@@ -1,4 +1,4 @@
-"""Methods run in the platform's sandbox for AARs that have none: a check and a trial."""
+"""Run methods in the platform's sandbox for AARs that have none: a check and a trial."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from aarlab.server.writes import KeyDep, writing
 
 try:
     from aarlab.server.trials import Trials as Trials
-except ModuleNotFoundError as missing:  # the extra `sandbox`: without it nothing is run here
+except ModuleNotFoundError as missing:  # without the extra `sandbox` no method is run here
     if missing.name != "psutil":
         raise
     Trials = None  # type: ignore[assignment, misc]
@@ -22,12 +22,12 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 def trials_for(platform: Platform) -> "Trials | None":
-    """None without the extra `sandbox`."""
+    """Return the trials of a platform; None without the extra `sandbox`."""
     return None if Trials is None else Trials(platform)
 
 
 def needed(trials: "Trials | None") -> "Trials":
-    """Raises SandboxUnavailable where the server cannot run methods."""
+    """Return `trials`; raises SandboxUnavailable if the server cannot run methods."""
     if trials is None:
         raise SandboxUnavailable("this server runs no methods: it lacks the extra aarlab[sandbox]")
     return trials

@@ -41,7 +41,7 @@ def data_card(data: TaskData) -> str:
 
 
 def _columns(data: TaskData) -> list[str]:
-    """Rows and balance by each value of the source's columns that have a few values."""
+    """Return tables of rows and class balance by value, for source columns with few values."""
     target_of = {
         example.id: int(target)
         for split in data.splits.values()

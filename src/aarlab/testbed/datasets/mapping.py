@@ -2,11 +2,11 @@
 
 A mapping is declared data (mappings.yaml): where the rows come from and, as templates over their
 fields, what becomes question, right and wrong answers, or prompt and the better and worse answer.
-Source rows with the same question, or of one declared group, are one problem; problems are dealt
-whole to train_label, train_unlabel and test.
+Source rows with the same question, or of one declared group, are one problem. Whole problems are
+assigned to train_label, train_unlabel and test.
 
-Covered: numbers are checked before they are compared; a question is in one file only; all faults
-are reported and then nothing is written.
+Covered: numbers are checked before they are compared. A question is in one file only. All faults
+are reported, and nothing is written if there are any.
 """
 
 import json
@@ -158,8 +158,11 @@ def hub_rows(spec: MappingSpec) -> Iterator[ForeignRow]:
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """The most source rows (0: all), the seed of dealing, and whether rows that do not fit are
-    left out instead of refused."""
+    """Options for reading a source: the most rows to read (0: all), the seed, and `skip_bad`.
+
+    `seed` is for assigning problems to files and choosing answers. `skip_bad` leaves out rows that
+    do not fit the mapping instead of refusing them.
+    """
 
     most: int = 0
     seed: int = 0
@@ -168,7 +171,7 @@ class FetchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Rows per file, and source rows left out by reason."""
+    """Counts of a written folder: rows per file, and source rows left out by reason."""
 
     rows: dict[str, int]
     left_out: dict[str, int] = field(default_factory=dict)
@@ -176,7 +179,7 @@ class Written:
 
 
 class Source(NamedTuple):
-    """Rows and where they come from; faults of reading are added while they are read."""
+    """Rows and where they come from. Reading the rows adds faults to `faults`."""
 
     where: str
     rows: Iterable[ForeignRow]
@@ -184,7 +187,7 @@ class Source(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """A source row: the prompt, the right or better text, the wrong or worse one."""
+    """A source row as prompt, right or better text (`good`), and wrong or worse text (`bad`)."""
 
     number: int
     prompt: str
@@ -194,7 +197,7 @@ class _Problem(NamedTuple):
 
 
 def file_source(path: Path) -> Source:
-    """A local file in any format of `core/rows.py`."""
+    """Return the source for a local file in any format of `core/rows.py`."""
     faults = Faults()
     return Source(str(path), read_rows(path, faults), faults)
 
@@ -208,8 +211,8 @@ def write_folder(
 ) -> Written:
     """Write train_label, train_unlabel and test .jsonl into a new folder.
 
-    Raises BadInput with all faults of the source, Conflict where the folder holds something;
-    nothing is written then.
+    Raises BadInput with all faults of the source, or Conflict where the folder is not empty.
+    Nothing is written in either case.
     """
     _refuse_full(folder)
     problems, left_out = _problems(name, spec, source, options)
@@ -252,7 +255,7 @@ def _refuse_full(folder: Path) -> None:
 
 
 def _write_whole(folder: Path, made: Mapping[str, Sequence[Row]]) -> None:
-    """Under a temporary name first: the folder holds all files, or is not there."""
+    """Write all files to a temporary folder, then rename it: the folder is complete or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -261,7 +264,7 @@ def _write_whole(folder: Path, made: Mapping[str, Sequence[Row]]) -> None:
             write_atomic(scratch / f"{stem}.jsonl", text)
         scratch.chmod(0o755)
         _refuse_full(folder)
-        os.replace(scratch, folder)  # an empty folder gives way
+        os.replace(scratch, folder)  # replaces an empty folder
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -269,7 +272,7 @@ def _write_whole(folder: Path, made: Mapping[str, Sequence[Row]]) -> None:
 def _problems(
     name: str, spec: MappingSpec, source: Source, options: FetchOptions
 ) -> tuple[list[_Problem], Counter[str]]:
-    """Problems in the order of the source, and how many rows gave none, by reason."""
+    """Return problems in source order, and the number of rows without a problem by reason."""
     found, left_out = list[_Problem](), Counter[str]()
     seen = dict[str, str]()
     for number, (place, row) in enumerate(islice(source.rows, options.most or None)):
@@ -300,7 +303,10 @@ def _dealt(key: str, seed: int) -> str:
 
 
 def _problem(spec: MappingSpec, row: Row, seed: int) -> tuple[str, str, str, str] | str:
-    """Prompt, right or better, wrong or worse text, group; or why the row asks nothing."""
+    """Return prompt, right or better text, wrong or worse text and group of a row.
+
+    Returns the reason instead if the row gives no problem.
+    """
     group = fill(spec.group, row) if spec.group else ""
     if spec.kind == "verification":
         prompt = fill(spec.prompt, row)
@@ -359,13 +365,13 @@ def _perturbed(text: str) -> list[str]:
 
 
 def _pair(spec: MappingSpec, row: Row) -> tuple[str, str] | None:
-    """The better and the worse text, None for a tie."""
+    """Return the better and the worse text, or None for a tie."""
     if spec.scored is None:
         return fill(spec.better or "", row), fill(spec.worse or "", row)
     name = spec.scored.field
     score = value_at(parse_field(name), row)
     if isinstance(score, str) and DECIMAL.fullmatch(score.strip()):
-        score = float(score)  # as CSV says it
+        score = float(score)  # CSV holds numbers as text
     if not is_number(score):
         raise BadInput(f"{name} is {shown(score)}, not a finite number")
     texts = [fill(text, row) for text in (spec.scored.first, spec.scored.second)]

@@ -1,7 +1,7 @@
 """Templates over a foreign row: `{field}`, `{field.inner}`, `{field[0]}`, `{{` and `}}`.
 
-Covered: a template reaches only keys of objects and items of lists, never an attribute; there are
-no format codes or conversions; a value that is not one text or number is refused.
+Covered: a template reaches only keys of objects and items of lists, never an attribute. Format
+codes and conversions are refused, and so is a value that is not a single text or number.
 """
 
 import math
@@ -18,7 +18,7 @@ _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d{1,6})\]")
 
 
 class Field(NamedTuple):
-    """A place in a row: its name as written, then keys and positions."""
+    """A field of a row: its name as written, and the keys and positions that lead to it."""
 
     name: str
     steps: tuple[str | int, ...]
@@ -26,7 +26,7 @@ class Field(NamedTuple):
 
 @lru_cache(maxsize=256)
 def parse_template(text: str) -> tuple[str | Field, ...]:
-    """Plain pieces and fields; raises ValueError for anything else in braces."""
+    """Return the literal pieces and fields. Raises ValueError for anything else in braces."""
     pieces: list[str | Field] = []
     for match in _PIECE.finditer(text):
         piece = match.group()
@@ -41,7 +41,10 @@ def parse_template(text: str) -> tuple[str | Field, ...]:
 
 @lru_cache(maxsize=256)
 def parse_field(name: str) -> Field:
-    """`a.b[0]` as its steps; raises ValueError for an empty name, format codes, conversions."""
+    """Return the steps of a field such as `a.b[0]`.
+
+    Raises ValueError for an empty name, format codes or conversions.
+    """
     steps, at = list[str | int](), 0
     while at < len(name):
         match = _STEP.match(name, at)
@@ -57,9 +60,9 @@ def parse_field(name: str) -> Field:
 
 
 def fill(template: str, row: Mapping[str, Any]) -> str:
-    """The text, stripped; raises BadInput naming template, field and what the row has.
+    """Return the template filled from the row, stripped. A null counts as an empty text.
 
-    A null counts as an empty text.
+    Raises BadInput naming the field and what the row has.
     """
     parts = [
         piece if isinstance(piece, str) else _as_text(piece, value_at(piece, row))
@@ -69,8 +72,10 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
 
 
 def value_at(field: Field, row: Mapping[str, Any]) -> Any:
-    """The value of a field; a column whose whole name is written goes first. Raises BadInput
-    naming the field and what the row has."""
+    """Return the value of a field. A column with the field's full name takes precedence.
+
+    Raises BadInput naming the field and what the row has.
+    """
     if field.name in row:
         return row[field.name]
     value: Any = row

@@ -94,7 +94,7 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
     where, arguments = origin.where, origin.arguments()
     reader: Any = AutoModelForCausalLM
     verbosity = transformers_log.get_verbosity()
-    transformers_log.set_verbosity(logging.CRITICAL)  # its reports; faults are raised here
+    transformers_log.set_verbosity(logging.CRITICAL)  # faults are raised here instead of logged
     try:
         config = AutoConfig.from_pretrained(where, **arguments)
         shape = shape_of(_plain_config(config))
@@ -126,7 +126,10 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
 
 
 def _check_loaded(where: str, loaded: dict[str, Any]) -> None:
-    """Refuse weights that do not belong to the configuration: what is missing would be random."""
+    """Raise BadInput for weights that do not match the configuration.
+
+    Missing weights would be random.
+    """
     mismatched = [
         str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"]
     ]

@@ -319,9 +319,11 @@ class LanguageModel:
 
 
 def fitting_tokenizer(name: str, text: str, n_rows: int) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, without added tokens that the embedding has no row for:
-    readers of GGUF add some, and a text may spell them. Raises BadInput where other ids are
-    beyond it, or there are none."""
+    """Return the tokenizer of a tokenizer.json, without added tokens that have no embedding row.
+
+    GGUF readers add such tokens, and they may occur in a text. Raises BadInput where other ids
+    exceed the embedding's `n_rows`, or where there are no tokens.
+    """
     tokenizer = Tokenizer.from_str(text)
     if max(tokenizer.get_vocab().values(), default=-1) >= n_rows:
         kept = json.loads(text)

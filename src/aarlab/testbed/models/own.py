@@ -109,7 +109,10 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Built-in and own models and pairs by name; `blocks` of the models where they are known."""
+    """Built-in and user-defined models and pairs by name.
+
+    `blocks` gives the number of blocks of each model for which it is known.
+    """
 
     models: dict[str, ModelEntry]
     pairs: dict[str, Pair]
@@ -122,7 +125,10 @@ class Catalogue:
         return self.models[name]
 
     def pair(self, name: str) -> Pair:
-        """Raises BadInput where it asks for a layer that its model does not have."""
+        """Return a model pair by name.
+
+        Raises NotFound for an unknown name, or BadInput if it uses a layer that its model lacks.
+        """
         if name not in self.pairs:
             raise NotFound(f"no model pair {name!r}; there are: {', '.join(self.pairs)}")
         pair = self.pairs[name]
@@ -155,7 +161,7 @@ def catalogue_of(root: DataRoot) -> Catalogue:
 
 
 def _blocks(root: DataRoot, entry: ModelEntry) -> int | None:
-    """Of the catalogue, else of the pulled model; None where neither says."""
+    """Return the number of blocks from the catalogue or the pulled model, or None if unknown."""
     if entry.n_blocks is not None:
         return entry.n_blocks
     try:
@@ -165,7 +171,7 @@ def _blocks(root: DataRoot, entry: ModelEntry) -> int | None:
 
 
 def _check_there(name: str, model: OwnModel) -> None:
-    """A local source is what it is said to be."""
+    """Raise NotFound or BadInput unless a local source exists and has the declared format."""
     if model.folder is not None:
         folder = model.folder.expanduser()
         if not folder.is_dir():

@@ -47,7 +47,7 @@ def _cases(desk: Desk, name: str) -> list[Facts]:
 
 
 def _snapshots(desk: Desk, name: str) -> list[Facts]:
-    """Its newest snapshots, each with its verified PGR on the first task."""
+    """List the AAR's newest snapshots, each with its verified PGR on the first task."""
     mine = [snap for snap in desk.memory.snaps.values() if snap.aar == name][-SHOWN:]
     rows, task = [], desk.tasks(operator=False)[0]
     for snap in reversed(mine):

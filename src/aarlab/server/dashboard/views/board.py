@@ -56,7 +56,7 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
 
 
 def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:
-    """Task by task: the leaderboard, then what a verdict keeps from ranking."""
+    """List the ranked methods of each task, then those that a verdict keeps from ranking."""
     found: list[tuple[int | None, LeaderboardEntry]] = []
     for task in tasks:
         ranked = desk.memory.board([task], ranked_only=True)
@@ -115,7 +115,10 @@ def _entry(
 
 
 def against_guard(desk: Desk, entry: LeaderboardEntry) -> str:
-    """above, unclear or below, as in the report; empty for baselines and where there is none."""
+    """Return "above", "unclear" or "below" the best guard, as in the report.
+
+    Returns "" for baselines, and if there is no guard.
+    """
     board = desk.memory.standings(entry.task).board
     guard = next((line for line in board if line.role == "guard" and not line.kept_out), None)
     mine = next((line for line in board if line.run.snapshot == entry.snapshot), None)

@@ -21,7 +21,7 @@ ORDER = {"language": 0, "control": 1, "human": 2, "guard": 3}
 async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
     """All of the page but the curve."""
     await desk.memory.refresh(tx)
-    sessions = await store_aars.all_sessions(tx, waits=True)  # one that waits is not stuck
+    sessions = await store_aars.all_sessions(tx, waits=True)  # an AAR that waits is not stuck
     run = desk.platform.settings.run_dir
     events = await asyncio.to_thread(run_files.last_events, run)
     standing = await asyncio.to_thread(run_files.standing, run, events)
@@ -50,7 +50,10 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
 
 
 def _verdict(desk: Desk, state: str) -> str:
-    """On the first task; empty before anything is verified in a campaign that goes on."""
+    """Return the verdict on the first task.
+
+    Returns "" while the campaign is running and nothing is verified.
+    """
     found = desk.memory.standings(desk.tasks(operator=False)[0])
     if not found.board and state == "running":
         return ""

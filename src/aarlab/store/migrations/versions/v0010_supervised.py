@@ -1,4 +1,4 @@
-"""Which sessions a supervisor vouches for, and what an AAR waited for."""
+"""Record which sessions a supervisor vouches for, and what an AAR waited for."""
 
 import sqlalchemy as sa
 from alembic import op
