@@ -1,6 +1,5 @@
 """The pictures of docs/: `python tests/kit/pictures.py`. Seeds, serves, and looks with Chromium."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -17,6 +16,8 @@ from platform_kit import Running, platform, stop, wait_for
 from playwright.sync_api import sync_playwright
 from seeded import TASKS, make_seeded
 
+from aarlab.core.holding import noted
+
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
@@ -27,16 +28,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         task, run = make_seeded(Path(folder), datetime.now(UTC))
         names = [word for name in TASKS for word in ("--task", name)]
-        lock = (run.path / ".lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)  # as a running campaign holds it
-        with (
-            platform(task, run, *names, "--port", str(PORT)) as running,
-            sync_playwright() as driver,
-        ):
+        with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            with platform(task, run, *names, "--port", str(PORT)) as running:
+            with (
+                noted(run.holder, "run"),  # as a process that runs the campaign does
+                platform(task, run, *names, "--port", str(PORT)) as running,
+            ):
                 take(browser, running)
-            lock.close()
             lobby(browser, Path(folder))
             browser.close()
 
