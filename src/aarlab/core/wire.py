@@ -31,8 +31,21 @@ Isolation = Literal["bubblewrap", "process", "none"]
 FindingKind = Literal["hypothesis", "result", "insight", "error"]
 Ablation = Literal["none", "permuted", "noise", "flipped"]
 AuditKind = Literal[
-    "rerun", "ablation", "execution", "shortcut", "forensics", "copy", "static", "review"
+    "rerun",
+    "ablation",
+    "execution",
+    "shortcut",
+    "teacher",
+    "ceiling",
+    "fingerprint",
+    "forensics",
+    "copy",
+    "static",
+    "review",
 ]
+# What a verified run gave the method: rows without texts, or rows with their texts.
+Delivery = Literal["blind", "open"]
+TrainRows = Literal["hidden", "public"]
 Severity = Literal["clear", "note", "suspect"]
 Decision = Literal["accepted", "disqualified", "rework"]
 CaseDecision = Literal["dismissed", "confirmed"]
@@ -380,10 +393,18 @@ class Evidence(Wire):
     changed: dict[str, FiniteFloat] = Field(default={})
     forwarded: FiniteFloat = Field(0.0, description="rows that the strong model saw, mean per run")
     style: StyleShift | None = None
+    disagreement: FiniteFloat | None = Field(
+        None, description="share of answers that differ between two runs, mean over pairs of runs"
+    )
+    answer_equality: bool = Field(False, description="it asked which answers of a problem agree")
 
 
 class Verification(Wire):
-    """A job of the verifier. Seeds are drawn by the server after the snapshot is frozen."""
+    """A job of the verifier. Seeds are drawn by the server after the snapshot is frozen.
+
+    `delivery` is "open" where the method was given texts, and `open_because` says why. `train_rows`
+    says whether it was trained on rows that no AAR has seen.
+    """
 
     id: str
     snapshot: str
@@ -401,6 +422,9 @@ class Verification(Wire):
     error: str = ""
     at: str = ""
     evidence: Evidence | None = None
+    delivery: Delivery = "open"
+    open_because: str = ""
+    train_rows: TrainRows = "public"
 
 
 class VerificationResult(Wire):
@@ -412,6 +436,9 @@ class VerificationResult(Wire):
     isolation: Isolation = "none"
     error: str = ""
     evidence: Evidence | None = None
+    delivery: Delivery = "open"
+    open_because: str = ""
+    train_rows: TrainRows = "public"
 
 
 class Traces(Wire):

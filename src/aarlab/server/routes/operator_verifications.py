@@ -109,6 +109,9 @@ async def settle(
 def _settled(platform: Platform, queued: Verification, result: VerificationResult) -> Verification:
     known = {
         "isolation": result.isolation,
+        "delivery": result.delivery,
+        "open_because": result.open_because,
+        "train_rows": result.train_rows,
         "seconds": result.seconds,
         "error": result.error[:MAX_ERROR],
         "evidence": result.evidence,
