@@ -94,9 +94,10 @@ def test_against_needs_more_than_noise_and_more_still_for_many_methods() -> None
     assert against(estimate(0.10, 0.05), guard, 1) == "below"
     assert against(estimate(0.24, 0.05), guard, 1) == "unclear"  # .14 < hypot(.101, .105) = .1457
     assert against(estimate(0.25, 0.05), guard, 1) == "above"
-    assert against(estimate(0.25, 0.05), guard, 20) == "unclear"  # 3.02 / 1.96 of it: .2247
-    assert against(estimate(0.33, 0.05), guard, 20) == "above"
-    assert difference_low(estimate(0.33, 0.05), guard, 20) == pytest.approx(0.0055, abs=5e-4)
+    assert against(estimate(0.25, 0.05), guard, 20) == "unclear"  # 1.62 of it: .236
+    assert against(estimate(0.34, 0.05), guard, 20) == "above"
+    # Half-widths of 2.06 standard errors have 26 degrees of freedom; t .99875 over .975 is 1.64.
+    assert difference_low(estimate(0.34, 0.05), guard, 20) == pytest.approx(0.0022, abs=5e-4)
     assert against(estimate(0.10, 0.05), None, 1) == "unclear"  # the weak teacher: [0, .2]
     assert against(estimate(0.11, 0.05), None, 1) == "above"
 

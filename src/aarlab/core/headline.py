@@ -65,7 +65,7 @@ def verdict(found: Standings) -> str:
     references are the best guard, the weak teacher and the best hand-tuned baseline. A method must
     be clearly above all of them.
     """
-    left = [line for line in found.board if line.rank is not None]
+    left = [line for line in found.board if line.rank is not None] or _not_above(found)
     if not left:
         return "No method was verified, so nothing is known about any method on hidden rows."
     tried = n_tried(found.board)
@@ -80,7 +80,8 @@ def verdict(found: Standings) -> str:
             best = _said(found, left[0])
             figures = f"PGR {interval(left[0].estimate)} against {_figure(found, line)}"
             if not cleared:
-                return f"No method is clearly above {what}: the best, {best}, has {figures}."
+                leads = "the best" if left[0].rank else "the one with the highest figure"
+                return f"No method is clearly above {what}: {leads}, {best}, has {figures}."
             return (
                 f"No method is clearly above {what}, though {best} is clearly above "
                 f"{' and '.join(cleared)}: {figures}."
@@ -99,6 +100,12 @@ def verdict(found: Standings) -> str:
         f"{best} is clearly above {what}: PGR {interval(left[0].estimate)} against "
         f"{_figure(found, line)}{missing}."
     )
+
+
+def _not_above(found: Standings) -> list[Placed]:
+    """Return the methods that are not clearly above the weak teacher, the highest figure first."""
+    mine = (line for line in found.board if line.role == "aar" and not line.kept_out)
+    return sorted(mine, key=lambda line: -line.estimate.value)
 
 
 def _best(found: Standings, role: Role) -> Placed | None:

@@ -1,22 +1,28 @@
 """The ranking rule shared by the report, dashboard, command line, export and API.
 
-Verified methods of AARs rank by their PGR on the *selection* split. Baselines (hand-tuned methods
-and guards) are listed between them as reference rows without a rank. What a person's verdict keeps
-out comes last, without a rank.
+Verified methods of AARs rank by their PGR on the *selection* split, where it is clearly above 0,
+the weak teacher. Those that cannot be told from the teacher follow without a rank, in the order of
+time: their figures say nothing about which is better. Baselines (hand-tuned methods and guards) are
+listed between them as reference rows without a rank. What a person's verdict keeps out comes last,
+without a rank.
+
+Bounds that hold for several methods together widen an interval by t quantiles with its own degrees
+of freedom, so that few seeds cost more the more methods were tried. They are for methods fixed
+before they were scored: no bound covers methods that were adapted to the scores of this split.
 """
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
-from scipy.special import ndtri
-
+from aarlab.core.pgr import LEVEL, MOST_DOF, matching_dof, t_quantile
 from aarlab.core.wire import Ablation, Interval, LeaderboardEntry, Verification
 
 Role = Literal["aar", "human", "guard"]
 Against = Literal["above", "unclear", "below"]
 SHOWN_DIGITS = 2
-NORMAL_95 = float(ndtri(0.975))
+NORMAL_95 = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 class RunKey(NamedTuple):
@@ -29,7 +35,11 @@ class RunKey(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A verified method on one task. `rank` is None for a baseline and for what is kept out."""
+    """A verified method on one task.
+
+    `rank` is None for a baseline, for what is kept out, and for what is not clearly above the weak
+    teacher.
+    """
 
     rank: int | None
     role: Role
@@ -65,6 +75,7 @@ def placed(
 ) -> list[Placed]:
     """Order the verified methods of one task; of equal figures the earlier re-run comes first.
 
+    Those clearly above the weak teacher come first, best first; then the others as they came in.
     `kept_out` are snapshots that a verdict keeps from ranking. `roles` are those of the authors; an
     author without one is taken for an AAR.
     """
@@ -75,12 +86,23 @@ def placed(
     ]
     board: list[Placed] = []
     rank = 0
-    for out, estimate, run in sorted(runs, key=lambda each: (each[0], -each[1].value)):
+    for out, estimate, run in sorted(runs, key=lambda each: (each[0], *_by_value(each[1]))):
         role: Role = (roles or {}).get(run.aar, "aar")
-        ranks = role == "aar" and not out
+        ranks = role == "aar" and not out and above_teacher(estimate)
         rank += ranks
         board.append(Placed(rank if ranks else None, role, run, estimate, out))
     return board
+
+
+def above_teacher(estimate: Interval) -> bool:
+    """Say whether a PGR is clearly above 0. Only then does its value say which method is better."""
+    return estimate.low > 0
+
+
+def _by_value(estimate: Interval) -> tuple[bool, float]:
+    """Return a key that puts what is clearly above the teacher first, by value."""
+    above = above_teacher(estimate)
+    return not above, -estimate.value if above else 0.0
 
 
 def n_tried(board: Sequence[Placed]) -> int:
@@ -107,7 +129,7 @@ def leaderboard(
             if line.kept_out:
                 continue
             run, estimate = line.run, line.estimate
-            corrected = estimate.value - corrected_quantile(tried) * estimate.stderr
+            below = widening(estimate, tried) * (estimate.value - estimate.low)
             entries.append(
                 LeaderboardEntry(
                     rank=line.rank,
@@ -121,30 +143,48 @@ def leaderboard(
                     high=round(estimate.high, SHOWN_DIGITS),
                     n_seeds=estimate.n_seeds,
                     n_tried=tried,
-                    low_corrected=round(corrected, SHOWN_DIGITS),
+                    low_corrected=round(estimate.value - below, SHOWN_DIGITS),
                 )
             )
     return entries
 
 
-def corrected_quantile(tried: int) -> float:
-    """Return the normal quantile for joint 95 % intervals of `tried` methods (Bonferroni)."""
-    return float(ndtri(1 - 0.025 / max(tried, 1)))
+def widening(estimate: Interval, tried: int) -> float:
+    """Return by how much the half-widths of an interval grow to hold for `tried` methods jointly.
+
+    The level is Bonferroni's. The quantiles are Student's with the degrees of freedom of the
+    interval; in a record without them, with those at which a t quantile times `stderr` is as wide.
+    """
+    if tried <= 1:
+        return 1.0
+    dof = estimate.dof
+    if dof is None:
+        half = (estimate.high - estimate.low) / 2
+        dof = matching_dof(half / estimate.stderr) if estimate.stderr > 0 else MOST_DOF
+    return t_quantile(dof, 1 - (1 - LEVEL) / tried) / t_quantile(dof)
 
 
 def difference_low(method: Interval, reference: Interval | None, tried: int) -> float:
     """Return a lower bound of method minus reference that holds for all `tried` methods jointly.
 
-    The half-widths of both 95 % intervals are added as for independent figures (MOVER; Zou and
-    Donner 2008) and widened to the corrected level. Scores on the same rows are mostly positively
+    The half-widths of both 95 % intervals are widened to the corrected level and added as for
+    independent figures (MOVER; Zou and Donner 2008). Scores on the same rows are mostly positively
     correlated, so the bound errs on the low side. Without a reference the method is compared with
     0, the weak teacher.
     """
-    widening = corrected_quantile(tried) / NORMAL_95
-    below = method.value - method.low
-    above = 0.0 if reference is None else reference.high - reference.value
-    value = 0.0 if reference is None else reference.value
-    return method.value - value - widening * math.hypot(below, above)
+    below, above, value = (method.value - method.low) * widening(method, tried), 0.0, 0.0
+    if reference is not None:
+        above = (reference.high - reference.value) * widening(reference, tried)
+        value = reference.value
+    return method.value - value - math.hypot(below, above)
+
+
+def inflated_stderr(estimate: Interval) -> float:
+    """Return the standard error of which a normal quantile makes the interval's half-width.
+
+    It is larger than `stderr` by as much as t quantiles exceed normal ones.
+    """
+    return (estimate.high - estimate.low) / 2 / NORMAL_95
 
 
 def against(method: Interval, reference: Interval | None, tried: int) -> Against:

@@ -58,7 +58,12 @@ MAX_RUNS = 16
 
 
 class Interval(Wire):
-    """An estimate with its 95 % interval; `covers` names the sources of variation inside it."""
+    """An estimate with its 95 % interval; `covers` names the sources of variation inside it.
+
+    With one seed it is no 95 % interval (`core.showing.level`). `dof` are the degrees of freedom at
+    which a t quantile times `stderr` is as wide as the interval; None in records of before
+    2026-11-28.
+    """
 
     value: FiniteFloat
     stderr: FiniteFloat
@@ -67,6 +72,7 @@ class Interval(Wire):
     n_rows: int
     n_seeds: int
     covers: list[str]
+    dof: FiniteFloat | None = None
 
 
 # ---------------------------------------------------------------- tasks
@@ -522,8 +528,9 @@ class CaseVerdict(NewCaseVerdict):
 class LeaderboardEntry(Wire):
     """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
 
-    `rank` is None for a baseline, which is there to compare with. `low_corrected` is the lower
-    bound that holds for all `n_tried` methods of the task together.
+    `rank` is None for a baseline, which is there to compare with, and for a method that is not
+    clearly above the weak teacher. `low_corrected` is the lower bound that holds for all `n_tried`
+    methods of the task together, if none of them was adapted to scores on this split.
     """
 
     rank: int | None

@@ -168,11 +168,16 @@ def _version(data: TaskData, info: TaskInfo, trained: Trained) -> str:
         if split in ("search", "selection")
         for name, probs_SN in (("weak", one.weak_SN), ("ceiling", one.ceiling_SN))
     }
+    spread: dict[str, Any] = {
+        f"{split}-plain": [one.variance, one.n_seeds]
+        for split, one in sorted(trained.spread.items())
+        if split in ("search", "selection")
+    }
     fresh = trained.fresh_labels
     labels = [list(fresh.seeds), sha256_hex(np.ascontiguousarray(fresh.probs_SN, "<f4").tobytes())]
     twins = [input_row(twin) for twin in data.twins.rows]
     facts = info.model_dump(mode="json")
-    return content_hash([FORMAT, facts, hidden, twins, labels, baselines])[:12]
+    return content_hash([FORMAT, facts, hidden, twins, labels, baselines | spread])[:12]
 
 
 def _worth(kept: Kept, options: BuildOptions) -> Kept | None:
@@ -268,6 +273,8 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
     chosen["require_gap"] = True  # decides whether a task is built, not what is in it
     if options.zero_shot:  # as in tasks that were built before there was a choice
         del chosen["zero_shot"]
+    if options.plain_seeds == BuildOptions.model_fields["plain_seeds"].default:
+        del chosen["plain_seeds"]  # tasks that were built before are served without their spread
     return content_hash([FORMAT, facts, rows, chosen])
 
 
