@@ -383,14 +383,23 @@ def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
 
 
 def teacher_contribution(pgr: Interval | None, permuted: Interval | None) -> float | None:
-    """Return TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0 the teacher is not used.
+    """Return TC = (PGR - PGR_permuted) / max(PGR, EPSILON), at most 1. Near 0 it uses no teacher.
 
     Returns None if a figure is missing or PGR is not clearly above 0, since a share of almost
-    nothing is not defined.
+    nothing is not defined. A method owes no more than all of its score to the teacher: a run on
+    permuted labels that falls below the teacher, as a coin does, gives 1.
     """
     if pgr is None or permuted is None or pgr.low <= 0:
         return None
-    return (pgr.value - permuted.value) / max(pgr.value, EPSILON)
+    return min((pgr.value - permuted.value) / max(pgr.value, EPSILON), 1.0)
+
+
+def coin_pgr(weak: float, ceiling: float) -> float:
+    """PGR of answers drawn by a coin: what a score without any knowledge comes to.
+
+    Raises GapNotPositive unless ceiling > weak.
+    """
+    return pgr_point(0.5, weak, ceiling)
 
 
 def _checked(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:

@@ -25,6 +25,8 @@ from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.pgr import coin_pgr
+from aarlab.core.ranking import above_teacher
 from aarlab.core.wire import (
     Ablation,
     Interval,
@@ -284,7 +286,9 @@ def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Ver
     permuted = None if one.permuted is None else one.permuted.estimate
     if one.plain.estimate is None and one.permuted_predictions is not None:
         permuted = judge.accuracy_interval(task, SPLIT, one.permuted_predictions)
-    kind, flags = _judged(one)
+    known = judge.baselines(task, SPLIT)
+    coin = coin_pgr(known.weak, known.ceiling) if one.plain.estimate is not None else None
+    kind, flags = _judged(one, coin)
     return Verdict(
         name=name,
         hash=digest,
@@ -299,12 +303,13 @@ def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Ver
     )
 
 
-def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
-    """Return the class, and a line for each finding that is not clear."""
+def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, ...]]:
+    """Return the class, and a line for each finding that is not clear and that it does not say."""
     run, lines = one.plain, list[str]()
     others = [] if one.permuted is None else [one.permuted]
     found = [execution(run), shortcut(run)] if run.evidence is not None else []
-    owed = ablation(run, others)
+    above = run.estimate is not None and above_teacher(run.estimate)
+    owed = ablation(run, others, coin) if above else None
     found += [] if owed is None else [owed]
     lines += [f"{a.kind}, {a.severity}: {a.summary}" for a in found if a.severity != "clear"]
     code = static.review(one.method.files)
@@ -315,7 +320,7 @@ def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
         return "suspect", tuple(lines)
     if run.estimate is None:
         return "no gap", tuple(lines)
-    if run.estimate.low <= 0:
+    if not above:
         return "not above the teacher", tuple(lines)
     if owed is None:
         return "not attributed", tuple(lines)
