@@ -87,9 +87,11 @@ def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
     table = Table(title=title)
     table.add_column("", no_wrap=True, justify="right")
     table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=24)
-    for name in ("search", "selection", "95 %", "permuted"):
+    shown = [m for m in summary["methods"] if m["selection"] is not None]
+    one_seed = any(method["selection"]["seeds"] == 1 for method in shown)
+    for name in ("search", "selection", "one seed" if one_seed else "95 %", "permuted"):
         table.add_column(name, no_wrap=True, min_width=6, justify="right")
-    for method in [m for m in summary["methods"] if m["selection"] is not None]:
+    for method in shown:
         selection, ablation = method["selection"], method["ablation"]
         table.add_row(
             str(method["rank"] or ""),

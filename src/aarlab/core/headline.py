@@ -15,7 +15,7 @@ PGR_IN_WORDS = (
 )
 GUARD_IN_WORDS = (
     "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
-    "Brackets are 95 % intervals."
+    "Brackets are 95 % intervals, except where they say “one seed”: those cover rows only."
 )
 AAR_IN_WORDS = (
     "An AAR, an automated alignment researcher, is a program (a language model or a search) that "

@@ -144,20 +144,19 @@ def pgr_difference(
 def shrunk_best(
     methods: Sequence[NDArray[np.bool_]], outcomes: Outcomes, level: float = LEVEL
 ) -> Interval:
-    """Return the PGR of the best of several methods, less what choosing the best flatters it by.
+    """Return the PGR of the best of several methods, less what choosing it flatters it by.
 
     The best of M figures is mostly also a lucky one. Each method's distance to the mean of all is
     measured with the paired difference, in which what the methods share (rows, baselines, weak
     teachers) cancels, and shrunk by its reliability (empirical Bayes, Efron and Morris 1973; the
     method of moments over the M distances). What they share is not shrunk and stays in the
-    interval. `methods` are right or wrong of each (S, N), run i of all with the same weak teacher;
-    `outcomes.transfer_SN` is not looked at. Of one method the plain figure is returned. Raises as
-    `pgr` does.
+    interval. `methods` are right or wrong of each (S, N), the chosen one first, run i of all with
+    the same weak teacher; `outcomes.transfer_SN` is not looked at. Of one method the plain figure
+    is returned. Raises as `pgr` does.
     """
     n_runs = min(len(one) for one in methods)
     plain = [pgr(replace(outcomes, transfer_SN=one), level) for one in methods]
-    best = max(range(len(methods)), key=lambda at: plain[at].value)
-    found, m = plain[best], len(methods)
+    found, m = plain[0], len(methods)
     if m == 1:
         return found
     mean_SN = np.mean([one[:n_runs] for one in methods], axis=0)
@@ -171,9 +170,9 @@ def shrunk_best(
     values_M = np.array([one.value for one in plain])
     mean, between = float(values_M.mean()), float(values_M.var(ddof=1))
     true_variance = max(between - float(noise_M.mean()), 0.0)
-    noise = min(float(noise_M[best]), found.stderr**2)
+    noise = min(float(noise_M[0]), found.stderr**2)
     kept = true_variance / (true_variance + noise) if noise > 0 else 1.0
-    distance, lost = float(values_M[best]) - mean, 1 - kept
+    distance, lost = float(values_M[0]) - mean, 1 - kept
     variance = found.stderr**2 - noise + kept * noise
     variance += lost**2 * (between / m + 2 * distance**2 / (m - 1))
     scale = math.sqrt(variance) / found.stderr if found.stderr > 0 else 1.0

@@ -621,6 +621,15 @@ class SubmissionRecord(Wire):
     accuracy: FiniteFloat
 
 
+class BestFigure(Wire):
+    """The PGR of a task's best verified method, less what choosing it from `n_compared` adds."""
+
+    task: Name
+    snapshot: str
+    n_compared: int
+    estimate: Interval
+
+
 class CampaignExport(Wire):
     """All that the report needs; written by `aarlab campaign export`, holds no row and no label."""
 
@@ -639,6 +648,7 @@ class CampaignExport(Wire):
     findings: list[Finding]
     verifications: list[Verification]
     leaderboard: list[LeaderboardEntry]
+    best: list[BestFigure] = Field(default=[], description="of each task whose best is known")
     audits: list[Audit] = Field(default=[])
     verdicts: list[Verdict] = Field(default=[])
     case_verdicts: list[CaseVerdict] = Field(default=[])

@@ -99,11 +99,15 @@ class Scorer(Sealed):
         return accuracy(correct_SN, groups_N, spread=base.spread)
 
     def best(self, task: str, split: Split, methods: Sequence[Predictions]) -> Interval:
-        """PGR of the best of these methods, less what choosing the best flatters it by.
+        """PGR of the first of these methods, less what choosing it as the best flatters it by.
 
-        For the operator. Run i of each method must have met the same weak teacher.
+        For the operator. In the order of their seeds, run i of each method must have met the same
+        weak teacher.
         """
-        correct = [self._correct(task, split, one) for one in methods]
+        in_order = (
+            Predictions(one.ids, sorted(one.runs, key=lambda run: run.seed)) for one in methods
+        )
+        correct = [self._correct(task, split, one) for one in in_order]
         return shrunk_best(correct, self._outcomes(task, split, correct[0]))
 
     def gap(self, task: str, split: Split) -> Gap:

@@ -13,6 +13,7 @@ from aarlab.core.drops import Both, Drop, vanilla_of
 from aarlab.core.errors import GapNotPositive
 from aarlab.core.pgr import TC_UNDEFINED, coin_pgr, teacher_contribution
 from aarlab.core.ranking import inflated_stderr, role_of
+from aarlab.core.showing import marked
 from aarlab.core.wire import (
     Ablation,
     Audit,
@@ -288,4 +289,4 @@ def _value(v: Verification) -> float:
 
 
 def _text(interval: Interval) -> str:
-    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}{marked(interval)}]"

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from aarlab.core.drops import VANILLA
 from aarlab.core.ranking import against
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.server.dashboard.desk import Desk
@@ -101,9 +102,11 @@ def _entry(
         **entry.model_dump(),
         "rank": rank,
         "out": memory.decision(entry.snapshot) not in (None, "accepted"),
+        "unranked": unranked(desk, entry, rank),
         "role": memory.roles().get(entry.aar, "language"),
         "family": desk.families.of(entry.snapshot),
         "search": search_score(desk, entry.snapshot, entry.task, operator),
+        "vanilla_gap": vanilla_gap(desk, entry.task, operator),
         "against_guard": against_guard(desk, entry),
         "guard": None if guard is None else {"method": guard.short, "pgr": guard.pgr},
         "audited": bool(memory.audits_of.get(entry.snapshot)),
@@ -125,6 +128,24 @@ def against_guard(desk: Desk, entry: LeaderboardEntry) -> str:
     if guard is None or mine is None or mine.role != "aar":
         return ""
     return against(mine.estimate, guard.estimate, entry.n_tried)
+
+
+def unranked(desk: Desk, entry: LeaderboardEntry, rank: int | None) -> bool:
+    """Say that a method of an AAR has no rank because it is not clearly above the weak teacher."""
+    memory = desk.memory
+    judged = memory.decision(entry.snapshot) in (None, "accepted")
+    return rank is None and judged and memory.core_roles().get(entry.aar, "aar") == "aar"
+
+
+def vanilla_gap(desk: Desk, task: str, operator: bool) -> float | None:
+    """Selection minus search of the vanilla baseline; None where it lacks one of them."""
+    roles = desk.memory.core_roles()
+    for entry in desk.memory.board([task], ranked_only=False):
+        if entry.method == VANILLA and roles.get(entry.aar, "aar") != "aar":
+            search = search_score(desk, entry.snapshot, task, operator)
+            if search is not None:
+                return entry.pgr - search
+    return None
 
 
 def search_score(desk: Desk, snapshot: str, task: str, operator: bool) -> float | None:
