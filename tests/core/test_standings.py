@@ -115,6 +115,14 @@ def test_the_verdict_names_the_bar_that_no_method_clears() -> None:
     assert weak.endswith("above the best guard: PGR 0.05 [−0.05, 0.15] against 0.")
 
 
+def test_the_bar_is_the_highest_figure_of_a_guard_though_it_may_be_0() -> None:
+    """Such a guard stands lower on the board, yet its figure is higher."""
+    unsure, sure = run("g", "guards", 0.5, 0.6), run("f", "guards", 0.1)
+    assert said(unsure, sure, run("r", "rowan", 0.46, 0.15)).endswith(
+        "rowan-7, has PGR 0.46 [0.31, 0.61] against 0.50 [−0.10, 1.10] of name g."
+    )
+
+
 def test_the_verdict_claims_no_more_than_was_compared() -> None:
     best = run("r", "rowan", 0.46, 0.15)
     assert (

@@ -70,12 +70,6 @@ def test_teacher_contribution_is_defined_where_the_lower_bound_is_above_zero(
         assert (found > 0) == (estimate(pgr).value > estimate(low).value)
 
 
-def test_optimism_needs_both_scores() -> None:
-    assert statistics.optimism(estimate(0.7), estimate(0.5)) == pytest.approx(0.2)
-    assert statistics.optimism(estimate(0.7), None) is None
-    assert statistics.optimism(None, estimate(0.5)) is None
-
-
 @given(st.floats(0.001, 1), st.integers(2, 10_000))
 def test_expected_maximum_grows_with_the_number_tried(stderr: float, n_tried: int) -> None:
     assert statistics.expected_maximum(stderr, n_tried + 1) > statistics.expected_maximum(

@@ -109,8 +109,9 @@ def _not_above(found: Standings) -> list[Placed]:
 
 
 def _best(found: Standings, role: Role) -> Placed | None:
-    """Return the best baseline of a role that no verdict keeps out; None if there is none."""
-    return next((x for x in found.board if x.role == role and not x.kept_out), None)
+    """Return the baseline of a role with the highest figure that no verdict keeps out, if any."""
+    known = (x for x in found.board if x.role == role and not x.kept_out)
+    return max(known, key=lambda line: line.estimate.value, default=None)
 
 
 def name_of(found: Standings, line: Placed) -> str:

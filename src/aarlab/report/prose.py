@@ -91,12 +91,12 @@ def headline_sentence(view: CampaignView) -> str:
 def _none_above_sentence(view: CampaignView) -> str:
     values = [m.verified.value for m in view.standing if m.verified]
     many = wording.number_of(len(values), "verified method")
-    span = wording.signed(values[0])
+    span = f"of {wording.signed(values[0])}"
     if len(values) > 1:
         span = f"from {wording.signed(min(values))} to {wording.signed(max(values))}"
     return (
         f"No verified method is clearly above the weak teacher, so none ranks: the {many} had "
-        f"a PGR of {span} on the selection split."
+        f"a PGR {span} on the selection split."
     )
 
 

@@ -208,12 +208,17 @@ class CampaignView:
     @property
     def best_human(self) -> Method | None:
         """Return the best hand-tuned baseline on the selection split that no verdict excludes."""
-        return next((m for m in self.of_role("human") if m.verified and m.ranks), None)
+        return self._highest("human")
 
     @property
     def best_guard(self) -> Method | None:
         """Return the best guard on the selection split that no verdict excludes."""
-        return next((m for m in self.of_role("guard") if m.verified and m.ranks), None)
+        return self._highest("guard")
+
+    def _highest(self, role: Role) -> Method | None:
+        """Return the method of a role with the highest figure, clearly above the teacher or not."""
+        known = [m for m in self.of_role(role) if m.verified and m.ranks]
+        return max(known, key=lambda m: m.verified.value if m.verified else MIN_VALUE, default=None)
 
     def best_on_search(self, role: Role) -> Method | None:
         scored = [m for m in self.of_role(role) if m.search]

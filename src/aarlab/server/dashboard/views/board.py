@@ -82,11 +82,12 @@ def _tried(desk: Desk, task: str) -> int:
 
 
 def best_guards(desk: Desk, tasks: list[str]) -> dict[str, LeaderboardEntry]:
-    """The best guard baseline of each task."""
+    """The guard baseline with the highest figure of each task."""
     roles, best = desk.memory.roles(), dict[str, LeaderboardEntry]()
     for entry in desk.memory.board(tasks, ranked_only=True):
-        if roles.get(entry.aar) == "guard":
-            best.setdefault(entry.task, entry)
+        known = best.get(entry.task)
+        if roles.get(entry.aar) == "guard" and (known is None or entry.pgr > known.pgr):
+            best[entry.task] = entry
     return best
 
 
@@ -123,7 +124,8 @@ def against_guard(desk: Desk, entry: LeaderboardEntry) -> str:
     Returns "" for baselines, and if there is no guard.
     """
     board = desk.memory.standings(entry.task).board
-    guard = next((line for line in board if line.role == "guard" and not line.kept_out), None)
+    guards = (line for line in board if line.role == "guard" and not line.kept_out)
+    guard = max(guards, key=lambda line: line.estimate.value, default=None)
     mine = next((line for line in board if line.run.snapshot == entry.snapshot), None)
     if guard is None or mine is None or mine.role != "aar":
         return ""
