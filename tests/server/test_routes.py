@@ -193,6 +193,33 @@ def test_registering_again_gives_the_same_token_and_a_taken_name_is_a_conflict(
             operator.register(new.model_copy(update={"direction": "e"}))
 
 
+def test_the_export_says_what_the_best_is_worth_after_it_was_chosen(running: Running, aar) -> None:
+    with running.operator() as operator:
+        for number, accuracy in enumerate((0.72, 0.74, 0.76, 0.86)):
+            made = aar.put_snapshot(_snapshot(f"tried {number}", f"y = {number}\n".encode()))
+            wanted = NewVerification(snapshot=made.id, task="tiny", n_seeds=3)
+            queued = operator.request_verification(wanted)
+            runs = [
+                Run(seed=seed, probs=running.task.probs("selection", accuracy, 40 + number + at))
+                for at, seed in enumerate(queued.run_seeds)
+            ]
+            ids = running.task.ids("selection")
+            operator.settle(queued.id, VerificationResult(ids=ids, runs=runs))
+        export = operator.export()
+    ranked = [e for e in export.leaderboard if e.task == "tiny" and e.rank is not None]
+    kind = ("tiny", "selection", "none")
+    tried = {
+        v.snapshot: v.estimate.value
+        for v in reversed(export.verifications)
+        if (v.task, v.split, v.ablation) == kind and v.estimate
+    }
+    (best,) = [one for one in export.best if one.task == "tiny"]
+    assert best.snapshot == ranked[0].snapshot and best.n_compared == len(tried) >= 4
+    plain, mean = tried[best.snapshot], sum(tried.values()) / len(tried)
+    assert mean < best.estimate.value < plain, "between what all are worth and what it had"
+    assert best.estimate.low < best.estimate.value < best.estimate.high
+
+
 def test_the_export_has_exact_figures_and_the_log_its_shaped_ones(running: Running, aar) -> None:
     aar.open_session()
     score = aar.submit(running.submission(0.7334, seed=9))
