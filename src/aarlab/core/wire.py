@@ -394,9 +394,12 @@ class Evidence(Wire):
     forwarded: FiniteFloat = Field(0.0, description="rows that the strong model saw, mean per run")
     style: StyleShift | None = None
     disagreement: FiniteFloat | None = Field(
-        None, description="share of answers that differ between two runs, mean over pairs of runs"
+        default=None,
+        description="share of answers that differ between two runs, mean over pairs of runs",
     )
-    answer_equality: bool = Field(False, description="it asked which answers of a problem agree")
+    answer_equality: bool = Field(
+        default=False, description="it asked which answers of a problem agree"
+    )
 
 
 class Verification(Wire):

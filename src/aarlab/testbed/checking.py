@@ -240,7 +240,7 @@ def _check_rows(check: _Check, predictor: Predictor, probs_N: Floats64) -> None:
             f"a prediction depends on which other rows are asked for{where}", ONE_BY_ONE
         )
     if check.toy.task.kind == "preference":
-        swapped = [replace(row, answers=row.answers[::-1]) for row in rows]
+        swapped = [row.swapped() for row in rows]
         gap = float(np.abs(checked_predictions(predictor, swapped) + probs_N - 1).mean())
         if gap > 0.01:
             check.note(f"swapping the answers does not swap the prediction (mean gap {gap:.2f})",

@@ -6,7 +6,7 @@ Layout of `public/<task>/` in core/layout.py. A row of inputs is {"id", "group",
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example, TaskKind
 from aarlab.core.wire import TaskInfo
+from aarlab.testbed.answers import equality_words
 from aarlab.testbed.options import AdapterOptions, HeadOptions
 
 Floats64 = NDArray[np.float64]
@@ -42,6 +43,15 @@ class TrainTask:
     groups: tuple[str, ...]
     split_sizes: dict[str, int]
     teacher_labels_SN: Floats64
+    ask_equality: Callable[[], tuple[str, ...]] | None = None
+
+    def same_answers(self) -> tuple[str, ...]:
+        """Return a word (N,) per row, the same for rows of a group whose final answers agree.
+
+        A verified run records that a method asked, and shows it beside the score.
+        """
+        ask = self.ask_equality
+        return equality_words(self.inputs) if ask is None else ask()
 
 
 class WeakLabels(NamedTuple):

@@ -92,10 +92,10 @@ def _probed(output: JobOutput | None, known: TwinReference | None) -> _Probed | 
     if min(shares) < 0 or max(shares) > 1:
         return None
     changed = {name: float(np.mean([run.changed[name] for run in runs])) for name in PROBES}
-    return _Probed(changed, _style(styles, known) if known else None)
+    return _Probed(changed, style_shift(styles, known) if known else None)
 
 
-def _style(styles: Sequence[StyleMoved], known: TwinReference) -> StyleShift:
+def style_shift(styles: Sequence[StyleMoved], known: TwinReference) -> StyleShift:
     return StyleShift(
         flipped=float(np.mean([style.flipped for style in styles])),
         most=max(style.flipped for style in styles),

@@ -1,4 +1,7 @@
-"""What a verified run may see of the vault: inputs, features and weak labels; never a truth.
+"""What a verified run works on: hidden inputs, features and weak labels; never a truth.
+
+A run of the blind class gets handles of these rows from the judge. One of the open class gets
+files.
 
 The files are read and written anew, so that the canary each vault file carries stays in the vault.
 Features of twins (rows in another style) are sorted in among those of rows: nothing in the student
@@ -8,25 +11,71 @@ that a method holds tells which is which.
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aarlab.core.errors import Damaged
+from aarlab.core.types import Example
+from aarlab.core.wire import TaskInfo, TrainRows
 from aarlab.testbed.bundle import weak_label_arrays
-from aarlab.testbed.stored_features import Arrays, load_arrays, load_features
-from aarlab.testbed.task import input_lines, load_inputs, load_weak_labels
+from aarlab.testbed.stored_features import Arrays, StoredFeatures, load_arrays, load_features
+from aarlab.testbed.task import WeakLabels, input_lines, load_inputs, load_weak_labels
 from aarlab.testbed.task_files import TWIN_FEATURES, TWIN_INPUTS, TWIN_LOWER, TWIN_REFERENCE
 from aarlab.testbed.twins import TwinReference
+from aarlab.verify.judge import Basis, Holding
 
 INPUTS, WEAK_LABELS, FEATURES = "inputs.jsonl", "weak_labels.npz", "features.npz"
 LOWER = "lower.npz"
 TWINS, MORE_LOWER = "twins.jsonl", "more-lower.npz"
+TRAIN_INPUTS, TRAIN_FEATURES, TRAIN_LOWER = "train.jsonl", "train-features.npz", "train-lower.npz"
+TRAIN_HIDDEN, HIDDEN_LABELS = "train_hidden", "hidden_weak_labels.npz"
 
 
-def hidden_files(vault_task: Path, split: str) -> dict[str, bytes]:
-    """The files of one hidden split by the name they get in the verifier's workspace."""
+class TrainSide(NamedTuple):
+    """Train rows of a verified run, the fresh teachers' labels of them, and their features."""
+
+    rows: tuple[Example, ...]
+    labels: WeakLabels
+    features: Arrays
+    kind: TrainRows
+
+
+def train_side(public_task: Path, vault_task: Path) -> TrainSide:
+    """Return hidden train rows, or the public ones of a task that has no hidden ones."""
+    path = vault_task / "inputs" / f"{TRAIN_HIDDEN}.jsonl"
+    if not path.is_file():
+        rows = load_inputs(public_task / "inputs" / "train.jsonl")
+        labels = load_weak_labels(vault_task / WEAK_LABELS)
+        features = public_task / "features" / "train.npz"
+    else:
+        rows, labels = load_inputs(path), load_weak_labels(vault_task / HIDDEN_LABELS)
+        features = vault_task / "features" / f"{TRAIN_HIDDEN}.npz"
+    if labels.ids != tuple(row.id for row in rows):
+        raise Damaged(f"{vault_task}: weak labels and train rows differ; build the task again")
+    kind: TrainRows = "hidden" if path.is_file() else "public"
+    return TrainSide(rows, labels, load_features(features), kind)
+
+
+def held_for(
+    info: TaskInfo, public_task: Path, vault_task: Path, split: str, basis: Basis
+) -> tuple[Holding, TrainRows]:
+    """Return what a run of the blind class works on, and whether its train rows are hidden."""
+    train = train_side(public_task, vault_task)
+    tables = [train.features, load_features(vault_task / "features" / f"{split}.npz")]
+    twins: tuple[Example, ...] = ()
+    if has_twins(vault_task, split):
+        twins = load_inputs(vault_task / TWIN_INPUTS)
+        tables.append(load_features(vault_task / TWIN_FEATURES))
+    rows = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
+    found = Holding(info, train.rows, train.labels, rows, twins, StoredFeatures(tables), basis)
+    return found, train.kind
+
+
+def hidden_files(public_task: Path, vault_task: Path, split: str) -> dict[str, bytes]:
+    """Files of a run of the open class, by the name they get in the verifier's workspace."""
     features = load_features(vault_task / "features" / f"{split}.npz")
     files = {}
     if has_twins(vault_task, split):
@@ -35,12 +84,19 @@ def hidden_files(vault_task: Path, split: str) -> dict[str, bytes]:
         if (vault_task / TWIN_LOWER).is_file():
             files[MORE_LOWER] = _archive(load_arrays(vault_task / TWIN_LOWER))
     inputs = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
-    labels = load_weak_labels(vault_task / WEAK_LABELS)
+    train = train_side(public_task, vault_task)
     files |= {
         INPUTS: input_lines(inputs).encode(),
-        WEAK_LABELS: _archive(weak_label_arrays(labels)),
+        WEAK_LABELS: _archive(weak_label_arrays(train.labels)),
         FEATURES: _archive(features),
     }
+    if train.kind == "hidden":
+        files |= {
+            TRAIN_INPUTS: input_lines(train.rows).encode(),
+            TRAIN_FEATURES: _archive(train.features),
+        }
+        if (path := vault_task / "lower" / f"{TRAIN_HIDDEN}.npz").is_file():
+            files[TRAIN_LOWER] = _archive(load_arrays(path))
     lower = vault_task / "lower" / f"{split}.npz"
     return files | ({LOWER: _archive(load_arrays(lower))} if lower.is_file() else {})
 

@@ -1,0 +1,261 @@
+"""The trusted side of a verified run without texts: it holds rows, features and the clock.
+
+One run is one seed in one process of its own. The judge sends the train rows' handles and the weak
+labels, and asks for predictions in deliveries of its own choice: twins in place of their rows, rows
+alone, crowded, shuffled, renamed (see `testbed.probes`), and at last the delivery that is scored.
+Each delivery has ids, keys and an order of its own. It writes down predictions, probes and what was
+asked for. An ablation is applied here, and looks like any other run from inside.
+
+Covered: every message of the method's process is data of a checked form; states are given in a
+basis that is drawn for this run, so that shipped weights fit nothing.
+Not covered: states carry content, so rows can be told apart, and known again, by them.
+Legend: N rows, A answers a row, D state width, S teachers.
+"""
+
+import secrets
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarlab.core.errors import AarlabError, BadInput, MethodFailed
+from aarlab.core.types import Example
+from aarlab.core.wire import Ablation, TaskInfo
+from aarlab.testbed.ablation import ablated
+from aarlab.testbed.answers import equality_words
+from aarlab.testbed.channel import Channel, ChannelClosed, Message
+from aarlab.testbed.contract import checked_predictions
+from aarlab.testbed.job import StyleMoved
+from aarlab.testbed.probes import changed_answers, probe_answers, probe_twins
+from aarlab.testbed.stored_features import LOGP, StoredFeatures
+from aarlab.testbed.task import WeakLabels, student_settings
+from aarlab.testbed.twins import places_of, shift
+
+Basis = Literal["secret", "plain"]
+Floats = NDArray[np.float64]
+WORD = 16  # bytes of an id or key, in hexadecimal
+MAX_MESSAGE = 2**23
+MAX_REQUESTS = 10_000  # of one run: each answers with a delivery's arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a verified run works on. `basis` "plain" gives states and orders as they are stored."""
+
+    info: TaskInfo
+    train: tuple[Example, ...]
+    labels: WeakLabels
+    rows: tuple[Example, ...]
+    twins: tuple[Example, ...]
+    features: StoredFeatures
+    basis: Basis = "secret"
+
+
+class Pair(NamedTuple):
+    """One run: which weak teacher labelled the train rows, the method's seed, the ablation."""
+
+    teacher_seed: int
+    seed: int
+    ablation: Ablation
+
+
+class Seen(NamedTuple):
+    """What the judge wrote down: P(label 1) in the order of the rows, probes, what was asked."""
+
+    probs_N: Floats
+    changed: dict[str, float]
+    style: StyleMoved | None
+    forwarded: int
+    equality: bool
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """Rows in the order in which they were sent."""
+
+    number: int
+    rows: tuple[Example, ...]
+
+
+class Refused(MethodFailed):
+    """The method's process said that it failed, or said what is no answer."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """Drives one run over a channel; a predictor for the probes. `probe` False asks once."""
+
+    held: Holding
+    pair: Pair
+    channel: Channel
+    probe: bool
+    equality: bool = False
+    forwarded: int = 0
+    _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng())
+    _deliveries: dict[int, _Delivery] = field(default_factory=dict)
+    _bases: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _requests: int = 0
+
+    def hear(self) -> Seen:
+        """Return what the run gave. Raises Refused, or ChannelClosed where its process ended."""
+        self._send_task()
+        self._answer("fitted")
+        rows, twins = self.held.rows, self.held.twins
+        twins_T = probe_twins(self, rows, twins) if self.probe and twins else None
+        answers = probe_answers(self, rows, int(self._rng.integers(2**31))) if self.probe else {}
+        probs_N = checked_predictions(self, rows)
+        self.channel.send("end")
+        style = None
+        if twins_T is not None:
+            found = shift(probs_N[places_of(rows, twins)], twins_T)
+            style = StyleMoved(flipped=found.flipped, moved=found.moved)
+        changed = changed_answers(answers, probs_N > 0.5)
+        return Seen(probs_N, changed, style, self.forwarded, self.equality)
+
+    def predict_proba(self, rows: Sequence[Example]) -> Floats:
+        """P(label 1) of each row (N,), asked for in one delivery in a drawn order."""
+        order_N = self._order(len(rows))
+        delivery = self._new([rows[at] for at in order_N])
+        self._send("predict", delivery, {})
+        sent_N = self._answer("probs").arrays.get("probs", np.zeros(0))
+        del self._deliveries[delivery.number]
+        if sent_N.shape != (len(rows),) or sent_N.dtype != np.float64:
+            raise Refused(f"its process sent {sent_N.shape} predictions for {len(rows)} rows")
+        probs_N = np.empty(len(rows))
+        probs_N[order_N] = sent_N
+        return probs_N
+
+    def _send_task(self) -> None:
+        held, info = self.held, self.held.info
+        order_N = self._order(len(held.train))
+        rng = np.random.default_rng([self.pair.seed, self.pair.teacher_seed])
+        labels_SN = held.labels.led_by(self.pair.teacher_seed)
+        labels_SN = ablated(labels_SN, self.pair.ablation, rng)[:, order_N]
+        settings = student_settings(info)
+        facts = {
+            "kind": info.kind,
+            "seed": self.pair.seed,
+            "layer": settings.layer,
+            "head": settings.options.model_dump(mode="json"),
+            "layers": list(held.features.layers()),
+            "log_likelihoods": held.features.has_logp,
+            "split_sizes": {"train": len(held.train), "search": info.n_search},
+        }
+        delivery = self._new([held.train[at] for at in order_N])
+        self._send("task", delivery, facts, labels_SN=labels_SN, groups=self._groups(delivery))
+
+    def _order(self, count: int) -> NDArray[np.intp]:
+        secret = self.held.basis == "secret"
+        return self._rng.permutation(count) if secret else np.arange(count)
+
+    def _new(self, rows: Sequence[Example]) -> _Delivery:
+        number = len(self._deliveries) and max(self._deliveries) + 1
+        self._deliveries[number] = _Delivery(number, tuple(rows))
+        return self._deliveries[number]
+
+    def _send(self, kind: str, delivery: _Delivery, facts: dict[str, Any], **arrays: Any) -> None:
+        n_rows, n_answers = len(delivery.rows), len(delivery.rows[0].answers)
+        ids, keys = _words(n_rows), _words(n_rows * n_answers).reshape(n_rows, n_answers)
+        facts = {**facts, "delivery": delivery.number}
+        self.channel.send(kind, facts, ids=ids, keys=keys, **arrays)
+
+    def _groups(self, delivery: _Delivery) -> NDArray[np.bytes_]:
+        names = dict.fromkeys(row.group for row in delivery.rows)
+        words = dict(zip(names, _words(len(names)), strict=True))
+        return np.array([words[row.group] for row in delivery.rows])
+
+    def _answer(self, wanted: str) -> Message:
+        """Serve requests until the answer comes."""
+        while True:
+            message = self.channel.receive()
+            if message.kind == wanted:
+                return message
+            if message.kind == "failed":
+                raise Refused(str(message.facts.get("message", "failed without a message"))[:4000])
+            self._serve(message)
+
+    def _serve(self, message: Message) -> None:
+        self._requests += 1
+        if self._requests > MAX_REQUESTS:
+            raise Refused(f"its process asked the strong model more than {MAX_REQUESTS} times")
+        if message.kind == "equality":
+            self.equality = True
+            train = self._deliveries[0].rows
+            self.channel.send("words", words=np.array([w.encode() for w in equality_words(train)]))
+            return
+        delivery = self._deliveries.get(_number(message, "delivery"))
+        if delivery is None:
+            raise Refused("its process asked about rows of no open delivery")
+        if message.kind == "logp" and self.held.features.has_logp:
+            table = np.stack(self.held.features.answer_logp(delivery.rows), axis=-1)
+            self._reply("logp", table.reshape(-1, len(LOGP)).astype(np.float32), delivery)
+        elif message.kind == "states" and _number(message, "layer") in self.held.features.layers():
+            layer = _number(message, "layer")
+            states_NAD = self.held.features.states(delivery.rows, layer)
+            states_MD = states_NAD.reshape(-1, states_NAD.shape[-1])
+            self._reply("states", self._turned(states_MD, layer), delivery)
+        else:
+            raise Refused(f"its process asked for {message.kind[:40]!r}, which there is not")
+
+    def _reply(self, kind: str, table: NDArray[np.float32], delivery: _Delivery) -> None:
+        self.forwarded += len(delivery.rows)
+        self.channel.send(kind, None, **{kind: table})
+
+    def _turned(self, states_MD: NDArray[np.float32], layer: int) -> NDArray[np.float32]:
+        if self.held.basis == "plain":
+            return states_MD
+        if layer not in self._bases:
+            self._bases[layer] = secret_basis(states_MD.shape[1])
+        return states_MD @ self._bases[layer]
+
+
+def secret_basis(width: int) -> NDArray[np.float32]:
+    """Draw an orthogonal matrix (D, D), uniformly (Mezzadri 2007), from the system's entropy."""
+    rng = np.random.default_rng(secrets.randbits(128))
+    q_DD, r_DD = np.linalg.qr(rng.standard_normal((width, width)))
+    return (q_DD * np.sign(np.diag(r_DD))).astype(np.float32)
+
+
+def _words(count: int) -> NDArray[np.bytes_]:
+    return np.array([secrets.token_hex(WORD // 2).encode() for _ in range(count)])
+
+
+def _number(message: Message, name: str) -> int:
+    value = message.facts.get(name)
+    return value if type(value) is int else -1
+
+
+@dataclass(slots=True)
+class Hearing:
+    """A judge in a thread of its own beside the sandbox it hears.
+
+    `is_set` is True when the sandbox may be ended: all was said, or the other side said no.
+    """
+
+    judge: Judge
+    seen: Seen | None = None
+    error: AarlabError | None = None
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def work(self) -> None:
+        try:
+            self.seen = self.judge.hear()
+        except ChannelClosed:
+            return  # its process ended: what the sandbox says is the reason
+        except (MethodFailed, BadInput) as error:
+            self.error = error
+        finally:
+            self.judge.channel.close()
+        self._over.set()
+
+    def is_set(self) -> bool:
+        return self._over.is_set()
+
+
+def channel_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the judge's end and the method's."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
