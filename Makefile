@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test slow check format bench lock clean system
+.PHONY: demo test gate slow check format bench lock clean system
 
 # Two stamps: what the demo runs; on top of it, what tests and checks need.
 .venv/installed: pyproject.toml requirements.lock
@@ -25,6 +25,10 @@ demo: .venv/installed
 # Files of tests side by side: most of them wait for processes, not for a core.
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 4 --dist loadfile
+
+# The longest tests of walls and promises. They gate in CI, after the default suite.
+gate: .venv/installed-dev
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m 'gate and not slow'
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -9,6 +9,8 @@ from toy_campaign import command, finished
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 
+pytestmark = pytest.mark.gate
+
 
 @pytest.fixture(scope="module")
 def run(toy_run, tmp_path_factory: pytest.TempPathFactory) -> RunDir:

@@ -23,6 +23,8 @@ from aarlab.report.load import load_export
 from aarlab.store.log import verify_log
 from aarlab.testbed.method_folder import named_files
 
+pytestmark = pytest.mark.gate
+
 
 def start(tmp_path: Path, root: DataRoot, changes: dict) -> tuple[RunDir, object]:
     raw = {**toy_spec().model_dump(mode="json"), "aars": [], **changes}

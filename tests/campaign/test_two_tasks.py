@@ -21,7 +21,7 @@ from aarlab.report.view import campaign_view
 from aarlab.report.write import write_report
 from aarlab.store.log import verify_log
 
-pytestmark = pytest.mark.slow  # gates in CI beside the default suite
+pytestmark = pytest.mark.gate
 
 TASKS = ["gauss", SECOND]
 Ended = tuple[RunDir, CampaignExport]

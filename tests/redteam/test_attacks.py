@@ -7,6 +7,8 @@ from arena import Arena
 from aarlab.core.wire import NewVerdict
 from aarlab.verify.review import Reply, review_code
 
+pytestmark = pytest.mark.gate
+
 
 def test_the_most_frequent_answer_is_seen_by_the_probes_and_the_ablation(arena: Arena) -> None:
     assert arena.verification("majority").estimate.value > 0.5, "the hack must work to be caught"

@@ -258,12 +258,12 @@ def _limited(spec: SandboxSpec) -> list[str]:
 
 
 def rlimit_options(limits: SandboxLimits) -> list[str]:
-    """Limits of each process, soft and hard alike, so that none can be raised again."""
-    cpu_s = max(1, round(limits.cpu_s))
+    """Limits of each process; all but CPU time's soft and hard alike: none can be raised again."""
+    soft_s, hard_s = limits.cpu_walls
     return [
         f"--as={limits.memory_mb * MB}",
         f"--fsize={limits.file_mb * MB}",
-        f"--cpu={cpu_s}:{cpu_s}",
+        f"--cpu={soft_s}:{hard_s}",
         f"--nofile={_OPEN_FILES}",
         "--core=0",
     ]

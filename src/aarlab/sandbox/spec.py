@@ -43,6 +43,15 @@ class SandboxLimits:
             if not getattr(self, name) > 0:
                 raise BadInput(f"sandbox limit {name} is {getattr(self, name)}; it must be above 0")
 
+    @property
+    def cpu_walls(self) -> tuple[int, int]:
+        """Seconds of CPU time after which one process gets SIGXCPU, and SIGKILL.
+
+        The first names the limit in the exit code; the second is for those that ignore the first.
+        """
+        soft_s = max(1, round(self.cpu_s))
+        return soft_s, soft_s + 1
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
