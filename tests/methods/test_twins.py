@@ -15,7 +15,8 @@ from aarlab.testbed import build as building
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
 from aarlab.testbed.job import Job, SeedPair
-from aarlab.testbed.method_folder import named_files, write_method
+from aarlab.testbed.method_folder import write_method
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.probes import probe_twins
 from aarlab.testbed.run_method import probe, run_job
 from aarlab.testbed.stored_features import StoredFeatures

@@ -223,6 +223,9 @@ def _own_folders(spec: SandboxSpec) -> list[str]:
     options = ["--bind", str(spec.workspace.resolve()), str(WORKSPACE)]
     for host, inside in spec.read_only.items():
         options += ["--ro-bind", str(host.resolve()), inside]
+    for folder in spec.masked:
+        options += ["--perms", "0555", "--size", "4096", "--tmpfs", str(folder.resolve())]
+        options += ["--remount-ro", str(folder.resolve())]
     if spec.socket is not None:
         options += ["--ro-bind", str(spec.socket.parent.resolve()), str(SOCKET_DIR)]
     return options

@@ -57,6 +57,7 @@ class SandboxLimits:
 class SandboxSpec:
     """`read_only` maps a host path to the path inside; `socket` appears as /run/aarlab/<its name>.
 
+    `masked` folders of the interpreter or this package are empty inside.
     The folder of `socket` is what is bound, so that a restarted server's new socket is seen at
     once: it must hold nothing but sockets. `uid` counts only where this process is root and the
     isolation is bubblewrap. `env` is all that the programs see besides PATH, HOME, TMPDIR and LANG.
@@ -64,6 +65,7 @@ class SandboxSpec:
 
     workspace: Path
     read_only: Mapping[Path, str] = field(default_factory=lambda: _NO_BINDS)
+    masked: tuple[Path, ...] = ()
     socket: Path | None = None
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     uid: int | None = None

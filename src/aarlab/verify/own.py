@@ -40,8 +40,8 @@ from aarlab.core.wire import (
 from aarlab.sandbox.workspace import remove_tree
 from aarlab.testbed.build import SEALS
 from aarlab.testbed.frozen_method import FrozenMethod
-from aarlab.testbed.method_folder import named_files
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.panel import Judge
 from aarlab.testbed.task import load_info
 from aarlab.verify import static

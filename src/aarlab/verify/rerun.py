@@ -47,6 +47,7 @@ from aarlab.sandbox.workspace import (
     prepare_workspace,
     remove_tree,
 )
+from aarlab.testbed import generators
 from aarlab.testbed.channel import Channel
 from aarlab.testbed.frozen_method import reads_texts
 from aarlab.testbed.job import Job, SeedPair
@@ -83,6 +84,7 @@ from aarlab.verify.judge import (
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
 RECORD_KB = 8192
+MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
 
 
 class Stopped(AarlabError):
@@ -181,10 +183,14 @@ class Verifier:
     def _blind_sandbox(self, wanted: Verification, wall_s: float) -> SandboxSpec:
         memory_mb = max(self.memory_mb, MethodView(self.root.public, None).memory_mb)
         limits = SandboxLimits(wall_s=wall_s, cpu_s=2 * wall_s, memory_mb=memory_mb)
-        return self._place(wanted, {}, limits)
+        return self._place(wanted, {}, limits, MASKED)
 
     def _place(
-        self, wanted: Verification, read_only: Mapping[Path, str], limits: SandboxLimits
+        self,
+        wanted: Verification,
+        read_only: Mapping[Path, str],
+        limits: SandboxLimits,
+        masked: tuple[Path, ...] = (),
     ) -> SandboxSpec:
         """An empty workspace, and the sandbox around it."""
         isolated = self.isolation == "bubblewrap"
@@ -195,6 +201,7 @@ class Verifier:
         return SandboxSpec(
             workspace=workspace,
             read_only=read_only,
+            masked=masked,
             limits=limits,
             uid=uid,
             env=ONE_THREAD,
