@@ -14,7 +14,7 @@ Legend: N rows, A answers a row, D state width, S teachers.
 
 import secrets
 import socket
-import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -39,6 +39,7 @@ Basis = Literal["secret", "plain"]
 Floats = NDArray[np.float64]
 WORD = 16  # bytes of an id or key, in hexadecimal
 MAX_MESSAGE = 2**23
+GRACE_S = 2.0
 MAX_REQUESTS = 10_000  # of one run: each answers with a delivery's arrays
 
 
@@ -233,13 +234,14 @@ def _number(message: Message, name: str) -> int:
 class Hearing:
     """A judge in a thread of its own beside the sandbox it hears.
 
-    `is_set` is True when the sandbox may be ended: all was said, or the other side said no.
+    `is_set` is True when the sandbox must be ended: nothing more will be heard, and its process had
+    a moment to end by itself, so that its CPU time is known.
     """
 
     judge: Judge
     seen: Seen | None = None
     error: AarlabError | None = None
-    _over: threading.Event = field(default_factory=threading.Event)
+    _over_at: float | None = None
 
     def work(self) -> None:
         try:
@@ -250,10 +252,10 @@ class Hearing:
             self.error = error
         finally:
             self.judge.channel.close()
-        self._over.set()
+        self._over_at = time.monotonic()
 
     def is_set(self) -> bool:
-        return self._over.is_set()
+        return self._over_at is not None and time.monotonic() > self._over_at + GRACE_S
 
 
 def channel_pair() -> tuple[socket.socket, socket.socket]:
