@@ -62,7 +62,7 @@ SOURCES = {
     "crash": "def fit(task, student, seed):\n    raise KeyError('no luck')\n",
 }
 TRIED = ("good", "company", "crash")
-SEEDS = (3, 4)
+SEEDS = (3, 4, 5)
 GUARDS = ("guard_length",)
 
 
@@ -116,8 +116,8 @@ def test_a_crash_names_its_line_and_runs_before_any_baseline(verdicts) -> None:
 
 def test_hidden_labels_stay_out_of_the_sandbox_and_nothing_is_left(toy: DataRoot, verdicts) -> None:
     left = {path.name for path in (toy.path / "private").iterdir()}
-    assert left == {"verified"}
-    for path in (toy.path / "private" / "verified").iterdir():
+    assert left == {"verified", "verify.secret"}
+    for path in (toy.path / "private").rglob("*.*"):
         assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -136,7 +136,8 @@ def test_a_second_method_pays_for_no_baseline_again(
     plan = Plan(toy, "gauss", SEEDS, "bubblewrap", True, GUARDS)
     (again,) = verify_methods(methods, plan, open_scorer(toy), lambda line: None)
     assert ran == ["good", "good"] and again == verdicts[0]["good"]
-    assert [path.name for path in (toy.path / "private").iterdir()] == ["verified"]
+    left = {path.name for path in (toy.path / "private").iterdir()}
+    assert left == {"verified", "verify.secret"}
 
 
 def test_only_failures_run_nothing_else(

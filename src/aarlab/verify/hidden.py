@@ -9,6 +9,7 @@ that a method holds tells which is which.
 """
 
 import io
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +19,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aarlab.core.errors import Damaged
+from aarlab.core.files import write_new
+from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
-from aarlab.core.wire import TaskInfo, TrainRows
+from aarlab.core.wire import TrainRows
 from aarlab.testbed.bundle import weak_label_arrays
 from aarlab.testbed.stored_features import Arrays, StoredFeatures, load_arrays, load_features
-from aarlab.testbed.task import WeakLabels, input_lines, load_inputs, load_weak_labels
+from aarlab.testbed.task import (
+    WeakLabels,
+    input_lines,
+    load_info,
+    load_inputs,
+    load_weak_labels,
+)
 from aarlab.testbed.task_files import TWIN_FEATURES, TWIN_INPUTS, TWIN_LOWER, TWIN_REFERENCE
 from aarlab.testbed.twins import TwinReference
 from aarlab.verify.judge import Basis, Holding
@@ -59,10 +68,18 @@ def train_side(public_task: Path, vault_task: Path) -> TrainSide:
     return TrainSide(rows, labels, load_features(features), kind)
 
 
-def held_for(
-    info: TaskInfo, public_task: Path, vault_task: Path, split: str, basis: Basis
-) -> tuple[Holding, TrainRows]:
+def run_secret(root: DataRoot) -> bytes:
+    """Return the data root's secret for verified runs; the first verifier draws it."""
+    path = root.path / "private" / "verify.secret"
+    if not path.is_file():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_new(path, secrets.token_bytes(32), 0o600)  # unless another verifier just did
+    return path.read_bytes()
+
+
+def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holding, TrainRows]:
     """Return what a run of the blind class works on, and whether its train rows are hidden."""
+    public_task, vault_task = root.public_task(task), root.vault_task(task)
     train = train_side(public_task, vault_task)
     tables = [train.features, load_features(vault_task / "features" / f"{split}.npz")]
     twins: tuple[Example, ...] = ()
@@ -70,7 +87,16 @@ def held_for(
         twins = load_inputs(vault_task / TWIN_INPUTS)
         tables.append(load_features(vault_task / TWIN_FEATURES))
     rows = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
-    found = Holding(info, train.rows, train.labels, rows, twins, StoredFeatures(tables), basis)
+    found = Holding(
+        info=load_info(public_task),
+        train=train.rows,
+        labels=train.labels,
+        rows=rows,
+        twins=twins,
+        features=StoredFeatures(tables),
+        secret=run_secret(root),
+        basis=basis,
+    )
     return found, train.kind
 
 

@@ -3,8 +3,10 @@
 One run is one seed in one process of its own. The judge sends the train rows' handles and the weak
 labels, and asks for predictions in deliveries of its own choice: twins in place of their rows, rows
 alone, crowded, shuffled, renamed (see `testbed.probes`), and at last the delivery that is scored.
-Each delivery has ids, keys and an order of its own. It writes down predictions, probes and what was
-asked for. An ablation is applied here, and looks like any other run from inside.
+Each delivery has ids, keys and an order of its own, drawn from a secret of the data root and the
+run's seeds: the same run can be made again, and nobody else can draw them. It writes down
+predictions, probes and what was asked for. An ablation is applied here, and looks like any other
+run from inside.
 
 Covered: every message of the method's process is data of a checked form; states are given in a
 basis that is drawn for this run, so that shipped weights fit nothing.
@@ -12,7 +14,8 @@ Not covered: states carry content, so rows can be told apart, and known again, b
 Legend: N rows, A answers a row, D state width, S teachers.
 """
 
-import secrets
+import hashlib
+import hmac
 import socket
 import time
 from collections.abc import Sequence
@@ -53,6 +56,7 @@ class Holding:
     rows: tuple[Example, ...]
     twins: tuple[Example, ...]
     features: StoredFeatures
+    secret: bytes
     basis: Basis = "secret"
 
 
@@ -96,10 +100,18 @@ class Judge:
     probe: bool
     equality: bool = False
     forwarded: int = 0
-    _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng())
+    _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, _Delivery] = field(default_factory=dict)
     _bases: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     _requests: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = self._drawn("deliveries")
+
+    def _drawn(self, what: str) -> np.random.Generator:
+        about = f"{self.held.info.name}/{self.pair.teacher_seed}/{self.pair.seed}/{what}"
+        digest = hmac.digest(self.held.secret, about.encode(), hashlib.sha256)
+        return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
     def hear(self) -> Seen:
         """Return what the run gave. Raises Refused, or ChannelClosed where its process ended."""
@@ -160,13 +172,14 @@ class Judge:
 
     def _send(self, kind: str, delivery: _Delivery, facts: dict[str, Any], **arrays: Any) -> None:
         n_rows, n_answers = len(delivery.rows), len(delivery.rows[0].answers)
-        ids, keys = _words(n_rows), _words(n_rows * n_answers).reshape(n_rows, n_answers)
+        ids, keys = self._words(n_rows), self._words(n_rows * n_answers)
+        keys = keys.reshape(n_rows, n_answers)
         facts = {**facts, "delivery": delivery.number}
         self.channel.send(kind, facts, ids=ids, keys=keys, **arrays)
 
     def _groups(self, delivery: _Delivery) -> NDArray[np.bytes_]:
         names = dict.fromkeys(row.group for row in delivery.rows)
-        words = dict(zip(names, _words(len(names)), strict=True))
+        words = dict(zip(names, self._words(len(names)), strict=True))
         return np.array([words[row.group] for row in delivery.rows])
 
     def _answer(self, wanted: str) -> Message:
@@ -210,19 +223,18 @@ class Judge:
         if self.held.basis == "plain":
             return states_MD
         if layer not in self._bases:
-            self._bases[layer] = secret_basis(states_MD.shape[1])
+            self._bases[layer] = secret_basis(states_MD.shape[1], self._drawn(f"layer {layer}"))
         return states_MD @ self._bases[layer]
 
+    def _words(self, count: int) -> NDArray[np.bytes_]:
+        drawn = self._rng.bytes(count * WORD // 2).hex().encode()
+        return np.frombuffer(drawn, f"S{WORD}")
 
-def secret_basis(width: int) -> NDArray[np.float32]:
-    """Draw an orthogonal matrix (D, D), uniformly (Mezzadri 2007), from the system's entropy."""
-    rng = np.random.default_rng(secrets.randbits(128))
+
+def secret_basis(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw an orthogonal matrix (D, D), uniformly over all (Mezzadri 2007)."""
     q_DD, r_DD = np.linalg.qr(rng.standard_normal((width, width)))
     return (q_DD * np.sign(np.diag(r_DD))).astype(np.float32)
-
-
-def _words(count: int) -> NDArray[np.bytes_]:
-    return np.array([secrets.token_hex(WORD // 2).encode() for _ in range(count)])
 
 
 def _number(message: Message, name: str) -> int:

@@ -129,8 +129,7 @@ class Verifier:
     def _blind(
         self, wanted: Verification, files: Mapping[str, bytes], cancel: Cancel | None
     ) -> VerificationResult:
-        public, vault = self.root.public_task(wanted.task), self.root.vault_task(wanted.task)
-        held, train_rows = held_for(load_info(public), public, vault, wanted.split, self.basis)
+        held, train_rows = held_for(self.root, wanted.task, wanted.split, self.basis)
         probe, until = wanted.ablation == "none", time.monotonic() + WALL_S
         seen: list[Seen] = []
         error, seconds = "", 0.0
