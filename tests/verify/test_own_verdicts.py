@@ -30,7 +30,7 @@ from aarlab.verify.rerun import Verifier
 HEAD = "import numpy as np\nfrom aarlab.testbed.methods import METHODS\n"
 GOOD = (
     HEAD
-    + "def fit(task, student, seed):\n    return METHODS['em_posterior'].fit(task, student, seed)\n"
+    + "def fit(task, student, seed):\n    return METHODS['truth_mean'].fit(task, student, seed)\n"
 )
 CONSTANT = """
 class P:

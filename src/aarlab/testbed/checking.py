@@ -123,8 +123,9 @@ MENDS: dict[Kind, str] = {
     "writes a file": "keep state in the predictor, or use tempfile: a verified run keeps no file",
     "uses the network": "a method runs without a network: ship what it needs in its folder",
     "starts a program": "a method may not start programs: call a library",
-    "reads texts": "allowed, and shown here: a method that knows answers from texts owes them to "
-    "its own rules, not to the teacher. The student's states and log-likelihoods know the texts",
+    "reads texts": "a verified run holds no texts, so this line fails there: ask the student "
+    "(student.states, student.zero_shot, row.swapped(), task.same_answers()), or write "
+    "READS_TEXT = True in method.py to be verified in the open class, in a table of its own",
 }
 
 
