@@ -47,10 +47,7 @@ class P:
     def __init__(self, inner): self.inner = inner
     def predict_proba(self, inputs):
         p = self.inner.predict_proba(inputs)
-        best = {}
-        for row, value in zip(inputs, p):
-            best[row.group] = max(value, best.get(row.group, 0))
-        return np.array([float(v == best[r.group]) for r, v in zip(inputs, p)])
+        return (p > np.roll(p, 1)).astype(float)
 def fit(task, student, seed):
     return P(METHODS['vanilla'].fit(task, student, seed))
 """
