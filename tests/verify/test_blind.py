@@ -153,9 +153,11 @@ def look(task):
 """
     rows = held_for(toy, "gauss", "selection", "secret")[0].rows
     assert "question " in rows[0].prompt and " first 0." in rows[0].answers[0]
+    nothing = dict.fromkeys(("question", "first", "ids", "groups"), 0)
     found = told(verify(TELLS + look, ablation="permuted"))
-    assert found == {"held": dict.fromkeys(("question", "first", "ids", "groups"), 0),
-                     "ablation": False}  # fmt: skip
+    assert found == {"held": nothing, "ablation": False}
+    opened = told(verify("READS_TEXT = True\n" + TELLS + look))
+    assert opened["held"]["question"] > 0 and opened["held"]["groups"] > 0
 
 
 def test_rows_to_predict_have_no_group_and_new_names_at_each_delivery(verify) -> None:
