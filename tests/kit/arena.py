@@ -51,8 +51,9 @@ class Arena:
             self.clients[name] = self.running.aar(name)
         return self.clients[name]
 
-    def hand_in(self, aar: str, method: str, source: str) -> str:
-        """Freeze a method and ask for its re-run."""
+    def hand_in(self, aar: str, method: str, source: str, opened: bool = True) -> str:
+        """Freeze a method and ask for its re-run, with texts if it is to be `opened`."""
+        source += "\nREADS_TEXT = True\n" if opened else ""
         content = base64.b64encode(source.encode()).decode()
         files = [SnapshotFile(path="method.py", content_b64=content)]
         made = self.aar(aar).put_snapshot(NewSnapshot(name=method, files=files))

@@ -190,7 +190,7 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
     np.testing.assert_array_equal(
         stored.states(task.train, STRONG), source.states(task.train, STRONG)
     )
-    hidden = hidden_files(DataRoot(tmp_path).vault_task("gauss"), "selection")[FEATURES]
+    hidden = hidden_files(DataRoot(tmp_path), "gauss", "selection")[FEATURES]
     assert not {"alone", "given_prompt"} & np.load(io.BytesIO(hidden)).keys()
     student = StudentFactory.of_task(stored, task.info)
     train = task.train_task(task.weak_labels.seeds[0])

@@ -7,7 +7,7 @@ import pytest
 from arena import Arena, open_arena
 from breakers import BREAKERS, LOOKS_AROUND, SOURCES
 
-from aarlab.testbed.method_folder import NAMED_SOURCE
+from aarlab.testbed.named_method import named_files
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory):
         for number, (name, source) in enumerate(SOURCES.items()):
             made.hand_in(f"breaker{number}", name, source)
         made.hand_in("looker", "looks", LOOKS_AROUND)
-        made.hand_in("honest", "vanilla", NAMED_SOURCE.format(name="vanilla"))
+        made.hand_in("honest", "vanilla", named_files("vanilla")["method.py"], opened=False)
         before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         made.settle()
         made.grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024

@@ -100,8 +100,9 @@ def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holdi
     return found, train.kind
 
 
-def hidden_files(public_task: Path, vault_task: Path, split: str) -> dict[str, bytes]:
+def hidden_files(root: DataRoot, task: str, split: str) -> dict[str, bytes]:
     """Files of a run of the open class, by the name they get in the verifier's workspace."""
+    public_task, vault_task = root.public_task(task), root.vault_task(task)
     features = load_features(vault_task / "features" / f"{split}.npz")
     files = {}
     if has_twins(vault_task, split):

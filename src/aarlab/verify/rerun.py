@@ -214,9 +214,8 @@ class Verifier:
         why: str,
         cancel: Cancel | None,
     ) -> VerificationResult:
-        public, vault = self.root.public_task(wanted.task), self.root.vault_task(wanted.task)
         spec = self._open_sandbox(wanted)
-        hidden = hidden_files(public, vault, wanted.split)
+        hidden = hidden_files(self.root, wanted.task, wanted.split)
         job = self._job(wanted, spec, hidden)
         method = {f"method/{path}": data for path, data in files.items()}
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
