@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
+from aarlab.core.types import NEEDED_SPLITS, EVAL_SPLITS
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.folder import FolderOptions, read_folder
 from aarlab.testbed.splits import EvalShares, check_disjoint
@@ -59,7 +59,7 @@ def rows() -> dict[str, list[Any]]:
 
 def test_reads_a_verification_folder(tmp_path: Path, rows: dict[str, list[Any]]) -> None:
     task = read_folder(write(tmp_path / "f", rows), "mine")
-    assert task.kind == "verification" and set(task.splits) == set(ALL_SPLITS)
+    assert task.kind == "verification" and set(task.splits) == set(NEEDED_SPLITS)
     first = task.splits["teacher"].examples[0]
     assert first.prompt == "teach question 0" and first.answers == ("answer 0",)
     assert task.splits["teacher"].targets_N.tolist() == [1, 0, 1, 0, 1, 0]
@@ -317,7 +317,7 @@ def test_every_format_reads_to_the_same_task(
     for stem, content in rows.items():
         (folder / f"{stem}.{form}").write_bytes(FORMS[form](content))
     read = read_folder(folder, "mine")
-    for split in ALL_SPLITS:
+    for split in NEEDED_SPLITS:
         assert read.splits[split].examples == plain.splits[split].examples
         assert read.splits[split].targets_N.tolist() == plain.splits[split].targets_N.tolist()
 

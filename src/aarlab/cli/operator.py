@@ -4,13 +4,23 @@ Covered: commands that show figures made from labels run as the user who owns th
 Not covered: a user who owns the vault can read it; AARs run under another uid or in a sandbox.
 """
 
+from dataclasses import replace
+
 from aarlab.core.chain import LogHead
-from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.errors import BadInput, Damaged
+from aarlab.core.layout import DataRoot, RunDir, TaskVersion
 from aarlab.store.log import verify_log
 from aarlab.store.settings import StoreSettings
 from aarlab.testbed.panel import Bench
 from aarlab.testbed.stored_features import StoredFeatures
-from aarlab.testbed.task import PublicTask, load_inputs, load_weak_labels
+from aarlab.testbed.task import (
+    PublicTask,
+    has_hidden_train,
+    load_info,
+    load_inputs,
+    load_weak_labels,
+)
+from aarlab.testbed.task_files import HIDDEN_WEAK_LABELS
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
@@ -21,17 +31,39 @@ def open_scorer(root: DataRoot) -> Scorer:
 
 
 def selection_bench(root: DataRoot, task: PublicTask) -> Bench:
-    """The hidden selection split with the fresh weak teachers, for an operator's final score."""
+    """The hidden selection split with the fresh weak teachers, for an operator's final score.
+
+    Methods train on the hidden train rows, if there are any, as in a verified run.
+    """
     vault = root.vault_task(task.info.name)
     stored = [*sorted((task.folder / "features").glob("*.npz")), vault / "features/selection.npz"]
+    labels = "weak_labels.npz"
+    if has_hidden_train(task.info):
+        task = replace(task, train=load_inputs(vault / "inputs" / "train_hidden.jsonl"))
+        labels = HIDDEN_WEAK_LABELS
+        stored.append(vault / "features/train_hidden.npz")
     return Bench(
         task=task,
         split="selection",
         rows=load_inputs(vault / "inputs" / "selection.jsonl"),
-        weak_labels=load_weak_labels(vault / "weak_labels.npz"),
+        weak_labels=load_weak_labels(vault / labels),
         features=StoredFeatures.open(stored),
         judge=open_scorer(root),
     )
+
+
+def hidden_train_rows(root: DataRoot, version: TaskVersion) -> int | None:
+    """Return the number of a task's hidden train rows; 0: its train rows are public.
+
+    None where there are some and this user may not read the vault.
+    """
+    if not has_hidden_train(load_info(root.public / version.folder)):
+        return 0
+    try:
+        rows = load_inputs(root.vault / version.folder / "inputs" / "train_hidden.jsonl")
+    except (Damaged, BadInput):
+        return None
+    return len(rows)
 
 
 def verified_head(run: RunDir, *heads: LogHead) -> LogHead:
