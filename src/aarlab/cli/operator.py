@@ -7,8 +7,7 @@ Not covered: a user who owns the vault can read it; AARs run under another uid o
 from dataclasses import replace
 
 from aarlab.core.chain import LogHead
-from aarlab.core.errors import BadInput, Damaged
-from aarlab.core.layout import DataRoot, RunDir, TaskVersion
+from aarlab.core.layout import DataRoot, RunDir
 from aarlab.store.log import verify_log
 from aarlab.store.settings import StoreSettings
 from aarlab.testbed.panel import Bench
@@ -16,7 +15,6 @@ from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import (
     PublicTask,
     has_hidden_train,
-    load_info,
     load_inputs,
     load_weak_labels,
 )
@@ -50,20 +48,6 @@ def selection_bench(root: DataRoot, task: PublicTask) -> Bench:
         features=StoredFeatures.open(stored),
         judge=open_scorer(root),
     )
-
-
-def hidden_train_rows(root: DataRoot, version: TaskVersion) -> int | None:
-    """Return the number of a task's hidden train rows; 0: its train rows are public.
-
-    None where there are some and this user may not read the vault.
-    """
-    if not has_hidden_train(load_info(root.public / version.folder)):
-        return 0
-    try:
-        rows = load_inputs(root.vault / version.folder / "inputs" / "train_hidden.jsonl")
-    except (Damaged, BadInput):
-        return None
-    return len(rows)
 
 
 def verified_head(run: RunDir, *heads: LogHead) -> LogHead:

@@ -12,12 +12,12 @@ from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Steps
 from aarlab.cli.terminal import Console
-from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, Damaged, NotFound
 from aarlab.core.extras import require
 from aarlab.core.types import Split
 
 if TYPE_CHECKING:
-    from aarlab.core.layout import DataRoot
+    from aarlab.core.layout import DataRoot, TaskVersion
     from aarlab.core.wire import TaskInfo
     from aarlab.testbed.build import Built
 
@@ -190,7 +190,6 @@ def _hidden_cell(row: dict[str, Any]) -> str:
 
 
 def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
-    from aarlab.cli.operator import hidden_train_rows
     from aarlab.testbed.task import load_info
 
     rows = list[dict[str, Any]]()
@@ -204,7 +203,7 @@ def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
             continue
         state = "built, default" if one.is_default else "built"
         rows.append({**known, "kind": info.kind, "pair": info.pair, "train": info.n_train,
-                     "train_hidden": hidden_train_rows(root, one), "search": info.n_search,
+                     "train_hidden": _hidden_train_rows(root, one), "search": info.n_search,
                      "state": state})  # fmt: skip
     if not rows:
         rows.append({"task": name, "state": f"damaged: no task.json in {root.public / name}"})
@@ -218,13 +217,13 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """A task's public facts, baselines and a few inputs (never a label)."""
-    from aarlab.cli.operator import hidden_train_rows, open_scorer
+    from aarlab.cli.operator import open_scorer
     from aarlab.testbed.task import open_public
 
     root, console = data_root().pin(name), Console()
     task = open_public(root.public_task(name))
     scorer, baselines = open_scorer(root), {}
-    hidden = hidden_train_rows(root, root.find_task(name))
+    hidden = _hidden_train_rows(root, root.find_task(name))
     for split in ("search", "selection", "certify"):
         with suppress(BaselineMissing):
             baselines[split] = scorer.baselines(task.info.name, split)
@@ -301,13 +300,12 @@ def _paths(runs: list[Any]) -> str:
 
 
 def _say(console: Console, built: "Built") -> None:
-    from aarlab.cli.operator import hidden_train_rows
     from aarlab.core.uses import users_of
 
     info, version = built.info, built.version
     how = "served from the cache, unchanged" if built.from_cache else "built"
     root = data_root()
-    hidden = _of_train_rows(hidden_train_rows(root, root.find_task(f"{info.name}@{version}")))
+    hidden = _of_train_rows(_hidden_train_rows(root, root.find_task(f"{info.name}@{version}")))
     console.print(
         f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; {hidden}; "
         f"pair {info.pair}; version {info.name}@{version}"
@@ -320,6 +318,22 @@ def _say(console: Console, built: "Built") -> None:
     users = users_of(root, old)
     kept = f"; campaigns that stay on it: {', '.join(map(str, users))}" if users else ""
     console.print(f"{old} is kept{kept}. Back: aarlab task use {old}", soft_wrap=True)
+
+
+def _hidden_train_rows(root: "DataRoot", version: "TaskVersion") -> int | None:
+    """Return the number of a task's hidden train rows; 0: its train rows are public.
+
+    None where there are some and this user may not read the vault.
+    """
+    from aarlab.testbed.task import has_hidden_train, load_info, load_inputs
+
+    if not has_hidden_train(load_info(root.public / version.folder)):
+        return 0
+    try:
+        rows = load_inputs(root.vault / version.folder / "inputs" / "train_hidden.jsonl")
+    except (Damaged, BadInput):
+        return None
+    return len(rows)
 
 
 def _of_train_rows(n_hidden: int | None) -> str:

@@ -28,6 +28,7 @@ from aarlab.core.rows import FORMATS, Faults, is_row_file, read_rows
 from aarlab.core.types import Example, Split, TaskKind
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.splits import (
+    DEAL_FROM,
     HIDDEN_LEAST,
     EvalShares,
     deal_groups,
@@ -179,8 +180,14 @@ def _train_splits(
                 "train_unlabel has: add rows, or import with --no-train-hidden"
             )
         return {**public, HIDDEN: made[HIDDEN]}, files[HIDDEN].name
-    dealt = deal_hidden(train, options.seed) if options.hidden else None
+    if not options.hidden:
+        return public, ""
+    dealt = deal_hidden(train, options.seed)
     if dealt is None:
+        options.tell(
+            "verified runs train on public rows: hidden ones need a file train_hidden, or "
+            f"{DEAL_FROM} rows of train_unlabel in problems that can be dealt"
+        )
         return public, ""
     return dealt, "dealt from train_unlabel"
 
