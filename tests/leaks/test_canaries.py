@@ -15,6 +15,7 @@ from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 
 Toy = tuple[RunDir, CampaignExport]
+HIDDEN = ("selection", "certify", "teacher", "train_hidden")
 
 
 def canaries_of(root: DataRoot) -> set[str]:
@@ -79,6 +80,18 @@ def test_rows_in_another_style_stay_in_the_vault(toy_root: DataRoot, toy_run: To
     assert probed and all(v.evidence and v.evidence.style for v in probed)
 
 
+def test_hidden_train_rows_stay_in_the_vault(toy_root: DataRoot, toy_run: Toy) -> None:
+    vault = toy_root.vault_task("gauss")
+    names = {f"{part}/train_hidden.jsonl" for part in ("inputs", "truth")}
+    names |= {"features/train_hidden.npz", "hidden_weak_labels.npz"}
+    assert names <= json.loads((vault / "canaries.json").read_text()).keys()
+    texts = {"question train_hidden", "train_hidden 7 first"}
+    assert hits(toy_root.vault, texts) == {str(vault / "inputs" / "train_hidden.jsonl"): texts}
+    assert hits(toy_root.public, texts) == {} == hits(toy_run[0].path, texts)
+    ids = {"train_hidden-7", "train_hidden-g3"}  # of a row, of its problem
+    assert hits(toy_root.public, ids) == {} == hits(toy_run[0].path, ids)
+
+
 def test_no_canary_and_no_truth_in_any_answer_of_the_server(
     toy_root: DataRoot, toy_run: Toy, served
 ) -> None:
@@ -92,5 +105,6 @@ def test_no_canary_and_no_truth_in_any_answer_of_the_server(
         bodies += [operator.export(), operator.log(), operator.aars(), operator.verifications()]
     text = repr(bodies)
     assert not [needle for needle in canaries_of(toy_root) if needle in text]
-    hidden = [f"{split}-{i}" for split in ("selection", "certify", "teacher") for i in range(50)]
+    hidden = [f"{split}-{i}" for split in HIDDEN for i in range(50)]
     assert not [row for row in hidden if f"'{row}'" in text], "ids of hidden rows are served"
+    assert "question train_hidden" not in text

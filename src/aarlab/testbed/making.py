@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import Example, Split
+from aarlab.core.types import Example
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import Built, build_task
 from aarlab.testbed.build_options import BuildOptions
@@ -123,12 +123,13 @@ class Workshop:
         """Build a task from a folder in the study's format, in a published setting.
 
         The setting gives the teachers and students. `wanted` is the model pair and the number of
-        baseline seeds.
+        baseline seeds. As in the study, all train rows are public.
         """
         pair, baseline_seeds = wanted
         options = made.build_options(catalogue_of(self.root).pair(pair), baseline_seeds)
         self.tell(f"reading {path}")
-        data = self._distinct(read_folder(path, name, FolderOptions(tell=self.tell)), "drop")
+        reading = FolderOptions(hidden=False, tell=self.tell)
+        data = self._distinct(read_folder(path, name, reading), "drop")
         return self.build(with_twins(data), options)
 
     def _distinct(self, data: TaskData, near: Policy) -> TaskData:
@@ -211,7 +212,7 @@ class Workshop:
 
 def _to_precompute(data: TaskData, options: BuildOptions) -> dict[str, tuple[Example, ...]]:
     """Rows that need features of both models; those of teachers need the weak one's alone."""
-    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
+    wanted = (*data.train_splits, *options.eval_splits)
     rows: dict[str, tuple[Example, ...]] = {s: data.splits[s].examples for s in wanted}
     return {**rows, "twins": data.twins.rows} if data.twins.rows else rows
 
