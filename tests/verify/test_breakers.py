@@ -5,7 +5,7 @@ import resource
 
 import pytest
 from arena import Arena, open_arena
-from breakers import BREAKERS, LOOKS_AROUND, SOURCES
+from breakers import BREAKERS, LOOKS_AROUND, SOURCES, STATE_LINES
 
 from aarlab.testbed.method_folder import NAMED_SOURCE
 
@@ -44,6 +44,12 @@ def test_what_it_left_is_refused_or_flagged(arena: Arena, name: str) -> None:
 def test_a_record_of_its_own_is_flagged(arena: Arena, name: str) -> None:
     assert arena.verification(name).evidence.truncated
     assert "the record is incomplete" in arena.audits(name)["execution"].summary
+
+
+@pytest.mark.parametrize("name", STATE_LINES)
+def test_a_state_of_its_workspace_is_a_failed_re_run(arena: Arena, name: str) -> None:
+    found = arena.verification(name)
+    assert found.state == "failed" and found.error and found.estimate is None
 
 
 def test_nothing_is_left_of_folders_without_end(arena: Arena) -> None:
