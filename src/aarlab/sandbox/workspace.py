@@ -87,8 +87,10 @@ def require_workspace(folder: Path) -> None:
 
     A folder that its own AAR has closed is opened again.
     """
-    with _opened(folder, _CHANGE):
-        return
+    with _opened(folder, _CHANGE) as handle:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        if mode & _CHANGE != _CHANGE:  # root may enter it, but not the uid that runs in it
+            os.fchmod(handle, mode | _CHANGE)
 
 
 def disk_use(folder: Path) -> DiskUse:
