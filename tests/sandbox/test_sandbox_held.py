@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sandbox_attempts import LIMITS, python
 
-from aarlab.sandbox import SandboxSpec, bubblewrap, syscalls, watch
+from aarlab.sandbox import SandboxSpec, watch
 from aarlab.sandbox.held import Held, Temporary, held
 from aarlab.sandbox.workspace import DiskUse, disk_use
 
@@ -175,31 +175,6 @@ while made < int(sys.argv[2]):
     made += 1
 print("BREACH")
 """
-
-
-@pytest.fixture
-def open_filter(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Take the system call filter away, and the substitute for /dev/zero with it."""
-
-    def take_away() -> None:
-        seccomp = syscalls.load_pyseccomp()
-        everything = seccomp.SyscallFilter(seccomp.ALLOW)
-        with os.fdopen(os.memfd_create("open"), "w+b") as out:
-            everything.export_bpf(out)
-            out.seek(0)
-            program = out.read()
-        monkeypatch.setattr(bubblewrap, "filter_program", lambda: program)
-        system = bubblewrap._system
-        monkeypatch.setattr(
-            bubblewrap,
-            "_system",
-            lambda: [part for part in system() if part not in ("--dev-bind", *ZERO)],
-        )
-
-    return take_away
-
-
-ZERO = ("/dev/full", "/dev/zero")
 
 
 def resident_only(pids: Iterable[int], temporary: Temporary, file_mb: int) -> Held:
