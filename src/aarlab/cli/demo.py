@@ -34,14 +34,14 @@ def demo(
     from aarlab.cli.campaign import run_shown, spec_of
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
-    from aarlab.sandbox import probe
+    from aarlab.sandbox import probe, workspace
     from aarlab.testbed.generators.presets import preset
     from aarlab.testbed.making import Workshop, private_seed
 
     console, begun, run = Console(stderr=as_json), time.monotonic(), RunDir(out.absolute())
     spec = spec_of("demo", sandbox)
     if fresh and run.spec.exists():
-        shutil.rmtree(run.path)
+        workspace.remove_tree(run.path)  # AARs may have left folders that are closed or very deep
     root, task = data_root(), spec.tasks[0]
     # Before the minutes that models and features take: what would stop the campaign after them.
     probe(spec.isolation)

@@ -37,7 +37,7 @@ from aarlab.core.wire import (
     Verification,
     VerificationResult,
 )
-from aarlab.sandbox.workspace import remove_tree
+from aarlab.sandbox.workspace import WorkspaceState, discard_tree
 from aarlab.testbed.build import SEALS
 from aarlab.testbed.frozen_method import FrozenMethod
 from aarlab.testbed.methods import METHODS
@@ -46,6 +46,7 @@ from aarlab.testbed.panel import Judge
 from aarlab.testbed.task import load_info
 from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
+from aarlab.verify.bench import unusable
 from aarlab.verify.rerun import Verifier
 
 SPLIT: Literal["selection"] = "selection"
@@ -145,14 +146,14 @@ def verify_methods(
         baselines = dict(runs.baselines()) if worked else {}
         return [_verdict(one, runs, baselines) for one in tried]
     finally:
-        remove_tree(place)
+        discard_tree(place)
 
 
 def _remove_stale(private: Path) -> None:
     """Remove the workspaces of killed processes, because they hold hidden rows."""
     for path in private.glob("verifying-*-*"):
         if not Path("/proc", path.name.split("-")[1]).exists():
-            remove_tree(path)
+            discard_tree(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +225,10 @@ class _Runs:
         )
         try:
             result = self.verifier.rerun(wanted, _content(method))
+        except WorkspaceState as error:
+            result = unusable(self.verifier, error)
         finally:
-            remove_tree(self.verifier.run.verifier / wanted.id)
+            discard_tree(self.verifier.run.verifier / wanted.id)
         known = {"seconds": result.seconds, "evidence": result.evidence}
         if result.error:
             failed = {**known, "state": "failed", "error": result.error}
