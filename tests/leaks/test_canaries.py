@@ -85,7 +85,13 @@ def test_no_canary_and_no_truth_in_any_answer_of_the_server(
     run, export = toy_run
     bodies = []
     with PlatformClient.over_socket(run.socket, (run.tokens / "rowan").read_text().strip()) as aar:
-        bodies += [aar.me(), aar.tasks(), aar.submissions(), aar.snapshots(), aar.leaderboard()]
+        bodies += [
+            aar.me(),
+            aar.tasks(),
+            aar.submissions(),
+            aar.snapshots(),
+            aar.verified_methods(),
+        ]
         bodies += [list(aar.findings()), aar.snapshot(export.snapshots[0].id)]
     token = (run.tokens / "operator").read_text().strip()
     with OperatorClient.over_socket(run.socket, token) as operator:
