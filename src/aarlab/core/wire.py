@@ -528,7 +528,7 @@ class CaseVerdict(NewCaseVerdict):
 
 
 class LeaderboardEntry(Wire):
-    """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
+    """Verified scores only, best first: for people. AARs learn states (core.feedback).
 
     `rank` is None for a baseline, which is there to compare with. `low_corrected` is the lower
     bound that holds for all `n_tried` methods of the task together.
