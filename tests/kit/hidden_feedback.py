@@ -29,7 +29,7 @@ from aarlab.core.wire_service import NewMethod
 # that an AAR may read is. No two places are alike, and neither order is that of the snapshots.
 ONE = (0.30, 0.52, 0.44, 0.20, 0.38)
 OTHER = (0.44, 0.20, 0.30, 0.38, 0.52)
-FLAGGED, FAILED, UNVERIFIED = 2, len(ONE), len(ONE) + 1
+FLAGGED, FAILED, UNVERIFIED, UNASKED = 2, len(ONE), len(ONE) + 1, 1
 POSTS = {
     "/v1/sessions": None,
     "/v1/waiting": {"kind": "overload"},
@@ -115,7 +115,8 @@ def make_world(running: Running, accuracies: tuple[float, ...]) -> World:
             sent = Submission(task="tiny", method=f"m{number}", snapshot=code.id,
                               ids=running.task.ids(), runs=[Run(seed=0, probs=probs)])  # fmt: skip
             ann.submit(sent, key=f"s{number}")
-            ann.request_verification(NewMethod(snapshot=code.id), key=f"r{number}")
+            if number != UNASKED:
+                ann.request_verification(NewMethod(snapshot=code.id), key=f"r{number}")
         post = NewFinding(kind="insight", title="t", text="t", snapshot=world.snapshots[0])
         world.finding = ben.post_finding(post, key="f").id
         best = world.snapshots[max(range(len(accuracies)), key=accuracies.__getitem__)]

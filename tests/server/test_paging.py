@@ -9,6 +9,7 @@ from platform_kit import Running, TinyTask, platform
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import TooManyRequests
 from aarlab.core.wire import NewFinding, NewVerification, Run, VerificationResult
+from aarlab.core.wire_service import NewMethod
 from aarlab.server.pace import Pace
 
 
@@ -52,12 +53,13 @@ def test_the_client_follows_pages(running: Running, aar, monkeypatch) -> None:
     assert aar.snapshots(aar=made[0].aar) == made
 
 
-def test_the_leaderboard_comes_page_by_page(running: Running, aar) -> None:
+def test_verified_methods_come_page_by_page(running: Running, aar) -> None:
     task = running.task
     with running.operator() as operator:
         for accuracy in (0.8, 0.9, 0.7):
             code = snapshot_of({"method.py": f"{accuracy}"})
             snapshot = aar.put_snapshot(code)
+            aar.request_verification(NewMethod(snapshot=snapshot.id))
             queued = operator.request_verification(
                 NewVerification(snapshot=snapshot.id, task="tiny", n_seeds=1)
             )

@@ -16,6 +16,7 @@ from aarlab.core.wire import (
     Spend,
     VerificationResult,
 )
+from aarlab.core.wire_service import NewMethod
 from aarlab.store.log import verify_log
 
 
@@ -119,6 +120,7 @@ def test_findings_come_page_by_page(running: Running, aar) -> None:
 def test_a_verification_ranks_on_selection_and_certify_does_not(running: Running, aar) -> None:
     task = running.task
     snapshot = aar.put_snapshot(_snapshot("ranked"))
+    aar.request_verification(NewMethod(snapshot=snapshot.id))
     with running.operator() as operator:
         for split, name, ablation in (
             ("selection", "tiny", "none"),

@@ -33,12 +33,12 @@ class Certified(Wire):
 def last_certified(run: RunDir) -> list[Certified]:
     """Read the last report of each task from the events; damaged lines are left out."""
     try:
-        lines = run.events.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = run.events.read_bytes().split(b"\n")
     except OSError:
         return []
     found = dict[str, Certified]()
     for line in lines:
-        if f'"{EVENT}"' not in line:
+        if f'"{EVENT}"'.encode() not in line:
             continue
         try:
             event: dict[str, Any] = json.loads(line)

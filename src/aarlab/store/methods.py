@@ -73,11 +73,14 @@ async def records(
 async def verified(tx: AsyncConnection, tasks: Sequence[str], team: Team) -> list[VerifiedMethod]:
     """List the methods of a team that were run on `tasks`: by task, then as they were frozen.
 
-    That order, unlike the one in which they were run or rank, says nothing about a figure.
+    That order, unlike the one in which they were run or rank, says nothing about a figure. Only
+    methods whose verification was asked for are listed: others are run for their exact score on
+    search, which no AAR may know.
     """
     outcome, of = await _outcome(tx, team), defaultdict[tuple[str, str], list[Verification]](list)
+    listed = set(await tx.scalars(select(requests.c.snapshot))) - outcome.unranked
     for run in outcome.runs:
-        if is_ranking_run(run) and run.state != "queued" and run.snapshot not in outcome.unranked:
+        if is_ranking_run(run) and run.state != "queued" and run.snapshot in listed:
             of[run.task, run.snapshot].append(run)
     names = await short_names_of(tx)
     return [

@@ -46,9 +46,6 @@ def test_report_dashboard_and_export_have_one_order(
     assert [rank for rank, _ in standing if rank] == list(range(1, len(standing) - 3))
 
     assert [(e.rank, e.short) for e in export.leaderboard if e.task == "math"] == standing
-    with served.aar("reader") as aar:
-        seen = {m.short for m in aar.verified_methods() if m.task == "math"}
-    assert seen == {short for _, short in standing}, "the same methods, in no order of merit"
 
     with operator_seat(served) as client:
         page = facts(client, "/leaderboard?task=math")

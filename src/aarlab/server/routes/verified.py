@@ -16,7 +16,8 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 @router.get("/verified")
 async def verified(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[VerifiedMethod]:
-    """Methods of the AAR's team that were verified, failed or are flagged, task by task.
+    """Methods that the AAR's team asked to have verified and that were run, task by task: verified,
+    failed or flagged.
 
     In the order in which they were frozen; figures stay with the people who run the campaign. A
     cursor is a place in the list.
