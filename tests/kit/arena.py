@@ -22,6 +22,7 @@ from aarlab.core.wire import (
     Submission,
     Verification,
 )
+from aarlab.core.wire_service import NewMethod
 from aarlab.testbed.data import TaskData
 from aarlab.verify.__main__ import main as verify
 
@@ -58,6 +59,7 @@ class Arena:
         files = [SnapshotFile(path="method.py", content_b64=content)]
         made = self.aar(aar).put_snapshot(NewSnapshot(name=method, files=files))
         self.snapshots[method] = made.id
+        self.aar(aar).request_verification(NewMethod(snapshot=made.id))
         with self.running.operator() as operator:
             wanted = NewVerification(snapshot=made.id, task=NAME, n_seeds=SEEDS)
             operator.request_verification(wanted)

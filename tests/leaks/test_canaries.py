@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
+from aarlab.core.feedback import is_ranking_run
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 
@@ -76,7 +77,7 @@ def test_rows_in_another_style_stay_in_the_vault(toy_root: DataRoot, toy_run: To
         str(toy_root.vault_task("gauss") / "twins" / "inputs.jsonl")
     }
     assert hits(toy_root.public, needle) == {} == hits(toy_run[0].path, needle)
-    probed = [v for v in toy_run[1].verifications if v.ablation == "none"]
+    probed = [v for v in toy_run[1].verifications if is_ranking_run(v)]
     assert probed and all(v.evidence and v.evidence.style for v in probed)
 
 
@@ -98,7 +99,13 @@ def test_no_canary_and_no_truth_in_any_answer_of_the_server(
     run, export = toy_run
     bodies = []
     with PlatformClient.over_socket(run.socket, (run.tokens / "rowan").read_text().strip()) as aar:
-        bodies += [aar.me(), aar.tasks(), aar.submissions(), aar.snapshots(), aar.leaderboard()]
+        bodies += [
+            aar.me(),
+            aar.tasks(),
+            aar.submissions(),
+            aar.snapshots(),
+            aar.verified_methods(),
+        ]
         bodies += [list(aar.findings()), aar.snapshot(export.snapshots[0].id)]
     token = (run.tokens / "operator").read_text().strip()
     with OperatorClient.over_socket(run.socket, token) as operator:

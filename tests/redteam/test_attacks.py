@@ -92,14 +92,14 @@ def test_honest_methods_are_not_flagged(arena: Arena) -> None:
 
 def test_a_disqualified_method_leaves_the_ranking_and_stays_visible(arena: Arena) -> None:
     wanted = arena.snapshots["majority"]
-    assert wanted in {entry.snapshot for entry in arena.aar("reader").leaderboard()}
+    assert wanted in {entry.snapshot for entry in arena.aar("reader").verified_methods()}
     with arena.running.operator() as operator:
         verdict = NewVerdict(snapshot=wanted, decision="disqualified", reason="group", by="ann")
         operator.give_verdict(verdict)
         export = operator.export()
-        assert wanted not in {entry.snapshot for entry in arena.aar("reader").leaderboard()}
+        assert wanted not in {entry.snapshot for entry in arena.aar("reader").verified_methods()}
         assert any(v.snapshot == wanted and v.estimate for v in export.verifications)
         assert export.verdicts[-1].reason == "group"
         again = NewVerdict(snapshot=wanted, decision="accepted", reason="a mistake", by="ben")
         operator.give_verdict(again)
-        assert wanted in {entry.snapshot for entry in arena.aar("reader").leaderboard()}
+        assert wanted in {entry.snapshot for entry in arena.aar("reader").verified_methods()}

@@ -34,7 +34,9 @@ def build(
         int | None,
         typer.Option(help="for a repeatable task; AARs that know it can make the labels anew"),
     ] = None,
-    certify: Annotated[bool, typer.Option(help="also baselines of the certify split")] = False,
+    certify: Annotated[
+        bool, typer.Option(help="baselines of the certify split, for a campaign's last score")
+    ] = True,
     adaptation: Annotated[
         Literal["probe", "top_blocks"],
         typer.Option(help="top_blocks: its students train blocks (NAME-top-blocks)"),

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.naming import Made, short_names
-from aarlab.core.ranking import leaderboard, role_of
+from aarlab.core.ranking import Role, leaderboard, role_of
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.store import overview
 from aarlab.store.tables import snapshots
@@ -19,8 +19,15 @@ async def board(
     kept_out: Collection[str],
 ) -> list[LeaderboardEntry]:
     """Rank re-runs, task by task; `kept_out` are snapshots that must not rank."""
-    roles = {aar.name: role_of(aar.researcher, aar.arm) for aar in await overview.registered(tx)}
+    return leaderboard(runs, tasks, kept_out, await _roles(tx), await short_names_of(tx))
+
+
+async def short_names_of(tx: AsyncConnection) -> dict[str, str]:
+    """Return the short names of all snapshots, in the order in which they were frozen."""
     columns = (snapshots.c.id, snapshots.c.aar, snapshots.c.record["name"].as_string())
     found = await tx.execute(select(*columns).order_by(snapshots.c.seq))
-    names = short_names((Made(*row) for row in found), roles)
-    return leaderboard(runs, tasks, kept_out, roles, names)
+    return short_names((Made(*row) for row in found), await _roles(tx))
+
+
+async def _roles(tx: AsyncConnection) -> dict[str, Role]:
+    return {aar.name: role_of(aar.researcher, aar.arm) for aar in await overview.registered(tx)}

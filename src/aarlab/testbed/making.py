@@ -53,14 +53,14 @@ class Workshop:
     def build_preset(
         self,
         preset: TaskPreset,
-        certify: bool = False,
+        certify: bool = True,
         adapted: Adapted | None = None,
         with_model: bool = False,
         zero_shot: bool = True,
     ) -> Built:
         """An embedded task: generated rows, the preset's layers, teacher and student.
 
-        `certify` makes that split's baselines and features too, which a campaign does not need.
+        `certify` makes that split's baselines and features too, for the last score of a campaign.
         With `adapted` students train the model itself; such a task has a name of its own, and so
         has one `with_model`, whose methods get the strong model at hand, or one without
         `zero_shot`, whose build takes about half the time.
@@ -111,7 +111,7 @@ class Workshop:
             strong_layer=found.strong_for(name).layer,
             more_layers=found.more_layers,
             require_gap=False,
-            certify=False,
+            certify=True,
             teacher_row_ceiling=False,
         )
         data = read_folder(path, name, options or FolderOptions())

@@ -52,7 +52,15 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
         "families": sorted({desk.families.of(entry.snapshot) for _, entry in entries}),
         "held_out": desk.tasks(True)[len(desk.tasks(False)) :] if operator else [],
         "tried": {task: _tried(desk, task) for task in tasks},
+        "withheld": False,
     }
+
+
+def withheld(desk: Desk) -> Facts:
+    """The page without its entries, for a share link while the campaign goes on."""
+    nothing: Facts = {"entries": [], "aars": [], "families": [], "held_out": [], "tried": {}}
+    page: Facts = {"n_entries": 0, "page": 0, "pages": 1, "tasks": desk.tasks(operator=False)}
+    return {**nothing, **page, "withheld": True}
 
 
 def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:

@@ -11,6 +11,8 @@ from aarlab.server.dashboard.views import board
 from aarlab.store import lineage, overview, snapshots
 
 Facts = dict[str, Any]
+# What a share link does not show while the campaign goes on: a verdict's reason may name a figure.
+WITHHELD: Facts = {"standing": [], "runs": [], "audits": [], "verdicts": [], "withheld": True}
 LED_TO, EXCERPT_BEFORE, EXCERPT_AFTER = 5, 5, 3
 ABLATIONS = {
     "none": "the teacher's labels",
@@ -45,6 +47,7 @@ async def method(tx: AsyncConnection, desk: Desk, snapshot: str, operator: bool)
         "led_to": [p._asdict() for p in await overview.posts_before(tx, this.aar, this.at, LED_TO)],
         "cited_by": [p._asdict() for p in await overview.posts_about(tx, cited)],
         "submissions": _submissions(desk, this.id, operator),
+        "withheld": False,
     }
 
 
