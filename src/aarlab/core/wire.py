@@ -396,7 +396,9 @@ class Evidence(Wire):
     disagreement: FiniteFloat | None = Field(
         None, description="share of answers that differ between two runs, mean over pairs of runs"
     )
-    answer_equality: bool = Field(False, description="it asked which answers of a problem agree")
+    answer_equality: bool = Field(
+        default=False, description="it asked which answers of a problem agree"
+    )
 
 
 class Verification(Wire):
@@ -522,8 +524,9 @@ class CaseVerdict(NewCaseVerdict):
 class LeaderboardEntry(Wire):
     """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
 
-    `rank` is None for a baseline, which is there to compare with. `low_corrected` is the lower
-    bound that holds for all `n_tried` methods of the task together.
+    `rank` is None for a baseline, which is there to compare with, and for an open method, which is
+    listed apart (`open`) until a person accepts it. `low_corrected` is the lower bound that holds
+    for all `n_tried` methods of the task together.
     """
 
     rank: int | None
@@ -538,6 +541,14 @@ class LeaderboardEntry(Wire):
     n_seeds: int
     n_tried: int = 1
     low_corrected: FiniteFloat | None = None
+    delivery: Delivery = Field(default="open", description="blind: it was verified without texts")
+    open: bool = Field(
+        default=False, description="listed in the table of open methods, without a rank"
+    )
+    open_because: str = Field(
+        default="", description="why it was given texts; empty for a blind one"
+    )
+    stamps: list[str] = Field(default=[], description="what to know beside the figure")
 
 
 # ---------------------------------------------------------------- log and export (operator)

@@ -45,8 +45,8 @@ async def listed(
     query = query if aar is None else query.where(requests.c.aar == aar.name)
     rows = (await tx.execute(query if limit is None else query.limit(limit + 1))).all()
     runs = await verifications.seen(tx, None if aar is None else aar.team)
-    unranked = await audits.unranked(tx)
-    outcome = Outcome(runs, await board(tx, runs, tasks, unranked), unranked)
+    decided = await audits.decided(tx)
+    outcome = Outcome(runs, await board(tx, runs, tasks, decided), decided.unranked)
     return [(row.seq, _shown(row, outcome, tasks)) for row in rows]
 
 

@@ -17,7 +17,8 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute)
 @router.get("/leaderboard")
 async def leaderboard(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[LeaderboardEntry]:
     """Verified methods of the AAR's team, task by task, best first. Baselines stand in
-    between without a rank. A cursor is a place in the list."""
+    between without a rank; methods that were given texts (`open`) follow without one, until
+    a person accepts them. A cursor is a place in the list."""
     return page.of_all(await seen_by(aar, platform))
 
 
@@ -25,5 +26,5 @@ async def seen_by(aar: NewAar, platform: Platform) -> list[LeaderboardEntry]:
     """Return all leaderboard lines that an AAR sees."""
     async with platform.store.database.read() as tx:
         settled = await verifications.seen(tx, aar.team, "done")
-        unranked = await audits.unranked(tx)
-        return await board(tx, settled, development_tasks(platform), unranked)
+        decided = await audits.decided(tx)
+        return await board(tx, settled, development_tasks(platform), decided)

@@ -223,8 +223,9 @@ def _of_its_own(folder: str) -> str:
 def leaderboard(kit: Kit, args: Board, place: Place) -> Result:
     shown = kit.config.tasks if _known(kit, args.task) is None else (args.task,)
     rows = [
-        f"{e.rank or 'baseline'}. {e.method[:80]!r} by {e.aar} on {e.task}: PGR {e.pgr:.2f} "
-        f"[{e.low:.2f}, {e.high:.2f}], {e.n_seeds} seeds, snapshot {e.snapshot}"
+        f"{e.rank or ('open' if e.open else 'baseline')}. {e.method[:80]!r} by {e.aar} on "
+        f"{e.task}: PGR {e.pgr:.2f} [{e.low:.2f}, {e.high:.2f}], {e.n_seeds} seeds, "
+        f"snapshot {e.snapshot}"
         for e in kit.platform.leaderboard()
         if e.task in shown
     ]

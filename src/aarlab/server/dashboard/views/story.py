@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.delivery import given
 from aarlab.core.wire import Audit, Verification
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.intervals import axis_of, bar
@@ -112,6 +113,7 @@ def _run(v: Verification, operator: bool) -> Facts:
     return {
         **shown,
         "labels": ABLATIONS[v.ablation],
+        "given": "" if v.state == "queued" else given(v),
         "estimate": None if estimate is None else _rounded(estimate.model_dump(), operator),
         "n_seeds": len(v.run_seeds),
         "seconds": v.seconds,
