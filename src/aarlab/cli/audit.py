@@ -133,13 +133,15 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
         )
         return
     console.print(f"{short}: {one_line(made.name)}")
+    told = ""
     for v in verifications:
         figure = "failed" if v.estimate is None else f"PGR {interval(v.estimate)}"
         failed = f": {one_line(v.error)}" if v.state == "failed" and v.error else ""
         line = f"{v.task} {v.split}, labels {v.ablation}, {len(v.run_seeds)} seeds: {figure}"
         console.print(line + failed)
-        if v.state == "done":
-            console.print(f"  given: {given(v)}")
+        if v.state == "done" and given(v) != told:
+            told = given(v)
+            console.print(f"  given: {told}")
         if said := probes(v.evidence):
             console.print(f"  {said}")
     for found in audits:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from aarlab.core.delivery import given, probes
+from aarlab.core.delivery import BEFORE_BLIND, given, probes
 from aarlab.core.wire import CampaignExport, Finding, Snapshot, Verification
 from aarlab.report import wording
 from aarlab.report.view import CampaignView, Method
@@ -80,7 +80,8 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
     if not any(run.ablation == "permuted" and run.estimate for run in runs):
         facts.append(("Teacher ablation", "not run"))
     if method.selection is not None:
-        facts.append(("Given", given(method.selection)))
+        if (was := given(method.selection)) != BEFORE_BLIND:  # the leaderboard says that once
+            facts.append(("Given", was))
         if said := probes(method.selection.evidence):
             facts.append(("Probes", said))
     audits = [a for a in view.export.audits if method.snapshot and a.snapshot == method.snapshot]

@@ -28,6 +28,7 @@ MAX_NAMED = 5
 
 _NUMBER = re.compile(r"(?<![\w.])(?:0[xX][0-9a-fA-F_]+|\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)")
 _PACKED = re.compile(r"(?:[A-Za-z0-9+/=_\-\\]|[^\x00-\x7f]){64,}")
+_RUN = re.compile(r"\S{64,}")
 _HEX = re.compile(r"[0-9a-fA-F]{6,}")
 _DIGITS_A_NUMBER = 20  # a longer one is several, packed
 _DIGESTS = frozenset({"hashlib", "hmac", "zlib", "binascii"})
@@ -67,12 +68,14 @@ def contents(files: Mapping[str, bytes]) -> Contents:
             data += len(content)
             continue
         numbers += sum(map(_size, _NUMBER.findall(text)))
-        packed += sum(map(len, _PACKED.findall(text)))
+        runs = sum(map(len, _PACKED.findall(text)))
         if code and (tree := _parsed(content)) is not None:
+            runs = max(runs, _in_literals(tree))
             texts += _long_texts(tree)
             digests += [f"{path}{found}" for found in _digests(tree)]
         elif not code:
             digests += _hex_keys(path, text)
+        packed += runs
     return Contents(
         numbers, packed, len(texts), sum(texts), n_data, data, tuple(dict.fromkeys(digests))
     )
@@ -125,6 +128,14 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
         node = todo.pop()
         yield node
         todo.extend(ast.iter_child_nodes(node))
+
+
+def _in_literals(tree: ast.Module) -> int:
+    """Count characters in unbroken runs of strings, whatever letters they have, and all bytes."""
+    values = [node.value for node in _nodes(tree) if isinstance(node, ast.Constant)]
+    packed = sum(len(value) for value in values if isinstance(value, bytes))
+    runs = (_RUN.findall(value) for value in values if isinstance(value, str))
+    return packed * 4 // 3 + sum(len(run) for found in runs for run in found)
 
 
 def _long_texts(tree: ast.Module) -> list[int]:
