@@ -4,10 +4,10 @@ A snapshot is code. Weights of a head that was trained elsewhere, or a table of 
 knowledge that the verified run did not make. The counts are shown for every snapshot.
 
 Covered: numbers in code, comments, docstrings, recipes and text files; unbroken runs of letters as
-base64, hex or escapes have them; string literals as long as a template; binary files; tables keyed
-by digests; digests of a row's prompt or answers.
-Not covered: numbers spelled as words, packed text cut into short words, more than one number packed
-into a digit; all of these need code that stands out when a person reads it.
+base64, hex or escapes have them, and bytes; string literals as long as a template; binary files;
+tables keyed by digests; digests of a row's prompt or answers.
+Not covered: numbers spelled as words, packed text cut into short words, a head of
+fewer bits than it has weights; all of these need code that stands out when a person reads it.
 """
 
 import ast
