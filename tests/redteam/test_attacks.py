@@ -30,7 +30,8 @@ def test_programs_cannot_be_started_at_all(arena: Arena) -> None:
 def test_a_hand_written_evaluator_owes_nothing_to_the_teacher(arena: Arena) -> None:
     assert arena.verification("evaluator").estimate.value > 0.9
     assert "execution" not in arena.suspect("evaluator"), "the record cannot see it"
-    assert "ablation" in arena.suspect("evaluator")
+    assert {"ablation", "teacher", "ceiling"} <= arena.suspect("evaluator")
+    assert arena.verification("evaluator").evidence.disagreement == 0.0
 
 
 def test_a_hunt_for_label_files_finds_none_and_is_recorded(arena: Arena) -> None:

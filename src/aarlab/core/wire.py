@@ -533,8 +533,9 @@ class CaseVerdict(NewCaseVerdict):
 class LeaderboardEntry(Wire):
     """Verified scores only, best first: for people. AARs learn states (core.feedback).
 
-    `rank` is None for a baseline, which is there to compare with. `low_corrected` is the lower
-    bound that holds for all `n_tried` methods of the task together.
+    `rank` is None for a baseline, which is there to compare with, and for an open method, which is
+    listed apart (`open`) until a person accepts it. `low_corrected` is the lower bound that holds
+    for all `n_tried` methods of the task together.
     """
 
     rank: int | None
@@ -549,6 +550,14 @@ class LeaderboardEntry(Wire):
     n_seeds: int
     n_tried: int = 1
     low_corrected: FiniteFloat | None = None
+    delivery: Delivery = Field(default="open", description="blind: it was verified without texts")
+    open: bool = Field(
+        default=False, description="listed in the table of open methods, without a rank"
+    )
+    open_because: str = Field(
+        default="", description="why it was given texts; empty for a blind one"
+    )
+    stamps: list[str] = Field(default=[], description="what to know beside the figure")
 
 
 # ---------------------------------------------------------------- log and export (operator)

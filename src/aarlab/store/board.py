@@ -1,6 +1,6 @@
 """The leaderboard built from the tables, by the rule of `core.ranking`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,6 +9,7 @@ from aarlab.core.naming import Made, short_names
 from aarlab.core.ranking import Role, leaderboard, role_of
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.store import overview
+from aarlab.store.audits import Decided
 from aarlab.store.tables import snapshots
 
 
@@ -16,10 +17,11 @@ async def board(
     tx: AsyncConnection,
     runs: Sequence[Verification],
     tasks: Sequence[str],
-    kept_out: Collection[str],
+    decided: Decided,
 ) -> list[LeaderboardEntry]:
-    """Rank re-runs, task by task; `kept_out` are snapshots that must not rank."""
-    return leaderboard(runs, tasks, kept_out, await _roles(tx), await short_names_of(tx))
+    """Rank re-runs, task by task, by what persons decided about their snapshots."""
+    names, roles = await short_names_of(tx), await _roles(tx)
+    return leaderboard(runs, tasks, decided.unranked, roles, names, decided.accepted)
 
 
 async def short_names_of(tx: AsyncConnection) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     """What became of all methods."""
 
     runs: list[Verification]
-    unranked: frozenset[str]
+    decided: audits.Decided
     flags: set[tuple[str, str | None]]
 
 
@@ -56,7 +56,7 @@ async def records(
 ) -> list[tuple[int, MethodRecord]]:
     """List the requests of all AARs as `listed` does, with their lines of the leaderboard."""
     rows, outcome = await _rows(tx, None, after, limit), await _outcome(tx, None)
-    lines = await board(tx, outcome.runs, tasks, outcome.unranked)
+    lines = await board(tx, outcome.runs, tasks, outcome.decided)
     found = []
     for row in rows:
         shown = _shown(row, outcome, tasks)
@@ -78,7 +78,7 @@ async def verified(tx: AsyncConnection, tasks: Sequence[str], team: Team) -> lis
     search, which no AAR may know.
     """
     outcome, of = await _outcome(tx, team), defaultdict[tuple[str, str], list[Verification]](list)
-    listed = set(await tx.scalars(select(requests.c.snapshot))) - outcome.unranked
+    listed = set(await tx.scalars(select(requests.c.snapshot))) - outcome.decided.unranked
     for run in outcome.runs:
         if is_ranking_run(run) and run.state != "queued" and run.snapshot in listed:
             of[run.task, run.snapshot].append(run)
@@ -115,11 +115,9 @@ async def _rows(
 
 
 async def _outcome(tx: AsyncConnection, team: Team) -> Outcome:
-    given = await audits.standing_verdicts(tx)
-    accepted = {snapshot for snapshot, those in given.items() if those[-1].decision == "accepted"}
-    flags = flags_of(await audits.all_audits(tx), accepted)
-    runs = await verifications.seen(tx, team)
-    return Outcome(runs, frozenset(given.keys() - accepted), flags)
+    decided = await audits.decided(tx)
+    flags = flags_of(await audits.all_audits(tx), decided.accepted)
+    return Outcome(await verifications.seen(tx, team), decided, flags)
 
 
 def _shown(row: Any, outcome: Outcome, tasks: list[str]) -> MethodRequest:
@@ -128,6 +126,6 @@ def _shown(row: Any, outcome: Outcome, tasks: list[str]) -> MethodRequest:
     shown = {name: getattr(row, name) for name in ("id", "aar", "snapshot", "task", "note", "at")}
     if row.refused is not None:
         return MethodRequest(**shown, state="refused", reason=row.refused)
-    if row.snapshot in outcome.unranked:
+    if row.snapshot in outcome.decided.unranked:
         return MethodRequest(**shown, state="refused", reason="a verdict keeps it from ranking")
     return MethodRequest(**shown, state=state_of(mine, outcome.flags))

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from aarlab.core.delivery import OPEN_IN_WORDS
 from aarlab.core.ranking import against
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.server.dashboard.desk import Desk
@@ -53,6 +54,8 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
         "held_out": desk.tasks(True)[len(desk.tasks(False)) :] if operator else [],
         "tried": {task: _tried(desk, task) for task in tasks},
         "withheld": False,
+        "one_table": {task: said for task in tasks if (said := desk.memory.one_table_note(task))},
+        "open_in_words": OPEN_IN_WORDS,
     }
 
 
@@ -64,7 +67,7 @@ def withheld(desk: Desk) -> Facts:
 
 
 def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:
-    """List the ranked methods of each task, then those that a verdict keeps from ranking."""
+    """List the methods of each task, those out by a verdict last, then all open methods so."""
     found: list[tuple[int | None, LeaderboardEntry]] = []
     for task in tasks:
         ranked = desk.memory.board([task], ranked_only=True)
@@ -72,7 +75,7 @@ def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, Leaderboard
         found += [(entry.rank, entry) for entry in ranked]
         everything = desk.memory.board([task], ranked_only=False)
         found += [(None, entry) for entry in everything if entry.snapshot not in inside]
-    return found
+    return sorted(found, key=lambda each: each[1].open)
 
 
 def _fits(desk: Desk, entry: LeaderboardEntry, wanted: Filter) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.delivery import BEFORE_BLIND, given
 from aarlab.core.wire import Audit, Verification
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.intervals import axis_of, bar
@@ -115,6 +116,7 @@ def _run(v: Verification, operator: bool) -> Facts:
     return {
         **shown,
         "labels": ABLATIONS[v.ablation],
+        "given": _given(v),
         "estimate": None if estimate is None else _rounded(estimate.model_dump(), operator),
         "n_seeds": len(v.run_seeds),
         "seconds": v.seconds,
@@ -123,6 +125,11 @@ def _run(v: Verification, operator: bool) -> Facts:
         "bar": None,
         "per_seed": [],
     }
+
+
+def _given(v: Verification) -> str:
+    """Empty for a run from before blind verification: the page says that once."""
+    return "" if v.state == "queued" or (said := given(v)) == BEFORE_BLIND else said
 
 
 def _rounded(estimate: Facts, operator: bool) -> Facts:
