@@ -9,6 +9,7 @@ limit is read or kept.
 Not covered: a sender that sends slowly or not at all; end its process.
 """
 
+import contextlib
 import json
 import math
 import socket
@@ -81,6 +82,11 @@ class Channel:
     def close(self) -> None:
         self._end.close()
 
+    def end(self) -> None:
+        """End both directions for whoever waits on this channel in another thread."""
+        with contextlib.suppress(OSError):  # closed already
+            self._end.shutdown(socket.SHUT_RDWR)
+
     def _exactly(self, count: int) -> bytearray:
         found = bytearray(count)
         view, at = memoryview(found), 0
@@ -135,4 +141,6 @@ def _shape(shape: list[Any]) -> tuple[int, ...]:
     sizes = [n for n in shape if type(n) is int and 0 <= n < 2**31]
     if len(sizes) != len(shape) or len(shape) > MAX_DIMENSIONS:
         raise BadInput("message header: a shape is up to 4 sizes")
+    if math.prod(max(n, 1) for n in sizes) >= 2**31:  # numpy refuses such arrays, even empty ones
+        raise BadInput("message header: an array of 2^31 values or more")
     return tuple(sizes)

@@ -16,8 +16,10 @@ Legend: N rows, A answers a row, D state width, S teachers.
 
 import hashlib
 import hmac
+import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -25,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import AarlabError, BadInput, MethodFailed
+from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.types import Example
 from aarlab.core.wire import Ablation, TaskInfo
 from aarlab.testbed.ablation import ablated
@@ -43,7 +45,8 @@ Floats = NDArray[np.float64]
 WORD = 16  # bytes of an id or key, in hexadecimal
 MAX_MESSAGE = 2**23
 GRACE_S = 2.0
-MAX_REQUESTS = 10_000  # of one run: each answers with a delivery's arrays
+MAX_ASKED = 8  # times for one thing about one delivery: the other side keeps what it was given
+LOG = logging.getLogger("aarlab.verify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +95,20 @@ class Refused(MethodFailed):
 
 @dataclass(slots=True)
 class Judge:
-    """Drives one run over a channel; a predictor for the probes. `probe` False asks once."""
+    """Drives one run over a channel; a predictor for the probes.
+
+    Every run is asked for the same deliveries, ablated or not, so that none can be told by them.
+    """
 
     held: Holding
     pair: Pair
     channel: Channel
-    probe: bool
     equality: bool = False
     forwarded: int = 0
     _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, _Delivery] = field(default_factory=dict)
     _bases: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    _requests: int = 0
+    _asked: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._rng = self._drawn("deliveries")
@@ -118,8 +123,8 @@ class Judge:
         self._send_task()
         self._answer("fitted")
         rows, twins = self.held.rows, self.held.twins
-        twins_T = probe_twins(self, rows, twins) if self.probe and twins else None
-        answers = probe_answers(self, rows, int(self._rng.integers(2**31))) if self.probe else {}
+        twins_T = probe_twins(self, rows, twins) if twins else None
+        answers = probe_answers(self, rows, int(self._rng.integers(2**31)))
         probs_N = checked_predictions(self, rows)
         self.channel.send("end")
         style = None
@@ -138,6 +143,8 @@ class Judge:
         del self._deliveries[delivery.number]
         if sent_N.shape != (len(rows),) or sent_N.dtype != np.float64:
             raise Refused(f"its process sent {sent_N.shape} predictions for {len(rows)} rows")
+        if not ((sent_N >= 0) & (sent_N <= 1)).all():  # said here, where no row is named
+            raise Refused("its process sent predictions that are no probabilities")
         probs_N = np.empty(len(rows))
         probs_N[order_N] = sent_N
         return probs_N
@@ -190,30 +197,38 @@ class Judge:
                 return message
             if message.kind == "failed":
                 raise Refused(str(message.facts.get("message", "failed without a message"))[:4000])
+            if message.kind not in ("states", "logp", "equality"):
+                raise Refused(f"its process sent {message.kind[:40]!r} where {wanted!r} was due")
             self._serve(message)
 
     def _serve(self, message: Message) -> None:
-        self._requests += 1
-        if self._requests > MAX_REQUESTS:
-            raise Refused(f"its process asked the strong model more than {MAX_REQUESTS} times")
-        if message.kind == "equality":
-            self.equality = True
-            train = self._deliveries[0].rows
-            self.channel.send("words", words=np.array([w.encode() for w in equality_words(train)]))
-            return
-        delivery = self._deliveries.get(_number(message, "delivery"))
+        number, layer = _number(message, "delivery"), _number(message, "layer")
+        delivery = self._deliveries.get(0 if message.kind == "equality" else number)
         if delivery is None:
             raise Refused("its process asked about rows of no open delivery")
-        if message.kind == "logp" and self.held.features.has_logp:
+        self._check_asked(message.kind, delivery.number, layer)
+        if message.kind == "equality":
+            self.equality = True
+            words = np.array([word.encode() for word in equality_words(delivery.rows)])
+            self.channel.send("words", words=words)
+        elif message.kind == "logp":
             table = np.stack(self.held.features.answer_logp(delivery.rows), axis=-1)
             self._reply("logp", table.reshape(-1, len(LOGP)).astype(np.float32), delivery)
-        elif message.kind == "states" and _number(message, "layer") in self.held.features.layers():
-            layer = _number(message, "layer")
+        else:
             states_NAD = self.held.features.states(delivery.rows, layer)
             states_MD = states_NAD.reshape(-1, states_NAD.shape[-1])
             self._reply("states", self._turned(states_MD, layer), delivery)
-        else:
-            raise Refused(f"its process asked for {message.kind[:40]!r}, which there is not")
+
+    def _check_asked(self, kind: str, number: int, layer: int) -> None:
+        features = self.held.features
+        if kind == "states" and layer not in features.layers():
+            raise Refused("its process asked for states of a layer that there is not")
+        if kind == "logp" and not features.has_logp:
+            raise Refused("its process asked for log-likelihoods, which this task has not")
+        about = kind, number, layer if kind == "states" else 0
+        self._asked[about] += 1
+        if self._asked[about] > MAX_ASKED:
+            raise Refused(f"its process asked for the same {kind} more than {MAX_ASKED} times")
 
     def _reply(self, kind: str, table: NDArray[np.float32], delivery: _Delivery) -> None:
         self.forwarded += len(delivery.rows)
@@ -259,12 +274,19 @@ class Hearing:
         try:
             self.seen = self.judge.hear()
         except ChannelClosed:
-            return  # its process ended: what the sandbox says is the reason
-        except (MethodFailed, BadInput) as error:
+            pass  # its process ended, and what the sandbox says is the reason; or it will be ended
+        except AarlabError as error:
             self.error = error
+        except Exception as error:
+            LOG.exception("a verified run is settled as failed")
+            self.error = AarlabError(f"the judge of this run failed ({type(error).__name__})")
         finally:
             self.judge.channel.close()
-        self._over_at = time.monotonic()
+            self._over_at = time.monotonic()
+
+    def end(self) -> None:
+        """Wake the judge: the sandbox has ended, whoever may still hold the other end."""
+        self.judge.channel.end()
 
     def is_set(self) -> bool:
         return self._over_at is not None and time.monotonic() > self._over_at + GRACE_S

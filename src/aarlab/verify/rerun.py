@@ -130,7 +130,7 @@ class Verifier:
         self, wanted: Verification, files: Mapping[str, bytes], cancel: Cancel | None
     ) -> VerificationResult:
         held, train_rows = held_for(self.root, wanted.task, wanted.split, self.basis)
-        probe, until = wanted.ablation == "none", time.monotonic() + WALL_S
+        until = time.monotonic() + WALL_S
         seen: list[Seen] = []
         error, seconds = "", 0.0
         for at, seed in enumerate(wanted.run_seeds):
@@ -138,7 +138,7 @@ class Verifier:
             pair = Pair(teacher, seed, wanted.ablation)
             spec = self._blind_sandbox(wanted, max(until - time.monotonic(), 0.1))
             copy_in(spec, {f"method/{path}": data for path, data in files.items()})
-            heard = _hear(spec, held, pair, probe, cancel)
+            heard = _hear(spec, held, pair, cancel)
             seconds += heard.done.wall_s
             if heard.seen is None:
                 if heard.done.killed_by == "cancel" and cancel is not None and cancel.is_set():
@@ -163,9 +163,10 @@ class Verifier:
 
     def _seen(self, wanted: Verification, seen: list[Seen]) -> Evidence:
         vault = self.root.vault_task(wanted.task)
-        changed = [one.changed for one in seen if one.changed]
+        probed = seen if wanted.ablation == "none" else []
+        changed = [one.changed for one in probed if one.changed]
         names = changed[0] if changed else {}
-        styles = [one.style for one in seen if one.style is not None]
+        styles = [one.style for one in probed if one.style is not None]
         return Evidence(
             programs=[],
             reached=[],
@@ -302,12 +303,10 @@ class _Either:
         return self.hearing.is_set() or (self.cancel is not None and self.cancel.is_set())
 
 
-def _hear(
-    spec: SandboxSpec, held: Holding, pair: Pair, probe: bool, cancel: Cancel | None
-) -> _Heard:
+def _hear(spec: SandboxSpec, held: Holding, pair: Pair, cancel: Cancel | None) -> _Heard:
     """Run the method in the sandbox and hear it with a judge outside."""
     ours, theirs = channel_pair()
-    hearing = Hearing(Judge(held, pair, Channel(ours, MAX_MESSAGE), probe))
+    hearing = Hearing(Judge(held, pair, Channel(ours, MAX_MESSAGE)))
     thread = threading.Thread(target=hearing.work, name="judge")
     thread.start()
     try:
@@ -316,8 +315,12 @@ def _hear(
         done = run(spec, [*argv, *words], cancel=_Either(cancel, hearing), handed=theirs)
     finally:
         theirs.close()
+        hearing.end()
         thread.join()
     if hearing.seen is not None:
         return _Heard(done, hearing.seen, "")
-    said = hearing.error
-    return _Heard(done, None, how_it_ended(spec, done) if said is None else str(said))
+    if hearing.error is not None:
+        return _Heard(done, None, str(hearing.error))
+    if done.killed_by == "cancel":
+        return _Heard(done, None, "its process closed the channel to the verifier, and went on")
+    return _Heard(done, None, how_it_ended(spec, done))
