@@ -78,7 +78,8 @@ def audits_wanted(export: CampaignExport, traces: Sequence[Traces]) -> Iterator[
     for v in audited(export):
         yield rerun(v, export)
         if v.evidence is not None:
-            yield execution(v)
+            if v.delivery == "open":  # a blind run has no texts that its code could be matched with
+                yield execution(v)
             yield shortcut(v)
         owed = ablation(v, export.verifications)
         yield from filter(None, (owed, teacher(v, owed), ceiling(v)))

@@ -340,7 +340,8 @@ def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
     """Return the class, and a line for each finding that is not clear."""
     run, lines = one.plain, list[str]()
     others = [] if one.permuted is None else [one.permuted]
-    found = [execution(run), shortcut(run)] if run.evidence is not None else []
+    found = [shortcut(run)] if run.evidence is not None else []
+    found += [execution(run)] if found and run.delivery == "open" else []
     owed = ablation(run, others)
     found += filter(None, (owed, teacher(run, owed), ceiling(run)))
     lines += [f"{a.kind}, {a.severity}: {a.summary}" for a in found if a.severity != "clear"]
