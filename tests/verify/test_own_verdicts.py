@@ -47,10 +47,7 @@ class P:
     def __init__(self, inner): self.inner = inner
     def predict_proba(self, inputs):
         p = self.inner.predict_proba(inputs)
-        best = {}
-        for row, value in zip(inputs, p):
-            best[row.group] = max(value, best.get(row.group, 0))
-        return np.array([float(v == best[r.group]) for r, v in zip(inputs, p)])
+        return (p > np.roll(p, 1)).astype(float)
 def fit(task, student, seed):
     return P(METHODS['vanilla'].fit(task, student, seed))
 """
@@ -169,7 +166,7 @@ def test_the_command_gives_the_promised_json_without_a_clear_gap(
     assert found.return_value == 0, found.output
     (verdict,) = json.loads(found.stdout)
     assert {"name", "pgr", "low", "high", "permuted", "beats_vanilla", "beats_guard", "class",
-            "flags"} <= set(verdict)  # fmt: skip
+            "flags", "delivery", "open_because", "train_rows"} <= set(verdict)  # fmt: skip
     assert verdict["class"] == "no gap" and verdict["pgr"] is None and verdict["unit"] == "accuracy"
     assert 0.3 < verdict["accuracy"]["low"] < verdict["accuracy"]["value"] < 0.7
     assert set(verdict["beats_vanilla"]) == {"difference", "low", "high", "clearly"}
@@ -188,6 +185,7 @@ def test_the_table_says_the_same_in_plain_words(toy: DataRoot, verdicts) -> None
     assert "good: verified: above the weak teacher" in text and "clearly above" in text
     assert "company: suspect: read the findings" in text and "imports subprocess" in text
     assert "crash: failed: KeyError" in text and "gap: not clear" not in text
+    assert f"  given: {found['good'].given}" in text and found["good"].given
     flat = replace(found["good"], kind="no gap", pgr=None)
     wide = scorer.gap("gauss", "selection")
     text = text_of([flat], replace(wide, difference=interval(0.0)))
@@ -219,6 +217,10 @@ def seen(**changes: object) -> Evidence:
         (0.5, 0.0, seen(changed={"alone": 0.2}), "suspect"),
         (0.5, 0.0, seen(changed={}), "suspect"),
         (0.5, None, seen(), "not attributed"),
+        (0.5, 0.0, seen(disagreement=0.0), "suspect"),
+        (0.5, 0.48, seen(disagreement=0.0), "elicitation"),
+        (0.5, 0.0, seen(disagreement=0.2), "verified"),
+        (1.5, 0.0, seen(), "suspect"),
     ],
 )
 def test_classes(value, permuted, evidence, kind) -> None:
@@ -236,6 +238,23 @@ def test_classes(value, permuted, evidence, kind) -> None:
     method = FrozenMethod("mine", {"method.py": GOOD.encode()})
     found, lines = _judged(_Tried(method, run, permuted=again))
     assert found == kind and bool(lines) == (kind in ("suspect", "elicitation"))
+    if found == "suspect" and value == 1.5:
+        blind = run.model_copy(update={"delivery": "blind"})
+        found, lines = _judged(_Tried(method, blind, permuted=again))
+        assert found == "verified" and [line.split(":")[0] for line in lines] == ["ceiling, note"]
+
+
+@pytest.mark.parametrize(("delivery", "kind"), [("open", "suspect"), ("blind", "verified")])
+def test_a_shipped_head_is_a_finding(delivery: str, kind: str) -> None:
+    run = Verification(
+        id="ver_1", snapshot="a" * 40, aar="own", method="mine", task="gauss", split="selection",
+        ablation="none", run_seeds=[1, 2], state="done", evidence=seen(), estimate=interval(0.5),
+        delivery=delivery,
+    )  # fmt: skip
+    again = run.model_copy(update={"ablation": "permuted", "estimate": interval(0.0)})
+    method = FrozenMethod("mine", {"method.py": GOOD.encode() + f"H = {'x1' * 500!r}\n".encode()})
+    found, (line,) = _judged(_Tried(method, run, permuted=again))
+    assert found == kind and line.startswith("fingerprint, ")
 
 
 def test_pairs_need_the_same_seeds(toy: DataRoot) -> None:

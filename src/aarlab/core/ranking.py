@@ -3,6 +3,10 @@
 Verified methods of AARs rank by their PGR on the *selection* split. Baselines (hand-tuned methods
 and guards) are listed between them as reference rows without a rank. What a person's verdict keeps
 out comes last, without a rank.
+
+Methods verified with texts form a table of their own, after the others and without ranks, until a
+person accepts them. Guards read texts by nature and keep their place as reference rows. A task on
+which nothing was verified without texts has one table.
 """
 
 import math
@@ -11,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from scipy.special import ndtri
 
+from aarlab.core.delivery import has_blind, stamps, why_open
 from aarlab.core.wire import Ablation, Interval, LeaderboardEntry, Verification
 
 Role = Literal["aar", "human", "guard"]
@@ -29,13 +34,18 @@ class RunKey(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A verified method on one task. `rank` is None for a baseline and for what is kept out."""
+    """A verified method on one task.
+
+    `open` says that it is listed in the table of open methods. `rank` is None there, for a
+    baseline and for what is kept out.
+    """
 
     rank: int | None
     role: Role
     run: Verification
     estimate: Interval
     kept_out: bool
+    open: bool = False
 
 
 def role_of(researcher: str, arm: str = "") -> Role:
@@ -62,29 +72,35 @@ def placed(
     task: str,
     kept_out: Collection[str] = (),
     roles: Mapping[str, Role] | None = None,
+    accepted: Collection[str] = (),
 ) -> list[Placed]:
     """Order the verified methods of one task; of equal figures the earlier re-run comes first.
 
-    `kept_out` are snapshots that a verdict keeps from ranking. `roles` are those of the authors; an
-    author without one is taken for an AAR.
+    `kept_out` are snapshots that a verdict keeps from ranking, `accepted` those that a person
+    accepted: of them open methods rank with the others. `roles` are those of the authors; an author
+    without one is taken for an AAR.
     """
-    runs = [
-        (v.snapshot in kept_out, v.estimate, v)
-        for key, v in first_runs(verifications).items()
-        if (key.task, key.split, key.ablation) == (task, "selection", "none") and v.estimate
-    ]
+    known = list(verifications)
+    blind = has_blind(known, task)
+    lines = []
+    for key, run in first_runs(known).items():
+        if (key.task, key.split, key.ablation) == (task, "selection", "none") and run.estimate:
+            role: Role = (roles or {}).get(run.aar, "aar")
+            apart = blind and run.delivery == "open" and role != "guard"
+            apart = apart and run.snapshot not in accepted
+            out = run.snapshot in kept_out
+            lines.append(Placed(None, role, run, run.estimate, out, apart))
     board: list[Placed] = []
     rank = 0
-    for out, estimate, run in sorted(runs, key=lambda each: (each[0], -each[1].value)):
-        role: Role = (roles or {}).get(run.aar, "aar")
-        ranks = role == "aar" and not out
+    for line in sorted(lines, key=lambda one: (one.open, one.kept_out, -one.estimate.value)):
+        ranks = line.role == "aar" and not line.kept_out and not line.open
         rank += ranks
-        board.append(Placed(rank if ranks else None, role, run, estimate, out))
+        board.append(line._replace(rank=rank) if ranks else line)
     return board
 
 
 def n_tried(board: Sequence[Placed]) -> int:
-    """Count the verified methods of AARs, including those that a verdict keeps out."""
+    """Count the verified methods of AARs, with open ones and those that a verdict keeps out."""
     return sum(line.role == "aar" for line in board)
 
 
@@ -94,14 +110,17 @@ def leaderboard(
     kept_out: Collection[str] = (),
     roles: Mapping[str, Role] | None = None,
     names: Mapping[str, str] | None = None,
+    accepted: Collection[str] = (),
 ) -> list[LeaderboardEntry]:
     """Return the boards of the tasks, one after the other, without what is kept out.
+
+    The open methods of a task follow its others.
 
     Figures are rounded to .01 because AARs read them. `names` are the short names by snapshot.
     """
     runs, entries = list(verifications), []
     for task in tasks:
-        board = placed(runs, task, kept_out, roles)
+        board = placed(runs, task, kept_out, roles, accepted)
         tried = n_tried(board)
         for line in board:
             if line.kept_out:
@@ -122,6 +141,10 @@ def leaderboard(
                     n_seeds=estimate.n_seeds,
                     n_tried=tried,
                     low_corrected=round(corrected, SHOWN_DIGITS),
+                    delivery=run.delivery,
+                    open=line.open,
+                    open_because=why_open(run),
+                    stamps=list(stamps(run)),
                 )
             )
     return entries

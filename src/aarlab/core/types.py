@@ -7,11 +7,12 @@ from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import TextsWithheld
 
 TaskKind = Literal["preference", "verification"]
-Split = Literal["teacher", "train", "search", "selection", "certify"]
+Split = Literal["teacher", "train", "train_hidden", "search", "selection", "certify"]
 
-PUBLIC_SPLITS: tuple[Split, ...] = ("train", "search")
 EVAL_SPLITS: tuple[Split, ...] = ("search", "selection", "certify")
-ALL_SPLITS: tuple[Split, ...] = ("teacher", "train", "search", "selection", "certify")
+NEEDED_SPLITS: tuple[Split, ...] = ("teacher", "train", *EVAL_SPLITS)  # every task has these
+# The order fixes the random draws of each split: a new one goes to the end.
+ALL_SPLITS: tuple[Split, ...] = (*NEEDED_SPLITS, "train_hidden")
 
 
 @dataclass(frozen=True, slots=True)

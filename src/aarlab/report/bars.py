@@ -40,7 +40,8 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 
     Shows the best methods and all baselines. Returns None if no method is ranked.
     """
-    methods = [m for m in view.methods if m.verified and (m.rank or m.role != "aar")]
+    known = [m for m in view.methods if m.verified and not m.open]
+    methods = [m for m in known if m.rank or m.role != "aar"]
     last = [m for m in methods if m.role == "aar"][SHOWN_STANDINGS:]
     methods = [m for m in methods if m not in last]
     if not view.ranked:

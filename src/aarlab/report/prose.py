@@ -3,6 +3,7 @@
 Returned as plain text: the template escapes it.
 """
 
+from aarlab.core.delivery import OPEN_IN_WORDS, STAMPS_IN_WORDS
 from aarlab.core.endings import Ending, given_up_text
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import wording
@@ -52,6 +53,13 @@ def _best_sentence(view: CampaignView) -> str:
             f"The best verified method, {_named(best)}, has a PGR of "
             f"{wording.interval_words(best.verified)} on the selection split, which no AAR could "
             f"query ({rows}, {seeds})."
+        )
+    waiting = next((m for m in view.open_methods if m.role == "aar" and m.ranks), None)
+    if waiting is not None and waiting.verified is not None:
+        return (
+            f"No method ranks: the best open one, {_named(waiting)}, has a PGR of "
+            f"{wording.interval_words(waiting.verified)} on the selection split, but was verified "
+            "with texts and waits for a person's verdict."
         )
     leading = view.best_on_search("aar")
     if leading is None or leading.search is None:
@@ -145,6 +153,17 @@ def guard_note(view: CampaignView) -> str:
         "were verified, is above 0. The two scores are taken as independent, although they share "
         "rows, so the test errs to “not clearly”."
     )
+
+
+def delivery_note(view: CampaignView) -> str:
+    """Say what methods were given, and what the stamps beside figures mean; empty without any."""
+    if said := view.one_table_note:
+        return said
+    shown = [*view.ranked, *view.open_methods]
+    seen = {stamp for method in shown for stamp in method.stamps}
+    texts = [OPEN_IN_WORDS] if view.open_methods else []
+    texts += [f"“{s}”: {words}." for s, words in STAMPS_IN_WORDS.items() if s in seen]
+    return " ".join(texts)
 
 
 def negative_note(view: CampaignView) -> str:
@@ -286,15 +305,18 @@ def _intervals(view: CampaignView) -> str:
 
 
 def _verification(view: CampaignView) -> str:
-    if not view.ranked:
+    rerun = [*view.ranked, *(m for m in view.open_methods if m.role == "aar" and m.ranks)]
+    if not rerun:
         return "No method was re-run by the platform, so no score here is verified."
-    seeds = sorted({m.verified.n_seeds for m in view.ranked if m.verified})
+    blind = sum(m.open_because == "" for m in rerun)
+    given = f"; {blind} of them on rows without texts" if blind else ""
+    seeds = sorted({m.verified.n_seeds for m in rerun if m.verified})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (
-        f"{wording.number_of(len(view.ranked), 'method')} re-run from the snapshot on {count} "
+        f"{wording.number_of(len(rerun), 'method')} re-run from the snapshot on {count} "
         "seeds that the platform drew after the code was frozen, and scored on the selection "
-        "split. The teacher ablation permutes the weak labels over all rows; TC = (PGR − PGR "
-        "permuted) / max(PGR, 0.05), defined where PGR is clearly above 0."
+        f"split{given}. The teacher ablation permutes the weak labels over all rows; "
+        "TC = (PGR − PGR permuted) / max(PGR, 0.05), defined where PGR is clearly above 0."
     )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from aarlab.core.colours import Look, looks_of
+from aarlab.core.delivery import one_table_note, stamps, why_open
 from aarlab.core.errors import NotFound
 from aarlab.core.headline import Standings, first_task, standings_of, verdict
 from aarlab.core.joining import Frozen, Sent, snapshots_of
@@ -38,7 +39,8 @@ class Method:
 
     `submissions` are those of this code on the search split, as `core.joining` finds them.
     `selection` and `permuted` are the first finished verifications on the selection split.
-    `rank` is None for a baseline, and where a verdict or a missing score prevents ranking.
+    `rank` is None for a baseline, for an open method (`open`: listed in a table of its own), and
+    where a verdict or a missing score prevents ranking.
     `decision` is the latest verdict. `flags` are the audits that noted or suspected something.
     """
 
@@ -52,6 +54,7 @@ class Method:
     selection: Verification | None
     permuted: Verification | None
     rank: int | None = None
+    open: bool = False
     decision: Decision | None = None
     flags: tuple[Audit, ...] = ()
 
@@ -76,6 +79,16 @@ class Method:
     @property
     def ablated(self) -> Interval | None:
         return self.permuted.estimate if self.permuted else None
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """Return what a reader must know beside the verified figure."""
+        return stamps(self.selection) if self.selection and self.verified else ()
+
+    @property
+    def open_because(self) -> str:
+        """Return why it was verified with texts; empty for a blind or unverified method."""
+        return why_open(self.selection) if self.selection else ""
 
     @property
     def contribution(self) -> float | None:
@@ -123,8 +136,19 @@ class CampaignView:
 
     @property
     def ranked(self) -> tuple[Method, ...]:
-        """Verified methods of AARs that no verdict took out, best selection PGR first."""
+        """Return the verified methods of AARs that rank, best selection PGR first."""
         return tuple(m for m in self.methods if m.rank is not None)
+
+    @property
+    def open_methods(self) -> tuple[Method, ...]:
+        """Return the methods of the open table, best selection PGR first, excluded ones last."""
+        return tuple(m for m in self.methods if m.open)
+
+    @property
+    def one_table_note(self) -> str:
+        """Say that all methods were verified with texts; empty where some were blind."""
+        name = self.task.name if self.task else ""
+        return one_table_note(self.export.verifications, name)
 
     @property
     def aars(self) -> tuple[AarRecord, ...]:
@@ -152,7 +176,8 @@ class CampaignView:
     @property
     def best_human(self) -> Method | None:
         """Return the best hand-tuned baseline on the selection split that no verdict excludes."""
-        return next((m for m in self.of_role("human") if m.verified and m.ranks), None)
+        known = (m for m in self.of_role("human") if m.verified and m.ranks and not m.open)
+        return next(known, None)
 
     @property
     def best_guard(self) -> Method | None:
@@ -191,7 +216,7 @@ class CampaignView:
     def isolated(self) -> bool:
         """Every AAR and every verification of its methods ran behind the full wall."""
         levels = [aar.isolation for aar in self.aars]
-        levels += [method.isolation for method in self.ranked]
+        levels += [m.isolation for m in (*self.ranked, *self.open_methods)]
         return bool(levels) and all(level == "bubblewrap" for level in levels)
 
 
@@ -247,7 +272,7 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
     names = _names(export, signed, roles)
     decisions = {s: given[-1].decision for s, given in standing_in(export).items()}
     snapshots = {*joined.values(), *(run.snapshot for run in runs.values())}
-    ranks = {line.run.snapshot: line.rank for line in standings.board}
+    lines = {line.run.snapshot: line for line in standings.board}
     directions = {aar.name: aar.direction for aar in export.aars}
     return [
         Method(
@@ -260,7 +285,8 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
             submissions=tuple(submissions),
             selection=runs.get(RunKey(task, key, "selection", "none")),
             permuted=runs.get(RunKey(task, key, "selection", "permuted")),
-            rank=ranks.get(key),
+            rank=lines[key].rank if key in lines else None,
+            open=key in lines and lines[key].open,
             decision=decisions.get(key),
             flags=tuple(a for a in export.audits if a.snapshot == key and a.severity != "clear"),
         )

@@ -150,6 +150,8 @@ def _system() -> list[str]:
         elif path.is_dir():
             options += ["--ro-bind", name, name]
     options += ["--proc", "/proc", "--dev", "/dev", "--ro-bind-try", _CPU_FACTS, _CPU_FACTS]
+    # It reads as zeros too, and cannot be mapped: a shared map of /dev/zero is memory of no limit.
+    options += ["--dev-bind", "/dev/full", "/dev/zero"]
     for folder in interpreter_folders():
         options += ["--ro-bind", str(folder), str(folder)]
     return options

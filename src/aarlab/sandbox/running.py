@@ -20,7 +20,7 @@ from aarlab.core.errors import BadInput, SandboxUnavailable
 from aarlab.sandbox import bubblewrap, process
 from aarlab.sandbox.spec import MB, TAIL_BYTES, Finished, Killer, SandboxSpec
 from aarlab.sandbox.watch import Watch, end_tree
-from aarlab.sandbox.workspace import disk_bytes
+from aarlab.sandbox.workspace import disk_use, require_workspace
 
 _CHUNK = 65536
 _POLL_S = 0.1
@@ -140,7 +140,8 @@ def run(
     """
     if not argv or any("\0" in word for word in argv):
         raise BadInput("argv: expected a program and its arguments, without NUL characters")
-    disk_at_start = disk_bytes(spec.workspace)
+    require_workspace(spec.workspace)
+    disk_at_start = disk_use(spec.workspace)
     begun = time.monotonic()
     try:
         started = _start(spec, argv, stdin, () if handed is None else (handed.fileno(),))
@@ -152,7 +153,8 @@ def run(
     cpu_s = 0.0
     try:
         pump.open()
-        killer = _attend(Watch(spec, started.child.pid, disk_at_start), started.child, pump, cancel)
+        with Watch(spec, started.child.pid, disk_at_start) as watch:
+            killer = _attend(watch, started.child, pump, cancel)
     finally:
         # Reached by an error or Ctrl-C as well: the tree never outlives this call.
         cpu_s = _finish(started.child, pump)
@@ -274,4 +276,6 @@ def _limit_behind(returncode: int, cpu_s: float, spec: SandboxSpec) -> Killer | 
         return "cpu"
     if code in _FATAL_SIGNALS:
         return _FATAL_SIGNALS[code]
-    return "disk" if disk_bytes(spec.workspace) > spec.limits.disk_mb * MB else None
+    left, limits = disk_use(spec.workspace), spec.limits
+    too_much = left.n_bytes > limits.disk_mb * MB or left.n_entries > limits.entries
+    return "disk" if too_much or left.deep else None

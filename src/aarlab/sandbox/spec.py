@@ -23,8 +23,11 @@ _NO_BINDS: Mapping[Path, str] = MappingProxyType({})
 class SandboxLimits:
     """All are walls, not targets. `cpu_s`, `memory_mb` and `processes` hold for the whole tree.
 
-    `memory_mb` is both the address space of one process (RLIMIT_AS) and the resident memory of the
-    tree; torch on the CPU needs about 800 of address space. `processes` counts threads as well
+    `memory_mb` is both the address space of one process (RLIMIT_AS) and what the tree holds:
+    resident and swapped memory, shared memory, and all that lies in /tmp and /dev/shm, which have
+    `tmp_mb` each. Torch on the CPU needs about 800 of address space. `disk_mb` counts removed files
+    that are still open; more than `entries` files, folders and links in the workspace or in a
+    temporary folder pass the disk limit as well. `processes` counts threads as well
     where the kernel enforces it. `output_kb` is kept of the start of each of stdout and stderr, and
     TAIL_BYTES of the end of what is longer; the rest is read and thrown away.
     """
@@ -35,6 +38,7 @@ class SandboxLimits:
     processes: int = 128
     file_mb: int = 512
     disk_mb: int = 2048
+    entries: int = 200_000
     tmp_mb: int = 256
     output_kb: int = 256
 

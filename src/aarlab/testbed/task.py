@@ -26,6 +26,7 @@ from aarlab.testbed.options import AdapterOptions, HeadOptions
 Floats64 = NDArray[np.float64]
 ROW_FIELDS = {"id", "group", "prompt", "answers"}
 NOT_CLEAR = "not clear"  # `gap` in the settings of a task without a PGR
+HIDDEN_TRAIN = "train_hidden"  # in the settings: whether verified runs train on rows of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,11 @@ def student_settings(info: TaskInfo) -> StudentSettings:
 def has_clear_gap(info: TaskInfo) -> bool:
     """Return whether the ceiling is clearly above the weak teacher on every ranked split."""
     return bool(info.settings.get("gap") != NOT_CLEAR)
+
+
+def has_hidden_train(info: TaskInfo) -> bool:
+    """Return whether verified runs train on rows that no AAR sees; tasks of old have none."""
+    return info.settings.get(HIDDEN_TRAIN) is True
 
 
 def model_at_hand(info: TaskInfo) -> str | None:

@@ -65,7 +65,22 @@ def read_evidence(
         changed=probed.changed if probed else {},
         forwarded=_mean_forwarded(output),
         style=probed.style if probed else None,
+        disagreement=disagreement([run.probs for run in output.runs]) if output else None,
     )
+
+
+def disagreement(probs_per_run: Sequence[Sequence[float]]) -> float | None:
+    """Return the share of rows (0 to 1) whose answer, P > .5, differs between two runs.
+
+    It is the mean over all pairs of runs. Every run has the same rows in the same order. Returns
+    None with fewer than two runs, without rows, and where runs have different lengths.
+    """
+    n_runs = len(probs_per_run)
+    if n_runs < 2 or len({len(probs) for probs in probs_per_run}) != 1 or not probs_per_run[0]:
+        return None
+    ones_N = (np.asarray(probs_per_run, dtype=np.float64) > 0.5).sum(axis=0)
+    pairs_N = ones_N * (n_runs - ones_N)
+    return float(pairs_N.mean() / (n_runs * (n_runs - 1) / 2))
 
 
 def _shown(texts: list[str]) -> list[str]:

@@ -26,13 +26,20 @@ from aarlab.core.wire import TrainRows
 from aarlab.testbed.bundle import weak_label_arrays
 from aarlab.testbed.stored_features import Arrays, StoredFeatures, load_arrays, load_features
 from aarlab.testbed.task import (
+    HIDDEN_TRAIN,
     WeakLabels,
     input_lines,
     load_info,
     load_inputs,
     load_weak_labels,
 )
-from aarlab.testbed.task_files import TWIN_FEATURES, TWIN_INPUTS, TWIN_LOWER, TWIN_REFERENCE
+from aarlab.testbed.task_files import (
+    HIDDEN_WEAK_LABELS,
+    TWIN_FEATURES,
+    TWIN_INPUTS,
+    TWIN_LOWER,
+    TWIN_REFERENCE,
+)
 from aarlab.testbed.twins import TwinReference
 from aarlab.verify.judge import Basis, Holding
 
@@ -40,7 +47,6 @@ INPUTS, WEAK_LABELS, FEATURES = "inputs.jsonl", "weak_labels.npz", "features.npz
 LOWER = "lower.npz"
 TWINS, MORE_LOWER = "twins.jsonl", "more-lower.npz"
 TRAIN_INPUTS, TRAIN_FEATURES, TRAIN_LOWER = "train.jsonl", "train-features.npz", "train-lower.npz"
-TRAIN_HIDDEN, HIDDEN_LABELS = "train_hidden", "hidden_weak_labels.npz"
 
 
 class TrainSide(NamedTuple):
@@ -54,14 +60,14 @@ class TrainSide(NamedTuple):
 
 def train_side(public_task: Path, vault_task: Path) -> TrainSide:
     """Return hidden train rows, or the public ones of a task that has no hidden ones."""
-    path = vault_task / "inputs" / f"{TRAIN_HIDDEN}.jsonl"
+    path = vault_task / "inputs" / f"{HIDDEN_TRAIN}.jsonl"
     if not path.is_file():
         rows = load_inputs(public_task / "inputs" / "train.jsonl")
         labels = load_weak_labels(vault_task / WEAK_LABELS)
         features = public_task / "features" / "train.npz"
     else:
-        rows, labels = load_inputs(path), load_weak_labels(vault_task / HIDDEN_LABELS)
-        features = vault_task / "features" / f"{TRAIN_HIDDEN}.npz"
+        rows, labels = load_inputs(path), load_weak_labels(vault_task / HIDDEN_WEAK_LABELS)
+        features = vault_task / "features" / f"{HIDDEN_TRAIN}.npz"
     if labels.ids != tuple(row.id for row in rows):
         raise Damaged(f"{vault_task}: weak labels and train rows differ; build the task again")
     kind: TrainRows = "hidden" if path.is_file() else "public"
@@ -100,8 +106,9 @@ def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holdi
     return found, train.kind
 
 
-def hidden_files(public_task: Path, vault_task: Path, split: str) -> dict[str, bytes]:
+def hidden_files(root: DataRoot, task: str, split: str) -> dict[str, bytes]:
     """Files of a run of the open class, by the name they get in the verifier's workspace."""
+    public_task, vault_task = root.public_task(task), root.vault_task(task)
     features = load_features(vault_task / "features" / f"{split}.npz")
     files = {}
     if has_twins(vault_task, split):
@@ -121,7 +128,7 @@ def hidden_files(public_task: Path, vault_task: Path, split: str) -> dict[str, b
             TRAIN_INPUTS: input_lines(train.rows).encode(),
             TRAIN_FEATURES: _archive(train.features),
         }
-        if (path := vault_task / "lower" / f"{TRAIN_HIDDEN}.npz").is_file():
+        if (path := vault_task / "lower" / f"{HIDDEN_TRAIN}.npz").is_file():
             files[TRAIN_LOWER] = _archive(load_arrays(path))
     lower = vault_task / "lower" / f"{split}.npz"
     return files | ({LOWER: _archive(load_arrays(lower))} if lower.is_file() else {})

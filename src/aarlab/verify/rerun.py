@@ -53,7 +53,7 @@ from aarlab.testbed.frozen_method import reads_texts
 from aarlab.testbed.job import Job, SeedPair
 from aarlab.testbed.task import load_info, load_inputs, student_settings
 from aarlab.testbed.task_files import TWIN_INPUTS
-from aarlab.verify.evidence import Given, read_evidence, style_shift
+from aarlab.verify.evidence import Given, disagreement, read_evidence, style_shift
 from aarlab.verify.hidden import (
     FEATURES,
     INPUTS,
@@ -177,6 +177,7 @@ class Verifier:
             changed={name: float(np.mean([one[name] for one in changed])) for name in names},
             forwarded=float(np.mean([one.forwarded for one in seen])) if seen else 0.0,
             style=style_shift(styles, twin_reference(vault)) if styles else None,
+            disagreement=disagreement([one.probs_N.tolist() for one in seen]),
             answer_equality=any(one.equality for one in seen),
         )
 
@@ -215,9 +216,8 @@ class Verifier:
         why: str,
         cancel: Cancel | None,
     ) -> VerificationResult:
-        public, vault = self.root.public_task(wanted.task), self.root.vault_task(wanted.task)
         spec = self._open_sandbox(wanted)
-        hidden = hidden_files(public, vault, wanted.split)
+        hidden = hidden_files(self.root, wanted.task, wanted.split)
         job = self._job(wanted, spec, hidden)
         method = {f"method/{path}": data for path, data in files.items()}
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})

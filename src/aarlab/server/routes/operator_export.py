@@ -75,7 +75,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         snapshots=await snapshots.all_snapshots(tx),
         findings=await forum.all_findings(tx),
         verifications=settled,
-        leaderboard=await board(tx, settled, names, await audits.unranked(tx)),
+        leaderboard=await board(tx, settled, names, await audits.decided(tx)),
         audits=await audits.all_audits(tx),
         verdicts=await audits.all_verdicts(tx),
         case_verdicts=await audits.all_case_verdicts(tx),
