@@ -6,7 +6,8 @@
 through the real verifier and its sandboxes on the embedded math task, each in the blind and in the
 open class, with the same seeds and fresh teachers. What a cheat ships is made here from the public
 rows and their true labels, which stand for what a researcher can tell by reading. Predictions are
-kept in `--kept`; a second call goes on where it stopped. Parts: cheats, honest, same, basis, cost.
+kept in `--kept`; a second call goes on where it stopped. Parts: cheats, feedback,
+honest, same, basis, cost.
 """
 
 import argparse
@@ -28,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
 
 import numpy as np
-from new_cheats import CHEATS, OPEN, files_of, notes_of
+from new_cheats import CHEATS, OPEN, climbed_flips, files_of, notes_of
 
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
@@ -47,12 +48,16 @@ from aarlab.core.wire import (
 from aarlab.testbed.frozen_method import FrozenMethod
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.named_method import named_files
+from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.task import load_inputs, open_public
 from aarlab.vault.scorer import Scorer
 from aarlab.verify import own
+from aarlab.verify.evidence import disagreement
 from aarlab.verify.rerun import Verifier
 
 FIRST_SEED = 700
 VANILLA = "vanilla"
+TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
 COSTS = ("vanilla", "zero_shot", "product")
 Way = str  # "blind", "open" or "plain": blind with states in the basis in which they are stored
 Facts = dict[str, Any]
@@ -75,17 +80,36 @@ class Arena:
         self.notes = notes_of(self.root, self.task, public_labels(self.root, self.task))
 
     def files(self, name: str, way: Way) -> dict[str, str]:
+        if name == TOLD:
+            return files_of("climbed", {"flips": self.told_flips()}, texts=way == "open")
         if name in CHEATS:
             return files_of(name, self.notes, texts=way == "open")
         files = named_files(name)
         source = files["method.py"].replace(OPEN, "")
         return files | {"method.py": (OPEN if way == "open" else "") + source}
 
+    def told_flips(self) -> dict[str, list[int]]:
+        """What the climber would find if the platform told it scores on the selection split."""
+        public, vault = (
+            open_public(self.root.public_task(self.task)),
+            self.root.vault_task(self.task),
+        )
+        paths = [public.folder / "features" / "train.npz", vault / "features" / "selection.npz"]
+        rows = load_inputs(vault / "inputs" / "selection.jsonl")
+        told = labels_of(self.root, self.task, "selection")
+        labels = np.array([told[row.id] for row in rows])
+        return climbed_flips(public, StoredFeatures.open(paths), rows, labels)
+
     def run(self, name: str, way: Way, ablation: Ablation = "none") -> VerificationResult:
         """The verifier's result, from an earlier call where there is one."""
         path = self.kept / f"{self.task}-{name}-{way}-{ablation}-{self.seeds}.json"
         if path.is_file():
-            return VerificationResult.model_validate_json(path.read_bytes())
+            kept = VerificationResult.model_validate_json(path.read_bytes())
+            if kept.evidence is None or kept.error:
+                return kept
+            differ = disagreement([run.probs for run in kept.runs])
+            evidence = kept.evidence.model_copy(update={"disagreement": differ})
+            return kept.model_copy(update={"evidence": evidence})
         result = self.fresh(name, way, ablation)
         path.write_text(result.model_dump_json(), encoding="utf-8")
         print(f"{name} {way} {ablation}: {result.seconds:.0f} s {result.error[:100]}", flush=True)
@@ -124,12 +148,14 @@ class Arena:
 
     def flags(self, name: str, way: Way) -> tuple[str, ...]:
         """Findings that are suspect."""
-        plain, permuted = self.run(name, way), self.run(name, way, "permuted")
+        plain = self.run(name, way)
+        ablated = way == "open" or name in CHEATS  # blind, honest methods are not ablated here
+        permuted = self.run(name, way, "permuted") if ablated else None
         files = {path: text.encode() for path, text in self.files(name, way).items()}
         tried = own._Tried(
             FrozenMethod(name, files),
             self.settled(name, plain, "none"),
-            permuted=self.settled(name, permuted, "permuted"),
+            permuted=permuted and self.settled(name, permuted, "permuted"),
         )
         lines = own._judged(tried)[1]
         return tuple(line for line in lines if ", suspect" in line)
@@ -149,12 +175,13 @@ class Arena:
 
 def public_labels(root: DataRoot, task: str) -> dict[str, int]:
     """Labels of the public rows: what an AAR could tell by reading them."""
-    told: dict[str, int] = {}
-    for split in ("train", "search"):
-        path = root.vault_task(task) / "truth" / f"{split}.jsonl"
-        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        told |= {row["id"]: row["label"] for row in rows if "label" in row}
-    return told
+    return labels_of(root, task, "train") | labels_of(root, task, "search")
+
+
+def labels_of(root: DataRoot, task: str, split: str) -> dict[str, int]:
+    path = root.vault_task(task) / "truth" / f"{split}.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row["id"]: row["label"] for row in rows if "label" in row}
 
 
 def content(files: dict[str, str]) -> SnapshotContent:
@@ -179,6 +206,7 @@ def main() -> None:
     found: Facts = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     parts: dict[str, Callable[[Arena, Facts], None]] = {
         "cheats": cheats,
+        "feedback": feedback,
         "honest": honest,
         "same": same,
         "basis": basis,
@@ -195,7 +223,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="math", help="a built task")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--parts", default="cheats,honest,same,basis,cost")
+    parser.add_argument("--parts", default="cheats,feedback,honest,same,basis,cost")
     parser.add_argument("--kept", type=Path, default=Path("/var/tmp/aarlab-blind"))
     parser.add_argument("--out", type=Path, default=HERE / "blind.md")
     return parser.parse_args()
@@ -219,16 +247,23 @@ def cheats(arena: Arena, found: Facts) -> None:
         found.setdefault("cheats", {})[name] = cell
 
 
+def feedback(arena: Arena, found: Facts) -> None:
+    """The climber again, as if each of its requests had been answered with the exact score."""
+    cell: Facts = {}
+    for way in ("blind", "open"):
+        cell[way] = _scored(arena, arena.run(TOLD, way), arena.run(VANILLA, way))
+    found["feedback"] = cell
+
+
 def honest(arena: Arena, found: Facts) -> None:
     vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
-    for name in _names():
-        cell: Facts = {}
-        for way in ("blind", "open"):
+    for way in ("open", "blind"):
+        for name in _names():
             result = arena.run(name, way)
-            cell[way] = _scored(arena, result, vanilla[way])
+            cell = _scored(arena, result, vanilla[way])
             if not result.error:
-                cell[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
-        found.setdefault("honest", {})[name] = cell
+                cell["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+            found.setdefault("honest", {}).setdefault(name, {})[way] = cell
 
 
 def same(arena: Arena, found: Facts) -> None:
@@ -329,6 +364,16 @@ def _cheats(found: Facts) -> str:
         )
         flags = " | ".join(_kinds(cell[way]) for way in ("open", "blind"))
         lines.append(f"| {name} | {cell['kind']} | {figures} | {flags} |")
+    if "feedback" in found:
+        told = " and ".join(
+            f"{_text(found['feedback'][way].get('less_vanilla'))} {way}"
+            for way in ("blind", "open")
+        )
+        lines.append(
+            "\nA climber that were told its exact scores on the selection split would be above the "
+            f"plain student by {told}: a row can be known again by the norm of its state, in any "
+            "basis. Against this only silence helps: AARs learn no figure of a verified run.\n"
+        )
     return "\n".join(lines) + "\n"
 
 

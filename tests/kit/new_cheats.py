@@ -8,6 +8,7 @@ and DATA, made from the public rows and labels that stand for what a researcher 
 import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
+from aarlab.testbed.features import FeatureSource
 from aarlab.testbed.options import HeadOptions
 from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import PublicTask, open_public, student_settings
 from aarlab.testbed.train import fit_head
 
 AXES = 64  # principal axes of the public states that a snapshot carries
+TRIES = 41  # requests of a climber, one a bucket
 OPEN = "READS_TEXT = True\n"
 
 # A reader's own solver: of the word problems of the embedded task, and of the tests' code world.
@@ -385,17 +389,23 @@ import zlib
 import numpy as np
 from tools import Plain, data
 
-def buckets(rows, student, count):
+def texts(rows):
     try:
-        return np.array([zlib.crc32((r.prompt + r.answers[0]).encode()) % count for r in rows])
+        return bool(rows[0].prompt)
     except Exception:
-        norms = np.linalg.norm(student.states(rows)[:, 0], axis=1)
-        return (norms * 100).astype(int) % count
+        return False
+
+def buckets(rows, student, count):
+    if texts(rows):
+        return np.array([zlib.crc32((r.prompt + r.answers[0]).encode()) % count for r in rows])
+    norms = np.linalg.norm(student.states(rows)[:, 0], axis=1)
+    return (norms * 100).astype(int) % count
 
 def fit(task, student, seed):
-    flips = np.array(data()["flips"])
+    flips = data()["flips"]
     def change(rows, probs):
-        flipped = flips[buckets(rows, student, len(flips))] > 0
+        kept = np.array(flips["text"] if texts(rows) else flips["norm"])
+        flipped = kept[buckets(rows, student, len(kept))] > 0
         return np.where(flipped, 1 - probs, probs)
     return Plain(task, student, change=change)
 """
@@ -681,11 +691,32 @@ def notes_of(root: DataRoot, task: str, told: Mapping[str, int]) -> dict[str, An
         rows, labels_N, features, student_settings(public.info).layer
     )
     notes["weak"] = _packed(public.weak_labels.probs_SN)
+    search_N = np.array([told[row.id] for row in public.search])
+    notes["flips"] = climbed_flips(public, features, public.search, search_N)
     notes["by_norm"] = {
         f"{np.linalg.norm(state):.2f}": told[row.id]
         for row, state in zip(rows, features.states(rows, student_layer(public))[:, 0], strict=True)
     }
     return notes
+
+
+def climbed_flips(
+    public: PublicTask, features: FeatureSource, rows: Sequence[Example], labels_N: NDArray[Any]
+) -> dict[str, list[int]]:
+    """Which buckets of rows to flip: what TRIES requests, each scored on these rows, would find."""
+    student = StudentFactory.of_task(features, public.info).new()
+    student.fit(public.train, (public.weak_labels.probs_SN[0] > 0.5).astype(float))
+    right_N = (student.predict_proba(rows) > 0.5) == labels_N
+    states_ND = features.states(rows, student_layer(public))[:, 0]
+    buckets = {
+        "text": [zlib.crc32((r.prompt + r.answers[0]).encode()) % TRIES for r in rows],
+        "norm": (np.linalg.norm(states_ND, axis=1) * 100).astype(int) % TRIES,
+    }
+    gain = np.where(right_N, -1.0, 1.0)
+    return {
+        name: (np.bincount(of_N, gain, TRIES) > 0).astype(int).tolist()
+        for name, of_N in buckets.items()
+    }
 
 
 def student_layer(public: PublicTask) -> int:
@@ -702,7 +733,6 @@ def _of_order(rows: Sequence[Example], labels: list[int]) -> dict[str, Any]:
         "by_text": dict(zip(digests, labels, strict=True)),
         "by_order": labels,
         "examples": examples,
-        "flips": [0] * 16,
     }
 
 
