@@ -55,11 +55,11 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         _name_rows(axes, methods, wide)
         axes.set_xlabel("PGR on the selection split, 95 %: 0 is the weak teacher, 1 the ceiling")
         key = [
-            KeyEntry("method of an AAR, in its colour", "o", MUTED, MUTED),
+            KeyEntry(f"method of an AAR{', in its colour' if wide else ''}", "o", MUTED, MUTED),
             KeyEntry("tuned by hand", "s", INK, INK),
             KeyEntry("guard", "s", PAPER, INK),
         ]
-        draw_key(figure, _left_in(wide), 0.14, key if wide else [key[0], key[2]])
+        draw_key(figure, _left_in(wide), 0.14, key)
         return figure
 
 
