@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.types import Example
@@ -83,10 +84,11 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class _Delivery:
-    """Rows in the order in which they were sent."""
+    """Rows in the order in which they were sent, and how often what about them was asked for."""
 
     number: int
     rows: tuple[Example, ...]
+    asked: Counter[tuple[str, int]] = field(default_factory=Counter)
 
 
 class Refused(MethodFailed):
@@ -108,7 +110,6 @@ class Judge:
     _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, _Delivery] = field(default_factory=dict)
     _bases: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    _asked: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._rng = self._drawn("deliveries")
@@ -206,7 +207,7 @@ class Judge:
         delivery = self._deliveries.get(0 if message.kind == "equality" else number)
         if delivery is None:
             raise Refused("its process asked about rows of no open delivery")
-        self._check_asked(message.kind, delivery.number, layer)
+        self._check_asked(message.kind, layer, delivery)
         if message.kind == "equality":
             self.equality = True
             words = np.array([word.encode() for word in equality_words(delivery.rows)])
@@ -219,15 +220,15 @@ class Judge:
             states_MD = states_NAD.reshape(-1, states_NAD.shape[-1])
             self._reply("states", self._turned(states_MD, layer), delivery)
 
-    def _check_asked(self, kind: str, number: int, layer: int) -> None:
+    def _check_asked(self, kind: str, layer: int, delivery: _Delivery) -> None:
         features = self.held.features
         if kind == "states" and layer not in features.layers():
             raise Refused("its process asked for states of a layer that there is not")
         if kind == "logp" and not features.has_logp:
             raise Refused("its process asked for log-likelihoods, which this task has not")
-        about = kind, number, layer if kind == "states" else 0
-        self._asked[about] += 1
-        if self._asked[about] > MAX_ASKED:
+        about = kind, layer if kind == "states" else 0
+        delivery.asked[about] += 1
+        if delivery.asked[about] > MAX_ASKED:
             raise Refused(f"its process asked for the same {kind} more than {MAX_ASKED} times")
 
     def _reply(self, kind: str, table: NDArray[np.float32], delivery: _Delivery) -> None:
@@ -248,7 +249,8 @@ class Judge:
 
 def secret_basis(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw an orthogonal matrix (D, D), uniformly over all (Mezzadri 2007)."""
-    q_DD, r_DD = np.linalg.qr(rng.standard_normal((width, width)))
+    with threadpool_limits(1):  # 0.03 s; on busy cores threads that wait make it seconds
+        q_DD, r_DD = np.linalg.qr(rng.standard_normal((width, width)))
     return (q_DD * np.sign(np.diag(r_DD))).astype(np.float32)
 
 
