@@ -52,6 +52,7 @@ system:
 	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql
 
 # Newest versions that satisfy pyproject.toml, as constraints (torch's local build tag is dropped).
+# Take the oldest Python there is: soupsieve 3 and 4 need 3.11.5, so a lock made on 3.11.7 fails on 3.11.2.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet -e '.[dev]'

@@ -220,6 +220,18 @@ def test_a_claude_code_aar_has_a_price_in_the_estimate() -> None:
     assert found.most_dollars is None and found.expected_dollars > 1
 
 
+def test_a_missing_price_table_is_to_do_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of("published_setting", None)
+
+    def of_price() -> list[str]:
+        found = remarks(spec, DataRoot(Path("/nowhere")), lambda _task: True)
+        return [remark.gravity for remark in found if "no price of model" in remark.text]
+
+    assert of_price() == []
+    monkeypatch.setattr("aarlab.agents.prices.data_snapshot", None)
+    assert of_price() == ["to do"]
+
+
 # ---------------------------------------------------------------- values that are none
 AMOUNTS = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),

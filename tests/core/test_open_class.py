@@ -92,6 +92,8 @@ def test_the_verdict_compares_only_what_stands_in_the_first_table() -> None:
                 texts("m", "human", 0.9), texts("g", "guards", -0.3))  # fmt: skip
     assert both.startswith("rowan-7 is clearly above the best hand-tuned baseline")
     assert "of name h" in both, "an open baseline is no bar, and an open method no candidate"
+    alone = said(blind("r", "rowan", 0.6), texts("m", "human", 0.9), texts("g", "guards", -0.3))
+    assert alone.endswith("; no hand-tuned baseline was verified.")
 
 
 @pytest.mark.parametrize(

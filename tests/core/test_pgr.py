@@ -1,5 +1,7 @@
 """PGR: the formula, the interval's coverage, and the errors that are not numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,11 +11,16 @@ from scipy.stats import norm
 from aarlab.core.errors import BadInput, BaselineMissing, GapNotPositive
 from aarlab.core.pgr import (
     Outcomes,
+    SeedSpread,
     accuracy,
     accuracy_difference,
     gap,
+    matching_dof,
     pgr,
     pgr_difference,
+    seed_spread,
+    shrunk_best,
+    t_quantile,
 )
 
 WEAK, CEILING = 0.62, 0.87
@@ -177,3 +184,132 @@ def test_a_gap_is_clear_exactly_where_there_is_a_pgr(seed: int, n_groups: int) -
     except GapNotPositive:
         has_pgr = False
     assert gap(o.weak_SN, ceiling, o.groups_N).clear == has_pgr
+
+
+def with_spread(o: Outcomes, variance: float, n_seeds: int = 16) -> Outcomes:
+    return replace(o, spread=SeedSpread(variance, n_seeds))
+
+
+def test_the_spread_of_plain_students_is_what_they_were_drawn_with() -> None:
+    """Teachers move the share of right answers by .05, single answers by far more."""
+    rng, found = np.random.default_rng(20), []
+    for _ in range(300):
+        share_S = 0.7 + 0.05 * rng.normal(size=(16, 1))
+        found.append(seed_spread(rng.random((16, 400)) < share_S))
+    assert np.mean([one.variance for one in found]) == pytest.approx(0.0025, rel=0.1)
+    assert found[0].n_seeds == 16
+    assert seed_spread(np.tile(rng.random(400) < 0.7, (3, 1))).variance == 0
+    with pytest.raises(BadInput, match="at least two"):
+        seed_spread(np.ones((1, 400), np.bool_))
+
+
+def test_seeds_that_agree_by_luck_do_not_narrow_the_interval_below_the_floor() -> None:
+    o = simulate(np.random.default_rng(21), 0.5, 5, 0.0)
+    alike = replace(o, transfer_SN=np.tile(o.transfer_SN[:1], (5, 1)))  # seed part exactly 0
+    gap_squared = (o.ceiling_SN.mean() - o.weak_SN.mean()) ** 2
+    bare, floored = pgr(alike), pgr(with_spread(alike, 0.002))
+    added = floored.stderr**2 - bare.stderr**2
+    assert added == pytest.approx(0.002 / 5 / gap_squared)
+    assert floored.low < bare.low < bare.high < floored.high
+    assert floored.value == bare.value
+    measured = pgr(simulate(np.random.default_rng(22), 0.5, 5, 0.5))
+    tiny = pgr(with_spread(simulate(np.random.default_rng(22), 0.5, 5, 0.5), 1e-9))
+    assert tiny == measured, "a floor below what was measured changes nothing"
+
+
+def test_an_accuracy_has_the_floor_too_and_a_paired_difference_has_none() -> None:
+    o = simulate(np.random.default_rng(23), 0.5, 4, 0.0)
+    alike = np.tile(o.transfer_SN[:1], (4, 1))
+    bare = accuracy(alike, o.groups_N)
+    floored = accuracy(alike, o.groups_N, spread=SeedSpread(0.004, 16))
+    assert floored.stderr**2 - bare.stderr**2 == pytest.approx(0.001)
+    paired = pgr_difference(with_spread(o, 0.1), o.transfer_SN)
+    assert (paired.value, paired.stderr) == (0, 0), "runs with the same teachers share its effect"
+
+
+def test_one_seed_covers_the_spread_of_plain_students_where_it_is_known() -> None:
+    o = simulate(np.random.default_rng(24), 0.5, 1, 0.1)
+    assert pgr(with_spread(o, 0.001)).covers[-1] == "seeds of plain students"
+    assert accuracy(o.transfer_SN, o.groups_N, spread=SeedSpread(0.001, 9)).covers == [
+        "rows", "seeds of plain students"]  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 8), st.floats(0, 0.01), st.floats(1, 4))
+def test_a_higher_floor_never_narrows_and_never_moves(
+    seed: int, n_seeds: int, variance: float, more: float
+) -> None:
+    """Both floors are above what was measured; the gap stays clear, whatever the floor."""
+    o = simulate(np.random.default_rng(seed), 0.5, n_seeds, 0.0)
+    alike = replace(o, transfer_SN=np.tile(o.transfer_SN[:1], (n_seeds, 1)))
+    low, high = pgr(with_spread(alike, variance)), pgr(with_spread(alike, variance * more))
+    assert high.low <= low.low + 1e-12 and low.high <= high.high + 1e-12
+    assert low.value == high.value and low.stderr <= high.stderr + 1e-12
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 8))
+def test_degrees_of_freedom_say_how_wide_the_interval_is(seed: int, n_seeds: int) -> None:
+    """For a plain mean, whose interval is symmetric: t quantile times standard error."""
+    o = simulate(np.random.default_rng(seed), 0.5, n_seeds, 0.2)
+    found = accuracy(o.transfer_SN, o.groups_N)
+    assert found.dof is not None and 1 <= found.dof < 149.01  # of 150 problems
+    assert t_quantile(found.dof) * found.stderr == pytest.approx(found.value - found.low)
+
+
+def test_degrees_of_freedom_are_found_from_their_quantile() -> None:
+    assert matching_dof(2.364624) == pytest.approx(7, rel=1e-5)  # t table, .975, 7 dof
+    assert matching_dof(12.7062) == pytest.approx(1, rel=1e-5)
+    assert matching_dof(100.0) == 1.0 and matching_dof(1.95) == 1e6
+
+
+def many_methods(rng: np.random.Generator, n_methods: int, n_seeds: int = 6):
+    """Methods that differ by luck alone; their rows share problems, as do the baselines."""
+    o = simulate(rng, 0.5, n_seeds, 0.1)
+    row_N = rng.normal(size=150).repeat(4) * 0.6 + rng.normal(size=600) * 0.8
+    own = rng.normal(size=(n_methods, 1, 150)).repeat(4, axis=-1) * 0.5
+    noise = rng.normal(size=(n_methods, n_seeds, 600))
+    sd = np.sqrt(0.36 + 0.64 + 0.25 + 1)
+    return list(norm.ppf(WEAK + 0.5 * (CEILING - WEAK)) * sd + row_N + own + noise > 0), o
+
+
+def best_first(methods: list[np.ndarray]) -> list[np.ndarray]:
+    return sorted(methods, key=lambda one: -one.mean())
+
+
+def test_the_best_of_equal_methods_is_shrunk_to_what_all_are_worth() -> None:
+    rng, plain, shrunk, covered = np.random.default_rng(30), [], [], []
+    for _ in range(150):
+        methods, o = many_methods(rng, 20)
+        figures = [pgr(replace(o, transfer_SN=one)) for one in methods]
+        best = shrunk_best(best_first(methods), o)
+        plain.append(max(figure.value for figure in figures))
+        shrunk.append(best.value)
+        covered.append(best.low <= 0.5 <= best.high)
+    assert np.mean(plain) > 0.56, "chosen from 20, luck alone is worth .08"
+    assert np.mean(shrunk) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(covered) >= 0.93
+
+
+def test_what_stands_far_above_the_others_is_hardly_shrunk() -> None:
+    methods, o = many_methods(np.random.default_rng(31), 8)
+    far = np.random.default_rng(32).random(methods[0].shape) < 0.3
+    methods[3] = methods[3] | far  # right on a third of what it had wrong
+    plain = pgr(replace(o, transfer_SN=methods[3]))
+    best = shrunk_best(best_first(methods), o)
+    mean = np.mean([pgr(replace(o, transfer_SN=one)).value for one in methods])
+    assert mean < best.value < plain.value
+    assert plain.value - best.value < 0.25 * (plain.value - mean)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 6))
+def test_a_shrunk_figure_lies_between_the_mean_and_the_best(seed: int, n_methods: int) -> None:
+    methods, o = many_methods(np.random.default_rng(seed), n_methods, n_seeds=3)
+    values = [pgr(replace(o, transfer_SN=one)).value for one in methods]
+    best = shrunk_best(best_first(methods), o)
+    assert np.mean(values) - 1e-9 <= best.value <= max(values) + 1e-9
+    assert best.low <= best.value <= best.high
+    first, *others = best_first(methods)
+    assert shrunk_best([first, *others[::-1]], o).value == pytest.approx(best.value)
+    assert shrunk_best(methods[:1], o) == pgr(replace(o, transfer_SN=methods[0]))

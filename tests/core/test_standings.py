@@ -4,7 +4,7 @@ from aarlab.core.colours import HUES, looks_of
 from aarlab.core.headline import Standings, verdict
 from aarlab.core.joining import Frozen, Sent, snapshots_of
 from aarlab.core.naming import Made, short_names
-from aarlab.core.ranking import Role, leaderboard, placed
+from aarlab.core.ranking import Role, leaderboard, n_tried, placed
 from aarlab.core.wire import Interval, Verification
 
 ROLES: dict[str, Role] = {"rowan": "aar", "edda": "aar", "human": "human", "guards": "guard"}
@@ -43,6 +43,24 @@ def test_baselines_stand_in_their_place_without_a_rank_and_what_is_out_stands_la
     assert [(e.snapshot, e.rank, e.short) for e in entries] == [
         ("b", 1, "edda-1"), ("g", None, ""), ("a", 2, ""), ("h", None, "")]  # fmt: skip
     assert {e.n_tried for e in entries} == {3}, "AARs' methods, also those that are out"
+
+
+def test_what_is_not_clearly_above_the_teacher_is_listed_by_time_without_a_rank() -> None:
+    """The higher figure of two that may both be 0 says nothing about which method is better."""
+    runs = [
+        run("late", "rowan", 0.3, 0.4, at="2026-11-28T10:00:00+00:00"),
+        run("early", "edda", -0.2, 0.1, at="2026-11-28T09:00:00+00:00"),
+        run("above", "edda", 0.1, at="2026-11-28T11:00:00+00:00"),
+        run("g", "guards", 0.02, at="2026-11-28T08:00:00+00:00"),
+    ]
+    board = placed(runs, "t", (), ROLES)
+    assert [(line.run.snapshot, line.rank) for line in board] == [
+        ("above", 1), ("g", None), ("early", None), ("late", None)]  # fmt: skip
+    assert n_tried(board) == 3
+    assert said(runs[0], runs[1]) == (
+        "No method is clearly above the weak teacher: the one with the highest figure, name late, "
+        "has PGR 0.30 [−0.10, 0.70] against 0."
+    )
 
 
 def test_rounding_for_aars_does_not_change_the_order() -> None:
@@ -95,6 +113,14 @@ def test_the_verdict_names_the_bar_that_no_method_clears() -> None:
     weak = said(low, human, run("r", "rowan", 0.05, 0.1))
     assert weak.startswith("No method is clearly above the weak teacher, though rowan-7 is clearly")
     assert weak.endswith("above the best guard: PGR 0.05 [−0.05, 0.15] against 0.")
+
+
+def test_the_bar_is_the_highest_figure_of_a_guard_though_it_may_be_0() -> None:
+    """Such a guard stands lower on the board, yet its figure is higher."""
+    unsure, sure = run("g", "guards", 0.5, 0.6), run("f", "guards", 0.1)
+    assert said(unsure, sure, run("r", "rowan", 0.46, 0.15)).endswith(
+        "rowan-7, has PGR 0.46 [0.31, 0.61] against 0.50 [−0.10, 1.10] of name g."
+    )
 
 
 def test_the_verdict_claims_no_more_than_was_compared() -> None:

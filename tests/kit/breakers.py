@@ -139,7 +139,7 @@ SOURCES["a record that is no unicode"] = RECORDS.replace(
     "TEXT", """b\'{"kind": "program", "text": "\\\\ud800"}\'"""
 )
 SOURCES["folders without end"] = DEEP_FOLDERS
-SOURCES |= {
+STATE_SOURCES = {
     name: STATES.replace("LINES", lines.lstrip().replace("\\\\", "\\"))
     for name, lines in STATE_LINES.items()
 }

@@ -14,15 +14,23 @@ from method_world import OPTIONS
 from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput, Conflict, Damaged, GapNotPositive, NotFound
 from aarlab.core.layout import DataRoot
+from aarlab.core.pgr import seed_spread
 from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import FORMAT, build_task
+from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.options import AdapterOptions
 from aarlab.testbed.removing import task_locked
 from aarlab.testbed.stored_features import StoredFeatures, WithModel
 from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import input_row, load_inputs, load_public, open_public
+from aarlab.testbed.task import (
+    input_row,
+    load_inputs,
+    load_public,
+    open_public,
+)
 from aarlab.testbed.task_files import without_seeds
 from aarlab.verify.hidden import FEATURES, hidden_files
 
@@ -134,9 +142,38 @@ def test_baselines_have_a_row_per_seed_and_a_column_per_id(built):
             n = len(arrays[f"ids_{split}"])
             assert arrays[f"weak_{split}"].shape == (5, n)
             assert arrays[f"ceiling_{split}"].shape == (4, n)
+            assert arrays[f"plain_seeds_{split}"] == 5, "one for each weak teacher there is"
+            assert 0 <= arrays[f"plain_variance_{split}"] < 0.01
     record = json.loads((DataRoot(built).vault_task("gauss") / "build.json").read_text())
     assert 0.5 < record["facts"]["weak_label_accuracy"] < 0.8
     assert record["facts"]["ceiling_on_teacher_rows_search"] > 0.6
+
+
+def test_the_spread_is_that_of_students_with_the_hard_labels_of_a_teacher_each(built):
+    root = DataRoot(built)
+    task = open_public(root.public_task("gauss"))
+    _, source = make_task()
+    with np.load(root.vault_task("gauss") / "weak_labels.npz") as fresh:
+        labels_SN = np.concatenate([task.weak_labels.probs_SN, fresh["probs_SN"]])
+    students, right = StudentFactory.of_task(source, task.info), []
+    lines = (root.vault_task("gauss") / "truth/search.jsonl").read_text().splitlines()
+    truth = {row["id"]: bool(row["label"]) for row in map(json.loads, lines) if "id" in row}
+    for seed, labels_N in enumerate(labels_SN):
+        student = students.new(OPTIONS.student.model_copy(update={"seed": seed}))
+        probs_N = student.fit(task.train, (labels_N > 0.5) * 1.0).predict_proba(task.search)
+        right.append((probs_N > 0.5) == [truth[row.id] for row in task.search])
+    with np.load(root.vault_task("gauss") / "baselines.npz") as arrays:
+        known = float(arrays["plain_variance_search"])
+    assert known == pytest.approx(seed_spread(np.array(right)).variance, abs=1e-12)
+
+
+def test_by_default_aars_get_eight_teachers_and_verification_eight_others():
+    options = BuildOptions(pair="p", weak_layer=0, strong_layer=1)
+    assert len(options.public_seeds) == len(options.fresh_seeds) == 8
+    assert set(options.public_seeds).isdisjoint(options.fresh_seeds)
+    assert options.plain_seeds_used == options.weak_seeds == tuple(range(16))
+    blocks = options.model_copy(update={"adapter": AdapterOptions(kind="lora"), "ceiling_seeds": 4})
+    assert blocks.plain_seeds_used == (0, 1, 2, 3), "as many as ceilings, where each takes long"
 
 
 def test_teacher_seeds_of_aars_and_of_verification_differ(built):
@@ -203,11 +240,11 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
 
 
 def test_tasks_built_before_there_was_a_choice_are_served_as_they_are(tmp_path):
-    """The hash of their settings knows nothing of `zero_shot`."""
+    """The hash of their settings knows nothing of `zero_shot` and of plain students."""
     build(tmp_path)
     record = json.loads((DataRoot(tmp_path).vault_task("gauss") / "build.json").read_text())
     data, _ = make_task()
-    before = OPTIONS.model_dump(mode="json", exclude={"zero_shot", "twins"})
+    before = OPTIONS.model_dump(mode="json", exclude={"zero_shot", "twins", "plain_seeds"})
     rows = {
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
         for name, s in sorted(data.splits.items())

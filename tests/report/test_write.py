@@ -151,6 +151,15 @@ def test_summary_golden(files: ReportFiles) -> None:
             "weak_baseline": 5,
             "ceiling_baseline": 5,
         },
+        # Of an export that does not say what choosing the best of six is worth.
+        "headline": {
+            "pgr": 0.5994,
+            "low": 0.5025,
+            "high": 0.7002,
+            "seeds": 8,
+            "kind": "plain",
+            "of": 6,
+        },
     }
     assert (
         best
@@ -160,11 +169,16 @@ def test_summary_golden(files: ReportFiles) -> None:
             "short": "evan-14",
             "rank": 1,
             "aar": "evan",
-            "search": {"pgr": 0.731, "low": 0.6199, "high": 0.8465},
-            "selection": {"pgr": 0.5994, "low": 0.5025, "high": 0.7002},  # 0.731 * 0.82
+            "search": {"pgr": 0.731, "low": 0.6199, "high": 0.8465, "seeds": 5},
+            "selection": {  # 0.731 * 0.82
+                "pgr": 0.5994,
+                "low": 0.5025,
+                "high": 0.7002,
+                "seeds": 8,
+            },
             "ablation": {
-                "permuted": {"pgr": -0.41, "low": -0.507, "high": -0.3092},
-                "teacher_contribution": 1.684017,  # (0.5994 + 0.41) / 0.5994
+                "permuted": {"pgr": -0.41, "low": -0.507, "high": -0.3092, "seeds": 8},
+                "teacher_contribution": 1.0,  # (0.5994 + 0.41) / 0.5994 is more than all of it
             },
             "beats_best_guard": True,
             "seconds": 11.4,
@@ -226,11 +240,13 @@ def test_page_tells_the_honest_numbers(page: str) -> None:
         "[0.11, 0.30] of aux_confidence.",
         "PGR, the performance gap recovered, is the share",
         "An AAR, an automated alignment researcher, is",
-        "On the search split, where it was chosen, it had 0.73: search minus selection is +0.13.",
+        "On the search split, where it was chosen, it had 0.73: search minus selection is +0.13, "
+        "and +0.11 less what vanilla fell by between the same splits.",
+        "It is the best of 6 and flattered by that choice; this export does not say by how much.",
         "On the same split the best hand-tuned baseline, aux_confidence, has 0.20",
         "the best guard, guard_ensemble, 0.12",
         "permutes the weak labels over all rows",
-        "reaches −0.41, a teacher contribution of 1.68",
+        "reaches −0.41 (a coin has −0.64), a teacher contribution of 1.00",
         "45 submissions were scored on search",
         "3 lie clearly below it",
         "method raised ValueError",

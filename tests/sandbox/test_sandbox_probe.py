@@ -77,7 +77,7 @@ def test_probe_leaves_nothing(bubblewrap: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_all_of_this_as_an_ordinary_user(bubblewrap: None) -> None:
     """The whole folder again under another uid."""
     if os.geteuid() != 0:

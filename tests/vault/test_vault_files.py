@@ -11,6 +11,7 @@ from platform_kit import CANARY, write_task
 
 from aarlab.core.errors import BaselineMissing, Damaged, Forbidden, GapNotPositive, NotFound
 from aarlab.core.layout import DataRoot
+from aarlab.core.pgr import SeedSpread
 from aarlab.core.wire import Predictions, Run
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
@@ -124,6 +125,39 @@ def test_baselines_are_joined_by_id_not_by_position(task) -> None:
     known = Vault(task.data).baselines("tiny", "search")
     assert 0.5 < known.weak_SN.mean() < 0.72
     assert 0.8 < known.ceiling_SN.mean() <= 1.0
+
+
+def test_the_spread_of_plain_students_is_read_and_is_the_floor_of_the_seed_part(task) -> None:
+    assert Vault(task.data).baselines("tiny", "search").spread is None, "built before it was"
+    run = task.probs("search", 0.75, 1)
+    runs = [Run(seed=seed, probs=run) for seed in range(4)]  # seeds that do not differ at all
+    bare = Scorer(Vault(task.data)).estimate("tiny", "search", Predictions(task.ids(), runs))
+    _rewrite_baselines(task, plain_variance_search=np.array(0.004), plain_seeds_search=np.array(16))
+    vault = Vault(task.data)
+    assert vault.baselines("tiny", "search").spread == SeedSpread(0.004, 16)
+    assert vault.baselines("tiny", "selection").spread is None
+    floored = Scorer(vault).estimate("tiny", "search", Predictions(task.ids(), runs))
+    known = Scorer(vault).baselines("tiny", "search")
+    added = 0.004 / 4 / (known.ceiling - known.weak) ** 2
+    assert floored.stderr**2 - bare.stderr**2 == pytest.approx(added)
+    accuracy = Scorer(vault).accuracy_interval("tiny", "search", Predictions(task.ids(), runs))
+    assert accuracy.stderr**2 > 0.004 / 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plain_variance_search": np.array(0.004)},
+        {"plain_variance_search": np.array(-1.0), "plain_seeds_search": np.array(16)},
+        {"plain_variance_search": np.array(np.nan), "plain_seeds_search": np.array(16)},
+        {"plain_variance_search": np.array(0.1), "plain_seeds_search": np.array(1)},
+        {"plain_variance_search": np.array([0.1]), "plain_seeds_search": np.array([16])},
+    ],
+)
+def test_a_spread_that_cannot_be_one_is_damage(task, changes) -> None:
+    _rewrite_baselines(task, **changes)
+    with pytest.raises(Damaged, match="plain_variance_search"):
+        Vault(task.data).baselines("tiny", "search")
 
 
 def test_a_task_without_a_gap_cannot_be_scored(task) -> None:

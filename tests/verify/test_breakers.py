@@ -6,7 +6,7 @@ import resource
 
 import pytest
 from arena import Arena, open_arena
-from breakers import BREAKERS, LOOKS_AROUND, SOURCES, STATE_LINES
+from breakers import BREAKERS, LOOKS_AROUND, SOURCES, STATE_SOURCES
 from ordinary_user import run_as_ordinary_user
 
 from aarlab.testbed.named_method import named_files
@@ -15,7 +15,7 @@ from aarlab.testbed.named_method import named_files
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory):
     with open_arena(tmp_path_factory.mktemp("breakers")) as made:
-        for number, (name, source) in enumerate(SOURCES.items()):
+        for number, (name, source) in enumerate({**SOURCES, **STATE_SOURCES}.items()):
             made.hand_in(f"breaker{number}", name, source)
         made.hand_in("looker", "looks", LOOKS_AROUND)
         made.hand_in("honest", "vanilla", named_files("vanilla")["method.py"], opened=False)
@@ -48,7 +48,7 @@ def test_a_record_of_its_own_is_flagged(arena: Arena, name: str) -> None:
     assert "the record is incomplete" in arena.audits(name)["execution"].summary
 
 
-@pytest.mark.parametrize("name", STATE_LINES)
+@pytest.mark.parametrize("name", STATE_SOURCES)
 def test_a_state_of_its_workspace_is_a_failed_re_run(arena: Arena, name: str) -> None:
     found = arena.verification(name)
     assert found.state == "failed" and found.error and found.estimate is None

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.wire import Snapshot
-from aarlab.testbed.method_folder import named_files
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.named_method import named_files
 from aarlab.verify.code_audits import code_audits
 from aarlab.verify.contents import HEAD, contents, judge_contents
 

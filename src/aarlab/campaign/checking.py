@@ -10,7 +10,7 @@ from pydantic import FiniteFloat
 
 from aarlab.agents.directions import DIRECTIONS
 from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.prices import price_of
+from aarlab.agents.prices import has_table, price_of
 from aarlab.agents.providers import lacks
 from aarlab.agents.settings import any_set
 from aarlab.campaign.aars import AarSpec
@@ -180,7 +180,7 @@ def _models(spec: CampaignSpec) -> Iterator[Remark]:
         try:
             price = price_of(model, spec.prices)
         except NotFound as error:
-            yield Remark("error", str(error), named[model])
+            yield Remark("error" if has_table() else "to do", str(error), named[model])
         else:
             rates = f"${price.input:g} in, ${price.output:g} out per million tokens"
             yield Remark("note", f"{model}: {rates}, {price.dated}", named[model])

@@ -100,7 +100,8 @@ def _table(title: str, methods: list[dict[str, Any]]) -> Table:
     table = Table(title=title)
     table.add_column("", no_wrap=True, justify="right")
     table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=24)
-    for name in ("search", "selection", "95 %", "permuted"):
+    one_seed = any(method["selection"]["seeds"] == 1 for method in methods)
+    for name in ("search", "selection", "one seed" if one_seed else "95 %", "permuted"):
         table.add_column(name, no_wrap=True, min_width=6, justify="right")
     for method in methods:
         selection, ablation = method["selection"], method["ablation"]

@@ -162,7 +162,8 @@ def sweep(
     bench = _search_bench(task, lambda line: console.print(f"  {line}"))
     final = selection_bench(data_root().pin(task), bench.task)
     _require_gap(bench, final)
-    table = Table("method", "search PGR", "selection PGR", "95 % interval", "trials", title=task)
+    interval = "95 % interval" if final_seeds > 1 else "one seed"
+    table = Table("method", "search PGR", "selection PGR", interval, "trials", title=task)
     recipes = _recipes(methods)
     settings = {"trials": trials, "sampler": sampler, "seeds": seeds, "final_seeds": final_seeds,
                 "asked": options}  # fmt: skip
@@ -272,6 +273,8 @@ def _require_gap(*benches: "Bench") -> None:
 
 
 def _scores(bench: "Bench", rows: "list[PanelRow]", wanted: Wanted) -> Table:
+    from aarlab.cli.verifying import head_of
+
     name, split = bench.task.info.name, bench.split
     base = bench.judge.baselines(name, split)
     table = Table(
@@ -280,7 +283,8 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", wanted: Wanted) -> Table:
     )
     table.add_column("method", overflow="fold", min_width=8)
     clear = bench.judge.gap(name, split).clear
-    heads = ["PGR", "95 % interval", "accuracy"] if clear else ["accuracy", "95 % interval"]
+    interval = head_of(next((row.accuracy for row in rows if row.accuracy is not None), None))
+    heads = ["PGR", interval, "accuracy"] if clear else ["accuracy", interval]
     heads += (["permuted", "TC"] if clear else ["permuted"]) if wanted.permuted else []
     heads += [] if clear else ["less vanilla"]
     for head in (*heads, "s"):

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from aarlab.cli.terminal import Console
 from aarlab.core.pgr import NO_PGR, Gap
+from aarlab.core.showing import level
 from aarlab.core.wire import Interval
 from aarlab.verify.own import Verdict
 
@@ -41,6 +42,7 @@ def as_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
             "flags": list(v.flags),
             "accuracy": v.accuracy
             and {"value": v.accuracy.value, "low": v.accuracy.low, "high": v.accuracy.high},
+            "seeds": score.n_seeds if (score := v.pgr or v.accuracy) else None,
             "unit": "pgr" if v.pgr else "accuracy",
             "error": v.error or None,
             "hash": v.hash,
@@ -66,7 +68,9 @@ def show(console: Console, verdicts: list[Verdict], gap: Gap, title: str) -> Non
     table = Table(title=title)
     table.add_column("method", overflow="fold")
     table.add_column("given", no_wrap=True)
-    for head in (unit, "95 % interval", "permuted", "less vanilla", "less best guard"):
+    known = (score for v in verdicts if (score := v.pgr or v.accuracy) is not None)
+    interval = head_of(next(known, None))
+    for head in (unit, interval, "permuted", "less vanilla", "less best guard"):
         table.add_column(head, justify="right")
     for v in verdicts:
         score = v.pgr or v.accuracy
@@ -87,6 +91,11 @@ def show(console: Console, verdicts: list[Verdict], gap: Gap, title: str) -> Non
             console.print(f"  given: {v.given}", **plain)  # type: ignore[arg-type]
         for line in v.flags:
             console.print(f"  {line}", **plain)  # type: ignore[arg-type]
+
+
+def head_of(estimate: Interval | None) -> str:
+    """Name the column of intervals that are all of as many seeds as this one."""
+    return "95 % interval" if estimate is None or estimate.n_seeds > 1 else level(estimate)
 
 
 def _less(difference: Interval | None) -> str:

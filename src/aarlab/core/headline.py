@@ -15,7 +15,7 @@ PGR_IN_WORDS = (
 )
 GUARD_IN_WORDS = (
     "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
-    "Brackets are 95 % intervals."
+    "Brackets are 95 % intervals, except where they say “one seed”: those cover rows only."
 )
 AAR_IN_WORDS = (
     "An AAR, an automated alignment researcher, is a program (a language model or a search) that "
@@ -66,7 +66,7 @@ def verdict(found: Standings) -> str:
     references are the best guard, the weak teacher and the best hand-tuned baseline. A method must
     be clearly above all of them.
     """
-    left = [line for line in found.board if line.rank is not None]
+    left = [line for line in found.board if line.rank is not None] or _not_above(found)
     if not left:
         return _nothing_ranks(found)
     tried = n_tried(found.board)
@@ -81,7 +81,8 @@ def verdict(found: Standings) -> str:
             best = _said(found, left[0])
             figures = f"PGR {interval(left[0].estimate)} against {_figure(found, line)}"
             if not cleared:
-                return f"No method is clearly above {what}: the best, {best}, has {figures}."
+                leads = "the best" if left[0].rank else "the one with the highest figure"
+                return f"No method is clearly above {what}: {leads}, {best}, has {figures}."
             return (
                 f"No method is clearly above {what}, though {best} is clearly above "
                 f"{' and '.join(cleared)}: {figures}."
@@ -112,10 +113,18 @@ def _nothing_ranks(found: Standings) -> str:
     )
 
 
+def _not_above(found: Standings) -> list[Placed]:
+    """Return the methods that are not clearly above the weak teacher, the highest figure first."""
+    mine = (
+        line for line in found.board if line.role == "aar" and not line.kept_out and not line.open
+    )
+    return sorted(mine, key=lambda line: -line.estimate.value)
+
+
 def _best(found: Standings, role: Role) -> Placed | None:
-    """Return the best baseline of a role that stands with the ranked ones; None without one."""
+    """Return the baseline of a role with the highest figure that no verdict keeps out, if any."""
     known = (x for x in found.board if x.role == role and not x.kept_out and not x.open)
-    return next(known, None)
+    return max(known, key=lambda line: line.estimate.value, default=None)
 
 
 def name_of(found: Standings, line: Placed) -> str:

@@ -8,18 +8,23 @@ taken from both margins (rows clustered by group, seeds) less the cell part that
 2007, "The pigeonhole bootstrap"); row effects are shared by the arms, so their covariance counts.
 The interval of the ratio is Fieller's; each variance part is widened by its own t quantile.
 
+A few seeds may agree by luck, and their part then comes out as 0. Where the task has measured how
+much plain students differ between teachers and seeds (`SeedSpread`), a method's seed part is not
+taken for smaller than theirs.
+
 Where the gap is not clear there is no PGR; accuracies and their differences are computed here too,
 with the same variance. Two methods run with the same seeds and teachers are compared by the
 difference of each pair of runs.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtridf, stdtrit
 
 from aarlab.core.errors import BadInput, BaselineMissing, GapNotPositive
 from aarlab.core.wire import Interval
@@ -28,16 +33,33 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 EPSILON = 0.05  # a PGR below this counts as this when a contribution is divided by it
 TC_UNDEFINED = "not defined: PGR is not clearly above 0"
+MOST_DOF = 1e6  # a t quantile with more degrees of freedom is a normal one
+
+
+@dataclass(frozen=True, slots=True)
+class SeedSpread:
+    """How much plain students differ between weak teachers and seeds on one split.
+
+    `variance` is that of accuracy per seed, estimated from `n_seeds` students. It is the floor of a
+    method's seed part.
+    """
+
+    variance: float
+    n_seeds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Right or wrong per seed and row for the three arms; `groups_N` names each row's problem."""
+    """Right or wrong per seed and row for the three arms; `groups_N` names each row's problem.
+
+    `spread` is the floor of the transfer arm's seed part; None where the task has none measured.
+    """
 
     transfer_SN: NDArray[np.bool_]
     weak_SN: NDArray[np.bool_]
     ceiling_SN: NDArray[np.bool_]
     groups_N: tuple[str, ...]
+    spread: SeedSpread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +97,24 @@ NO_PGR = (
 class _Parts:
     """Variance parts of K arms' mean accuracies: rows (shared, so with covariance) and seeds.
 
-    `scale_*` inflate each part by its own t quantile over the normal one (Cochran). Few seeds
-    therefore widen the interval through the seed part alone.
+    `scale_rows` and `wide_seeds_K` inflate each part by its own t quantile over the normal one
+    (Cochran). Few seeds therefore widen the interval through the seed part alone.
     """
 
     cov_rows_KK: Floats
     var_seeds_K: Floats
     scale_rows: float
-    scale_seeds_K: Floats
+    wide_seeds_K: Floats
 
     def variance(self, load_K: Floats, inflated: bool = True) -> float:
         """Return the variance of the sum of the arms' means weighted by `load_K`.
 
         It is inflated for an interval and plain for a standard error.
         """
-        rows, seeds = float(load_K @ self.cov_rows_KK @ load_K), load_K**2 * self.var_seeds_K
+        rows = float(load_K @ self.cov_rows_KK @ load_K)
         if not inflated:
-            return rows + float(seeds.sum())
-        return self.scale_rows * rows + float((seeds * self.scale_seeds_K).sum())
+            return rows + float(load_K**2 @ self.var_seeds_K)
+        return self.scale_rows * rows + float(load_K**2 @ self.wide_seeds_K)
 
 
 def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
@@ -100,9 +122,10 @@ def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
 
     Raises BadInput on shapes that do not fit, BaselineMissing without a baseline, GapNotPositive
     when the ceiling is not above the weak teacher at the same level. With one transfer seed the
-    interval cannot cover seeds, and `covers` says so.
+    interval is none of that level, since nothing is known of the method's seeds: `covers` says so.
     """
-    return _ratio(_checked(outcomes), outcomes.groups_N, (1.0, -1.0, 0.0), level)
+    arms = _checked(outcomes)
+    return _ratio(arms, outcomes.groups_N, (1.0, -1.0, 0.0), level, outcomes.spread)
 
 
 def pgr_difference(
@@ -118,14 +141,72 @@ def pgr_difference(
     return _ratio((paired, weak, ceiling), outcomes.groups_N, (1.0, 0.0, 0.0), level)
 
 
+def shrunk_best(
+    methods: Sequence[NDArray[np.bool_]], outcomes: Outcomes, level: float = LEVEL
+) -> Interval:
+    """Return the PGR of the best of several methods, less what choosing it flatters it by.
+
+    The best of M figures is mostly also a lucky one. Each method's distance to the mean of all is
+    measured with the paired difference, in which what the methods share (rows, baselines, weak
+    teachers) cancels, and shrunk by its reliability (empirical Bayes, Efron and Morris 1973; the
+    method of moments over the M distances). What they share is not shrunk and stays in the
+    interval. `methods` are right or wrong of each (S, N), the chosen one first, run i of all with
+    the same weak teacher; `outcomes.transfer_SN` is not looked at. Of one method the plain figure
+    is returned. Raises as `pgr` does.
+    """
+    n_runs = min(len(one) for one in methods)
+    plain = [pgr(replace(outcomes, transfer_SN=one), level) for one in methods]
+    found, m = plain[0], len(methods)
+    if m == 1:
+        return found
+    mean_SN = np.mean([one[:n_runs] for one in methods], axis=0)
+    _, weak, ceiling = _checked(outcomes)
+    own = [
+        _ratio((one[:n_runs] - mean_SN, weak, ceiling), outcomes.groups_N, (1.0, 0.0, 0.0), level)
+        for one in methods
+    ]
+    # The mean holds a share of each method: its distance has 1 - 1/M of the own variance.
+    noise_M = np.array([one.stderr**2 for one in own]) / (1 - 1 / m)
+    values_M = np.array([one.value for one in plain])
+    mean, between = float(values_M.mean()), float(values_M.var(ddof=1))
+    true_variance = max(between - float(noise_M.mean()), 0.0)
+    noise = min(float(noise_M[0]), found.stderr**2)
+    kept = true_variance / (true_variance + noise) if noise > 0 else 1.0
+    distance, lost = float(values_M[0]) - mean, 1 - kept
+    variance = found.stderr**2 - noise + kept * noise
+    variance += lost**2 * (between / m + 2 * distance**2 / (m - 1))
+    scale = math.sqrt(variance) / found.stderr if found.stderr > 0 else 1.0
+    value = mean + kept * distance
+    return found.model_copy(
+        update={
+            "value": value,
+            "stderr": found.stderr * scale,
+            "low": value - (found.value - found.low) * scale,
+            "high": value + (found.high - found.value) * scale,
+        }
+    )
+
+
+def seed_spread(correct_SN: NDArray[np.bool_]) -> SeedSpread:
+    """Measure the spread of plain students, one row each; raises BadInput for fewer than two."""
+    if correct_SN.ndim != 2 or len(correct_SN) < 2:
+        raise BadInput(f"a spread needs at least two students, got shape {correct_SN.shape}")
+    n_seeds = len(correct_SN)
+    return SeedSpread(_seed_variance(correct_SN.astype(np.float64)) * n_seeds, n_seeds)
+
+
 def accuracy(
-    correct_SN: NDArray[np.bool_], groups_N: tuple[str, ...], level: float = LEVEL
+    correct_SN: NDArray[np.bool_],
+    groups_N: tuple[str, ...],
+    level: float = LEVEL,
+    spread: SeedSpread | None = None,
 ) -> Interval:
     """Return the mean accuracy with an interval within [0, 1].
 
-    The interval covers rows (problems as clusters) and seeds.
+    The interval covers rows (problems as clusters) and seeds, whose part is at least that of
+    `spread`.
     """
-    found = _mean((_arm("accuracy", correct_SN, groups_N),), groups_N, level)
+    found = _mean((_arm("accuracy", correct_SN, groups_N),), groups_N, level, spread)
     return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
 
 
@@ -171,33 +252,39 @@ def _ratio(
     groups_N: tuple[str, ...],
     base: tuple[float, float, float],
     level: float,
+    spread: SeedSpread | None = None,
 ) -> Interval:
     """Return (`base` times the arms' means) / (ceiling - weak), with its interval.
 
     The first arm is a method's. Raises GapNotPositive as `_fieller` does.
     """
-    parts, means_K, base_K = _parts(arms, groups_N, level), _means(arms), np.array(base)
+    parts, means_K, base_K = _parts(arms, groups_N, level, spread), _means(arms), np.array(base)
     gain, gap_K = float(base_K @ means_K), np.array([0.0, -1.0, 1.0])
     width = float(gap_K @ means_K)
     value = gain / width if width > 0 else math.nan
     low, high = _fieller((gain, base_K), (width, gap_K), parts, _normal_quantile(level))
-    covers = ["rows", "weak teacher seeds", "ceiling seeds"]
-    covers += ["transfer seeds"] if len(arms[0]) > 1 else []
-    variance = parts.variance(base_K - value * gap_K, inflated=False)
+    covers = ["rows", "weak teacher seeds", "ceiling seeds", *_seeds_covered(arms[0], spread)]
+    load_K = base_K - value * gap_K
     return Interval(
         value=value,
-        stderr=math.sqrt(variance) / width,
+        stderr=math.sqrt(parts.variance(load_K, inflated=False)) / width,
         low=low,
         high=high,
         n_rows=len(groups_N),
         n_seeds=len(arms[0]),
         covers=covers,
+        dof=_effective_dof(parts, load_K, level),
     )
 
 
-def _mean(arms: tuple[Floats, ...], groups_N: tuple[str, ...], level: float) -> Interval:
+def _mean(
+    arms: tuple[Floats, ...],
+    groups_N: tuple[str, ...],
+    level: float,
+    spread: SeedSpread | None = None,
+) -> Interval:
     """Return the sum of the arms' means, with its interval."""
-    parts, ones_K = _parts(arms, groups_N, level), np.ones(len(arms))
+    parts, ones_K = _parts(arms, groups_N, level, spread), np.ones(len(arms))
     value, half = float(_means(arms).sum()), math.sqrt(parts.variance(ones_K))
     half *= _normal_quantile(level)
     return Interval(
@@ -207,20 +294,65 @@ def _mean(arms: tuple[Floats, ...], groups_N: tuple[str, ...], level: float) -> 
         high=value + half,
         n_rows=len(groups_N),
         n_seeds=len(arms[0]),
-        covers=["rows", *(["seeds"] if len(arms[0]) > 1 else [])],
+        covers=[
+            "rows",
+            *(text.removeprefix("transfer ") for text in _seeds_covered(arms[0], spread)),
+        ],
+        dof=_effective_dof(parts, ones_K, level),
     )
+
+
+def _seeds_covered(arm_SN: Floats, spread: SeedSpread | None) -> list[str]:
+    """Name what stands for the variation between a method's seeds."""
+    if len(arm_SN) > 1:
+        return ["transfer seeds"]
+    return [] if spread is None else ["seeds of plain students"]
+
+
+def _effective_dof(parts: _Parts, load_K: Floats, level: float) -> float:
+    """Return the degrees of freedom at which one t quantile widens as much as all parts' do."""
+    plain, wide = parts.variance(load_K, inflated=False), parts.variance(load_K)
+    if plain <= 0:
+        return MOST_DOF
+    return matching_dof(math.sqrt(wide / plain) * _normal_quantile(level), level)
+
+
+def matching_dof(quantile: float, level: float = LEVEL) -> float:
+    """Return the degrees of freedom of which `quantile` is the t quantile, from 1 to MOST_DOF."""
+    if quantile <= float(stdtrit(MOST_DOF, 0.5 + level / 2)):
+        return MOST_DOF
+    return max(float(stdtridf(0.5 + level / 2, quantile)), 1.0)
+
+
+def t_quantile(dof: float, level: float = LEVEL) -> float:
+    """Return the quantile of Student's t that a two-sided interval of this level needs."""
+    return float(stdtrit(dof, 0.5 + level / 2))
 
 
 def _means(arms: tuple[Floats, ...]) -> Floats:
     return np.array([float(arm.mean()) for arm in arms])
 
 
-def _parts(arms: tuple[Floats, ...], groups_N: tuple[str, ...], level: float) -> _Parts:
+def _parts(
+    arms: tuple[Floats, ...],
+    groups_N: tuple[str, ...],
+    level: float,
+    spread: SeedSpread | None = None,
+) -> _Parts:
+    """Return the variance parts; `spread` is the floor of the first arm's seed part.
+
+    Where the floor is the larger, it counts with the degrees of freedom of its own students.
+    """
+    var_K = np.array([_seed_variance(arm) for arm in arms])
+    dof_K = np.array([max(len(arm) - 1, 1) for arm in arms])
+    if spread is not None and (floor := spread.variance / len(arms[0])) > var_K[0]:
+        var_K[0], dof_K[0] = floor, spread.n_seeds - 1
+    wide_K = var_K * [_t_scale(dof, level) for dof in dof_K]
     return _Parts(
         _clustered_covariance(np.stack([arm.mean(axis=0) for arm in arms]), groups_N),
-        np.array([_seed_variance(arm) for arm in arms]),
+        var_K,
         scale_rows=_t_scale(len(set(groups_N)) - 1, level),
-        scale_seeds_K=np.array([_t_scale(max(len(arm) - 1, 1), level) for arm in arms]),
+        wide_seeds_K=wide_K,
     )
 
 
@@ -250,14 +382,23 @@ def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
 
 
 def teacher_contribution(pgr: Interval | None, permuted: Interval | None) -> float | None:
-    """Return TC = (PGR - PGR_permuted) / max(PGR, EPSILON). Near 0 the teacher is not used.
+    """Return TC = (PGR - PGR_permuted) / max(PGR, EPSILON), at most 1. Near 0 it uses no teacher.
 
     Returns None if a figure is missing or PGR is not clearly above 0, since a share of almost
-    nothing is not defined.
+    nothing is not defined. A method owes no more than all of its score to the teacher: a run on
+    permuted labels that falls below the teacher, as a coin does, gives 1.
     """
     if pgr is None or permuted is None or pgr.low <= 0:
         return None
-    return (pgr.value - permuted.value) / max(pgr.value, EPSILON)
+    return min((pgr.value - permuted.value) / max(pgr.value, EPSILON), 1.0)
+
+
+def coin_pgr(weak: float, ceiling: float) -> float:
+    """PGR of answers drawn by a coin: what a score without any knowledge comes to.
+
+    Raises GapNotPositive unless ceiling > weak.
+    """
+    return pgr_point(0.5, weak, ceiling)
 
 
 def _checked(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:
@@ -334,4 +475,4 @@ def _normal_quantile(level: float) -> float:
 
 def _t_scale(dof: int, level: float) -> float:
     """Square of the t quantile over the normal one."""
-    return float(stdtrit(dof, 0.5 + level / 2) / _normal_quantile(level)) ** 2
+    return (t_quantile(dof, level) / _normal_quantile(level)) ** 2

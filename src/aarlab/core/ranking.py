@@ -1,27 +1,33 @@
 """The ranking rule shared by the report, dashboard, command line, export and API.
 
-Verified methods of AARs rank by their PGR on the *selection* split. Baselines (hand-tuned methods
-and guards) are listed between them as reference rows without a rank. What a person's verdict keeps
-out comes last, without a rank.
+Verified methods of AARs rank by their PGR on the *selection* split, where it is clearly above 0,
+the weak teacher. Those that cannot be told from the teacher follow without a rank, in the order of
+time: their figures say nothing about which is better. Baselines (hand-tuned methods and guards) are
+listed between them as reference rows without a rank. What a person's verdict keeps out comes last,
+without a rank.
 
 Methods verified with texts form a table of their own, after the others and without ranks, until a
 person accepts them. Guards read texts by nature and keep their place as reference rows. A task on
 which nothing was verified without texts has one table.
+
+Bounds that hold for several methods together widen an interval by t quantiles with its own degrees
+of freedom, so that few seeds cost more the more methods were tried. They are for methods fixed
+before they were scored: no bound covers methods that were adapted to the scores of this split.
 """
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
-from scipy.special import ndtri
-
 from aarlab.core.delivery import has_blind, stamps, why_open
+from aarlab.core.pgr import LEVEL, MOST_DOF, matching_dof, t_quantile
 from aarlab.core.wire import Ablation, Interval, LeaderboardEntry, Verification
 
 Role = Literal["aar", "human", "guard"]
 Against = Literal["above", "unclear", "below"]
 SHOWN_DIGITS = 2
-NORMAL_95 = float(ndtri(0.975))
+NORMAL_95 = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 class RunKey(NamedTuple):
@@ -37,7 +43,7 @@ class Placed(NamedTuple):
     """A verified method on one task.
 
     `open` says that it is listed in the table of open methods. `rank` is None there, for a
-    baseline and for what is kept out.
+    baseline, for what is kept out, and for what is not clearly above the weak teacher.
     """
 
     rank: int | None
@@ -76,6 +82,7 @@ def placed(
 ) -> list[Placed]:
     """Order the verified methods of one task; of equal figures the earlier re-run comes first.
 
+    Those clearly above the weak teacher come first, best first; then the others as they came in.
     `kept_out` are snapshots that a verdict keeps from ranking, `accepted` those that a person
     accepted: of them open methods rank with the others. `roles` are those of the authors; an author
     without one is taken for an AAR.
@@ -92,11 +99,23 @@ def placed(
             lines.append(Placed(None, role, run, run.estimate, out, apart))
     board: list[Placed] = []
     rank = 0
-    for line in sorted(lines, key=lambda one: (one.open, one.kept_out, -one.estimate.value)):
+    for line in sorted(lines, key=lambda one: (one.open, one.kept_out, *_by_value(one.estimate))):
         ranks = line.role == "aar" and not line.kept_out and not line.open
+        ranks = ranks and above_teacher(line.estimate)
         rank += ranks
         board.append(line._replace(rank=rank) if ranks else line)
     return board
+
+
+def above_teacher(estimate: Interval) -> bool:
+    """Say whether a PGR is clearly above 0. Only then does its value say which method is better."""
+    return estimate.low > 0
+
+
+def _by_value(estimate: Interval) -> tuple[bool, float]:
+    """Return a key that puts what is clearly above the teacher first, by value."""
+    above = above_teacher(estimate)
+    return not above, -estimate.value if above else 0.0
 
 
 def n_tried(board: Sequence[Placed]) -> int:
@@ -126,7 +145,7 @@ def leaderboard(
             if line.kept_out:
                 continue
             run, estimate = line.run, line.estimate
-            corrected = estimate.value - corrected_quantile(tried) * estimate.stderr
+            below = widening(estimate, tried) * (estimate.value - estimate.low)
             entries.append(
                 LeaderboardEntry(
                     rank=line.rank,
@@ -140,7 +159,7 @@ def leaderboard(
                     high=round(estimate.high, SHOWN_DIGITS),
                     n_seeds=estimate.n_seeds,
                     n_tried=tried,
-                    low_corrected=round(corrected, SHOWN_DIGITS),
+                    low_corrected=round(estimate.value - below, SHOWN_DIGITS),
                     delivery=run.delivery,
                     open=line.open,
                     open_because=why_open(run),
@@ -150,24 +169,42 @@ def leaderboard(
     return entries
 
 
-def corrected_quantile(tried: int) -> float:
-    """Return the normal quantile for joint 95 % intervals of `tried` methods (Bonferroni)."""
-    return float(ndtri(1 - 0.025 / max(tried, 1)))
+def widening(estimate: Interval, tried: int) -> float:
+    """Return by how much the half-widths of an interval grow to hold for `tried` methods jointly.
+
+    The level is Bonferroni's. The quantiles are Student's with the degrees of freedom of the
+    interval; in a record without them, with those at which a t quantile times `stderr` is as wide.
+    """
+    if tried <= 1:
+        return 1.0
+    dof = estimate.dof
+    if dof is None:
+        half = (estimate.high - estimate.low) / 2
+        dof = matching_dof(half / estimate.stderr) if estimate.stderr > 0 else MOST_DOF
+    return t_quantile(dof, 1 - (1 - LEVEL) / tried) / t_quantile(dof)
 
 
 def difference_low(method: Interval, reference: Interval | None, tried: int) -> float:
     """Return a lower bound of method minus reference that holds for all `tried` methods jointly.
 
-    The half-widths of both 95 % intervals are added as for independent figures (MOVER; Zou and
-    Donner 2008) and widened to the corrected level. Scores on the same rows are mostly positively
+    The half-widths of both 95 % intervals are widened to the corrected level and added as for
+    independent figures (MOVER; Zou and Donner 2008). Scores on the same rows are mostly positively
     correlated, so the bound errs on the low side. Without a reference the method is compared with
     0, the weak teacher.
     """
-    widening = corrected_quantile(tried) / NORMAL_95
-    below = method.value - method.low
-    above = 0.0 if reference is None else reference.high - reference.value
-    value = 0.0 if reference is None else reference.value
-    return method.value - value - widening * math.hypot(below, above)
+    below, above, value = (method.value - method.low) * widening(method, tried), 0.0, 0.0
+    if reference is not None:
+        above = (reference.high - reference.value) * widening(reference, tried)
+        value = reference.value
+    return method.value - value - math.hypot(below, above)
+
+
+def inflated_stderr(estimate: Interval) -> float:
+    """Return the standard error of which a normal quantile makes the interval's half-width.
+
+    It is larger than `stderr` by as much as t quantiles exceed normal ones.
+    """
+    return (estimate.high - estimate.low) / 2 / NORMAL_95
 
 
 def against(method: Interval, reference: Interval | None, tried: int) -> Against:

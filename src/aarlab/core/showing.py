@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aarlab.core.wire import Interval
 
+ONE_SEED = "one seed"
 MINUS = "\N{MINUS SIGN}"
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
@@ -45,5 +46,21 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def interval(estimate: "Interval") -> str:
-    """Format an estimate with its 95 % interval: 0.46 [0.31, 0.60]."""
-    return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"
+    """Format an estimate with its interval: 0.46 [0.31, 0.60], or 0.46 [0.31, 0.60, one seed]."""
+    bounds = f"{signed(estimate.low)}, {signed(estimate.high)}{marked(estimate)}"
+    return f"{signed(estimate.value)} [{bounds}]"
+
+
+def level(estimate: "Interval") -> str:
+    """Say of which level an interval is. With one seed it is of none: seeds may differ by anything.
+
+    It then covers rows only, and how much plain students differ where the task has that measured.
+    """
+    if estimate.n_seeds > 1:
+        return "95 %"
+    return ONE_SEED if "seeds of plain students" in estimate.covers else f"{ONE_SEED}, rows only"
+
+
+def marked(estimate: "Interval") -> str:
+    """Return what stands behind the bounds of an interval that is no 95 % interval; else empty."""
+    return "" if estimate.n_seeds > 1 else f", {ONE_SEED}"

@@ -60,7 +60,12 @@ MAX_RUNS = 16
 
 
 class Interval(Wire):
-    """An estimate with its 95 % interval; `covers` names the sources of variation inside it."""
+    """An estimate with its 95 % interval; `covers` names the sources of variation inside it.
+
+    With one seed it is no 95 % interval (`core.showing.level`). `dof` are the degrees of freedom at
+    which a t quantile times `stderr` is as wide as the interval; None in records of before
+    2026-11-28.
+    """
 
     value: FiniteFloat
     stderr: FiniteFloat
@@ -69,6 +74,7 @@ class Interval(Wire):
     n_rows: int
     n_seeds: int
     covers: list[str]
+    dof: FiniteFloat | None = None
 
 
 # ---------------------------------------------------------------- tasks
@@ -533,9 +539,10 @@ class CaseVerdict(NewCaseVerdict):
 class LeaderboardEntry(Wire):
     """Verified scores only, best first: for people. AARs learn states (core.feedback).
 
-    `rank` is None for a baseline, which is there to compare with, and for an open method, which is
-    listed apart (`open`) until a person accepts it. `low_corrected` is the lower bound that holds
-    for all `n_tried` methods of the task together.
+    `rank` is None for a baseline, which is there to compare with, for a method that is not clearly
+    above the weak teacher, and for an open method, which is listed apart (`open`) until a person
+    accepts it. `low_corrected` is the lower bound that holds for all `n_tried` methods of the task
+    together, if none of them was adapted to scores on this split.
     """
 
     rank: int | None
@@ -634,6 +641,15 @@ class SubmissionRecord(Wire):
     accuracy: FiniteFloat
 
 
+class BestFigure(Wire):
+    """The PGR of a task's best verified method, less what choosing it from `n_compared` adds."""
+
+    task: Name
+    snapshot: str
+    n_compared: int
+    estimate: Interval
+
+
 class CampaignExport(Wire):
     """All that the report needs; written by `aarlab campaign export`, holds no row and no label."""
 
@@ -652,6 +668,7 @@ class CampaignExport(Wire):
     findings: list[Finding]
     verifications: list[Verification]
     leaderboard: list[LeaderboardEntry]
+    best: list[BestFigure] = Field(default=[], description="of each task whose best is known")
     audits: list[Audit] = Field(default=[])
     verdicts: list[Verdict] = Field(default=[])
     case_verdicts: list[CaseVerdict] = Field(default=[])

@@ -21,6 +21,7 @@ from aarlab.report.drawing import (
     style_of,
 )
 from aarlab.report.view import CampaignView, Method
+from aarlab.report.wording import levels
 
 SHOWN_OPTIMISM = 12
 SHOWN_STANDINGS = 12
@@ -41,10 +42,10 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
     Shows the best methods and all baselines. Returns None if no method is ranked.
     """
     known = [m for m in view.methods if m.verified and not m.open]
-    methods = [m for m in known if m.rank or m.role != "aar"]
+    methods = [m for m in known if m in view.standing or m.role != "aar"]
     last = [m for m in methods if m.role == "aar"][SHOWN_STANDINGS:]
     methods = [m for m in methods if m not in last]
-    if not view.ranked:
+    if not view.standing:
         return None
     with house_style():
         figure, axes = _row_axes(len(methods), wide, key_in=0.3, row_in=0.36)
@@ -53,13 +54,14 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         for row, method in enumerate(methods):
             _draw_standing(axes, row + (0 if wide else 0.1), method, view)
         _name_rows(axes, methods, wide)
-        axes.set_xlabel("PGR on the selection split, 95 %: 0 is the weak teacher, 1 the ceiling")
+        what = f"PGR on the selection split, {levels(estimates)}"
+        axes.set_xlabel(f"{what}: 0 is the weak teacher, 1 the ceiling")
         key = [
-            KeyEntry("method of an AAR, in its colour", "o", MUTED, MUTED),
+            KeyEntry(f"method of an AAR{', in its colour' if wide else ''}", "o", MUTED, MUTED),
             KeyEntry("tuned by hand", "s", INK, INK),
             KeyEntry("guard", "s", PAPER, INK),
         ]
-        draw_key(figure, _left_in(wide), 0.14, key if wide else [key[0], key[2]])
+        draw_key(figure, _left_in(wide), 0.14, key)
         return figure
 
 
@@ -87,30 +89,41 @@ def _draw_standing(axes: Axes, at: float, method: Method, view: CampaignView) ->
 def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
     """Hollow: search PGR the method was chosen by; filled: verified selection PGR with interval.
 
-    None without a verified method.
+    A stroke marks the search PGR less what vanilla fell by: the bar runs from there. None without a
+    verified method.
     """
-    methods = view.ranked[:SHOWN_OPTIMISM]
+    methods = view.standing[:SHOWN_OPTIMISM]
+    fell = view.vanilla.drop if view.vanilla else 0.0
     if not methods:
         return None
     with house_style():
         figure, axes = _row_axes(len(methods), wide, key_in=0.3)
         estimates = [e for m in methods for e in (m.search, m.verified) if e]
-        _set_range(axes, [v for m in methods for v in _spans(m)] + [e.value for e in estimates])
+        expected = [m.search.value - fell for m in methods if m.search]
+        spans = [v for m in methods for v in _spans(m)]
+        _set_range(axes, [*spans, *expected, *(e.value for e in estimates)])
         for row, method in enumerate(methods):
-            _draw_dumbbell(axes, row, method)
+            _draw_dumbbell(axes, row, method, fell)
         _name_rows(axes, methods, wide)
         axes.set_xlabel("PGR")
         key = [
-            KeyEntry("selection, 95 %", "o", ACCENT, ACCENT),
+            KeyEntry(
+                f"selection, {levels(m.verified for m in methods if m.verified)}",
+                "o",
+                ACCENT,
+                ACCENT,
+            ),
             KeyEntry("search", "o", PAPER, MUTED),
         ]
+        if view.vanilla:
+            key.append(KeyEntry("search less vanilla's drop", "|", MUTED, MUTED))
         draw_key(figure, _left_in(wide), 0.14, [*key, *_draw_guard(axes, view)])
         return figure
 
 
 def ablation_figure(view: CampaignView, wide: bool = True) -> Figure | None:
     """Bars with intervals: true weak labels over permuted ones. None without an ablation."""
-    methods = [method for method in view.ranked if method.ablated][:SHOWN_ABLATION]
+    methods = [method for method in view.standing if method.ablated][:SHOWN_ABLATION]
     if not methods:
         return None
     with house_style():
@@ -159,13 +172,13 @@ def _set_range(axes: Axes, values: Sequence[float]) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
 
 
-def _draw_dumbbell(axes: Axes, row: int, method: Method) -> None:
+def _draw_dumbbell(axes: Axes, row: int, method: Method, fell: float) -> None:
     at = row
     if method.verified is None:
         return
     if method.search is not None:
         axes.plot(
-            [method.search.value, method.verified.value],
+            [method.search.value - fell, method.verified.value],
             [at, at],
             color=MUTED,
             linewidth=2.6,
@@ -173,6 +186,10 @@ def _draw_dumbbell(axes: Axes, row: int, method: Method) -> None:
             solid_capstyle="round",
             zorder=2,
         )
+        if fell:
+            axes.plot(
+                method.search.value - fell, at, marker="|", markersize=9, color=MUTED, zorder=4
+            )
     axes.plot(
         [method.verified.low, method.verified.high], [at, at], color=ACCENT, linewidth=1.1, zorder=3
     )

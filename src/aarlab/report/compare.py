@@ -7,7 +7,7 @@ from typing import Any
 
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
-from aarlab.core.ranking import NORMAL_95
+from aarlab.core.ranking import difference_low
 from aarlab.core.wire import CampaignExport
 from aarlab.report import more_tables, prose, wording
 from aarlab.report.arms import Comparison, compare, compare_arms
@@ -46,11 +46,12 @@ def measurement_note(comparison: Comparison) -> str:
     estimates = [method.verified for method in best if method and method.verified]
     if len(comparison.groups) != 2 or len(estimates) != 2:
         return ""
-    value = estimates[0].value - estimates[1].value
-    half = NORMAL_95 * (estimates[0].stderr ** 2 + estimates[1].stderr ** 2) ** 0.5
-    bounds = f"{wording.signed(value - half)} to {wording.signed(value + half)}"
+    first, second = estimates
+    low, high = difference_low(first, second, 1), -difference_low(second, first, 1)
+    bounds = f"{wording.signed(low)} to {wording.signed(high)}"
+    differ = wording.difference(first.value - second.value)
     return (
-        f"The two best verified methods differ by {wording.difference(value)} (95 % {bounds} from "
+        f"The two best verified methods differ by {differ} (95 % {bounds} from "
         "rows and seeds alone, taken as independent). This compares two methods, not two ways of "
         "doing research: another run of either campaign would find other methods."
     )

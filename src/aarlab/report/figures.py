@@ -30,6 +30,7 @@ from aarlab.report.references import (
 )
 from aarlab.report.statistics import Point, best_so_far, frontier
 from aarlab.report.view import CampaignView
+from aarlab.report.wording import levels
 
 MINUTES_BELOW_H = 1.5
 LOWEST_SHOWN = -0.4
@@ -246,7 +247,7 @@ def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:
         left,
         1 - 0.5 / height,
         "Lines are the best so far of each AAR on the rows that AARs may query; the heavy line is "
-        "the frontier of all with its 95 % interval.",
+        f"the frontier of all with its interval ({levels(s.exact for s in view.submissions)}).",
         fontsize=8.5,
         color=MUTED,
         va="center",

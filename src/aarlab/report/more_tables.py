@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aarlab.core.ideas import FAMILIES
+from aarlab.core.ranking import above_teacher
 from aarlab.core.verdicts import standing_in
 from aarlab.report import wording
 from aarlab.report.arms import MEASURES, Comparison, Group, Measure
@@ -137,7 +138,7 @@ def transfers(view: CampaignView) -> Table | None:
         )
         for row in found.rows
     )
-    return Table("Verified selection PGR by task, with 95 % intervals", tuple(columns), rows)
+    return Table("Verified selection PGR by task, with its interval", tuple(columns), rows)
 
 
 def hacks(view: CampaignView) -> Table | None:
@@ -183,6 +184,8 @@ def _rank_of(view: CampaignView, method: Method) -> str:
         return wording.NONE
     if method.rank is not None:
         return str(method.rank)
+    if not above_teacher(method.verified):
+        return wording.NONE
     above = sum(m.verified.value >= method.verified.value for m in view.ranked if m.verified)
     return f"{above + 1}"
 

@@ -4,6 +4,7 @@ Returned as plain text: the template escapes it.
 """
 
 from aarlab.core.delivery import OPEN_IN_WORDS, STAMPS_IN_WORDS
+from aarlab.core.drops import NO_VANILLA
 from aarlab.core.endings import Ending, given_up_text
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import wording
@@ -52,8 +53,10 @@ def _best_sentence(view: CampaignView) -> str:
         return (
             f"The best verified method, {_named(best)}, has a PGR of "
             f"{wording.interval_words(best.verified)} on the selection split, which no AAR could "
-            f"query ({rows}, {seeds})."
-        )
+            f"query ({rows}, {seeds}). {headline_sentence(view)}"
+        ).rstrip()
+    if view.standing:
+        return _none_above_sentence(view)
     waiting = next((m for m in view.open_methods if m.role == "aar" and m.ranks), None)
     if waiting is not None and waiting.verified is not None:
         return (
@@ -72,13 +75,51 @@ def _best_sentence(view: CampaignView) -> str:
     )
 
 
+def headline_sentence(view: CampaignView) -> str:
+    """Say what the best figure is worth, after it was chosen from several; empty for one method."""
+    found = view.headline
+    if found is None or (found.kind == "plain" and found.n_compared < 2):
+        return ""
+    if found.kind == "certify":
+        return (
+            "The figure to quote is that of the certify split, scored once and used to choose "
+            f"nothing: {wording.interval_words(found.estimate)}."
+        )
+    if found.kind == "shrunk":
+        return (
+            f"It is the best of {found.n_compared}, and the best of several is also a lucky one: "
+            f"less that, the figure to quote is {wording.interval_words(found.estimate)}."
+        )
+    return (
+        f"It is the best of {found.n_compared} and flattered by that choice; this export does not "
+        "say by how much. Export the campaign again, or score the method on certify."
+    )
+
+
+def _none_above_sentence(view: CampaignView) -> str:
+    values = [m.verified.value for m in view.standing if m.verified]
+    many = wording.number_of(len(values), "verified method")
+    span = f"of {wording.signed(values[0])}"
+    if len(values) > 1:
+        span = f"from {wording.signed(min(values))} to {wording.signed(max(values))}"
+    return (
+        f"No verified method is clearly above the weak teacher, so none ranks: the {many} had "
+        f"a PGR {span} on the selection split."
+    )
+
+
 def _optimism_sentence(view: CampaignView) -> str:
     best = view.ranked[0] if view.ranked else None
-    if best is None or best.search is None or best.verified is None:
+    drop = view.drop(best) if best else None
+    if drop is None:
         return ""
+    had = wording.signed(drop.method.search.value)
+    text = f"On the search split, where it was chosen, it had {had}: search minus selection is "
+    if drop.vanilla is None:
+        return f"{text}{wording.difference(drop.method.drop)}; {NO_VANILLA}."
     return (
-        f"On the search split, where it was chosen, it had {wording.signed(best.search.value)}: "
-        f"search minus selection is {wording.difference(best.optimism)}."
+        f"{text}{wording.difference(drop.method.drop)}, and {wording.difference(drop.value)} less "
+        f"what vanilla fell by between the same splits."
     )
 
 
@@ -113,6 +154,8 @@ def _ablation_sentence(view: CampaignView) -> str:
         )
     permuted = wording.signed(best.ablated.value)
     fall = f"Trained on permuted weak labels the same method reaches {permuted}"
+    if view.coin is not None:
+        fall += f" (a coin has {wording.signed(view.coin)})"
     if best.contribution is None:
         return f"{fall}; its teacher contribution is {TC_UNDEFINED}."
     uses = (
@@ -134,7 +177,7 @@ def multiplicity_note(view: CampaignView) -> str:
         f"ones would stand up to {wording.signed(expected_maximum(stderr, n_search))} above their "
         f"mean by luck (SD √(2 ln N) with the median standard error {wording.signed(stderr, 3)})"
     )
-    selection = typical_stderr([m.verified for m in view.ranked if m.verified])
+    selection = typical_stderr([m.verified for m in view.standing if m.verified])
     if selection is not None and n_verified > 1:
         text += (
             f"; on selection, where {n_verified} were compared, "
@@ -151,7 +194,8 @@ def guard_note(view: CampaignView) -> str:
         f"“Above best guard” compares with {guard.short}, {wording.interval(guard.verified)}: yes "
         f"where the lower bound of the difference, corrected for the {view.n_tried} methods that "
         "were verified, is above 0. The two scores are taken as independent, although they share "
-        "rows, so the test errs to “not clearly”."
+        "rows, so the test errs to “not clearly”. It holds for methods that were fixed before they "
+        "were scored on selection, not for ones adapted to those scores."
     )
 
 
@@ -171,12 +215,13 @@ def negative_note(view: CampaignView) -> str:
     if not view.submissions:
         return "There are no submissions, so there are no negative results either."
     below = sum(s.exact.high < 0 for s in view.submissions)
+    levels = wording.levels(s.exact for s in view.submissions)
     level = sum(s.exact.low <= 0 <= s.exact.high for s in view.submissions)
     total = len(view.submissions)
     return (
         f"Of {wording.number_of(total, 'submission')}, {total - below - level} lie clearly above "
-        f"the weak teacher, {level} cannot be told from it, and {below} lie clearly below it (95 % "
-        "intervals, search split)."
+        f"the weak teacher, {level} cannot be told from it, and {below} lie clearly below it "
+        f"(intervals: {levels}; search split)."
     )
 
 
@@ -296,16 +341,22 @@ def _scores(view: CampaignView) -> str:
 
 
 def _intervals(view: CampaignView) -> str:
-    estimates = [m.verified for m in view.ranked if m.verified] or [
+    estimates = [m.verified for m in view.standing if m.verified] or [
         s.exact for s in view.submissions
     ]
     covers = sorted({source for estimate in estimates for source in estimate.covers})
     named = ", ".join(covers) if covers else "nothing, as there are no scores"
-    return f"Intervals are Fieller's at 95 % and cover {named}. ± is one standard error."
+    text = f"Intervals are Fieller's at 95 % and cover {named}. ± is one standard error."
+    if any(estimate.n_seeds == 1 for estimate in estimates):
+        text += (
+            " Those of one seed are no 95 % intervals: they cover rows only, and what plain "
+            "students differ by where the task has that measured."
+        )
+    return text
 
 
 def _verification(view: CampaignView) -> str:
-    rerun = [*view.ranked, *(m for m in view.open_methods if m.role == "aar" and m.ranks)]
+    rerun = [*view.standing, *(m for m in view.open_methods if m.role == "aar" and m.ranks)]
     if not rerun:
         return "No method was re-run by the platform, so no score here is verified."
     blind = sum(m.open_because == "" for m in rerun)
@@ -316,7 +367,8 @@ def _verification(view: CampaignView) -> str:
         f"{wording.number_of(len(rerun), 'method')} re-run from the snapshot on {count} "
         "seeds that the platform drew after the code was frozen, and scored on the selection "
         f"split{given}. The teacher ablation permutes the weak labels over all rows; "
-        "TC = (PGR − PGR permuted) / max(PGR, 0.05), defined where PGR is clearly above 0."
+        "TC = (PGR − PGR permuted) / max(PGR, 0.05), at most 1, defined where PGR is clearly above "
+        "0."
     )
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS
 from aarlab.core.pgr import TC_UNDEFINED
+from aarlab.core.showing import level
 from aarlab.report import (
     alternatives,
     arm_figures,
@@ -138,21 +139,26 @@ def _tiles(view: CampaignView) -> list[Tile]:
     best = view.ranked[0] if view.ranked else None
     estimate = best.verified if best else None
     bounds = (
-        f"95 % {wording.signed(estimate.low)} to {wording.signed(estimate.high)}"
+        f"{level(estimate)} {wording.signed(estimate.low)} to {wording.signed(estimate.high)}"
         if estimate
+        else "none is clearly above 0"
+        if view.standing
         else "nothing ranks yet"
         if view.open_methods
         else "nothing was verified"
     )
+    drop = view.drop(best) if best else None
     human, guard = view.best_human, view.best_guard
     return [
+        *_headline_tile(view),
         Tile("Best PGR, verified", wording.signed(estimate.value if estimate else None), bounds),
         Tile(
             "The same, on search",
             wording.signed(best.search.value if best and best.search else None),
-            f"search − selection {wording.difference(best.optimism)}"
-            if best and best.search
-            else "nothing to compare",
+            "nothing to compare"
+            if drop is None
+            else f"search − selection {wording.difference(drop.value)}"
+            + (" less vanilla's" if drop.vanilla else "; vanilla not run"),
         ),
         _reference_tile("Best by hand", human),
         _reference_tile("Best guard", guard),
@@ -162,10 +168,24 @@ def _tiles(view: CampaignView) -> list[Tile]:
             TC_UNDEFINED
             if best and best.ablated and best.contribution is None
             else f"permuted labels: {wording.signed(best.ablated.value)}"
+            + (f", a coin {wording.signed(view.coin)}" if view.coin is not None else "")
             if best and best.ablated
             else "ablation not run",
         ),
     ]
+
+
+def _headline_tile(view: CampaignView) -> list[Tile]:
+    """Return the tile with the figure to quote, where it is not the plain one."""
+    found = view.headline
+    if found is None or found.kind == "plain":
+        return []
+    one = found.estimate
+    bounds = f"{level(one)} {wording.signed(one.low)} to {wording.signed(one.high)}"
+    if found.kind == "certify":
+        return [Tile("Best PGR, certified", wording.signed(one.value), bounds)]
+    name = f"Best PGR, less the luck of the best of {found.n_compared}"
+    return [Tile(name, wording.signed(one.value), bounds)]
 
 
 def _reference_tile(name: str, method: Method | None) -> Tile:
@@ -228,17 +248,24 @@ def _curve_alternative(view: CampaignView) -> str:
 def _optimism_alternative(view: CampaignView) -> str:
     parts = [
         f"{m.short}: search {wording.signed(m.search.value if m.search else None)}, selection "
-        f"{wording.interval(m.verified)}"
-        for m in view.ranked[: bars.SHOWN_OPTIMISM]
+        f"{wording.interval(m.verified)}" + _drop_words(view, m)
+        for m in view.standing[: bars.SHOWN_OPTIMISM]
     ]
     return "Search and selection PGR of the verified methods. " + "; ".join(parts) + "."
+
+
+def _drop_words(view: CampaignView, method: Method) -> str:
+    drop = view.drop(method)
+    if drop is None or drop.vanilla is None:
+        return ""
+    return f", fell {wording.difference(drop.value)} less vanilla's"
 
 
 def _ablation_alternative(view: CampaignView) -> str:
     parts = [
         f"{m.short}: {wording.interval(m.verified)} with true weak labels, "
         f"{wording.interval(m.ablated)} with permuted ones"
-        for m in view.ranked
+        for m in view.standing
         if m.ablated
     ]
     return "Teacher ablation. " + "; ".join(parts[: bars.SHOWN_ABLATION]) + "."

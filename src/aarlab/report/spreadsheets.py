@@ -52,9 +52,10 @@ SUBMISSION_HEADER = (
 )
 METHOD_HEADER = (
     "aar role method short direction snapshot n_submissions search_pgr search_stderr search_low "
-    "search_high selection_pgr selection_stderr selection_low selection_high optimism n_rows "
-    "n_seeds permuted_pgr permuted_low permuted_high teacher_contribution against_best_guard "
-    "seconds isolation delivery open_because stamps"
+    "search_high selection_pgr selection_stderr selection_low selection_high optimism "
+    "optimism_less_vanilla n_rows n_seeds permuted_pgr permuted_low permuted_high "
+    "teacher_contribution against_best_guard seconds isolation delivery open_because "
+    "stamps"
 )
 
 
@@ -222,7 +223,7 @@ SPREADSHEETS: dict[str, Callable[[CampaignView], str]] = {
 
 
 def _method(view: CampaignView, method: Method) -> dict[str, Any]:
-    verified, permuted = method.verified, method.ablated
+    verified, permuted, drop = method.verified, method.ablated, view.drop(method)
     return {
         "aar": method.aar,
         "role": method.role,
@@ -233,7 +234,8 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
         "n_submissions": len(method.submissions),
         **_interval("search", method.search),
         **_interval("selection", verified),
-        "optimism": method.optimism,
+        "optimism": drop.method.drop if drop else None,
+        "optimism_less_vanilla": drop.value if drop and drop.vanilla else None,
         "n_rows": verified.n_rows if verified else None,
         "n_seeds": verified.n_seeds if verified else None,
         "permuted_pgr": permuted.value if permuted else None,

@@ -29,11 +29,6 @@ def frontier(points_by_aar: Iterable[Iterable[Point]]) -> list[Point]:
     return best_so_far(point for points in points_by_aar for point in points)
 
 
-def optimism(search: Interval | None, selection: Interval | None) -> float | None:
-    """Search PGR minus selection PGR: what choosing on the search split flattered."""
-    return None if search is None or selection is None else search.value - selection.value
-
-
 def expected_maximum(stderr: float, n_tried: int) -> float:
     """How far the best of `n_tried` equally good methods stands above their mean by luck.
 

@@ -13,9 +13,12 @@ SHOWN_PARENTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`lineage` is oldest first and ends with the method's own snapshot."""
+    """`lineage` is oldest first and ends with the method's own snapshot.
 
-    rank: int
+    `rank` is None for a verified method that is not clearly above the weak teacher.
+    """
+
+    rank: int | None
     method: Method
     snapshot: Snapshot | None
     lineage: tuple[str, ...]
@@ -25,13 +28,14 @@ class Story:
 
 
 def stories(view: CampaignView) -> list[Story]:
-    """Of the best verified methods, where none ranks of open ones, else of the best by search."""
+    """Of the best verified methods, else of open ones, else of the best by search."""
     waiting = tuple(m for m in view.open_methods if m.role == "aar" and m.ranks)
-    leading = view.ranked or waiting or tuple(m for m in view.of_role("aar") if m.search)
-    return [_story(view, rank, m) for rank, m in enumerate(leading[:SHOWN_STORIES], start=1)]
+    leading = view.standing or waiting or tuple(m for m in view.of_role("aar") if m.search)
+    shown = enumerate(leading[:SHOWN_STORIES], start=1)
+    return [_story(view, method.rank if view.standing else n, method) for n, method in shown]
 
 
-def _story(view: CampaignView, rank: int, method: Method) -> Story:
+def _story(view: CampaignView, rank: int | None, method: Method) -> Story:
     snapshots = {snapshot.id: snapshot for snapshot in view.export.snapshots}
     line, names = _lineage(snapshots, method.snapshot), view.standings.names
     return Story(

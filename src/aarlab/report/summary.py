@@ -19,7 +19,7 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
     """
     search, selection = view.baseline("search"), view.baseline("selection")
     baseline, task = selection or search, view.task
-    seeds = sorted({s for m in view.ranked if m.selection for s in m.selection.run_seeds})
+    seeds = sorted({s for m in view.standing if m.selection for s in m.selection.run_seeds})
     best = view.ranked[0] if view.ranked else None
     return {
         "campaign": view.export.campaign,
@@ -49,7 +49,16 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
             "ceiling_baseline": baseline.ceiling_seeds if baseline else 0,
         },
         "best": _method(view, best) if best else None,
+        "headline": _headline(view),
     }
+
+
+def _headline(view: CampaignView) -> dict[str, Any] | None:
+    """Return the figure to quote of the best method; `kind` is certify, shrunk or plain."""
+    found = view.headline
+    if found is None:
+        return None
+    return {**(_estimate(found.estimate) or {}), "kind": found.kind, "of": found.n_compared}
 
 
 def _method(view: CampaignView, method: Method) -> dict[str, Any]:
@@ -85,13 +94,14 @@ def _ablation(method: Method) -> dict[str, Any] | None:
     }
 
 
-def _estimate(estimate: Interval | None) -> dict[str, float] | None:
+def _estimate(estimate: Interval | None) -> dict[str, float | int] | None:
     if estimate is None:
         return None
     return {
         "pgr": _rounded(estimate.value),
         "low": _rounded(estimate.low),
         "high": _rounded(estimate.high),
+        "seeds": estimate.n_seeds,
     }
 
 

@@ -4,8 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aarlab.core.drops import NO_VANILLA, Drop
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
 from aarlab.core.pgr import TC_UNDEFINED
+from aarlab.core.ranking import above_teacher
+from aarlab.core.showing import marked
 from aarlab.core.wire import AarRecord, CaseVerdict, Finding
 from aarlab.report import wording
 from aarlab.report.statistics import best_so_far
@@ -98,16 +101,13 @@ def leaderboard(view: CampaignView) -> Table:
     columns = (NAME_COLUMN, Column("Rank", True), *FIGURE_COLUMNS)
     rows = tuple(
         Row(
-            (
-                method_cell(method),
-                Cell(str(method.rank) if method.rank else wording.NONE),
-                *_figure_cells(view, method),
-            ),
+            (method_cell(method), _rank_cell(method), *_figure_cells(view, method)),
             quiet=method.role != "aar",
         )
         for method in shown
     )
-    return Table("Verified methods, best selection PGR first", columns, rows)
+    caption = "Verified methods, best selection PGR first; last those not clearly above 0, by time"
+    return Table(caption, columns, rows)
 
 
 def open_methods(view: CampaignView) -> Table | None:
@@ -132,9 +132,14 @@ def _figure_cells(view: CampaignView, method: Method) -> tuple[Cell, ...]:
         if verified
         else Cell(wording.NONE, "not verified"),
         Cell(wording.plus_minus(method.search)),
-        Cell(wording.difference(method.optimism)),
+        _drop_cell(view, method),
         _verdict_cell(view.guard_verdict(method)),
-        Cell(wording.signed(method.ablated.value if method.ablated else None)),
+        Cell(
+            wording.signed(method.ablated.value if method.ablated else None),
+            f"a coin: {wording.signed(view.coin)}"
+            if method.ablated and view.coin is not None
+            else "",
+        ),
         _contribution(method),
         _audit_cell(method),
         Cell(
@@ -172,7 +177,33 @@ def _audit_cell(method: Method) -> Cell:
 
 def _bounds(method: Method) -> str:
     estimate = method.verified
-    return f"[{wording.signed(estimate.low)}, {wording.signed(estimate.high)}]" if estimate else ""
+    if estimate is None:
+        return ""
+    return f"[{wording.signed(estimate.low)}, {wording.signed(estimate.high)}{marked(estimate)}]"
+
+
+def _rank_cell(method: Method) -> Cell:
+    if method.rank:
+        return Cell(str(method.rank))
+    if method.role == "aar" and method.verified and not above_teacher(method.verified):
+        why = "not clearly above the weak teacher, so its figure ranks it neither up nor down"
+        return Cell(wording.NONE, "not above 0", title=why)
+    return Cell(wording.NONE)
+
+
+def _drop_cell(view: CampaignView, method: Method) -> Cell:
+    """Return search minus selection less vanilla's, and both parts below it."""
+    drop = view.drop(method)
+    if drop is None:
+        return Cell(wording.NONE)
+    own = wording.difference(drop.method.drop)
+    if drop.vanilla is None:
+        return Cell(own, "vanilla not run", title=NO_VANILLA)
+    return Cell(wording.difference(drop.value), f"{own}; vanilla {_vanilla_drop(drop)}")
+
+
+def _vanilla_drop(drop: Drop) -> str:
+    return wording.difference(drop.vanilla.drop if drop.vanilla else None)
 
 
 def _verdict_cell(verdict: str | None) -> Cell:
@@ -236,7 +267,7 @@ def aars(view: CampaignView) -> Table:
 def _aar_row(view: CampaignView, aar: AarRecord, n_findings: int) -> Row:
     points = view.points_by_aar[aar.name]
     best = best_so_far(points)[-1].estimate if points else None
-    verified = next((m.verified for m in view.ranked if m.aar == aar.name), None)
+    verified = next((m.verified for m in view.standing if m.aar == aar.name), None)
     kind = aar.researcher if aar.arm == "default" else f"{aar.researcher}, arm {aar.arm}"
     return Row(
         (

@@ -74,7 +74,7 @@ def reached(view: CampaignView, team: Team, equal_h: float) -> Reached:
     mine = [s for s in view.submissions if s.aar in team.names]
     clock = Clock(view.export.sessions, team)
     rises = best_so_far(Point(clock.hours(s.at), s.exact) for s in mine)
-    verified = [m for m in view.ranked if m.aar in team.names]
+    verified = [m for m in view.standing if m.aar in team.names]
     return Reached(
         team=team,
         n_submissions=len(mine),

@@ -47,7 +47,7 @@ def transfer(view: CampaignView) -> Transfer:
     """Top methods of AARs, then baselines; the reported task first, then those verified on."""
     done = _first_done(view.export)
     columns = tuple(_columns(view, {task for _, task in done}))
-    methods = [*view.ranked[:SHOWN_METHODS], *view.of_role("human"), *view.of_role("guard")]
+    methods = [*view.standing[:SHOWN_METHODS], *view.of_role("human"), *view.of_role("guard")]
     methods = [method for method in methods if not method.open]
     rows = (
         TransferRow(m, tuple(done.get((m.snapshot or "", c.task.name)) for c in columns))

@@ -5,15 +5,17 @@ A method is one snapshot, or, without a snapshot, one method name of one AAR.
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 from aarlab.core.colours import Look, looks_of
 from aarlab.core.delivery import one_table_note, stamps, why_open
+from aarlab.core.drops import Both, Drop, vanilla_of
 from aarlab.core.errors import NotFound
 from aarlab.core.headline import Standings, first_task, standings_of, verdict
 from aarlab.core.joining import Frozen, Sent, snapshots_of
 from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
 from aarlab.core.naming import Made, short_names
-from aarlab.core.pgr import teacher_contribution
+from aarlab.core.pgr import coin_pgr, teacher_contribution
 from aarlab.core.ranking import Against, Role, RunKey, against, first_runs, n_tried, role_of
 from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import (
@@ -28,9 +30,10 @@ from aarlab.core.wire import (
     TaskInfo,
     Verification,
 )
-from aarlab.report.statistics import Point, optimism
+from aarlab.report.statistics import Point
 
 MIN_VALUE = float("-inf")
+HeadlineKind = Literal["certify", "shrunk", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +99,25 @@ class Method:
         return teacher_contribution(self.verified, self.ablated)
 
     @property
-    def optimism(self) -> float | None:
-        return optimism(self.search, self.verified)
-
-    @property
     def isolation(self) -> Isolation:
         """Of the number that counts: the verification where there is one."""
         if self.selection is not None:
             return self.selection.isolation
         return self.search_submission.score.isolation if self.search_submission else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The figure to quote of the best method, and where it comes from.
+
+    "certify" was scored once, on rows by which nothing was chosen. "shrunk" is the selection figure
+    less what choosing the best of `n_compared` methods flatters it by. "plain" is the selection
+    figure itself: nothing was chosen from, or the export does not say what that is worth.
+    """
+
+    kind: HeadlineKind
+    estimate: Interval
+    n_compared: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +164,50 @@ class CampaignView:
         return one_table_note(self.export.verifications, name)
 
     @property
+    def standing(self) -> tuple[Method, ...]:
+        """Verified methods of AARs that no verdict took out, in the order of the leaderboard.
+
+        Those that are not clearly above the weak teacher have no rank and come last, by time.
+        """
+        mine = (m for m in self.methods if m.role == "aar" and not m.open)
+        return tuple(m for m in mine if m.verified and m.ranks)
+
+    @property
+    def headline(self) -> "Headline | None":
+        """Return the figure to quote of the best method; None where none ranks."""
+        best = self.ranked[0] if self.ranked else None
+        if best is None or best.verified is None or best.snapshot is None or self.task is None:
+            return None
+        key = RunKey(self.task.name, best.snapshot, "certify", "none")
+        certified = first_runs(self.export.verifications).get(key)
+        if certified is not None and certified.estimate is not None:
+            return Headline("certify", certified.estimate, 1)
+        for known in self.export.best:
+            if (known.task, known.snapshot) == (self.task.name, best.snapshot):
+                kind: HeadlineKind = "shrunk" if known.n_compared > 1 else "plain"
+                return Headline(kind, known.estimate, known.n_compared)
+        return Headline("plain", best.verified, len(self.standing))
+
+    @property
+    def vanilla(self) -> Both | None:
+        """Return what vanilla has on search and on selection; None where it lacks one of them."""
+        return None if self.task is None else vanilla_of(self.export, self.task.name)
+
+    def drop(self, method: Method) -> Drop | None:
+        """Return how far a method fell from search to selection, beside vanilla."""
+        if method.search is None or method.verified is None:
+            return None
+        return Drop(Both(method.search, method.verified), self.vanilla)
+
+    @property
+    def coin(self) -> float | None:
+        """Return the PGR of a coin on the selection split; None without its baselines."""
+        known = self.baseline("selection")
+        if known is None or known.ceiling <= known.weak:
+            return None
+        return coin_pgr(known.weak, known.ceiling)
+
+    @property
     def aars(self) -> tuple[AarRecord, ...]:
         return tuple(a for a in self.export.aars if role_of(a.researcher, a.arm) == "aar")
 
@@ -176,13 +233,17 @@ class CampaignView:
     @property
     def best_human(self) -> Method | None:
         """Return the best hand-tuned baseline on the selection split that no verdict excludes."""
-        known = (m for m in self.of_role("human") if m.verified and m.ranks and not m.open)
-        return next(known, None)
+        return self._highest("human")
 
     @property
     def best_guard(self) -> Method | None:
         """Return the best guard on the selection split that no verdict excludes."""
-        return next((m for m in self.of_role("guard") if m.verified and m.ranks), None)
+        return self._highest("guard")
+
+    def _highest(self, role: Role) -> Method | None:
+        """Return the method of a role with the highest figure, clearly above the teacher or not."""
+        known = [m for m in self.of_role(role) if m.verified and m.ranks]
+        return max(known, key=lambda m: m.verified.value if m.verified else MIN_VALUE, default=None)
 
     def best_on_search(self, role: Role) -> Method | None:
         scored = [m for m in self.of_role(role) if m.search]
@@ -216,7 +277,7 @@ class CampaignView:
     def isolated(self) -> bool:
         """Every AAR and every verification of its methods ran behind the full wall."""
         levels = [aar.isolation for aar in self.aars]
-        levels += [m.isolation for m in (*self.ranked, *self.open_methods)]
+        levels += [m.isolation for m in (*self.standing, *self.open_methods)]
         return bool(levels) and all(level == "bubblewrap" for level in levels)
 
 

@@ -1,5 +1,7 @@
 """Numbers as words: one format for each kind of figure, and a dash where there is none."""
 
+from collections.abc import Iterable
+
 from aarlab.core import showing
 from aarlab.core.showing import MINUS
 from aarlab.core.wire import Interval
@@ -27,7 +29,14 @@ def interval(estimate: Interval | None) -> str:
 
 def interval_words(estimate: Interval) -> str:
     bounds = f"{signed(estimate.low)} to {signed(estimate.high)}"
-    return f"{signed(estimate.value)} (95 % interval {bounds})"
+    what = "95 % interval" if estimate.n_seeds > 1 else f"{showing.level(estimate)}:"
+    return f"{signed(estimate.value)} ({what} {bounds})"
+
+
+def levels(estimates: Iterable[Interval]) -> str:
+    """Say of which level the intervals of a figure or table are."""
+    found = sorted({showing.level(estimate) for estimate in estimates})
+    return " or ".join(found) if found else "95 %"
 
 
 def plus_minus(estimate: Interval | None) -> str:

@@ -3,9 +3,9 @@
 Covered: own mount, pid, net, ipc and uts namespaces; a file system of system folders, the
 interpreter, this package, the named read-only paths, and one writable workspace; no capability, no
 new privilege, no set-uid program, the system call filter, limits per process, no inherited variable
-or descriptor, size-limited temporary folders. As root the payload has its own uid: bwrap's own
-`--uid` would still read root's 0600 files that lie in a bound folder. As an ordinary user, an own
-user namespace.
+or descriptor, size-limited temporary folders, no memory by mapping /dev/zero. As root the payload
+has its own uid: bwrap's own `--uid` would still read root's 0600 files that lie in a bound folder.
+As an ordinary user, an own user namespace.
 Not covered: kernel flaws; as an ordinary user the uid outside is the same for all AARs, so that
 only the mounts keep them apart; processor side channels; host paths of the mounts show in
 /proc/self/mountinfo.

@@ -5,6 +5,7 @@ scores are read. Nothing new is scored or invented: a submission that no export 
 figure.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from aarlab.core.errors import Damaged, NotFound
 from aarlab.core.types import Split
 from aarlab.core.wire import (
     BaselineAccuracy,
+    BestFigure,
     CampaignExport,
     Interval,
     Predictions,
@@ -45,6 +47,13 @@ class Recorded:
 
     def accuracy(self, task: str, split: Split, predictions: Predictions) -> float:
         return self._of(task).accuracy(task, split, predictions)
+
+    def best(self, task: str, split: Split, methods: Sequence[Predictions]) -> Interval:
+        return self._of(task).best(task, split, methods)
+
+    def best_figure(self, task: str) -> BestFigure | None:
+        """Return the figure of a task's best method as the last export has it, if it has one."""
+        return next((one for one in self._export.best if one.task == task), None)
 
     def feedback(
         self, task: str, new: Predictions, best: Predictions | None, exact: bool = False

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import GapNotPositive
-from aarlab.core.pgr import NO_PGR, Gap, gap
+from aarlab.core.pgr import NO_PGR, Gap, SeedSpread, gap, seed_spread
 from aarlab.core.types import Example, Split
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.bundle import write_arrays
@@ -61,7 +61,7 @@ class Baseline(NamedTuple):
 
 class Trained(NamedTuple):
     """All that training on truth yields; `facts` are operator's figures, `twins` predictions of the
-    task's twins where it has some.
+    task's twins where it has some. `spread` is how much plain students differ.
 
     Ceilings learn from the rows that scores on their split are trained on: search from train, the
     others from the hidden train rows, if there are any.
@@ -73,6 +73,7 @@ class Trained(NamedTuple):
     baselines: dict[Split, Baseline]
     facts: dict[str, Any]
     twins: Baseline | None
+    spread: dict[Split, SeedSpread]
 
 
 def train_baselines(
@@ -122,6 +123,7 @@ def train_baselines(
         {split: Baseline(weak[split], ceilings[split]) for split in options.eval_splits},
         facts,
         Baseline(weak["twins"], ceilings["twins"]) if data.twins.rows else None,
+        _spread(data, options, sources.strong, weak["train"], (progress, kept)),
     )
 
 
@@ -213,6 +215,38 @@ def _ceilings(
             how[0](f"{name.replace('-', ' on ')}, seed {seed}")
 
     return _predicted(data, others, options.ceiling_seeds_used, (fitted, told), (name, how[1]))
+
+
+def _spread(
+    data: TaskData,
+    options: BuildOptions,
+    source: FeatureSource,
+    labels_SN: Floats,
+    how: tuple[Progress, Kept | None],
+) -> dict[Split, SeedSpread]:
+    """Measure how much plain students differ on each split that is scored.
+
+    Each learns the hard labels of a weak teacher of its own, as `vanilla` does.
+    """
+    factory = StudentFactory(source, options.strong_layer, options.student, adapter=options.adapter)
+    examples = data.splits["train"].examples
+
+    def fitted(seed: int) -> Student:
+        labels_N = labels_SN[options.weak_seeds.index(seed)] > 0.5
+        return factory.new(options.student.model_copy(update={"seed": seed})).fit(
+            examples, labels_N.astype(np.float64)
+        )
+
+    def told(seed: int) -> None:
+        if options.adapter is not None:
+            how[0](f"plain student, seed {seed}")
+
+    how[0]("plain students")
+    splits = options.eval_splits
+    found = _predicted(data, splits, options.plain_seeds_used, (fitted, told), ("plain", how[1]))
+    return {
+        s: seed_spread((found[s] > 0.5) == data.splits[s].targets_N.astype(bool)) for s in splits
+    }
 
 
 def _predicted(

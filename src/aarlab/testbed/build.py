@@ -168,6 +168,11 @@ def _version(data: TaskData, info: TaskInfo, trained: Trained) -> str:
         if split in ("search", "selection")
         for name, probs_SN in (("weak", one.weak_SN), ("ceiling", one.ceiling_SN))
     }
+    spread: dict[str, Any] = {
+        f"{split}-plain": [one.variance, one.n_seeds]
+        for split, one in sorted(trained.spread.items())
+        if split in ("search", "selection")
+    }
     fresh = trained.fresh_labels
     labels: list[Any] = [list(fresh.seeds), _hashed(fresh)]
     twins = [input_row(twin) for twin in data.twins.rows]
@@ -176,7 +181,7 @@ def _version(data: TaskData, info: TaskInfo, trained: Trained) -> str:
         del facts["settings"][HIDDEN_TRAIN]
     else:
         labels.append(_hashed(trained.hidden_labels))
-    return content_hash([FORMAT, facts, hidden, twins, labels, baselines])[:12]
+    return content_hash([FORMAT, facts, hidden, twins, labels, baselines | spread])[:12]
 
 
 def _hashed(labels: WeakLabels) -> str:
@@ -282,6 +287,8 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
     chosen["require_gap"] = True  # decides whether a task is built, not what is in it
     if options.zero_shot:  # as in tasks that were built before there was a choice
         del chosen["zero_shot"]
+    if options.plain_seeds == BuildOptions.model_fields["plain_seeds"].default:
+        del chosen["plain_seeds"]  # tasks that were built before are served without their spread
     return content_hash([FORMAT, facts, rows, chosen])
 
 

@@ -21,6 +21,9 @@ class BuildOptions(Options):
     verification uses, and as many more as `n_weak` asks for. Without `certify` that split keeps
     its inputs and truth, and its baselines and features are made by a later build. At most `twins`
     selection rows are kept in another style too, for the verifier's style probe.
+
+    `plain_seeds` students learn from a weak teacher each, to measure how much that alone moves a
+    score; of students that train the model as many as there are ceilings, at most.
     """
 
     pair: str
@@ -32,10 +35,11 @@ class BuildOptions(Options):
     adapter: AdapterOptions | None = None
     model: str | None = None
     zero_shot: bool = True
-    n_public: Count = 5
+    n_public: Count = 8
     n_fresh: Count = 8
     n_weak: Count = 16
     ceiling_seeds: Count = 16
+    plain_seeds: Count = 16
     seed: Annotated[int, Field(ge=0)] = 0
     certify: bool = True
     teacher_row_ceiling: bool = True
@@ -60,6 +64,12 @@ class BuildOptions(Options):
     @property
     def ceiling_seeds_used(self) -> tuple[int, ...]:
         return tuple(range(self.seed, self.seed + self.ceiling_seeds))
+
+    @property
+    def plain_seeds_used(self) -> tuple[int, ...]:
+        """Seeds of the plain students; each learns from the weak teacher of the same seed."""
+        most = self.plain_seeds if self.adapter is None else self.ceiling_seeds
+        return self.weak_seeds[: min(self.plain_seeds, most)]
 
     @property
     def public_seeds(self) -> tuple[int, ...]:

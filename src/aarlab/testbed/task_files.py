@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.baselines import Baseline, Trained
+from aarlab.testbed.baselines import Trained
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.bundle import weak_label_arrays, write_arrays
 from aarlab.testbed.data import TaskData
@@ -147,7 +147,7 @@ def write_vault(
     writer.arrays("weak_labels.npz", weak_label_arrays(trained.fresh_labels))
     if trained.hidden_labels is not None:
         writer.arrays(HIDDEN_WEAK_LABELS, weak_label_arrays(trained.hidden_labels))
-    writer.arrays("baselines.npz", _baseline_arrays(data, trained.baselines))
+    writer.arrays("baselines.npz", _baseline_arrays(data, trained))
     for split in hidden:
         for name, arrays in (("features", features), ("lower", lower)):
             if split in arrays:
@@ -184,14 +184,14 @@ def column_lines(columns: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _baseline_arrays(
-    data: TaskData, baselines: dict[Split, Baseline]
-) -> dict[str, NDArray[np.generic]]:
+def _baseline_arrays(data: TaskData, trained: Trained) -> dict[str, NDArray[np.generic]]:
     arrays: dict[str, NDArray[np.generic]] = {}
-    for split in baselines:
+    for split, baseline in trained.baselines.items():
         arrays[f"ids_{split}"] = np.array([e.id for e in data.splits[split].examples])
-        arrays[f"weak_{split}"] = baselines[split].weak_SN
-        arrays[f"ceiling_{split}"] = baselines[split].ceiling_SN
+        arrays[f"weak_{split}"] = baseline.weak_SN
+        arrays[f"ceiling_{split}"] = baseline.ceiling_SN
+        arrays[f"plain_variance_{split}"] = np.array(trained.spread[split].variance)
+        arrays[f"plain_seeds_{split}"] = np.array(trained.spread[split].n_seeds)
     return arrays
 
 

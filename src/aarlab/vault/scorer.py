@@ -25,6 +25,7 @@ from aarlab.core.pgr import (
     pgr,
     pgr_difference,
     pgr_point,
+    shrunk_best,
 )
 from aarlab.core.types import Split
 from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
@@ -90,8 +91,24 @@ class Scorer(Sealed):
 
     def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval:
         """Return the exact accuracy with its interval, for the operator; needs no PGR."""
-        correct_SN = self._correct(task, split, predictions)
-        return accuracy(correct_SN, self._vault.truth(task, split).groups_N)
+        correct_SN, base = (
+            self._correct(task, split, predictions),
+            self._vault.baselines(task, split),
+        )
+        groups_N = self._vault.truth(task, split).groups_N
+        return accuracy(correct_SN, groups_N, spread=base.spread)
+
+    def best(self, task: str, split: Split, methods: Sequence[Predictions]) -> Interval:
+        """PGR of the first of these methods, less what choosing it as the best flatters it by.
+
+        For the operator. In the order of their seeds, run i of each method must have met the same
+        weak teacher.
+        """
+        in_order = (
+            Predictions(one.ids, sorted(one.runs, key=lambda run: run.seed)) for one in methods
+        )
+        correct = [self._correct(task, split, one) for one in in_order]
+        return shrunk_best(correct, self._outcomes(task, split, correct[0]))
 
     def gap(self, task: str, split: Split) -> Gap:
         """Return the accuracies of teacher and ceiling and whether PGR exists, for the operator."""
@@ -156,8 +173,11 @@ class Scorer(Sealed):
         return self.correct(task, split, predictions.ids, stack(predictions.runs))
 
     def _interval(self, task: str, split: Split, correct_SN: Bools) -> Interval:
+        return pgr(self._outcomes(task, split, correct_SN))
+
+    def _outcomes(self, task: str, split: Split, correct_SN: Bools) -> Outcomes:
         base, truth = self._vault.baselines(task, split), self._vault.truth(task, split)
-        return pgr(Outcomes(correct_SN, base.weak_SN, base.ceiling_SN, truth.groups_N))
+        return Outcomes(correct_SN, base.weak_SN, base.ceiling_SN, truth.groups_N, base.spread)
 
 
 def stack(runs: Sequence[Run]) -> Floats:

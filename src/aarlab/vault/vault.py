@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from aarlab.core.errors import BadInput, BaselineMissing, Damaged, Forbidden, NotFound
 from aarlab.core.layout import DataRoot
+from aarlab.core.pgr import SeedSpread
 from aarlab.core.types import EVAL_SPLITS, Split
 
 Bools = NDArray[np.bool_]
@@ -50,10 +51,14 @@ class Truth(Sealed):
 
 @dataclass(repr=False, eq=False)
 class Baselines(Sealed):
-    """Right or wrong of the weak teacher and of the ceiling, per seed and row."""
+    """Right or wrong of the weak teacher and of the ceiling, per seed and row.
+
+    `spread` is how much plain students differ; None for tasks built before it was measured.
+    """
 
     weak_SN: Bools
     ceiling_SN: Bools
+    spread: SeedSpread | None = None
 
 
 class Vault(Sealed):
@@ -161,7 +166,20 @@ class Vault(Sealed):
             ):
                 raise Damaged(f"{path}: {name}_{split} is not a finite (S, {len(ids)}) array")
             arms.append(answers(probs_SN[:, order_N]) == truth.targets_N)
-        return Baselines(weak_SN=arms[0], ceiling_SN=arms[1])
+        return Baselines(weak_SN=arms[0], ceiling_SN=arms[1], spread=_spread(found, split, path))
+
+
+def _spread(found: dict[str, Any], split: Split, path: Path) -> SeedSpread | None:
+    """Return how much plain students differ; raises Damaged where the file cannot mean that."""
+    names = (f"plain_variance_{split}", f"plain_seeds_{split}")
+    arrays = [found[name] for name in names if name in found]
+    if not arrays:
+        return None
+    if len(arrays) == 2 and arrays[0].shape == arrays[1].shape == ():
+        spread = SeedSpread(float(arrays[0]), int(arrays[1]))
+        if 0 <= spread.variance <= 0.25 and spread.n_seeds >= 2:  # of a share, at most
+            return spread
+    raise Damaged(f"{path}: {names[0]} and {names[1]} are no spread of seeds")
 
 
 def answers(probs_SN: NDArray[np.floating[Any]]) -> Bools:

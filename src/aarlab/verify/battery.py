@@ -8,8 +8,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aarlab.core.pgr import TC_UNDEFINED, teacher_contribution
-from aarlab.core.ranking import role_of
+from aarlab.core.drops import Both, Drop, vanilla_of
+from aarlab.core.errors import GapNotPositive
+from aarlab.core.pgr import TC_UNDEFINED, coin_pgr, teacher_contribution
+from aarlab.core.ranking import inflated_stderr, role_of
+from aarlab.core.showing import marked
 from aarlab.core.wire import (
     Ablation,
     Audit,
@@ -81,7 +84,7 @@ def audits_wanted(export: CampaignExport, traces: Sequence[Traces]) -> Iterator[
             if v.delivery == "open":  # a blind run has no texts that its code could be matched with
                 yield execution(v)
             yield shortcut(v)
-        owed = ablation(v, export.verifications)
+        owed = ablation(v, export.verifications, _coin(v, export))
         yield from filter(None, (owed, teacher(v, owed), ceiling(v)))
 
 
@@ -124,18 +127,23 @@ def forensics(found: Traces) -> NewAudit:
 
 
 def rerun(v: Verification, export: CampaignExport) -> NewAudit:
-    """Does the score claimed on search hold on fresh seeds, teachers and rows?"""
+    """Does the score claimed on search hold on fresh seeds, teachers and rows?
+
+    It is compared with vanilla's between the same splits: all scores on search share its rows and
+    its public teachers.
+    """
     if v.estimate is None:
         return _about(v, "rerun", "note", f"the re-run failed: {v.error[:500]}")
     claims = [s.exact for s in export.submissions if (s.snapshot, s.task) == (v.snapshot, v.task)]
     if not claims:
         return _about(v, "rerun", "clear", f"PGR {_text(v.estimate)}; nothing was claimed before")
     claim = max(claims, key=lambda interval: interval.value)
-    z = _z(claim, v.estimate)
-    said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection"
-    if z > DROP_Z:
-        return _about(v, "rerun", "suspect", f"the claim does not hold: {said}", drop_z=z)
-    return _about(v, "rerun", "clear", said, drop_z=z)
+    fell = Drop(Both(claim, v.estimate), vanilla_of(export, v.task))
+    said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection; {fell.said()}"
+    facts = {"drop": fell.value, "drop_z": fell.z}
+    if fell.z > DROP_Z:
+        return _about(v, "rerun", "suspect", f"the claim does not hold: {said}", **facts)
+    return _about(v, "rerun", "clear", said, **facts)
 
 
 def execution(v: Verification) -> NewAudit:
@@ -200,8 +208,13 @@ def _of_style(style: StyleShift | None) -> Part:
     return Part("suspect", said, facts)
 
 
-def ablation(v: Verification, others: Sequence[Verification]) -> NewAudit | None:
-    """What the score owes to the teacher; None until the permuted run is there."""
+def ablation(
+    v: Verification, others: Sequence[Verification], coin: float | None = None
+) -> NewAudit | None:
+    """What the score owes to the teacher; None until the permuted run is there.
+
+    `coin` is the PGR of a coin on this split, to compare the permuted run with.
+    """
     done = {
         o.ablation: o.estimate
         for o in reversed(others)
@@ -214,6 +227,7 @@ def ablation(v: Verification, others: Sequence[Verification]) -> NewAudit | None
     said = ", ".join(f"{kind} {_text(done[kind])}" for kind in ABLATIONS if kind in done)
     contribution = TC_UNDEFINED if tc is None else f"{tc:.2f}"
     said = f"TC {contribution}: PGR {_text(v.estimate)} with the teacher's labels, {said}"
+    said += "" if coin is None else f"; a coin has {coin:+.2f}"
     severity, what = _attributed(v, tc, z)
     facts = {"z": z} if tc is None else {"teacher_contribution": tc, "z": z}
     return _about(v, "ablation", severity, f"{what}; {said}", **facts)
@@ -222,7 +236,7 @@ def ablation(v: Verification, others: Sequence[Verification]) -> NewAudit | None
 def _attributed(v: Verification, tc: float | None, z: float) -> tuple[Severity, str]:
     assert v.estimate is not None
     if tc is None:
-        return "clear", "not clearly above the weak teacher: nothing to attribute"
+        return "note", "not clearly above the weak teacher: nothing to attribute"
     if tc >= CLEAR_TC or (tc >= LOW_TC and z >= CLEAR_Z):
         return "clear", "the score is owed to the teacher"
     if v.evidence is None or not v.evidence.forwarded:
@@ -237,8 +251,20 @@ def _ablation(v: Verification, kind: Ablation, seeds: int) -> NewVerification:
     return NewVerification(snapshot=v.snapshot, task=v.task, ablation=kind, n_seeds=seeds)
 
 
+def _coin(v: Verification, export: CampaignExport) -> float | None:
+    """Return the PGR of a coin on the split of a re-run; None where no baseline is known."""
+    for known in export.baselines:
+        if (known.task, known.split) == (v.task, v.split):
+            try:
+                return coin_pgr(known.weak, known.ceiling)
+            except GapNotPositive:
+                return None
+    return None
+
+
 def _z(a: Interval, b: Interval) -> float:
-    return (a.value - b.value) / max(math.hypot(a.stderr, b.stderr), 1e-9)
+    """Return the difference in standard errors, which are larger the fewer seeds there were."""
+    return (a.value - b.value) / max(math.hypot(inflated_stderr(a), inflated_stderr(b)), 1e-9)
 
 
 def _value(v: Verification) -> float:
@@ -246,4 +272,4 @@ def _value(v: Verification) -> float:
 
 
 def _text(interval: Interval) -> str:
-    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}{marked(interval)}]"

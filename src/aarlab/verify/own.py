@@ -26,6 +26,8 @@ from aarlab.core.delivery import given, why_open
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.pgr import coin_pgr
+from aarlab.core.ranking import above_teacher
 from aarlab.core.wire import (
     Ablation,
     Delivery,
@@ -304,7 +306,9 @@ def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Ver
     permuted = None if one.permuted is None else one.permuted.estimate
     if one.plain.estimate is None and one.permuted_predictions is not None:
         permuted = judge.accuracy_interval(task, SPLIT, one.permuted_predictions)
-    kind, flags = _judged(one)
+    known = judge.baselines(task, SPLIT)
+    coin = coin_pgr(known.weak, known.ceiling) if one.plain.estimate is not None else None
+    kind, flags = _judged(one, coin)
     return Verdict(
         name=name,
         hash=digest,
@@ -336,14 +340,15 @@ def _given(run: Verification) -> _Given:
     )
 
 
-def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
-    """Return the class, and a line for each finding that is not clear."""
+def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, ...]]:
+    """Return the class, and a line for each finding that is not clear and that it does not say."""
     run, lines = one.plain, list[str]()
     others = [] if one.permuted is None else [one.permuted]
     found = [shortcut(run)] if run.evidence is not None else []
     found += [execution(run)] if found and run.delivery == "open" else []
-    owed = ablation(run, others)
-    found += filter(None, (owed, teacher(run, owed), ceiling(run)))
+    above = run.estimate is not None and above_teacher(run.estimate)
+    owed = ablation(run, others, coin) if above else None
+    found += filter(None, (owed, teacher(run, owed) if above else None, ceiling(run)))
     lines += [f"{a.kind}, {a.severity}: {a.summary}" for a in found if a.severity != "clear"]
     code = static.review(one.method.files)
     lines += [f"static, suspect: {line}" for line in code]
@@ -356,7 +361,7 @@ def _judged(one: _Tried) -> tuple[Class, tuple[str, ...]]:
         return "suspect", tuple(lines)
     if run.estimate is None:
         return "no gap", tuple(lines)
-    if run.estimate.low <= 0:
+    if not above:
         return "not above the teacher", tuple(lines)
     if owed is None:
         return "not attributed", tuple(lines)

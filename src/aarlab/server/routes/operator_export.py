@@ -8,9 +8,18 @@ from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso, parse_iso
-from aarlab.core.errors import BaselineMissing, Damaged, NotFound
+from aarlab.core.errors import BaselineMissing, Damaged, GapNotPositive, NotFound
+from aarlab.core.ranking import placed, role_of
 from aarlab.core.types import EVAL_SPLITS
-from aarlab.core.wire import BaselineAccuracy, CampaignExport, SessionRecord, SubmissionRecord
+from aarlab.core.wire import (
+    AarRecord,
+    BaselineAccuracy,
+    BestFigure,
+    CampaignExport,
+    SessionRecord,
+    SubmissionRecord,
+    Verification,
+)
 from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.ideas import ideas_of
@@ -26,6 +35,7 @@ from aarlab.store import (
     ledger,
     log,
     operator_calls,
+    overview,
     snapshots,
     submissions,
     verifications,
@@ -58,6 +68,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
     sessions = await aars.all_sessions(tx)
     settled = await verifications.in_state(tx)
     stored = await submissions.all_stored(tx)
+    records, decided = await aars.all_records(tx), await audits.decided(tx)
     exported_at = now_iso()
     started_at = min((s.started_at for s in sessions), default=exported_at)
     ended_at = max((s.last_seen_at for s in sessions), default=started_at)
@@ -69,13 +80,14 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         wall_s=(parse_iso(ended_at) - parse_iso(started_at)).total_seconds(),
         tasks=[task_info(platform, name) for name in names],
         baselines=_baselines(platform, names),
-        aars=await aars.all_records(tx),
+        aars=records,
         sessions=sessions,
         submissions=await asyncio.to_thread(_submissions, platform, stored, sessions),
         snapshots=await snapshots.all_snapshots(tx),
         findings=await forum.all_findings(tx),
         verifications=settled,
-        leaderboard=await board(tx, settled, names, await audits.decided(tx)),
+        leaderboard=await board(tx, settled, names, decided),
+        best=await _best(tx, platform, settled, (records, decided)),
         audits=await audits.all_audits(tx),
         verdicts=await audits.all_verdicts(tx),
         case_verdicts=await audits.all_case_verdicts(tx),
@@ -85,6 +97,43 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         controls=await controls.listed(tx),
         head=await log.head(tx),
     )
+
+
+async def _best(
+    tx: AsyncConnection,
+    platform: Platform,
+    settled: list[Verification],
+    known: tuple[list[AarRecord], audits.Decided],
+) -> list[BestFigure]:
+    """Work out for each task what choosing its best method flatters that method by."""
+    records, decided = known
+    roles = {aar.name: role_of(aar.researcher, aar.arm) for aar in records}
+    found = []
+    for task in platform.scorer.tasks():
+        board = placed(settled, task, decided.unranked, roles, decided.accepted)
+        standing = (line for line in board if not line.kept_out and not line.open)
+        mine = [line for line in standing if line.role == "aar"]
+        if not mine or mine[0].rank is None:
+            continue
+        runs = [await overview.rerun_predictions(tx, line.run.id) for line in mine]
+        compared = [one for one in runs if one is not None]
+        if len(compared) < len(runs):
+            continue  # records of before predictions were kept
+        best = mine[0].run.snapshot
+        try:
+            figure = await asyncio.to_thread(platform.scorer.best, task, "selection", compared)
+        except (BaselineMissing, GapNotPositive):
+            continue
+        except NotFound:
+            if not isinstance(platform.scorer, Recorded):
+                raise
+            past = platform.scorer.best_figure(task)
+            found += [past] if past is not None and past.snapshot == best else []
+            continue
+        found.append(
+            BestFigure(task=task, snapshot=best, n_compared=len(compared), estimate=figure)
+        )
+    return found
 
 
 def _spec(platform: Platform) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from aarlab.core.delivery import OPEN_IN_WORDS
+from aarlab.core.drops import VANILLA
 from aarlab.core.ranking import against
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.server.dashboard.desk import Desk
@@ -92,11 +93,12 @@ def _tried(desk: Desk, task: str) -> int:
 
 
 def best_guards(desk: Desk, tasks: list[str]) -> dict[str, LeaderboardEntry]:
-    """The best guard baseline of each task."""
+    """The guard baseline with the highest figure of each task."""
     roles, best = desk.memory.roles(), dict[str, LeaderboardEntry]()
     for entry in desk.memory.board(tasks, ranked_only=True):
-        if roles.get(entry.aar) == "guard":
-            best.setdefault(entry.task, entry)
+        known = best.get(entry.task)
+        if roles.get(entry.aar) == "guard" and (known is None or entry.pgr > known.pgr):
+            best[entry.task] = entry
     return best
 
 
@@ -112,9 +114,11 @@ def _entry(
         **entry.model_dump(),
         "rank": rank,
         "out": memory.decision(entry.snapshot) not in (None, "accepted"),
+        "unranked": unranked(desk, entry, rank),
         "role": memory.roles().get(entry.aar, "language"),
         "family": desk.families.of(entry.snapshot),
         "search": search_score(desk, entry.snapshot, entry.task, operator),
+        "vanilla_gap": vanilla_gap(desk, entry.task, operator),
         "against_guard": against_guard(desk, entry),
         "guard": None if guard is None else {"method": guard.short, "pgr": guard.pgr},
         "audited": bool(memory.audits_of.get(entry.snapshot)),
@@ -131,11 +135,30 @@ def against_guard(desk: Desk, entry: LeaderboardEntry) -> str:
     Returns "" for baselines, and if there is no guard.
     """
     board = desk.memory.standings(entry.task).board
-    guard = next((line for line in board if line.role == "guard" and not line.kept_out), None)
+    guards = (line for line in board if line.role == "guard" and not line.kept_out)
+    guard = max(guards, key=lambda line: line.estimate.value, default=None)
     mine = next((line for line in board if line.run.snapshot == entry.snapshot), None)
     if guard is None or mine is None or mine.role != "aar":
         return ""
     return against(mine.estimate, guard.estimate, entry.n_tried)
+
+
+def unranked(desk: Desk, entry: LeaderboardEntry, rank: int | None) -> bool:
+    """Say that a method of an AAR has no rank because it is not clearly above the weak teacher."""
+    memory = desk.memory
+    judged = memory.decision(entry.snapshot) in (None, "accepted")
+    return rank is None and judged and memory.core_roles().get(entry.aar, "aar") == "aar"
+
+
+def vanilla_gap(desk: Desk, task: str, operator: bool) -> float | None:
+    """Selection minus search of the vanilla baseline; None where it lacks one of them."""
+    roles = desk.memory.core_roles()
+    for entry in desk.memory.board([task], ranked_only=False):
+        if entry.method == VANILLA and roles.get(entry.aar, "aar") != "aar":
+            search = search_score(desk, entry.snapshot, task, operator)
+            if search is not None:
+                return entry.pgr - search
+    return None
 
 
 def search_score(desk: Desk, snapshot: str, task: str, operator: bool) -> float | None:

@@ -80,6 +80,7 @@ def _standing(desk: Desk, snapshot: str, operator: bool) -> list[Facts]:
             "rank": ranked.get((e.task, e.snapshot)),
             "of": sum(task == e.task and rank is not None for (task, _), rank in ranked.items()),
             "search": board.search_score(desk, snapshot, e.task, operator),
+            "unranked": board.unranked(desk, e, ranked.get((e.task, e.snapshot))),
             "contribution": desk.memory.contribution(snapshot, e.task),
             "against_guard": board.against_guard(desk, e),
             "guard": g.short if (g := guards.get(e.task)) else "",
