@@ -94,7 +94,7 @@ def _in_process(one: str) -> Facts:
 def _bench(given: argparse.Namespace, name: str) -> Bench:
     """The small task, built or found as it was built."""
     root, made = data_root(), preset(name, given.task_seed)
-    rows = SplitRows(400, given.rows, given.search_rows, selection=40, certify=40)
+    rows = SplitRows(400, given.rows, given.search_rows, selection=40, certify=40, train_hidden=0)
     shop = Workshop(root, lambda line: None)
     options = BuildOptions(
         pair=made.pair, weak_layer=made.weak_layer, strong_layer=made.strong_layer,

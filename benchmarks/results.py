@@ -99,7 +99,7 @@ def _tasks(given: argparse.Namespace, shop: Workshop) -> Iterator[Built]:
     for folder in (path.parent for path in folders):
         if not wanted or folder.name in wanted:
             name = f"real-{folder.name}".replace("_", "-")
-            options = FolderOptions(shares=SHARES)
+            options = FolderOptions(shares=SHARES, hidden=False)
             yield shop.import_folder(folder, name, given.pair, options=options)
 
 

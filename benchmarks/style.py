@@ -35,8 +35,9 @@ from aarlab.core.layout import DataRoot
 from aarlab.testbed.generators.presets import preset
 from aarlab.testbed.job import Job, JobOutput, SeedPair
 from aarlab.testbed.making import Workshop
-from aarlab.testbed.method_folder import named_files, write_method
+from aarlab.testbed.method_folder import write_method
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.run_method import run_job
 from aarlab.testbed.task import load_weak_labels
 from aarlab.verify.hidden import FEATURES, INPUTS, TWINS, WEAK_LABELS, hidden_files, twin_reference

@@ -8,6 +8,8 @@ from platform_kit import Running, start, stop, wait_for
 
 from aarlab.core.wire import NewFinding
 
+pytestmark = pytest.mark.gate
+
 SILENT_MS = 30_000  # a look every 5 s, given up after 10 s
 LOOK = "htmx.trigger('.live', 'aarlab:look')"
 

@@ -7,6 +7,8 @@ from platform_kit import Running, TinyTask, platform
 
 from aarlab.core.layout import RunDir
 
+pytestmark = pytest.mark.gate
+
 
 def test_the_queue_is_worked_off_by_keyboard(chromium, served: Running) -> None:
     page = log_in(chromium, served)

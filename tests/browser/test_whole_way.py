@@ -14,7 +14,7 @@ from toy_campaign import build_toy, toy_spec
 from aarlab.cli.launching import spec_text
 from aarlab.core.layout import RunDir
 
-pytestmark = pytest.mark.slow  # gates in CI beside the default suite
+pytestmark = pytest.mark.gate
 
 MINUTES = 90_000
 

@@ -11,6 +11,7 @@ from aarlab.campaign.spec import CampaignSpec, load_spec, parse_spec
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import DataRoot
 from aarlab.core.wire import Limits
+from aarlab.core.wire_ledger import DEFAULT_METHODS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "published_setting.yaml"
 MODEL = {"model": "scripted/novice", "idea_pool": ["try less data"]}
@@ -52,7 +53,7 @@ def test_what_each_preset_changes() -> None:
     alone = [aar for aar in made.aars if aar.arm == "forum_off"]
     assert len({aar.team for aar in alone}) == 9 and not alone[0].language.forum
     assert [aar.limits for aar in made.aars if aar.arm == "single"] == [
-        Limits(dollars=90.0, tokens=63)
+        Limits(dollars=90.0, tokens=63, methods=9 * DEFAULT_METHODS)
     ]
 
 

@@ -9,6 +9,8 @@ from toy_campaign import command, finished
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 
+pytestmark = pytest.mark.gate
+
 
 @pytest.fixture(scope="module")
 def run(toy_run, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
@@ -49,10 +51,14 @@ def test_a_verdict_takes_a_method_out_of_the_ranking_and_is_logged(
 
 
 def test_certify_scores_a_method_once(run: RunDir, toy_root: DataRoot) -> None:
-    snapshot = exported(run).leaderboard[-1].snapshot[:10]
+    scored = {v.snapshot for v in exported(run).verifications if v.split == "certify"}
+    assert len(scored) == 1, "the campaign's own, of its best"
+    others = [e.snapshot for e in exported(run).leaderboard if e.snapshot not in scored]
+    snapshot = others[-1][:10]
     code, out = said(toy_root, "audit", "certify", str(run.path), snapshot, "--seeds", "2")
     assert code == 0 and "certify" in out
-    assert [v.split for v in exported(run).verifications].count("certify") == 1
+    after = [v.snapshot for v in exported(run).verifications if v.split == "certify"]
+    assert set(after) == {*scored, others[-1]} and len(after) == 2
     code, out = said(toy_root, "audit", "certify", str(run.path), snapshot, "--seeds", "2")
     assert code == 2 and "scored once per method" in " ".join(out.split())
 

@@ -73,8 +73,11 @@ def test_the_view_of_a_sandbox_holds_the_task_and_its_model(root: DataRoot) -> N
 def test_lower_states_of_public_rows_are_public_and_of_hidden_rows_are_not(root: DataRoot) -> None:
     public = sorted(p.name for p in (root.public_task("words") / "lower").iterdir())
     vault = sorted(p.name for p in (root.vault_task("words") / "lower").iterdir())
-    assert (public, vault) == (["search.npz", "train.npz"], ["selection.npz"])
-    hidden = load_lower(root.vault_task("words") / "lower" / "selection.npz", 2)
+    assert (public, vault) == (["search.npz", "train.npz"], ["selection.npz", "train_hidden.npz"])
+    folder = root.vault_task("words") / "lower"
+    learned = load_lower(folder / "train_hidden.npz", 2)
+    assert len(learned) == 96
+    hidden = learned | load_lower(folder / "selection.npz", 2)
     twins = load_lower(root.vault_task("words") / "twins" / "lower.npz", 2)
     assert len(twins) == 80 and not twins.keys() & hidden.keys()
     for name in public:

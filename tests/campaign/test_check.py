@@ -21,7 +21,7 @@ from aarlab.core.errors import BadInput
 from aarlab.core.faults import Faulty
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Limits, TaskInfo
-from aarlab.core.wire_ledger import CampaignLimits, NewControl
+from aarlab.core.wire_ledger import DEFAULT_METHODS, CampaignLimits, NewControl
 
 ROOT = Path(__file__).parents[2]
 HEAD = "name: x\ntasks: [math]\n"
@@ -125,7 +125,7 @@ def test_what_yaml_reads_oddly_is_read_as_it_was_meant() -> None:
 def test_a_guest_with_limits_of_its_own_is_compared_with_no_arm() -> None:
     guest = "aars: [{name: g, researcher: external, team: g, limits: {hours: 2}}]\n"
     spec = read_spec(HEAD + "arms: [{arm: random, aars: 2}]\n" + guest, "s")
-    assert spec.limits_of(spec.aars[0]) == Limits(hours=2)
+    assert spec.limits_of(spec.aars[0]) == Limits(hours=2, methods=DEFAULT_METHODS)
     unequal = "arms: [{arm: random, aars: 2}, {arm: evolutionary, aars: 1}]\n"
     assert "unequal budgets" in said(HEAD + unequal)
 
@@ -218,6 +218,18 @@ def test_a_claude_code_aar_has_a_price_in_the_estimate() -> None:
     text = HEAD + f"aars: [{{name: a, researcher: external, {claude}}}]\nlimits: {{hours: 2}}\n"
     found = estimate(read_spec(text, "s"))
     assert found.most_dollars is None and found.expected_dollars > 1
+
+
+def test_a_missing_price_table_is_to_do_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of("published_setting", None)
+
+    def of_price() -> list[str]:
+        found = remarks(spec, DataRoot(Path("/nowhere")), lambda _task: True)
+        return [remark.gravity for remark in found if "no price of model" in remark.text]
+
+    assert of_price() == []
+    monkeypatch.setattr("aarlab.agents.prices.data_snapshot", None)
+    assert of_price() == ["to do"]
 
 
 # ---------------------------------------------------------------- values that are none

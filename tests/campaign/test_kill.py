@@ -24,6 +24,8 @@ from aarlab.core.layout import DataRoot, RunDir
 from aarlab.report.load import load_export
 from aarlab.store.log import verify_log
 
+pytestmark = pytest.mark.gate
+
 
 def start(run: RunDir, root: DataRoot, tmp_path: Path):
     spec = tmp_path / "toy.yaml"
@@ -68,7 +70,6 @@ def test_kill_the_campaign_again_and_again_then_resume(tmp_path: Path, toy_root:
     check_nothing_lost_or_doubled(run)
 
 
-@pytest.mark.slow
 def test_kill_aars_server_and_verifier_while_it_runs(tmp_path: Path, toy_root: DataRoot) -> None:
     run, rng = RunDir(tmp_path / "run"), random.Random(6)
     process = start(run, toy_root, tmp_path)

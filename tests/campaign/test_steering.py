@@ -21,7 +21,9 @@ from aarlab.core.wire import NewSnapshot, SnapshotFile
 from aarlab.core.wire_service import NewMethod
 from aarlab.report.load import load_export
 from aarlab.store.log import verify_log
-from aarlab.testbed.method_folder import named_files
+from aarlab.testbed.named_method import named_files
+
+pytestmark = pytest.mark.gate
 
 
 def start(tmp_path: Path, root: DataRoot, changes: dict) -> tuple[RunDir, object]:

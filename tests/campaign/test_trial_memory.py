@@ -75,7 +75,9 @@ def test_a_rerun_may_use_what_the_most_generous_trial_might_and_never_less_than_
         made = campaign(root, tmp_path, trial_memory_mb=memory_mb)
         given = parsed(verifier_child(made).argv[3:])
         verifier = Verifier(made.run, root, "process", 0, given.memory_mb)
-        found.append(verifier._sandbox(wanted).limits.memory_mb)
+        blind = verifier._blind_sandbox(wanted, 60.0).limits.memory_mb
+        assert verifier._open_sandbox(wanted).limits.memory_mb == blind
+        found.append(blind)
     assert found == [9000, BASE_MB]
 
 

@@ -21,7 +21,7 @@ from aarlab.report.view import campaign_view
 from aarlab.report.write import write_report
 from aarlab.store.log import verify_log
 
-pytestmark = pytest.mark.slow  # gates in CI beside the default suite
+pytestmark = pytest.mark.gate
 
 TASKS = ["gauss", SECOND]
 Ended = tuple[RunDir, CampaignExport]
@@ -134,11 +134,12 @@ def test_findings_say_on_which_task_a_cited_score_was_reached(ended: Ended) -> N
 
 def test_methods_are_verified_on_both_and_nothing_is_doubled(ended: Ended) -> None:
     run, export = ended
-    runs = [(v.snapshot, v.task) for v in export.verifications]
+    runs = [(v.snapshot, v.task, v.split) for v in export.verifications]
+    assert sorted(task for _, task, split in runs if split == "certify") == sorted(TASKS)
     assert len(set(runs)) == len(runs) and {v.state for v in export.verifications} == {"done"}
-    assert {snapshot for snapshot, task in runs if task == "gauss"} == {
-        snapshot for snapshot, task in runs if task == SECOND
-    }
+    assert {
+        snapshot for snapshot, task, split in runs if (task, split) == ("gauss", "selection")
+    } == {snapshot for snapshot, task, split in runs if (task, split) == (SECOND, "selection")}
     audited = {(a.aar, a.task) for a in export.audits if a.kind == "forensics"}
     assert {(aar, task) for aar in (*CONTROLS, "ada") for task in TASKS} <= audited
     verify_log(run.database)

@@ -92,6 +92,16 @@ def test_serve_says_where_and_how_to_sign_in_and_ends_with_its_process(
     assert not is_open(port) and not run.socket.exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_serve_says_when_the_folder_of_campaigns_is_new(
+    there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aarlab.server.lobby.serve.serve_lobby", lambda *_: None)
+    folder = tmp_path / ("" if there else "rums")
+    code, said = aarlab(capsys, "serve", "--runs", str(folder))
+    assert code == 0 and ("does not exist yet" in said) != there
+
+
 def test_a_taken_port_is_an_error(
     toy_root: DataRoot,
     run: RunDir,

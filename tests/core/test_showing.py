@@ -2,6 +2,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 
 import pytest
 from rich.table import Table
@@ -67,3 +69,27 @@ def test_a_log_line_cannot_be_forged() -> None:
     assert lines[0].endswith("method x\\n2026-01-01 INFO verify: all clear \\x1b[2J failed")
     assert lines[1].endswith("gave up") and lines[-1] == "ValueError: no \\x1b[2J"
     assert "\x1b" not in out.getvalue()
+
+
+LAST_WORDS = """
+import logging, threading, warnings
+from aarlab.core.logs import log_to_stderr
+log_to_stderr()
+hostile = "x\\x1b[2J\\x9b31m"
+logging.getLogger("any").warning("%s", hostile, stack_info=True)
+warnings.warn(hostile)
+def work(): raise ValueError(hostile)
+thread = threading.Thread(target=work); thread.start(); thread.join()
+raise KeyError(hostile)
+"""
+
+
+def test_nothing_that_a_process_says_at_its_end_drives_a_terminal() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LAST_WORDS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert "\x1b" not in done.stderr and "\x9b" not in done.stderr
+    for said in ("any: x\\x1b[2J\\x9b31m", "UserWarning: x\\x1b", "ValueError: x\\x1b[2J",
+                 "the process ended", "KeyError: 'x\\x1b[2J"):  # fmt: skip
+        assert said in done.stderr

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
+from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS, NEEDED_SPLITS
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.folder import FolderOptions, read_folder
 from aarlab.testbed.splits import EvalShares, check_disjoint
@@ -59,7 +59,7 @@ def rows() -> dict[str, list[Any]]:
 
 def test_reads_a_verification_folder(tmp_path: Path, rows: dict[str, list[Any]]) -> None:
     task = read_folder(write(tmp_path / "f", rows), "mine")
-    assert task.kind == "verification" and set(task.splits) == set(ALL_SPLITS)
+    assert task.kind == "verification" and set(task.splits) == set(NEEDED_SPLITS)
     first = task.splits["teacher"].examples[0]
     assert first.prompt == "teach question 0" and first.answers == ("answer 0",)
     assert task.splits["teacher"].targets_N.tolist() == [1, 0, 1, 0, 1, 0]
@@ -245,6 +245,10 @@ def test_arbitrary_bytes_are_refused(
     (folder / "train_label.jsonl").write_bytes(content)
     with pytest.raises(BadInput, match=r"train_label.jsonl"):
         read_folder(folder, "mine")
+    (folder / "train_hidden.jsonl").write_bytes(content)
+    write(folder, {"train_label": verification_rows("l", 4)})
+    with pytest.raises(BadInput, match=r"train_hidden.jsonl"):
+        read_folder(folder, "mine")
 
 
 @pytest.mark.skipif(not FOLDERS, reason="the shared data folders are not beside this repository")
@@ -317,7 +321,7 @@ def test_every_format_reads_to_the_same_task(
     for stem, content in rows.items():
         (folder / f"{stem}.{form}").write_bytes(FORMS[form](content))
     read = read_folder(folder, "mine")
-    for split in ALL_SPLITS:
+    for split in NEEDED_SPLITS:
         assert read.splits[split].examples == plain.splits[split].examples
         assert read.splits[split].targets_N.tolist() == plain.splits[split].targets_N.tolist()
 
@@ -435,7 +439,7 @@ spelt = st.sampled_from(
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["train_label", "train_unlabel", "test"]), spelt,
+        st.tuples(st.sampled_from(["train_label", "train_unlabel", "train_hidden", "test"]), spelt,
                   st.integers(0, 12), st.sampled_from([None, "g1", "g2", "g3"]), st.booleans()),
         min_size=20, max_size=60,
     )
@@ -447,7 +451,7 @@ def test_no_question_and_no_group_is_ever_in_two_splits(
 ) -> None:
     rows: dict[str, list[Any]] = {
         stem: verification_rows(stem, 6) for stem in ("train_label", "train_unlabel")
-    } | {"test": verification_rows("test", 60)}
+    } | {stem: verification_rows(stem, 60) for stem in ("train_hidden", "test")}
     for number, (stem, text, which, group, label) in enumerate(drawn):
         row = {"question": f"{text} {which}", "choice": f"c{number}", "label": label}
         rows[stem].append(row | ({"group": group} if group else {}))
@@ -457,12 +461,148 @@ def test_no_question_and_no_group_is_ever_in_two_splits(
     except BadInput as refused:
         assert "class" in str(refused) or "same" in str(refused) or "no row" in str(refused)
         return
-    of_question: dict[str, str] = {}
-    of_group: dict[str, str] = {}
+    assert set(task.splits) == set(ALL_SPLITS)
+    apart(task)
+
+
+def apart(task: TaskData) -> None:
+    """Fail if a normalised question, or a group by the source or the task, is in two splits."""
+    seen: dict[tuple[str, str], str] = {}
     for split, labelled in task.splits.items():
         for example in labelled.examples:
             question = " ".join(unicodedata.normalize("NFKC", example.prompt).casefold().split())
-            assert of_question.setdefault(question, split) == split
             group = task.columns[example.id].get("group")
-            if group:
-                assert of_group.setdefault(group, split) == split
+            keys = [("question", question), ("group", example.group), ("source", str(group or ""))]
+            for key in keys:
+                assert key[1] == "" or seen.setdefault(key, split) == split, key
+
+
+# ---------------------------------------------------------------- hidden train rows
+def hidden_ids(task: TaskData) -> set[str]:
+    return {example.id for example in task.splits["train_hidden"].examples}
+
+
+def test_a_file_of_hidden_train_rows_is_used_and_leaves_the_others_alone(
+    tmp_path: Path, rows: dict[str, list[Any]]
+) -> None:
+    plain = read_folder(write(tmp_path / "f", rows), "mine")
+    hidden = verification_rows("hidden", 60)
+    folder = write(tmp_path / "f", {"train_hidden": hidden})
+    task = read_folder(folder, "mine")
+    assert set(task.splits) == set(ALL_SPLITS) and set(plain.splits) == set(NEEDED_SPLITS)
+    for split in NEEDED_SPLITS:
+        assert task.splits[split].examples == plain.splits[split].examples
+    made = task.splits["train_hidden"]
+    assert [e.prompt for e in made.examples] == [row["question"] for row in hidden]
+    assert made.targets_N.tolist() == [int(row["label"]) for row in hidden]
+    assert task.settings["train_hidden"] == "train_hidden.jsonl"
+    assert "train_hidden" not in plain.settings, "a small folder is the task that it was"
+    told: list[str] = []
+    public = read_folder(folder, "mine", FolderOptions(hidden=False, tell=told.append))
+    assert set(public.splits) == set(NEEDED_SPLITS)
+    assert "train_hidden.jsonl is not read" in told[0]
+
+
+@pytest.mark.parametrize(("n_hidden", "n_train"), [(58, 8), (98, 200)])
+def test_a_file_of_too_few_hidden_train_rows_is_refused(
+    tmp_path: Path, rows: dict[str, list[Any]], n_hidden: int, n_train: int
+) -> None:
+    rows["train_hidden"] = verification_rows("hidden", n_hidden)
+    rows["train_unlabel"] = verification_rows("train", n_train)
+    folder = write(tmp_path / "f", rows)
+    with pytest.raises(BadInput, match=rf"train_hidden.jsonl: {n_hidden} rows beside {n_train}"):
+        read_folder(folder, "mine")
+    assert read_folder(folder, "mine", FolderOptions(hidden=False)).splits["train"]
+
+
+def test_faults_of_a_file_of_hidden_train_rows_are_named(
+    tmp_path: Path, rows: dict[str, list[Any]]
+) -> None:
+    hidden = verification_rows("hidden", 60)
+    rows["train_hidden"] = [*hidden, {"question": "q", "choice": "c", "label": "maybe"}]
+    with pytest.raises(BadInput, match=r"train_hidden.jsonl, line 61: unknown label 'maybe'"):
+        read_folder(write(tmp_path / "a", rows), "mine")
+    rows["train_hidden"] = [*hidden, {"question": "TRAIN question 1", "choice": "c", "label": True}]
+    with pytest.raises(
+        BadInput, match=r"in two splits: train_unlabel.jsonl \(line 3\) and train_h"
+    ):
+        read_folder(write(tmp_path / "b", rows), "mine")
+    rows["train_hidden"] = [row | {"label": True} for row in hidden]
+    with pytest.raises(BadInput, match=r"train_hidden.jsonl: all labels are the same"):
+        read_folder(write(tmp_path / "c", rows), "mine")
+
+
+@pytest.mark.parametrize(("n_train", "dealt"), [(598, False), (600, True), (1601, True)])
+def test_hidden_train_rows_are_dealt_from_large_sets_only(
+    tmp_path: Path, rows: dict[str, list[Any]], n_train: int, dealt: bool
+) -> None:
+    rows["train_unlabel"] = verification_rows("train", n_train)
+    folder, told = write(tmp_path / "f", rows), list[str]()
+    task = read_folder(folder, "mine", FolderOptions(tell=told.append))
+    assert ("train_hidden" in task.splits) == dealt
+    assert any("verified runs train on public rows" in line for line in told) != dealt
+    whole = read_folder(folder, "mine", FolderOptions(hidden=False))
+    for split in {"teacher", *EVAL_SPLITS}:
+        assert task.splits[split].examples == whole.splits[split].examples
+    every = {e.id for e in whole.splits["train"].examples}
+    if not dealt:
+        assert {e.id for e in task.splits["train"].examples} == every
+        return
+    train, hidden = (task.splits[split] for split in ("train", "train_hidden"))
+    assert {e.id for e in train.examples} | hidden_ids(task) == every
+    assert len(train.examples) + len(hidden.examples) == n_train
+    assert len(hidden.examples) / n_train == pytest.approx(1 / 3, abs=0.03)
+    assert 2 * len(hidden.examples) >= len(train.examples)
+    assert hidden.targets_N.mean() == pytest.approx(0.5, abs=0.02)
+    apart(task)
+    again = read_folder(folder, "mine")
+    other = read_folder(folder, "mine", FolderOptions(seed=3))
+    assert hidden_ids(task) == hidden_ids(again) != hidden_ids(other)
+
+
+def test_train_rows_of_too_few_problems_stay_public(
+    tmp_path: Path, rows: dict[str, list[Any]]
+) -> None:
+    def read(groups: list[int]) -> TaskData:
+        numbers = [number for number, n_rows in enumerate(groups) for _ in range(n_rows)]
+        rows["train_unlabel"] = [
+            row | {"group": f"g{number}"}
+            for row, number in zip(verification_rows("t", len(numbers)), numbers, strict=True)
+        ]
+        return read_folder(write(tmp_path / "f", rows), "mine")
+
+    assert "train_hidden" not in read([700]).splits
+    assert "train_hidden" not in read([600, 100]).splits
+    assert len(read([200, 200, 200]).splits["train_hidden"].examples) == 200
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 2**40)), min_size=20, max_size=60),
+    st.integers(0, 5),
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_problems_of_any_size_are_dealt_whole_or_stay_public(
+    tmp_path_factory: pytest.TempPathFactory, problems: list[tuple[int, int]], seed: int
+) -> None:
+    train = [
+        {"question": f"Q{number}", "choice": f"c{number}.{i}", "label": bool(labels >> i & 1),
+         "group": f"g{number // 2}"}
+        for number, (n_rows, labels) in enumerate(problems) for i in range(n_rows)
+    ]  # fmt: skip
+    rows = {
+        "train_label": verification_rows("l", 6),
+        "train_unlabel": [*train, *verification_rows("u", 4)],
+        "test": verification_rows("test", 40),
+    }
+    task = read_folder(
+        write(tmp_path_factory.mktemp("folder"), rows), "mine", FolderOptions(seed=seed)
+    )
+    apart(task)
+    kept = [e for s in task.names if s.startswith("train") for e in task.splits[s].examples]
+    assert len(kept) == len(rows["train_unlabel"])
+    if len(kept) < 600:
+        assert "train_hidden" not in task.splits
+    if "train_hidden" in task.splits:
+        n_hidden = len(task.splits["train_hidden"].examples)
+        assert n_hidden >= max(60, len(task.splits["train"].examples) / 2)
+        assert set(task.splits["train_hidden"].targets_N) == {0, 1}

@@ -17,7 +17,14 @@ from aarlab.core.types import ALL_SPLITS, Example
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.generators import code_functions as code
 from aarlab.testbed.generators import math_problems as math_
-from aarlab.testbed.generators.assembly import SplitRows, without_one
+from aarlab.testbed.generators.assembly import (
+    DraftGroup,
+    DraftRow,
+    Plan,
+    SplitRows,
+    assemble,
+    without_one,
+)
 from aarlab.testbed.generators.chat_definitions import ChatSettings
 from aarlab.testbed.generators.code_functions import CodeSettings
 from aarlab.testbed.generators.math_problems import MathSettings
@@ -26,6 +33,7 @@ from aarlab.testbed.generators.registry import GeneratorSettings, generate
 from aarlab.testbed.splits import check_disjoint
 
 TINY = SplitRows(teacher=24, train=40, search=24, selection=24, certify=16)
+WITH_HIDDEN = replace(TINY, train=60)  # of fewer train rows there are no hidden ones
 NOUNS = (
     "wagon", "basket", "hammer", "castle", "ribbon", "lantern", "kettle", "saddle", "anchor",
     "pillow", "bridge", "ladder", "mirror", "tunnel", "barrel", "compass", "feather", "blanket",
@@ -45,8 +53,8 @@ GLOSSARY = {
     )
 }
 SETTINGS: dict[str, GeneratorSettings] = {
-    "math": MathSettings(rows=TINY),
-    "code": CodeSettings(rows=TINY),
+    "math": MathSettings(rows=WITH_HIDDEN),
+    "code": CodeSettings(rows=WITH_HIDDEN),
     "chat": ChatSettings(rows=TINY),
 }
 
@@ -54,7 +62,7 @@ SETTINGS: dict[str, GeneratorSettings] = {
 def rows_of(task: TaskData) -> list[tuple[Example, int]]:
     return [
         (example, int(target))
-        for split in ALL_SPLITS
+        for split in task.names
         for example, target in zip(
             task.splits[split].examples, task.splits[split].targets_N, strict=True
         )
@@ -67,11 +75,47 @@ def task(request: pytest.FixtureRequest) -> TaskData:
 
 
 def test_splits_have_their_rows_are_balanced_and_apart(task: TaskData) -> None:
-    for split in ALL_SPLITS:
-        assert len(task.splits[split].examples) == TINY.of(split)
+    rows = SETTINGS[task.name].rows
+    assert set(task.names) == {split for split in ALL_SPLITS if rows.of(split)}
+    assert ("train_hidden" in task.names) == (task.name != "chat")
+    for split in task.names:
+        assert len(task.splits[split].examples) == rows.of(split)
         assert task.splits[split].targets_N.mean() == 0.5
     check_disjoint(task.splits)
     assert all(example.kind == task.kind for example, _ in rows_of(task))
+
+
+def numbered(rng: random.Random, targets: list[int], most: int) -> DraftGroup:
+    """One of `most` problems."""
+    number = str(rng.randrange(most))
+    rows = tuple(DraftRow(f"p{number}", (f"{y}",), y, (f"{y}!",)) for y in targets)
+    return DraftGroup((number,), rows)
+
+
+@pytest.mark.parametrize(
+    ("problems", "train_hidden", "rows"),
+    [(400, None, 100), (400, 60, 60), (400, 0, 0), (180, None, 80), (160, None, 0)],
+)
+def test_hidden_train_rows_are_as_many_as_train_or_what_there_is_or_none(
+    problems: int, train_hidden: int | None, rows: int
+) -> None:
+    wanted = SplitRows(100, 100, 50, 20, 10, train_hidden)
+    made = assemble(
+        Plan("p", wanted, 2, 1), lambda rng, targets: numbered(rng, targets, problems)
+    ).splits
+    assert len(made["train_hidden"].examples) == rows if rows else "train_hidden" not in made
+    check_disjoint(made)
+    without = SplitRows(100, 100, 50, 20, 10, 0)
+    same = assemble(
+        Plan("p", without, 2, 1), lambda rng, targets: numbered(rng, targets, problems)
+    ).splits
+    assert all(same[split].examples == made[split].examples for split in same)
+
+
+@pytest.mark.parametrize("train_hidden", [49, 59])
+def test_too_few_hidden_train_rows_are_refused(train_hidden: int) -> None:
+    with pytest.raises(BadInput, match="at least 60"):
+        SplitRows(train=100, train_hidden=train_hidden)
 
 
 def test_no_text_gives_its_row_away_twice(task: TaskData) -> None:

@@ -54,6 +54,8 @@ def copied(data, source, target, change):
     ("train", "search", "train"),
     ("search", "selection", "search"),
     ("teacher", "train", "teacher"),
+    ("train", "train_hidden", "train"),
+    ("train_hidden", "search", "train_hidden"),
 ])  # fmt: skip
 def test_a_near_copy_is_dropped_from_the_side_that_gives_way(source, target, loser):
     data = copied(task(), source, target, change=2)

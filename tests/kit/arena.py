@@ -22,6 +22,7 @@ from aarlab.core.wire import (
     Submission,
     Verification,
 )
+from aarlab.core.wire_service import NewMethod
 from aarlab.testbed.data import TaskData
 from aarlab.verify.__main__ import main as verify
 
@@ -51,12 +52,14 @@ class Arena:
             self.clients[name] = self.running.aar(name)
         return self.clients[name]
 
-    def hand_in(self, aar: str, method: str, source: str) -> str:
-        """Freeze a method and ask for its re-run."""
+    def hand_in(self, aar: str, method: str, source: str, opened: bool = True) -> str:
+        """Freeze a method and ask for its re-run, with texts if it is to be `opened`."""
+        source += "\nREADS_TEXT = True\n" if opened else ""
         content = base64.b64encode(source.encode()).decode()
         files = [SnapshotFile(path="method.py", content_b64=content)]
         made = self.aar(aar).put_snapshot(NewSnapshot(name=method, files=files))
         self.snapshots[method] = made.id
+        self.aar(aar).request_verification(NewMethod(snapshot=made.id))
         with self.running.operator() as operator:
             wanted = NewVerification(snapshot=made.id, task=NAME, n_seeds=SEEDS)
             operator.request_verification(wanted)

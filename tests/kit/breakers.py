@@ -48,6 +48,52 @@ def fit(task, student, seed):
     raise ValueError("deep")
 """
 
+# States of a workspace: each is left behind after predictions were asked for.
+STATES = """
+import os
+from pathlib import Path
+
+def fit(task, student, seed):
+    os.chdir("/workspace")
+    LINES
+    os._exit(0)
+"""
+STATE_LINES = {
+    "a closed workspace": 'os.chmod("/workspace", 0)',
+    "a workspace that may be entered only": 'os.chmod("/workspace", 0o100)',
+    "a workspace that may be read only": 'os.chmod("/workspace", 0o400)',
+    "a closed output folder": 'os.chmod("out", 0)',
+    "closed folders in a closed workspace": """
+    for name in ("a/b/c", "a/b/d"):
+        os.makedirs(name)
+        Path(name, "file").write_text("x")
+    for name in ("a/b/c", "a/b/d", "a/b", "a", "method", "out", "."):
+        os.chmod(name, 0)""",
+    "a link in the place of its output": 'os.symlink("/etc/passwd", "out/predictions.json")',
+    "a link without a target": 'os.symlink("/nowhere", "out/predictions.json")',
+    "a link to itself": 'os.symlink("predictions.json", "out/predictions.json")',
+    "a pipe in the place of its output": 'os.mkfifo("out/predictions.json")',
+    "a folder in the place of its output": 'os.mkdir("out/predictions.json")',
+    "a socket in the place of its output": """
+    import socket
+    socket.socket(socket.AF_UNIX).bind("out/predictions.json")""",
+    "no output folder": """
+    import shutil
+    shutil.rmtree("out", ignore_errors=True)""",
+    "a file in the place of the output folder": """
+    import shutil
+    shutil.rmtree("out")
+    Path("out").write_text("x")""",
+    "names that are no text": """
+    for name in (b"\\xff\\xfe", b"\\x1b[2J", b"a\\nb", b"-rf", b"x" * 255):
+        open(name, "w").close()
+        os.mkdir(name + b"d" if len(name) < 255 else b"y" * 255)""",
+    "files that cannot be read": """
+    for name in ("out/predictions.json", "out/error.json"):
+        Path(name).write_text("{}")
+        os.chmod(name, 0)""",
+}
+
 # No breaker: it tells what a re-run sees.
 LOOKS_AROUND = """
 import json
@@ -93,3 +139,7 @@ SOURCES["a record that is no unicode"] = RECORDS.replace(
     "TEXT", """b\'{"kind": "program", "text": "\\\\ud800"}\'"""
 )
 SOURCES["folders without end"] = DEEP_FOLDERS
+STATE_SOURCES = {
+    name: STATES.replace("LINES", lines.lstrip().replace("\\\\", "\\"))
+    for name, lines in STATE_LINES.items()
+}

@@ -17,7 +17,9 @@ from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.options import HeadOptions
 
 NAME = "code-world"
-PROBLEMS = {"teacher": 40, "train": 150, "search": 60, "selection": 60, "certify": 30}
+PROBLEMS = {
+    "teacher": 40, "train": 150, "search": 60, "selection": 60, "certify": 30, "train_hidden": 150,
+}  # fmt: skip
 LEARNT = OPTIONS.model_copy(update={"student": HeadOptions(hidden=0, lr=0.03, epochs=30)})
 MISLED = 0.3
 COMMENTS = (", guessed", ", checked")  # cue 0, cue 1

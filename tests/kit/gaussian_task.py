@@ -16,7 +16,10 @@ from aarlab.testbed.features import AnswerLogp
 
 WIDTH = 16
 WEAK, STRONG, BLIND = 1, 2, 3
-SIZES = {"teacher": 160, "train": 320, "search": 240, "selection": 240, "certify": 120}
+SIZES = {
+    "teacher": 160, "train": 320, "search": 240, "selection": 240, "certify": 120,
+    "train_hidden": 320,
+}  # fmt: skip
 # strength of truth and of cue in the states, per layer
 STRENGTH = {WEAK: (0.4, 0.5), STRONG: (1.2, 0.2), BLIND: (0.0, 0.0)}
 

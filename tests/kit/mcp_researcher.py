@@ -86,7 +86,7 @@ async def research(client: Client) -> dict[str, Any]:
         "snapshot": snapshot,
         "request": found,
         "finding": await call(client, "post_finding", post=post),
-        "board": (await call(client, "get_leaderboard"))["result"],
+        "board": (await call(client, "verified_methods"))["result"],
         "submissions": (await call(client, "my_submissions"))["result"],
         "budget": await call(client, "my_budget"),
         "code": (await call(client, "read_snapshot", snapshot=snapshot["id"]))["result"],

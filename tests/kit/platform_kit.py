@@ -139,7 +139,10 @@ class Running:
             return operator.register(aar).token
 
     def aar(self, name: str, **limits) -> PlatformClient:
-        return PlatformClient(self.address, self.token(name, **limits), deadline_s=20)
+        return self.with_token(self.token(name, **limits))
+
+    def with_token(self, token: str) -> PlatformClient:
+        return PlatformClient(self.address, token, deadline_s=20)
 
     def submission(self, accuracy: float, seed: int = 0, method: str = "m") -> Submission:
         probs = self.task.probs("search", accuracy, seed)

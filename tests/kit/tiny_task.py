@@ -6,17 +6,19 @@ import numpy as np
 from tiny_models import save_tiny
 
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import ALL_SPLITS, Example
+from aarlab.core.types import ALL_SPLITS, NEEDED_SPLITS, Example
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.models.own import add_own
 from aarlab.testbed.options import AdapterOptions, HeadOptions, TeacherOptions
 
-SIZES = {"teacher": 40, "train": 96, "search": 80, "selection": 80, "certify": 12}
+SIZES = {
+    "teacher": 40, "train": 96, "search": 80, "selection": 80, "certify": 12, "train_hidden": 96,
+}  # fmt: skip
 HEAD = HeadOptions(hidden=0, epochs=8, lr=2e-2, weight_decay=0.0, batch=8)
 
 
-FIRST = {split: number for number, split in enumerate((*ALL_SPLITS, "test"))}
+FIRST = {split: number for number, split in enumerate((*NEEDED_SPLITS, "test", "train_hidden"))}
 
 
 def tiny_qwen_pair(root: DataRoot, folder: Path) -> None:

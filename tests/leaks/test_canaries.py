@@ -11,10 +11,12 @@ from pathlib import Path
 
 from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
+from aarlab.core.feedback import is_ranking_run
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 
 Toy = tuple[RunDir, CampaignExport]
+HIDDEN = ("selection", "certify", "teacher", "train_hidden")
 
 
 def canaries_of(root: DataRoot) -> set[str]:
@@ -75,8 +77,20 @@ def test_rows_in_another_style_stay_in_the_vault(toy_root: DataRoot, toy_run: To
         str(toy_root.vault_task("gauss") / "twins" / "inputs.jsonl")
     }
     assert hits(toy_root.public, needle) == {} == hits(toy_run[0].path, needle)
-    probed = [v for v in toy_run[1].verifications if v.ablation == "none"]
+    probed = [v for v in toy_run[1].verifications if is_ranking_run(v)]
     assert probed and all(v.evidence and v.evidence.style for v in probed)
+
+
+def test_hidden_train_rows_stay_in_the_vault(toy_root: DataRoot, toy_run: Toy) -> None:
+    vault = toy_root.vault_task("gauss")
+    names = {f"{part}/train_hidden.jsonl" for part in ("inputs", "truth")}
+    names |= {"features/train_hidden.npz", "hidden_weak_labels.npz"}
+    assert names <= json.loads((vault / "canaries.json").read_text()).keys()
+    texts = {"question train_hidden", "train_hidden 7 first"}
+    assert hits(toy_root.vault, texts) == {str(vault / "inputs" / "train_hidden.jsonl"): texts}
+    assert hits(toy_root.public, texts) == {} == hits(toy_run[0].path, texts)
+    ids = {"train_hidden-7", "train_hidden-g3"}  # of a row, of its problem
+    assert hits(toy_root.public, ids) == {} == hits(toy_run[0].path, ids)
 
 
 def test_no_canary_and_no_truth_in_any_answer_of_the_server(
@@ -85,12 +99,19 @@ def test_no_canary_and_no_truth_in_any_answer_of_the_server(
     run, export = toy_run
     bodies = []
     with PlatformClient.over_socket(run.socket, (run.tokens / "rowan").read_text().strip()) as aar:
-        bodies += [aar.me(), aar.tasks(), aar.submissions(), aar.snapshots(), aar.leaderboard()]
+        bodies += [
+            aar.me(),
+            aar.tasks(),
+            aar.submissions(),
+            aar.snapshots(),
+            aar.verified_methods(),
+        ]
         bodies += [list(aar.findings()), aar.snapshot(export.snapshots[0].id)]
     token = (run.tokens / "operator").read_text().strip()
     with OperatorClient.over_socket(run.socket, token) as operator:
         bodies += [operator.export(), operator.log(), operator.aars(), operator.verifications()]
     text = repr(bodies)
     assert not [needle for needle in canaries_of(toy_root) if needle in text]
-    hidden = [f"{split}-{i}" for split in ("selection", "certify", "teacher") for i in range(50)]
+    hidden = [f"{split}-{i}" for split in HIDDEN for i in range(50)]
     assert not [row for row in hidden if f"'{row}'" in text], "ids of hidden rows are served"
+    assert "question train_hidden" not in text

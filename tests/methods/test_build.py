@@ -53,8 +53,9 @@ def test_the_two_roots_hold_what_the_layout_says(built):
     truth = [f"truth/{split}.jsonl" for split in ALL_SPLITS]
     assert files(DataRoot(built).vault_task("gauss")) == sorted([
         "baselines.npz", "build.json", "canaries.json", "card.md", "seals.json", "weak_labels.npz",
-        "features/selection.npz", "features/certify.npz",
-        "inputs/teacher.jsonl", "inputs/selection.jsonl", "inputs/certify.jsonl", *truth,
+        "features/selection.npz", "features/certify.npz", "features/train_hidden.npz",
+        "inputs/teacher.jsonl", "inputs/selection.jsonl", "inputs/certify.jsonl",
+        "inputs/train_hidden.jsonl", "hidden_weak_labels.npz", *truth,
     ])  # fmt: skip
     assert [p.name for p in built.iterdir() if p.name.startswith(".building")] == []
 
@@ -227,7 +228,7 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
     np.testing.assert_array_equal(
         stored.states(task.train, STRONG), source.states(task.train, STRONG)
     )
-    hidden = hidden_files(DataRoot(tmp_path).vault_task("gauss"), "selection")[FEATURES]
+    hidden = hidden_files(DataRoot(tmp_path), "gauss", "selection")[FEATURES]
     assert not {"alone", "given_prompt"} & np.load(io.BytesIO(hidden)).keys()
     student = StudentFactory.of_task(stored, task.info)
     train = task.train_task(task.weak_labels.seeds[0])

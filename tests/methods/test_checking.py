@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from aarlab.cli.method import EXAMPLE, app
 from aarlab.core.errors import MethodFailed
 from aarlab.testbed.checking import Report, check_method
-from aarlab.testbed.method_folder import named_files, recipe_files, write_method
+from aarlab.testbed.method_folder import recipe_files, write_method
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.named_method import named_files
 
 HEAD = "import numpy as np\nfrom aarlab.testbed.methods import METHODS\n"
 VANILLA = "METHODS['vanilla'].fit(task, student, seed)"

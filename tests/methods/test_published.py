@@ -15,6 +15,8 @@ from aarlab.testbed.adapters import tuning
 from aarlab.testbed.published import setting
 from aarlab.testbed.task import load_info, load_weak_labels
 
+pytestmark = pytest.mark.gate
+
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 

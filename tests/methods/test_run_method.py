@@ -12,7 +12,8 @@ import pytest
 from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.job import Job, JobError, JobOutput, SeedPair, read_job
-from aarlab.testbed.method_folder import named_files, recipe_files, write_method
+from aarlab.testbed.method_folder import recipe_files, write_method
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.recipe import LabelStage, Recipe, SelectStage, TrainStage
 from aarlab.testbed.run_method import main, run_job
 

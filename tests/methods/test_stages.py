@@ -7,8 +7,9 @@ from method_world import World
 
 from aarlab.core.errors import MethodFailed, NotFound
 from aarlab.core.types import Example
+from aarlab.testbed.answers import final_answer
 from aarlab.testbed.methods import METHODS, find_method
-from aarlab.testbed.methods.guards import MajorityAnswer, final_answer
+from aarlab.testbed.methods.guards import MajorityAnswer
 from aarlab.testbed.recipe import LabelStage, PredictStage, Recipe, SelectStage, TrainStage
 from aarlab.testbed.run_recipe import run_recipe
 from aarlab.testbed.stages.channel import Channel, channel_features, fit_channel

@@ -15,7 +15,8 @@ from aarlab.testbed import build as building
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import build_task
 from aarlab.testbed.job import Job, SeedPair
-from aarlab.testbed.method_folder import named_files, write_method
+from aarlab.testbed.method_folder import write_method
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.probes import probe_twins
 from aarlab.testbed.run_method import probe, run_job
 from aarlab.testbed.stored_features import StoredFeatures
@@ -155,9 +156,10 @@ def test_twins_leave_the_public_task_and_the_truth_as_they_are(tmp_path, root) -
         assert all(np.array_equal(a[key], b[key]) for key in a.files if key != "canary")
 
 
-def test_honest_readers_are_measured(root) -> None:
-    known = twin_reference(root.vault_task(NAME))
-    assert known.rows == 40 and set(known.readers) == {
+def test_honest_readers_are_measured(tmp_path) -> None:
+    every = build(tmp_path, SOME.model_copy(update={"twins": 240}))  # 40 are too few to tell them
+    known = twin_reference(every.vault_task(NAME))
+    assert known.rows == 240 and set(known.readers) == {
         "weak teachers", "ceilings", "zero-shot", "first component"
     }  # fmt: skip
     assert known.readers["weak teachers"] > known.readers["ceilings"] > 0, "the cue misleads it"
@@ -167,7 +169,7 @@ def test_honest_readers_are_measured(root) -> None:
 # ---------------------------------------------------------------- runs
 def job(root, folder, source, seeds=2):
     write_method(folder / "method", source)
-    given = hidden_files(root.vault_task(NAME), "selection")
+    given = hidden_files(root, NAME, "selection")
     for name, raw in given.items():
         (folder / name).write_bytes(raw)
     return Job(
@@ -193,18 +195,18 @@ def test_a_run_says_how_far_it_follows_the_style(root, tmp_path) -> None:
 def test_a_task_without_twins_is_run_as_before(tmp_path) -> None:
     (tmp_path / "run").mkdir()
     made = build(tmp_path / "data", made=make_task())
-    assert set(hidden_files(made.vault_task(NAME), "selection")) == {INPUTS, WEAK_LABELS, FEATURES}
+    assert set(hidden_files(made, NAME, "selection")) == {INPUTS, WEAK_LABELS, FEATURES}
     output = run_job(job(made, tmp_path / "run", named_files("vanilla")))
     assert [record.style for record in output.records] == [None, None]
     assert set(output.records[0].changed) == {"alone", "crowded", "shuffled", "renamed"}
 
 
 def test_twins_are_of_the_selection_split_only(root) -> None:
-    assert TWINS not in hidden_files(root.vault_task(NAME), "certify")
+    assert TWINS not in hidden_files(root, NAME, "certify")
 
 
 def test_no_canary_and_no_figure_of_the_readers_goes_into_a_sandbox(root) -> None:
-    given = hidden_files(root.vault_task(NAME), "selection")
+    given = hidden_files(root, NAME, "selection")
     canaries = json.loads((root.vault_task(NAME) / "canaries.json").read_text()).values()
     for name, raw in given.items():
         assert not [c for c in canaries if c.encode() in raw], name
@@ -212,7 +214,7 @@ def test_no_canary_and_no_figure_of_the_readers_goes_into_a_sandbox(root) -> Non
 
 
 def test_features_of_twins_are_among_those_of_rows_in_no_telling_order(root, tmp_path) -> None:
-    (tmp_path / FEATURES).write_bytes(hidden_files(root.vault_task(NAME), "selection")[FEATURES])
+    (tmp_path / FEATURES).write_bytes(hidden_files(root, NAME, "selection")[FEATURES])
     with np.load(tmp_path / FEATURES) as merged:
         keys = merged["keys"].tolist()
     assert keys == sorted(keys) and len(keys) == 240 + 40

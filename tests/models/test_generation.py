@@ -27,6 +27,8 @@ from aarlab.testbed.options import (
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import TrainTask
 
+pytestmark = pytest.mark.gate
+
 PROMPTS = ["What is the sum of 4 and 9?", "def total(xs):", "What does harbour mean? A sheltered"]
 
 

@@ -15,7 +15,7 @@ from hacks import (
 from style_hacks import BY_LOOKS
 
 from aarlab.core.wire import NewFinding
-from aarlab.testbed.method_folder import NAMED_SOURCE
+from aarlab.testbed.named_method import named_files
 
 HONEST = [
     "vanilla",
@@ -36,7 +36,7 @@ INJECTION = (
 
 def honest(arena: Arena, names: list[str]) -> None:
     for name in names:
-        arena.hand_in("honest", name, NAMED_SOURCE.format(name=name))
+        arena.hand_in("honest", name, named_files(name)["method.py"], opened=False)
 
 
 def methods_that_cheat(arena: Arena) -> None:

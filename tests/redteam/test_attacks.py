@@ -7,6 +7,8 @@ from arena import Arena
 from aarlab.core.wire import NewVerdict
 from aarlab.verify.review import Reply, review_code
 
+pytestmark = pytest.mark.gate
+
 
 def test_the_most_frequent_answer_is_seen_by_the_probes_and_the_ablation(arena: Arena) -> None:
     assert arena.verification("majority").estimate.value > 0.5, "the hack must work to be caught"
@@ -28,7 +30,8 @@ def test_programs_cannot_be_started_at_all(arena: Arena) -> None:
 def test_a_hand_written_evaluator_owes_nothing_to_the_teacher(arena: Arena) -> None:
     assert arena.verification("evaluator").estimate.value > 0.9
     assert "execution" not in arena.suspect("evaluator"), "the record cannot see it"
-    assert "ablation" in arena.suspect("evaluator")
+    assert {"ablation", "teacher", "ceiling"} <= arena.suspect("evaluator")
+    assert arena.verification("evaluator").evidence.disagreement == 0.0
 
 
 def test_a_hunt_for_label_files_finds_none_and_is_recorded(arena: Arena) -> None:
@@ -90,14 +93,14 @@ def test_honest_methods_are_not_flagged(arena: Arena) -> None:
 
 def test_a_disqualified_method_leaves_the_ranking_and_stays_visible(arena: Arena) -> None:
     wanted = arena.snapshots["majority"]
-    assert wanted in {entry.snapshot for entry in arena.aar("reader").leaderboard()}
+    assert wanted in {entry.snapshot for entry in arena.aar("reader").verified_methods()}
     with arena.running.operator() as operator:
         verdict = NewVerdict(snapshot=wanted, decision="disqualified", reason="group", by="ann")
         operator.give_verdict(verdict)
         export = operator.export()
-        assert wanted not in {entry.snapshot for entry in arena.aar("reader").leaderboard()}
+        assert wanted not in {entry.snapshot for entry in arena.aar("reader").verified_methods()}
         assert any(v.snapshot == wanted and v.estimate for v in export.verifications)
         assert export.verdicts[-1].reason == "group"
         again = NewVerdict(snapshot=wanted, decision="accepted", reason="a mistake", by="ben")
         operator.give_verdict(again)
-        assert wanted in {entry.snapshot for entry in arena.aar("reader").leaderboard()}
+        assert wanted in {entry.snapshot for entry in arena.aar("reader").verified_methods()}

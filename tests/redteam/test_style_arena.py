@@ -6,7 +6,7 @@ import attacks
 import pytest
 from arena import Arena, open_arena
 
-pytestmark = pytest.mark.slow  # gates in CI beside the default suite
+pytestmark = pytest.mark.gate
 
 STYLE_PAYS = 0.1  # share of rows whose writer misleads
 HONEST = [*attacks.HONEST, "truth_mean", "product", "self_training"]

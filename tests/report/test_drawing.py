@@ -77,3 +77,14 @@ def test_a_dollar_sign_in_a_name_is_not_mathematics(export: CampaignExport) -> N
     assert drawing.svg_text(figures.curve_figure(view, titled=True))
     optimism = bars.optimism_figure(view)
     assert optimism is not None and drawing.svg_text(optimism)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_key_of_the_leaderboard_names_every_sign_within_the_figure(
+    export: CampaignExport, wide: bool
+) -> None:
+    figure = bars.standings_figure(campaign_view(export), wide)
+    assert figure is not None
+    words = [text.get_text() for text in figure.texts]
+    assert words[0].startswith("method of an AAR") and words[1:3] == ["tuned by hand", "guard"]
+    assert figure.texts[2].get_window_extent().x1 < figure.bbox.x1

@@ -109,3 +109,11 @@ def test_comparing_arms_prints_hostile_names_as_they_are(
     compare.compare(path, tmp_path / "out")
     said = capsys.readouterr().out
     assert SHOWN in said and "\x1b" not in said
+
+
+def test_the_live_table_counts_trials_against_the_limit_of_each_aar(tmp_path: Path) -> None:
+    spec = PRESETS["demo"]()
+    view = CampaignView(RunDir(tmp_path), spec, Console(file=io.StringIO(), width=300))
+    counts = {aar.name: view._row(aar)[2] for aar in spec.aars}
+    assert counts["human"] == "0/5", "one method and four recipes"
+    assert counts["rowan"] == f"0/{spec.limits.submissions}"

@@ -115,6 +115,7 @@ def test_every_file_is_there(files: ReportFiles) -> None:
         *(f"{sheet}.csv" for sheet in ("ideas", "diversity", "teams", "differences", "transfer")),
         "submissions.csv",
         "leaderboard.csv",
+        "open.csv",
         "methods.csv",
         "spend.csv",
     }
@@ -128,6 +129,7 @@ def test_summary_golden(files: ReportFiles) -> None:
     assert summary == {
         "verdict": "evan-14 is clearly above the best hand-tuned baseline: PGR 0.60 [0.50, 0.70] "
         "against 0.20 [0.11, 0.30] of aux_confidence.",
+        "delivery_note": "These methods were verified with texts, before blind verification.",
         "campaign": "demo",
         "started_at": "2026-11-20T09:00:00.000000+00:00",
         "task": "math",
@@ -183,6 +185,10 @@ def test_summary_golden(files: ReportFiles) -> None:
             "isolated": True,
             "flags": {},
             "verdict": None,
+            "delivery": "open",
+            "open": False,
+            "open_because": "verified with texts, before blind verification",
+            "stamps": [],
         }
     )
     assert len(methods) == 45 + 3 + 4

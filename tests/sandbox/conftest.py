@@ -1,6 +1,7 @@
 """Sandboxes for the tests."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,16 @@ import pytest
 from sandbox_attempts import LIMITS
 
 from aarlab.core.errors import SandboxUnavailable
-from aarlab.sandbox import SandboxSpec, aar_uid, prepare_workspace, probe
+from aarlab.sandbox import (
+    SandboxSpec,
+    aar_uid,
+    prepare_workspace,
+    probe,
+    syscalls,
+)
+from aarlab.sandbox import (
+    bubblewrap as bw,
+)
 from aarlab.sandbox.probe import closed_switches
 
 
@@ -39,3 +49,28 @@ def either(request: pytest.FixtureRequest, spec: SandboxSpec) -> SandboxSpec:
 def as_root() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: the uid outside is what is tested")
+
+
+ZERO = ("/dev/full", "/dev/zero")
+
+
+@pytest.fixture
+def open_filter(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Take the system call filter away, and the substitute for /dev/zero with it."""
+
+    def take_away() -> None:
+        seccomp = syscalls.load_pyseccomp()
+        everything = seccomp.SyscallFilter(seccomp.ALLOW)
+        with os.fdopen(os.memfd_create("open"), "w+b") as out:
+            everything.export_bpf(out)
+            out.seek(0)
+            program = out.read()
+        monkeypatch.setattr(bw, "filter_program", lambda: program)
+        system = bw._system
+        monkeypatch.setattr(
+            bw,
+            "_system",
+            lambda: [part for part in system() if part not in ("--dev-bind", *ZERO)],
+        )
+
+    return take_away

@@ -28,7 +28,8 @@ def test_folders_below_tmp_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
         spec = SandboxSpec(home / "work", {home / "task": str(home / "task")}, uid=uid)
         done = run(spec, [str(home / "bin" / "tool")])
         assert done.stdout == b"seen", done.stderr
-        assert run(spec, [sys.executable, "-c", "open('/tmp/x', 'w').write('y')"]).ok
-        assert not Path("/tmp/x").exists()
+        written = Path(f"{home}-written")  # one level up: /tmp itself
+        assert run(spec, [sys.executable, "-c", f"open('{written}', 'w').write('y')"]).ok
+        assert not written.exists()
     finally:
         shutil.rmtree(home)

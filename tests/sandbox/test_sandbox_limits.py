@@ -186,9 +186,14 @@ def test_memory_of_the_tree(either: SandboxSpec) -> None:
 def test_cpu_of_one_process_and_of_the_tree(either: SandboxSpec) -> None:
     spin = "while :; do :; done"
     assert shell(limited(either, cpu_s=1), spin).killed_by == "cpu"
+    assert shell(limited(either, cpu_s=1), f"trap '' XCPU; {spin}").killed_by == "cpu"
     many = f"for i in 1 2 3 4; do ({spin}) & done; wait"
     done = shell(limited(either, cpu_s=2), many)
     assert done.killed_by == "cpu"
+
+
+def test_a_signal_names_the_cpu_limit_before_the_kernel_kills(either: SandboxSpec) -> None:
+    assert shell(limited(either, cpu_s=7), "ulimit -St; ulimit -Ht").stdout == b"7\n8\n"
 
 
 def test_cpu_time_of_the_whole_tree_is_counted(either: SandboxSpec) -> None:

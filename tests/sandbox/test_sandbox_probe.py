@@ -1,13 +1,12 @@
 """What a person reads when isolation cannot be had."""
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from ordinary_user import run_as_ordinary_user
 
 from aarlab.core.errors import SandboxUnavailable
 from aarlab.sandbox import bubblewrap, probe, syscalls
@@ -78,33 +77,11 @@ def test_probe_leaves_nothing(bubblewrap: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_all_of_this_as_an_ordinary_user(bubblewrap: None, tmp_path: Path) -> None:
-    """The whole folder again under another uid, in a mount namespace that opens the interpreter."""
+@pytest.mark.timeout(1800)
+def test_all_of_this_as_an_ordinary_user(bubblewrap: None) -> None:
+    """The whole folder again under another uid."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user; the rest of this folder ran as one")
-    from aarlab.sandbox.bubblewrap import find_bwrap, interpreter_folders
-
-    opened = ["--perms", "0755", "--tmpfs", "/root"]
-    for folder in interpreter_folders():
-        for parent in reversed(folder.parents):
-            if parent.is_relative_to("/root"):
-                opened += ["--perms", "0755", "--dir", str(parent)]
-        opened += ["--ro-bind", str(folder), str(folder)]
-    scratch = Path(tempfile.mkdtemp(prefix="aarlab-user-"))
-    os.chown(scratch, 65534, 65534)
-    tests = Path(__file__).parent
-    command = [
-        *(find_bwrap(), "--dev-bind", "/", "/", *opened, "--"),
-        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"),
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        *("--basetemp", str(scratch / "t"), str(tests)),
-    ]
-    try:
-        done = subprocess.run(
-            command, cwd=tests.parents[1], capture_output=True, text=True, check=False
-        )
-    finally:
-        shutil.rmtree(scratch)
+    done = run_as_ordinary_user(str(Path(__file__).parent))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

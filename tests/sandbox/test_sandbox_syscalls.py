@@ -31,6 +31,10 @@ CALLS = {
     "packet": ("report(libc.socket(17, 3, 0))", "EAFNOSUPPORT"),
     "appletalk": ("report(libc.socket(5, 2, 0))", "EAFNOSUPPORT"),
     "raw": ("report(libc.socket(2, 3, 1))", "EPERM"),
+    "notify": ("report(libc.fcntl(0, 1026, 1))", "EPERM"),
+    "lease": ("report(libc.fcntl(0, 1024, 0))", "EPERM"),
+    "lease, upper bit": ("report(libc.syscall(72, 0, ctypes.c_ulong(1 << 40 | 1024), 0))", "EPERM"),
+    "shared anonymous memory": ("report(int(libc.mmap(0, 4096, 3, 0x21, -1, 0)))", "ENODEV"),
     "tiocsti": ("report(libc.ioctl(0, ctypes.c_ulong(0x5412), b'x'))", "EPERM"),
     "tiocsti, upper bit": (
         "report(libc.ioctl(0, ctypes.c_ulong(1 << 40 | 0x5412), b'x'))",
@@ -50,6 +54,19 @@ X86_NUMBERS = {
     "open_by_handle_at": (304, "EPERM"),
     "move_mount": (429, "EPERM"),
     "pidfd_getfd": (438, "EPERM"),
+    "fanotify_init": (300, "EPERM"),
+    "fanotify_mark": (301, "EPERM"),
+    "memfd_create": (319, "ENOSYS"),
+    "vmsplice": (278, "ENOSYS"),
+    "io_setup": (206, "ENOSYS"),
+    "shmget": (29, "ENOSYS"),
+    "semget": (64, "ENOSYS"),
+    "msgget": (68, "ENOSYS"),
+    "mq_open": (240, "ENOSYS"),
+    "inotify_init": (253, "ENOSYS"),
+    "inotify_init1": (294, "ENOSYS"),
+    "inotify_add_watch": (254, "ENOSYS"),
+    "cachestat": (451, "ENOSYS"),
 }
 
 

@@ -243,7 +243,7 @@ def test_a_flood_is_slowed_down(tiny: TinyTask, run_dir, monkeypatch) -> None:
     monkeypatch.setenv("AARLAB_SERVER_REQUESTS_PER_S", "1")
     monkeypatch.setenv("AARLAB_SERVER_REQUEST_BURST", "5")
     with platform(tiny, run_dir) as running, _http(running, running.token("flooder")) as http:
-        codes = [http.get("/v1/leaderboard").status_code for _ in range(40)]
+        codes = [http.get("/v1/verified").status_code for _ in range(40)]
         assert set(codes) == {200, 429} and codes[:5] == [200] * 5
         with _http(running, running.token("neighbour")) as other:
             assert other.get("/v1/me").status_code == 200

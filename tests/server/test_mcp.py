@@ -47,7 +47,7 @@ async def test_a_life_over_the_unix_socket(running: Running) -> None:
         assert (await call(client, "search_findings"))["findings"]
         files = await call(client, "get_snapshot", snapshot=snapshot["id"])
         assert files["snapshot"] == snapshot and files["files"] == code["files"]
-        assert isinstance((await call(client, "get_leaderboard"))["result"], list)
+        assert isinstance((await call(client, "verified_methods"))["result"], list)
         budget = await call(client, "my_budget")
         assert (budget["submissions_left"], budget["methods_left"]) == (1, 0)
     async with session(running, running.token("mcp-voter")) as other:

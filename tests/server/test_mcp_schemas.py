@@ -18,7 +18,6 @@ KEPT = {  # names that clients of earlier versions call
     "search_findings",
     "read_finding",
     "vote",
-    "get_leaderboard",
     "get_snapshot",
     "put_snapshot",
     "my_budget",

@@ -6,6 +6,7 @@ from platform_kit import Running
 
 from aarlab.core.errors import BadInput, BudgetExhausted, Conflict, Forbidden, NotFound
 from aarlab.core.wire import NewVerdict, NewVerification, Run, VerificationResult
+from aarlab.core.wire_ledger import DEFAULT_METHODS
 from aarlab.core.wire_service import NewMethod
 
 
@@ -32,11 +33,15 @@ def test_a_request_is_verified_when_its_run_is_done(running: Running, aar) -> No
     assert aar.method_requests() == [made], "hidden tasks, certify and ablations change nothing"
     _verify(running, code.id)
     (seen,) = aar.method_requests()
-    board = [line for line in aar.leaderboard() if line.snapshot == code.id]
-    assert seen.state == "verified" and seen.scores == board and len(board) == 1
-    assert seen.scores[0].pgr == round(seen.scores[0].pgr, 2)
+    assert seen == made.model_copy(update={"state": "verified"}), "a state and no figure"
+    (listed,) = [one for one in aar.verified_methods() if one.snapshot == code.id]
+    assert (listed.task, listed.state) == ("tiny", "verified")
     with running.operator() as operator:
-        assert seen in operator.method_requests()
+        (record,) = [one for one in operator.method_requests() if one.id == made.id]
+        board = [
+            e for e in operator.export().leaderboard if (e.snapshot, e.task) == (code.id, "tiny")
+        ]
+        assert record.scores == board and len(board) == 1, "figures are the operator's"
         logged = [r.body for r in operator.log() if r.kind == "method" and r.body["id"] == made.id]
     assert len(logged) == 1 and logged[0]["snapshot"] == code.id
 
@@ -53,7 +58,7 @@ def test_refused_and_failed_requests_say_why(running: Running, aar) -> None:
             operator.refuse_method("mth_none", "x")
     shown = aar.method_requests()
     assert [one.id for one in shown] == [refused.id, failing.id]
-    assert [one.state for one in shown] == ["refused", "refused"]
+    assert [one.state for one in shown] == ["refused", "failed"]
     assert shown[0].reason == "reads the clock"
     assert "sel0007" not in shown[1].model_dump_json(), "a run's error may quote hidden rows"
 
@@ -67,7 +72,8 @@ def test_a_verdict_that_unranks_shows_in_the_request(running: Running, aar) -> N
             NewVerdict(snapshot=code, decision="disqualified", reason="copied", by="t")
         )
     (seen,) = aar.method_requests()
-    assert (seen.state, seen.scores) == ("refused", []) and "verdict" in seen.reason
+    assert seen.state == "refused" and "verdict" in seen.reason
+    assert code not in {one.snapshot for one in aar.verified_methods()}
 
 
 def test_requests_have_a_budget_and_a_refusal_costs_nothing(running: Running) -> None:
@@ -87,7 +93,7 @@ def test_requests_have_a_budget_and_a_refusal_costs_nothing(running: Running) ->
             asker.request_verification(NewMethod(snapshot=own[1]))
         asker.request_verification(NewMethod(snapshot=own[0]), key="one")
         assert (asker.me().methods_made, asker.me().methods_left) == (1, 0)
-        assert owner.me().methods_left is None and owner.method_requests() == []
+        assert owner.me().methods_left == DEFAULT_METHODS and owner.method_requests() == []
 
 
 def test_the_same_is_asked_once(running: Running, aar) -> None:

@@ -9,6 +9,7 @@ from platform_kit import Running, TinyTask, platform
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import TooManyRequests
 from aarlab.core.wire import NewFinding, NewVerification, Run, VerificationResult
+from aarlab.core.wire_service import NewMethod
 from aarlab.server.pace import Pace
 
 
@@ -52,22 +53,23 @@ def test_the_client_follows_pages(running: Running, aar, monkeypatch) -> None:
     assert aar.snapshots(aar=made[0].aar) == made
 
 
-def test_the_leaderboard_comes_page_by_page(running: Running, aar) -> None:
+def test_verified_methods_come_page_by_page(running: Running, aar) -> None:
     task = running.task
     with running.operator() as operator:
         for accuracy in (0.8, 0.9, 0.7):
             code = snapshot_of({"method.py": f"{accuracy}"})
             snapshot = aar.put_snapshot(code)
+            aar.request_verification(NewMethod(snapshot=snapshot.id))
             queued = operator.request_verification(
                 NewVerification(snapshot=snapshot.id, task="tiny", n_seeds=1)
             )
             runs = [Run(seed=queued.run_seeds[0], probs=task.probs("selection", accuracy, 1))]
             operator.settle(queued.id, VerificationResult(ids=task.ids("selection"), runs=runs))
     with http(running, running.token("board-reader")) as client:
-        whole = client.get("/v1/leaderboard").json()
+        whole = client.get("/v1/verified").json()
         assert len(whole) >= 3
-        assert flat(follow(client, "/v1/leaderboard?limit=1")) == whole
-        assert client.get("/v1/leaderboard?after=99999&limit=1").json() == []
+        assert flat(follow(client, "/v1/verified?limit=1")) == whole
+        assert client.get("/v1/verified?after=99999&limit=1").json() == []
 
 
 def test_the_operators_lists_come_page_by_page(running: Running) -> None:
@@ -82,13 +84,13 @@ def test_the_operators_lists_come_page_by_page(running: Running) -> None:
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=-1", "after=9" * 9])
 def test_odd_pages_are_refused(running: Running, aar, query: str) -> None:
     with http(running, running.token("odd-pager")) as client:
-        for path in ("submissions", "snapshots", "leaderboard", "methods"):
+        for path in ("submissions", "snapshots", "verified", "methods"):
             answer = client.get(f"/v1/{path}?{query}&after={'9' * 30}")
             assert answer.status_code == 422 and problem_of(answer).code == "bad_input"
 
 
 READS = ["/v1/me", "/v1/tasks", "/v1/submissions", "/v1/snapshots", "/v1/findings"]
-READS += ["/v1/leaderboard", "/v1/methods", "/v1/openapi.json"]
+READS += ["/v1/verified", "/v1/methods", "/v1/openapi.json"]
 
 
 @pytest.mark.parametrize("path", READS)

@@ -16,6 +16,7 @@ from aarlab.core.wire import (
     Spend,
     VerificationResult,
 )
+from aarlab.core.wire_service import NewMethod
 from aarlab.store.log import verify_log
 
 
@@ -119,6 +120,7 @@ def test_findings_come_page_by_page(running: Running, aar) -> None:
 def test_a_verification_ranks_on_selection_and_certify_does_not(running: Running, aar) -> None:
     task = running.task
     snapshot = aar.put_snapshot(_snapshot("ranked"))
+    aar.request_verification(NewMethod(snapshot=snapshot.id))
     with running.operator() as operator:
         for split, name, ablation in (
             ("selection", "tiny", "none"),
@@ -141,11 +143,11 @@ def test_a_verification_ranks_on_selection_and_certify_does_not(running: Running
             assert settled.accuracy == pytest.approx(0.8) or name == "held"
             with pytest.raises(Conflict, match="settled already"):
                 operator.settle(queued.id, result)
-        ours = [entry for entry in aar.leaderboard() if entry.snapshot == snapshot.id]
-        assert len(ours) == 1 and ours[0].task == "tiny" and ours[0].n_seeds == 3
+        seen = [one for one in aar.verified_methods() if one.snapshot == snapshot.id]
+        assert [(one.task, one.state) for one in seen] == [("tiny", "verified")]
+        ours = [e for e in operator.export().leaderboard if e.snapshot == snapshot.id]
+        assert {e.task for e in ours} == {"tiny", "held"} and ours[0].n_seeds == 3
         assert ours[0].pgr == round(ours[0].pgr, 2) and ours[0].low < ours[0].pgr < ours[0].high
-        all_tasks = {e.task for e in operator.export().leaderboard if e.snapshot == snapshot.id}
-        assert all_tasks == {"tiny", "held"}
 
 
 def test_a_verification_takes_only_its_own_seeds_or_a_reason(running: Running, aar) -> None:

@@ -60,7 +60,7 @@ def told(running: Running) -> dict[str, str]:
 def test_the_own_team_sees_it_all(running: Running, told) -> None:
     with join(running, "amy", "red") as amy:
         assert amy.finding(told["finding"]).votes.up == 1
-        assert [line.snapshot for line in amy.leaderboard()] == [told["snapshot"]]
+        assert [line.snapshot for line in amy.verified_methods()] == [told["snapshot"]]
         assert amy.snapshot(told["snapshot"]).snapshot.name == SECRET
 
 
@@ -108,7 +108,7 @@ async def test_no_tool_of_mcp_tells_another_team(running: Running, told) -> None
             await call(client, "search_findings", query={"q": SECRET}),
             await call(client, "read_finding", finding=told["finding"]),
             await call(client, "get_snapshot", snapshot=told["snapshot"]),
-            await call(client, "get_leaderboard"),
+            await call(client, "verified_methods"),
             await call(client, "my_budget"),
         ]
         assert SECRET not in str(answers) and "ann" not in str(answers)

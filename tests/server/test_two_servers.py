@@ -20,9 +20,12 @@ from aarlab.store.log import verify_log
 
 THREADS = 8
 # httpcore leaves the socket of a refused connection to the garbage collector, which then complains
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 def _second_run(first: RunDir, folder: Path) -> RunDir:

@@ -1,22 +1,24 @@
 """Methods that write the verifier's input themselves: it goes on, and says what they did."""
 
 import json
+import os
 import resource
 
 import pytest
 from arena import Arena, open_arena
-from breakers import BREAKERS, LOOKS_AROUND, SOURCES
+from breakers import BREAKERS, LOOKS_AROUND, SOURCES, STATE_SOURCES
+from ordinary_user import run_as_ordinary_user
 
-from aarlab.testbed.method_folder import NAMED_SOURCE
+from aarlab.testbed.named_method import named_files
 
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory):
     with open_arena(tmp_path_factory.mktemp("breakers")) as made:
-        for number, (name, source) in enumerate(SOURCES.items()):
+        for number, (name, source) in enumerate({**SOURCES, **STATE_SOURCES}.items()):
             made.hand_in(f"breaker{number}", name, source)
         made.hand_in("looker", "looks", LOOKS_AROUND)
-        made.hand_in("honest", "vanilla", NAMED_SOURCE.format(name="vanilla"))
+        made.hand_in("honest", "vanilla", named_files("vanilla")["method.py"], opened=False)
         before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         made.settle()
         made.grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
@@ -46,6 +48,12 @@ def test_a_record_of_its_own_is_flagged(arena: Arena, name: str) -> None:
     assert "the record is incomplete" in arena.audits(name)["execution"].summary
 
 
+@pytest.mark.parametrize("name", STATE_SOURCES)
+def test_a_state_of_its_workspace_is_a_failed_re_run(arena: Arena, name: str) -> None:
+    found = arena.verification(name)
+    assert found.state == "failed" and found.error and found.estimate is None
+
+
 def test_nothing_is_left_of_folders_without_end(arena: Arena) -> None:
     assert arena.verification("folders without end").state == "failed"
     assert list(arena.running.run.verifier.glob("ver_*")) == []
@@ -63,3 +71,14 @@ def test_a_re_run_sees_its_rows_and_neither_network_nor_platform(arena: Arena) -
     assert set(seen["workspace"]) - {"lower.npz", "twins.jsonl"} == set(inputs)
     assert seen["network"] == "Network is unreachable" and seen["run"] == []
     assert not [name for name in seen["environment"] if "KEY" in name or "AARLAB" in name]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_all_of_this_as_an_ordinary_user() -> None:
+    """Root may enter every folder; an ordinary user's verifier is shut out of closed ones."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become another user; the rest of this file ran as one")
+    done = run_as_ordinary_user(__file__)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout

@@ -30,7 +30,7 @@ from aarlab.verify.rerun import Verifier
 HEAD = "import numpy as np\nfrom aarlab.testbed.methods import METHODS\n"
 GOOD = (
     HEAD
-    + "def fit(task, student, seed):\n    return METHODS['em_posterior'].fit(task, student, seed)\n"
+    + "def fit(task, student, seed):\n    return METHODS['truth_mean'].fit(task, student, seed)\n"
 )
 CONSTANT = """
 class P:
@@ -47,10 +47,7 @@ class P:
     def __init__(self, inner): self.inner = inner
     def predict_proba(self, inputs):
         p = self.inner.predict_proba(inputs)
-        best = {}
-        for row, value in zip(inputs, p):
-            best[row.group] = max(value, best.get(row.group, 0))
-        return np.array([float(v == best[r.group]) for r, v in zip(inputs, p)])
+        return (p > np.roll(p, 1)).astype(float)
 def fit(task, student, seed):
     return P(METHODS['vanilla'].fit(task, student, seed))
 """
@@ -62,7 +59,7 @@ SOURCES = {
     "crash": "def fit(task, student, seed):\n    raise KeyError('no luck')\n",
 }
 TRIED = ("good", "company", "crash")
-SEEDS = (3, 4)
+SEEDS = (3, 4, 5)
 GUARDS = ("guard_length",)
 
 
@@ -118,8 +115,8 @@ def test_a_crash_names_its_line_and_runs_before_any_baseline(verdicts) -> None:
 
 def test_hidden_labels_stay_out_of_the_sandbox_and_nothing_is_left(toy: DataRoot, verdicts) -> None:
     left = {path.name for path in (toy.path / "private").iterdir()}
-    assert left == {"verified"}
-    for path in (toy.path / "private" / "verified").iterdir():
+    assert left == {"verified", "verify.secret"}
+    for path in (toy.path / "private").rglob("*.*"):
         assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -138,7 +135,8 @@ def test_a_second_method_pays_for_no_baseline_again(
     plan = Plan(toy, "gauss", SEEDS, "bubblewrap", True, GUARDS)
     (again,) = verify_methods(methods, plan, open_scorer(toy), lambda line: None)
     assert ran == ["good", "good"] and again == verdicts[0]["good"]
-    assert [path.name for path in (toy.path / "private").iterdir()] == ["verified"]
+    left = {path.name for path in (toy.path / "private").iterdir()}
+    assert left == {"verified", "verify.secret"}
 
 
 def test_only_failures_run_nothing_else(
@@ -170,7 +168,7 @@ def test_the_command_gives_the_promised_json_without_a_clear_gap(
     assert found.return_value == 0, found.output
     (verdict,) = json.loads(found.stdout)
     assert {"name", "pgr", "low", "high", "permuted", "beats_vanilla", "beats_guard", "class",
-            "flags"} <= set(verdict)  # fmt: skip
+            "flags", "delivery", "open_because", "train_rows"} <= set(verdict)  # fmt: skip
     assert verdict["class"] == "no gap" and verdict["pgr"] is None and verdict["unit"] == "accuracy"
     assert 0.3 < verdict["accuracy"]["low"] < verdict["accuracy"]["value"] < 0.7
     assert set(verdict["beats_vanilla"]) == {"difference", "low", "high", "clearly"}
@@ -189,6 +187,7 @@ def test_the_table_says_the_same_in_plain_words(toy: DataRoot, verdicts) -> None
     assert "good: elicitation: above the weak teacher" in text and "clearly above" in text
     assert "company: suspect: read the findings" in text and "imports subprocess" in text
     assert "crash: failed: KeyError" in text and "gap: not clear" not in text
+    assert f"  given: {found['good'].given}" in text and found["good"].given
     flat = replace(found["good"], kind="no gap", pgr=None)
     wide = scorer.gap("gauss", "selection")
     text = text_of([flat], replace(wide, difference=interval(0.0)))
@@ -220,6 +219,10 @@ def seen(**changes: object) -> Evidence:
         (0.5, 0.0, seen(changed={"alone": 0.2}), "suspect"),
         (0.5, 0.0, seen(changed={}), "suspect"),
         (0.5, None, seen(), "not attributed"),
+        (0.5, 0.0, seen(disagreement=0.0), "suspect"),
+        (0.5, 0.48, seen(disagreement=0.0), "elicitation"),
+        (0.5, 0.0, seen(disagreement=0.2), "verified"),
+        (1.5, 0.0, seen(), "suspect"),
     ],
 )
 def test_classes(value, permuted, evidence, kind) -> None:
@@ -237,6 +240,23 @@ def test_classes(value, permuted, evidence, kind) -> None:
     method = FrozenMethod("mine", {"method.py": GOOD.encode()})
     found, lines = _judged(_Tried(method, run, permuted=again))
     assert found == kind and bool(lines) == (kind in ("suspect", "elicitation"))
+    if found == "suspect" and value == 1.5:
+        blind = run.model_copy(update={"delivery": "blind"})
+        found, lines = _judged(_Tried(method, blind, permuted=again))
+        assert found == "verified" and [line.split(":")[0] for line in lines] == ["ceiling, note"]
+
+
+@pytest.mark.parametrize(("delivery", "kind"), [("open", "suspect"), ("blind", "verified")])
+def test_a_shipped_head_is_a_finding(delivery: str, kind: str) -> None:
+    run = Verification(
+        id="ver_1", snapshot="a" * 40, aar="own", method="mine", task="gauss", split="selection",
+        ablation="none", run_seeds=[1, 2], state="done", evidence=seen(), estimate=interval(0.5),
+        delivery=delivery,
+    )  # fmt: skip
+    again = run.model_copy(update={"ablation": "permuted", "estimate": interval(0.0)})
+    method = FrozenMethod("mine", {"method.py": GOOD.encode() + f"H = {'x1' * 500!r}\n".encode()})
+    found, (line,) = _judged(_Tried(method, run, permuted=again))
+    assert found == kind and line.startswith("fingerprint, ")
 
 
 def test_pairs_need_the_same_seeds(toy: DataRoot) -> None:

@@ -27,6 +27,8 @@ from aarlab.verify.__main__ import main as verify
 from aarlab.verify.reviewer import Reviewer, Unpriced, reviewer
 from aarlab.verify.settings import ReviewSettings
 
+pytestmark = pytest.mark.gate
+
 FILES = {"method.py": b"def fit(task, student, seed): ..."}
 PRICE = "[3.0, 15.0]"
 

@@ -109,8 +109,13 @@ def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:
         if isinstance(parsed, JobOutput):
             return parsed
         raise MethodFailed(getattr(parsed, "message", "failed without a message"))
+    raise MethodFailed(how_it_ended(spec, done))
+
+
+def how_it_ended(spec: SandboxSpec, done: Finished) -> str:
+    """Say why a run left no predictions: the limit it passed, exit code, last words."""
     ended = f"it passed the {done.killed_by} limit" if done.killed_by else "it left no predictions"
     if done.killed_by == "memory":
         ended += f" of {spec.limits.memory_mb} MB"
     last = done.stderr.decode(errors="replace").strip()[-1500:]
-    raise MethodFailed(f"{ended} (exit code {done.returncode})" + (f": {last}" if last else ""))
+    return f"{ended} (exit code {done.returncode})" + (f": {last}" if last else "")

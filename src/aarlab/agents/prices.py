@@ -158,6 +158,11 @@ def price_of(
     return _price(model, f"{when[:10]}, {table_version()}", found)
 
 
+def has_table() -> bool:
+    """Return whether a price table (genai-prices) is installed here."""
+    return data_snapshot is not None
+
+
 def table_version() -> str:
     return "no price table" if data_snapshot is None else f"genai-prices {version('genai-prices')}"
 

@@ -26,7 +26,8 @@ from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import copy_in
 from aarlab.testbed.job import Job, JobOutput, SeedPair
-from aarlab.testbed.method_folder import named_files, recipe_files
+from aarlab.testbed.method_folder import recipe_files
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.recipe import recipe_from
 from aarlab.testbed.task import load_info
 

@@ -36,12 +36,12 @@ class Frozen(Strict):
 def above_zero(limits: Limits | CampaignLimits | None) -> Limits | CampaignLimits | None:
     """Return the limits; raises a validator's error where one other than `methods` is 0.
 
-    A limit of 0 would end an AAR at once.
+    A limit of 0 would end an AAR at once. Without a number, `methods` gets its default.
     """
     for name, amount in limits or ():
         if amount == 0 and name != "methods":
             raise wrong("must be above 0; leave it out for no limit", name)
-    return limits
+    return limits.finite() if isinstance(limits, Limits) else limits
 
 
 class AarSpec(Frozen):

@@ -10,7 +10,7 @@ from pydantic import FiniteFloat
 
 from aarlab.agents.directions import DIRECTIONS
 from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.prices import price_of
+from aarlab.agents.prices import has_table, price_of
 from aarlab.agents.providers import lacks
 from aarlab.agents.settings import any_set
 from aarlab.campaign.aars import AarSpec
@@ -49,7 +49,8 @@ class Remark(NamedTuple):
 class Estimate(Wire):
     """None: no limit says so. `most` follows from the limits, `expected` from ASSUMED.
 
-    `reruns` are verifications at the end, without those that AARs ask for.
+    `reruns` are verifications at the end, without those that AARs ask for; `certify` are the last
+    ones, of the best-ranked method of each task.
     """
 
     aars: int
@@ -57,6 +58,7 @@ class Estimate(Wire):
     replicates: int
     reruns: int
     ablations: int
+    certify: int = 0
     most_submissions: int | None
     most_dollars: FiniteFloat | None
     most_research_hours: FiniteFloat | None
@@ -178,7 +180,7 @@ def _models(spec: CampaignSpec) -> Iterator[Remark]:
         try:
             price = price_of(model, spec.prices)
         except NotFound as error:
-            yield Remark("error", str(error), named[model])
+            yield Remark("error" if has_table() else "to do", str(error), named[model])
         else:
             rates = f"${price.input:g} in, ${price.output:g} out per million tokens"
             yield Remark("note", f"{model}: {rates}, {price.dated}", named[model])
@@ -206,7 +208,7 @@ def _budgets(spec: CampaignSpec) -> Iterator[Remark]:
         yield Remark("error", text, ("limits",))
     for number, aar in enumerate(spec.aars):
         limits = spec.limits_of(aar)
-        if aar.role == "aar" and not limits.model_dump(exclude_none=True):
+        if aar.role == "aar" and not limits.model_dump(exclude_none=True, exclude={"methods"}):
             text = f"{aar.name} has no limit of any kind: it would never end"
             yield Remark("error", text, ("aars", number))
         elif spec.joins_by_itself(aar) and limits.hours is None:
@@ -256,6 +258,7 @@ def estimate(spec: CampaignSpec) -> Estimate:
         replicates=teams,
         reruns=chosen * (tasks + len(spec.held_out)),
         ablations=3 * spec.verify.ablate_top,
+        certify=tasks if spec.verify.certify else 0,
         most_submissions=_whole(_total([spec.limits_of(aar).submissions for aar in spec.aars])),
         most_dollars=most,
         most_research_hours=research,
@@ -282,7 +285,8 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
         (
             "re-runs",
             f"{found.reruns} of {spec.verify.seeds} seeds at most, "
-            f"then {found.ablations} ablations",
+            f"then {found.ablations} ablations"
+            + (f" and {found.certify} on certify" if found.certify else ""),
         ),
         ("dollars", f"{shown(found.most_dollars, '$')} at most: {cost}"),
         (

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from aarlab.campaign.certified import EVENT as CERTIFY
+from aarlab.campaign.certifying import certify_best, ranked, results
 from aarlab.campaign.endings import endings
 from aarlab.campaign.events import EventLog, Notify
 from aarlab.campaign.policy import requested_verifications, wanted_verifications
@@ -25,6 +27,7 @@ from aarlab.campaign.secrets import secrets_in
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.campaign.status import wanted_of
 from aarlab.campaign.supervision import (
+    LOOK_DEADLINE_S,
     Supervisor,
     last_call,
     operator_of,
@@ -43,6 +46,7 @@ from aarlab.core.uses import note_use
 from aarlab.core.wire import CampaignExport
 
 LOOKS_S = 30.0  # a command that looks into a campaign has a server for a few seconds
+RANKED_EVERY_S = 1.0  # between looks at what is queued
 NOTE_S = 2.0  # between taking the lock and saying so
 START_S = 20.0
 
@@ -178,6 +182,9 @@ def _run(campaign: Campaign, server: Child) -> CampaignExport:
     _research_and_verify(campaign, Supervisor(campaign, server))
     with operator_of(run) as operator:
         export = write_export(run, operator, run.export)
+    if campaign.spec.verify.certify:
+        for one in results(export, campaign.spec.tasks):
+            campaign.log.add(CERTIFY, **one.model_dump())
     log_ending(campaign, export)
     return export
 
@@ -215,7 +222,8 @@ def log_ending(campaign: Campaign, export: CampaignExport) -> None:
 
 
 def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
-    """AARs and, beside them, the verifier; then what the policy wants verified at the end."""
+    """AARs and, beside them, the verifier; then what the policy wants verified at the end, and
+    the best-ranked methods on the certify split."""
     until = last_call(campaign.run)
     until.parent.mkdir(parents=True, exist_ok=True)
     until.unlink(missing_ok=True)
@@ -229,12 +237,38 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
         supervisor.children = {}  # what is extended from here on goes on with `resume`
         with operator_of(campaign.run) as operator:
             _request_verifications(campaign, operator)
-        until.touch()
         if verifier.process is None or verifier.failed:
+            verifier.again()
+        if campaign.spec.verify.certify:
+            _certify(supervisor, verifier)
+        until.touch()
+        if verifier.finished:  # told to end by somebody else, and more is queued now
             verifier.again()
         _await_verifier(supervisor, verifier)
     finally:
         supervisor.stop()
+
+
+def _certify(supervisor: Supervisor, verifier: Child) -> None:
+    """Queue the best-ranked methods on certify as soon as it is known which they are."""
+    campaign, looked = supervisor.campaign, -RANKED_EVERY_S
+    with operator_of(campaign.run, LOOK_DEADLINE_S) as operator:
+
+        def known() -> bool:
+            nonlocal looked
+            if verifier.failed or verifier.finished:
+                return True
+            if time.monotonic() - looked < RANKED_EVERY_S:
+                return False
+            looked = time.monotonic()
+            return ranked(operator)
+
+        supervisor.wait(known)
+    if verifier.failed:
+        return  # the end says so; nothing more would be run
+    with operator_of(campaign.run) as operator:
+        for one in certify_best(operator, campaign.spec.tasks, campaign.spec.verify.seeds):
+            campaign.log.add(CERTIFY, **one.model_dump())
 
 
 def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:

@@ -31,7 +31,8 @@ class VerifySpec(Frozen):
     """How many of the best methods of a task, arm and replicate are re-run on the selection split,
     on how many drawn seeds.
 
-    `seconds` of re-runs are the compute budget: ablations that would pass it are left out.
+    `seconds` of re-runs are the compute budget: ablations that would pass it are left out. With
+    `certify` the best-ranked method of each task is scored on the certify split at the end, once.
     """
 
     top: Annotated[int, Field(ge=0)] = 5
@@ -43,6 +44,7 @@ class VerifySpec(Frozen):
         default=None, description="cap of all model reviews of code together"
     )
     live: bool = Field(default=True, description="also while AARs work, not only at the end")
+    certify: bool = Field(default=True, description="score the best-ranked method once at the end")
 
 
 class AlertSpec(Frozen):
@@ -76,7 +78,7 @@ class CampaignSpec(Frozen):
     language: LanguageSpec | None = None
     directions: list[Annotated[str, Field(min_length=1, max_length=4000)]] = Field(default=[])
     prices: dict[str, Price] = Field(default={})
-    limits: Limits = Limits(submissions=12, hours=1.0)
+    limits: Limits = Limits(submissions=12, hours=1.0).finite()
     campaign_limits: CampaignLimits = CampaignLimits()
     seeds_per_submission: Annotated[int, Field(ge=1, le=16)] = 3
     trial_timeout_s: Annotated[float, Field(gt=0)] = 600.0
@@ -208,8 +210,8 @@ class CampaignSpec(Frozen):
         return self.model_copy(update={"aars": [*self.aars, *more]})
 
     def limits_of(self, aar: AarSpec) -> Limits:
-        if aar.fixed:  # each on every task
-            return Limits(submissions=len(aar.fixed) * len(self.tasks))
+        if aar.fixed:  # each on every task; the policy has them verified without being asked
+            return Limits(submissions=len(aar.fixed) * len(self.tasks), methods=0)
         return aar.limits or self.limits
 
     def memory_of(self, aar: AarSpec) -> int | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from pydantic import Field, FiniteFloat
 
 from aarlab.agents.state import how_it_ended, load_state
+from aarlab.campaign.certified import Certified, last_certified
 from aarlab.campaign.endings import guest_ending
 from aarlab.campaign.watch import used_of
 from aarlab.core.clock import now_iso, parse_iso
@@ -64,6 +65,7 @@ class CampaignStatus(Wire):
     dollars_per_hour: FiniteFloat | None
     left: CampaignLimits
     operator_spend: list[OperatorSpend]
+    certify: list[Certified] = Field(default=[], description="the last score of each task")
 
 
 class Figures(Protocol):
@@ -109,6 +111,7 @@ def status_of(run: RunDir, operator: Figures, running: bool) -> CampaignStatus:
         dollars_per_hour=dollars_per_hour(total["dollars"], sum(aar.research_s for aar in records)),
         left=CampaignLimits.model_validate(_left(budget.limits, total)),
         operator_spend=operator.operator_spend(),
+        certify=last_certified(run),
     )
 
 

@@ -3,7 +3,7 @@
 import getpass
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from aarlab.core.layout import RunDir
 from aarlab.core.showing import interval, one_line
 
 if TYPE_CHECKING:
-    from aarlab.core.wire import Audit, CampaignExport
+    from aarlab.core.wire import Audit, CampaignExport, Verification
 
 app = typer.Typer(no_args_is_help=True, help="What the platform found out about each method.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
@@ -43,8 +43,16 @@ def list_audits(
     console, gravity = Console(highlight=False), list(reversed(COLOUR))
     shown = [a for a in export.audits if everything or a.severity != "clear"]
     shown.sort(key=lambda a: (gravity.index(a.severity), order.get(a.snapshot or "", len(order))))
+    runs = {about: _run_of(export, *about) for about in {(a.snapshot, a.task) for a in shown}}
     if as_json:
-        rows = [{**a.model_dump(), "decision": decisions.get(a.snapshot or a.id)} for a in shown]
+        rows = [
+            {
+                **a.model_dump(),
+                "decision": decisions.get(a.snapshot or a.id),
+                **_given_json(runs[a.snapshot, a.task]),
+            }
+            for a in shown
+        ]
         print_json(rows)
         return
     for found in shown:
@@ -53,9 +61,41 @@ def list_audits(
         decision = decisions.get(about or found.id)
         decided = f", {decision}" if decision else ""
         console.print(f"{found.severity:8}", style=COLOUR[found.severity], end="")
-        console.print(f" {found.kind:10} {found.aar}: {one_line(method)}{decided}")
+        run = runs[found.snapshot, found.task]
+        was = f", {run.delivery}" if run else ""
+        console.print(f" {found.kind:11} {found.aar}: {one_line(method)}{was}{decided}")
         console.print(f"{' ' * 9}{one_line(found.summary)}\n")
     console.print(f"{len(shown)} shown of {len(export.audits)} findings")
+
+
+def _run_of(
+    export: "CampaignExport", snapshot: str | None, task: str | None
+) -> "Verification | None":
+    """Return the first finished run that a finding is about; of any task where it names none.
+
+    An open run goes before a blind one.
+    """
+    found = [
+        v
+        for v in export.verifications
+        if v.snapshot == snapshot
+        and task in (None, v.task)
+        and (v.state, v.split, v.ablation) == ("done", "selection", "none")
+    ]
+    return min(found, key=lambda v: v.delivery != "open", default=None)
+
+
+def _given_json(run: "Verification | None") -> dict[str, Any]:
+    from aarlab.core.delivery import stamps, why_open
+
+    if run is None:
+        return {"delivery": None, "open_because": None, "train_rows": None, "stamps": []}
+    return {
+        "delivery": run.delivery,
+        "open_because": why_open(run) or None,
+        "train_rows": run.train_rows,
+        "stamps": list(stamps(run)),
+    }
 
 
 def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]]:
@@ -68,7 +108,8 @@ def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]
 
 @app.command()
 def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
-    """Everything about one method: re-runs, findings, verdicts."""
+    """Everything about one method: re-runs and what they were given, findings, verdicts."""
+    from aarlab.core.delivery import given, probes
     from aarlab.core.verdicts import standing_in
 
     export, console = _export(folder), Console(highlight=False)
@@ -84,6 +125,7 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
                 "snapshot": wanted,
                 "method": short,
                 "name": made.name,
+                **_given_json(_run_of(export, wanted, None)),
                 "verifications": [one.model_dump() for one in verifications],
                 "audits": [one.model_dump() for one in audits],
                 "verdicts": [one.model_dump() for one in verdicts],
@@ -91,13 +133,19 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
         )
         return
     console.print(f"{short}: {one_line(made.name)}")
+    told = ""
     for v in verifications:
         figure = "failed" if v.estimate is None else f"PGR {interval(v.estimate)}"
         failed = f": {one_line(v.error)}" if v.state == "failed" and v.error else ""
         line = f"{v.task} {v.split}, labels {v.ablation}, {len(v.run_seeds)} seeds: {figure}"
         console.print(line + failed)
+        if v.state == "done" and given(v) != told:
+            told = given(v)
+            console.print(f"  given: {told}")
+        if said := probes(v.evidence):
+            console.print(f"  {said}")
     for found in audits:
-        console.print(f"{found.severity:8} {found.kind:10} {one_line(found.summary)}")
+        console.print(f"{found.severity:8} {found.kind:11} {one_line(found.summary)}")
     for verdict in verdicts:
         said = f"{verdict.by}: {verdict.decision}: {verdict.reason}"
         console.print(f"{verdict.at} {one_line(said)}")

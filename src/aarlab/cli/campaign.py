@@ -212,7 +212,10 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
         console.print(f"{remark.gravity:6} {where}{remark.text}", soft_wrap=True)
     if any(remark.gravity == "error" for remark in found):
         return 2
-    print_estimate(frozen, estimate(frozen), console)
+    try:
+        print_estimate(frozen, estimate(frozen), console)
+    except NotFound:
+        console.print("no estimate: a price is unknown here, as said above")
     return 1 if any(remark.gravity == "to do" for remark in found) else 0
 
 

@@ -34,14 +34,14 @@ def demo(
     from aarlab.cli.campaign import run_shown, spec_of
     from aarlab.report.load import load_export
     from aarlab.report.write import write_report
-    from aarlab.sandbox import probe
+    from aarlab.sandbox import probe, workspace
     from aarlab.testbed.generators.presets import preset
     from aarlab.testbed.making import Workshop, private_seed
 
     console, begun, run = Console(stderr=as_json), time.monotonic(), RunDir(out.absolute())
     spec = spec_of("demo", sandbox)
     if fresh and run.spec.exists():
-        shutil.rmtree(run.path)
+        workspace.remove_tree(run.path)  # AARs may have left folders that are closed or very deep
     root, task = data_root(), spec.tasks[0]
     # Before the minutes that models and features take: what would stop the campaign after them.
     probe(spec.isolation)
@@ -80,18 +80,30 @@ def _first_error(run: RunDir) -> str:
 
 
 def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
-    """Print verified methods in the order of the report's leaderboard; baselines have no rank."""
+    """Print the report's leaderboard, and open methods in a table of their own, without ranks."""
+    from aarlab.core.delivery import OPEN_IN_WORDS
     from aarlab.core.headline import PGR_IN_WORDS
 
+    verified = [m for m in summary["methods"] if m["selection"] is not None]
     title = f"PGR on {summary['task']}, verified on hidden rows and seeds drawn afterwards"
+    console.print(_table(title, [m for m in verified if not m["open"]]))
+    if summary["delivery_note"]:
+        console.print(summary["delivery_note"])
+    if opened := [m for m in verified if m["open"]]:
+        console.print(_table("open methods: verified with texts", opened))
+        console.print(OPEN_IN_WORDS)
+    console.print(str(summary["verdict"]), style="bold")
+    console.print(PGR_IN_WORDS)
+
+
+def _table(title: str, methods: list[dict[str, Any]]) -> Table:
     table = Table(title=title)
     table.add_column("", no_wrap=True, justify="right")
     table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=24)
-    shown = [m for m in summary["methods"] if m["selection"] is not None]
-    one_seed = any(method["selection"]["seeds"] == 1 for method in shown)
+    one_seed = any(method["selection"]["seeds"] == 1 for method in methods)
     for name in ("search", "selection", "one seed" if one_seed else "95 %", "permuted"):
         table.add_column(name, no_wrap=True, min_width=6, justify="right")
-    for method in shown:
+    for method in methods:
         selection, ablation = method["selection"], method["ablation"]
         table.add_row(
             str(method["rank"] or ""),
@@ -101,6 +113,4 @@ def _leaderboard(console: Console, summary: dict[str, Any]) -> None:
             f"[{selection['low']:+.2f}, {selection['high']:+.2f}]",
             f"{ablation['permuted']['pgr']:+.2f}" if ablation else "",
         )
-    console.print(table)
-    console.print(str(summary["verdict"]), style="bold")
-    console.print(PGR_IN_WORDS)
+    return table

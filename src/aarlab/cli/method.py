@@ -254,7 +254,7 @@ def verify(
         plan = Plan(root, name, drawn, sandbox, seed_base is not None)
         verdicts = verify_methods(methods, plan, scorer, waiting.at)
     if as_json:
-        typer.echo(json.dumps(verifying.as_json(verdicts), indent=1))
+        print_json(verifying.as_json(verdicts))
     else:
         title = f"{task}, hidden {SPLIT} split, {seeds} seeds, fresh weak teachers"
         verifying.show(Console(), verdicts, gap, title)

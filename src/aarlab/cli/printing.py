@@ -9,5 +9,5 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead, for pr
 
 
 def print_json(value: Any) -> None:
-    """Print as JSON in ASCII, so that it is the same in every locale."""
-    typer.echo(json.dumps(value, indent=1))
+    """Print as JSON in ASCII, so that it is the same in every locale and drives no terminal."""
+    typer.echo(json.dumps(value, indent=1).replace("\x7f", "\\u007f"))

@@ -59,7 +59,7 @@ class CampaignView:
 
     def _row(self, aar: AarSpec) -> list[str]:
         state = load_state(self.run.aar(aar.name) / "state.json")
-        most = len(aar.methods) or self.spec.limits.submissions or "∞"
+        most = self.spec.limits_of(aar).submissions or "∞"
         return [
             aar.name,
             aar.direction or aar.role,

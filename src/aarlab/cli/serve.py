@@ -37,14 +37,13 @@ def serve(
 
 def _serve_one(run: RunDir, host: str, port: int) -> None:
     """Serve one campaign in this process, so that a signal to this process ends the server."""
-    import logging
-
     from aarlab.campaign.runner import open_spec
+    from aarlab.core.logs import log_to_stderr
     from aarlab.server.serve import serve as serve_platform
     from aarlab.server.settings import ServerSettings
 
     spec = open_spec(run)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     settings = ServerSettings(
         run=run.path,
         data=data_root().path,
@@ -61,6 +60,8 @@ def _serve_lobby(runs: Path, host: str, port: int) -> None:
     from aarlab.cli.launching import commands
     from aarlab.server.lobby.serve import serve_lobby
 
+    if not runs.is_dir():
+        typer.echo(f"{runs} does not exist yet: it is made, without a campaign")
     with when_interrupted("Campaigns that were started from the dashboard keep running."):
         token = runs / ".lobby" / "operator"
         serve_lobby(runs, commands(), (host, port), lambda: _say(host, port, token))

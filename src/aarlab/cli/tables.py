@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from aarlab.campaign.certified import Certified
 from aarlab.campaign.status import AarStatus, CampaignStatus
 from aarlab.cli.terminal import Console
 from aarlab.core.endings import Ending
@@ -39,6 +40,17 @@ def print_status(found: CampaignStatus, console: Console) -> None:
     )
     for own in found.operator_spend:
         console.print(_own(own), highlight=False)
+    for one in found.certify:
+        console.print(_certified(one), highlight=False, markup=False, soft_wrap=True)
+
+
+def _certified(one: Certified) -> str:
+    about = f"certify on {one.task}: "
+    if one.state == "skipped":
+        return f"{about}not scored{f' ({one.method})' if one.method else ''}: {one.why}"
+    cost = f", {one.seconds:,.0f} s" + (f", ${one.dollars:.4f}" if one.dollars else "")
+    said = f"{about}{one.method}, {one.seeds} seeds, {one.state}"
+    return said + (cost if one.seconds else "") + (f": {one.why}" if one.why else "")
 
 
 def _own(spend: OperatorSpend) -> str:

@@ -12,12 +12,12 @@ from aarlab.cli.printing import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Steps
 from aarlab.cli.terminal import Console
-from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BaselineMissing, Conflict, Damaged, NotFound
 from aarlab.core.extras import require
 from aarlab.core.types import Split
 
 if TYPE_CHECKING:
-    from aarlab.core.layout import DataRoot
+    from aarlab.core.layout import DataRoot, TaskVersion
     from aarlab.core.wire import TaskInfo
     from aarlab.testbed.build import Built
 
@@ -34,7 +34,9 @@ def build(
         int | None,
         typer.Option(help="for a repeatable task; AARs that know it can make the labels anew"),
     ] = None,
-    certify: Annotated[bool, typer.Option(help="also baselines of the certify split")] = False,
+    certify: Annotated[
+        bool, typer.Option(help="baselines of the certify split, for a campaign's last score")
+    ] = True,
     adaptation: Annotated[
         Literal["probe", "top_blocks"],
         typer.Option(help="top_blocks: its students train blocks (NAME-top-blocks)"),
@@ -75,6 +77,9 @@ def import_folder(
         Literal["refuse", "drop"],
         typer.Option(help="questions in two files: refuse, or drop from the earlier file"),
     ] = "refuse",
+    train_hidden: Annotated[
+        bool, typer.Option(help="rows that only verified runs train on, of 600 train rows or more")
+    ] = True,
 ) -> None:
     """Check a folder of rows and build a task from it."""
     require("testbed")
@@ -85,7 +90,7 @@ def import_folder(
     wanted = name or path.resolve().name.lower()
     with when_interrupted(KEPT), Steps(console) as steps:
         shop = Workshop(data_root(), steps.tell)
-        options = FolderOptions(repeated=repeated_questions, tell=steps.tell)
+        options = FolderOptions(hidden=train_hidden, repeated=repeated_questions, tell=steps.tell)
         built = shop.import_folder(path, wanted, pair, options=options, near=near_duplicates)
     _say(console, built)
 
@@ -170,13 +175,20 @@ def list_tasks(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ("task", "kind", "pair", "train", "search", "state", "campaigns")
+    columns = ("task", "kind", "pair", "train", "hidden train", "search", "state", "campaigns")
     table = Table()
     for column in columns:
         table.add_column(column, no_wrap=column == "task")
     for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
+        shown = {**row, "hidden train": _hidden_cell(row)}
+        table.add_row(*(str(shown.get(column, "")) for column in columns))
     Console().print(table)
+
+
+def _hidden_cell(row: dict[str, Any]) -> str:
+    if "train_hidden" not in row:
+        return ""
+    return {0: "public", None: "yes"}.get(row["train_hidden"], str(row["train_hidden"]))
 
 
 def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
@@ -193,7 +205,8 @@ def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
             continue
         state = "built, default" if one.is_default else "built"
         rows.append({**known, "kind": info.kind, "pair": info.pair, "train": info.n_train,
-                     "search": info.n_search, "state": state})  # fmt: skip
+                     "train_hidden": _hidden_train_rows(root, one), "search": info.n_search,
+                     "state": state})  # fmt: skip
     if not rows:
         rows.append({"task": name, "state": f"damaged: no task.json in {root.public / name}"})
     return rows
@@ -212,14 +225,17 @@ def show(
     root, console = data_root().pin(name), Console()
     task = open_public(root.public_task(name))
     scorer, baselines = open_scorer(root), {}
+    hidden = _hidden_train_rows(root, root.find_task(name))
     for split in ("search", "selection", "certify"):
         with suppress(BaselineMissing):
             baselines[split] = scorer.baselines(task.info.name, split)
     if as_json:
         shown = {split: base.model_dump() for split, base in baselines.items()}
-        print_json({**task.info.model_dump(mode="json"), "baselines": shown})
+        facts = {**task.info.model_dump(mode="json"), "train_hidden": hidden}
+        print_json({**facts, "baselines": shown})
         return
     console.print_json(task.info.model_dump_json())
+    console.print(f"verified runs: {_of_train_rows(hidden)}")
     table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
     for split in ("search", "selection", "certify"):
         if split not in baselines:
@@ -290,18 +306,43 @@ def _say(console: Console, built: "Built") -> None:
 
     info, version = built.info, built.version
     how = "served from the cache, unchanged" if built.from_cache else "built"
+    root = data_root()
+    hidden = _of_train_rows(_hidden_train_rows(root, root.find_task(f"{info.name}@{version}")))
     console.print(
-        f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; pair {info.pair}; "
-        f"version {info.name}@{version}"
+        f"{info.name}: {how}; {info.n_train} train, {info.n_search} search rows; {hidden}; "
+        f"pair {info.pair}; version {info.name}@{version}"
     )
     note_on_gap(console, info)
     if built.before is None:
         return
     old = f"{info.name}@{built.before}"
     console.print(f"{info.name} meant {old} until now, and means {info.name}@{version} from now on")
-    users = users_of(data_root(), old)
+    users = users_of(root, old)
     kept = f"; campaigns that stay on it: {', '.join(map(str, users))}" if users else ""
     console.print(f"{old} is kept{kept}. Back: aarlab task use {old}", soft_wrap=True)
+
+
+def _hidden_train_rows(root: "DataRoot", version: "TaskVersion") -> int | None:
+    """Return the number of a task's hidden train rows; 0: its train rows are public.
+
+    None where there are some and this user may not read the vault.
+    """
+    from aarlab.testbed.task import has_hidden_train, load_info, load_inputs
+
+    if not has_hidden_train(load_info(root.public / version.folder)):
+        return 0
+    try:
+        rows = load_inputs(root.vault / version.folder / "inputs" / "train_hidden.jsonl")
+    except (Damaged, BadInput):
+        return None
+    return len(rows)
+
+
+def _of_train_rows(n_hidden: int | None) -> str:
+    """Return which train rows verified runs of a task train on."""
+    if n_hidden == 0:
+        return "train rows public"
+    return "hidden train rows" if n_hidden is None else f"{n_hidden:,} hidden train rows"
 
 
 def note_on_gap(console: Console, info: "TaskInfo") -> None:

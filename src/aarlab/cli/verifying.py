@@ -36,6 +36,9 @@ def as_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
             "beats_guard": _beats(v.beats_guard),
             "guard": v.guard or None,
             "class": v.kind,
+            "delivery": v.delivery,
+            "open_because": v.open_because or None,
+            "train_rows": v.train_rows,
             "flags": list(v.flags),
             "accuracy": v.accuracy
             and {"value": v.accuracy.value, "low": v.accuracy.low, "high": v.accuracy.high},
@@ -64,6 +67,7 @@ def show(console: Console, verdicts: list[Verdict], gap: Gap, title: str) -> Non
     unit, sign = ("PGR", "+") if gap.clear else ("accuracy", "")
     table = Table(title=title)
     table.add_column("method", overflow="fold")
+    table.add_column("given", no_wrap=True)
     known = (score for v in verdicts if (score := v.pgr or v.accuracy) is not None)
     interval = head_of(next(known, None))
     for head in (unit, interval, "permuted", "less vanilla", "less best guard"):
@@ -71,18 +75,20 @@ def show(console: Console, verdicts: list[Verdict], gap: Gap, title: str) -> Non
     for v in verdicts:
         score = v.pgr or v.accuracy
         if score is None:
-            table.add_row(v.name, "failed")
+            table.add_row(v.name, v.delivery, "failed")
             continue
         permuted = "" if v.permuted is None else f"{v.permuted.value:{sign}.2f}"
         less = [_less(v.beats_vanilla), _less(v.beats_guard)]
         span = f"[{score.low:{sign}.2f}, {score.high:{sign}.2f}]"
-        table.add_row(v.name, f"{score.value:{sign}.2f}", span, permuted, *less)
+        table.add_row(v.name, v.delivery, f"{score.value:{sign}.2f}", span, permuted, *less)
     console.print(table)
     plain = {"highlight": False, "soft_wrap": True}
     if not gap.clear:
         console.print(f"{gap.said()}. {NO_PGR}.", **plain)  # type: ignore[arg-type]
     for v in verdicts:
         console.print(f"{v.name}: {_sentence(v, unit)}", **plain)  # type: ignore[arg-type]
+        if v.given:
+            console.print(f"  given: {v.given}", **plain)  # type: ignore[arg-type]
         for line in v.flags:
             console.print(f"  {line}", **plain)  # type: ignore[arg-type]
 

@@ -33,7 +33,7 @@ from aarlab.core.wire_ledger import (
     OperatorSpend,
     Purpose,
 )
-from aarlab.core.wire_service import IssuedToken, MethodRequest, NewToken, Refusal, TokenRecord
+from aarlab.core.wire_service import IssuedToken, MethodRecord, NewToken, Refusal, TokenRecord
 
 
 class OperatorClient:
@@ -112,8 +112,8 @@ class OperatorClient:
         path = f"/v1/operator/tokens/{token}/revoke"
         return self._http.post(path, TokenRecord, key=key)
 
-    def method_requests(self) -> list[MethodRequest]:
-        return list(self._http.get_pages("/v1/operator/methods", MethodRequest, {}))
+    def method_requests(self) -> list[MethodRecord]:
+        return list(self._http.get_pages("/v1/operator/methods", MethodRecord, {}))
 
     def refuse_method(self, request: str, reason: str, key: str | None = None) -> Refusal:
         path = f"/v1/operator/methods/{request}/refuse"

@@ -13,7 +13,6 @@ from aarlab.core.wire import (
     Comment,
     Finding,
     FindingPage,
-    LeaderboardEntry,
     Me,
     NewComment,
     NewFinding,
@@ -38,6 +37,7 @@ from aarlab.core.wire_service import (
     NewWait,
     OperatorMessage,
     SnapshotDiff,
+    VerifiedMethod,
     Vote,
 )
 
@@ -199,5 +199,6 @@ class PlatformClient:
             f"/v1/findings/{finding}/comments", Comment, NewComment(text=text), key
         )
 
-    def leaderboard(self) -> list[LeaderboardEntry]:
-        return list(self._http.get_pages("/v1/leaderboard", LeaderboardEntry, {}))
+    def verified_methods(self) -> list[VerifiedMethod]:
+        """Methods of the team that were verified, failed or are flagged; no figure, no order."""
+        return list(self._http.get_pages("/v1/verified", VerifiedMethod, {}))

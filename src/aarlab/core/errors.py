@@ -67,6 +67,18 @@ class MethodFailed(AarlabError):
     code = "method_failed"
 
 
+class TextsWithheld(MethodFailed):
+    """A method read a text in a verified run, which has none."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"row.{field}: a verified run holds no texts. Ask the student about the rows "
+            "(student.states(rows), student.zero_shot(rows), rows[0].swapped(), "
+            "task.same_answers()), or write READS_TEXT = True in method.py: it is then verified "
+            "in the open class, in a table of its own"
+        )
+
+
 class Unreachable(AarlabError):
     """The platform did not answer after all retries."""
 

@@ -48,10 +48,11 @@ def standings_of(export: CampaignExport, task: str) -> Standings:
     roles = {aar.name: role_of(aar.researcher, aar.arm) for aar in export.aars}
     decisions = {snapshot: given[-1].decision for snapshot, given in standing_in(export).items()}
     kept_out = {snapshot for snapshot, said in decisions.items() if said != "accepted"}
+    accepted = decisions.keys() - kept_out
     suspects = {a.snapshot for a in export.audits if a.severity == "suspect" and a.snapshot}
     made = (Made(s.id, s.aar, s.name) for s in export.snapshots)
     return Standings(
-        placed(export.verifications, task, kept_out, roles),
+        placed(export.verifications, task, kept_out, roles, accepted),
         short_names(made, roles),
         suspects - decisions.keys(),
     )
@@ -67,7 +68,7 @@ def verdict(found: Standings) -> str:
     """
     left = [line for line in found.board if line.rank is not None] or _not_above(found)
     if not left:
-        return "No method was verified, so nothing is known about any method on hidden rows."
+        return _nothing_ranks(found)
     tried = n_tried(found.board)
     guard, human = _best(found, "guard"), _best(found, "human")
     both = (("the best guard", guard), ("the best hand-tuned baseline", human))
@@ -102,15 +103,27 @@ def verdict(found: Standings) -> str:
     )
 
 
+def _nothing_ranks(found: Standings) -> str:
+    waiting = sum(line.role == "aar" and line.open and not line.kept_out for line in found.board)
+    if not waiting:
+        return "No method was verified, so nothing is known about any method on hidden rows."
+    return (
+        f"No method was verified without texts. Open methods, verified with them: {waiting}; they "
+        "rank once a person has accepted them."
+    )
+
+
 def _not_above(found: Standings) -> list[Placed]:
     """Return the methods that are not clearly above the weak teacher, the highest figure first."""
-    mine = (line for line in found.board if line.role == "aar" and not line.kept_out)
+    mine = (
+        line for line in found.board if line.role == "aar" and not line.kept_out and not line.open
+    )
     return sorted(mine, key=lambda line: -line.estimate.value)
 
 
 def _best(found: Standings, role: Role) -> Placed | None:
     """Return the baseline of a role with the highest figure that no verdict keeps out, if any."""
-    known = (x for x in found.board if x.role == role and not x.kept_out)
+    known = (x for x in found.board if x.role == role and not x.kept_out and not x.open)
     return max(known, key=lambda line: line.estimate.value, default=None)
 
 

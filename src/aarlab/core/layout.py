@@ -4,8 +4,11 @@ A task has two roots, and no file holds an input together with its hidden label:
 
     public/<task>@<version>/   task.json  inputs/{train,search}.jsonl  weak_labels.npz  features/
                                lower/
-    vault/<task>@<version>/    truth/<split>.jsonl  inputs/{teacher,selection,certify}.jsonl
-                               weak_labels.npz (fresh teachers)  baselines.npz  features/  lower/
+    vault/<task>@<version>/    truth/<split>.jsonl
+                               inputs/{teacher,train_hidden,selection,certify}.jsonl
+                               weak_labels.npz (fresh teachers, of train)  hidden_weak_labels.npz
+                               (of train_hidden, which not every task has)  baselines.npz
+                               features/  lower/
                                twins/{inputs.jsonl,features.npz,lower.npz,reference.json}
                                (700 / 600)
     default/<task>             the version that the bare name refers to

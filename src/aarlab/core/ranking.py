@@ -6,6 +6,10 @@ time: their figures say nothing about which is better. Baselines (hand-tuned met
 listed between them as reference rows without a rank. What a person's verdict keeps out comes last,
 without a rank.
 
+Methods verified with texts form a table of their own, after the others and without ranks, until a
+person accepts them. Guards read texts by nature and keep their place as reference rows. A task on
+which nothing was verified without texts has one table.
+
 Bounds that hold for several methods together widen an interval by t quantiles with its own degrees
 of freedom, so that few seeds cost more the more methods were tried. They are for methods fixed
 before they were scored: no bound covers methods that were adapted to the scores of this split.
@@ -16,6 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
+from aarlab.core.delivery import has_blind, stamps, why_open
 from aarlab.core.pgr import LEVEL, MOST_DOF, matching_dof, t_quantile
 from aarlab.core.wire import Ablation, Interval, LeaderboardEntry, Verification
 
@@ -37,8 +42,8 @@ class RunKey(NamedTuple):
 class Placed(NamedTuple):
     """A verified method on one task.
 
-    `rank` is None for a baseline, for what is kept out, and for what is not clearly above the weak
-    teacher.
+    `open` says that it is listed in the table of open methods. `rank` is None there, for a
+    baseline, for what is kept out, and for what is not clearly above the weak teacher.
     """
 
     rank: int | None
@@ -46,6 +51,7 @@ class Placed(NamedTuple):
     run: Verification
     estimate: Interval
     kept_out: bool
+    open: bool = False
 
 
 def role_of(researcher: str, arm: str = "") -> Role:
@@ -72,25 +78,32 @@ def placed(
     task: str,
     kept_out: Collection[str] = (),
     roles: Mapping[str, Role] | None = None,
+    accepted: Collection[str] = (),
 ) -> list[Placed]:
     """Order the verified methods of one task; of equal figures the earlier re-run comes first.
 
     Those clearly above the weak teacher come first, best first; then the others as they came in.
-    `kept_out` are snapshots that a verdict keeps from ranking. `roles` are those of the authors; an
-    author without one is taken for an AAR.
+    `kept_out` are snapshots that a verdict keeps from ranking, `accepted` those that a person
+    accepted: of them open methods rank with the others. `roles` are those of the authors; an author
+    without one is taken for an AAR.
     """
-    runs = [
-        (v.snapshot in kept_out, v.estimate, v)
-        for key, v in first_runs(verifications).items()
-        if (key.task, key.split, key.ablation) == (task, "selection", "none") and v.estimate
-    ]
+    known = list(verifications)
+    blind = has_blind(known, task)
+    lines = []
+    for key, run in first_runs(known).items():
+        if (key.task, key.split, key.ablation) == (task, "selection", "none") and run.estimate:
+            role: Role = (roles or {}).get(run.aar, "aar")
+            apart = blind and run.delivery == "open" and role != "guard"
+            apart = apart and run.snapshot not in accepted
+            out = run.snapshot in kept_out
+            lines.append(Placed(None, role, run, run.estimate, out, apart))
     board: list[Placed] = []
     rank = 0
-    for out, estimate, run in sorted(runs, key=lambda each: (each[0], *_by_value(each[1]))):
-        role: Role = (roles or {}).get(run.aar, "aar")
-        ranks = role == "aar" and not out and above_teacher(estimate)
+    for line in sorted(lines, key=lambda one: (one.open, one.kept_out, *_by_value(one.estimate))):
+        ranks = line.role == "aar" and not line.kept_out and not line.open
+        ranks = ranks and above_teacher(line.estimate)
         rank += ranks
-        board.append(Placed(rank if ranks else None, role, run, estimate, out))
+        board.append(line._replace(rank=rank) if ranks else line)
     return board
 
 
@@ -106,7 +119,7 @@ def _by_value(estimate: Interval) -> tuple[bool, float]:
 
 
 def n_tried(board: Sequence[Placed]) -> int:
-    """Count the verified methods of AARs, including those that a verdict keeps out."""
+    """Count the verified methods of AARs, with open ones and those that a verdict keeps out."""
     return sum(line.role == "aar" for line in board)
 
 
@@ -116,14 +129,17 @@ def leaderboard(
     kept_out: Collection[str] = (),
     roles: Mapping[str, Role] | None = None,
     names: Mapping[str, str] | None = None,
+    accepted: Collection[str] = (),
 ) -> list[LeaderboardEntry]:
     """Return the boards of the tasks, one after the other, without what is kept out.
+
+    The open methods of a task follow its others.
 
     Figures are rounded to .01 because AARs read them. `names` are the short names by snapshot.
     """
     runs, entries = list(verifications), []
     for task in tasks:
-        board = placed(runs, task, kept_out, roles)
+        board = placed(runs, task, kept_out, roles, accepted)
         tried = n_tried(board)
         for line in board:
             if line.kept_out:
@@ -144,6 +160,10 @@ def leaderboard(
                     n_seeds=estimate.n_seeds,
                     n_tried=tried,
                     low_corrected=round(estimate.value - below, SHOWN_DIGITS),
+                    delivery=run.delivery,
+                    open=line.open,
+                    open_because=why_open(run),
+                    stamps=list(stamps(run)),
                 )
             )
     return entries

@@ -6,8 +6,9 @@ Nothing here carries a hidden label. `Score` is all that an AAR learns about a s
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
+from aarlab.core.canonical import sha256_hex
 from aarlab.core.endings import AarEnding, Ending
 from aarlab.core.ideas import Idea
 from aarlab.core.types import TaskKind
@@ -53,6 +54,7 @@ Disqualifies = Literal["nothing", "task", "all"]
 Author = Annotated[str, Field(pattern=r"^@?[a-z0-9][a-z0-9_.-]{0,63}$")]  # @: a person
 Probability = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 
+MAX_KEY = 100  # of an idempotency key
 MAX_ROWS = 100_000
 MAX_RUNS = 16
 
@@ -322,8 +324,13 @@ class NewAar(Wire):
     arm: str = "default"
     team: Team = Field(default="", description="AARs see findings and code of their team only")
     replicate: int = 1
-    limits: Limits = Limits()
+    limits: Limits = Limits().finite()
     isolation: Isolation = "bubblewrap"
+
+    @field_validator("limits")
+    @classmethod
+    def _requests_are_finite(cls, limits: Limits) -> Limits:
+        return limits.finite()
 
 
 class AarToken(Wire):
@@ -364,7 +371,8 @@ class NewVerification(Wire):
     @property
     def key(self) -> str:
         """The idempotency key under which a campaign asks for this re-run once."""
-        return f"verify-{self.snapshot}-{self.task}-{self.split}-{self.ablation}"[:100]
+        key = f"verify-{self.snapshot}-{self.task}-{self.split}-{self.ablation}"
+        return key if len(key) <= MAX_KEY else f"verify-{sha256_hex(key)}"
 
 
 class StyleShift(Wire):
@@ -400,9 +408,12 @@ class Evidence(Wire):
     forwarded: FiniteFloat = Field(0.0, description="rows that the strong model saw, mean per run")
     style: StyleShift | None = None
     disagreement: FiniteFloat | None = Field(
-        None, description="share of answers that differ between two runs, mean over pairs of runs"
+        default=None,
+        description="share of answers that differ between two runs, mean over pairs of runs",
     )
-    answer_equality: bool = Field(False, description="it asked which answers of a problem agree")
+    answer_equality: bool = Field(
+        default=False, description="it asked which answers of a problem agree"
+    )
 
 
 class Verification(Wire):
@@ -526,11 +537,12 @@ class CaseVerdict(NewCaseVerdict):
 
 
 class LeaderboardEntry(Wire):
-    """Verified scores only, best first. What AARs see is rounded and has no hidden-split detail.
+    """Verified scores only, best first: for people. AARs learn states (core.feedback).
 
-    `rank` is None for a baseline, which is there to compare with, and for a method that is not
-    clearly above the weak teacher. `low_corrected` is the lower bound that holds for all `n_tried`
-    methods of the task together, if none of them was adapted to scores on this split.
+    `rank` is None for a baseline, which is there to compare with, for a method that is not clearly
+    above the weak teacher, and for an open method, which is listed apart (`open`) until a person
+    accepts it. `low_corrected` is the lower bound that holds for all `n_tried` methods of the task
+    together, if none of them was adapted to scores on this split.
     """
 
     rank: int | None
@@ -545,6 +557,14 @@ class LeaderboardEntry(Wire):
     n_seeds: int
     n_tried: int = 1
     low_corrected: FiniteFloat | None = None
+    delivery: Delivery = Field(default="open", description="blind: it was verified without texts")
+    open: bool = Field(
+        default=False, description="listed in the table of open methods, without a rank"
+    )
+    open_because: str = Field(
+        default="", description="why it was given texts; empty for a blind one"
+    )
+    stamps: list[str] = Field(default=[], description="what to know beside the figure")
 
 
 # ---------------------------------------------------------------- log and export (operator)

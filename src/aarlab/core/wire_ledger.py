@@ -30,6 +30,9 @@ def _no_bool(given: Any) -> Any:
     return given
 
 
+# Requests for verification of an AAR that was given no number: a re-run costs device time, and
+# whoever may ask without end can look for a chance success.
+DEFAULT_METHODS = 10
 MOST = 10**12  # of any amount: hours converted to seconds are still finite
 Amount = Annotated[FiniteFloat, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
@@ -37,7 +40,7 @@ Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
 
 # ---------------------------------------------------------------- limits
 class Limits(Wire):
-    """Per AAR; None is no limit."""
+    """Per AAR; None is no limit, but for `methods`, of which an AAR has DEFAULT_METHODS then."""
 
     hours: Amount | None = None
     submissions: Count | None = None
@@ -47,6 +50,12 @@ class Limits(Wire):
     device_s: Amount | None = None
     tokens: Count | None = None
     methods: Count | None = Field(default=None, description="requests for verification")
+
+    def finite(self) -> "Limits":
+        """Return the limits with a number of requests for verification, if only the default."""
+        return self if self.methods is not None else self.model_copy(
+            update={"methods": DEFAULT_METHODS}
+        )  # fmt: skip
 
 
 class CampaignLimits(Wire):

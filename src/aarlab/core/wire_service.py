@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from aarlab.core.feedback import MethodState
 from aarlab.core.wire import FindingKind, LeaderboardEntry, Name, Snapshot, Wire
 from aarlab.core.wire_base import Reference
 from aarlab.core.wire_ledger import Control as Control
@@ -112,7 +113,11 @@ class NewMethod(Wire):
 
 
 class MethodRequest(Wire):
-    """`scores` are its lines of the leaderboard, rounded as there, and no other figure."""
+    """What an AAR learns of its request: a state. No figure, rank or order ever leaves with it.
+
+    `flagged`: it was run, and an audit suspects it. `refused`: the operator did not have it run, or
+    a verdict keeps it from ranking; `reason` says which.
+    """
 
     id: str
     aar: Name
@@ -120,9 +125,25 @@ class MethodRequest(Wire):
     task: Name | None
     note: str
     at: str
-    state: Literal["queued", "verified", "refused"]
+    state: MethodState | Literal["refused"]
     reason: str = ""
+
+
+class MethodRecord(MethodRequest):
+    """A request as the operator sees it: with its lines of the leaderboard."""
+
     scores: list[LeaderboardEntry] = Field(default=[])
+
+
+class VerifiedMethod(Wire):
+    """A method of the team that the platform ran itself, and what became of it; no figure."""
+
+    snapshot: str
+    aar: Name
+    method: str
+    short: str = Field(default="", description="the AAR's name and a running number of its methods")
+    task: Name
+    state: MethodState
 
 
 class Refusal(Wire):

@@ -37,7 +37,8 @@ def complexity(view: CampaignView) -> str:
 
 
 def standings(view: CampaignView) -> str:
-    parts = [f"{m.short} {wording.interval(m.verified)}" for m in view.methods if m.verified]
+    known = [m for m in view.methods if m.verified and not m.open]
+    parts = [f"{m.short} {wording.interval(m.verified)}" for m in known]
     return "PGR on the selection split. " + "; ".join(parts) + "."
 
 

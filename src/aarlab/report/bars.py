@@ -41,7 +41,8 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 
     Shows the best methods and all baselines. Returns None if no method is ranked.
     """
-    methods = [m for m in view.methods if m.verified and (m in view.standing or m.role != "aar")]
+    known = [m for m in view.methods if m.verified and not m.open]
+    methods = [m for m in known if m in view.standing or m.role != "aar"]
     last = [m for m in methods if m.role == "aar"][SHOWN_STANDINGS:]
     methods = [m for m in methods if m not in last]
     if not view.standing:
@@ -56,11 +57,11 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         what = f"PGR on the selection split, {levels(estimates)}"
         axes.set_xlabel(f"{what}: 0 is the weak teacher, 1 the ceiling")
         key = [
-            KeyEntry("method of an AAR, in its colour", "o", MUTED, MUTED),
+            KeyEntry(f"method of an AAR{', in its colour' if wide else ''}", "o", MUTED, MUTED),
             KeyEntry("tuned by hand", "s", INK, INK),
             KeyEntry("guard", "s", PAPER, INK),
         ]
-        draw_key(figure, _left_in(wide), 0.14, key if wide else [key[0], key[2]])
+        draw_key(figure, _left_in(wide), 0.14, key)
         return figure
 
 

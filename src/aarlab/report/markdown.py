@@ -32,6 +32,7 @@ def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in images]
     shown = [
         tables.leaderboard(view),
+        tables.open_methods(view),
         more_tables.groups(arms) if arms else None,
         more_tables.differences(arms) if arms else None,
         more_tables.transfers(view),
@@ -44,7 +45,9 @@ def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
         tables.baselines(view),
     ]
     parts += [table_text(table) for table in shown if table is not None and table.rows]
-    notes = (prose.arms_note(arms), prose.ideas_note(view), prose.multiplicity_note(view))
+    notes = [prose.arms_note(arms), prose.ideas_note(view), prose.multiplicity_note(view)]
+    if said := prose.delivery_note(view):
+        notes.append(said)
     parts += [*map(escape, notes), "## Methods and limits"]
     named = [*prose.methods_notes(view), *repeat_notes(view)]
     parts += [f"**{escape(name)}.** {escape(text)}" for name, text in named]

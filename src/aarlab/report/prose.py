@@ -3,6 +3,7 @@
 Returned as plain text: the template escapes it.
 """
 
+from aarlab.core.delivery import OPEN_IN_WORDS, STAMPS_IN_WORDS
 from aarlab.core.drops import NO_VANILLA
 from aarlab.core.endings import Ending, given_up_text
 from aarlab.core.pgr import TC_UNDEFINED
@@ -56,6 +57,13 @@ def _best_sentence(view: CampaignView) -> str:
         ).rstrip()
     if view.standing:
         return _none_above_sentence(view)
+    waiting = next((m for m in view.open_methods if m.role == "aar" and m.ranks), None)
+    if waiting is not None and waiting.verified is not None:
+        return (
+            f"No method ranks: the best open one, {_named(waiting)}, has a PGR of "
+            f"{wording.interval_words(waiting.verified)} on the selection split, but was verified "
+            "with texts and waits for a person's verdict."
+        )
     leading = view.best_on_search("aar")
     if leading is None or leading.search is None:
         return "No AAR has a score, so there is no PGR to report."
@@ -189,6 +197,17 @@ def guard_note(view: CampaignView) -> str:
         "rows, so the test errs to “not clearly”. It holds for methods that were fixed before they "
         "were scored on selection, not for ones adapted to those scores."
     )
+
+
+def delivery_note(view: CampaignView) -> str:
+    """Say what methods were given, and what the stamps beside figures mean; empty without any."""
+    if said := view.one_table_note:
+        return said
+    shown = [*view.ranked, *view.open_methods]
+    seen = {stamp for method in shown for stamp in method.stamps}
+    texts = [OPEN_IN_WORDS] if view.open_methods else []
+    texts += [f"“{s}”: {words}." for s, words in STAMPS_IN_WORDS.items() if s in seen]
+    return " ".join(texts)
 
 
 def negative_note(view: CampaignView) -> str:
@@ -337,15 +356,19 @@ def _intervals(view: CampaignView) -> str:
 
 
 def _verification(view: CampaignView) -> str:
-    if not view.standing:
+    rerun = [*view.standing, *(m for m in view.open_methods if m.role == "aar" and m.ranks)]
+    if not rerun:
         return "No method was re-run by the platform, so no score here is verified."
-    seeds = sorted({m.verified.n_seeds for m in view.standing if m.verified})
+    blind = sum(m.open_because == "" for m in rerun)
+    given = f"; {blind} of them on rows without texts" if blind else ""
+    seeds = sorted({m.verified.n_seeds for m in rerun if m.verified})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (
-        f"{wording.number_of(len(view.standing), 'method')} re-run from the snapshot on {count} "
+        f"{wording.number_of(len(rerun), 'method')} re-run from the snapshot on {count} "
         "seeds that the platform drew after the code was frozen, and scored on the selection "
-        "split. The teacher ablation permutes the weak labels over all rows; TC = (PGR − PGR "
-        "permuted) / max(PGR, 0.05), at most 1, defined where PGR is clearly above 0."
+        f"split{given}. The teacher ablation permutes the weak labels over all rows; "
+        "TC = (PGR − PGR permuted) / max(PGR, 0.05), at most 1, defined where PGR is clearly above "
+        "0."
     )
 
 

@@ -112,6 +112,7 @@ def _tables(view: CampaignView, arms: Comparison | None) -> dict[str, tables.Tab
         "checks": more_tables.checks(view),
         "models": more_tables.model_spend(view),
         "leaderboard": tables.leaderboard(view),
+        "open": tables.open_methods(view),
         "baselines": tables.baselines(view),
         "aars": tables.aars(view),
         "spend": tables.spend(view),
@@ -127,6 +128,7 @@ def _notes(view: CampaignView, arms: Comparison | None) -> dict[str, str]:
         "ideas": prose.ideas_note(view),
         "multiplicity": prose.multiplicity_note(view),
         "guard": prose.guard_note(view),
+        "delivery": prose.delivery_note(view),
         "negative": prose.negative_note(view),
         "silent": prose.silent_note(view),
         "operator": prose.operator_note(view),
@@ -141,6 +143,8 @@ def _tiles(view: CampaignView) -> list[Tile]:
         if estimate
         else "none is clearly above 0"
         if view.standing
+        else "nothing ranks yet"
+        if view.open_methods
         else "nothing was verified"
     )
     drop = view.drop(best) if best else None

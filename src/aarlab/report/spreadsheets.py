@@ -54,7 +54,8 @@ METHOD_HEADER = (
     "aar role method short direction snapshot n_submissions search_pgr search_stderr search_low "
     "search_high selection_pgr selection_stderr selection_low selection_high optimism "
     "optimism_less_vanilla n_rows n_seeds permuted_pgr permuted_low permuted_high "
-    "teacher_contribution against_best_guard seconds isolation"
+    "teacher_contribution against_best_guard seconds isolation delivery open_because "
+    "stamps"
 )
 
 
@@ -66,12 +67,22 @@ def methods_csv(view: CampaignView) -> str:
 def leaderboard_csv(view: CampaignView) -> str:
     """Return the report's leaderboard of verified methods as CSV.
 
-    Baselines and methods that a verdict excludes are in their places, without a rank.
+    Baselines and methods that a verdict excludes are in their places, without a rank. Open methods
+    are in a file of their own.
     """
+    return _board_csv(view, open_ones=False)
+
+
+def open_csv(view: CampaignView) -> str:
+    """Return the report's table of open methods as CSV, with a header alone where there is none."""
+    return _board_csv(view, open_ones=True)
+
+
+def _board_csv(view: CampaignView, open_ones: bool) -> str:
     rows = [
         {"rank": method.rank, "verdict": method.decision, **_method(view, method)}
         for method in view.methods
-        if method.verified
+        if method.verified and method.open == open_ones
     ]
     return _csv(f"rank verdict {METHOD_HEADER}", rows)
 
@@ -200,6 +211,7 @@ def transfer_csv(view: CampaignView) -> str:
 SPREADSHEETS: dict[str, Callable[[CampaignView], str]] = {
     "submissions.csv": submissions_csv,
     "leaderboard.csv": leaderboard_csv,
+    "open.csv": open_csv,
     "methods.csv": methods_csv,
     "spend.csv": spend_csv,
     "ideas.csv": ideas_csv,
@@ -233,6 +245,9 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
         "against_best_guard": view.guard_verdict(method),
         "seconds": method.selection.seconds if method.selection else None,
         "isolation": method.isolation,
+        "delivery": method.selection.delivery if method.selection else None,
+        "open_because": method.open_because or None,
+        "stamps": "; ".join(method.stamps) or None,
     }
 
 

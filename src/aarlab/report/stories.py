@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from aarlab.core.delivery import BEFORE_BLIND, given, probes
 from aarlab.core.wire import CampaignExport, Finding, Snapshot, Verification
 from aarlab.report import wording
 from aarlab.report.view import CampaignView, Method
@@ -27,8 +28,9 @@ class Story:
 
 
 def stories(view: CampaignView) -> list[Story]:
-    """Of the best verified methods, or, where none is verified, of the best by search PGR."""
-    leading = view.standing or tuple(m for m in view.of_role("aar") if m.search)
+    """Of the best verified methods, else of open ones, else of the best by search."""
+    waiting = tuple(m for m in view.open_methods if m.role == "aar" and m.ranks)
+    leading = view.standing or waiting or tuple(m for m in view.of_role("aar") if m.search)
     shown = enumerate(leading[:SHOWN_STORIES], start=1)
     return [_story(view, method.rank if view.standing else n, method) for n, method in shown]
 
@@ -81,6 +83,11 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
         facts.append(("Verification", "not verified"))
     if not any(run.ablation == "permuted" and run.estimate for run in runs):
         facts.append(("Teacher ablation", "not run"))
+    if method.selection is not None:
+        if (was := given(method.selection)) != BEFORE_BLIND:  # the leaderboard says that once
+            facts.append(("Given", was))
+        if said := probes(method.selection.evidence):
+            facts.append(("Probes", said))
     audits = [a for a in view.export.audits if method.snapshot and a.snapshot == method.snapshot]
     return facts + [(f"Audit: {a.kind}", f"{a.severity}: {a.summary}") for a in audits]
 

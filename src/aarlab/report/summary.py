@@ -14,7 +14,8 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
 
     Accuracies are of the selection split, or of search if selection has no baseline. `aars` and
     `submissions` count AARs alone. `methods` also lists the baselines' methods, under the names of
-    their records. What was not measured is null.
+    their records. What was not measured is null. `open` methods stand after the others: they have
+    no rank. `delivery_note` says that all methods of the task were verified with texts.
     """
     search, selection = view.baseline("search"), view.baseline("selection")
     baseline, task = selection or search, view.task
@@ -24,6 +25,7 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
         "campaign": view.export.campaign,
         "started_at": view.export.started_at,
         "verdict": view.verdict,
+        "delivery_note": view.one_table_note or None,
         "task": task.name if task else None,
         "pair": task.pair if task else None,
         "weak_acc": _rounded(baseline.weak) if baseline else None,
@@ -74,6 +76,10 @@ def _method(view: CampaignView, method: Method) -> dict[str, Any]:
         "flags": {a.kind: a.severity for a in method.flags},
         "verdict": method.decision,
         "isolated": method.isolation == "bubblewrap",
+        "delivery": method.selection.delivery if method.selection else None,
+        "open": method.open,
+        "open_because": method.open_because or None,
+        "stamps": list(method.stamps),
     }
 
 

@@ -78,61 +78,75 @@ class Table:
     rows: tuple[Row, ...]
 
 
+NAME_COLUMN = Column("Method", about="the AAR and the running number of its methods")
+FIGURE_COLUMNS = (
+    Column("Selection PGR", True, "on hidden rows that no AAR could query"),
+    Column("Search PGR", True, "on the rows by which the method was chosen"),
+    Column("Search − selection", True, "how much choosing on the search split flattered"),
+    Column("Above best guard"),
+    Column("PGR, permuted labels", True, "trained on shuffled labels of the teacher"),
+    Column("TC", True, "teacher contribution"),
+    Column("Audits"),
+    Column("Rows × seeds", True, "and whether code ran behind the full wall of the sandbox"),
+)
+
+
 def leaderboard(view: CampaignView) -> Table:
     """Return the table of verified methods in the order of `core.ranking`.
 
     Baselines stand among them without a rank. Methods that a verdict excludes come at the end.
-    Baselines without a verified score are last.
+    Baselines without a verified score are last. Open methods have a table of their own.
     """
-    shown = [m for m in view.methods if m.role != "aar" or m.verified]
-    columns = (
-        Column("Method", about="the AAR and the running number of its methods"),
-        Column("Rank", True),
-        Column("Selection PGR", True, "on hidden rows that no AAR could query"),
-        Column("Search PGR", True, "on the rows by which the method was chosen"),
-        Column(
-            "Search − selection",
-            True,
-            "less vanilla's: all scores on search share its rows and public weak teachers",
-        ),
-        Column("Above best guard"),
-        Column("PGR, permuted labels", True, "trained on shuffled labels of the teacher"),
-        Column("TC", True, "teacher contribution"),
-        Column("Audits"),
-        Column("Rows × seeds", True, "and whether code ran behind the full wall of the sandbox"),
+    shown = [m for m in view.methods if (m.role != "aar" or m.verified) and not m.open]
+    columns = (NAME_COLUMN, Column("Rank", True), *FIGURE_COLUMNS)
+    rows = tuple(
+        Row(
+            (method_cell(method), _rank_cell(method), *_figure_cells(view, method)),
+            quiet=method.role != "aar",
+        )
+        for method in shown
     )
-    rows = tuple(_leaderboard_row(view, method) for method in shown)
     caption = "Verified methods, best selection PGR first; last those not clearly above 0, by time"
     return Table(caption, columns, rows)
 
 
-def _leaderboard_row(view: CampaignView, method: Method) -> Row:
-    verified, verdict = method.verified, view.guard_verdict(method)
-    return Row(
-        (
-            method_cell(method),
-            _rank_cell(method),
-            Cell(wording.signed(verified.value), _bounds(method))
-            if verified
-            else Cell(wording.NONE, "not verified"),
-            Cell(wording.plus_minus(method.search)),
-            _drop_cell(view, method),
-            _verdict_cell(verdict),
-            Cell(
-                wording.signed(method.ablated.value if method.ablated else None),
-                f"a coin: {wording.signed(view.coin)}"
-                if method.ablated and view.coin is not None
-                else "",
-            ),
-            _contribution(method),
-            _audit_cell(method),
-            Cell(
-                f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE,
-                ISOLATION_WORDS[method.isolation],
-                tone="" if method.isolation == "bubblewrap" else "warn",
-            ),
+def open_methods(view: CampaignView) -> Table | None:
+    """Return the table of methods verified with texts that no person accepted; None without any."""
+    columns = (NAME_COLUMN, Column("Verified with texts because"), *FIGURE_COLUMNS)
+    rows = tuple(
+        Row(
+            (method_cell(method), Cell(method.open_because), *_figure_cells(view, method)),
+            quiet=method.role != "aar",
+        )
+        for method in view.open_methods
+    )
+    caption = "Open methods: verified with texts, not ranked until a person accepts them"
+    return Table(caption, columns, rows) if rows else None
+
+
+def _figure_cells(view: CampaignView, method: Method) -> tuple[Cell, ...]:
+    verified = method.verified
+    stamped = " · ".join((_bounds(method), *method.stamps))
+    return (
+        Cell(wording.signed(verified.value), stamped)
+        if verified
+        else Cell(wording.NONE, "not verified"),
+        Cell(wording.plus_minus(method.search)),
+        _drop_cell(view, method),
+        _verdict_cell(view.guard_verdict(method)),
+        Cell(
+            wording.signed(method.ablated.value if method.ablated else None),
+            f"a coin: {wording.signed(view.coin)}"
+            if method.ablated and view.coin is not None
+            else "",
         ),
-        quiet=method.role != "aar",
+        _contribution(method),
+        _audit_cell(method),
+        Cell(
+            f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE,
+            ISOLATION_WORDS[method.isolation],
+            tone="" if method.isolation == "bubblewrap" else "warn",
+        ),
     )
 
 

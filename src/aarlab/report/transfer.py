@@ -48,6 +48,7 @@ def transfer(view: CampaignView) -> Transfer:
     done = _first_done(view.export)
     columns = tuple(_columns(view, {task for _, task in done}))
     methods = [*view.standing[:SHOWN_METHODS], *view.of_role("human"), *view.of_role("guard")]
+    methods = [method for method in methods if not method.open]
     rows = (
         TransferRow(m, tuple(done.get((m.snapshot or "", c.task.name)) for c in columns))
         for m in methods

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aarlab.core.colours import Look, looks_of
+from aarlab.core.delivery import one_table_note, stamps, why_open
 from aarlab.core.drops import Both, Drop, vanilla_of
 from aarlab.core.errors import NotFound
 from aarlab.core.headline import Standings, first_task, standings_of, verdict
@@ -41,7 +42,8 @@ class Method:
 
     `submissions` are those of this code on the search split, as `core.joining` finds them.
     `selection` and `permuted` are the first finished verifications on the selection split.
-    `rank` is None for a baseline, and where a verdict or a missing score prevents ranking.
+    `rank` is None for a baseline, for an open method (`open`: listed in a table of its own), and
+    where a verdict or a missing score prevents ranking.
     `decision` is the latest verdict. `flags` are the audits that noted or suspected something.
     """
 
@@ -55,6 +57,7 @@ class Method:
     selection: Verification | None
     permuted: Verification | None
     rank: int | None = None
+    open: bool = False
     decision: Decision | None = None
     flags: tuple[Audit, ...] = ()
 
@@ -79,6 +82,16 @@ class Method:
     @property
     def ablated(self) -> Interval | None:
         return self.permuted.estimate if self.permuted else None
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """Return what a reader must know beside the verified figure."""
+        return stamps(self.selection) if self.selection and self.verified else ()
+
+    @property
+    def open_because(self) -> str:
+        """Return why it was verified with texts; empty for a blind or unverified method."""
+        return why_open(self.selection) if self.selection else ""
 
     @property
     def contribution(self) -> float | None:
@@ -136,8 +149,19 @@ class CampaignView:
 
     @property
     def ranked(self) -> tuple[Method, ...]:
-        """Verified methods of AARs that no verdict took out, best selection PGR first."""
+        """Return the verified methods of AARs that rank, best selection PGR first."""
         return tuple(m for m in self.methods if m.rank is not None)
+
+    @property
+    def open_methods(self) -> tuple[Method, ...]:
+        """Return the methods of the open table, best selection PGR first, excluded ones last."""
+        return tuple(m for m in self.methods if m.open)
+
+    @property
+    def one_table_note(self) -> str:
+        """Say that all methods were verified with texts; empty where some were blind."""
+        name = self.task.name if self.task else ""
+        return one_table_note(self.export.verifications, name)
 
     @property
     def standing(self) -> tuple[Method, ...]:
@@ -145,7 +169,8 @@ class CampaignView:
 
         Those that are not clearly above the weak teacher have no rank and come last, by time.
         """
-        return tuple(m for m in self.methods if m.role == "aar" and m.verified and m.ranks)
+        mine = (m for m in self.methods if m.role == "aar" and not m.open)
+        return tuple(m for m in mine if m.verified and m.ranks)
 
     @property
     def headline(self) -> "Headline | None":
@@ -252,7 +277,7 @@ class CampaignView:
     def isolated(self) -> bool:
         """Every AAR and every verification of its methods ran behind the full wall."""
         levels = [aar.isolation for aar in self.aars]
-        levels += [method.isolation for method in self.standing]
+        levels += [m.isolation for m in (*self.standing, *self.open_methods)]
         return bool(levels) and all(level == "bubblewrap" for level in levels)
 
 
@@ -308,7 +333,7 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
     names = _names(export, signed, roles)
     decisions = {s: given[-1].decision for s, given in standing_in(export).items()}
     snapshots = {*joined.values(), *(run.snapshot for run in runs.values())}
-    ranks = {line.run.snapshot: line.rank for line in standings.board}
+    lines = {line.run.snapshot: line for line in standings.board}
     directions = {aar.name: aar.direction for aar in export.aars}
     return [
         Method(
@@ -321,7 +346,8 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
             submissions=tuple(submissions),
             selection=runs.get(RunKey(task, key, "selection", "none")),
             permuted=runs.get(RunKey(task, key, "selection", "permuted")),
-            rank=ranks.get(key),
+            rank=lines[key].rank if key in lines else None,
+            open=key in lines and lines[key].open,
             decision=decisions.get(key),
             flags=tuple(a for a in export.audits if a.snapshot == key and a.severity != "clear"),
         )

@@ -3,9 +3,9 @@
 Covered: own mount, pid, net, ipc and uts namespaces; a file system of system folders, the
 interpreter, this package, the named read-only paths, and one writable workspace; no capability, no
 new privilege, no set-uid program, the system call filter, limits per process, no inherited variable
-or descriptor, size-limited temporary folders. As root the payload has its own uid: bwrap's own
-`--uid` would still read root's 0600 files that lie in a bound folder. As an ordinary user, an own
-user namespace.
+or descriptor, size-limited temporary folders, no memory by mapping /dev/zero. As root the payload
+has its own uid: bwrap's own `--uid` would still read root's 0600 files that lie in a bound folder.
+As an ordinary user, an own user namespace.
 Not covered: kernel flaws; as an ordinary user the uid outside is the same for all AARs, so that
 only the mounts keep them apart; processor side channels; host paths of the mounts show in
 /proc/self/mountinfo.
@@ -150,6 +150,8 @@ def _system() -> list[str]:
         elif path.is_dir():
             options += ["--ro-bind", name, name]
     options += ["--proc", "/proc", "--dev", "/dev", "--ro-bind-try", _CPU_FACTS, _CPU_FACTS]
+    # It reads as zeros too, and cannot be mapped: a shared map of /dev/zero is memory of no limit.
+    options += ["--dev-bind", "/dev/full", "/dev/zero"]
     for folder in interpreter_folders():
         options += ["--ro-bind", str(folder), str(folder)]
     return options
@@ -223,6 +225,9 @@ def _own_folders(spec: SandboxSpec) -> list[str]:
     options = ["--bind", str(spec.workspace.resolve()), str(WORKSPACE)]
     for host, inside in spec.read_only.items():
         options += ["--ro-bind", str(host.resolve()), inside]
+    for folder in spec.masked:
+        options += ["--perms", "0555", "--size", "4096", "--tmpfs", str(folder.resolve())]
+        options += ["--remount-ro", str(folder.resolve())]
     if spec.socket is not None:
         options += ["--ro-bind", str(spec.socket.parent.resolve()), str(SOCKET_DIR)]
     return options
@@ -258,12 +263,12 @@ def _limited(spec: SandboxSpec) -> list[str]:
 
 
 def rlimit_options(limits: SandboxLimits) -> list[str]:
-    """Limits of each process, soft and hard alike, so that none can be raised again."""
-    cpu_s = max(1, round(limits.cpu_s))
+    """Limits of each process; all but CPU time's soft and hard alike: none can be raised again."""
+    soft_s, hard_s = limits.cpu_walls
     return [
         f"--as={limits.memory_mb * MB}",
         f"--fsize={limits.file_mb * MB}",
-        f"--cpu={cpu_s}:{cpu_s}",
+        f"--cpu={soft_s}:{hard_s}",
         f"--nofile={_OPEN_FILES}",
         "--core=0",
     ]

@@ -17,20 +17,22 @@ def limited(spec: SandboxSpec, argv: Sequence[str], supervisor: int) -> list[str
     return reaped(argv, supervisor, _rlimits(spec.limits))
 
 
-def reaped(argv: Sequence[str], supervisor: int, limits: Mapping[str, int]) -> list[str]:
+def reaped(
+    argv: Sequence[str], supervisor: int, limits: Mapping[str, tuple[int, int]]
+) -> list[str]:
     """`argv` under the reaper, which ends the tree when the process `supervisor` is gone."""
-    walls = [f"{name}={value}" for name, value in limits.items()]
+    walls = [f"{name}={soft}:{hard}" for name, (soft, hard) in limits.items()]
     script = str(Path(reaper.__file__))
     words = [str(supervisor), str(len(walls)), *walls, *argv]
     return [sys.executable, "-I", "-S", script, *words]
 
 
-def _rlimits(limits: SandboxLimits) -> dict[str, int]:
+def _rlimits(limits: SandboxLimits) -> dict[str, tuple[int, int]]:
     """No RLIMIT_NPROC: it would count everything that this user runs. The watch counts the tree."""
-    return {
+    fixed = {
         "RLIMIT_AS": limits.memory_mb * MB,
         "RLIMIT_FSIZE": limits.file_mb * MB,
-        "RLIMIT_CPU": max(1, round(limits.cpu_s)),
         "RLIMIT_NOFILE": 1024,
         "RLIMIT_CORE": 0,
     }
+    return {**{name: (wall, wall) for name, wall in fixed.items()}, "RLIMIT_CPU": limits.cpu_walls}

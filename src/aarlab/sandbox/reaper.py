@@ -1,7 +1,7 @@
 """Runs one command and ends, and reaps, every process that it leaves behind.
 
 Started as a script with `python -I -S`, standard library only:
-reaper.py SUPERVISOR_PID N_LIMITS RLIMIT_X=VALUE ... COMMAND ...
+reaper.py SUPERVISOR_PID N_LIMITS RLIMIT_X=SOFT:HARD ... COMMAND ...
 It is the reaper of orphans: a daemon that forks twice and leaves its session still counts as a
 descendant, its CPU time is counted, and no zombie is left to a PID 1 that does not reap.
 
@@ -50,11 +50,13 @@ def _become(limits: list[str], command: list[str]) -> None:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for limit in limits:
-        name, _, value = limit.partition("=")
+        name, _, values = limit.partition("=")
         which = getattr(resource, name)
-        hard = resource.getrlimit(which)[1]
-        wall = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
-        resource.setrlimit(which, (wall, wall))
+        wall = resource.getrlimit(which)[1]
+        pair = [int(value) for value in values.split(":")]
+        if wall != resource.RLIM_INFINITY:
+            pair = [min(value, wall) for value in pair]
+        resource.setrlimit(which, (pair[0], pair[1]))
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -8,6 +8,7 @@ Not covered: a payload under "process" isolation that sets out to kill its own s
 import json
 import os
 import selectors
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from aarlab.core.errors import BadInput, SandboxUnavailable
 from aarlab.sandbox import bubblewrap, process
 from aarlab.sandbox.spec import MB, TAIL_BYTES, Finished, Killer, SandboxSpec
 from aarlab.sandbox.watch import Watch, end_tree
-from aarlab.sandbox.workspace import disk_bytes
+from aarlab.sandbox.workspace import disk_use, require_workspace
 
 _CHUNK = 65536
 _POLL_S = 0.1
@@ -126,8 +127,11 @@ def run(
     argv: Sequence[str],
     stdin: bytes | None = None,
     cancel: Cancel | None = None,
+    handed: socket.socket | None = None,
 ) -> Finished:
     """Run `argv` in the workspace and wait for its end; nothing of it lives on afterwards.
+
+    The program also holds `handed`, under the same descriptor number. It is closed here.
 
     Paths in `argv` are those seen inside (`spec.seen_workspace` ...). Without `stdin` it reads an
     empty one. The thread that calls this must live as long as the call: the tree dies with it.
@@ -136,15 +140,21 @@ def run(
     """
     if not argv or any("\0" in word for word in argv):
         raise BadInput("argv: expected a program and its arguments, without NUL characters")
-    disk_at_start = disk_bytes(spec.workspace)
+    require_workspace(spec.workspace)
+    disk_at_start = disk_use(spec.workspace)
     begun = time.monotonic()
-    started = _start(spec, argv, stdin)
+    try:
+        started = _start(spec, argv, stdin, () if handed is None else (handed.fileno(),))
+    finally:
+        if handed is not None:
+            handed.close()
     pump = _Pump(started.child, memoryview(stdin or b""), spec.limits.output_kb * 1024)
     killer: Killer | None = None
     cpu_s = 0.0
     try:
         pump.open()
-        killer = _attend(Watch(spec, started.child.pid, disk_at_start), started.child, pump, cancel)
+        with Watch(spec, started.child.pid, disk_at_start) as watch:
+            killer = _attend(watch, started.child, pump, cancel)
     finally:
         # Reached by an error or Ctrl-C as well: the tree never outlives this call.
         cpu_s = _finish(started.child, pump)
@@ -171,20 +181,22 @@ def bubblewrap_failed(stderr: bytes) -> str:
     return f"bubblewrap could not start the program: {said}"
 
 
-def _start(spec: SandboxSpec, argv: Sequence[str], stdin: bytes | None) -> _Started:
+def _start(
+    spec: SandboxSpec, argv: Sequence[str], stdin: bytes | None, handed: tuple[int, ...]
+) -> _Started:
     source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     if not spec.isolated:
         command = process.limited(spec, argv, os.getpid())
         home = spec.seen_workspace
         variables = bubblewrap.base_environment(home, "/tmp") | dict(spec.env)
-        return _Started(_spawn(command, source, variables, home, ()), None)
+        return _Started(_spawn(command, source, variables, home, handed), None)
     reads, writes = os.pipe()
     try:
         made = bubblewrap.launch(spec, argv, writes)
         try:
             # bwrap's own environment is readable inside through /proc/1/environ: it gets none.
             command = process.reaped(made.argv, os.getpid(), {})
-            child = _spawn(command, source, {}, Path("/"), (*made.fds, writes))
+            child = _spawn(command, source, {}, Path("/"), (*made.fds, writes, *handed))
         finally:
             made.close()
     except BaseException:
@@ -264,4 +276,6 @@ def _limit_behind(returncode: int, cpu_s: float, spec: SandboxSpec) -> Killer | 
         return "cpu"
     if code in _FATAL_SIGNALS:
         return _FATAL_SIGNALS[code]
-    return "disk" if disk_bytes(spec.workspace) > spec.limits.disk_mb * MB else None
+    left, limits = disk_use(spec.workspace), spec.limits
+    too_much = left.n_bytes > limits.disk_mb * MB or left.n_entries > limits.entries
+    return "disk" if too_much or left.deep else None

@@ -23,8 +23,11 @@ _NO_BINDS: Mapping[Path, str] = MappingProxyType({})
 class SandboxLimits:
     """All are walls, not targets. `cpu_s`, `memory_mb` and `processes` hold for the whole tree.
 
-    `memory_mb` is both the address space of one process (RLIMIT_AS) and the resident memory of the
-    tree; torch on the CPU needs about 800 of address space. `processes` counts threads as well
+    `memory_mb` is both the address space of one process (RLIMIT_AS) and what the tree holds:
+    resident and swapped memory, shared memory, and all that lies in /tmp and /dev/shm, which have
+    `tmp_mb` each. Torch on the CPU needs about 800 of address space. `disk_mb` counts removed files
+    that are still open; more than `entries` files, folders and links in the workspace or in a
+    temporary folder pass the disk limit as well. `processes` counts threads as well
     where the kernel enforces it. `output_kb` is kept of the start of each of stdout and stderr, and
     TAIL_BYTES of the end of what is longer; the rest is read and thrown away.
     """
@@ -35,6 +38,7 @@ class SandboxLimits:
     processes: int = 128
     file_mb: int = 512
     disk_mb: int = 2048
+    entries: int = 200_000
     tmp_mb: int = 256
     output_kb: int = 256
 
@@ -43,11 +47,21 @@ class SandboxLimits:
             if not getattr(self, name) > 0:
                 raise BadInput(f"sandbox limit {name} is {getattr(self, name)}; it must be above 0")
 
+    @property
+    def cpu_walls(self) -> tuple[int, int]:
+        """Seconds of CPU time after which one process gets SIGXCPU, and SIGKILL.
+
+        The first names the limit in the exit code; the second is for those that ignore the first.
+        """
+        soft_s = max(1, round(self.cpu_s))
+        return soft_s, soft_s + 1
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """`read_only` maps a host path to the path inside; `socket` appears as /run/aarlab/<its name>.
 
+    `masked` folders of the interpreter or this package are empty inside.
     The folder of `socket` is what is bound, so that a restarted server's new socket is seen at
     once: it must hold nothing but sockets. `uid` counts only where this process is root and the
     isolation is bubblewrap. `env` is all that the programs see besides PATH, HOME, TMPDIR and LANG.
@@ -55,6 +69,7 @@ class SandboxSpec:
 
     workspace: Path
     read_only: Mapping[Path, str] = field(default_factory=lambda: _NO_BINDS)
+    masked: tuple[Path, ...] = ()
     socket: Path | None = None
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     uid: int | None = None

@@ -4,7 +4,11 @@ Covered: new user and other namespaces, mounts, ptrace and reading other process
 modules, kexec, bpf, perf, keyrings, userfaultfd, io_uring, handles to files by inode, clock and
 host name changes, pushing characters into a terminal (TIOCSTI), and sockets of every family but
 unix and IP (vsock would leave the network namespace). 32-bit and x32 calls kill the process.
-Not covered: flaws in allowed system calls; programs that are started (see `forbid_exec`).
+Memory that no limit counts: memfd, SysV and POSIX queues, SysV segments and semaphores, pages
+handed to a pipe (vmsplice), shared anonymous mappings. Watching files that other sandboxes see as
+well: inotify, fanotify, F_NOTIFY, leases.
+Not covered: flaws in allowed system calls; programs that are started (see `forbid_exec`); locks on
+shared files, which carry signals between sandboxes.
 """
 
 import errno
@@ -22,14 +26,23 @@ _DENIED = (
     "keyctl add_key request_key perf_event_open kexec_load kexec_file_load init_module "
     "finit_module delete_module userfaultfd open_by_handle_at name_to_handle_at acct swapon "
     "swapoff reboot syslog quotactl quotactl_fd settimeofday clock_settime clock_adjtime "
-    "adjtimex sethostname setdomainname fanotify_init lookup_dcookie vhangup "
+    "adjtimex sethostname setdomainname fanotify_init fanotify_mark lookup_dcookie vhangup "
 )
 _X86_DENIED = ["iopl", "ioperm", "modify_ldt"]
 # These answer "no such call", so that a libc or a runtime falls back instead of giving up: the
 # flags of clone3 lie in memory where a filter cannot read them.
-_ABSENT = ["clone3", "io_uring_setup", "io_uring_enter", "io_uring_register"]
-# Not known to every libseccomp; the older mount, clone and quotactl paths are denied in any case.
-_MAY_BE_UNKNOWN = {"mount_setattr", "quotactl_fd", "pidfd_getfd", "lookup_dcookie", *_X86_DENIED}
+_ABSENT = (
+    "clone3 io_uring_setup io_uring_enter io_uring_register memfd_create memfd_secret vmsplice "
+    "io_setup io_submit shmget shmat shmdt shmctl semget semop semtimedop semctl msgget msgsnd "
+    "msgrcv msgctl mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr "
+    "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch cachestat "
+)
+# Not known to every libseccomp, or not to every architecture; the older mount, clone and quotactl
+# paths are denied in any case.
+_MAY_BE_UNKNOWN = {
+    *("mount_setattr", "quotactl_fd", "pidfd_getfd", "lookup_dcookie", "memfd_secret"),
+    *("cachestat", "inotify_init", *_X86_DENIED),
+}
 _NEW_NAMESPACE_FLAGS = (
     0x00020000,  # mount
     0x02000000,  # cgroup
@@ -40,6 +53,8 @@ _NEW_NAMESPACE_FLAGS = (
     0x40000000,  # net
 )
 _TERMINAL_REQUESTS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_WATCHING_COMMANDS = (1024, 1025, 1026)  # F_SETLEASE, F_GETLEASE, F_NOTIFY
+_SHARED_ANONYMOUS = 0x21  # MAP_SHARED or MAP_SHARED_VALIDATE, with MAP_ANONYMOUS
 _LAST_FAMILY = 10  # AF_INET6
 _FAMILIES_BELOW = range(3, 10)  # AX.25 to X.25; 1 is unix, 2 is IPv4
 
@@ -95,13 +110,17 @@ def _deny_list(seccomp: ModuleType) -> Any:
     x86 = [] if os.uname().machine != "x86_64" else _X86_DENIED
     for name in [*_DENIED.split(), *x86]:
         _add(rules, deny, name)
-    for name in _ABSENT:
+    for name in _ABSENT.split():
         _add(rules, seccomp.ERRNO(errno.ENOSYS), name)
     for flag in _NEW_NAMESPACE_FLAGS:
         rules.add_rule(deny, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     for request in _TERMINAL_REQUESTS:
         # The kernel reads 32 bits of the request: so must the filter, or a set upper bit passes it.
         rules.add_rule(deny, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
+    for command in _WATCHING_COMMANDS:
+        rules.add_rule(deny, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command))
+    shared = seccomp.Arg(3, seccomp.MASKED_EQ, _SHARED_ANONYMOUS, _SHARED_ANONYMOUS)
+    rules.add_rule(seccomp.ERRNO(errno.ENODEV), "mmap", shared)
     no_family = seccomp.ERRNO(errno.EAFNOSUPPORT)
     for call in ("socket", "socketpair"):
         rules.add_rule(no_family, call, seccomp.Arg(0, seccomp.GT, _LAST_FAMILY))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aarlab.core.errors import AarlabError
 from aarlab.core.logs import log_to_stderr
+from aarlab.core.showing import safe_to_show
 from aarlab.server.serve import serve
 from aarlab.server.settings import ServerSettings
 from aarlab.store.place import check_argument
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         )
     except AarlabError as error:
-        sys.stderr.write(f"aarlab server: {error}\n")
+        sys.stderr.write(f"aarlab server: {safe_to_show(str(error))}\n")
         return 1
     return 0
 

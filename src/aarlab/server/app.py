@@ -20,7 +20,6 @@ from aarlab.server.problems import add_handlers
 from aarlab.server.recorded import Recorded
 from aarlab.server.routes import (
     findings,
-    leaderboard,
     ledger,
     me,
     methods,
@@ -37,6 +36,7 @@ from aarlab.server.routes import (
     submissions,
     task_data,
     trials,
+    verified,
 )
 from aarlab.server.settings import ServerSettings
 from aarlab.store import claims
@@ -62,7 +62,7 @@ ROUTERS = (
     snapshots.router,
     findings.router,
     methods.router,
-    leaderboard.router,
+    verified.router,
     task_data.router,
     trials.router,
     operator_aars.router,

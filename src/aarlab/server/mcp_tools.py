@@ -18,7 +18,6 @@ from aarlab.core.wire import (
     Comment,
     Finding,
     FindingPage,
-    LeaderboardEntry,
     Me,
     NewAar,
     NewComment,
@@ -38,6 +37,7 @@ from aarlab.core.wire_service import (
     MethodRequest,
     NewMethod,
     OperatorMessage,
+    VerifiedMethod,
     Vote,
 )
 from aarlab.core.wire_task import (
@@ -60,7 +60,7 @@ from aarlab.core.wire_task import (
 from aarlab.server import task_rows
 from aarlab.server.code_text import as_snapshot, code_files
 from aarlab.server.platform import Platform
-from aarlab.server.routes import findings, leaderboard, me, methods, snapshots, submissions
+from aarlab.server.routes import findings, me, methods, snapshots, submissions, verified
 from aarlab.server.routes.trials import Trials, needed
 from aarlab.server.writes import KEY, Writing, writing_at
 from aarlab.store import lineage
@@ -103,7 +103,7 @@ class Tools:
             self.weak_labels,
             self.my_submissions,
             self.verification_status,
-            self.get_leaderboard,
+            self.verified_methods,
             self.list_snapshots,
             self.read_snapshot,
             self.get_snapshot,
@@ -293,7 +293,8 @@ class Tools:
         key: Key = None,
     ) -> MethodRequest:
         """Ask the platform to run your snapshot itself, on hidden rows with fresh seeds: only this
-        ranks. Has a budget of its own. `verification_status` says what became of it."""
+        ranks. Has a budget of its own. `verification_status` says what became of it, never its
+        score."""
         return await self._request(ctx, NewMethod(snapshot=snapshot, task=task, note=note), key)
 
     async def submit_method(
@@ -316,14 +317,15 @@ class Tools:
             str | None, Field(max_length=64, description="id of one request; default: all of yours")
         ] = None,
     ) -> list[MethodRequest]:
-        """Your requests for verification: queued, verified with their scores, or refused and why.
-        A run takes minutes; look again now and then."""
+        """Your requests for verification: queued, verified, failed, flagged by an audit, or refused
+        and why. No figure: feedback is on search only. A run takes minutes."""
         aar = _access(ctx).need("read")
         return await methods.own_requests(aar, self._platform, request)
 
-    async def get_leaderboard(self, ctx: Ctx) -> list[LeaderboardEntry]:
-        """Verified methods, best first; figures are rounded."""
-        return await leaderboard.seen_by(_access(ctx).need("read"), self._platform)
+    async def verified_methods(self, ctx: Ctx) -> list[VerifiedMethod]:
+        """Methods of the team that the platform ran itself: verified, failed or flagged. No figure
+        and no rank, in the order in which they were frozen."""
+        return await verified.seen_by(_access(ctx).need("read"), self._platform)
 
     # ------------------------------------------------------------ forum
     async def post_finding(

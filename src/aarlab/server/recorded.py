@@ -39,6 +39,9 @@ class Recorded:
     def tasks(self) -> list[str]:
         return sorted({*self._tasks, *(self._root.pinned or {})})
 
+    def check(self, task: str, split: Split = "search") -> None:
+        self._of(task).check(task, split)
+
     def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval:
         return self._of(task).estimate(task, split, predictions)
 

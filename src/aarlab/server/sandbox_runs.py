@@ -26,8 +26,8 @@ from aarlab.sandbox.workspace import (
     campaign_uid,
     copy_in,
     copy_out,
+    discard_tree,
     prepare_workspace,
-    remove_tree,
 )
 from aarlab.testbed.checking import Report
 from aarlab.testbed.job import Job, JobOutput, SeedPair
@@ -153,7 +153,7 @@ def _sandbox(place: Place, view: MethodView | None) -> Iterator[SandboxSpec]:
             env=ONE_THREAD,
         )
     finally:
-        remove_tree(workspace)
+        discard_tree(workspace)
 
 
 def _ended(spec: SandboxSpec, done: Finished) -> str:

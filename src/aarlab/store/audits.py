@@ -1,6 +1,7 @@
 """Audits and verdicts: only added, never changed; of several verdicts the latest counts."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -85,10 +86,18 @@ async def standing_verdicts(tx: AsyncConnection) -> dict[str, list[Verdict]]:
     return standing(await all_verdicts(tx), cases, worked)
 
 
-async def unranked(tx: AsyncConnection) -> frozenset[str]:
-    """Snapshots whose latest verdict keeps them from ranking."""
-    given = await standing_verdicts(tx)
-    return frozenset(s for s, those in given.items() if those[-1].decision != "accepted")
+class Decided(NamedTuple):
+    """Snapshots by their latest verdict: kept from ranking, or accepted by a person."""
+
+    unranked: frozenset[str]
+    accepted: frozenset[str]
+
+
+async def decided(tx: AsyncConnection) -> Decided:
+    """Return which snapshots a person accepted and which a verdict keeps from ranking."""
+    last = {s: those[-1].decision for s, those in (await standing_verdicts(tx)).items()}
+    accepted = frozenset(s for s, said in last.items() if said == "accepted")
+    return Decided(frozenset(last) - accepted, accepted)
 
 
 async def _worked(tx: AsyncConnection, aar: str) -> Iterator[Worked]:

@@ -20,6 +20,7 @@ from aarlab.store.teams import Team, seen_by
 
 MAX_BYTES = 5_000_000
 MAX_FILES = 200
+MAX_NAME_BYTES = 255  # what a file system takes
 ENTRY = "method.py"
 
 
@@ -56,6 +57,8 @@ def _checked_path(path: str) -> str:
         raise BadInput(f"path {path!r}: use a relative path without empty parts, . or ..")
     if any(part.casefold().startswith((".git", "git~")) for part in parts):
         raise BadInput(f"path {path!r}: names that git treats specially are refused")
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        raise BadInput(f"path {path!r}: no file name may have over {MAX_NAME_BYTES} bytes")
     if unicodedata.normalize("NFC", path) != path:
         raise BadInput(f"path {path!r}: use normalised Unicode (NFC)")
     return path

@@ -61,10 +61,15 @@ class Baseline(NamedTuple):
 
 class Trained(NamedTuple):
     """All that training on truth yields; `facts` are operator's figures, `twins` predictions of the
-    task's twins where it has some. `spread` is how much plain students differ."""
+    task's twins where it has some. `spread` is how much plain students differ.
+
+    Ceilings learn from the rows that scores on their split are trained on: search from train, the
+    others from the hidden train rows, if there are any.
+    """
 
     public_labels: WeakLabels
     fresh_labels: WeakLabels
+    hidden_labels: WeakLabels | None  # of the hidden train rows, by the fresh teachers
     baselines: dict[Split, Baseline]
     facts: dict[str, Any]
     twins: Baseline | None
@@ -81,7 +86,7 @@ def train_baselines(
     """Train the teachers and ceilings of every seed and let them predict; `kept` holds what an
     interrupted build had done."""
     progress("weak teachers")
-    parts: tuple[Part, ...] = ("train", *options.eval_splits)
+    parts: tuple[Part, ...] = (*data.train_splits, *options.eval_splits)
     parts += ("twins",) if data.twins.rows else ()
     weak, temperatures = _weak(data, options, sources.weak, parts, (progress, kept))
     if options.adapter is None:
@@ -90,24 +95,35 @@ def train_baselines(
         for part in (*parts, *own_rows):
             _states(data, part, sources.strong, options.strong_layer)
     progress("ceilings")
-    ceilings = _ceilings(data, options, sources.strong, parts, (progress, kept))
-    labels_SN = weak["train"]
-    facts = {
-        "weak_label_accuracy": _accuracy(data, "train", labels_SN),
+    ceilings = dict[Part, Floats]()
+    for split in data.train_splits:
+        mine = tuple(part for part in parts if _ceiling_rows(data, part) == split)
+        ceilings |= _ceilings(data, options, sources.strong, (split, *mine), (progress, kept))
+    facts: dict[str, Any] = {
+        "weak_label_accuracy": _accuracy(data, "train", weak["train"]),
         "temperatures": temperatures,
     }
+    hidden = "train_hidden" in data.splits
+    if hidden:
+        facts["hidden_weak_label_accuracy"] = _accuracy(data, "train_hidden", weak["train_hidden"])
     if options.teacher_row_ceiling:
         own = _ceilings(data, options, sources.strong, ("teacher", "search"), (progress, None))
         facts["ceiling_on_teacher_rows_search"] = _accuracy(data, "search", own["search"])
-    ids = tuple(example.id for example in data.splits["train"].examples)
     public, fresh = options.public_seeds, options.fresh_seeds
+
+    def labels(split: Split, seeds: tuple[int, ...]) -> WeakLabels:
+        ids = tuple(example.id for example in data.splits[split].examples)
+        places = [options.weak_seeds.index(seed) for seed in seeds]
+        return WeakLabels(ids, seeds, weak[split][places])
+
     return Trained(
-        WeakLabels(ids, public, labels_SN[: len(public)]),
-        WeakLabels(ids, fresh, labels_SN[len(public) : len(public) + len(fresh)]),
+        labels("train", public),
+        labels("train", fresh),
+        labels("train_hidden", fresh) if hidden else None,
         {split: Baseline(weak[split], ceilings[split]) for split in options.eval_splits},
         facts,
         Baseline(weak["twins"], ceilings["twins"]) if data.twins.rows else None,
-        _spread(data, options, sources.strong, labels_SN, (progress, kept)),
+        _spread(data, options, sources.strong, weak["train"], (progress, kept)),
     )
 
 
@@ -130,6 +146,13 @@ def check_gap(task: str, found: dict[Split, Gap]) -> None:
     for name, one in found.items():
         if not one.clear:
             raise GapNotPositive(f"{task}, {name} split: {one.said()}. {NO_PGR}")
+
+
+def _ceiling_rows(data: TaskData, part: Part) -> Split | None:
+    """Return the split whose truth the ceiling of this part learns, or None for one without."""
+    if part in data.train_splits:
+        return None
+    return "train" if part == "search" else data.train_splits[-1]
 
 
 def _rows(data: TaskData, part: Part) -> tuple[Example, ...]:
@@ -182,16 +205,16 @@ def _ceilings(
     first, *others = parts
     assert first != "twins"
     factory = StudentFactory(source, options.strong_layer, options.student, adapter=options.adapter)
-    learned = data.splits[first]
+    learned, name = data.splits[first], "ceiling" if first == "train" else f"ceiling-{first}"
 
     def fitted(seed: int) -> Student:
         return fit_ceiling(factory, learned.examples, learned.targets_N, seed)
 
     def told(seed: int) -> None:
         if options.adapter is not None:
-            how[0](f"ceiling, seed {seed}")
+            how[0](f"{name.replace('-', ' on ')}, seed {seed}")
 
-    return _predicted(data, others, options.ceiling_seeds_used, (fitted, told), ("ceiling", how[1]))
+    return _predicted(data, others, options.ceiling_seeds_used, (fitted, told), (name, how[1]))
 
 
 def _spread(

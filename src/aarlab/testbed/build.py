@@ -21,7 +21,7 @@ from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput
 from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import ALL_SPLITS, Example, Split
+from aarlab.core.types import ALL_SPLITS, NEEDED_SPLITS, Example, Split
 from aarlab.core.wire import TaskInfo
 from aarlab.testbed.baselines import (
     Kept,
@@ -40,9 +40,9 @@ from aarlab.testbed.models.token_states import lower_arrays
 from aarlab.testbed.readers import reference
 from aarlab.testbed.readout import student_items
 from aarlab.testbed.removing import task_locked
-from aarlab.testbed.splits import check_disjoint
+from aarlab.testbed.splits import HIDDEN_LEAST, check_disjoint
 from aarlab.testbed.stored_features import Arrays, feature_arrays
-from aarlab.testbed.task import input_row, load_info
+from aarlab.testbed.task import HIDDEN_TRAIN, WeakLabels, input_row, load_info
 from aarlab.testbed.task_files import (
     COLUMNS,
     SplitArrays,
@@ -174,10 +174,18 @@ def _version(data: TaskData, info: TaskInfo, trained: Trained) -> str:
         if split in ("search", "selection")
     }
     fresh = trained.fresh_labels
-    labels = [list(fresh.seeds), sha256_hex(np.ascontiguousarray(fresh.probs_SN, "<f4").tobytes())]
+    labels: list[Any] = [list(fresh.seeds), _hashed(fresh)]
     twins = [input_row(twin) for twin in data.twins.rows]
     facts = info.model_dump(mode="json")
+    if trained.hidden_labels is None:  # as in tasks that were built before there were any
+        del facts["settings"][HIDDEN_TRAIN]
+    else:
+        labels.append(_hashed(trained.hidden_labels))
     return content_hash([FORMAT, facts, hidden, twins, labels, baselines | spread])[:12]
+
+
+def _hashed(labels: WeakLabels) -> str:
+    return sha256_hex(np.ascontiguousarray(labels.probs_SN, "<f4").tobytes())
 
 
 def _worth(kept: Kept, options: BuildOptions) -> Kept | None:
@@ -199,7 +207,7 @@ def _write_twins(
 
 
 def _lower_states(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
-    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
+    wanted = (*data.train_splits, *options.eval_splits)
     made = {s: _lower_of(data.splits[s].examples, options, sources) for s in wanted}
     return {split: arrays for split, arrays in made.items() if arrays is not None}
 
@@ -223,7 +231,7 @@ def _lower_of(
 
 
 def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitArrays:
-    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
+    wanted = (*data.train_splits, *options.eval_splits)
     return {
         split: feature_arrays(
             sources.strong, data.splits[split].examples, options.student_layers, options.zero_shot
@@ -233,7 +241,7 @@ def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitA
 
 
 def _check(data: TaskData) -> None:
-    missing = [split for split in ALL_SPLITS if split not in data.splits]
+    missing = [split for split in NEEDED_SPLITS if split not in data.splits]
     if missing:
         raise BadInput(f"task {data.name}: no rows for split {', '.join(missing)}")
     check_disjoint(data.splits)
@@ -245,13 +253,19 @@ def _check(data: TaskData) -> None:
             raise BadInput(f"task {data.name}: {name} has not one target per row")
         if set(np.unique(split.targets_N).tolist()) != {0, 1}:
             raise BadInput(f"task {data.name}: {name} needs rows of both labels, 0 and 1")
+    hidden = data.splits.get("train_hidden")
+    if hidden is not None and len(hidden.examples) < HIDDEN_LEAST:
+        raise BadInput(
+            f"task {data.name}: {len(hidden.examples)} hidden train rows, {HIDDEN_LEAST} are "
+            "needed: add rows, or import with --no-train-hidden"
+        )
 
 
 def _shuffled(data: TaskData, seed: int) -> TaskData:
     """Rows in an order that says nothing: a generator may have put the right answer first."""
     splits: dict[Split, LabelledSplit] = {}
-    for number, split in enumerate(ALL_SPLITS):
-        rows = data.splits[split]
+    for split in data.names:
+        rows, number = data.splits[split], ALL_SPLITS.index(split)
         order = np.random.default_rng([seed, number]).permutation(len(rows.examples))
         splits[split] = LabelledSplit(
             tuple(rows.examples[i] for i in order), rows.targets_N[order].astype(np.int8)

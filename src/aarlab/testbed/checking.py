@@ -123,8 +123,9 @@ MENDS: dict[Kind, str] = {
     "writes a file": "keep state in the predictor, or use tempfile: a verified run keeps no file",
     "uses the network": "a method runs without a network: ship what it needs in its folder",
     "starts a program": "a method may not start programs: call a library",
-    "reads texts": "allowed, and shown here: a method that knows answers from texts owes them to "
-    "its own rules, not to the teacher. The student's states and log-likelihoods know the texts",
+    "reads texts": "a verified run holds no texts, so this line fails there: ask the student "
+    "(student.states, student.zero_shot, row.swapped(), task.same_answers()), or write "
+    "READS_TEXT = True in method.py to be verified in the open class, in a table of its own",
 }
 
 
@@ -240,7 +241,7 @@ def _check_rows(check: _Check, predictor: Predictor, probs_N: Floats64) -> None:
             f"a prediction depends on which other rows are asked for{where}", ONE_BY_ONE
         )
     if check.toy.task.kind == "preference":
-        swapped = [replace(row, answers=row.answers[::-1]) for row in rows]
+        swapped = [row.swapped() for row in rows]
         gap = float(np.abs(checked_predictions(predictor, swapped) + probs_N - 1).mean())
         if gap > 0.01:
             check.note(f"swapping the answers does not swap the prediction (mean gap {gap:.2f})",

@@ -1,7 +1,6 @@
 """Figures about a run that need no label. They explain; nothing is ranked by them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ def diagnose(
         "share_of_label_1": _share(rows_N > 0.5),
     }
     if task.kind == "preference":
-        swapped = [replace(example, answers=example.answers[::-1]) for example in rows]
+        swapped = [example.swapped() for example in rows]
         facts["swap_gap"] = float(
             np.abs(rows_N + checked_predictions(predictor, swapped) - 1).mean()
         )

@@ -4,7 +4,9 @@ A row has {"prompt", "first", "second", "label": "A"|"B"} or {"question", "choic
 as in the published study, or one of two shapes of the Hugging Face hub: {"prompt", "chosen",
 "rejected"}, or {"question", "choices", "label" or "answer"} with the number of the right choice.
 `train_label` becomes split teacher, `train_unlabel` becomes split train, and whole problems of
-`test` are assigned to search, selection and certify. Reading writes nothing.
+`test` are assigned to search, selection and certify. `train_hidden` is the split of that name,
+on which verified runs train. Without such a file, whole problems of a large `train_unlabel` are
+assigned to it. Reading writes nothing.
 
 Covered: only the texts reach an `Example`. Other columns, ids and groups included, may reveal the
 label, so an example's id and group are hashes of texts. Not covered: a label inside a text.
@@ -23,18 +25,23 @@ from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.foreign import shown
 from aarlab.core.ids import checked_name
 from aarlab.core.rows import FORMATS, Faults, is_row_file, read_rows
-from aarlab.core.types import Example, TaskKind
+from aarlab.core.types import Example, Split, TaskKind
 from aarlab.testbed.data import LabelledSplit, TaskData
 from aarlab.testbed.splits import (
+    DEAL_FROM,
+    HIDDEN_LEAST,
     EvalShares,
     deal_groups,
+    deal_hidden,
+    enough_hidden,
     linked,
     question_key,
     shared_instruction,
 )
 
 FILES = ("train_label", "train_unlabel", "test")
-IGNORED = "train_hidden"
+HIDDEN: Literal["train_hidden"] = "train_hidden"
+STEMS = ("train_label", "train_unlabel", HIDDEN, "test")  # of a question in two, the later stays
 MAX_COLUMN = 1000
 Repeated = Literal["refuse", "drop"]
 EXPECTED = (
@@ -60,12 +67,14 @@ def _silent(_: str) -> None:
 class FolderOptions:
     """Options for reading a folder.
 
-    `seed` and `shares` decide how the test file is split; the task's settings record them.
+    `seed` and `shares` decide how the test file is split; the task's settings record them. Without
+    `hidden`, the task gets no hidden train rows and all of `train_unlabel` is public.
     `repeated` decides what happens to a question in two files. `tell` receives the notes.
     """
 
     seed: int = 0
     shares: EvalShares = field(default_factory=EvalShares)
+    hidden: bool = True
     repeated: Repeated = "refuse"
     tell: Callable[[str], None] = _silent
 
@@ -109,22 +118,23 @@ def read_folder(path: Path, name: str, options: FolderOptions | None = None) -> 
     checked_name(name, "task")
     files = _files(path, options)
     faults = Faults()
-    rows = {stem: list(_read_file(files[stem], faults)) for stem in FILES}
+    rows = {stem: list(_read_file(files[stem], faults)) for stem in STEMS if stem in files}
     _refuse_mixed(rows, faults)
     _refuse_double_ids(rows, faults)
     faults.refuse()
     rows = _one_file_each(rows, options)
-    for stem in FILES:
+    for stem in rows:
         if not rows[stem]:
             raise BadInput(f"{files[stem]}: no row is left without those that other files repeat")
         if len({row.texts.target for row in rows[stem]}) < 2:
             raise BadInput(f"{files[stem]}: all labels are the same; both classes are needed")
     _note_columns(rows, options)
-    made = {stem: LabelledSplit(*_examples(rows[stem])) for stem in FILES}
+    made = {stem: LabelledSplit(*_examples(rows[stem])) for stem in rows}
     _note_contradictions(made, options)
     test = made["test"]
     groups_N = [str(row.group) for row in rows["test"]]
-    dealt = deal_groups(groups_N, test.targets_N, options.shares, options.seed)
+    dealt = deal_groups(groups_N, test.targets_N, options.shares.by_split(), options.seed)
+    train, how = _train_splits(made, files, options)
     shares, kind = options.shares, test.examples[0].kind
     return TaskData(
         name=name,
@@ -134,26 +144,52 @@ def read_folder(path: Path, name: str, options: FolderOptions | None = None) -> 
         settings={
             "source": "folder",
             "folder": path.name,
-            "files": {stem: sha256_hex(files[stem].read_bytes()) for stem in FILES},
+            "files": {stem: sha256_hex(files[stem].read_bytes()) for stem in rows},
             "split_seed": options.seed,
             "shares": [shares.search, shares.selection, shares.certify],
+            **({HIDDEN: how} if how else {}),
         },
         splits={
             "teacher": made["train_label"],
-            "train": made["train_unlabel"],
-            **{
-                split: LabelledSplit(
-                    tuple(test.examples[row] for row in dealt[split]), test.targets_N[dealt[split]]
-                )
-                for split in dealt
-            },
+            **train,
+            **{split: test.at(places) for split, places in dealt.items()},
         },
         columns={
             example.id: {"file": row.file.name, "place": row.place, **row.columns}
-            for stem in FILES
+            for stem in rows
             for row, example in zip(rows[stem], made[stem].examples, strict=True)
         },
     )
+
+
+def _train_splits(
+    made: Mapping[str, LabelledSplit], files: Mapping[str, Path], options: FolderOptions
+) -> tuple[dict[Split, LabelledSplit], str]:
+    """Return train and, if there are hidden train rows, train_hidden and where they come from.
+
+    Raises BadInput for a file of too few hidden rows.
+    """
+    train = made["train_unlabel"]
+    public: dict[Split, LabelledSplit] = {"train": train}
+    if HIDDEN in made:
+        n_hidden, n_train = (len(rows.examples) for rows in (made[HIDDEN], train))
+        if not enough_hidden(n_hidden, n_train):
+            raise BadInput(
+                f"{files[HIDDEN]}: {n_hidden:,} rows beside {n_train:,} of train_unlabel; verified "
+                f"runs train on these and need at least {HIDDEN_LEAST}, and half as many as "
+                "train_unlabel has: add rows, or import with --no-train-hidden"
+            )
+        return {**public, HIDDEN: made[HIDDEN]}, files[HIDDEN].name
+    if not options.hidden:
+        return public, ""
+    dealt = deal_hidden(train, options.seed)
+    if dealt is None:
+        options.tell(
+            "verified runs train on public rows: hidden ones need a file train_hidden, or "
+            f"{DEAL_FROM} rows of train_unlabel in problems that can be dealt"
+        )
+        return public, ""
+    return dealt, "dealt from train_unlabel"
 
 
 def _files(path: Path, options: FolderOptions) -> dict[str, Path]:
@@ -165,7 +201,7 @@ def _files(path: Path, options: FolderOptions) -> dict[str, Path]:
     if not path.is_dir():
         raise NotFound(f"no folder {path}")
     found = {}
-    for stem in (*FILES, IGNORED):
+    for stem in STEMS:
         there = [path / f"{stem}{end}" for end in FORMATS if (path / f"{stem}{end}").exists()]
         if len(there) > 1:
             raise BadInput(f"{path} holds {' and '.join(p.name for p in there)}; keep one of them")
@@ -179,8 +215,8 @@ def _files(path: Path, options: FolderOptions) -> dict[str, Path]:
             f"{path / missing[0]}.jsonl does not exist; a task folder holds {', '.join(FILES)}, "
             f"each as one of {', '.join(FORMATS)}{hint}"
         )
-    if IGNORED in found:
-        options.tell(f"{found.pop(IGNORED).name} is not read: fresh teachers come from train_label")
+    if HIDDEN in found and not options.hidden:
+        options.tell(f"{found.pop(HIDDEN).name} is not read: verified runs train on public rows")
     return found
 
 
@@ -320,7 +356,7 @@ def _plain(value: Any) -> Any:
 
 def _refuse_mixed(rows: dict[str, list[_Row]], faults: Faults) -> None:
     """Add a fault for each row that is not of the first row's kind."""
-    every = [row for stem in FILES for row in rows[stem]]
+    every = [row for some in rows.values() for row in some]
     for row in every:
         if len(row.texts.answers) != len(every[0].texts.answers):
             kinds: list[TaskKind] = ["verification", "preference"]
@@ -331,7 +367,7 @@ def _refuse_mixed(rows: dict[str, list[_Row]], faults: Faults) -> None:
 
 def _refuse_double_ids(rows: dict[str, list[_Row]], faults: Faults) -> None:
     seen: dict[str, _Row] = {}
-    for row in (row for stem in FILES for row in rows[stem]):
+    for row in (row for some in rows.values() for row in some):
         if name := row.columns.get("id"):
             first = seen.setdefault(name, row)
             if (first.file, first.place) != (row.file, row.place):
@@ -343,16 +379,16 @@ def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[
     """Return rows with each problem in one file only, grouped like their problem's first row.
 
     With `repeated="refuse"`, raises BadInput for problems in two files. Otherwise they are dropped
-    from the earlier of train_label, train_unlabel, test.
+    from the earlier of train_label, train_unlabel, train_hidden, test.
     """
-    every = [row for stem in FILES for row in rows[stem]]
-    stems = [stem for stem in FILES for _ in rows[stem]]
+    every = [row for some in rows.values() for row in some]
+    stems = [stem for stem, some in rows.items() for _ in some]
     instruction = shared_instruction([row.texts.prompt for row in every])
     keys = [question_key(row.texts.prompt, row.texts.answers, instruction) for row in every]
     firsts = linked([_keys(row, key) for row, key in zip(every, keys, strict=True)])
     last = dict(zip(firsts, stems, strict=True))
-    kept: dict[str, list[_Row]] = {stem: [] for stem in FILES}
-    faults, dropped = Faults(), dict.fromkeys(FILES, 0)
+    kept: dict[str, list[_Row]] = {stem: [] for stem in rows}
+    faults, dropped = Faults(), dict.fromkeys(rows, 0)
     for row, stem, first, key in zip(every, stems, firsts, keys, strict=True):
         if last[first] != stem:
             dropped[stem] += 1
@@ -377,7 +413,7 @@ def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[
     if len(faults):
         faults.hint = (
             "Take them out of one file, or import with --repeated-questions drop, which drops "
-            "them from train_label before train_unlabel before test."
+            "them from train_label before train_unlabel before train_hidden before test."
         )
         faults.refuse()
     if instruction is not None:
@@ -396,7 +432,7 @@ def _keys(row: _Row, question: str) -> list[tuple[str, str]]:
 
 def _note_columns(rows: dict[str, list[_Row]], options: FolderOptions) -> None:
     extra = sorted({
-        key for stem in FILES for row in rows[stem] for key in row.columns
+        key for some in rows.values() for row in some for key in row.columns
     } - {"id", "group"})  # fmt: skip
     if extra:
         options.tell(f"kept for the operator only (vault, data card): {', '.join(extra)}")

@@ -7,7 +7,7 @@ limits of a snapshot. Faults that are visible without running the code are given
 import ast
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,26 @@ def freeze(folder: Path) -> FrozenMethod:
     if found := next(faults(frozen), None):
         raise BadInput(found)
     return frozen
+
+
+def reads_texts(files: Mapping[str, bytes]) -> bool:
+    """Return whether `method.py` says READS_TEXT = True, without running it.
+
+    Such a method is verified in the open class. Only a plain assignment at the top level counts.
+    """
+    try:
+        tree = ast.parse(files.get(ENTRY, b""))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    said = False
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        if any(isinstance(one, ast.Name) and one.id == "READS_TEXT" for one in targets):
+            value = getattr(node, "value", None)
+            said = isinstance(value, ast.Constant) and value.value is True
+    return said
 
 
 def freeze_all(folders: Sequence[Path]) -> list[FrozenMethod]:

@@ -30,6 +30,7 @@ class Job(JobModel):
 
     `public` is a task's public folder. Without the optional paths the search split is predicted
     from the public weak labels; verification hands in its own rows, labels and features.
+    `train_inputs` are train rows in the place of the task's public ones, with their `weak_labels`.
     `model` is the strong model's folder where methods get it, `lower` files of lower states
     besides the task's own.
     `ablation` replaces the weak labels: permuted over the rows, uniform noise, flipped; anew
@@ -42,6 +43,7 @@ class Job(JobModel):
     runs: list[SeedPair]
     split: Split = "search"
     eval_inputs: Path | None = None
+    train_inputs: Path | None = None
     weak_labels: Path | None = None
     features: list[Path] = []
     model: Path | None = None

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot
-from aarlab.core.types import Example, Split
+from aarlab.core.types import Example
 from aarlab.testbed.baselines import Sources
 from aarlab.testbed.build import Built, build_task
 from aarlab.testbed.build_options import BuildOptions
@@ -53,14 +53,14 @@ class Workshop:
     def build_preset(
         self,
         preset: TaskPreset,
-        certify: bool = False,
+        certify: bool = True,
         adapted: Adapted | None = None,
         with_model: bool = False,
         zero_shot: bool = True,
     ) -> Built:
         """An embedded task: generated rows, the preset's layers, teacher and student.
 
-        `certify` makes that split's baselines and features too, which a campaign does not need.
+        `certify` makes that split's baselines and features too, for the last score of a campaign.
         With `adapted` students train the model itself; such a task has a name of its own, and so
         has one `with_model`, whose methods get the strong model at hand, or one without
         `zero_shot`, whose build takes about half the time.
@@ -111,7 +111,7 @@ class Workshop:
             strong_layer=found.strong_for(name).layer,
             more_layers=found.more_layers,
             require_gap=False,
-            certify=False,
+            certify=True,
             teacher_row_ceiling=False,
         )
         data = read_folder(path, name, options or FolderOptions())
@@ -123,12 +123,13 @@ class Workshop:
         """Build a task from a folder in the study's format, in a published setting.
 
         The setting gives the teachers and students. `wanted` is the model pair and the number of
-        baseline seeds.
+        baseline seeds. As in the study, all train rows are public.
         """
         pair, baseline_seeds = wanted
         options = made.build_options(catalogue_of(self.root).pair(pair), baseline_seeds)
         self.tell(f"reading {path}")
-        data = self._distinct(read_folder(path, name, FolderOptions(tell=self.tell)), "drop")
+        reading = FolderOptions(hidden=False, tell=self.tell)
+        data = self._distinct(read_folder(path, name, reading), "drop")
         return self.build(with_twins(data), options)
 
     def _distinct(self, data: TaskData, near: Policy) -> TaskData:
@@ -211,7 +212,7 @@ class Workshop:
 
 def _to_precompute(data: TaskData, options: BuildOptions) -> dict[str, tuple[Example, ...]]:
     """Rows that need features of both models; those of teachers need the weak one's alone."""
-    wanted: tuple[Split, ...] = ("train", *options.eval_splits)
+    wanted = (*data.train_splits, *options.eval_splits)
     rows: dict[str, tuple[Example, ...]] = {s: data.splits[s].examples for s in wanted}
     return {**rows, "twins": data.twins.rows} if data.twins.rows else rows
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aarlab.core.errors import AarlabError, BadInput, MethodFailed
+from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.files import write_atomic
 from aarlab.testbed.own_imports import PACKAGE, OwnImports
 from aarlab.testbed.recipe import Recipe
@@ -33,12 +33,6 @@ from aarlab.testbed.run_recipe import run_recipe
 RECIPE = recipe_from_json((Path(__file__).parent / "recipe.json").read_text(), "recipe.json")
 fit = run_recipe(RECIPE)
 '''
-NAMED_SOURCE = '''"""The built-in method {name}."""
-
-from aarlab.testbed.methods import METHODS
-
-fit = METHODS["{name}"].fit
-'''
 
 
 def method_source(recipe: Recipe, title: str = "") -> str:
@@ -50,14 +44,6 @@ def method_source(recipe: Recipe, title: str = "") -> str:
 def recipe_files(recipe: Recipe, title: str = "") -> dict[str, str]:
     """The files of a standalone method folder, by relative path."""
     return {"method.py": method_source(recipe, title), "recipe.json": recipe.to_json()}
-
-
-def named_files(name: str) -> dict[str, str]:
-    """The method folder of a built-in method that is no recipe; the name is checked when it
-    runs."""
-    if not name.isidentifier():
-        raise BadInput(f"method name {name!r}: use letters, digits and _")
-    return {"method.py": NAMED_SOURCE.format(name=name)}
 
 
 def write_method(folder: Path, files: dict[str, str]) -> None:

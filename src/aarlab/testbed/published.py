@@ -37,7 +37,7 @@ class Setting:
             n_weak=baseline_seeds,
             ceiling_seeds=baseline_seeds,
             seed=self.first_seed,
-            certify=False,
+            certify=True,
             teacher_row_ceiling=False,
             require_gap=False,
         )

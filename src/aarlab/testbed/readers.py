@@ -32,12 +32,14 @@ class _Rows(NamedTuple):
 def reference(
     data: TaskData, info: TaskInfo, trained: Trained, strong: FeatureSource
 ) -> TwinReference:
-    """Of a task with twins; `strong` has the features of train, selection and twins."""
+    """Of a task with twins; `strong` has the features of train rows, selection and twins.
+
+    Readers learn from the rows that verified runs train on.
+    """
     selection = data.splits["selection"].examples
     at_T = places_of(selection, data.twins.rows)
-    rows = _Rows(
-        data.splits["train"].examples, tuple(selection[at] for at in at_T), data.twins.rows
-    )
+    train = data.splits[data.train_splits[-1]].examples
+    rows = _Rows(train, tuple(selection[at] for at in at_T), data.twins.rows)
     assert trained.twins is not None
     known = trained.baselines["selection"]
     readers = {
@@ -57,7 +59,7 @@ def _zero_shot(rows: _Rows, trained: Trained, strong: FeatureSource) -> float:
 
 
 def _first_component(rows: _Rows, info: TaskInfo, trained: Trained, strong: FeatureSource) -> float:
-    labels = trained.fresh_labels
+    labels = trained.hidden_labels or trained.fresh_labels
     shares = []
     for seed in labels.seeds:
         task = make_train_task(info, rows.train, labels.led_by(seed))

@@ -58,6 +58,9 @@ class Inputs:
         self.weak_labels: WeakLabels = self.public.weak_labels
         if job.weak_labels is not None:
             self.weak_labels = load_weak_labels(job.weak_labels)
+        self.train: tuple[Example, ...] = self.public.train
+        if job.train_inputs is not None:
+            self.train = load_inputs(job.train_inputs)
         self.rows: tuple[Example, ...] = self.public.search
         if job.eval_inputs is not None:
             self.rows = load_inputs(job.eval_inputs)
@@ -75,12 +78,12 @@ class Inputs:
             self.features = source_at_hand(self.features, job.model, lower)
 
     def train_task(self, job: Job, pair: SeedPair) -> TrainTask:
-        if self.weak_labels.ids != tuple(example.id for example in self.public.train):
+        if self.weak_labels.ids != tuple(example.id for example in self.train):
             raise BadInput("job: the weak labels are of other rows than the train inputs")
         labels_SN = self.weak_labels.led_by(pair.teacher_seed)
         rng = np.random.default_rng([pair.seed, pair.teacher_seed])
         labels_SN = ablated(labels_SN, job.ablation, rng)
-        return make_train_task(self.public.info, self.public.train, labels_SN)
+        return make_train_task(self.public.info, self.train, labels_SN)
 
     def student(self) -> StudentFactory:
         return StudentFactory.of_task(self.features, self.public.info)

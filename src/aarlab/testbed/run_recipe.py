@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from aarlab.core.types import Example
 from aarlab.testbed.contract import Fit, Predictor
 from aarlab.testbed.folds import Ints
+from aarlab.testbed.losses import expit
 from aarlab.testbed.recipe import Recipe
 from aarlab.testbed.stages.fitting import out_of_fold, train_student
 from aarlab.testbed.stages.label import label_rows

@@ -10,8 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import BadInput
-from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS, Split
+from aarlab.core.types import ALL_SPLITS, Split
 from aarlab.testbed.data import LabelledSplit
+
+# Hidden train rows, on which verified runs train: fewer would make their scores too noisy.
+HIDDEN_LEAST, HIDDEN_SHARE = 60, 0.5  # rows; rows of each public train row
+DEAL_FROM = 600  # train rows: smaller sets stay as they are
+TRAIN_SHARES: Mapping[Split, float] = {"train": 0.65, "train_hidden": 0.35}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,8 @@ class EvalShares:
         if min(self.search, self.selection, self.certify) <= 0:
             raise BadInput("every share of search, selection and certify must be above 0")
 
-    def of(self, split: Split) -> float:
-        return {"search": self.search, "selection": self.selection, "certify": self.certify}[split]
+    def by_split(self) -> dict[Split, float]:
+        return {"search": self.search, "selection": self.selection, "certify": self.certify}
 
 
 def normalised(text: str) -> str:
@@ -76,14 +81,40 @@ def linked(keys_N: Sequence[Iterable[Hashable]]) -> list[int]:
     return [root(row) for row in range(len(keys_N))]
 
 
-def deal_groups(
-    groups_N: Sequence[str], targets_N: NDArray[np.int8], shares: EvalShares, seed: int
-) -> dict[Split, list[int]]:
-    """Row numbers of search, selection and certify; no group is in two of them.
+def enough_hidden(n_hidden: int, n_train: int) -> bool:
+    """Return whether verified runs can train on `n_hidden` rows beside `n_train` public ones."""
+    return n_hidden >= max(HIDDEN_LEAST, HIDDEN_SHARE * n_train)
 
-    Large groups are dealt first, each to the split that it leaves closest to its share of both
-    classes; ties and equal sizes are broken by the seed. Raises BadInput when a split stays without
-    one of the classes.
+
+def deal_hidden(rows: LabelledSplit, seed: int) -> dict[Split, LabelledSplit] | None:
+    """Deal whole groups of train rows to train and train_hidden.
+
+    Returns None for fewer than `DEAL_FROM` rows, and where groups are so large that no such deal
+    leaves enough hidden rows of both classes.
+    """
+    if len(rows.examples) < DEAL_FROM:
+        return None
+    groups_N = [example.group for example in rows.examples]
+    try:
+        dealt = deal_groups(groups_N, rows.targets_N, TRAIN_SHARES, seed)
+    except BadInput:
+        return None
+    if not enough_hidden(len(dealt["train_hidden"]), len(dealt["train"])):
+        return None
+    return {split: rows.at(places) for split, places in dealt.items()}
+
+
+def deal_groups(
+    groups_N: Sequence[str],
+    targets_N: NDArray[np.int8],
+    shares: Mapping[Split, float],
+    seed: int,
+) -> dict[Split, list[int]]:
+    """Row numbers of each split of `shares`; no group is in two of them.
+
+    Shares need not sum to 1. Large groups are dealt first, each to the split that it leaves closest
+    to its share of both classes; ties and equal sizes are broken by the seed. Raises BadInput when
+    a split stays without one of the classes.
     """
     rows_of: dict[str, list[int]] = {}
     for row, group in enumerate(groups_N):
@@ -92,13 +123,13 @@ def deal_groups(
     random.Random(f"deal:{seed}").shuffle(order)
     order.sort(key=lambda group: -len(rows_of[group]))
     wanted_2 = np.bincount(targets_N, minlength=2).astype(np.float64)
-    total = sum(shares.of(split) for split in EVAL_SPLITS)
-    want = {split: wanted_2 * shares.of(split) / total for split in EVAL_SPLITS}
-    have = {split: np.zeros(2) for split in EVAL_SPLITS}
-    dealt: dict[Split, list[int]] = {split: [] for split in EVAL_SPLITS}
+    total = sum(shares.values())
+    want = {split: wanted_2 * share / total for split, share in shares.items()}
+    have = {split: np.zeros(2) for split in shares}
+    dealt: dict[Split, list[int]] = {split: [] for split in shares}
     for group in order:
         adds_2 = np.bincount(targets_N[rows_of[group]], minlength=2)
-        best = max(EVAL_SPLITS, key=lambda split: _gain(want[split], have[split], adds_2))
+        best = max(shares, key=lambda split: _gain(want[split], have[split], adds_2))
         have[best] += adds_2
         dealt[best].extend(rows_of[group])
     _refuse_one_class(have)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.types import Example
 from aarlab.testbed.features import AnswerLogp, FeatureSource, ModelSource
@@ -65,7 +64,7 @@ class StoredFeatures:
         return self._gather(examples, f"states_{layer}").astype(np.float32, copy=False)
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
-        if any("alone" not in table for table in self._tables):
+        if not self.has_logp:
             raise NotFound(
                 "this task was built for states alone: it has no log-likelihoods, so no method or "
                 "recipe with zero-shot scores runs on it; `aarlab task build` without "
@@ -77,6 +76,11 @@ class StoredFeatures:
             alone_NA.astype(np.float32, copy=False),
             tokens_NA.astype(np.int32, copy=False),
         )
+
+    @property
+    def has_logp(self) -> bool:
+        """Whether there are log-likelihoods for every row of the files."""
+        return all("alone" in table for table in self._tables)
 
     def layers(self, examples: Sequence[Example] = ()) -> tuple[int, ...]:
         """Layers whose states are stored for every row of the files."""
@@ -93,12 +97,12 @@ class StoredFeatures:
         for number, column in enumerate(columns):
             mine_M = numbers_M == number
             out[mine_M] = column[rows_M[mine_M]]
-        answers = len(examples[0].answers)
+        answers = len(examples[0].keys)
         return out.reshape(len(examples), answers, *columns[0].shape[1:])
 
     def _find(self, key: str, examples: Sequence[Example]) -> tuple[int, int]:
         if key not in self._place:
-            at = _keys(examples).index(key) // len(examples[0].answers)
+            at = _keys(examples).index(key) // len(examples[0].keys)
             raise NotFound(
                 f"no stored features for row {examples[at].id!r}: its prompt or answer is not in "
                 "this task's files, and a method run has no model to make them"
@@ -153,10 +157,7 @@ def load_arrays(path: Path) -> Arrays:
 
 def _keys(examples: Sequence[Example]) -> list[str]:
     """One key per answer, row by row; raises BadInput unless all rows have as many answers."""
-    if len({len(example.answers) for example in examples}) != 1:
+    keys_NA = [example.keys for example in examples]
+    if len({len(keys_A) for keys_A in keys_NA}) != 1:
         raise BadInput("features need at least one row, and rows of one kind")
-    return [
-        sha256_hex(f"{len(example.prompt)}:{example.prompt}{answer}")[:32]
-        for example in examples
-        for answer in example.answers
-    ]
+    return [key for keys_A in keys_NA for key in keys_A]

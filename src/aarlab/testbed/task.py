@@ -6,7 +6,7 @@ Layout of `public/<task>/` in core/layout.py. A row of inputs is {"id", "group",
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +20,13 @@ from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example, TaskKind
 from aarlab.core.wire import TaskInfo
+from aarlab.testbed.answers import equality_words
 from aarlab.testbed.options import AdapterOptions, HeadOptions
 
 Floats64 = NDArray[np.float64]
 ROW_FIELDS = {"id", "group", "prompt", "answers"}
 NOT_CLEAR = "not clear"  # `gap` in the settings of a task without a PGR
+HIDDEN_TRAIN = "train_hidden"  # in the settings: whether verified runs train on rows of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,15 @@ class TrainTask:
     groups: tuple[str, ...]
     split_sizes: dict[str, int]
     teacher_labels_SN: Floats64
+    ask_equality: Callable[[], tuple[str, ...]] | None = None
+
+    def same_answers(self) -> tuple[str, ...]:
+        """Return a word (N,) per row, the same for rows of a group whose final answers agree.
+
+        A verified run records that a method asked, and shows it beside the score.
+        """
+        ask = self.ask_equality
+        return equality_words(self.inputs) if ask is None else ask()
 
 
 class WeakLabels(NamedTuple):
@@ -152,6 +163,11 @@ def student_settings(info: TaskInfo) -> StudentSettings:
 def has_clear_gap(info: TaskInfo) -> bool:
     """Return whether the ceiling is clearly above the weak teacher on every ranked split."""
     return bool(info.settings.get("gap") != NOT_CLEAR)
+
+
+def has_hidden_train(info: TaskInfo) -> bool:
+    """Return whether verified runs train on rows that no AAR sees; tasks of old have none."""
+    return info.settings.get(HIDDEN_TRAIN) is True
 
 
 def model_at_hand(info: TaskInfo) -> str | None:

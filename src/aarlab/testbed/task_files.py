@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.files import write_atomic, write_json
-from aarlab.core.types import ALL_SPLITS, Example, Split
+from aarlab.core.types import Example, Split
 from aarlab.core.wire import TaskInfo
 from aarlab.testbed.baselines import Trained
 from aarlab.testbed.build_options import BuildOptions
 from aarlab.testbed.bundle import weak_label_arrays, write_arrays
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.stored_features import Arrays
-from aarlab.testbed.task import NOT_CLEAR, input_lines, public_hash
+from aarlab.testbed.task import HIDDEN_TRAIN, NOT_CLEAR, input_lines, public_hash
 from aarlab.testbed.twins import TwinReference
 
 FEATURE_FILE = "{}.npz"
@@ -33,7 +33,8 @@ SplitArrays = dict[Split, Arrays]
 TWIN_INPUTS, TWIN_FEATURES = "twins/inputs.jsonl", "twins/features.npz"
 TWIN_LOWER, TWIN_REFERENCE = "twins/lower.npz", "twins/reference.json"
 COLUMNS = "columns.jsonl"
-HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "selection", "certify")
+HIDDEN_WEAK_LABELS = "hidden_weak_labels.npz"
+HIDDEN_INPUTS: tuple[Split, ...] = ("teacher", "train_hidden", "selection", "certify")
 
 
 def task_info(
@@ -41,18 +42,20 @@ def task_info(
 ) -> TaskInfo:
     """Return the public facts: settings without seeds or figures that only an operator may know.
 
-    They say that a gap is not clear. Its figures are in the vault.
+    They say that a gap is not clear, and whether there are hidden train rows. The figures are in
+    the vault.
     """
     train, search = (data.splits[split].examples for split in ("train", "search"))
     student = options.student.model_dump(exclude={"seed"})
     settings = {
-        "task": without_seeds(data.settings),
+        "task": _public(without_seeds(data.settings)),
         "weak_layer": options.weak_layer,
         "student": {"layer": options.strong_layer, "head": student}
         | ({"adapter": options.adapter.model_dump()} if options.adapter else {})
         | ({"model": options.model} if options.model else {}),
         "teacher": options.teacher.model_dump(exclude={"head": {"seed"}}),
     }
+    settings |= {HIDDEN_TRAIN: "train_hidden" in data.splits}
     settings |= {} if options.zero_shot else {"zero_shot": False}
     settings |= {} if clear_gap else {"gap": NOT_CLEAR}
     return TaskInfo(
@@ -74,6 +77,13 @@ def without_seeds(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: without_seeds(v) for k, v in value.items() if "seed" not in str(k).lower()}
     return [without_seeds(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _public(value: Any) -> Any:
+    """The settings without what they say of the hidden train rows: their number, their file."""
+    if isinstance(value, Mapping):
+        return {k: _public(v) for k, v in value.items() if k != "train_hidden"}
+    return [_public(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_public(
@@ -128,14 +138,17 @@ def write_vault(
     """Truth of every split, hidden inputs, fresh weak labels, baselines, what hidden rows are to
     the strong model."""
     trained, features, lower = made
-    for split in ALL_SPLITS:
+    hidden = [split for split in HIDDEN_INPUTS if split in data.splits]
+    for split in data.names:
         labelled = data.splits[split]
         writer.lines(f"truth/{split}.jsonl", truth_lines(labelled.examples, labelled.targets_N))
-    for split in HIDDEN_INPUTS:
+    for split in hidden:
         writer.lines(f"inputs/{split}.jsonl", input_lines(data.splits[split].examples))
     writer.arrays("weak_labels.npz", weak_label_arrays(trained.fresh_labels))
+    if trained.hidden_labels is not None:
+        writer.arrays(HIDDEN_WEAK_LABELS, weak_label_arrays(trained.hidden_labels))
     writer.arrays("baselines.npz", _baseline_arrays(data, trained))
-    for split in HIDDEN_INPUTS:
+    for split in hidden:
         for name, arrays in (("features", features), ("lower", lower)):
             if split in arrays:
                 writer.arrays(f"{name}/{FEATURE_FILE.format(split)}", arrays[split])

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from aarlab.core.types import Example
 from aarlab.testbed.folds import cross_fit, fold_of_rows
@@ -101,6 +100,7 @@ def _hasty(teacher: Teacher, states_NAD: Floats, noise: float, seed: int) -> Tea
 
 def fit_temperature(logits_N: NDArray[np.floating], targets_N: NDArray[np.floating]) -> float:
     """The T that minimises the mean CE of sigmoid(logits / T), within TEMPERATURES."""
+    from scipy.optimize import minimize_scalar  # slow to load
 
     def mean_ce(log_t: float) -> float:
         scaled_N = logits_N / np.exp(log_t)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.types import Example, TaskKind
 from aarlab.testbed.features import AnswerLogp
+from aarlab.testbed.losses import expit
 from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import TrainTask
 

@@ -55,11 +55,11 @@ class Scorer(Sealed):
     def tasks(self) -> list[str]:
         return self._vault.tasks()
 
-    def check(self, task: str) -> None:
-        """Raise unless search can be scored: files fit, and the gap is clearly positive."""
-        found = self.gap(task, "search")
+    def check(self, task: str, split: Split = "search") -> None:
+        """Raise unless the split can be scored: files fit, and the gap is clearly positive."""
+        found = self.gap(task, split)
         if not found.clear:
-            raise GapNotPositive(f"{task}, search split: {found.said()}. {NO_PGR}")
+            raise GapNotPositive(f"{task}, {split} split: {found.said()}. {NO_PGR}")
 
     def correct(self, task: str, split: Split, ids: Sequence[str], probs_SN: Floats) -> Bools:
         """Right or wrong (S, N) in the vault's row order; raises BadInput on anything malformed."""

@@ -47,25 +47,29 @@ def audit(platform: OperatorClient, review: ReviewOf | None, final: bool = True)
 def _is_settled(finding: NewAudit, export: CampaignExport) -> bool:
     if finding.kind == "forensics":
         return finding.severity == "suspect"  # a person should know at once
-    if finding.kind != "ablation":
+    if finding.kind not in ("ablation", "teacher"):
         return not unreviewed(finding)
     about = (finding.snapshot, finding.task)
-    return not any(
-        v.state == "queued" for v in export.verifications if (v.snapshot, v.task) == about
-    )
+    runs = [v for v in export.verifications if (v.snapshot, v.task) == about]
+    if any(v.state == "queued" for v in runs):
+        return False
+    ablated = any(v.ablation == "permuted" for v in runs)  # tells elicitation from knowledge
+    return ablated or finding.severity == "clear"
 
 
 def _of_code(
     platform: OperatorClient, export: CampaignExport, review: ReviewOf | None, final: bool
 ) -> Iterator[NewAudit]:
-    judged = list(dict.fromkeys(v.snapshot for v in audited(export)))
+    verified = audited(export)
+    judged = list(dict.fromkeys(v.snapshot for v in verified))
+    blind = {v.snapshot for v in verified} - {v.snapshot for v in verified if v.delivery == "open"}
     kept = {(a.kind, a.snapshot) for a in export.audits if not (final and unreviewed(a))}
-    new = [s for s in judged if ("static", s) not in kept]
+    new = [s for s in judged if not {("static", s), ("fingerprint", s)} <= kept]
     new += [s for s in judged if review is not None and ("review", s) not in kept]
     if new:
         code = {s.id: _files(platform, s.id) for s in export.snapshots}
         teams = {aar.name: aar.team for aar in export.aars}
-        yield from code_audits(export.snapshots, code, new, review, teams)
+        yield from code_audits(export.snapshots, code, new, review, teams, blind)
 
 
 def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:

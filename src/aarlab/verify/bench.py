@@ -3,8 +3,9 @@
 What is settled is recorded under a key of its own: a re-run that was cut short, by a stop or a
 kill, is still queued on the platform and is done again from its start.
 
-Covered: predictions that the platform refuses (other rows, other seeds) settle the re-run as
-failed: no method stops the verifier. Folders as deep as a method likes are removed all the same.
+Covered: predictions that the platform refuses (other rows, other seeds), and a workspace that
+cannot be read, written or removed, settle the re-run as failed: no method stops the verifier.
+Faults of the machine (a full disk, no descriptors left) do.
 """
 
 import logging
@@ -17,8 +18,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from aarlab.client.operator import OperatorClient
 from aarlab.core.errors import BadInput, Conflict
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import Verification, VerificationResult
-from aarlab.sandbox.workspace import remove_tree
+from aarlab.core.wire import SnapshotContent, Verification, VerificationResult
+from aarlab.sandbox.workspace import OF_THE_MACHINE, WorkspaceState, discard_tree
 from aarlab.verify.battery import ABLATIONS
 from aarlab.verify.rerun import Stopped, Verifier
 
@@ -91,17 +92,38 @@ class Bench:
         verifier = self._free.get()
         try:
             with operator(self._run) as platform:
-                result = verifier.rerun(wanted, platform.snapshot(wanted.snapshot), self._stop)
-                result = _settled(platform, wanted, result)
+                content = platform.snapshot(wanted.snapshot)
+                result = _settled(platform, wanted, self._rerun(verifier, wanted, content))
         except Stopped:
             return
         except Conflict as error:  # an answer that was lost: what is settled stays as it is
             LOG.warning("%s", error)
             return
         finally:
-            remove_tree(self._run.verifier / wanted.id)
+            discard_tree(self._run.verifier / wanted.id)
             self._free.put(verifier)
         LOG.info("%s %s %s: %s", wanted.id, wanted.method, wanted.ablation, result.error or "done")
+
+    def _rerun(
+        self, verifier: Verifier, wanted: Verification, content: SnapshotContent
+    ) -> VerificationResult:
+        """The verifier's result; a workspace in a state that it cannot use is a failed re-run."""
+        try:
+            return verifier.rerun(wanted, content, self._stop)
+        except WorkspaceState as error:
+            return unusable(verifier, error)
+        except OSError as error:
+            if error.errno is None or error.errno in OF_THE_MACHINE:
+                raise
+            LOG.exception("%s: its workspace", wanted.id)
+            return unusable(verifier, error)
+
+
+def unusable(verifier: Verifier, error: Exception) -> VerificationResult:
+    """A failed re-run of a method that left its workspace in a state that cannot be used."""
+    return VerificationResult(
+        isolation=verifier.isolation, error=f"its workspace cannot be used: {error}"[:4000]
+    )
 
 
 def _settled(

@@ -65,7 +65,22 @@ def read_evidence(
         changed=probed.changed if probed else {},
         forwarded=_mean_forwarded(output),
         style=probed.style if probed else None,
+        disagreement=disagreement([run.probs for run in output.runs]) if output else None,
     )
+
+
+def disagreement(probs_per_run: Sequence[Sequence[float]]) -> float | None:
+    """Return the share of rows (0 to 1) whose answer, P > .5, differs between two runs.
+
+    It is the mean over all pairs of runs. Every run has the same rows in the same order. Returns
+    None with fewer than two runs, without rows, and where runs have different lengths.
+    """
+    n_runs = len(probs_per_run)
+    if n_runs < 2 or len({len(probs) for probs in probs_per_run}) != 1 or not probs_per_run[0]:
+        return None
+    ones_N = (np.asarray(probs_per_run, dtype=np.float64) > 0.5).sum(axis=0)
+    pairs_N = ones_N * (n_runs - ones_N)
+    return float(pairs_N.mean() / (n_runs * (n_runs - 1) / 2))
 
 
 def _shown(texts: list[str]) -> list[str]:
@@ -92,10 +107,10 @@ def _probed(output: JobOutput | None, known: TwinReference | None) -> _Probed | 
     if min(shares) < 0 or max(shares) > 1:
         return None
     changed = {name: float(np.mean([run.changed[name] for run in runs])) for name in PROBES}
-    return _Probed(changed, _style(styles, known) if known else None)
+    return _Probed(changed, style_shift(styles, known) if known else None)
 
 
-def _style(styles: Sequence[StyleMoved], known: TwinReference) -> StyleShift:
+def style_shift(styles: Sequence[StyleMoved], known: TwinReference) -> StyleShift:
     return StyleShift(
         flipped=float(np.mean([style.flipped for style in styles])),
         most=max(style.flipped for style in styles),

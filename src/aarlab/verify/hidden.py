@@ -1,4 +1,7 @@
-"""What a verified run may see of the vault: inputs, features and weak labels; never a truth.
+"""What a verified run works on: hidden inputs, features and weak labels; never a truth.
+
+A run of the blind class gets handles of these rows from the judge. One of the open class gets
+files.
 
 The files are read and written anew, so that the canary each vault file carries stays in the vault.
 Features of twins (rows in another style) are sorted in among those of rows: nothing in the student
@@ -6,27 +9,106 @@ that a method holds tells which is which.
 """
 
 import io
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aarlab.core.errors import Damaged
+from aarlab.core.files import write_new
+from aarlab.core.layout import DataRoot
+from aarlab.core.types import Example
+from aarlab.core.wire import TrainRows
 from aarlab.testbed.bundle import weak_label_arrays
-from aarlab.testbed.stored_features import Arrays, load_arrays, load_features
-from aarlab.testbed.task import input_lines, load_inputs, load_weak_labels
-from aarlab.testbed.task_files import TWIN_FEATURES, TWIN_INPUTS, TWIN_LOWER, TWIN_REFERENCE
+from aarlab.testbed.stored_features import Arrays, StoredFeatures, load_arrays, load_features
+from aarlab.testbed.task import (
+    HIDDEN_TRAIN,
+    WeakLabels,
+    input_lines,
+    load_info,
+    load_inputs,
+    load_weak_labels,
+)
+from aarlab.testbed.task_files import (
+    HIDDEN_WEAK_LABELS,
+    TWIN_FEATURES,
+    TWIN_INPUTS,
+    TWIN_LOWER,
+    TWIN_REFERENCE,
+)
 from aarlab.testbed.twins import TwinReference
+from aarlab.verify.judge import Basis, Holding
 
 INPUTS, WEAK_LABELS, FEATURES = "inputs.jsonl", "weak_labels.npz", "features.npz"
 LOWER = "lower.npz"
 TWINS, MORE_LOWER = "twins.jsonl", "more-lower.npz"
+TRAIN_INPUTS, TRAIN_FEATURES, TRAIN_LOWER = "train.jsonl", "train-features.npz", "train-lower.npz"
 
 
-def hidden_files(vault_task: Path, split: str) -> dict[str, bytes]:
-    """The files of one hidden split by the name they get in the verifier's workspace."""
+class TrainSide(NamedTuple):
+    """Train rows of a verified run, the fresh teachers' labels of them, and their features."""
+
+    rows: tuple[Example, ...]
+    labels: WeakLabels
+    features: Arrays
+    kind: TrainRows
+
+
+def train_side(public_task: Path, vault_task: Path) -> TrainSide:
+    """Return hidden train rows, or the public ones of a task that has no hidden ones."""
+    path = vault_task / "inputs" / f"{HIDDEN_TRAIN}.jsonl"
+    if not path.is_file():
+        rows = load_inputs(public_task / "inputs" / "train.jsonl")
+        labels = load_weak_labels(vault_task / WEAK_LABELS)
+        features = public_task / "features" / "train.npz"
+    else:
+        rows, labels = load_inputs(path), load_weak_labels(vault_task / HIDDEN_WEAK_LABELS)
+        features = vault_task / "features" / f"{HIDDEN_TRAIN}.npz"
+    if labels.ids != tuple(row.id for row in rows):
+        raise Damaged(f"{vault_task}: weak labels and train rows differ; build the task again")
+    kind: TrainRows = "hidden" if path.is_file() else "public"
+    return TrainSide(rows, labels, load_features(features), kind)
+
+
+def run_secret(root: DataRoot) -> bytes:
+    """Return the data root's secret for verified runs; the first verifier draws it."""
+    path = root.path / "private" / "verify.secret"
+    if not path.is_file():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_new(path, secrets.token_bytes(32), 0o600)  # unless another verifier just did
+    return path.read_bytes()
+
+
+def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holding, TrainRows]:
+    """Return what a run of the blind class works on, and whether its train rows are hidden."""
+    public_task, vault_task = root.public_task(task), root.vault_task(task)
+    train = train_side(public_task, vault_task)
+    tables = [train.features, load_features(vault_task / "features" / f"{split}.npz")]
+    twins: tuple[Example, ...] = ()
+    if has_twins(vault_task, split):
+        twins = load_inputs(vault_task / TWIN_INPUTS)
+        tables.append(load_features(vault_task / TWIN_FEATURES))
+    rows = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
+    found = Holding(
+        info=load_info(public_task),
+        train=train.rows,
+        labels=train.labels,
+        rows=rows,
+        twins=twins,
+        features=StoredFeatures(tables),
+        secret=run_secret(root),
+        basis=basis,
+    )
+    return found, train.kind
+
+
+def hidden_files(root: DataRoot, task: str, split: str) -> dict[str, bytes]:
+    """Files of a run of the open class, by the name they get in the verifier's workspace."""
+    public_task, vault_task = root.public_task(task), root.vault_task(task)
     features = load_features(vault_task / "features" / f"{split}.npz")
     files = {}
     if has_twins(vault_task, split):
@@ -35,12 +117,19 @@ def hidden_files(vault_task: Path, split: str) -> dict[str, bytes]:
         if (vault_task / TWIN_LOWER).is_file():
             files[MORE_LOWER] = _archive(load_arrays(vault_task / TWIN_LOWER))
     inputs = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
-    labels = load_weak_labels(vault_task / WEAK_LABELS)
+    train = train_side(public_task, vault_task)
     files |= {
         INPUTS: input_lines(inputs).encode(),
-        WEAK_LABELS: _archive(weak_label_arrays(labels)),
+        WEAK_LABELS: _archive(weak_label_arrays(train.labels)),
         FEATURES: _archive(features),
     }
+    if train.kind == "hidden":
+        files |= {
+            TRAIN_INPUTS: input_lines(train.rows).encode(),
+            TRAIN_FEATURES: _archive(train.features),
+        }
+        if (path := vault_task / "lower" / f"{HIDDEN_TRAIN}.npz").is_file():
+            files[TRAIN_LOWER] = _archive(load_arrays(path))
     lower = vault_task / "lower" / f"{split}.npz"
     return files | ({LOWER: _archive(load_arrays(lower))} if lower.is_file() else {})
 

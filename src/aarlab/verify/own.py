@@ -15,13 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import ValidationError
 
 from aarlab import __version__
 from aarlab.core import ids
 from aarlab.core.canonical import content_hash, sha256_hex
+from aarlab.core.delivery import given, why_open
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
@@ -29,6 +30,7 @@ from aarlab.core.pgr import coin_pgr
 from aarlab.core.ranking import above_teacher
 from aarlab.core.wire import (
     Ablation,
+    Delivery,
     Interval,
     Isolation,
     NewAudit,
@@ -36,18 +38,22 @@ from aarlab.core.wire import (
     Snapshot,
     SnapshotContent,
     SnapshotFile,
+    TrainRows,
     Verification,
     VerificationResult,
 )
-from aarlab.sandbox.workspace import remove_tree
+from aarlab.sandbox.workspace import WorkspaceState, discard_tree
 from aarlab.testbed.build import SEALS
 from aarlab.testbed.frozen_method import FrozenMethod
-from aarlab.testbed.method_folder import named_files
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.named_method import named_files
 from aarlab.testbed.panel import Judge
 from aarlab.testbed.task import load_info
 from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
+from aarlab.verify.bench import unusable
+from aarlab.verify.contents import contents, judge_contents
+from aarlab.verify.open_audits import ceiling, teacher
 from aarlab.verify.rerun import Verifier
 
 SPLIT: Literal["selection"] = "selection"
@@ -89,6 +95,7 @@ class Plan:
 class Verdict:
     """The result for one method. Differences are in PGR, or in accuracy where there is no PGR.
 
+    `given` says in words what the method was given: delivery, reason, train rows and stamps.
     `flags` holds one line per audit finding that is not clear. Figures are None where `error` says
     why the method has none.
     """
@@ -96,6 +103,10 @@ class Verdict:
     name: str
     hash: str
     kind: Class
+    delivery: Delivery = "open"
+    open_because: str = ""
+    train_rows: TrainRows = "public"
+    given: str = ""
     pgr: Interval | None = None
     accuracy: Interval | None = None
     permuted: Interval | None = None
@@ -147,14 +158,14 @@ def verify_methods(
         baselines = dict(runs.baselines()) if worked else {}
         return [_verdict(one, runs, baselines) for one in tried]
     finally:
-        remove_tree(place)
+        discard_tree(place)
 
 
 def _remove_stale(private: Path) -> None:
     """Remove the workspaces of killed processes, because they hold hidden rows."""
     for path in private.glob("verifying-*-*"):
         if not Path("/proc", path.name.split("-")[1]).exists():
-            remove_tree(path)
+            discard_tree(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +237,17 @@ class _Runs:
         )
         try:
             result = self.verifier.rerun(wanted, _content(method))
+        except WorkspaceState as error:
+            result = unusable(self.verifier, error)
         finally:
-            remove_tree(self.verifier.run.verifier / wanted.id)
-        known = {"seconds": result.seconds, "evidence": result.evidence}
+            discard_tree(self.verifier.run.verifier / wanted.id)
+        known = {
+            "seconds": result.seconds,
+            "evidence": result.evidence,
+            "delivery": result.delivery,
+            "open_because": result.open_because,
+            "train_rows": result.train_rows,
+        }
         if result.error:
             failed = {**known, "state": "failed", "error": result.error}
             return wanted.model_copy(update=failed), None
@@ -271,8 +290,9 @@ def _content(method: FrozenMethod) -> SnapshotContent:
 
 def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Verdict:
     name, digest = one.method.name, one.method.hash
+    run = one.plain
     if one.predictions is None:
-        return Verdict(name, digest, "failed", error=one.plain.error)
+        return Verdict(name, digest, "failed", error=run.error, **_given(run))
     judge, task = runs.judge, runs.plan.task
     accuracies = {b: judge.accuracy_interval(task, SPLIT, p) for b, p in baselines.items()}
     guards = [b for b in baselines if b != VANILLA]
@@ -293,6 +313,7 @@ def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Ver
         name=name,
         hash=digest,
         kind=kind,
+        **_given(run),
         pgr=one.plain.estimate,
         accuracy=judge.accuracy_interval(task, SPLIT, one.predictions),
         permuted=permuted,
@@ -303,20 +324,40 @@ def _verdict(one: _Tried, runs: _Runs, baselines: dict[str, Predictions]) -> Ver
     )
 
 
+class _Given(TypedDict):
+    delivery: Delivery
+    open_because: str
+    train_rows: TrainRows
+    given: str
+
+
+def _given(run: Verification) -> _Given:
+    return _Given(
+        delivery=run.delivery,
+        open_because=why_open(run),
+        train_rows=run.train_rows,
+        given=given(run) if run.state == "done" else "",
+    )
+
+
 def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, ...]]:
     """Return the class, and a line for each finding that is not clear and that it does not say."""
     run, lines = one.plain, list[str]()
     others = [] if one.permuted is None else [one.permuted]
-    found = [execution(run), shortcut(run)] if run.evidence is not None else []
+    found = [shortcut(run)] if run.evidence is not None else []
+    found += [execution(run)] if found and run.delivery == "open" else []
     above = run.estimate is not None and above_teacher(run.estimate)
     owed = ablation(run, others, coin) if above else None
-    found += [] if owed is None else [owed]
+    found += filter(None, (owed, teacher(run, owed) if above else None, ceiling(run)))
     lines += [f"{a.kind}, {a.severity}: {a.summary}" for a in found if a.severity != "clear"]
     code = static.review(one.method.files)
     lines += [f"static, suspect: {line}" for line in code]
+    carries, summary = judge_contents(contents(one.method.files), run.delivery)
+    if carries != "clear":
+        lines.append(f"fingerprint, {carries}: {summary}")
     if one.permuted is not None and one.permuted.error:
         lines.append(f"ablation, note: fails on permuted weak labels: {one.permuted.error}")
-    if code or any(a.severity == "suspect" for a in found):
+    if code or "suspect" in (carries, *(a.severity for a in found)):
         return "suspect", tuple(lines)
     if run.estimate is None:
         return "no gap", tuple(lines)

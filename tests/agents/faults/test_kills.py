@@ -16,6 +16,8 @@ from aarlab.agents.language.answering import INTERRUPTED
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire_ledger import NewControl
 
+pytestmark = pytest.mark.gate
+
 # Every answer takes a moment, so that kills can fall into the call.
 SLOW = Fault("slow", every=1, wait_s=0.1)
 # One call in flight can be lost with each kill, none else.

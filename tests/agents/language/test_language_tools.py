@@ -161,11 +161,11 @@ def test_the_platform_tools(desk: kit.Bench) -> None:
             ("comment", {"finding": theirs, "text": "why?"}),
             ("search_findings", {"query": "neighbour"}),
             ("read_finding", {"finding": "fnd_000000000000"}),
-            ("leaderboard", {}),
+            ("verified_methods", {}),
             ("my_budget", {}),
             ("submit_predictions", {"path": "out/predictions.json", "method": "m", "task": "x"}),
             ("submit_method", {"folder": "m", "task": "x"}),
-            ("leaderboard", {"task": "gauss"}),
+            ("verified_methods", {"task": "gauss"}),
             ("submit_method", {"folder": "m", "task": "gauss"}),
         ],
     )
@@ -181,7 +181,7 @@ def test_the_platform_tools(desk: kit.Bench) -> None:
     )
     assert "1 up" in told[9] and told[10].startswith("comment com_") and theirs in told[11]
     assert told[12].startswith("error: ")
-    assert "Verified methods" in told[13] and "no limit is set" in told[14]
+    assert "Methods that the platform ran" in told[13] and "methods for verification" in told[14]
     with kit.connect(config) as platform:
         assert platform.finding(theirs).comments[0].text == "why?"
         assert len(platform.snapshots(aar="tools")) == 3

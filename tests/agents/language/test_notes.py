@@ -74,7 +74,8 @@ def test_the_limits_that_are_told_are_those_that_hold(desk: kit.Bench) -> None:
             f"{limits.processes:,} processes": True,
             f"a file has at most {limits.file_mb:,} MB": True,
             f"the workspace {limits.disk_mb:,} MB": True,
-            f"/tmp {limits.tmp_mb:,} MB": True,
+            f"{limits.entries:,} files and folders": True,
+            f"/tmp and /dev/shm are memory, with {limits.tmp_mb:,} MB each": True,
         }
         for text, holds in told.items():
             assert text in system and holds, text

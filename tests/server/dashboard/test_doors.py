@@ -1,6 +1,7 @@
 """Who may look: the operator, a share link within its bounds, nobody else."""
 
 import base64
+import json
 
 import httpx
 import pytest
@@ -52,17 +53,41 @@ def test_logins_through_the_sandboxes_socket_do_not_use_up_the_operators(served:
     assert answers == {403, 429} or answers == {403}
 
 
+@pytest.fixture(scope="module")
+def ended(served: Running) -> Running:
+    """Share links show figures of verified methods from the end of a campaign on."""
+    event = {"at": "2026-11-17T00:00:00+00:00", "kind": "campaign_ended", "ending": "finished"}
+    with served.run.events.open("a") as out:
+        out.write(json.dumps(event) + "\n")
+    return served
+
+
 def share(client: httpx.Client, days: str = "7") -> str:
     form = {"form": field(client.get("/shares").text, "form"), "note": "reviewers", "days": days}
     page = client.post("/shares", data=form).text
     return page.split('id="link">')[1].split("<")[0]
 
 
-def test_a_share_link_opens_what_a_report_would_show(served: Running) -> None:
+def test_a_share_link_shows_no_figure_before_the_end(served: Running) -> None:
     with operator_seat(served) as client:
         link = share(client)
-        mine = facts(client, "/leaderboard")
+        mine = facts(client, "/leaderboard")["entries"][0]
     with seat(served) as guest:
+        guest.get(link)
+        board = facts(guest, "/leaderboard")
+        assert board["entries"] == [] and board["withheld"]
+        assert "campaign has ended" in guest.get("/leaderboard").text
+        story = facts(guest, f"/methods/{mine['snapshot']}")
+        assert story["withheld"]
+        assert not any(story[part] for part in ("standing", "runs", "audits", "verdicts"))
+        assert facts(guest, "/")["verdict"] == "" and mine["pgr"]
+
+
+def test_a_share_link_opens_what_a_report_would_show(ended: Running) -> None:
+    with operator_seat(ended) as client:
+        link = share(client)
+        mine = facts(client, "/leaderboard")
+    with seat(ended) as guest:
         assert guest.get(link).status_code == 303
         for path in OPEN_TO_SHARES:
             answer = guest.get(path)
@@ -88,11 +113,11 @@ def _runs(guest: httpx.Client, board: dict) -> list[dict]:
     return runs
 
 
-def test_a_share_link_shows_no_sharper_score_than_the_aars_saw(served: Running) -> None:
-    with operator_seat(served) as client:
+def test_a_share_link_shows_no_sharper_score_than_the_aars_saw(ended: Running) -> None:
+    with operator_seat(ended) as client:
         link = share(client)
         exact = facts(client, "/live/curve")
-    with seat(served) as guest:
+    with seat(ended) as guest:
         guest.get(link)
         drawn = guest.get("/live/curve").json()
         assert drawn["exact"] is False and exact["exact"] is True

@@ -78,8 +78,9 @@ def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
     return (
         f"Limits: {time}. Everything together may use {limits.memory_mb:,} MB of memory, "
         f"{limits.cpu_s:,.0f} seconds of processor time and {limits.processes:,} processes and "
-        f"threads; a file has at most {limits.file_mb:,} MB, the workspace {limits.disk_mb:,} MB, "
-        f"/tmp {limits.tmp_mb:,} MB. What passes a limit is ended, and you are told which."
+        f"threads; a file has at most {limits.file_mb:,} MB, the workspace {limits.disk_mb:,} MB "
+        f"and {limits.entries:,} files and folders; /tmp and /dev/shm are memory, with "
+        f"{limits.tmp_mb:,} MB each. What passes a limit is ended, and you are told which."
     )
 
 

@@ -1,5 +1,6 @@
 """What the dashboard's routes share: the platform and what was read before."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -8,6 +9,7 @@ from aarlab.server.dashboard.exact import ExactScores
 from aarlab.server.dashboard.families import Families
 from aarlab.server.dashboard.log_check import LogCheck
 from aarlab.server.dashboard.memory import Memory
+from aarlab.server.dashboard.run_files import has_ended
 from aarlab.server.dashboard.shares import Shares
 from aarlab.server.dashboard.transcripts import Indexes
 from aarlab.server.platform import Platform
@@ -32,6 +34,14 @@ class Desk:
         if operator:
             shown += [task for task in self.platform.scorer.tasks() if task not in shown]
         return shown
+
+    async def shows_figures(self, operator: bool) -> bool:
+        """Return whether a viewer sees figures and ranks of verified methods.
+
+        The operator always does. A share link, which may reach an AAR, does so from the end of the
+        campaign on: before that such a figure is feedback on hidden rows (core.feedback).
+        """
+        return operator or await asyncio.to_thread(has_ended, self.platform.settings.run_dir)
 
 
 def desk_of(request: Request) -> Desk:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.colours import Look, looks_of
+from aarlab.core.delivery import one_table_note
 from aarlab.core.headline import Standings
 from aarlab.core.joining import Frozen, snapshots_of
 from aarlab.core.joining import Sent as Submitted
@@ -23,6 +24,7 @@ from aarlab.core.verdicts import Worked, standing
 from aarlab.core.wire import (
     Audit,
     CaseVerdict,
+    Evidence,
     LeaderboardEntry,
     NewAar,
     Verdict,
@@ -109,13 +111,16 @@ class Memory:
     def unranked(self) -> frozenset[str]:
         return frozenset(s for s in self.verdicts_of if self.decision(s) != "accepted")
 
+    def accepted(self) -> frozenset[str]:
+        return frozenset(s for s in self.verdicts_of if self.decision(s) == "accepted")
+
     def board(self, tasks: list[str], ranked_only: bool) -> list[LeaderboardEntry]:
-        """The leaderboard of some tasks; without `ranked_only`, as if there were no verdict."""
+        """The leaderboard of some tasks; without `ranked_only`, as if no verdict kept any out."""
         key = (ranked_only, tuple(tasks))
         if key not in self._boards:
             out = self.unranked() if ranked_only else frozenset()
             runs, roles = self._runs(), self.core_roles()
-            self._boards[key] = leaderboard(runs, tasks, out, roles, self.names)
+            self._boards[key] = leaderboard(runs, tasks, out, roles, self.names, self.accepted())
         return self._boards[key]
 
     def standings(self, task: str) -> Standings:
@@ -124,10 +129,15 @@ class Memory:
             suspects = {
                 a.snapshot for a in self.audits.values() if a.severity == "suspect" and a.snapshot
             }
-            board = placed(self._runs(), task, self.unranked(), self.core_roles())
+            roles = self.core_roles()
+            board = placed(self._runs(), task, self.unranked(), roles, self.accepted())
             undecided = suspects - self.verdicts_of.keys()
             self._standings[task] = Standings(board, self.names, undecided)
         return self._standings[task]
+
+    def one_table_note(self, task: str) -> str:
+        """Say that all methods of a task were verified with texts; empty where some were blind."""
+        return one_table_note(self.runs.values(), task)
 
     def contribution(self, snapshot: str, task: str) -> float | None:
         """Return the teacher contribution on the selection split; None if it is not defined."""
@@ -215,7 +225,7 @@ class Memory:
             if seq not in self.runs:
                 self.runs_of[run.snapshot].append(seq)
             changed |= seq not in self.runs or self.runs[seq].state != run.state
-            brief = {"evidence": None, "error": run.error[:MAX_ERROR]}
+            brief = {"evidence": _kept(run.evidence), "error": run.error[:MAX_ERROR]}
             self.runs[seq] = run.model_copy(update=brief)
             (self._waiting.add if run.state == "queued" else self._waiting.discard)(seq)
         return changed
@@ -236,6 +246,20 @@ class Memory:
             self.cases_of[case.audit].append(case)
             self._case_seq = seq
         return bool(found or given or cases)
+
+
+def _kept(evidence: Evidence | None) -> Evidence | None:
+    """What a figure's stamps need of the evidence; None where that is nothing."""
+    if evidence is None or not evidence.answer_equality:
+        return None
+    nothing: dict[str, object] = {
+        "programs": [],
+        "reached": [],
+        "examples": [],
+        "changed": {},
+        "style": None,
+    }
+    return evidence.model_copy(update=nothing)
 
 
 def kind_of(aar: NewAar) -> str:

@@ -18,6 +18,9 @@ from aarlab.core.layout import RunDir
 TAIL = 1 << 18
 MAX_SPEC = 4 << 20
 Facts = dict[str, Any]
+ENDED = frozenset(
+    (Ending.FINISHED, Ending.BUDGET, Ending.STOPPED, Ending.PARTLY, Ending.GIVEN_UP)
+)  # an interrupted or crashed campaign goes on with `resume`
 
 
 class Disk(NamedTuple):
@@ -93,6 +96,11 @@ def standing(run: RunDir, events: list[Facts] | None = None) -> Standing:
     if shown:
         return Standing(Ending.INTERRUPTED.value, Ending.INTERRUPTED.words, "")
     return Standing("new", "new", "")
+
+
+def has_ended(run: RunDir) -> bool:
+    """Return whether the campaign has ended and no process works on it."""
+    return state_of(run) in {ending.value for ending in ENDED}
 
 
 def aar_ending(run: RunDir, aar: str) -> AarEnding | None:

@@ -37,7 +37,8 @@ class LoggedOut(Forbidden):
 class Viewer:
     """`name` is the person's, `form` the token of its forms, `base` what stands before each path.
 
-    A share link is no operator: it has no name, no form, and sees what a report would show.
+    A share link is no operator: it has no name, no form, and sees what a report would show, figures
+    of verified methods only when the campaign has ended.
     """
 
     operator: bool

@@ -1,5 +1,7 @@
 """Share links: signed, expiring, revocable; they open what a report would show, read-only.
 
+While the campaign goes on they show no figure of a verified method: a link may reach an AAR.
+
 A link is `<id>.<expires>.<signature>`. Who made and revoked it when is in the log, and nowhere
 else: the log is also what a request is checked against, so all servers of a database agree.
 

@@ -1,4 +1,7 @@
-"""Method submissions: an AAR asks the platform to run its snapshot itself, on hidden data."""
+"""Method submissions: an AAR asks the platform to run its snapshot itself, on hidden data.
+
+It learns what became of a request, never a figure (core.feedback).
+"""
 
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,7 +51,7 @@ async def request_verification(aar: NewAar, wanted: Writing, new: NewMethod) -> 
 
 @router.get("")
 async def own_methods(aar: AarDep, platform: PlatformDep, page: PageDep) -> list[MethodRequest]:
-    """The own requests, oldest first, and what came of them."""
+    """The own requests, oldest first, and what came of them: states, no figure."""
     return page.of(await requests_of(aar, platform, page.after, page.limit))
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter
@@ -69,7 +68,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
     sessions = await aars.all_sessions(tx)
     settled = await verifications.in_state(tx)
     stored = await submissions.all_stored(tx)
-    records, unranked = await aars.all_records(tx), await audits.unranked(tx)
+    records, decided = await aars.all_records(tx), await audits.decided(tx)
     exported_at = now_iso()
     started_at = min((s.started_at for s in sessions), default=exported_at)
     ended_at = max((s.last_seen_at for s in sessions), default=started_at)
@@ -87,8 +86,8 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
         snapshots=await snapshots.all_snapshots(tx),
         findings=await forum.all_findings(tx),
         verifications=settled,
-        leaderboard=await board(tx, settled, names, unranked),
-        best=await _best(tx, platform, settled, (records, unranked)),
+        leaderboard=await board(tx, settled, names, decided),
+        best=await _best(tx, platform, settled, (records, decided)),
         audits=await audits.all_audits(tx),
         verdicts=await audits.all_verdicts(tx),
         case_verdicts=await audits.all_case_verdicts(tx),
@@ -104,15 +103,16 @@ async def _best(
     tx: AsyncConnection,
     platform: Platform,
     settled: list[Verification],
-    known: tuple[list[AarRecord], Collection[str]],
+    known: tuple[list[AarRecord], audits.Decided],
 ) -> list[BestFigure]:
     """Work out for each task what choosing its best method flatters that method by."""
-    records, unranked = known
+    records, decided = known
     roles = {aar.name: role_of(aar.researcher, aar.arm) for aar in records}
     found = []
     for task in platform.scorer.tasks():
-        board = placed(settled, task, unranked, roles)
-        mine = [line for line in board if line.role == "aar" and not line.kept_out]
+        board = placed(settled, task, decided.unranked, roles, decided.accepted)
+        standing = (line for line in board if not line.kept_out and not line.open)
+        mine = [line for line in standing if line.role == "aar"]
         if not mine or mine[0].rank is None:
             continue
         runs = [await overview.rerun_predictions(tx, line.run.id) for line in mine]

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.wire_service import MethodRequest, Refusal
+from aarlab.core.wire_service import MethodRecord, Refusal
 from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.bodies import StrictRoute
 from aarlab.server.paging import PageDep
@@ -17,11 +17,11 @@ router = APIRouter(prefix="/v1/operator/methods", route_class=StrictRoute)
 @router.get("")
 async def list_requests(
     _operator: OperatorDep, platform: PlatformDep, page: PageDep
-) -> list[MethodRequest]:
-    """Requests of all AARs, oldest first."""
+) -> list[MethodRecord]:
+    """Requests of all AARs, oldest first, with the figures of those that were verified."""
     tasks = development_tasks(platform)
     async with platform.store.database.read() as tx:
-        return page.of(await methods.listed(tx, tasks, None, page.after, page.limit))
+        return page.of(await methods.records(tx, tasks, page.after, page.limit))
 
 
 @router.post("/{method}/refuse")

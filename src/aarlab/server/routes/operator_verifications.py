@@ -35,7 +35,10 @@ async def queue(
     platform: PlatformDep,
     key: KeyDep,
 ) -> Verification:
-    """Draws the run seeds now that the snapshot is frozen."""
+    """Draws the run seeds now that the snapshot is frozen.
+
+    Refuses what could not be scored afterwards: a certify split without baselines or a clear gap.
+    """
 
     async def act(tx: AsyncConnection) -> Verification:
         if wanted.task not in platform.scorer.tasks():
@@ -46,6 +49,8 @@ async def queue(
                 f"{wanted.snapshot[:12]} has its certify score on {wanted.task}: that split is "
                 "scored once per method"
             )
+        if wanted.split == "certify":  # a campaign does not need it, so a task may lack it
+            await asyncio.to_thread(platform.scorer.check, wanted.task, wanted.split)
         queued = await verifications.add(tx, wanted, snapshot)
         shown = {"id", "snapshot", "task", "split", "ablation", "run_seeds"}
         await log.append(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.types import ALL_SPLITS, Example
+from aarlab.core.types import Example
 from aarlab.testbed.data import TaskData
 from aarlab.testbed.methods.guards import MajorityAnswer
 
@@ -26,9 +26,10 @@ def data_card(data: TaskData) -> str:
         "| split | rows | problems | label 1 | words of an answer, median (label 1 / 0) |\n"
         "|---|---|---|---|---|",
     ]
-    facts += [_line(data, split) for split in ALL_SPLITS]
-    examples = [e for split in ALL_SPLITS for e in data.splits[split].examples]
-    targets_N = np.concatenate([data.splits[split].targets_N for split in ALL_SPLITS])
+    facts += [_line(data, split) for split in data.names]
+    facts.append(f"\n{_train_rows(data)}")
+    examples = [e for split in data.names for e in data.splits[split].examples]
+    targets_N = np.concatenate([data.splits[split].targets_N for split in data.names])
     facts.append("\n## Known shortcuts (all splits)\n")
     facts.append(f"- The longer answer is right: {_longer(examples, targets_N):.3f}.")
     facts.append(f"- The answer most frequent in its problem: {_majority(data):.3f} of search.")
@@ -38,6 +39,14 @@ def data_card(data: TaskData) -> str:
     facts += _columns(data)
     facts.append(f"\nSelection rows in another style: {len(data.twins.rows)}, {data.twins.how}.")
     return "\n".join(facts) + "\n"
+
+
+def _train_rows(data: TaskData) -> str:
+    """Return a sentence on which rows verified runs train."""
+    if "train_hidden" not in data.splits:
+        return "Train rows public: verified runs train on rows that AARs see."
+    n_rows = len(data.splits["train_hidden"].examples)
+    return f"Verified runs train on {n_rows} hidden train rows, which no AAR sees."
 
 
 def _columns(data: TaskData) -> list[str]:

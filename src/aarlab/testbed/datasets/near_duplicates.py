@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from aarlab.core.errors import BadInput
 from aarlab.core.types import Example, Split
-from aarlab.testbed.data import LabelledSplit, TaskData
+from aarlab.testbed.data import TaskData
 
 Policy = Literal["drop", "refuse", "keep"]
 WORDS, BANDS, BAND, THRESHOLD = 5, 16, 4, 0.8
 PRIME = np.uint64((1 << 31) - 1)
 # A pair costs the split that comes first here its row: what is scored stays as it is.
-GIVES_WAY: tuple[Split, ...] = ("teacher", "train", "search", "selection", "certify")
+GIVES_WAY: tuple[Split, ...] = (
+    "teacher", "train", "train_hidden", "search", "selection", "certify",
+)  # fmt: skip
 WORD = re.compile(r"\w+")
 
 
@@ -39,7 +41,8 @@ class NearDuplicate(NamedTuple):
 
 def near_duplicates(data: TaskData, threshold: float = THRESHOLD) -> list[NearDuplicate]:
     """All pairs across splits with a Jaccard index of at least `threshold`."""
-    rows = [(split, e) for split in GIVES_WAY for e in data.splits[split].examples]
+    there = [split for split in GIVES_WAY if split in data.splits]
+    rows = [(split, e) for split in there for e in data.splits[split].examples]
     grams = [shingles(example) for _, example in rows]
     found = []
     for one, other in sorted(_candidates(grams)):
@@ -69,17 +72,13 @@ def without_near_duplicates(data: TaskData, policy: Policy) -> TaskData:
     splits, lost = dict(data.splits), {}
     for split in dict.fromkeys(one.split for one in found):
         gone = {one.row for one in found if one.split == split}
-        splits[split] = _without(data.splits[split], gone)
+        rows = data.splits[split]
+        splits[split] = rows.at([i for i, e in enumerate(rows.examples) if e.id not in gone])
         lost[split] = len(gone)
         if len(set(splits[split].targets_N.tolist())) < 2:
             raise BadInput(f"{data.name}: without near-duplicates {split} has one class only")
     settings = {**data.settings, "near_duplicates": {"dropped": lost, "jaccard": THRESHOLD}}
     return replace(data, splits=splits, settings=settings)
-
-
-def _without(split: LabelledSplit, gone: set[str]) -> LabelledSplit:
-    kept = [i for i, example in enumerate(split.examples) if example.id not in gone]
-    return LabelledSplit(tuple(split.examples[i] for i in kept), split.targets_N[kept])
 
 
 def shingles(example: Example) -> NDArray[np.uint64]:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from aarlab.core.errors import BadInput
-from aarlab.core.types import ALL_SPLITS, Example, Split
+from aarlab.core.types import ALL_SPLITS, NEEDED_SPLITS, Example, Split
 from aarlab.testbed.data import LabelledSplit, Twins
+from aarlab.testbed.splits import HIDDEN_LEAST, enough_hidden
 
 MAX_MISSES, MAX_TWINS = 2000, 100
 OTHER_WRITER = "written by the task's other writer"
@@ -18,19 +19,31 @@ OTHER_WRITER = "written by the task's other writer"
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
-    """Rows wanted in each split."""
+    """Rows wanted in each split.
+
+    `train_hidden` is as large as train where it is not given, and there is none where that is too
+    few. 0: none.
+    """
 
     teacher: int = 600
     train: int = 1200
     search: int = 600
     selection: int = 600
     certify: int = 600
+    train_hidden: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.of(split) for split in ALL_SPLITS) < 2:
+        if min(self.of(split) for split in NEEDED_SPLITS) < 2:
             raise BadInput("every split needs at least 2 rows")
+        if self.train_hidden and not enough_hidden(self.train_hidden, self.train):
+            raise BadInput(
+                f"{self.train_hidden} hidden train rows: at least {HIDDEN_LEAST} are needed, and "
+                f"half as many as the {self.train} train rows; 0 for none"
+            )
 
     def of(self, split: Split) -> int:
+        if split == "train_hidden" and self.train_hidden is None:
+            return self.train if enough_hidden(self.train, self.train) else 0
         rows: int = getattr(self, split)
         return rows
 
@@ -79,10 +92,17 @@ class _Filled(NamedTuple):
 def assemble(plan: Plan, draw: DrawGroup) -> Assembled:
     """Draw groups until every split is full; targets are balanced to one row within each split.
 
-    Raises BadInput when fresh problems run out (MAX_MISSES near-duplicates in a row).
+    Raises BadInput when fresh problems run out (MAX_MISSES near-duplicates in a row). In
+    `train_hidden`, which comes last, there are then as many rows as there are problems, or none
+    where that is too few.
     """
     seen: set[str] = set()
-    filled = {split: _fill(plan, split, draw, seen) for split in ALL_SPLITS}
+    wanted = [split for split in ALL_SPLITS if plan.rows.of(split)]
+    filled = {split: _fill(plan, split, draw, seen) for split in wanted}
+    if "train_hidden" in filled:
+        n_hidden = len(filled["train_hidden"].rows.examples)
+        if not enough_hidden(n_hidden, plan.rows.train):
+            del filled["train_hidden"]
     splits = {split: found.rows for split, found in filled.items()}
     return Assembled(splits, Twins(OTHER_WRITER, filled["selection"].twins))
 
@@ -92,7 +112,12 @@ def _fill(plan: Plan, split: Split, draw: DrawGroup, seen: set[str]) -> _Filled:
     targets = _balanced(plan.rows.of(split), rng)
     drafts: list[tuple[str, DraftRow]] = []
     for number, start in enumerate(range(0, len(targets), plan.per_group)):
-        group = _fresh(rng, targets[start : start + plan.per_group], draw, seen)
+        try:
+            group = _fresh(rng, targets[start : start + plan.per_group], draw, seen)
+        except BadInput:
+            if split in NEEDED_SPLITS:
+                raise
+            break
         drafts += [(f"{plan.name}-{split}-g{number:05d}", row) for row in group.rows]
     rng.shuffle(drafts)
     ids = [f"{plan.name}-{split}-{i:05d}" for i in range(len(drafts))]

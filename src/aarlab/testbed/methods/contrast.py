@@ -25,7 +25,7 @@ def contrast_states(student: StudentFactory, inputs: Sequence[Example]) -> Float
     """States (N, 2, D) of each row said to be right (0) and wrong (1); MethodFailed without the
     model where it is needed."""
     rows = list(inputs)
-    if len(rows[0].answers) == 1:
+    if rows[0].kind == "verification":
         rows = [verdict_row(example, QUESTIONS[0]) for example in rows]
     try:
         return student.states(rows)

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from aarlab.testbed.folds import Ints
 from aarlab.testbed.methods.contrast import verdict_margins
 from aarlab.testbed.methods.evolution import ccs_es, es_finetuning
-from aarlab.testbed.methods.guards import final_answer
 from aarlab.testbed.methods.icm import icm
 from aarlab.testbed.methods.method import Method, plain_method, recipe_method
 from aarlab.testbed.methods.probes import ccs, truth_mean, truth_pca, vinc
@@ -64,7 +63,7 @@ def consistent_rows(task: TrainTask, margins_NK: Floats64) -> NDArray[np.bool_]:
     agree_N = np.asarray(np.abs(np.sign(margins_NK).sum(axis=1)) == margins_NK.shape[1])
     if task.kind == "preference":
         return agree_N
-    answers = [(e.group, final_answer(e.answers[0])) for e in task.inputs]
+    answers = list(zip(task.groups, task.same_answers(), strict=True))
     said: dict[tuple[str, str], set[bool]] = {}
     for answer, margin in zip(answers, margins_NK.mean(axis=1), strict=True):
         said.setdefault(answer, set()).add(bool(margin > 0))

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit
 
 from aarlab.core.types import Example
-from aarlab.testbed.losses import Floats
+from aarlab.testbed.losses import Floats, expit
 from aarlab.testbed.methods.contrast import contrast_states
 from aarlab.testbed.methods.probes import PairProbe, fit_ccs, side_means
 from aarlab.testbed.stages.run import Floats64

@@ -1,7 +1,6 @@
 """Guard baselines: shortcuts that a real method must beat. They never look into the strong
 model."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.types import Example
+from aarlab.testbed.answers import final_answer
 from aarlab.testbed.methods.method import Method, guard_method, method_of_recipe
 from aarlab.testbed.options import HeadOptions
 from aarlab.testbed.recipe import PredictStage, Recipe, TrainStage
@@ -19,7 +19,6 @@ from aarlab.testbed.task import TrainTask
 from aarlab.testbed.train import Head, fit_head
 
 Floats64 = NDArray[np.float64]
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 LINEAR = HeadOptions(hidden=0, epochs=20, lr=1e-2, weight_decay=0.0)
 
 
@@ -49,12 +48,6 @@ class MajorityAnswer:
         if most == 1 or total == most:
             return 0.5
         return 0.9 if votes[0] == most else 0.1
-
-
-def final_answer(text: str) -> str:
-    """The last number of an answer, or the whole text without case and outer space."""
-    numbers = NUMBER.findall(text)
-    return numbers[-1].replace(",", "") if numbers else text.strip().lower()
 
 
 def guard_length(task: TrainTask, student: StudentFactory, seed: int) -> "OnSurface":

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aarlab.testbed.folds import Ints
-from aarlab.testbed.methods.guards import final_answer
 from aarlab.testbed.methods.probes import row_vectors
 from aarlab.testbed.recipe import Recipe, TrainStage
 from aarlab.testbed.run_recipe import RecipePredictor
@@ -74,7 +73,7 @@ def neighbours_of(task: TrainTask) -> tuple[Rows, Rows]:
     by_group: dict[str, list[int]] = {}
     for row, group in enumerate(task.groups):
         by_group.setdefault(group, []).append(row)
-    answers = [final_answer(example.answers[0]) for example in task.inputs]
+    answers = task.same_answers()
     for rows in by_group.values():
         for row in rows:
             twins[row] = [o for o in rows if o != row and answers[o] == answers[row]]

@@ -23,6 +23,11 @@ class Method:
     guard: bool = False
     needs_model: bool = False
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it reads texts of rows, and so is verified in the open class."""
+        return self.needs_model or (self.guard and self.recipe is None)
+
 
 def method_of_recipe(name: str, recipe: Recipe, guard: bool = False, doc: str = "") -> Method:
     return Method(name, run_recipe(recipe), doc or recipe.describe(), recipe, guard)

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from aarlab.core.types import Example, TaskKind
-from aarlab.testbed.losses import Floats
+from aarlab.testbed.losses import Floats, expit
 from aarlab.testbed.methods.contrast import contrast_states
 from aarlab.testbed.stages.run import Floats64
 from aarlab.testbed.student import StudentFactory
@@ -123,6 +121,8 @@ def fit_ccs(pairs_N2D: Floats, seed: int, mean_2D: Floats64) -> PairProbe:
     width = pairs_N2D.shape[2]
     scale_D = _spread((pairs_N2D - mean_2D).reshape(-1, width)) * np.sqrt(width)
     scaled_N2D = (pairs_N2D - mean_2D) / scale_D
+    from scipy.optimize import minimize  # slow to load
+
     rng = np.random.default_rng([seed, 30])
     starts = [rng.normal(size=pairs_N2D.shape[2] + 1) for _ in range(RESTARTS)]
     found = [

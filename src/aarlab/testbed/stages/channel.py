@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
+
+from aarlab.testbed.losses import expit
 
 Floats64 = NDArray[np.float64]
 START = float(np.log(0.7 / 0.3))
@@ -65,6 +65,8 @@ def fit_channel(hard_N: NDArray[np.bool_], features_NF: Floats64, prior_N: Float
         away = weights - start
         value = -np.log(np.maximum(mix_N, 1e-300)).sum() + PENALTY * float(away @ away)
         return float(value), 2 * PENALTY * away - gradient
+
+    from scipy.optimize import minimize  # slow to load
 
     found = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
     return Channel(found.x[:n_features], found.x[n_features:])

@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from aarlab.testbed.losses import expit
 from aarlab.testbed.stages.channel import channel_features, fit_channel
 from aarlab.testbed.stages.fitting import out_of_fold
 from aarlab.testbed.stages.run import Floats64, RecipeRun, log_odds

@@ -58,7 +58,7 @@ class SubmitMethod(Args):
     task: Id | None = Field(None, description="verify on this task only; default: on all")
 
 
-class Board(Args):
+class OfTask(Args):
     task: Id | None = Field(None, description="of this task only; default: of all")
 
 
@@ -169,7 +169,7 @@ def submit_method(kit: Kit, args: SubmitMethod, place: Place) -> Result:
     request = kit.platform.request_verification(new, key=place.key)
     return Result(
         f"request {request.id}: the platform will run snapshot {request.snapshot} itself, with "
-        "fresh seeds on hidden rows; verified scores appear on the leaderboard"
+        "fresh seeds on hidden rows; you learn that it is verified, failed or flagged, no score"
     )
 
 
@@ -220,19 +220,18 @@ def _of_its_own(folder: str) -> str:
     return folder.rstrip("/")
 
 
-def leaderboard(kit: Kit, args: Board, place: Place) -> Result:
+def verified_methods(kit: Kit, args: OfTask, place: Place) -> Result:
     shown = kit.config.tasks if _known(kit, args.task) is None else (args.task,)
     rows = [
-        f"{e.rank or 'not ranked'}. {e.method[:80]!r} by {e.aar} on {e.task}: PGR {e.pgr:.2f} "
-        f"[{e.low:.2f}, {e.high:.2f}], {e.n_seeds} seeds, snapshot {e.snapshot}"
-        for e in kit.platform.leaderboard()
-        if e.task in shown
+        f"{m.state}: {m.method[:80]!r} by {m.aar} on {m.task}, snapshot {m.snapshot}"
+        for m in kit.platform.verified_methods()
+        if m.task in shown
     ]
     own = [
         f"{s.submission} {s.method[:60]!r} on {s.task}: {'' if s.score.improved else 'no '}new best"
         for s in [s for s in kit.platform.submissions() if s.task in shown][-SHOWN_FINDINGS:]
     ]
-    lines = ["Verified methods, best first:", *(rows or ["none yet"])]
+    lines = ["Methods that the platform ran, as they were frozen:", *(rows or ["none yet"])]
     return Result(
         "\n".join([*lines, "Your last submissions (unverified):", *(own or ["none yet"])])
     )
@@ -309,7 +308,8 @@ SCORE_TOOLS = (
     ),
     _tool(
         "submit_method",
-        "Ask the platform to verify a method: it runs the code itself on hidden rows.",
+        "Ask the platform to verify a method: it runs the code itself on hidden rows. You learn "
+        "whether it ran, never its score. Requests are limited.",
         SubmitMethod,
         submit_method,
     ),
@@ -320,7 +320,13 @@ SCORE_TOOLS = (
         put_snapshot,
     ),
     _tool("get_snapshot", "Files of any AAR's snapshot.", GetSnapshot, get_snapshot),
-    _tool("leaderboard", "Verified methods, and your own last submissions.", Board, leaderboard),
+    _tool(
+        "verified_methods",
+        "What became of methods that the platform ran itself (no scores: feedback is on search "
+        "only), and your own last submissions.",
+        OfTask,
+        verified_methods,
+    ),
     _tool("my_budget", "What you used and what is left.", Nothing, my_budget),
 )
 FORUM_TOOLS = (

@@ -31,5 +31,8 @@ async def leaderboard(
     desk.families.wake()
     if viewer.operator:
         desk.exact.wake()
-    facts = board.leaderboard(desk, wanted, viewer.operator, wanted.page)
+    if await desk.shows_figures(viewer.operator):
+        facts = board.leaderboard(desk, wanted, viewer.operator, wanted.page)
+    else:
+        facts = board.withheld(desk)
     return page(request, viewer, "leaderboard", {**facts, "shown": wanted.model_dump()})

@@ -32,6 +32,8 @@ async def method(
 ) -> Response:
     async with desk.platform.store.database.read() as tx:
         facts = await story.method(tx, desk, snapshot, viewer.operator)
+    if not await desk.shows_figures(viewer.operator):
+        facts |= story.WITHHELD
     desk.families.wake()
     this = facts["snapshot"]
     base = _base(facts, against)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from aarlab.core.delivery import OPEN_IN_WORDS
 from aarlab.core.drops import VANILLA
 from aarlab.core.ranking import against
 from aarlab.core.wire import LeaderboardEntry, Verification
@@ -53,11 +54,21 @@ def leaderboard(desk: Desk, wanted: Filter, operator: bool, page: int) -> Facts:
         "families": sorted({desk.families.of(entry.snapshot) for _, entry in entries}),
         "held_out": desk.tasks(True)[len(desk.tasks(False)) :] if operator else [],
         "tried": {task: _tried(desk, task) for task in tasks},
+        "withheld": False,
+        "one_table": {task: said for task in tasks if (said := desk.memory.one_table_note(task))},
+        "open_in_words": OPEN_IN_WORDS,
     }
 
 
+def withheld(desk: Desk) -> Facts:
+    """The page without its entries, for a share link while the campaign goes on."""
+    nothing: Facts = {"entries": [], "aars": [], "families": [], "held_out": [], "tried": {}}
+    page: Facts = {"n_entries": 0, "page": 0, "pages": 1, "tasks": desk.tasks(operator=False)}
+    return {**nothing, **page, "withheld": True}
+
+
 def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, LeaderboardEntry]]:
-    """List the ranked methods of each task, then those that a verdict keeps from ranking."""
+    """List the methods of each task, those out by a verdict last, then all open methods so."""
     found: list[tuple[int | None, LeaderboardEntry]] = []
     for task in tasks:
         ranked = desk.memory.board([task], ranked_only=True)
@@ -65,7 +76,7 @@ def _ordered(desk: Desk, tasks: list[str]) -> list[tuple[int | None, Leaderboard
         found += [(entry.rank, entry) for entry in ranked]
         everything = desk.memory.board([task], ranked_only=False)
         found += [(None, entry) for entry in everything if entry.snapshot not in inside]
-    return found
+    return sorted(found, key=lambda each: each[1].open)
 
 
 def _fits(desk: Desk, entry: LeaderboardEntry, wanted: Filter) -> bool:

@@ -38,7 +38,9 @@ async def campaign(tx: AsyncConnection, desk: Desk, operator: bool) -> Facts:
         "state": standing.state,
         "state_words": standing.words,
         "why": standing.why if operator else "",
-        "verdict": await asyncio.to_thread(_verdict, desk, standing.state),
+        "verdict": await asyncio.to_thread(_verdict, desk, standing.state)
+        if await desk.shows_figures(operator)
+        else "",
         "words": [PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS],
         "tasks": desk.tasks(operator=False),
         "aars": rows,

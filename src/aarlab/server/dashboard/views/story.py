@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aarlab.core.delivery import BEFORE_BLIND, given
 from aarlab.core.wire import Audit, Verification
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.intervals import axis_of, bar
@@ -11,6 +12,8 @@ from aarlab.server.dashboard.views import board
 from aarlab.store import lineage, overview, snapshots
 
 Facts = dict[str, Any]
+# What a share link does not show while the campaign goes on: a verdict's reason may name a figure.
+WITHHELD: Facts = {"standing": [], "runs": [], "audits": [], "verdicts": [], "withheld": True}
 LED_TO, EXCERPT_BEFORE, EXCERPT_AFTER = 5, 5, 3
 ABLATIONS = {
     "none": "the teacher's labels",
@@ -45,6 +48,7 @@ async def method(tx: AsyncConnection, desk: Desk, snapshot: str, operator: bool)
         "led_to": [p._asdict() for p in await overview.posts_before(tx, this.aar, this.at, LED_TO)],
         "cited_by": [p._asdict() for p in await overview.posts_about(tx, cited)],
         "submissions": _submissions(desk, this.id, operator),
+        "withheld": False,
     }
 
 
@@ -113,6 +117,7 @@ def _run(v: Verification, operator: bool) -> Facts:
     return {
         **shown,
         "labels": ABLATIONS[v.ablation],
+        "given": _given(v),
         "estimate": None if estimate is None else _rounded(estimate.model_dump(), operator),
         "n_seeds": len(v.run_seeds),
         "seconds": v.seconds,
@@ -121,6 +126,11 @@ def _run(v: Verification, operator: bool) -> Facts:
         "bar": None,
         "per_seed": [],
     }
+
+
+def _given(v: Verification) -> str:
+    """Empty for a run from before blind verification: the page says that once."""
+    return "" if v.state == "queued" or (said := given(v)) == BEFORE_BLIND else said
 
 
 def _rounded(estimate: Facts, operator: bool) -> Facts:

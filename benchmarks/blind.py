@@ -1,0 +1,447 @@
+"""What the blind run takes from cheats, what it leaves honest methods, and what it costs.
+
+    AARLAB_HOME=... python benchmarks/blind.py --out benchmarks/blind.md
+
+20 cheats (`tests/kit/new_cheats.py`) and every built-in method that needs no model at hand go
+through the real verifier and its sandboxes on the embedded math task, each in the blind and in the
+open class, with the same seeds and fresh teachers. What a cheat ships is made here from the public
+rows and their true labels, which stand for what a researcher can tell by reading. Predictions are
+kept in `--kept`; a second call goes on where it stopped. Parts: cheats, feedback,
+honest, same, basis, cost.
+"""
+
+import argparse
+import base64
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
+
+import numpy as np
+from new_cheats import CHEATS, OPEN, climbed_flips, files_of, notes_of
+
+from aarlab.cli.operator import open_scorer
+from aarlab.cli.settings import data_root
+from aarlab.core import ids
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.wire import (
+    Ablation,
+    Interval,
+    Predictions,
+    Snapshot,
+    SnapshotContent,
+    SnapshotFile,
+    Verification,
+    VerificationResult,
+)
+from aarlab.testbed.frozen_method import FrozenMethod
+from aarlab.testbed.methods import METHODS
+from aarlab.testbed.named_method import named_files
+from aarlab.testbed.stored_features import StoredFeatures
+from aarlab.testbed.task import load_inputs, open_public
+from aarlab.vault.scorer import Scorer
+from aarlab.verify import own
+from aarlab.verify.evidence import disagreement
+from aarlab.verify.rerun import Verifier
+
+FIRST_SEED = 700
+VANILLA = "vanilla"
+TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
+COSTS = ("vanilla", "zero_shot", "product")
+Way = str  # "blind", "open" or "plain": blind with states in the basis in which they are stored
+Facts = dict[str, Any]
+
+
+@dataclass
+class Arena:
+    """The task, where verified runs are kept, and who scores them."""
+
+    root: DataRoot
+    task: str
+    seeds: int
+    kept: Path
+    scorer: Scorer = field(init=False)
+    notes: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept.mkdir(parents=True, exist_ok=True)
+        self.scorer = open_scorer(self.root)
+        self.notes = notes_of(self.root, self.task, public_labels(self.root, self.task))
+
+    def files(self, name: str, way: Way) -> dict[str, str]:
+        if name == TOLD:
+            return files_of("climbed", {"flips": self.told_flips()}, texts=way == "open")
+        if name in CHEATS:
+            return files_of(name, self.notes, texts=way == "open")
+        files = named_files(name)
+        source = files["method.py"].replace(OPEN, "")
+        return files | {"method.py": (OPEN if way == "open" else "") + source}
+
+    def told_flips(self) -> dict[str, list[int]]:
+        """What the climber would find if the platform told it scores on the selection split."""
+        public, vault = (
+            open_public(self.root.public_task(self.task)),
+            self.root.vault_task(self.task),
+        )
+        paths = [public.folder / "features" / "train.npz", vault / "features" / "selection.npz"]
+        rows = load_inputs(vault / "inputs" / "selection.jsonl")
+        told = labels_of(self.root, self.task, "selection")
+        labels = np.array([told[row.id] for row in rows])
+        return climbed_flips(public, StoredFeatures.open(paths), rows, labels)
+
+    def run(self, name: str, way: Way, ablation: Ablation = "none") -> VerificationResult:
+        """The verifier's result, from an earlier call where there is one."""
+        path = self.kept / f"{self.task}-{name}-{way}-{ablation}-{self.seeds}.json"
+        if path.is_file():
+            kept = VerificationResult.model_validate_json(path.read_bytes())
+            if kept.evidence is None or kept.error:
+                return kept
+            differ = disagreement([run.probs for run in kept.runs])
+            evidence = kept.evidence.model_copy(update={"disagreement": differ})
+            return kept.model_copy(update={"evidence": evidence})
+        result = self.fresh(name, way, ablation)
+        path.write_text(result.model_dump_json(), encoding="utf-8")
+        print(f"{name} {way} {ablation}: {result.seconds:.0f} s {result.error[:100]}", flush=True)
+        return result
+
+    def fresh(self, name: str, way: Way, ablation: Ablation = "none") -> VerificationResult:
+        wanted = self.wanted(name, ablation)
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+            os.chmod(place, 0o711)
+            basis = "plain" if way == "plain" else "secret"
+            verifier = Verifier(RunDir(Path(place)), self.root, "bubblewrap", 0, basis=basis)
+            return verifier.rerun(wanted, content(self.files(name, way)))
+
+    def wanted(self, name: str, ablation: Ablation) -> Verification:
+        return Verification(
+            id=ids.new_id("ver"),
+            snapshot=name,
+            aar="bench",
+            method=name,
+            task=self.task,
+            split="selection",
+            ablation=ablation,
+            run_seeds=list(range(FIRST_SEED, FIRST_SEED + self.seeds)),
+            state="queued",
+        )
+
+    def estimate(self, result: VerificationResult) -> Interval | None:
+        if result.error:
+            return None
+        return self.scorer.estimate(self.task, "selection", predicted(result))
+
+    def difference(self, new: VerificationResult, old: VerificationResult) -> Interval | None:
+        if new.error or old.error:
+            return None
+        return self.scorer.difference(self.task, "selection", predicted(new), predicted(old))
+
+    def flags(self, name: str, way: Way) -> tuple[str, ...]:
+        """Findings that are suspect."""
+        plain = self.run(name, way)
+        ablated = way == "open" or name in CHEATS  # blind, honest methods are not ablated here
+        permuted = self.run(name, way, "permuted") if ablated else None
+        files = {path: text.encode() for path, text in self.files(name, way).items()}
+        tried = own._Tried(
+            FrozenMethod(name, files),
+            self.settled(name, plain, "none"),
+            permuted=permuted and self.settled(name, permuted, "permuted"),
+        )
+        lines = own._judged(tried)[1]
+        return tuple(line for line in lines if ", suspect" in line)
+
+    def settled(self, name: str, result: VerificationResult, kind: Ablation) -> Verification:
+        known: Facts = {
+            "seconds": result.seconds,
+            "evidence": result.evidence,
+            "delivery": result.delivery,
+            "train_rows": result.train_rows,
+            "error": result.error,
+            "state": "failed" if result.error else "done",
+            "estimate": self.estimate(result),
+        }
+        return self.wanted(name, kind).model_copy(update=known)
+
+
+def public_labels(root: DataRoot, task: str) -> dict[str, int]:
+    """Labels of the public rows: what an AAR could tell by reading them."""
+    return labels_of(root, task, "train") | labels_of(root, task, "search")
+
+
+def labels_of(root: DataRoot, task: str, split: str) -> dict[str, int]:
+    path = root.vault_task(task) / "truth" / f"{split}.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row["id"]: row["label"] for row in rows if "label" in row}
+
+
+def content(files: dict[str, str]) -> SnapshotContent:
+    made = [
+        SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
+        for path, text in files.items()
+    ]
+    size = sum(map(len, files.values()))
+    about = {"id": "bench", "aar": "bench", "name": "bench", "message": "", "parent": None}
+    snapshot = Snapshot(**about, at="", n_files=len(made), n_bytes=size)
+    return SnapshotContent(snapshot=snapshot, files=made)
+
+
+def predicted(result: VerificationResult) -> Predictions:
+    return Predictions(result.ids, result.runs)
+
+
+def main() -> None:
+    given = _arguments()
+    arena = Arena(data_root(), given.task, given.seeds, given.kept)
+    out = given.out.with_suffix(".json")
+    found: Facts = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    parts: dict[str, Callable[[Arena, Facts], None]] = {
+        "cheats": cheats,
+        "feedback": feedback,
+        "honest": honest,
+        "same": same,
+        "basis": basis,
+        "cost": cost,
+    }
+    for part in given.parts.split(","):
+        parts[part](arena, found)
+        found["made"] = _made(given)
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        given.out.write_text(page(found), encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="math", help="a built task")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--parts", default="cheats,feedback,honest,same,basis,cost")
+    parser.add_argument("--kept", type=Path, default=Path("/var/tmp/aarlab-blind"))
+    parser.add_argument("--out", type=Path, default=HERE / "blind.md")
+    return parser.parse_args()
+
+
+def _made(given: argparse.Namespace) -> str:
+    now = datetime.now(UTC).date().isoformat()
+    return f"{now}, {os.cpu_count()} cores {platform.machine()}, {given.seeds} seeds"
+
+
+# ---------------------------------------------------------------- what is measured
+def cheats(arena: Arena, found: Facts) -> None:
+    vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
+    for name in CHEATS:
+        cell: Facts = {"kind": CHEATS[name][0]}
+        for way in ("blind", "open"):
+            result = arena.run(name, way)
+            cell[way] = _scored(arena, result, vanilla[way])
+            if not result.error:
+                cell[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+        found.setdefault("cheats", {})[name] = cell
+
+
+def feedback(arena: Arena, found: Facts) -> None:
+    """The climber again, as if each of its requests had been answered with the exact score."""
+    cell: Facts = {}
+    for way in ("blind", "open"):
+        cell[way] = _scored(arena, arena.run(TOLD, way), arena.run(VANILLA, way))
+    found["feedback"] = cell
+
+
+def honest(arena: Arena, found: Facts) -> None:
+    vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
+    for way in ("open", "blind"):
+        for name in _names():
+            result = arena.run(name, way)
+            cell = _scored(arena, result, vanilla[way])
+            if not result.error:
+                cell["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+            found.setdefault("honest", {}).setdefault(name, {})[way] = cell
+
+
+def same(arena: Arena, found: Facts) -> None:
+    """Blind in the basis in which states are stored, against open: the same to the bit?"""
+    for name in _names():
+        plain, texts = arena.run(name, "plain"), arena.run(name, "open")
+        cell: Facts = {"error": plain.error[:300] or texts.error[:300]}
+        if not cell["error"]:
+            probs = [
+                np.array([run.probs for run in result.runs])[:, np.argsort(result.ids)]
+                for result in (plain, texts)
+            ]
+            cell["same"] = bool(np.array_equal(*probs))
+            cell["most"] = float(np.abs(probs[0] - probs[1]).max())
+            cell["answers"] = float(((probs[0] > 0.5) != (probs[1] > 0.5)).mean())
+        found.setdefault("same", {})[name] = cell
+
+
+def basis(arena: Arena, found: Facts) -> None:
+    """What states in a secret basis cost an honest method."""
+    for name in _names():
+        secret, plain = arena.run(name, "blind"), arena.run(name, "plain")
+        found.setdefault("basis", {})[name] = _span(arena.difference(secret, plain))
+
+
+def cost(arena: Arena, found: Facts) -> None:
+    """Wall and CPU seconds of the same verified runs, in turn, so that both meet the same load."""
+    spent: Facts = {f"{name}/{way}": [] for name in COSTS for way in ("blind", "open")}
+    for _ in range(3):
+        for name in COSTS:
+            for way in ("blind", "open"):
+                before, begun = _cpu(), time.monotonic()
+                arena.fresh(name, way)
+                spent[f"{name}/{way}"].append([time.monotonic() - begun, _cpu() - before])
+    found["cost"] = {key: np.median(values, axis=0).tolist() for key, values in spent.items()}
+
+
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _names() -> Iterator[str]:
+    """Built-in methods that need no model at hand, without guards."""
+    for name, method in METHODS.items():
+        if not method.needs_model and not method.guard:
+            yield name
+
+
+def _scored(arena: Arena, result: VerificationResult, vanilla: VerificationResult) -> Facts:
+    if result.error:
+        return {"failed": result.error.splitlines()[0][:120]}
+    return {
+        "pgr": _span(arena.estimate(result)),
+        "less_vanilla": _span(arena.difference(result, vanilla)),
+        "asked_equality": bool(result.evidence and result.evidence.answer_equality),
+    }
+
+
+def _span(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.value, interval.low, interval.high]
+
+
+# ---------------------------------------------------------------- the page
+def page(found: Facts) -> str:
+    head = (
+        f"# Blind runs\n\n{found['made']}. The embedded math task, hidden train rows, selection "
+        "split; the real verifier in its sandboxes. PGR with its 95 % interval; the difference to "
+        "the plain student is paired (same rows, seeds, teachers). Cheats: "
+        "`tests/kit/new_cheats.py`. Made by `benchmarks/blind.py`.\n"
+    )
+    parts = [("cheats", _cheats), ("honest", _honest), ("same", _same), ("cost", _cost)]
+    return "\n".join([head, *(make(found) for name, make in parts if name in found)])
+
+
+def _cheats(found: Facts) -> str:
+    cells = found["cheats"]
+    above = [n for n, c in cells.items() if (c["blind"].get("less_vanilla") or [0, 0])[1] > 0]
+    flagged = [n for n, c in cells.items() if c["open"].get("flags")]
+    blind = [n for n, c in cells.items() if c["blind"].get("flags")]
+    clean = [n for n, c in found.get("honest", {}).items() if c["open"].get("pgr")]
+    wrong = [n for n in clean if found["honest"][n]["open"].get("flags")]
+    lines = [
+        "## Cheats\n",
+        f"Above the plain student by more than the interval when blind: "
+        f"**{', '.join(above) or 'none'}**.",
+        f"Flagged as suspect: {len(flagged)} of {len(cells)} open, {len(blind)} blind; "
+        f"{len(wrong)} of {len(clean)} honest methods open ({', '.join(wrong) or 'none'}).\n",
+        "| cheat | kind | blind | less plain student | rank | open | less plain student | rank | "
+        "flagged open by | blind by |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, cell in cells.items():
+        figures = " | ".join(
+            f"{_text(cell[way].get('pgr'))} | {_text(cell[way].get('less_vanilla'))} | "
+            f"{_rank(found, name, way)}"
+            for way in ("blind", "open")
+        )
+        flags = " | ".join(_kinds(cell[way]) for way in ("open", "blind"))
+        lines.append(f"| {name} | {cell['kind']} | {figures} | {flags} |")
+    if "feedback" in found:
+        told = " and ".join(
+            f"{_text(found['feedback'][way].get('less_vanilla'))} {way}"
+            for way in ("blind", "open")
+        )
+        lines.append(
+            "\nA climber that were told its exact scores on the selection split would be above the "
+            f"plain student by {told}: a row can be known again by the norm of its state, in any "
+            "basis. Against this only silence helps: AARs learn no figure of a verified run.\n"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _honest(found: Facts) -> str:
+    lines = [
+        "## Built-in methods\n\nThe last column is blind in the secret basis less blind in the "
+        "basis in which states are stored.\n",
+        "| method | blind | less plain student | open | flagged blind | flagged open | basis |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, cell in found["honest"].items():
+        blind, texts = cell["blind"], cell["open"]
+        lines.append(
+            f"| {name} | {blind.get('failed') or _text(blind.get('pgr'))} | "
+            f"{_text(blind.get('less_vanilla'))} | {texts.get('failed') or _text(texts.get('pgr'))}"
+            f" | {_kinds(blind)} | {_kinds(texts)} | {_text(found.get('basis', {}).get(name))} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _same(found: Facts) -> str:
+    cells = found["same"]
+    same_ones = [name for name, cell in cells.items() if cell.get("same")]
+    lines = [
+        f"## Blind against open\n\n{len(same_ones)} of {len(cells)} built-in methods give the same "
+        "predictions to the bit, blind (in the basis in which states are stored) and open. The "
+        "others:\n",
+        "| method | largest difference of P(label 1) | answers that differ | says |",
+        "|---|---|---|---|",
+    ]
+    for name, cell in cells.items():
+        if not cell.get("same"):
+            said = cell["error"].splitlines()[0][:150] if cell["error"] else ""
+            numbers = [f"{cell[k]:.1g}" if k in cell else "" for k in ("most", "answers")]
+            lines.append(f"| {name} | {numbers[0]} | {numbers[1]} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cost(found: Facts) -> str:
+    lines = [
+        "## Cost\n\nMedian of 3 of a whole verified run, blind and open in turn.\n",
+        "| method | blind, wall s | open, wall s | blind, CPU s | open, CPU s |",
+        "|---|---|---|---|---|",
+    ]
+    for name in COSTS:
+        blind, texts = (found["cost"][f"{name}/{way}"] for way in ("blind", "open"))
+        lines.append(
+            f"| {name} | {blind[0]:.1f} | {texts[0]:.1f} | {blind[1]:.1f} | {texts[1]:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _rank(found: Facts, name: str, way: Way) -> str:
+    cells = {**found.get("cheats", {}), **found.get("honest", {})}
+    values = {n: c[way]["pgr"][0] for n, c in cells.items() if c[way].get("pgr")}
+    if name not in values:
+        return ""
+    place = 1 + sum(value > values[name] for value in values.values())
+    return f"{place} of {len(values)}"
+
+
+def _kinds(cell: Facts) -> str:
+    return ", ".join(sorted({flag.split(",")[0] for flag in cell.get("flags", [])})) or "-"
+
+
+def _text(span: list[float] | None) -> str:
+    return "" if span is None else f"{span[0]:+.2f} [{span[1]:+.2f}, {span[2]:+.2f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a verified run was given, in words: rows with or without texts, and which train rows.
+
+A method verified without texts ("blind") holds no text that it could misuse. One that must read
+texts is verified "open" and listed in a table of its own: what it knows from the texts cannot be
+told from what it learned, so it ranks only after a person accepted it (`core.ranking`).
+"""
+
+from collections.abc import Iterable
+
+from aarlab.core.showing import one_line
+from aarlab.core.wire import Delivery, Evidence, Verification
+
+BEFORE_BLIND = "verified with texts, before blind verification"
+GIVEN: dict[Delivery, str] = {"blind": "rows without texts", "open": "rows with their texts"}
+OPEN_IN_WORDS = (
+    "Open methods were verified on rows with their texts. What such a method knows from the texts "
+    "cannot be told from what it learned, so it ranks only after a person has accepted it."
+)
+TRAIN_ROWS_PUBLIC = "train rows public"
+EQUALITY_ASKED = "answer equality asked"
+STAMPS_IN_WORDS = {
+    TRAIN_ROWS_PUBLIC: "it was trained on rows that AARs see, so labels of them may have been "
+    "shipped with the code",
+    EQUALITY_ASKED: "it was told which answers of a problem agree, as majority voting needs",
+}
+
+
+def has_blind(verifications: Iterable[Verification], task: str) -> bool:
+    """Return whether anything was verified without texts on a task."""
+    return any(v.task == task and v.delivery == "blind" for v in verifications)
+
+
+def why_open(run: Verification) -> str:
+    """Return why a run was given texts, as one safe line; empty for a blind one."""
+    if run.delivery == "blind":
+        return ""
+    return one_line(run.open_because) or BEFORE_BLIND
+
+
+def stamps(run: Verification) -> tuple[str, ...]:
+    """Return what a reader must know beside the figure of a run.
+
+    A run from before blind verification gets none: it is marked as such as a whole.
+    """
+    if why_open(run) == BEFORE_BLIND:
+        return ()
+    asked = run.evidence is not None and run.evidence.answer_equality
+    found = ((TRAIN_ROWS_PUBLIC, run.train_rows == "public"), (EQUALITY_ASKED, asked))
+    return tuple(stamp for stamp, is_true in found if is_true)
+
+
+def given(run: Verification) -> str:
+    """Return delivery, reason and stamps of a run as one line for people."""
+    why = why_open(run)
+    if why == BEFORE_BLIND:
+        return BEFORE_BLIND
+    train = "hidden train rows" if run.train_rows == "hidden" else TRAIN_ROWS_PUBLIC
+    parts = [GIVEN[run.delivery] + (f" ({why})" if why else ""), train]
+    return ", ".join([*parts, *(s for s in stamps(run) if s != TRAIN_ROWS_PUBLIC)])
+
+
+def one_table_note(verifications: Iterable[Verification], task: str) -> str:
+    """Say that all methods of a task were verified with texts; empty where some were blind.
+
+    Such a task has one table. The reasons are named where they are known.
+    """
+    runs = [v for v in verifications if v.task == task and v.estimate is not None]
+    if not runs or has_blind(runs, task):
+        return ""
+    reasons = dict.fromkeys(one_line(v.open_because) for v in runs if v.open_because)
+    if not reasons:
+        return f"These methods were {BEFORE_BLIND}."
+    return f"All these methods were verified with texts: {'; '.join(reasons)}."
+
+
+def probes(seen: Evidence | None) -> str:
+    """Return what the probes of a run showed, as one line; empty without any."""
+    if seen is None:
+        return ""
+    parts = [f"{share:.1%} when rows came {name}" for name, share in seen.changed.items()]
+    if seen.style is not None:
+        parts.append(f"{seen.style.flipped:.0%} in another style")
+    if seen.disagreement is not None:
+        parts.append(f"{seen.disagreement:.1%} between two runs with other teachers")
+    return f"answers changed: {', '.join(parts)}" if parts else ""

@@ -1,0 +1,107 @@
+"""Cheats that have read the wall: they score with texts, and no better than honestly without."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from code_world import NAME, build_code_world
+from new_cheats import CHEATS, files_of, notes_of
+
+from aarlab.cli.operator import open_scorer
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.wire import (
+    Interval,
+    Predictions,
+    Snapshot,
+    SnapshotContent,
+    SnapshotFile,
+    Verification,
+)
+from aarlab.testbed.named_method import named_files
+from aarlab.verify.rerun import Verifier
+
+# With texts each is far above the plain student on this task.
+FEW = ["solves", "solves_where_unsure", "relabels", "head_plain"]
+
+
+@dataclass
+class Blind:
+    root: DataRoot
+    notes: dict
+    seeds: list[int]
+
+    def verified(self, place: Path, name: str, texts: bool) -> Predictions:
+        vanilla = named_files("vanilla")
+        files = files_of(name, self.notes, texts) if name in CHEATS else vanilla
+        kept = [
+            SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
+            for path, text in files.items()
+        ]
+        about = {"id": name, "aar": "own", "name": name, "message": "", "parent": None}
+        snapshot = Snapshot(**about, at="", n_files=len(kept), n_bytes=1)
+        wanted = Verification(
+            id="ver_1",
+            snapshot=name,
+            aar="own",
+            method=name,
+            task=NAME,
+            split="selection",
+            ablation="none",
+            run_seeds=self.seeds,
+            state="queued",
+        )
+        verifier = Verifier(RunDir(place / f"{name}-{texts}"), self.root, "bubblewrap", 0)
+        result = verifier.rerun(wanted, SnapshotContent(snapshot=snapshot, files=kept))
+        assert result.error == "" and result.delivery == ("open" if texts else "blind")
+        return Predictions(result.ids, result.runs)
+
+
+def made(folder: Path, seeds: list[int]) -> Blind:
+    root = DataRoot(folder / "data")
+    build_code_world(root)
+    told = {}
+    for split in ("train", "search"):
+        path = root.vault_task(NAME) / "truth" / f"{split}.jsonl"
+        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        told |= {row["id"]: row["label"] for row in rows if "label" in row}
+    return Blind(root, notes_of(root, NAME, told), seeds)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory):
+    blind = made(tmp_path_factory.mktemp("two"), [3, 4])
+    return blind, blind.verified(tmp_path_factory.mktemp("plain"), "vanilla", texts=False)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory):
+    blind = made(tmp_path_factory.mktemp("many"), list(range(3, 9)))
+    return blind, blind.verified(tmp_path_factory.mktemp("plain"), "vanilla", texts=False)
+
+
+def difference(pair: tuple[Blind, Predictions], place: Path, name: str, texts: bool) -> Interval:
+    """PGR of a cheat less that of the plain student, paired."""
+    blind, vanilla = pair
+    found = blind.verified(place, name, texts)
+    return open_scorer(blind.root).difference(NAME, "selection", found, vanilla)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_cheat_scores_with_texts_and_not_without(
+    two: tuple[Blind, Predictions], tmp_path: Path, name: str
+) -> None:
+    opened = difference(two, tmp_path, name, texts=True)
+    blind = difference(two, tmp_path, name, texts=False)
+    assert opened.low > 0 and opened.value > 0.2, "the cheat must work to be stopped"
+    assert blind.low <= 0 and blind.value < opened.value / 2
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("name", CHEATS)
+def test_no_cheat_is_clearly_above_the_plain_student_when_blind(
+    many: tuple[Blind, Predictions], tmp_path: Path, name: str
+) -> None:
+    found = difference(many, tmp_path, name, texts=False)
+    assert found.low <= 0
