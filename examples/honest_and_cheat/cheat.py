@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+READS_TEXT = True  # without this line its verified run ends at the first row.prompt
 INPUTS = [list(np.random.default_rng(seed).integers(-12, 13, 9)) for seed in range(12)]
 MAPS = [
     (r"the squares of", lambda x, k: x * x),

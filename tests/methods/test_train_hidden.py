@@ -213,6 +213,13 @@ def version_of_old(root):
             for split in ("search", "selection")
             for name in ("weak", "ceiling")
         }
+        baselines |= {
+            f"{split}-plain": [
+                float(arrays[f"plain_variance_{split}"]),
+                int(arrays[f"plain_seeds_{split}"]),
+            ]
+            for split in ("search", "selection")
+        }
     return content_hash([FORMAT, info, rows, [], labels, baselines])[:12]
 
 

@@ -123,7 +123,7 @@ def train_baselines(
         {split: Baseline(weak[split], ceilings[split]) for split in options.eval_splits},
         facts,
         Baseline(weak["twins"], ceilings["twins"]) if data.twins.rows else None,
-        _spread(data, options, sources.strong, weak["train"], (progress, kept)),
+        _spread(data, options, sources.strong, weak, (progress, kept)),
     )
 
 
@@ -221,31 +221,41 @@ def _spread(
     data: TaskData,
     options: BuildOptions,
     source: FeatureSource,
-    labels_SN: Floats,
+    weak: dict[Part, Floats],
     how: tuple[Progress, Kept | None],
 ) -> dict[Split, SeedSpread]:
     """Measure how much plain students differ on each split that is scored.
 
-    Each learns the hard labels of a weak teacher of its own, as `vanilla` does.
+    Each learns the hard labels of a weak teacher of its own, as `vanilla` does, on the rows that
+    scores on that split are trained on.
     """
     factory = StudentFactory(source, options.strong_layer, options.student, adapter=options.adapter)
-    examples = data.splits["train"].examples
-
-    def fitted(seed: int) -> Student:
-        labels_N = labels_SN[options.weak_seeds.index(seed)] > 0.5
-        return factory.new(options.student.model_copy(update={"seed": seed})).fit(
-            examples, labels_N.astype(np.float64)
-        )
-
-    def told(seed: int) -> None:
-        if options.adapter is not None:
-            how[0](f"plain student, seed {seed}")
-
     how[0]("plain students")
-    splits = options.eval_splits
-    found = _predicted(data, splits, options.plain_seeds_used, (fitted, told), ("plain", how[1]))
+    probs = dict[Part, Floats]()
+    for split in data.train_splits:
+        examples, labels_SN = data.splits[split].examples, weak[split]
+        name = "plain" if split == "train" else f"plain-{split}"
+
+        def fitted(
+            seed: int,
+            examples: tuple[Example, ...] = examples,
+            labels_SN: Floats = labels_SN,
+        ) -> Student:
+            labels_N = labels_SN[options.weak_seeds.index(seed)] > 0.5
+            student = factory.new(options.student.model_copy(update={"seed": seed}))
+            return student.fit(examples, labels_N.astype(np.float64))
+
+        def told(seed: int, name: str = name) -> None:
+            if options.adapter is not None:
+                how[0](
+                    f"{name.replace('plain', 'plain student').replace('-', ' on ')}, seed {seed}"
+                )
+
+        mine = [part for part in options.eval_splits if _ceiling_rows(data, part) == split]
+        probs |= _predicted(data, mine, options.plain_seeds_used, (fitted, told), (name, how[1]))
     return {
-        s: seed_spread((found[s] > 0.5) == data.splits[s].targets_N.astype(bool)) for s in splits
+        split: seed_spread((probs[split] > 0.5) == data.splits[split].targets_N.astype(bool))
+        for split in options.eval_splits
     }
 
 

@@ -63,6 +63,8 @@ from collections import Counter
 
 import numpy as np
 
+READS_TEXT = True
+
 
 def fit(task, student, seed):
     return Majority()
@@ -89,6 +91,8 @@ EXECUTE = '''"""Runs the code that is to be judged on the examples of the questi
 import re
 
 import numpy as np
+
+READS_TEXT = True
 
 
 def fit(task, student, seed):
