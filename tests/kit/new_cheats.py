@@ -609,7 +609,7 @@ def align(shipped, task, student):
     centre = states.mean(axis=0)
     states = states - centre
     spread = np.linalg.svd(states, compute_uv=False)
-    white = spread[0] < 2 * spread[30]
+    white = spread[0] < 2 * spread[min(30, len(spread) // 2)]
     scale = shipped.spread if white else np.ones(len(shipped.spread))
     cloud = shipped.places / scale
     here = (marks(student, task.inputs) - shipped.mark_mean) / shipped.mark_scale
