@@ -53,13 +53,20 @@ from aarlab.testbed.task import load_inputs, open_public
 from aarlab.vault.scorer import Scorer
 from aarlab.verify import own
 from aarlab.verify.evidence import disagreement
+from aarlab.verify.judge import Basis
 from aarlab.verify.rerun import Verifier
 
 FIRST_SEED = 700
 VANILLA = "vanilla"
 TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
 COSTS = ("vanilla", "zero_shot", "product")
-Way = str  # "blind", "open" or "plain": blind with states in the basis in which they are stored
+Way = str  # blind; "turned": blind, states not whitened; "plain": blind, states as stored; open
+BASES: dict[Way, Basis] = {
+    "blind": "secret",
+    "turned": "turned",
+    "plain": "plain",
+    "open": "secret",
+}
 Facts = dict[str, Any]
 
 
@@ -119,8 +126,7 @@ class Arena:
         wanted = self.wanted(name, ablation)
         with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
             os.chmod(place, 0o711)
-            basis = "plain" if way == "plain" else "secret"
-            verifier = Verifier(RunDir(Path(place)), self.root, "bubblewrap", 0, basis=basis)
+            verifier = Verifier(RunDir(Path(place)), self.root, "bubblewrap", 0, basis=BASES[way])
             return verifier.rerun(wanted, content(self.files(name, way)))
 
     def wanted(self, name: str, ablation: Ablation) -> Verification:
@@ -215,7 +221,7 @@ def main() -> None:
     for part in given.parts.split(","):
         parts[part](arena, found)
         found["made"] = _made(given)
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(found) + "\n", encoding="utf-8")
         given.out.write_text(page(found), encoding="utf-8")
 
 
@@ -244,6 +250,9 @@ def cheats(arena: Arena, found: Facts) -> None:
             cell[way] = _scored(arena, result, vanilla[way])
             if not result.error:
                 cell[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+        if cell["kind"] == "shipped weights":
+            turned = [arena.run(one, "turned") for one in (name, VANILLA)]
+            cell["turned"] = _scored(arena, *turned)
         found.setdefault("cheats", {})[name] = cell
 
 
@@ -364,6 +373,15 @@ def _cheats(found: Facts) -> str:
         )
         flags = " | ".join(_kinds(cell[way]) for way in ("open", "blind"))
         lines.append(f"| {name} | {cell['kind']} | {figures} | {flags} |")
+    turned = [
+        f"{name} {_text(cell['turned'].get('less_vanilla'))}"
+        for name, cell in cells.items()
+        if "turned" in cell
+    ]
+    lines.append(
+        "\nShipped weights less the plain student where states are turned and not whitened: "
+        f"{'; '.join(turned)}.\n"
+    )
     if "feedback" in found:
         told = " and ".join(
             f"{_text(found['feedback'][way].get('less_vanilla'))} {way}"

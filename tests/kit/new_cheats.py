@@ -24,7 +24,7 @@ from aarlab.testbed.student import StudentFactory
 from aarlab.testbed.task import PublicTask, open_public, student_settings
 from aarlab.testbed.train import fit_head
 
-AXES = 64  # principal axes of the public states that a snapshot carries
+AXES = 128  # principal axes of the public states that a snapshot carries
 TRIES = 41  # requests of a climber, one a bucket
 OPEN = "READS_TEXT = True\n"
 
@@ -590,32 +590,46 @@ def align(shipped, task, student):
 """
 )
 
-# Point clouds of the same kind laid over each other: match the nearest, turn, match again.
+# Point clouds of the same kind laid over each other: what log-likelihoods say of a state begins,
+# then rows are matched softly (Sinkhorn), turned, and matched again. Where states come whitened,
+# the cloud that was shipped is whitened as well.
 HEAD_MATCHED = (
     _HEAD
-    + _AXES
     + _LIKE
     + """
+def shares(far, heat):
+    pull = np.exp(-(far - far.min(axis=1, keepdims=True)) / heat)
+    for _ in range(20):
+        pull /= pull.sum(axis=1, keepdims=True)
+        pull /= pull.sum(axis=0, keepdims=True) * pull.shape[1] / pull.shape[0]
+    return pull / pull.sum(axis=1, keepdims=True)
+
 def align(shipped, task, student):
     states = states_of(student, task.inputs)
-    here_marks = marks(student, task.inputs)
-    here = (here_marks - shipped.mark_mean) / shipped.mark_scale
-    there = (shipped.marks - shipped.mark_mean) / shipped.mark_scale
     centre = states.mean(axis=0)
-    turn = turned(states, like(shipped, here_marks), 12)
-    for step in range(10):
-        rank = 12 + 5 * step
-        weight = 3.0 * 0.8**step
-        scale = shipped.spread[0]
-        a = np.hstack([(states - centre) @ turn / scale, weight * 0.1 * here])
-        b = np.hstack([shipped.places / scale, weight * 0.1 * there])
+    states = states - centre
+    spread = np.linalg.svd(states, compute_uv=False)
+    white = spread[0] < 2 * spread[min(30, len(spread) // 2)]
+    scale = shipped.spread if white else np.ones(len(shipped.spread))
+    cloud = shipped.places / scale
+    here = (marks(student, task.inputs) - shipped.mark_mean) / shipped.mark_scale
+    there = (shipped.marks - shipped.mark_mean) / shipped.mark_scale
+    known, pull = squares(there), 30 * np.eye(squares(there).shape[1])
+    said = squares(here) @ np.linalg.solve(known.T @ known + pull, known.T @ cloud)
+    turn = turned(states, said, 12 if white else 20)
+    for step in range(25):
+        weight = 0.9 * (1 if white else 0.9**step)
+        a, b = states @ turn, cloud
+        a, b = (x / np.sqrt((x**2).sum(axis=1).mean()) for x in (a, b))
+        a, b = np.hstack([a, weight * here]), np.hstack([b, weight * there])
         far = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-        best, back = far.argmin(axis=1), far.argmin(axis=0)
-        mutual = back[best] == np.arange(len(best))
-        turn = turned(states[mutual], shipped.places[best[mutual]], min(rank, 60))
+        matched = shares(far, 0.3 * np.median(far.min(axis=1))) @ cloud
+        turn = turned(states, matched, min(12 + step, 30) if white else min(20 + 2 * step, 100))
+    size = np.sqrt((cloud**2).sum(axis=1).mean() / ((states @ turn) ** 2).sum(axis=1).mean())
+    size = size if white else 1.0
     def told(rows):
-        places = (states_of(student, rows) - centre) @ turn
-        return shipped.says(places @ shipped.axes + shipped.centre)
+        places = (states_of(student, rows) - centre) @ turn * size
+        return shipped.says(places * scale @ shipped.axes + shipped.centre)
     return told
 """
 )

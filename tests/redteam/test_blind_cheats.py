@@ -33,8 +33,7 @@ class Blind:
     seeds: list[int]
 
     def verified(self, place: Path, name: str, texts: bool) -> Predictions:
-        vanilla = named_files("vanilla")
-        files = files_of(name, self.notes, texts) if name in CHEATS else vanilla
+        files = files_of(name, self.notes, texts) if name in CHEATS else named_files(name)
         kept = [
             SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
             for path, text in files.items()
@@ -77,15 +76,19 @@ def two(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory):
+    """The plain student, and one that learns from what the strong model finds likely itself."""
     blind = made(tmp_path_factory.mktemp("many"), list(range(3, 9)))
-    return blind, blind.verified(tmp_path_factory.mktemp("plain"), "vanilla", texts=False)
+    place = tmp_path_factory.mktemp("plain")
+    return [
+        (blind, blind.verified(place, name, texts=False)) for name in ("vanilla", "ue_zero_shot")
+    ]
 
 
 def difference(pair: tuple[Blind, Predictions], place: Path, name: str, texts: bool) -> Interval:
-    """PGR of a cheat less that of the plain student, paired."""
-    blind, vanilla = pair
+    """PGR of a cheat less that of an honest method, paired."""
+    blind, honest = pair
     found = blind.verified(place, name, texts)
-    return open_scorer(blind.root).difference(NAME, "selection", found, vanilla)
+    return open_scorer(blind.root).difference(NAME, "selection", found, honest)
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -100,8 +103,7 @@ def test_a_cheat_scores_with_texts_and_not_without(
 
 @pytest.mark.gate
 @pytest.mark.parametrize("name", CHEATS)
-def test_no_cheat_is_clearly_above_the_plain_student_when_blind(
-    many: tuple[Blind, Predictions], tmp_path: Path, name: str
+def test_no_cheat_is_clearly_above_honest_methods_when_blind(
+    many: list[tuple[Blind, Predictions]], tmp_path: Path, name: str
 ) -> None:
-    found = difference(many, tmp_path, name, texts=False)
-    assert found.low <= 0
+    assert min(difference(pair, tmp_path, name, texts=False).low for pair in many) <= 0

@@ -8,8 +8,8 @@ run's seeds: the same run can be made again, and nobody else can draw them. It w
 predictions, probes and what was asked for. An ablation is applied here, and looks like any other
 run from inside.
 
-Covered: every message of the method's process is data of a checked form; states are given in a
-basis that is drawn for this run, so that shipped weights fit nothing.
+Covered: every message of the method's process is data of a checked form; states are given
+whitened, in a basis that is drawn for this run, so that shipped weights fit nothing.
 Not covered: states carry content, so rows can be told apart, and known again, by them.
 Legend: N rows, A answers a row, D state width, S teachers.
 """
@@ -41,10 +41,11 @@ from aarlab.testbed.stored_features import LOGP, StoredFeatures
 from aarlab.testbed.task import WeakLabels, student_settings
 from aarlab.testbed.twins import places_of, shift
 
-Basis = Literal["secret", "plain"]
+Basis = Literal["secret", "turned", "plain"]
 Floats = NDArray[np.float64]
 WORD = 16  # bytes of an id or key, in hexadecimal
 MAX_MESSAGE = 2**23
+AXES, ROWS_PER_AXIS = 128, 4  # of states: more axes are noise, which whitening would enlarge
 GRACE_S = 2.0
 MAX_ASKED = 8  # times for one thing about one delivery: the other side keeps what it was given
 LOG = logging.getLogger("aarlab.verify")
@@ -52,7 +53,11 @@ LOG = logging.getLogger("aarlab.verify")
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a verified run works on. `basis` "plain" gives states and orders as they are stored."""
+    """What a verified run works on.
+
+    `basis` is other than "secret" only where runs are compared: "turned" gives states that are not
+    whitened, "plain" states and orders as they are stored.
+    """
 
     info: TaskInfo
     train: tuple[Example, ...]
@@ -109,7 +114,7 @@ class Judge:
     forwarded: int = 0
     _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, _Delivery] = field(default_factory=dict)
-    _bases: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _bases: dict[int, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rng = self._drawn("deliveries")
@@ -170,8 +175,8 @@ class Judge:
         self._send("task", delivery, facts, labels_SN=labels_SN, groups=self._groups(delivery))
 
     def _order(self, count: int) -> NDArray[np.intp]:
-        secret = self.held.basis == "secret"
-        return self._rng.permutation(count) if secret else np.arange(count)
+        plain = self.held.basis == "plain"
+        return np.arange(count) if plain else self._rng.permutation(count)
 
     def _new(self, rows: Sequence[Example]) -> _Delivery:
         number = len(self._deliveries) and max(self._deliveries) + 1
@@ -239,8 +244,17 @@ class Judge:
         if self.held.basis == "plain":
             return states_MD
         if layer not in self._bases:
-            self._bases[layer] = secret_basis(states_MD.shape[1], self._drawn(f"layer {layer}"))
-        return states_MD @ self._bases[layer]
+            self._bases[layer] = self._drawn_basis(states_MD.shape[1], layer)
+        centre_D, turn_DD = self._bases[layer]
+        return np.asarray((states_MD - centre_D) @ turn_DD, np.float32)
+
+    def _drawn_basis(self, width: int, layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        turn_DD = secret_basis(width, self._drawn(f"layer {layer}"))
+        if self.held.basis == "turned":
+            return np.zeros(width, np.float32), turn_DD
+        train_MD = self.held.features.states(self.held.train, layer).reshape(-1, width)
+        centre_D, white_DK = whitening(train_MD)
+        return centre_D, white_DK @ turn_DD[: white_DK.shape[1]]
 
     def _words(self, count: int) -> NDArray[np.bytes_]:
         drawn = self._rng.bytes(count * WORD // 2).hex().encode()
@@ -252,6 +266,23 @@ def secret_basis(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     with threadpool_limits(1):  # 0.03 s; on busy cores threads that wait make it seconds
         q_DD, r_DD = np.linalg.qr(rng.standard_normal((width, width)))
     return (q_DD * np.sign(np.diag(r_DD))).astype(np.float32)
+
+
+def whitening(states_MD: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the mean (D,) and a matrix (D, K) onto at most AXES principal axes of equal variance.
+
+    Turned states keep the shape of their cloud: laid over a cloud of like rows whose labels are
+    known, they gave a shipped head back what the basis took (benchmarks/blind.md). Equal variances
+    leave nothing to lay over. The states are scaled so that their total variance stays what it was.
+    """
+    centre_D = states_MD.mean(axis=0)
+    with threadpool_limits(1):
+        spread_D, axes_DD = np.linalg.eigh(np.cov(states_MD.T.astype(np.float64), bias=True))
+    count = max(
+        1, min(AXES, len(states_MD) // ROWS_PER_AXIS, int((spread_D > 1e-9 * spread_D[-1]).sum()))
+    )
+    white_DK = axes_DD[:, -count:] * np.sqrt(spread_D.sum() / count / spread_D[-count:])
+    return centre_D, white_DK.astype(np.float32)
 
 
 def _number(message: Message, name: str) -> int:
