@@ -235,10 +235,12 @@ def main() -> None:
         "cost": cost,
     }
     for part in given.parts.split(","):
-        parts[part](arena, found)
-        found["made"] = _made(given)
-        out.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        given.out.write_text(page(found), encoding="utf-8")
+        try:
+            parts[part](arena, found)
+        finally:  # Ctrl-C keeps what is there
+            found["made"] = _made(given)
+            out.write_text(json.dumps(found) + "\n", encoding="utf-8")
+            given.out.write_text(page(found), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
