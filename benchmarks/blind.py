@@ -360,12 +360,12 @@ READING = """## What gets through when blind
 
 - `relabels` asks which answers of a problem agree and trusts the majority: allowed, recorded, shown
   beside the score.
-- `head_by_logp`, `head_whitened` and `head_matched` go by log-likelihoods, which no basis hides.
-  A formula of 28 numbers, fitted to labels of public rows, is the first. The others lay states of
-  public rows over those of the run, begun by rows of like log-likelihoods. Whitening takes from
-  `head_matched` what the formula does not have; what is left is the strong model's own knowledge,
-  read with shipped numbers. Its mend is not in the run but in the snapshot: both ship hundreds of
-  kilobytes, which the audits *static* and *fingerprint* count.
+- `head_by_logp`, `head_whitened` and `head_matched` go by log-likelihoods, which no basis hides,
+  and **are not stopped**. The first is a formula of 28 numbers, fitted to labels of public rows;
+  its other data, which *static* flags, is ballast. The others lay states of public rows over those
+  of the run, begun by rows of like log-likelihoods. Whitening takes a part of `head_matched` and
+  nothing of `head_whitened`. These two must ship thousands of numbers: *static* flags one file over
+  200 kB, which can be cut into pieces, and *fingerprint* says no more than a note when blind.
 - `labels_by_weak_pattern` ships labels that fit nothing; it gains by hearing several teachers.
 """
 
@@ -422,7 +422,7 @@ def _cheats(found: Facts) -> str:
             for way in ("blind", "open")
         )
         lines.append(
-            "\nA climber that were told its exact scores on the selection split would be above the "
+            "\nA climber that were told its exact scores on the selection split would differ from the "
             f"plain student by {told}: a row can be known again by the norm of its state, in any "
             "basis. Against this only silence helps: AARs learn no figure of a verified run.\n"
         )
