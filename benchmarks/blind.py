@@ -422,7 +422,7 @@ def _cheats(found: Facts) -> str:
             for way in ("blind", "open")
         )
         lines.append(
-            "\nA climber that were told its exact scores on the selection split would differ from the "
+            "\nA climber told its exact scores on the selection split would differ from the "
             f"plain student by {told}: a row can be known again by the norm of its state, in any "
             "basis. Against this only silence helps: AARs learn no figure of a verified run.\n"
         )
