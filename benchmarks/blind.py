@@ -19,8 +19,9 @@ import resource
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
 
 import numpy as np
-from new_cheats import CHEATS, OPEN, climbed_flips, files_of, notes_of
+from new_cheats import CHEATS, OPEN, TRIES, files_of, notes_of
 
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
@@ -48,17 +49,19 @@ from aarlab.core.wire import (
 from aarlab.testbed.frozen_method import FrozenMethod
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.named_method import named_files
-from aarlab.testbed.stored_features import StoredFeatures
-from aarlab.testbed.task import load_inputs, open_public
+from aarlab.testbed.task import student_settings
 from aarlab.vault.scorer import Scorer
 from aarlab.verify import own
 from aarlab.verify.evidence import disagreement
-from aarlab.verify.judge import Basis
+from aarlab.verify.hidden import held_for
+from aarlab.verify.judge import Basis, whitening
 from aarlab.verify.rerun import Verifier
 
 FIRST_SEED = 700
 VANILLA = "vanilla"
 TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
+SAME_SEEDS = 2
+REPEATS = 2  # of the runs whose cost is measured; the cheaper counts
 COSTS = ("vanilla", "zero_shot", "product")
 Way = str  # blind; "turned": blind, states not whitened; "plain": blind, states as stored; open
 BASES: dict[Way, Basis] = {
@@ -88,24 +91,37 @@ class Arena:
 
     def files(self, name: str, way: Way) -> dict[str, str]:
         if name == TOLD:
-            return files_of("climbed", {"flips": self.told_flips()}, texts=way == "open")
+            flips = self.told_flips(way)
+            return files_of("climbed", {"flips": {"text": flips, "norm": flips}}, way == "open")
         if name in CHEATS:
             return files_of(name, self.notes, texts=way == "open")
         files = named_files(name)
         source = files["method.py"].replace(OPEN, "")
         return files | {"method.py": (OPEN if way == "open" else "") + source}
 
-    def told_flips(self) -> dict[str, list[int]]:
-        """What the climber would find if the platform told it scores on the selection split."""
-        public, vault = (
-            open_public(self.root.public_task(self.task)),
-            self.root.vault_task(self.task),
-        )
-        paths = [public.folder / "features" / "train.npz", vault / "features" / "selection.npz"]
-        rows = load_inputs(vault / "inputs" / "selection.jsonl")
-        told = labels_of(self.root, self.task, "selection")
-        labels = np.array([told[row.id] for row in rows])
-        return climbed_flips(public, StoredFeatures.open(paths), rows, labels)
+    def told_flips(self, way: Way) -> list[int]:
+        """What TRIES requests would find if each were answered with the exact selection score.
+
+        They are taken to meet the same seeds as the runs here, which makes this an upper bound.
+        """
+        vanilla, told = self.run(VANILLA, way), labels_of(self.root, self.task, "selection")
+        held = held_for(self.root, self.task, "selection", "secret")[0]
+        place = {name: at for at, name in enumerate(vanilla.ids)}
+        order = [place[row.id] for row in held.rows]
+        answers_SN = np.array([run.probs for run in vanilla.runs])[:, order] > 0.5
+        labels_N = np.array([told[row.id] for row in held.rows])
+        if way == "open":
+            buckets = [zlib.crc32((r.prompt + r.answers[0]).encode()) % TRIES for r in held.rows]
+        else:
+            layer = student_settings(held.info).layer
+            states_ND, train_ND = (
+                held.features.states(rows, layer)[:, 0] for rows in (held.rows, held.train)
+            )
+            centre_D, white_DK = whitening(train_ND)
+            norms_N = np.linalg.norm((states_ND - centre_D) @ white_DK, axis=1)
+            buckets = ((norms_N * 100).astype(int) % TRIES).tolist()
+        gain_N = (answers_SN != labels_N).mean(axis=0) - (answers_SN == labels_N).mean(axis=0)
+        return [int(gain > 0) for gain in np.bincount(buckets, gain_N, TRIES)]
 
     def run(self, name: str, way: Way, ablation: Ablation = "none") -> VerificationResult:
         """The verifier's result, from an earlier call where there is one."""
@@ -219,10 +235,12 @@ def main() -> None:
         "cost": cost,
     }
     for part in given.parts.split(","):
-        parts[part](arena, found)
-        found["made"] = _made(given)
-        out.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        given.out.write_text(page(found), encoding="utf-8")
+        try:
+            parts[part](arena, found)
+        finally:  # Ctrl-C keeps what is there
+            found["made"] = _made(given)
+            out.write_text(json.dumps(found) + "\n", encoding="utf-8")
+            given.out.write_text(page(found), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -266,7 +284,7 @@ def feedback(arena: Arena, found: Facts) -> None:
 
 def honest(arena: Arena, found: Facts) -> None:
     vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
-    for way in ("open", "blind"):
+    for way in ("blind", "open"):
         for name in _names():
             result = arena.run(name, way)
             cell = _scored(arena, result, vanilla[way])
@@ -277,6 +295,7 @@ def honest(arena: Arena, found: Facts) -> None:
 
 def same(arena: Arena, found: Facts) -> None:
     """Blind in the basis in which states are stored, against open: the same to the bit?"""
+    arena = replace(arena, seeds=SAME_SEEDS)
     for name in _names():
         plain, texts = arena.run(name, "plain"), arena.run(name, "open")
         cell: Facts = {"error": plain.error[:300] or texts.error[:300]}
@@ -292,22 +311,22 @@ def same(arena: Arena, found: Facts) -> None:
 
 
 def basis(arena: Arena, found: Facts) -> None:
-    """What states in a secret basis cost an honest method."""
+    """What states in a secret basis cost an honest method: all else is the same blind and open."""
     for name in _names():
-        secret, plain = arena.run(name, "blind"), arena.run(name, "plain")
-        found.setdefault("basis", {})[name] = _span(arena.difference(secret, plain))
+        blind, texts = arena.run(name, "blind"), arena.run(name, "open")
+        found.setdefault("basis", {})[name] = _span(arena.difference(blind, texts))
 
 
 def cost(arena: Arena, found: Facts) -> None:
     """Wall and CPU seconds of the same verified runs, in turn, so that both meet the same load."""
     spent: Facts = {f"{name}/{way}": [] for name in COSTS for way in ("blind", "open")}
-    for _ in range(3):
+    for _ in range(REPEATS):
         for name in COSTS:
             for way in ("blind", "open"):
                 before, begun = _cpu(), time.monotonic()
                 arena.fresh(name, way)
                 spent[f"{name}/{way}"].append([time.monotonic() - begun, _cpu() - before])
-    found["cost"] = {key: np.median(values, axis=0).tolist() for key, values in spent.items()}
+    found["cost"] = {key: np.min(values, axis=0).tolist() for key, values in spent.items()}
 
 
 def _cpu() -> float:
@@ -337,6 +356,20 @@ def _span(interval: Interval | None) -> list[float] | None:
 
 
 # ---------------------------------------------------------------- the page
+READING = """## What gets through when blind
+
+- `relabels` asks which answers of a problem agree and trusts the majority: allowed, recorded, shown
+  beside the score.
+- `head_by_logp`, `head_whitened` and `head_matched` go by log-likelihoods, which no basis hides,
+  and **are not stopped**. The first is a formula of 28 numbers, fitted to labels of public rows;
+  its other data, which *static* flags, is ballast. The others lay states of public rows over those
+  of the run, begun by rows of like log-likelihoods. Whitening takes a part of `head_matched` and
+  nothing of `head_whitened`. These two must ship thousands of numbers: *static* flags one file over
+  200 kB, which can be cut into pieces, and *fingerprint* says no more than a note when blind.
+- `labels_by_weak_pattern` ships labels that fit nothing; it gains by hearing several teachers.
+"""
+
+
 def page(found: Facts) -> str:
     head = (
         f"# Blind runs\n\n{found['made']}. The embedded math task, hidden train rows, selection "
@@ -345,7 +378,8 @@ def page(found: Facts) -> str:
         "`tests/kit/new_cheats.py`. Made by `benchmarks/blind.py`.\n"
     )
     parts = [("cheats", _cheats), ("honest", _honest), ("same", _same), ("cost", _cost)]
-    return "\n".join([head, *(make(found) for name, make in parts if name in found)])
+    made = [make(found) for name, make in parts if name in found]
+    return "\n".join([head, *made, READING])
 
 
 def _cheats(found: Facts) -> str:
@@ -388,7 +422,7 @@ def _cheats(found: Facts) -> str:
             for way in ("blind", "open")
         )
         lines.append(
-            "\nA climber that were told its exact scores on the selection split would be above the "
+            "\nA climber told its exact scores on the selection split would differ from the "
             f"plain student by {told}: a row can be known again by the norm of its state, in any "
             "basis. Against this only silence helps: AARs learn no figure of a verified run.\n"
         )
@@ -397,9 +431,10 @@ def _cheats(found: Facts) -> str:
 
 def _honest(found: Facts) -> str:
     lines = [
-        "## Built-in methods\n\nThe last column is blind in the secret basis less blind in the "
-        "basis in which states are stored.\n",
-        "| method | blind | less plain student | open | flagged blind | flagged open | basis |",
+        "## Built-in methods\n\nThe last column is what whitened states in a secret basis change. "
+        "Blind, methods were not run with permuted labels here: the ablation flags none of them.\n",
+        "| method | blind | less plain student | open | flagged blind | flagged open | "
+        "blind less open |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, cell in found["honest"].items():
@@ -417,8 +452,8 @@ def _same(found: Facts) -> str:
     same_ones = [name for name, cell in cells.items() if cell.get("same")]
     lines = [
         f"## Blind against open\n\n{len(same_ones)} of {len(cells)} built-in methods give the same "
-        "predictions to the bit, blind (in the basis in which states are stored) and open. The "
-        "others:\n",
+        f"predictions to the bit with {SAME_SEEDS} seeds, blind (in the basis in which states are "
+        "stored) and open. The others:\n",
         "| method | largest difference of P(label 1) | answers that differ | says |",
         "|---|---|---|---|",
     ]
@@ -432,7 +467,7 @@ def _same(found: Facts) -> str:
 
 def _cost(found: Facts) -> str:
     lines = [
-        "## Cost\n\nMedian of 3 of a whole verified run, blind and open in turn.\n",
+        "## Cost\n\nThe cheaper of 2 whole verified runs, blind and open in turn.\n",
         "| method | blind, wall s | open, wall s | blind, CPU s | open, CPU s |",
         "|---|---|---|---|---|",
     ]
