@@ -14,12 +14,13 @@ from aarlab.campaign.certifying import best_of, certify_best
 from aarlab.campaign.events import EventLog
 from aarlab.campaign.registration import Campaign
 from aarlab.campaign.runner import create, open_spec, run_campaign
-from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.spec import AarSpec, CampaignSpec
 from aarlab.campaign.supervision import operator_of
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.wire import CampaignExport, Limits
+from aarlab.core.wire import CampaignExport
 from aarlab.report.load import load_export
 
+SEEDS = 4
 Toy = tuple[RunDir, CampaignExport]
 
 
@@ -30,8 +31,10 @@ def silent(kind: str, facts: dict[str, object]) -> None:
 def small_spec(certify: bool) -> CampaignSpec:
     toy = toy_spec()
     verify = toy.verify.model_copy(update={"top": 2, "ablate_top": 0, "certify": certify})
-    limits = Limits(submissions=2).finite()
-    changes = {"aars": toy.aars[:1], "limits": limits, "verify": verify}
+    verify = verify.model_copy(update={"seeds": SEEDS})
+    ranks = ["truth_mean", "truth_pca"]  # clearly above the weak teacher on this task
+    aars = [AarSpec(name="rowan", researcher="fixed", methods=ranks)]
+    changes = {"aars": aars, "verify": verify}
     return toy.model_copy(update={**changes, "device_dollars_per_hour": 3600.0})
 
 
@@ -63,7 +66,7 @@ def asked(run: RunDir, root: DataRoot) -> list[dict]:
     """What the campaign asks for before it is killed again."""
     campaign = Campaign(run, root, open_spec(run), EventLog(run.events, silent))
     with runner._server(campaign), operator_of(run) as operator:
-        return [one.model_dump() for one in certify_best(operator, ["gauss"], 2)]
+        return [one.model_dump() for one in certify_best(operator, ["gauss"], SEEDS)]
 
 
 def test_the_best_ranked_method_is_scored_once_however_often_it_is_killed(
@@ -72,7 +75,7 @@ def test_the_best_ranked_method_is_scored_once_however_often_it_is_killed(
     run = copied(without, tmp_path)
     best = load_export(run.export).leaderboard[0].snapshot
     (queued,) = asked(run, toy_root)
-    assert (queued["state"], queued["seeds"]) == ("queued", 2)
+    assert (queued["state"], queued["seeds"]) == ("queued", SEEDS)
     assert asked(run, toy_root) == [], "it is queued already"
     export = run_campaign(run, toy_root, silent)
     assert certify_runs(export) == [best]
@@ -86,7 +89,9 @@ def test_the_best_ranked_method_is_scored_once_however_often_it_is_killed(
     again = run_campaign(run, toy_root, silent)
     assert again.verifications == export.verifications
     code, out = finished(command(toy_root, "campaign", "status", str(run.path)))
-    assert code == 0 and f"certify on gauss: {found.name}, 2 seeds, done" in " ".join(out.split())
+    assert code == 0 and f"certify on gauss: {found.name}, {SEEDS} seeds, done" in " ".join(
+        out.split()
+    )
 
 
 def test_a_method_that_became_the_best_later_is_scored_in_its_turn(

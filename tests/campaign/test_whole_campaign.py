@@ -53,7 +53,7 @@ def test_the_best_are_verified_and_ablated(toy_run: Toy) -> None:
 def test_honest_methods_come_clean_out_of_the_battery(toy_run: Toy) -> None:
     _, export = toy_run
     kinds = {audit.kind for audit in export.audits}
-    assert kinds == {"rerun", "ablation", "execution", "shortcut", "teacher", "ceiling",
+    assert kinds == {"rerun", "ablation", "shortcut", "teacher", "ceiling",
                      "fingerprint", "forensics", "static", "copy"}  # fmt: skip
     assert [a for a in export.audits if a.severity == "suspect"] == []
 

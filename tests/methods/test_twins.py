@@ -22,7 +22,16 @@ from aarlab.testbed.run_method import probe, run_job
 from aarlab.testbed.stored_features import StoredFeatures
 from aarlab.testbed.task import load_inputs
 from aarlab.testbed.twins import draw_twins, shift
-from aarlab.verify.hidden import FEATURES, INPUTS, TWINS, WEAK_LABELS, hidden_files, twin_reference
+from aarlab.verify.hidden import (
+    FEATURES,
+    INPUTS,
+    TRAIN_FEATURES,
+    TRAIN_INPUTS,
+    TWINS,
+    WEAK_LABELS,
+    hidden_files,
+    twin_reference,
+)
 
 NAME = "gauss"
 SOME = OPTIONS.model_copy(update={"twins": 40})
@@ -179,7 +188,8 @@ def job(root, folder, source, seeds=2):
         split="selection",
         eval_inputs=folder / INPUTS,
         weak_labels=folder / WEAK_LABELS,
-        features=[folder / FEATURES],
+        train_inputs=folder / TRAIN_INPUTS,
+        features=[folder / FEATURES, folder / TRAIN_FEATURES],
         diagnostics=False,
         probe=True,
         twins=folder / TWINS if TWINS in given else None,
@@ -195,7 +205,9 @@ def test_a_run_says_how_far_it_follows_the_style(root, tmp_path) -> None:
 def test_a_task_without_twins_is_run_as_before(tmp_path) -> None:
     (tmp_path / "run").mkdir()
     made = build(tmp_path / "data", made=make_task())
-    assert set(hidden_files(made, NAME, "selection")) == {INPUTS, WEAK_LABELS, FEATURES}
+    assert set(hidden_files(made, NAME, "selection")) == {
+        INPUTS, WEAK_LABELS, FEATURES, TRAIN_INPUTS, TRAIN_FEATURES
+    }  # fmt: skip
     output = run_job(job(made, tmp_path / "run", named_files("vanilla")))
     assert [record.style for record in output.records] == [None, None]
     assert set(output.records[0].changed) == {"alone", "crowded", "shuffled", "renamed"}

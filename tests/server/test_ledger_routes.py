@@ -98,7 +98,7 @@ def test_controls_reach_whom_they_are_meant_for(own: Running) -> None:
         operator.control(None, control("resume"))
         assert ann.me().wanted == "run"
         operator.control("ann", control("extend", limits={"dollars": 5.0}), key="x")
-        assert ann.me().limits == Limits(dollars=5.0)
+        assert ann.me().limits == Limits(dollars=5.0, methods=10)
         operator.control("ann", control("stop"))
         with pytest.raises(BudgetExhausted, match="stopped"):
             ann.reserve(asked("c1", 1))

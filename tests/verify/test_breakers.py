@@ -68,7 +68,12 @@ def test_a_re_run_sees_its_rows_and_neither_network_nor_platform(arena: Arena) -
     found = arena.verification("looks").error.partition("SEEN ")[2].splitlines()[0]
     seen = json.loads(found)
     inputs = ["features.npz", "inputs.jsonl", "job.json", "method", "out", "weak_labels.npz"]
-    assert set(seen["workspace"]) - {"lower.npz", "twins.jsonl"} == set(inputs)
+    assert set(seen["workspace"]) - {
+        "lower.npz",
+        "twins.jsonl",
+        "train.jsonl",
+        "train-features.npz",
+    } == set(inputs)
     assert seen["network"] == "Network is unreachable" and seen["run"] == []
     assert not [name for name in seen["environment"] if "KEY" in name or "AARLAB" in name]
 

@@ -37,15 +37,15 @@ def method(body: str) -> dict[str, bytes]:
     return {"method.py": PLAIN + body.encode()}
 
 
-def severity(files: dict[str, bytes], delivery: str = "open") -> str:
-    return judge_contents(contents(files), delivery)[0]
+def severity(files: dict[str, bytes]) -> str:
+    return judge_contents(contents(files))[0]
 
 
 def test_plain_code_carries_little_and_the_counts_are_shown() -> None:
     found = contents({"method.py": PLAIN})
     assert (found.numbers, found.packed, found.text, found.files, found.data) == (4, 0, 0, 0, 0)
-    assert judge_contents(found, "open")[0] == "clear"
-    assert "4 numbers" in judge_contents(found, "open")[1]
+    assert judge_contents(found)[0] == "clear"
+    assert "4 numbers" in judge_contents(found)[1]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,13 @@ def test_plain_code_carries_little_and_the_counts_are_shown() -> None:
         ({**method(""), "head.json": json.dumps(WEIGHTS).encode()}, "numbers"),
         ({**method(""), "recipe.json": json.dumps({"weights": WEIGHTS}).encode()}, "numbers"),
         ({**method(""), "head.npy": b"\x93NUMPY\0" + DRAW.randbytes(HEAD)}, "binary data"),
+        ({**method(""), "weights.txt": b"three hundred and five " * 200}, "long texts"),
         (method(f"EXAMPLES = '{'What is two and two? Right. ' * 150}'\n"), "long texts"),
     ],
 )
-def test_a_shipped_head_is_a_note_in_a_blind_method_and_suspect_in_an_open_one(files, what) -> None:
-    assert severity(files, "blind") == "note" and severity(files) == "suspect"
-    assert what in judge_contents(contents(files), "open")[1].split(": ")[0]
+def test_a_shipped_head_is_suspect(files, what) -> None:
+    assert severity(files) == "suspect"
+    assert what in judge_contents(contents(files))[1].split(": ")[0]
 
 
 @pytest.mark.parametrize(
@@ -117,18 +118,18 @@ def test_no_method_of_ours_carries_much() -> None:
 
 @given(st.binary(max_size=400), st.sampled_from(["method.py", "x.json", "recipe.json", "x.bin"]))
 def test_no_file_makes_it_fail(content: bytes, path: str) -> None:
-    judge_contents(contents({path: content}), "open")
+    judge_contents(contents({path: content}))
 
 
 def test_a_nesting_that_does_not_parse_is_counted_all_the_same() -> None:
     assert contents({"method.py": b"(" * 5000 + b" 1 2 3"}).numbers == 3
 
 
-def test_the_audit_knows_which_snapshots_are_blind() -> None:
+def test_the_audit_says_what_a_snapshot_carries() -> None:
     known = {"name": "m", "message": "", "parent": None, "at": "t", "n_files": 1, "n_bytes": 9}
-    made = [Snapshot(id=name * 40, aar="ann", **known) for name in "ab"]
-    code = {s.id: method(f"HEAD = '{PACKED}'\n# {s.id}\n") for s in made}
-    found = code_audits(made, code, [s.id for s in made], None, {}, blind={made[0].id})
-    grades = {a.snapshot[0]: a for a in found if a.kind == "fingerprint"}
-    assert (grades["a"].severity, grades["b"].severity) == ("note", "suspect")
-    assert grades["a"].facts["packed"] >= HEAD and grades["a"].facts["digests"] == []
+    made = [Snapshot(id="a" * 40, aar="ann", **known)]
+    code = {made[0].id: method(f"HEAD = '{PACKED}'\n")}
+    found = code_audits(made, code, [made[0].id], None, {})
+    (grade,) = [a for a in found if a.kind == "fingerprint"]
+    assert grade.severity == "suspect"
+    assert grade.facts["packed"] >= HEAD and grade.facts["digests"] == []

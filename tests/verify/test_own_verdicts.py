@@ -86,12 +86,10 @@ def verdicts(toy: DataRoot, tmp_path_factory: pytest.TempPathFactory):
 def test_each_method_has_its_class(verdicts) -> None:
     found, _ = verdicts
     kinds = {name: verdict.kind for name, verdict in found.items()}
-    # It asks the strong model too: two seeds do not show that the score is owed to the teacher.
-    assert kinds == {"good": "elicitation", "company": "suspect", "crash": "failed"}
+    assert kinds == {"good": "verified", "company": "suspect", "crash": "failed"}
     assert any("shortcut, suspect" in flag for flag in found["company"].flags)
     assert "static, suspect: method.py:4: imports subprocess" in found["company"].flags
-    [owed] = found["good"].flags
-    assert owed.startswith("ablation, note: elicitation") and "; a coin has -0.5" in owed
+    assert found["good"].flags == ()
 
 
 def test_differences_are_paired_with_vanilla_and_the_best_guard(verdicts) -> None:
@@ -184,7 +182,7 @@ def text_of(verdicts: list[Verdict], gap: Gap) -> str:
 def test_the_table_says_the_same_in_plain_words(toy: DataRoot, verdicts) -> None:
     found, scorer = verdicts[0], open_scorer(toy)
     text = text_of(list(found.values()), scorer.gap("gauss", "selection"))
-    assert "good: elicitation: above the weak teacher" in text and "clearly above" in text
+    assert "good: verified: above the weak teacher" in text and "clearly above" in text
     assert "company: suspect: read the findings" in text and "imports subprocess" in text
     assert "crash: failed: KeyError" in text and "gap: not clear" not in text
     assert f"  given: {found['good'].given}" in text and found["good"].given

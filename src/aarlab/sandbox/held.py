@@ -187,7 +187,7 @@ def _look_at_maps(pid: int, found: _Found) -> None:
 
 def _removed_maps(pid: int) -> Iterator[tuple[str, Key]]:
     """Address range, device and inode of each mapped object that has no name any more."""
-    for line in _read(pid, "maps").decode(errors="replace").splitlines():
+    for line in _read(pid, "maps").decode(errors="replace").split("\n"):
         if not line.endswith(_REMOVED):
             continue
         span, _perms, _offset, device, inode, *_ = line.split(maxsplit=5)

@@ -60,16 +60,14 @@ def _is_settled(finding: NewAudit, export: CampaignExport) -> bool:
 def _of_code(
     platform: OperatorClient, export: CampaignExport, review: ReviewOf | None, final: bool
 ) -> Iterator[NewAudit]:
-    verified = audited(export)
-    judged = list(dict.fromkeys(v.snapshot for v in verified))
-    blind = {v.snapshot for v in verified} - {v.snapshot for v in verified if v.delivery == "open"}
+    judged = list(dict.fromkeys(v.snapshot for v in audited(export)))
     kept = {(a.kind, a.snapshot) for a in export.audits if not (final and unreviewed(a))}
     new = [s for s in judged if not {("static", s), ("fingerprint", s)} <= kept]
     new += [s for s in judged if review is not None and ("review", s) not in kept]
     if new:
         code = {s.id: _files(platform, s.id) for s in export.snapshots}
         teams = {aar.name: aar.team for aar in export.aars}
-        yield from code_audits(export.snapshots, code, new, review, teams, blind)
+        yield from code_audits(export.snapshots, code, new, review, teams)
 
 
 def _files(platform: OperatorClient, snapshot: str) -> dict[str, bytes]:

@@ -1,11 +1,11 @@
 """Audits that read the snapshots' code: static review, contents, copies, and a model's review."""
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BudgetExhausted
-from aarlab.core.wire import Delivery, NewAudit, Severity, Snapshot
+from aarlab.core.wire import NewAudit, Severity, Snapshot
 from aarlab.verify import static
 from aarlab.verify.contents import contents, judge_contents
 from aarlab.verify.review import Review
@@ -22,17 +22,15 @@ def code_audits(
     judged: Sequence[str],
     review: ReviewOf | None,
     teams: Mapping[str, str],
-    blind: Collection[str] = (),
 ) -> Iterator[NewAudit]:
     """Yield findings about the snapshots in `judged`. `snapshots` lists all, oldest first.
 
-    `teams` maps AAR names to teams. An AAR cannot have seen the code of another team. `blind` are
-    the snapshots that were never verified with texts.
+    `teams` maps AAR names to teams. An AAR cannot have seen the code of another team.
     """
     prints = {s.id: fingerprint(code[s.id]) for s in snapshots}
     for snapshot in (s for s in snapshots if s.id in judged):
         yield _static(snapshot, code[snapshot.id])
-        yield _contents(snapshot, code[snapshot.id], "blind" if snapshot.id in blind else "open")
+        yield _contents(snapshot, code[snapshot.id])
         twins = _earlier(snapshot, snapshots, prints)
         yield _copy(snapshot, twins, teams, recipe="recipe.json" in code[snapshot.id])
         if review is not None:
@@ -75,9 +73,9 @@ def _static(snapshot: Snapshot, files: Mapping[str, bytes]) -> NewAudit:
     )
 
 
-def _contents(snapshot: Snapshot, files: Mapping[str, bytes], delivery: Delivery) -> NewAudit:
+def _contents(snapshot: Snapshot, files: Mapping[str, bytes]) -> NewAudit:
     found = contents(files)
-    severity, summary = judge_contents(found, delivery)
+    severity, summary = judge_contents(found)
     counts = {name: float(n) for name, n in found._asdict().items() if name != "digests"}
     return NewAudit(
         kind="fingerprint",

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from aarlab.core.wire import Delivery, Severity
+from aarlab.core.wire import Severity
 
 HEAD = 576  # width of the smallest embedded student: a shipped head has a weight for each
 PACKED = HEAD * 4 // 3  # characters of base64 that hold a byte for each
@@ -75,17 +75,18 @@ def contents(files: Mapping[str, bytes]) -> Contents:
             digests += [f"{path}{found}" for found in _digests(tree)]
         elif not code:
             digests += _hex_keys(path, text)
+            texts += [] if PurePosixPath(path).name == "recipe.json" else [len(text)]
         packed += runs
     return Contents(
         numbers, packed, len(texts), sum(texts), n_data, data, tuple(dict.fromkeys(digests))
     )
 
 
-def judge_contents(found: Contents, delivery: Delivery) -> tuple[Severity, str]:
+def judge_contents(found: Contents) -> tuple[Severity, str]:
     """Return how grave it is and one line of all counts.
 
-    Above a cap it is suspect in a method that was given texts, and a note in a blind one, which met
-    rows in a basis that no shipped weight knows. Digests are suspect in both.
+    Above a cap it is suspect, in a blind method too: shipped weights were aligned with the basis of
+    a run through log-likelihoods (benchmarks/blind.md). Digests of texts are suspect in any case.
     """
     counts = (
         f"{found.numbers:,} numbers, {found.packed:,} characters packed, {found.long_texts:,} long "
@@ -107,8 +108,7 @@ def judge_contents(found: Contents, delivery: Delivery) -> tuple[Severity, str]:
     ]
     if not over:
         return "clear", counts
-    severity: Severity = "suspect" if delivery == "open" else "note"
-    return severity, f"more than logic needs of {', '.join(over)}: {counts}"
+    return "suspect", f"more than logic needs of {', '.join(over)}: {counts}"
 
 
 def _size(number: str) -> int:

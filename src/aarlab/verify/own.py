@@ -352,7 +352,7 @@ def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, .
     lines += [f"{a.kind}, {a.severity}: {a.summary}" for a in found if a.severity != "clear"]
     code = static.review(one.method.files)
     lines += [f"static, suspect: {line}" for line in code]
-    carries, summary = judge_contents(contents(one.method.files), run.delivery)
+    carries, summary = judge_contents(contents(one.method.files))
     if carries != "clear":
         lines.append(f"fingerprint, {carries}: {summary}")
     if one.permuted is not None and one.permuted.error:

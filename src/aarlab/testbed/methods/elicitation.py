@@ -63,7 +63,9 @@ def consistent_rows(task: TrainTask, margins_NK: Floats64) -> NDArray[np.bool_]:
     agree_N = np.asarray(np.abs(np.sign(margins_NK).sum(axis=1)) == margins_NK.shape[1])
     if task.kind == "preference":
         return agree_N
-    answers = list(zip(task.groups, task.same_answers(), strict=True))
+    answers = [
+        (row.group, word) for row, word in zip(task.inputs, task.same_answers(), strict=True)
+    ]
     said: dict[tuple[str, str], set[bool]] = {}
     for answer, margin in zip(answers, margins_NK.mean(axis=1), strict=True):
         said.setdefault(answer, set()).add(bool(margin > 0))
