@@ -32,7 +32,7 @@ def small_spec(certify: bool) -> CampaignSpec:
     toy = toy_spec()
     verify = toy.verify.model_copy(update={"top": 2, "ablate_top": 0, "certify": certify})
     verify = verify.model_copy(update={"seeds": SEEDS})
-    ranks = ["truth_mean", "truth_pca"]  # clearly above the weak teacher on this task
+    ranks = ["truth_mean", "posterior_blend"]  # clearly above the weak teacher on this task
     aars = [AarSpec(name="rowan", researcher="fixed", methods=ranks)]
     changes = {"aars": aars, "verify": verify}
     return toy.model_copy(update={**changes, "device_dollars_per_hour": 3600.0})
