@@ -365,7 +365,8 @@ READING = """## What gets through when blind
   its other data, which *static* flags, is ballast. The others lay states of public rows over those
   of the run, begun by rows of like log-likelihoods. Whitening takes a part of `head_matched` and
   nothing of `head_whitened`. These two must ship thousands of numbers: *static* flags one file over
-  200 kB, which can be cut into pieces, and *fingerprint* said no more than a note when blind (suspect since).
+  200 kB, which can be cut into pieces, and *fingerprint* said no more than a note when blind; it
+  says suspect since.
 - `labels_by_weak_pattern` ships labels that fit nothing; it gains by hearing several teachers.
 """
 
