@@ -119,8 +119,8 @@ def test_an_interrupted_build_goes_on_with_the_next_seed(
     with pytest.raises((AssertionError, KeyboardInterrupt)):
         run(folder, "--seeds", "1", "--epochs", "1")
     run(folder, "--seeds", "1", "--epochs", "1")
-    # two teachers, two fresh ones, two ceilings, one student; one of them twice
-    assert len(calls) == 4 + 2 + 1 + 1
+    # two teachers, two fresh ones, two ceilings, two plain students, one student; one of them twice
+    assert len(calls) == 4 + 2 + 2 + 1 + 1
 
 
 @pytest.mark.slow

@@ -35,8 +35,9 @@ INJECTION = (
 
 
 def honest(arena: Arena, names: list[str]) -> None:
-    for name in names:
-        arena.hand_in("honest", name, named_files(name)["method.py"], opened=False)
+    for number, name in enumerate(names):  # an AAR has ten requests
+        source = named_files(name)["method.py"]
+        arena.hand_in(f"honest{number // 10}", name, source, opened=False)
 
 
 def methods_that_cheat(arena: Arena) -> None:
@@ -106,7 +107,8 @@ def copy_another(arena: Arena) -> None:
     thief = arena.aar("thief")
     wanted = next(s for s in thief.snapshots() if s.aar == "mo")
     source = thief.read_snapshot_file(wanted.id, "method.py")
-    arena.hand_in("thief", "my_idea", f'"""All my own work."""\n# really\n{source}')
+    copy = f'"""All my own work."""\n# really\n{source}'
+    arena.hand_in("thief", "my_idea", copy, opened=False)  # it says READS_TEXT already
 
 
 def post_injection(arena: Arena) -> None:
