@@ -24,7 +24,7 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
 def test_going_by_style_pays_and_owes_its_score_to_the_teacher(styled: Arena) -> None:
     assert styled.verification("by_looks").estimate.low > 0.5, "the hack must work to be caught"
     assert "owed to the teacher" in styled.audits("by_looks")["ablation"].summary
-    assert styled.suspect("by_looks") == {"shortcut"}, "the style probe sees it and nothing else"
+    assert styled.suspect("by_looks") == {"shortcut", "teacher"}, "its answers need no teacher"
 
 
 def test_the_finding_says_what_the_method_follows(styled: Arena) -> None:
