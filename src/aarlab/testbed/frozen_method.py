@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.python_source import parse_python
 from aarlab.testbed.methods import METHODS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
@@ -53,7 +54,7 @@ def reads_texts(files: Mapping[str, bytes]) -> bool:
     Such a method is verified in the open class. Only a plain assignment at the top level counts.
     """
     try:
-        tree = ast.parse(files.get(ENTRY, b""))
+        tree = parse_python(files.get(ENTRY, b""))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     said = False
@@ -107,7 +108,7 @@ def faults(method: FrozenMethod) -> Iterator[str]:
     for path, data in method.files.items():
         if path.endswith(".py"):
             try:
-                trees[path] = ast.parse(data)
+                trees[path] = parse_python(data)
             except SyntaxError as error:
                 yield f"{method.name}/{path}:{error.lineno}: SyntaxError: {error.msg}"
             except (ValueError, RecursionError, MemoryError) as error:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BudgetExhausted
+from aarlab.core.python_source import parse_python
 from aarlab.core.wire import NewAudit, Severity, Snapshot
 from aarlab.verify import static
 from aarlab.verify.contents import contents, judge_contents
@@ -45,7 +46,7 @@ def fingerprint(files: Mapping[str, bytes]) -> str:
 def _plain(path: str, content: bytes) -> str:
     if path.endswith(".py"):
         try:
-            tree = ast.parse(content)
+            tree = parse_python(content)
             for node in ast.walk(tree):
                 body = getattr(node, "body", None)
                 if isinstance(body, list) and len(body) > 1 and _is_text(body[0]):

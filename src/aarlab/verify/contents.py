@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from aarlab.core.python_source import parse_python
 from aarlab.core.wire import Severity
 
 HEAD = 576  # width of the smallest embedded student: a shipped head has a weight for each
@@ -117,7 +118,7 @@ def _size(number: str) -> int:
 
 def _parsed(content: bytes) -> ast.Module | None:
     try:
-        return ast.parse(content)
+        return parse_python(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None  # the static review says so
 

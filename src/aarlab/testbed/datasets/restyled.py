@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
+from aarlab.core.python_source import parse_python
 from aarlab.core.types import Example
 from aarlab.testbed.data import TaskData, Twins
 
@@ -55,7 +56,7 @@ def _laid_out(text: str) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd escapes in other people's code
-            tree = ast.parse(text)
+            tree = parse_python(text)
             if any(isinstance(part, TELLS_CODE) for part in tree.body):
                 return ast.unparse(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from aarlab.core.errors import BadInput
 from aarlab.core.ideas import Complexity
+from aarlab.core.python_source import parse_python
 from aarlab.testbed.recipe import STAGES, Recipe, normal, recipe_from_json
 
 MAX_SOURCE = 200_000
@@ -69,7 +70,7 @@ def _parsed(source: bytes) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            return ast.parse(source)
+            return parse_python(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
