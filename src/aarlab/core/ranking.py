@@ -1,4 +1,4 @@
-"""The ranking rule shared by the report, dashboard, command line, export and API.
+"""The ranking rule shared by the report, dashboard, command line and export.
 
 Verified methods of AARs rank by their PGR on the *selection* split, where it is clearly above 0,
 the weak teacher. Those that cannot be told from the teacher follow without a rank, in the order of
@@ -135,7 +135,7 @@ def leaderboard(
 
     The open methods of a task follow its others.
 
-    Figures are rounded to .01 because AARs read them. `names` are the short names by snapshot.
+    Figures are rounded to .01. `names` are the short names by snapshot.
     """
     runs, entries = list(verifications), []
     for task in tasks:

@@ -25,8 +25,7 @@ from aarlab.core.wire import (
     Traces,
     Verification,
 )
-from aarlab.verify.finding import SEVERITIES, Part
-from aarlab.verify.finding import about as _about
+from aarlab.verify.finding import SEVERITIES, Part, about
 from aarlab.verify.open_audits import ceiling, teacher, too_stable
 
 ABLATIONS: tuple[Ablation, ...] = ("permuted", "noise", "flipped")
@@ -92,8 +91,8 @@ def missing(wanted: Iterator[NewAudit], kept: Sequence[Audit]) -> Iterator[NewAu
     """Once each; a review is still missing where only "not reviewed" was kept."""
     done = {(a.kind, a.aar, a.snapshot, a.task, unreviewed(a)) for a in kept}
     for found in wanted:
-        about = (found.kind, found.aar, found.snapshot, found.task)
-        if (*about, False) not in done and (*about, unreviewed(found)) not in done:
+        key = (found.kind, found.aar, found.snapshot, found.task)
+        if (*key, False) not in done and (*key, unreviewed(found)) not in done:
             yield found
 
 
@@ -133,17 +132,17 @@ def rerun(v: Verification, export: CampaignExport) -> NewAudit:
     its public teachers.
     """
     if v.estimate is None:
-        return _about(v, "rerun", "note", f"the re-run failed: {v.error[:500]}")
+        return about(v, "rerun", "note", f"the re-run failed: {v.error[:500]}")
     claims = [s.exact for s in export.submissions if (s.snapshot, s.task) == (v.snapshot, v.task)]
     if not claims:
-        return _about(v, "rerun", "clear", f"PGR {_text(v.estimate)}; nothing was claimed before")
+        return about(v, "rerun", "clear", f"PGR {_text(v.estimate)}; nothing was claimed before")
     claim = max(claims, key=lambda interval: interval.value)
     fell = Drop(Both(claim, v.estimate), vanilla_of(export, v.task))
     said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection; {fell.said()}"
     facts = {"drop": fell.value, "drop_z": fell.z}
     if fell.z > DROP_Z:
-        return _about(v, "rerun", "suspect", f"the claim does not hold: {said}", **facts)
-    return _about(v, "rerun", "clear", said, **facts)
+        return about(v, "rerun", "suspect", f"the claim does not hold: {said}", **facts)
+    return about(v, "rerun", "clear", said, **facts)
 
 
 def execution(v: Verification) -> NewAudit:
@@ -160,7 +159,7 @@ def execution(v: Verification) -> NewAudit:
     if seen.truncated:
         signs.append("the record is incomplete")
     summary = "; ".join(signs)[:1900] or f"{seen.compiled} pieces of own source, nothing else"
-    found = _about(v, "execution", "suspect" if signs else "clear", summary)
+    found = about(v, "execution", "suspect" if signs else "clear", summary)
     return found.model_copy(update={"facts": {"examples": seen.examples}})
 
 
@@ -169,14 +168,14 @@ def shortcut(v: Verification) -> NewAudit:
     changed = v.evidence.changed if v.evidence else {}
     if v.evidence is None or not changed:  # a run that has a score was probed first
         missing: Severity = "note" if v.estimate is None else "suspect"
-        return _about(v, "shortcut", missing, "the probes did not run")
+        return about(v, "shortcut", missing, "the probes did not run")
     found = [_of_company(changed), _of_style(v.evidence.style)]
     if v.evidence.style is not None:
         found.append(too_stable(v, v.evidence.style))
     severity = max((part.severity for part in found), key=SEVERITIES.index)
     facts = {name: value for part in found for name, value in part.facts.items()}
     summary = "; ".join(part.said for part in found if part.said)
-    return _about(v, "shortcut", severity, summary, **facts)
+    return about(v, "shortcut", severity, summary, **facts)
 
 
 def _of_company(changed: dict[str, float]) -> Part:
@@ -230,7 +229,7 @@ def ablation(
     said += "" if coin is None else f"; a coin has {coin:+.2f}"
     severity, what = _attributed(v, tc, z)
     facts = {"z": z} if tc is None else {"teacher_contribution": tc, "z": z}
-    return _about(v, "ablation", severity, f"{what}; {said}", **facts)
+    return about(v, "ablation", severity, f"{what}; {said}", **facts)
 
 
 def _attributed(v: Verification, tc: float | None, z: float) -> tuple[Severity, str]:

@@ -123,17 +123,9 @@ def _parsed(content: bytes) -> ast.Module | None:
         return None  # the static review says so
 
 
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    todo = [tree]
-    while todo:  # no recursion: nesting is the author's to choose
-        node = todo.pop()
-        yield node
-        todo.extend(ast.iter_child_nodes(node))
-
-
 def _in_literals(tree: ast.Module) -> int:
     """Count characters in unbroken runs of strings, whatever letters they have, and all bytes."""
-    values = [node.value for node in _nodes(tree) if isinstance(node, ast.Constant)]
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     packed = sum(len(value) for value in values if isinstance(value, bytes))
     runs = (_RUN.findall(value) for value in values if isinstance(value, str))
     return packed * 4 // 3 + sum(len(run) for found in runs for run in found)
@@ -141,7 +133,7 @@ def _in_literals(tree: ast.Module) -> int:
 
 def _long_texts(tree: ast.Module) -> list[int]:
     """Return the lengths of long string literals; docstrings are no templates."""
-    nodes = list(_nodes(tree))
+    nodes = list(ast.walk(tree))
     told = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     sizes = [
         len(node.value)
@@ -155,7 +147,7 @@ def _long_texts(tree: ast.Module) -> list[int]:
 
 def _digests(tree: ast.Module) -> Iterator[str]:
     """Yield tables keyed by digests, and digests in a file that reads texts of rows."""
-    nodes = list(_nodes(tree))
+    nodes = list(ast.walk(tree))
     reads = any(isinstance(n, ast.Attribute) and n.attr in _TEXTS for n in nodes)
     for node in nodes:
         line = f":{getattr(node, 'lineno', 0)}"

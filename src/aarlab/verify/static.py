@@ -80,16 +80,10 @@ def _of_source(content: bytes) -> list[str]:
         tree = parse_python(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return [f": does not parse ({type(error).__name__})"]
-    seen = {f":{getattr(node, 'lineno', 0)}: {what}" for node in _nodes(tree) for what in _of(node)}
+    seen = {
+        f":{getattr(node, 'lineno', 0)}: {what}" for node in ast.walk(tree) for what in _of(node)
+    }
     return sorted(seen)
-
-
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    todo = [tree]
-    while todo:  # no recursion: nesting is the author's to choose
-        node = todo.pop()
-        yield node
-        todo.extend(ast.iter_child_nodes(node))
 
 
 def _of(node: ast.AST) -> Iterator[str]:
