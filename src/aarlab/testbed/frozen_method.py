@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.core.python_source import parse_python
+from aarlab.core.python_source import UNPARSABLE, parse_python
 from aarlab.testbed.methods import METHODS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
@@ -55,7 +55,7 @@ def reads_texts(files: Mapping[str, bytes]) -> bool:
     """
     try:
         tree = parse_python(files.get(ENTRY, b""))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNPARSABLE:
         return False
     said = False
     for node in tree.body:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BudgetExhausted
-from aarlab.core.python_source import parse_python
+from aarlab.core.python_source import UNPARSABLE, parse_python
 from aarlab.core.wire import NewAudit, Severity, Snapshot
 from aarlab.verify import static
 from aarlab.verify.contents import contents, judge_contents
@@ -52,7 +52,7 @@ def _plain(path: str, content: bytes) -> str:
                 if isinstance(body, list) and len(body) > 1 and _is_text(body[0]):
                     del body[0]
             return ast.dump(tree)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        except UNPARSABLE:
             pass
     return content.hex()
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from aarlab.core.python_source import parse_python
+from aarlab.core.python_source import UNPARSABLE, parse_python
 from aarlab.core.wire import Severity
 
 HEAD = 576  # width of the smallest embedded student: a shipped head has a weight for each
@@ -119,7 +119,7 @@ def _size(number: str) -> int:
 def _parsed(content: bytes) -> ast.Module | None:
     try:
         return parse_python(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNPARSABLE:
         return None  # the static review says so
 
 

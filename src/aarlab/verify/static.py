@@ -8,7 +8,7 @@ Not covered: anything built at run time (the execution record and the ablation s
 import ast
 from collections.abc import Iterator, Mapping
 
-from aarlab.core.python_source import parse_python
+from aarlab.core.python_source import UNPARSABLE, parse_python
 
 SUSPECT_CALLS = frozenset({"exec", "eval", "compile", "__import__", "execfile", "breakpoint"})
 SUSPECT_MODULES = frozenset(
@@ -78,7 +78,7 @@ def review(files: Mapping[str, bytes]) -> list[str]:
 def _of_source(content: bytes) -> list[str]:
     try:
         tree = parse_python(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except UNPARSABLE as error:
         return [f": does not parse ({type(error).__name__})"]
     seen = {
         f":{getattr(node, 'lineno', 0)}: {what}" for node in ast.walk(tree) for what in _of(node)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aarlab.core.python_source import parse_python
+from aarlab.core.python_source import UNPARSABLE, parse_python
 from aarlab.core.types import Example
 from aarlab.testbed.data import TaskData, Twins
 
@@ -59,6 +59,6 @@ def _laid_out(text: str) -> str | None:
             tree = parse_python(text)
             if any(isinstance(part, TELLS_CODE) for part in tree.body):
                 return ast.unparse(tree)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNPARSABLE:
         return None
     return None

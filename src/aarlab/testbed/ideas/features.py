@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from aarlab.core.errors import BadInput
 from aarlab.core.ideas import Complexity
-from aarlab.core.python_source import parse_python
+from aarlab.core.python_source import UNPARSABLE, parse_python
 from aarlab.testbed.recipe import STAGES, Recipe, normal, recipe_from_json
 
 MAX_SOURCE = 200_000
@@ -71,7 +71,7 @@ def _parsed(source: bytes) -> ast.Module | None:
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             return parse_python(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNPARSABLE:
         return None
 
 
