@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test gate slow check format bench lock clean system
+.PHONY: demo test gate slow check format docs bench lock clean system
 
 # Two stamps: what the demo runs; on top of it, what tests and checks need.
 .venv/installed: pyproject.toml requirements.lock
@@ -34,30 +34,40 @@ slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples/api examples/extensions docs/site
+	$(BIN)/ruff check src tests benchmarks examples/api examples/extensions docs/site
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: .venv/installed-dev
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks examples/api examples/extensions docs/site
+	$(BIN)/ruff check --fix src tests benchmarks examples/api examples/extensions docs/site
+
+# The site, in build/site. It needs only what reads Markdown and sources: a small environment of its own.
+.venv-docs/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --disable-pip-version-check --constraint requirements.lock --editable '.[docs]'
+	touch $@
+
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "documentation: build/site/index.html"
 
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/results.py
 
-# For the tests on PostgreSQL and in a browser (skipped without); Debian and Ubuntu, as root.
+# For the tests on PostgreSQL, on Slurm and in a browser (skipped without); Debian and Ubuntu, as root.
 system:
 	apt-get -qq -o Acquire::Retries=3 update
-	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql slurmctld slurmd slurm-client munge
 
 # Newest versions that satisfy pyproject.toml, as constraints (torch's local build tag is dropped).
 # Take the oldest Python there is: soupsieve 3 and 4 need 3.11.5, so a lock made on 3.11.7 fails on 3.11.2.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet -e '.[dev]'
+	.venv-lock/bin/python -m pip install --quiet -e '.[dev,docs]'
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv build dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-docs build dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -2,12 +2,15 @@
 
     AARLAB_HOME=... python benchmarks/blind.py --out benchmarks/blind.md
 
-20 cheats (`tests/kit/new_cheats.py`) and every built-in method that needs no model at hand go
+The cheats (`tests/kit/new_cheats.py`) and every built-in method that needs no model at hand go
 through the real verifier and its sandboxes on the embedded math task, each in the blind and in the
 open class, with the same seeds and fresh teachers. What a cheat ships is made here from the public
 rows and their true labels, which stand for what a researcher can tell by reading. Predictions are
 kept in `--kept`; a second call goes on where it stopped. Parts: cheats, feedback,
-honest, same, basis, cost.
+honest, same, basis, cost. Without log-likelihoods, as on `oversight`, the only part is attacks:
+cheats and attackers of `state_attacks.py` beside honest methods. The page's sections on
+rounding and on cost after 2026-11-28 are written by hand from `benchmarks/rounding.py` and kept
+apart: a whole new run replaces the page.
 """
 
 import argparse
@@ -32,6 +35,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
 import numpy as np
 from new_cheats import CHEATS, OPEN, TRIES, files_of, notes_of
 
+import state_attacks
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
 from aarlab.core import ids
@@ -46,26 +50,32 @@ from aarlab.core.wire import (
     Verification,
     VerificationResult,
 )
-from aarlab.testbed.frozen_method import FrozenMethod
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
-from aarlab.testbed.task import student_settings
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.running.frozen_method import FrozenMethod
+from aarlab.testbed.tasks.task import load_info
+from aarlab.testbed.tasks.train_task import student_settings
 from aarlab.vault.scorer import Scorer
 from aarlab.verify import own
+from aarlab.verify.basis import Basis, whitening
 from aarlab.verify.evidence import disagreement
 from aarlab.verify.hidden import held_for
-from aarlab.verify.judge import Basis, whitening
 from aarlab.verify.rerun import Verifier
+from aarlab.verify.static import contents, judge_contents
 
 FIRST_SEED = 700
+MATH = "math"
 VANILLA = "vanilla"
 TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
 SAME_SEEDS = 2
 REPEATS = 2  # of the runs whose cost is measured; the cheaper counts
 COSTS = ("vanilla", "zero_shot", "product")
-Way = str  # blind; "turned": blind, states not whitened; "plain": blind, states as stored; open
+PARTS = "cheats,feedback,honest,same,basis,cost"
+# blind; blind without noise, without whitening too, in the stored basis; open
+Way = str
 BASES: dict[Way, Basis] = {
     "blind": "secret",
+    "still": "still",
     "turned": "turned",
     "plain": "plain",
     "open": "secret",
@@ -87,9 +97,16 @@ class Arena:
     def __post_init__(self) -> None:
         self.kept.mkdir(parents=True, exist_ok=True)
         self.scorer = open_scorer(self.root)
-        self.notes = notes_of(self.root, self.task, public_labels(self.root, self.task))
+        make = state_attacks.notes_of if self.states_alone else notes_of
+        self.notes = make(self.root, self.task, public_labels(self.root, self.task))
+
+    @property
+    def states_alone(self) -> bool:
+        return not load_info(self.root.public_task(self.task)).settings["log_likelihoods"]
 
     def files(self, name: str, way: Way) -> dict[str, str]:
+        if self.states_alone:
+            return state_attacks.files_of(name, self.notes, texts=way == "open")
         if name == TOLD:
             flips = self.told_flips(way)
             return files_of("climbed", {"flips": {"text": flips, "norm": flips}}, way == "open")
@@ -142,7 +159,9 @@ class Arena:
         wanted = self.wanted(name, ablation)
         with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
             os.chmod(place, 0o711)
-            verifier = Verifier(RunDir(Path(place)), self.root, "bubblewrap", 0, basis=BASES[way])
+            verifier = Verifier(
+                RunDir(Path(place)), self.root, "bubblewrap", 0, at_once=2, basis=BASES[way]
+            )
             return verifier.rerun(wanted, content(self.files(name, way)))
 
     def wanted(self, name: str, ablation: Ablation) -> Verification:
@@ -171,7 +190,8 @@ class Arena:
     def flags(self, name: str, way: Way) -> tuple[str, ...]:
         """Findings that are suspect."""
         plain = self.run(name, way)
-        ablated = way == "open" or name in CHEATS  # blind, honest methods are not ablated here
+        # On math, blind, honest methods are not ablated.
+        ablated = way == "open" or name in CHEATS or self.states_alone
         permuted = self.run(name, way, "permuted") if ablated else None
         files = {path: text.encode() for path, text in self.files(name, way).items()}
         tried = own._Tried(
@@ -233,24 +253,29 @@ def main() -> None:
         "same": same,
         "basis": basis,
         "cost": cost,
+        "attacks": attacks,
     }
-    for part in given.parts.split(","):
+    chosen = given.parts or ("attacks" if arena.states_alone else PARTS)
+    for part in chosen.split(","):
         try:
             parts[part](arena, found)
         finally:  # Ctrl-C keeps what is there
             found["made"] = _made(given)
             out.write_text(json.dumps(found) + "\n", encoding="utf-8")
-            given.out.write_text(page(found), encoding="utf-8")
+            text = attacks_page(found) if arena.states_alone else page(found)
+            given.out.write_text(text, encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", default="math", help="a built task")
+    parser.add_argument("--task", default=MATH, help="a built task")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--parts", default="cheats,feedback,honest,same,basis,cost")
+    parser.add_argument("--parts", help=f"default: {PARTS}; without log-likelihoods: attacks")
     parser.add_argument("--kept", type=Path, default=Path("/var/tmp/aarlab-blind"))
-    parser.add_argument("--out", type=Path, default=HERE / "blind.md")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="default: blind.md, or blind_TASK.md beside it")
+    given = parser.parse_args()
+    given.out = given.out or HERE / ("blind.md" if given.task == MATH else f"blind_{given.task}.md")
+    return given
 
 
 def _made(given: argparse.Namespace) -> str:
@@ -329,6 +354,37 @@ def cost(arena: Arena, found: Facts) -> None:
     found["cost"] = {key: np.min(values, axis=0).tolist() for key, values in spent.items()}
 
 
+def attacks(arena: Arena, found: Facts) -> None:
+    """Run attacks on states alone, and honest methods.
+
+    Each runs without noise ("still"). All but the slow ones run with permuted labels and open, too.
+    Some run with noise ("blind").
+    """
+    names = {name: "honest" for name in state_attacks.HONEST}
+    names |= {name: "attack" for name in state_attacks.ATTACKS if name not in state_attacks.SLOW}
+    names |= {name: "older cheat" for name in state_attacks.OLDER}
+    names |= {name: "attack" for name in state_attacks.SLOW}
+    for name, kind in names.items():
+        beside = state_attacks.honest_part(name) if kind == "attack" else VANILLA
+        cell: Facts = {"kind": kind}
+        slow = name in state_attacks.SLOW
+        blurred = name in state_attacks.BLURRED
+        for way in ("still", *(() if slow else ("open",)), *(("blind",) if blurred else ())):
+            result = arena.run(name, way)
+            cell[way] = _scored(arena, result, arena.run(beside, way), "less_honest_part")
+        if not slow and "failed" not in cell["still"]:
+            cell["permuted"] = _span(arena.estimate(arena.run(name, "still", "permuted")))
+            cell["flags"] = [flag[:200] for flag in arena.flags(name, "still")]
+        if blurred:
+            cell["noise"] = _span(
+                arena.difference(arena.run(name, "blind"), arena.run(name, "still"))
+            )
+        files = arena.files(name, "blind")
+        carried = contents({path: text.encode() for path, text in files.items()})
+        cell["ships"] = carried._asdict() | {"apart": judge_contents(carried)[0] == "suspect"}
+        found.setdefault("attacks", {})[name] = cell
+
+
 def _cpu() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
@@ -341,12 +397,17 @@ def _names() -> Iterator[str]:
             yield name
 
 
-def _scored(arena: Arena, result: VerificationResult, vanilla: VerificationResult) -> Facts:
+def _scored(
+    arena: Arena,
+    result: VerificationResult,
+    beside: VerificationResult,
+    called: str = "less_vanilla",
+) -> Facts:
     if result.error:
         return {"failed": result.error.splitlines()[0][:120]}
     return {
         "pgr": _span(arena.estimate(result)),
-        "less_vanilla": _span(arena.difference(result, vanilla)),
+        called: _span(arena.difference(result, beside)),
         "asked_equality": bool(result.evidence and result.evidence.answer_equality),
     }
 
@@ -381,6 +442,38 @@ def page(found: Facts) -> str:
     parts = [("cheats", _cheats), ("honest", _honest), ("same", _same), ("cost", _cost)]
     made = [make(found) for name, make in parts if name in found]
     return "\n".join([head, *made, READING])
+
+
+def attacks_page(found: Facts) -> str:
+    """The table of attacks on states alone."""
+    lines = [
+        f"{found['made']}.\n",
+        "| method | kind | without noise | less its honest part | permuted | open | with noise "
+        "| noise less none | packed | compressed | apart | flags |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, cell in found["attacks"].items():
+        ships = cell["ships"]
+        cells = (
+            name,
+            cell["kind"],
+            _pgr(cell, "still"),
+            _text(cell["still"].get("less_honest_part")),
+            _text(cell.get("permuted")),
+            _pgr(cell, "open"),
+            _pgr(cell, "blind"),
+            _text(cell.get("noise")),
+            f"{ships['packed']:,}",
+            f"{ships['compressed']:,}",
+            "yes" if ships["apart"] else "no",
+            _kinds(cell) if "flags" in cell else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _pgr(cell: Facts, way: Way) -> str:
+    return cell.get(way, {}).get("failed") or _text(cell.get(way, {}).get("pgr"))
 
 
 def _cheats(found: Facts) -> str:

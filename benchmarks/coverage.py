@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from aarlab.core.drops import Both, Drop
+from aarlab.core.headline import Both, Drop
 from aarlab.core.pgr import Outcomes, SeedSpread, pgr, seed_spread, shrunk_best
 from aarlab.core.ranking import widening
 from aarlab.core.wire import Interval

@@ -12,14 +12,13 @@ from typing import Any
 
 from platform_kit import TinyTask
 
-from aarlab.core.canonical import canonical_json
-from aarlab.core.chain import GENESIS, next_hash
+from aarlab.core.hashing import GENESIS, canonical_json, next_hash
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import Interval, NewSnapshot, Predictions, Run, Verification
 from aarlab.server.app import open_store
 from aarlab.server.settings import ServerSettings
-from aarlab.store.predictions import pack
 from aarlab.store.repository import Author
+from aarlab.store.submissions import pack_predictions
 
 ROWS, SNAPSHOTS, RERUN, DISTINCT = 1263, 1500, 1200, 40
 AARS = [f"aar-{n}" for n in range(9)]
@@ -150,7 +149,7 @@ class Filler:
     def sent(self) -> None:
         ids = self.task.ids()
         blobs = [
-            pack(
+            pack_predictions(
                 Predictions(ids, [Run(seed=0, probs=self.task.probs("search", 0.62 + n / 200, n))])
             )
             for n in range(DISTINCT)
@@ -260,7 +259,9 @@ class Filler:
                 blob = None
                 if number < 10:
                     probs = self.task.probs("selection", 0.7, number)
-                    blob = pack(Predictions(ids, [Run(seed=s, probs=probs) for s in range(8)]))
+                    blob = pack_predictions(
+                        Predictions(ids, [Run(seed=s, probs=probs) for s in range(8)])
+                    )
                 runs.append(
                     {
                         "id": run.id,

@@ -30,8 +30,8 @@ from language_kit import Bench, bench
 from toy_campaign import build_toy
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.transcript import read_transcript

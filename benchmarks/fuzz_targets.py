@@ -24,13 +24,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from aarlab.agents import forum_files
-from aarlab.agents.external.traffic import entries_of
+from aarlab.agents.external.claude_code import entries_of
 from aarlab.agents.language import context
-from aarlab.agents.language.scripts import next_move, personality
-from aarlab.agents.language.storable import storable
-from aarlab.agents.language.talk import Talk, Turn
-from aarlab.agents.proxy import asked as proxy_asked
-from aarlab.agents.proxy.usage import Meter
+from aarlab.agents.language.calling import storable
+from aarlab.agents.language.personalities import personality
+from aarlab.agents.language.scripts import Talk, Turn, next_move
+from aarlab.agents.proxy import calls as proxy_asked
+from aarlab.agents.proxy.calls import Meter
 from aarlab.campaign.spec import load_spec
 from aarlab.core import wire, wire_ledger, wire_service
 from aarlab.core.errors import AarlabError
@@ -39,17 +39,17 @@ from aarlab.core.transcript import read_transcript
 from aarlab.core.types import Example
 from aarlab.core.wire import Finding, NewFinding, NewSnapshot, SnapshotFile, Submission
 from aarlab.server import auth
-from aarlab.server.dashboard import forms, session, shares
+from aarlab.server.dashboard import rendering, session, shares
 from aarlab.server.dashboard.side_by_side import side_by_side
 from aarlab.server.markdown import render_markdown
-from aarlab.store import gitobjects, heads, search
-from aarlab.store.differences import differences, tar_of
-from aarlab.store.predictions import unpack
-from aarlab.store.snapshots import decode
+from aarlab.store import forum as store_forum
+from aarlab.store import heads, repository
+from aarlab.store.snapshots import decode, differences, tar_of
+from aarlab.store.submissions import unpack_predictions
 from aarlab.testbed.ideas import idea_of
-from aarlab.testbed.job import JobOutput
-from aarlab.testbed.recipe import normal, recipe_from_json
-from aarlab.verify import code_audits, static
+from aarlab.testbed.recipes.recipe import normal, recipe_from_json
+from aarlab.testbed.running.job import JobOutput
+from aarlab.verify import auditing, static
 from aarlab.verify.evidence import read_evidence
 from aarlab.verify.record import MARK
 
@@ -115,7 +115,7 @@ def _snapshot(data: bytes) -> dict[str, bytes]:
 
 def predictions(data: bytes) -> None:
     try:
-        unpack(data)
+        unpack_predictions(data)
     except AarlabError:
         return
 
@@ -128,7 +128,7 @@ def markdown(data: bytes) -> None:
 
 def code(data: bytes) -> None:
     static.review({"method.py": data, "notes.txt": data})
-    code_audits.fingerprint({"method.py": data, "notes.txt": data})
+    auditing.fingerprint({"method.py": data, "notes.txt": data})
 
 
 def record(data: bytes) -> None:
@@ -170,7 +170,7 @@ def query(data: bytes) -> None:
     try:
         asked = dict(parse_qsl(_text(data), max_num_fields=20))
         wanted = wire_service.FindingQuery.model_validate(asked)
-        search.matching(wanted.q or "a")
+        store_forum.matching(wanted.q or "a")
     except (ValueError, ValidationError, AarlabError):
         return
 
@@ -193,11 +193,11 @@ def form(data: bytes) -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": data, "more_body": False}
 
-    reading = forms.fields(Request({"type": "http", "headers": [], "method": "POST"}, receive))
+    reading = rendering.fields(Request({"type": "http", "headers": [], "method": "POST"}, receive))
     try:
         reading.send(None)
     except StopIteration as done:
-        forms.form_key(done.value)
+        rendering.form_key(done.value)
     except AarlabError:
         return
 
@@ -325,9 +325,9 @@ def spec(data: bytes) -> None:
 
 def git(data: bytes) -> None:
     with suppress(AarlabError):
-        list(gitobjects.tree_entries(data))
+        list(repository.tree_entries(data))
     try:
-        gitobjects.unpack("tree", "0" * 40, data)
+        repository.unpack("tree", "0" * 40, data)
     except AarlabError:
         return
 

@@ -27,16 +27,15 @@ import torch
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
 from aarlab.core.extras import installed
-from aarlab.testbed.build_options import BuildOptions
-from aarlab.testbed.generators.assembly import SplitRows
-from aarlab.testbed.generators.glossary import fetch_glossary
-from aarlab.testbed.generators.presets import preset
-from aarlab.testbed.generators.registry import generate
-from aarlab.testbed.making import Workshop
 from aarlab.testbed.methods import METHODS, generation, grpo
-from aarlab.testbed.options import GrpoOptions
-from aarlab.testbed.panel import Bench, predict, search_bench
-from aarlab.testbed.task import open_public
+from aarlab.testbed.running.panel import Bench, predict, search_bench
+from aarlab.testbed.students.options import GrpoOptions
+from aarlab.testbed.tasks.generators.assembly import SplitRows
+from aarlab.testbed.tasks.generators.chat_definitions import fetch_glossary
+from aarlab.testbed.tasks.generators.registry import generate, preset
+from aarlab.testbed.tasks.making import Workshop
+from aarlab.testbed.tasks.options import BuildOptions
+from aarlab.testbed.tasks.task import open_public
 
 SMALL = ("vanilla", "vanilla_soft", "debate", "generative_finetuning", "critic")
 BY_TRL = ("critic_grpo", "debate_grpo")

@@ -102,9 +102,9 @@ def _arguments() -> argparse.Namespace:
 
 def _lengths(folder: Path, tokenizer: Path | None) -> tuple[list[int], str]:
     """Tokens of each train row as a question, in random order."""
-    from aarlab.testbed.folder import read_folder
-    from aarlab.testbed.options import published_adapter
-    from aarlab.testbed.readout import student_items
+    from aarlab.testbed.models.answers import student_items
+    from aarlab.testbed.students.options import published_adapter
+    from aarlab.testbed.tasks.folder import read_folder
 
     rows = read_folder(folder, "gpu").splits["train"].examples
     texts = [item.prompt for item in student_items(rows, published_adapter()[0])]
@@ -173,11 +173,17 @@ def _operations(case: Case, lengths: list[int]) -> float:
 
 
 def _aarlab(case: Case) -> Facts:
-    from aarlab.testbed.adapters.packing import Rows
-    from aarlab.testbed.adapters.tuning import Tuned, Tuner, fresh_blocks, label_readout, tune
     from aarlab.testbed.models.compute import Compute
     from aarlab.testbed.models.token_states import RowTokens
-    from aarlab.testbed.options import published_adapter
+    from aarlab.testbed.students.adapters.packing import Rows
+    from aarlab.testbed.students.adapters.tuning import (
+        Tuned,
+        Tuner,
+        fresh_blocks,
+        label_readout,
+        tune,
+    )
+    from aarlab.testbed.students.options import published_adapter
 
     device: Any = "cpu" if case.tiny else "cuda"
     decoder = _random_decoder(case.config, device)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from aarlab.core.ideas import Idea
 from aarlab.testbed.ideas import CLASSIFIER, idea_of
-from aarlab.testbed.method_folder import recipe_files
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.running.method_folder import recipe_files
 
 FAMILY_OF = dict(
     line.split()

@@ -107,9 +107,8 @@ def _measure(given: argparse.Namespace) -> Facts:
 def _rows(given: argparse.Namespace) -> Facts:
     """Inputs and truth of the generated rows, and the data root's feature cache."""
     from aarlab.cli.settings import data_root
-    from aarlab.testbed.generators.presets import preset
-    from aarlab.testbed.generators.registry import generate
-    from aarlab.testbed.making import Workshop
+    from aarlab.testbed.tasks.generators.registry import generate, preset
+    from aarlab.testbed.tasks.making import Workshop
 
     root, made = data_root(), preset("math", given.task_seed)
     splits = generate("math", made.settings).splits
@@ -222,15 +221,15 @@ def _one_probe(rows: Facts, cache: Any, seed: int) -> Facts:
     """Reading the states, training and predicting."""
     from threadpoolctl import threadpool_limits
 
-    from aarlab.testbed.student import StudentFactory
+    from aarlab.testbed.students.student import StudentFactory
 
     with threadpool_limits(1):
         return _timed(StudentFactory(cache, LAYER, rows["options"]), rows, seed)
 
 
 def _block_factory(rows: Facts, cache: Any) -> Any:
-    from aarlab.testbed.options import embedded_adapter
-    from aarlab.testbed.student import StudentFactory
+    from aarlab.testbed.students.options import embedded_adapter
+    from aarlab.testbed.students.student import StudentFactory
 
     adapter, options = embedded_adapter()
     return StudentFactory(cache, LAYER, options, adapter=adapter)

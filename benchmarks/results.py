@@ -1,12 +1,18 @@
 """Every method on every task: the results table.
 
     python benchmarks/results.py --data ../shared/data --out benchmarks/results.md
+    python benchmarks/results.py --statements --data ../shared/data --out benchmarks/statements.md
 
 Embedded tasks are made from `--seed`, so that anyone can repeat the table; real data sets come
 from the folders under `--data` and are judged on nine tenths of their test rows. A set whose
 ceiling is not clearly above its weak teacher has no PGR: its column shows accuracies in brackets.
 Label-free diagnostics of every cell, means over seeds, stand in tables of their own.
-What was computed is kept in the JSON beside the table; a second call goes on where it stopped.
+
+With `--statements` the tasks are short statements, shipped and public, and each has two columns:
+the search split, with public train rows and teachers, and "hidden", the selection split with
+hidden train rows and fresh teachers, as a verified run has them (in the stored basis). The ten
+methods that are best on hidden rows of the first task are run there with permuted labels too.
+What was computed is kept in the JSON beside the table; a second call continues from there.
 """
 
 import argparse
@@ -14,7 +20,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,17 +31,37 @@ from rich.console import Console
 from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import AarlabError
-from aarlab.core.layout import DataRoot
-from aarlab.testbed.build import Built
-from aarlab.testbed.folder import FolderOptions
-from aarlab.testbed.generators.presets import preset
-from aarlab.testbed.making import Workshop
-from aarlab.testbed.methods import FAMILIES, METHODS, Method
-from aarlab.testbed.panel import Bench, Extras, run_panel, search_bench
-from aarlab.testbed.splits import EvalShares
-from aarlab.testbed.task import open_public
+from aarlab.core.layout import ROWS, DataRoot
+from aarlab.testbed.methods import FAMILIES, METHODS, Method, method_of_recipe
+from aarlab.testbed.recipes.recipe import recipe_from
+from aarlab.testbed.running.panel import Bench, Extras, run_panel, search_bench
+from aarlab.testbed.students.features import FeatureSource, StoredFeatures
+from aarlab.testbed.tasks.build import Built
+from aarlab.testbed.tasks.making import Workshop
+from aarlab.testbed.tasks.settings_file import read_task_settings
+from aarlab.testbed.tasks.task import open_public
+from aarlab.verify.hidden import held_for
 
-SHARES = EvalShares(search=0.9, selection=0.05, certify=0.05)
+SETTINGS = ("splits={search: 0.9, selection: 0.05, certify: 0.05}", "train_hidden=false")
+STATEMENTS = (
+    "teacher={layer: 3, share: 0.5}",
+    "student={layer: 15, more_layers: [0, 12]}",
+    "log_likelihoods=none",
+)
+PUBLIC = {"persona": 1.5, "wellbeing": 1.0, "ai-risk": 1.5}  # and the noise of their teachers
+RESTRAINED = {"epochs": 3, "lr": 1e-3, "weight_decay": 10.0}
+RECIPES = {
+    "restrained": {"train": RESTRAINED},
+    "teachers": {"label": {"source": "teachers"}},
+    "teachers_restrained": {"label": {"source": "teachers"}, "train": RESTRAINED},
+    "teachers_overlap": {"label": {"source": "teachers"}, "select": {"kind": "overlap"}},
+    "teachers_overlap_restrained": {
+        "label": {"source": "teachers"},
+        "select": {"kind": "overlap"},
+        "train": RESTRAINED,
+    },
+}
+BEST = 10  # methods that are run with permuted labels
 Facts = dict[str, Any]
 
 
@@ -53,18 +79,23 @@ def main() -> None:
     root, console = data_root(), Console()
     shop = Workshop(root, lambda line: console.print(f"  {line}", highlight=False))
     found = _earlier(given.out.with_suffix(".json"))
-    columns = [_column(root, shop, built) for built in _tasks(given, shop)]
+    columns = [c for built in _tasks(given, shop) for c in _columns(root, shop, built, given)]
     for method in _methods(given):
         for column in columns:
-            key = f"{column.bench.task.info.content_hash}/{method.name}/{given.seeds}"
+            key = _key(column, method.name, given.seeds)
             if key not in found["cells"]:
                 found["cells"][key] = _cell(method, column, given.seeds)
             console.print(f"{method.name:28} {column.name:16} {_text(found['cells'][key])}")
         found |= {"columns": {c.name: _base(c) for c in columns}, "seeds": given.seeds}
-        given.out.with_suffix(".json").write_text(
-            json.dumps(found, indent=1) + "\n", encoding="utf-8"
-        )
-        given.out.write_text(_page(columns, found), encoding="utf-8")
+        _write(given.out, columns, found)
+    if given.statements:
+        _with_permuted(columns, _methods(given), found)
+        _write(given.out, columns, found)
+
+
+def _write(out: Path, columns: list[Column], found: Facts) -> None:
+    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.write_text(_page(columns, found), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -74,6 +105,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of real data sets")
     parser.add_argument("--sets", default="", help="names of real sets; default all")
     parser.add_argument("--pair", default="embedded", help="for the real sets")
+    parser.add_argument("--statements", action="store_true", help="the tasks of short statements")
     parser.add_argument("--methods", default="", help="default: all that need no model at hand")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results.md"))
@@ -83,8 +115,14 @@ def _arguments() -> argparse.Namespace:
 def _methods(given: argparse.Namespace) -> list[Method]:
     wanted = [name for name in given.methods.split(",") if name]
     if wanted:
-        return [METHODS[name] for name in wanted]
-    return [method for method in METHODS.values() if not method.needs_model]
+        known = {**METHODS, **{method.name: method for method in _recipes()}}
+        return [known[name] for name in wanted]
+    known = [method for method in METHODS.values() if not method.needs_model]
+    return (_recipes() if given.statements else []) + known
+
+
+def _recipes() -> list[Method]:
+    return [method_of_recipe(name, recipe_from(value)) for name, value in RECIPES.items()]
 
 
 def _earlier(path: Path) -> Facts:
@@ -92,26 +130,51 @@ def _earlier(path: Path) -> Facts:
 
 
 def _tasks(given: argparse.Namespace, shop: Workshop) -> Iterator[Built]:
+    if given.statements:
+        for name in ROWS:
+            yield shop.build_embedded(name, given.seed)
+        for name, noise in PUBLIC.items() if given.data else ():
+            changes = [*STATEMENTS, f"teacher.noise={noise}", f"splits.seed={given.seed}"]
+            settings = read_task_settings(given.data / name, changes)
+            yield shop.build_folder(given.data / name, name, settings)
+        return
     for name in filter(None, given.tasks.split(",")):
-        yield shop.build_preset(preset(name, given.seed))
+        yield shop.build_embedded(name, given.seed)
     wanted = set(filter(None, given.sets.split(",")))
     folders = sorted(given.data.glob("*/train_label.jsonl")) if given.data else []
     for folder in (path.parent for path in folders):
         if not wanted or folder.name in wanted:
             name = f"real-{folder.name}".replace("_", "-")
-            options = FolderOptions(shares=SHARES, hidden=False)
-            yield shop.import_folder(folder, name, given.pair, options=options)
+            settings = read_task_settings(folder, [f"pair={given.pair}", *SETTINGS])
+            yield shop.build_folder(folder, name, settings)
 
 
-def _column(root: DataRoot, shop: Workshop, built: Built) -> Column:
+def _columns(
+    root: DataRoot, shop: Workshop, built: Built, given: argparse.Namespace
+) -> Iterator[Column]:
     task, judge = open_public(root.public_task(built.info.name)), open_scorer(root)
-    bench = search_bench(task, shop.strong_features(task), judge)
-    return Column(task.info.name, bench, has_pgr=judge.gap(task.info.name, "search").clear)
+    name = task.info.name
+    features: FeatureSource = shop.strong_features(task)
+    if given.statements:  # no model: these tasks have no log-likelihoods
+        features = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+    bench = search_bench(task, features, judge)
+    yield Column(name, bench, has_pgr=judge.gap(name, "search").clear)
+    if given.statements:
+        held, _ = held_for(root, name, "selection", "plain")
+        hidden = Bench(
+            replace(task, train=held.train),
+            "selection",
+            held.rows,
+            held.labels,
+            held.features,
+            judge,
+        )
+        yield Column(f"{name}, hidden", hidden, has_pgr=judge.gap(name, "selection").clear)
 
 
-def _cell(method: Method, column: Column, seeds: int) -> Facts:
+def _cell(method: Method, column: Column, seeds: int, permuted: bool = False) -> Facts:
     """PGR with its interval where there is one, accuracy, seconds; or the reason of a failure."""
-    extras = Extras(diagnostics=True)
+    extras = Extras(diagnostics=not permuted, permuted=permuted)
     try:
         (row,) = run_panel([method], column.bench, seeds, extras=extras)
     except AarlabError as error:
@@ -122,12 +185,51 @@ def _cell(method: Method, column: Column, seeds: int) -> Facts:
     facts["diagnostics"] = {k: round(v, 3) for k, v in row.diagnostics.items()}
     if row.pgr is not None:
         facts["pgr"] = row.pgr.model_dump()
+    if row.permuted is not None:
+        facts["permuted"] = row.permuted.model_dump()
     return facts
 
 
+def _with_permuted(columns: list[Column], methods: list[Method], found: Facts) -> None:
+    """Run the best methods on hidden rows of the first task with permuted labels too."""
+    column = columns[1]
+
+    def score(method: Method) -> float:
+        cell = _find(method.name, column, found) or {}
+        return cell["pgr"]["value"] if "pgr" in cell else -9.0
+
+    for method in sorted(methods, key=score, reverse=True)[:BEST]:
+        key = _key(column, method.name, found["seeds"])
+        if "permuted" not in found["cells"][key]:
+            more = _cell(method, column, found["seeds"], permuted=True)
+            found["cells"][key]["permuted"] = more["permuted"]
+
+
+def _permuted(columns: list[Column], found: Facts) -> str:
+    """The table of the best methods with permuted weak labels."""
+    if len(columns) < 2:
+        return ""
+    column = columns[1]
+    cells = {name: _find(name, column, found) for name in _names(found)}
+    rows = {n: c for n, c in cells.items() if c and "permuted" in c}
+    ranked = sorted(rows.items(), key=lambda item: -item[1]["pgr"]["value"])
+    lines = [
+        f"## With permuted weak labels: {column.name}\n",
+        "| method | PGR | with permuted labels |",
+        "|---|---|---|",
+    ]
+    for name, cell in ranked:
+        lines.append(f"| {name} | {_text(cell)} | {_text({'pgr': cell['permuted']})} |")
+    return "\n".join(lines) + "\n" if ranked else ""
+
+
+def _names(found: Facts) -> list[str]:
+    return list(dict.fromkeys(key.split("/")[-2] for key in found["cells"]))
+
+
 def _base(column: Column) -> Facts:
-    base = column.bench.judge.baselines(column.name, "search")
     info = column.bench.task.info
+    base = column.bench.judge.baselines(info.name, column.bench.split)
     student = info.settings.get("student", {})
     return {**base.model_dump(), "n_train": info.n_train, "pair": info.pair, "student": student}
 
@@ -145,7 +247,8 @@ def _page(columns: list[Column], found: Facts) -> str:
     now = datetime.now(UTC).date().isoformat()
     parts = [
         f"# Results\n\n{now}, {os.cpu_count()} cores {platform.machine()}, torch "
-        f"{torch.__version__}; {found['seeds']} transfer seeds, search split, `probe` adaptation. "
+        f"{torch.__version__}; {found['seeds']} transfer seeds, `probe` adaptation; search split "
+        "unless a column says hidden. "
         "PGR [95 % interval over rows, transfer seeds and both baselines]; an accuracy in "
         "brackets where the ceiling is not clearly above the weak teacher, so that there is no "
         "PGR. Made by `benchmarks/results.py`; every method that ran is listed.\n",
@@ -153,6 +256,8 @@ def _page(columns: list[Column], found: Facts) -> str:
         _guard_line(columns, found),
     ]
     parts += [_family(title, methods, columns, found) for title, methods in FAMILIES.items()]
+    parts.append(_family("recipes", tuple(_recipes()), columns, found))
+    parts.append(_permuted(columns, found))
     parts += [_diagnostics(column, found) for column in columns]
     return "\n".join(part for part in parts if part)
 
@@ -181,8 +286,13 @@ def _guard(column: Column, found: Facts) -> float | None:
     return max(values, default=None)
 
 
+def _key(column: Column, method: str, seeds: int) -> str:
+    split = "" if column.bench.split == "search" else "/hidden"
+    return f"{column.bench.task.info.content_hash}{split}/{method}/{seeds}"
+
+
 def _find(method: str, column: Column, found: Facts) -> Facts | None:
-    key = f"{column.bench.task.info.content_hash}/{method}/{found['seeds']}"
+    key = _key(column, method, found["seeds"])
     cell: Facts | None = found["cells"].get(key)
     return cell
 

@@ -27,8 +27,8 @@ from aarlab.core.types import Example
 from aarlab.testbed.models.answers import AnswerItem
 from aarlab.testbed.models.cache import FeatureCache, ModelId, item_key
 from aarlab.testbed.models.shards import NewShard, write_shard
-from aarlab.testbed.options import HeadOptions
-from aarlab.testbed.student import StudentFactory
+from aarlab.testbed.students.options import HeadOptions
+from aarlab.testbed.students.student import StudentFactory
 
 WIDTH, LAYER, KEY, TEST_ROWS, SHARD = 576, 21, "0" * 64, 1000, 1024
 ROWS, SEEDS = (500, 2000, 8000, 20000, 50000), (1, 2, 4, 8, 16)

@@ -32,14 +32,13 @@ from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.generators.presets import preset
-from aarlab.testbed.job import Job, JobOutput, SeedPair
-from aarlab.testbed.making import Workshop
-from aarlab.testbed.method_folder import write_method
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
-from aarlab.testbed.run_method import run_job
-from aarlab.testbed.task import load_weak_labels
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.running.job import Job, JobOutput, SeedPair
+from aarlab.testbed.running.method_folder import write_method
+from aarlab.testbed.running.run_method import run_job
+from aarlab.testbed.tasks.making import Workshop
+from aarlab.testbed.tasks.task import load_weak_labels
 from aarlab.verify.hidden import FEATURES, INPUTS, TWINS, WEAK_LABELS, hidden_files, twin_reference
 
 FIRST_SEED = 500
@@ -51,7 +50,7 @@ def main() -> None:
     root, console = data_root(), Console()
     shop = Workshop(root, lambda line: console.print(f"  {line}", highlight=False))
     tasks = [
-        shop.build_preset(preset(name, given.seed)).info.name
+        shop.build_embedded(name, given.seed).info.name
         for name in filter(None, given.tasks.split(","))
     ] + list(filter(None, given.built.split(",")))
     found = _earlier(given.out.with_suffix(".json"))
@@ -115,7 +114,7 @@ def _cell(root: DataRoot, task: str, files: dict[str, str], seeds: int) -> Facts
 
 def _job(root: DataRoot, task: str, files: dict[str, str], folder: Path, seeds: int) -> Job:
     write_method(folder / "method", files)
-    for name, body in hidden_files(root.vault_task(task), "selection").items():
+    for name, body in hidden_files(root, task, "selection").items():
         (folder / name).write_bytes(body)
     teachers = load_weak_labels(folder / WEAK_LABELS).seeds
     return Job(

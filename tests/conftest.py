@@ -40,7 +40,6 @@ def pytest_configure() -> None:
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         apart = 500 + 100 * int(worker.removeprefix("gw"))
         workspace.FIRST_UID += apart
-        workspace.LAST_UID += apart
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

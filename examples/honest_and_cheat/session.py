@@ -16,6 +16,7 @@ from aarlab.cli.settings import data_root
 from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
 from aarlab.client.transport import Address, health
+from aarlab.core.delivery import TRAINED_ON
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import (
     CampaignExport,
@@ -77,7 +78,7 @@ def story(name: str, snapshot: str, export: CampaignExport) -> None:
         e = v.estimate
         figure = "failed" if e is None else f"PGR {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
         print(
-            f"  {v.ablation + ' labels':16} {figure}  ({len(v.run_seeds)} seeds, {v.seconds:.0f} s)"
+            f"  {TRAINED_ON[v.ablation]:21} {figure}  ({len(v.run_seeds)} seeds, {v.seconds:.0f} s)"
         )
     for audit in (a for a in export.audits if a.snapshot == snapshot):
         print(f"  {audit.severity:8} {audit.kind:10} {audit.summary}")

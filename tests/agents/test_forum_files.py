@@ -9,7 +9,7 @@ from aarlab.agents import forum_files
 from aarlab.agents.forum_files import Cursor, file_name, file_text, sync_forum
 from aarlab.core.errors import Unreachable
 from aarlab.core.wire import Comment, Finding, Score, Votes
-from aarlab.sandbox import SandboxSpec
+from aarlab.sandbox.spec import SandboxSpec
 
 SCORE = Score(
     submission="sub_1",

@@ -1,18 +1,25 @@
 """Control researchers start in their direction, never repeat, and learn from the others."""
 
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from gaussian_task import make_task
+from method_world import OPTIONS
 
+from aarlab.agents.config import AarConfig
+from aarlab.agents.control import researcher_of
 from aarlab.agents.directions import DIRECTIONS, pins_of
-from aarlab.agents.researchers.evolutionary import FOUNDERS, Evolutionary
-from aarlab.agents.researchers.fixed import Fixed
-from aarlab.agents.researchers.random_search import RandomSearch, tried_hashes
+from aarlab.agents.researchers import FOUNDERS, Evolutionary, Fixed, RandomSearch, tried_hashes
 from aarlab.agents.state import AarState, Trial
 from aarlab.core.errors import NotFound
+from aarlab.core.layout import DataRoot
 from aarlab.core.wire import Finding, Score
-from aarlab.testbed.recipe import Recipe, recipe_from
-from aarlab.testbed.space import space, with_options
+from aarlab.testbed.recipes.recipe import Recipe, recipe_from, space, with_options
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import build_task
+from aarlab.testbed.tasks.task import load_info
 
 
 class Forum:
@@ -117,6 +124,87 @@ def test_evolution_changes_its_own_best() -> None:
     for trial in state.trials[FOUNDERS:]:
         assert "mutation of my snapshot" in trial.origin or "crossover" in trial.origin
         assert trial.parent in {f"{0:040d}", f"{2:040d}"}
+
+
+def restraint(recipe: Recipe) -> float:
+    """Planted PGR: 1 at 3 epochs, learning rate 1e-3 and weight decay 10; 0 at the defaults."""
+    kept = 0.0
+    for value, default, best in (
+        (recipe.train.epochs or 10, 10, 3),
+        (recipe.train.lr or 3e-3, 3e-3, 1e-3),
+        (recipe.train.weight_decay or 0.1, 0.1, 10.0),
+    ):
+        away = abs(math.log(value / best)) / abs(math.log(default / best))
+        kept += max(1 - away, -1.0) / 3
+    return kept
+
+
+def test_ten_submissions_find_a_planted_optimum_of_restraint() -> None:
+    """Few small steps with strong decay: three options of which none alone is enough."""
+    found = []
+    for seed in range(30):
+        state, best = AarState(), -math.inf
+        for _ in range(10):
+            trial = Evolutionary("edda", "regularisation", seed).propose(state, EMPTY)  # type: ignore[arg-type]
+            assert trial is not None
+            pgr = restraint(recipe_from(trial.recipe))
+            state = state.proposed(trial).updated(scored(trial, pgr, pgr > best))
+            best = max(best, pgr)
+        found.append(best)
+    assert min(found) > 0.6 and sum(best > 0.9 for best in found) >= 15
+
+
+@pytest.mark.parametrize("direction", ["several_teachers", "reweighting"])
+def test_a_researcher_meets_the_strong_options_of_its_direction_first(direction: str) -> None:
+    wanted = {"several_teachers": "teachers", "reweighting": "overlap"}[direction]
+    texts = []
+    for seed in range(20):
+        state = walk(Evolutionary("edda", direction, seed), EMPTY, FOUNDERS, {0})
+        texts.append(" ".join(trial.method for trial in state.trials))
+    assert sum(wanted in text for text in texts) >= (20 if direction == "several_teachers" else 8)
+
+
+@pytest.mark.parametrize("direction", sorted(DIRECTIONS))
+def test_without_log_likelihoods_no_recipe_asks_for_them(direction: str) -> None:
+    """Neither drawn, mutated nor taken over from the forum."""
+    foreign = with_options(Recipe(), {"predict.kind": "blend"})
+    forum = Forum([post("rowan", "f" * 40, 0.9)], {"f" * 40: foreign.to_json()})
+    for researcher in (
+        RandomSearch(direction, 1, 12, zero_shot=False),
+        Evolutionary("edda", direction, 1, zero_shot=False),
+    ):
+        state = walk(researcher, forum, 12, {0, 4})
+        assert not any(recipe_from(trial.recipe).asks_zero_shot for trial in state.trials)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_researchers_read_from_the_task_whether_there_are_log_likelihoods(
+    tmp_path: Path, kept: bool
+) -> None:
+    root, (data, source) = DataRoot(tmp_path), make_task()
+    build_task(data, OPTIONS, root, Sources(source, source))
+    tasks = {"gauss": root.public_task("gauss")}
+    info = load_info(tasks["gauss"])
+    if not kept:
+        settings = info.settings | {"log_likelihoods": False}
+        text = info.model_copy(update={"settings": settings}).model_dump_json()
+        (tasks["gauss"] / "task.json").write_text(text, encoding="utf-8")
+    for kind in ("random", "evolutionary"):
+        config = AarConfig.model_construct(
+            name="edda", researcher=kind, direction="elicitation", seed=1, max_trials=4, tasks=tasks
+        )
+        trial = researcher_of(config).propose(AarState(), EMPTY)  # type: ignore[arg-type]
+        assert trial is not None and recipe_from(trial.recipe).asks_zero_shot is kept
+
+
+def test_which_options_ask_for_log_likelihoods() -> None:
+    for path, value, asks in [
+        ("label.source", "teachers", False), ("label.source", "em_posterior", True),
+        ("label.source", "blend", True), ("select.kind", "overlap", False),
+        ("select.kind", "agreement", True), ("predict.kind", "zero_shot", True),
+        ("predict.kind", "blend", True), ("train.layers", "all", False),
+    ]:  # fmt: skip
+        assert with_options(Recipe(), {path: value}).asks_zero_shot is asks, path
 
 
 def test_evolution_takes_up_a_better_recipe_from_the_forum() -> None:

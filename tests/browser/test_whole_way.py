@@ -53,7 +53,9 @@ def test_from_launch_to_verdict(chromium, lobby: tuple[str, str]) -> None:
     _launch(page)
     _watch(page, url)
     _judge(page, url)
-    assert [text for text in page.eyes.seen if "422" not in text and "401" not in text] == []
+    # On a busy machine the campaign's page is asked for before its server has started.
+    expected = ("422", "401", "503 (Service Unavailable) " + url + "/c/toy/")
+    assert [text for text in page.eyes.seen if not any(e in text for e in expected)] == []
 
 
 def _reached(page, url: str) -> bool:

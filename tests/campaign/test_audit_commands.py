@@ -4,12 +4,20 @@ import json
 import shutil
 
 import pytest
+from planted_transcripts import CHEATING, write_planted
 from toy_campaign import command, finished
 
+from aarlab.agents.prices import Price
+from aarlab.cli.main import cli, run_safely
+from aarlab.core.headline import first_task, standings_of
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 
-pytestmark = pytest.mark.gate
+# Inspect's own call into its retry library
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +42,10 @@ def test_a_verdict_takes_a_method_out_of_the_ranking_and_is_logged(
     best = exported(run).leaderboard[0]
     code, out = said(toy_root, "audit", "list", str(run.path), "--all")
     assert code == 0 and "clear" in out
-    words = ("verdict", str(run.path), best.snapshot[:10], "disqualified")
+    short = standings_of(exported(run), first_task(exported(run))).names[best.snapshot]
+    words = ("verdict", str(run.path), short, "disqualified")
     code, out = said(toy_root, *words, "--reason", "counts answers", "--by", "ann")
-    assert code == 0 and "the log has it" in out
+    assert code == 0 and f"{short} disqualified; the log has it" in out
     after = exported(run)
     assert best.snapshot not in {entry.snapshot for entry in after.leaderboard}
     assert (after.verdicts[-1].by, after.verdicts[-1].reason) == ("ann", "counts answers")
@@ -94,3 +103,33 @@ def test_a_finding_about_an_aar_is_confirmed_and_dismissed(run: RunDir, toy_root
     assert said(toy_root, "log", "verify", str(run.path), "--head", at)[0] == 0
     code, out = said(toy_root, "verdict", str(run.path), "zz", "dismissed", "--reason", "x")
     assert code == 2 and "aarlab audit list" in " ".join(out.split())
+
+
+def test_a_model_reads_transcripts_only_when_asked(
+    run: RunDir,
+    toy_root: DataRoot,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("inspect_ai")
+    from keyword_reader import register_reader
+
+    register_reader()
+    monkeypatch.setenv("AARLAB_HOME", str(toy_root.path))
+    free = Price(model="reader/keywords", dated="a script", input=0.0, output=0.0)
+    monkeypatch.setattr("aarlab.agents.prices.price_of", lambda *_: free)
+    before = exported(run).audits
+    assert "transcript" not in {audit.kind for audit in before}
+    words = ["audit", "transcripts", str(run.path), "--model", free.model, "--dollars", "0.5"]
+    assert run_safely(lambda: cli(words, standalone_mode=False)) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "only language-model AARs write one" in shown
+    author = exported(run).leaderboard[0].aar
+    write_planted(CHEATING[0], run.transcript(author))
+    for _ in range(2):
+        assert not run_safely(lambda: cli([*words, "--aar", author], standalone_mode=False))
+        assert f"{author}: read 2 of 2 parts; 1 flag" in capsys.readouterr().out
+    (found,) = exported(run).audits[len(before) :]
+    assert (found.kind, found.aar, found.severity) == ("transcript", author, "suspect")
+    code, out = said(toy_root, "audit", "list", str(run.path))
+    assert code == 0 and "its transcript, finding" in out

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 from tiny_task import tiny_data, tiny_options, tiny_pair
 
-from aarlab.agents.method_run import MODEL, method_view
+from aarlab.agents.trial import MODEL, method_view
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Limits
-from aarlab.testbed.datasets.restyled import with_twins
-from aarlab.testbed.making import Workshop
 from aarlab.testbed.models.token_states import load_lower
 from aarlab.testbed.settings import TestbedSettings
+from aarlab.testbed.tasks.making import Workshop
+from aarlab.testbed.tasks.twins import with_twins
 
 CPU = TestbedSettings(device="cpu", torch_threads=1)
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     home = tmp_path_factory.mktemp("blocks")
     root = DataRoot(home / "root")
     tiny_pair(root, home / "hf")
-    Workshop(root, lambda line: None, CPU).build(with_twins(tiny_data()), tiny_options())
+    Workshop(root, lambda line: None, settings=CPU).build(with_twins(tiny_data()), tiny_options())
     return root
 
 

@@ -17,8 +17,7 @@ from aarlab.campaign.runner import create
 from aarlab.campaign.settings import restart_settings
 from aarlab.campaign.spec import CampaignSpec, load_spec, read_spec
 from aarlab.cli.campaign import spec_of
-from aarlab.core.errors import BadInput
-from aarlab.core.faults import Faulty
+from aarlab.core.errors import BadInput, Faulty
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Limits, TaskInfo
 from aarlab.core.wire_ledger import DEFAULT_METHODS, CampaignLimits, NewControl
@@ -281,7 +280,7 @@ def test_a_setting_that_is_none_is_refused_by_name(
 
 
 def test_an_unknown_sandbox_is_refused_and_never_taken_for_none() -> None:
-    from aarlab.agents.method_run import sandbox_kind
+    from aarlab.agents.trial import sandbox_kind
 
     with pytest.raises(BadInput, match="bubblewrap, process"):
         spec_of("demo", "nope")

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from toy_campaign import command, finished, toy_spec
 
-from aarlab.agents.language.given_up import note_given_up
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.language.transcripts import note_given_up
+from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import AarState, how_it_ended, save_state
 from aarlab.campaign.aars import AarSpec
-from aarlab.campaign.events import EventLog
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.settings import RestartSettings
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.supervision import Supervisor
+from aarlab.campaign.watch import EventLog
 from aarlab.cli.campaign import exit_code
 from aarlab.core.endings import (
     AarEnding,

@@ -16,7 +16,7 @@ from aarlab.core.layout import DataRoot, RunDir
 from aarlab.report.load import load_export
 from aarlab.store.log import verify_log
 from aarlab.testbed.settings import load_settings
-from aarlab.testbed.task import open_public
+from aarlab.testbed.tasks.task import open_public
 
 GUEST = {"name": "guest", "researcher": "external", "arm": "guest", "direction": "combining"}
 

@@ -14,18 +14,17 @@ from aarlab.agents.control import researcher_of
 from aarlab.agents.state import AarState
 from aarlab.agents.trial import TrialRunner
 from aarlab.campaign.checking import remarks
-from aarlab.campaign.events import EventLog
-from aarlab.campaign.own_methods import unpacked
 from aarlab.campaign.registration import Campaign, _config
 from aarlab.campaign.runner import create, open_spec, run_campaign
-from aarlab.campaign.spec import load_spec
+from aarlab.campaign.spec import load_spec, unpacked
+from aarlab.campaign.watch import EventLog
 from aarlab.cli.campaign import app
 from aarlab.core.errors import AarlabError, BadInput
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.report.write import write_report
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
-from aarlab.testbed.method_folder import write_method
+from aarlab.testbed.running.method_folder import write_method
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import build_task
 
 SOURCE = """import helper
 from aarlab.testbed.methods import METHODS

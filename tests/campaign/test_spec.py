@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aarlab.agents.researchers.fixed import Fixed
+from aarlab.agents.researchers import Fixed
 from aarlab.agents.state import AarState
 from aarlab.campaign.spec import load_spec
 from aarlab.core.errors import BadInput

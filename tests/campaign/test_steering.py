@@ -21,7 +21,7 @@ from aarlab.core.wire import NewSnapshot, SnapshotFile
 from aarlab.core.wire_service import NewMethod
 from aarlab.report.load import load_export
 from aarlab.store.log import verify_log
-from aarlab.testbed.named_method import named_files
+from aarlab.testbed.methods.named_method import named_files
 
 pytestmark = pytest.mark.gate
 

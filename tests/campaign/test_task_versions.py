@@ -36,12 +36,11 @@ from aarlab.campaign.stored import Outdated, stored_figures
 from aarlab.cli.main import cli
 from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.holding import noted
-from aarlab.core.layout import UNVERSIONED, DataRoot, RunDir
-from aarlab.core.uses import users_of
+from aarlab.core.layout import UNVERSIONED, DataRoot, RunDir, users_of
 from aarlab.core.wire import CampaignExport, NewVerification
 from aarlab.server.dashboard.session import session_cookie
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import build_task
 
 CPU_S = 2.0  # it takes 0.7 on an idle core; it took 4.2 with a server
 Toy = tuple[RunDir, CampaignExport]

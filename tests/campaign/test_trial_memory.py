@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 from toy_campaign import build_toy, toy_spec
 
-from aarlab.agents.language.run import sandbox_of
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.method_run import BASE_MB
-from aarlab.agents.trial import TrialRunner
+from aarlab.agents.language.loop import sandbox_of
+from aarlab.agents.specs import LanguageSpec
+from aarlab.agents.trial import BASE_MB, TrialRunner
 from aarlab.campaign.checking import remarks
-from aarlab.campaign.events import EventLog
 from aarlab.campaign.registration import Campaign, _config
 from aarlab.campaign.runner import create
 from aarlab.campaign.spec import AarSpec, CampaignSpec, parse_spec
 from aarlab.campaign.supervision import verifier_child
+from aarlab.campaign.watch import EventLog
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Verification

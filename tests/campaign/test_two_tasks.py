@@ -11,7 +11,7 @@ import pytest
 import yaml
 from toy_campaign import SECOND, add_second_task, build_toy, command, finished, processes_of
 
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import load_state
 from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
 from aarlab.core.layout import DataRoot, RunDir
@@ -34,8 +34,8 @@ def two_tasks() -> CampaignSpec:
         name="two",
         tasks=TASKS,
         aars=[
-            AarSpec(name="rowan", researcher="random", direction="elicitation", seed=1),
-            AarSpec(name="edda", researcher="evolutionary", direction="combining", seed=2),
+            AarSpec(name="rowan", researcher="random", direction="elicitation", seed=3),
+            AarSpec(name="edda", researcher="evolutionary", direction="combining", seed=4),
             AarSpec(
                 name="ada",
                 researcher="language",
@@ -53,7 +53,7 @@ def two_tasks() -> CampaignSpec:
         ],
         limits=Limits(submissions=TRIALS),
         seeds_per_submission=2,
-        verify=VerifySpec(top=1, ablate_top=0, seeds=2),
+        verify=VerifySpec(top=2, ablate_top=0, seeds=4),
     )  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def ended(root: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     run, rng = RunDir(home / "two"), random.Random(7)
     spec = home / "two.yaml"
     spec.write_text(yaml.safe_dump(two_tasks().model_dump(mode="json")))
-    process, kills = command(root, "campaign", "run", str(spec), "--out", str(run.path)), 0
+    words = ("campaign", "run", str(spec), "--out", str(run.path))
+    process, kills = command(root, *words, seeded=True), 0
     while kills < 3:
         known = (load_state(run.aar(name) / "state.json") for name in CONTROLS)
         if not any(len(state.trials) > kills for state in known):
@@ -84,7 +85,7 @@ def ended(root: DataRoot, tmp_path_factory: pytest.TempPathFactory) -> Ended:
         end = time.monotonic() + 15
         while processes_of(run.path) and time.monotonic() < end:
             time.sleep(0.1)
-        process, kills = command(root, "campaign", "resume", str(run.path)), kills + 1
+        process, kills = command(root, "campaign", "resume", str(run.path), seeded=True), kills + 1
     code, out = finished(process)
     assert code == 0, out
     return run, load_export(run.export)

@@ -15,8 +15,8 @@ from toy_campaign import (
 
 from aarlab.campaign.runner import create, export_of, run_campaign
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.core.chain import LogHead
 from aarlab.core.errors import Conflict, Damaged, NotFound
+from aarlab.core.hashing import LogHead
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.report.load import load_export
@@ -45,7 +45,7 @@ def test_the_best_are_verified_and_ablated(toy_run: Toy) -> None:
     assert len(export.verifications) == EXPECTED_VERIFICATIONS
     assert all(v.state == "done" and v.estimate is not None for v in export.verifications)
     assert {v.isolation for v in export.verifications} == {"bubblewrap"}
-    assert {tuple(v.run_seeds) for v in export.verifications} == {tuple(fixed_seeds(2))}
+    assert {tuple(v.run_seeds) for v in export.verifications} == {tuple(fixed_seeds(4))}
     ablated = sorted(v.ablation for v in export.verifications if v.ablation != "none")
     assert ablated == ["flipped", "noise", "permuted"]
 

@@ -21,7 +21,7 @@ from aarlab.campaign.runner import create
 from aarlab.cli import ending, testbed
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.testbed import panel
+from aarlab.testbed.running import panel
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 LATIN_1 = {"PYTHONIOENCODING": "latin-1"}
@@ -96,7 +96,7 @@ def test_serve_says_where_and_how_to_sign_in_and_ends_with_its_process(
 def test_serve_says_when_the_folder_of_campaigns_is_new(
     there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aarlab.server.lobby.serve.serve_lobby", lambda *_: None)
+    monkeypatch.setattr("aarlab.server.lobby.app.serve_lobby", lambda *_: None)
     folder = tmp_path / ("" if there else "rums")
     code, said = aarlab(capsys, "serve", "--runs", str(folder))
     assert code == 0 and ("does not exist yet" in said) != there

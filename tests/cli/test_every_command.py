@@ -246,3 +246,37 @@ def test_doctor_names_the_keys_that_a_campaign_would_find(monkeypatch: pytest.Mo
     for key in keys:
         monkeypatch.setenv(key, " ")
     assert not keys & set(key_names())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("report gone", "no campaign and no export at gone"),
+        ("report compare gone gone", "no campaign and no export at gone"),
+        ("campaign compare gone", "no campaign and no export at gone"),
+        ("report there", "there holds no campaign"),
+        ("report begun", "begun has no export yet: aarlab campaign export begun"),
+        ("aar transcript there ada", "there holds no campaign"),
+        ("aar connect there ada", "there holds no campaign"),
+        ("campaign list empty", "no campaign in empty"),
+        (
+            "task build some/rows",
+            "no folder and no embedded task 'some/rows'; there are oversight,",
+        ),
+        ("task card nope", "task nope is not in"),
+    ],
+)
+def test_a_message_says_what_is_not_there(
+    line: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AARLAB_HOME", str(tmp_path / "home"))
+    for name in ("there", "begun", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "begun" / "spec.json").touch()
+    code, told = aarlab(capsys, *line.split())
+    assert said in told and code == (0 if line.startswith("campaign list") else 2)

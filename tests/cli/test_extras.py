@@ -15,7 +15,7 @@ from aarlab.core.errors import MissingExtra, UnsupportedPlatform
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL: dict[str, list[str]] = PROJECT["optional-dependencies"]
-BUNDLES = {"demo", "all", "dev"}
+BUNDLES = {"demo", "all", "dev", "docs"}
 IMPORTED_AS = {
     "scikit-learn": "sklearn",
     "markdown-it-py": "markdown_it",
@@ -61,12 +61,12 @@ def test_what_is_built_for_linux_is_asked_for_there_only(package: str) -> None:
 
 
 def test_the_demo_installs_no_test_tool() -> None:
-    assert OPTIONAL["demo"] == ["aarlab[testbed,server,sandbox,report]"]
+    assert OPTIONAL["demo"] == ["aarlab[testbed,server,sandbox,report,agents]"]
 
 
 def test_commands_without_their_extras() -> None:
     expected = {
-        "demo --out out": "testbed,server,sandbox,report",
+        "demo --out out": "testbed,server,sandbox,report,agents",
         "campaign run demo --out out": "testbed,server,sandbox",
         "testbed run --task math": "testbed",
         "testbed sweep --task math --methods vanilla": "testbed,sweep",
@@ -130,9 +130,9 @@ def test_off_linux_a_campaign_says_where_it_runs(
 
 
 def test_a_campaign_of_control_researchers_needs_no_package_of_the_agents_extra() -> None:
-    """The extra `demo` has none of these, and its server, AARs and verifier must start."""
+    """Its server, AARs and verifier must start without them."""
     absent = ["inspect_ai", "genai_prices", "anthropic", "openai", "tenacity", "mcp", "optuna"]
-    modules = ["server", "agents", "verify", "testbed.checking"]
+    modules = ["server", "agents", "verify", "testbed.running.checking"]
     script = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in absent)
     script += "".join(
         f"import aarlab.{name}{'' if '.' in name else '.__main__'}\n" for name in modules

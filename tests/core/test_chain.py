@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aarlab.core.chain import GENESIS, LogEntry, LogHead, next_hash, verify_chain
 from aarlab.core.errors import Damaged
+from aarlab.core.hashing import GENESIS, LogEntry, LogHead, next_hash, verify_chain
 
 bodies = st.lists(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=8), max_size=3),

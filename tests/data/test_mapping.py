@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from aarlab.core.errors import BadInput, Conflict, NotFound
 from aarlab.core.rows import Faults, ForeignRow
-from aarlab.testbed.datasets.mapping import (
+from aarlab.testbed.tasks.datasets.mapping import (
     FetchOptions,
     MappingSpec,
     Source,
     file_source,
+    fill,
     hub_rows,
     load_mapping,
+    parse_template,
     shipped_mappings,
     write_folder,
 )
-from aarlab.testbed.datasets.templates import fill, parse_template
-from aarlab.testbed.folder import read_folder
+from aarlab.testbed.tasks.folder import read_folder
 
 N = 80
 MAKE = {

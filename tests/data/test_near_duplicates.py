@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from aarlab.core.errors import BadInput
 from aarlab.core.types import Example
-from aarlab.testbed.data import LabelledSplit
-from aarlab.testbed.datasets.card import data_card
-from aarlab.testbed.datasets.near_duplicates import (
+from aarlab.testbed.tasks.data import LabelledSplit
+from aarlab.testbed.tasks.datasets.card import data_card
+from aarlab.testbed.tasks.datasets.near_duplicates import (
     near_duplicates,
     shingles,
     without_near_duplicates,
@@ -80,6 +80,22 @@ def test_different_texts_and_copies_within_a_split_stay():
     inside = replace(data.splits["train"], examples=twice)
     assert near_duplicates(replace(data, splits={**data.splits, "train": inside})) == []
     assert near_duplicates(copied(data, "train", "search", change=40)) == []
+
+
+def test_an_instruction_that_rows_share_makes_no_near_copies():
+    """Of 60 words, it would be nine tenths of every row's 5-grams."""
+    data, said = task(), text(random.Random(1))
+    splits = {
+        split: replace(rows, examples=tuple(
+            replace(e, prompt=said, answers=(" ".join(e.answers[0].split()[:8]),))
+            for e in rows.examples
+        ))
+        for split, rows in data.splits.items()
+    }  # fmt: skip
+    data = replace(data, splits=splits)
+    assert near_duplicates(data) == []
+    (found,) = near_duplicates(copied(data, "train", "search", change=0))
+    assert (found.split, found.jaccard) == ("train", 1.0)
 
 
 @given(st.text(max_size=40), st.text(min_size=1, max_size=40))

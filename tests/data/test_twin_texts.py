@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from test_generators import GLOSSARY, SETTINGS, SUM, TINY
 
 from aarlab.core.types import ALL_SPLITS, Example
-from aarlab.testbed.data import LabelledSplit, TaskData
-from aarlab.testbed.datasets.near_duplicates import without_near_duplicates
-from aarlab.testbed.datasets.restyled import CLOSING, OPENING, restyled, with_twins
-from aarlab.testbed.generators import code_functions as code
-from aarlab.testbed.generators.assembly import write_twin
-from aarlab.testbed.generators.registry import generate
+from aarlab.testbed.tasks.data import LabelledSplit, TaskData
+from aarlab.testbed.tasks.datasets.near_duplicates import without_near_duplicates
+from aarlab.testbed.tasks.generators import code_functions as code
+from aarlab.testbed.tasks.generators.assembly import write_twin
+from aarlab.testbed.tasks.generators.registry import generate
+from aarlab.testbed.tasks.twins import CLOSING, OPENING, restyled, with_twins
 
 
 @pytest.fixture(params=sorted(SETTINGS), scope="module")

@@ -18,8 +18,8 @@ from aarlab.campaign.presets import PRESETS
 from aarlab.campaign.spec import load_spec
 from aarlab.cli.main import cli
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.student import Student
-from aarlab.testbed.task import TrainTask
+from aarlab.testbed.students.student import Student
+from aarlab.testbed.tasks.train_task import TrainTask
 from aarlab.verify.own import Class
 
 ROOT = Path(__file__).parents[2]

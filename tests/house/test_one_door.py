@@ -8,7 +8,7 @@ SOURCES = Path(__file__).parents[2] / "src" / "aarlab"
 SPLITLINES = {"agents/forum_files.py"}
 YAML_READERS = {"core/foreign.py", "campaign/reading.py"}  # reading: specs, with line numbers
 CSV_READERS = {"core/rows.py"}
-FORMATS = {"testbed/generators/math_problems.py"}  # templates of this package
+FORMATS = {"testbed/tasks/generators/math_problems.py"}  # templates of this package
 
 
 def calls(names: set[str]) -> dict[str, list[str]]:
@@ -44,3 +44,22 @@ def test_no_format_string_reaches_into_foreign_values() -> None:
             spread = any(keyword.arg is None for keyword in node.keywords)
             fills = node.func.attr == "format_map" or (node.func.attr == "format" and spread)
             assert not fills or str(path.relative_to(SOURCES)) in FORMATS, f"{path}:{node.lineno}"
+
+
+def test_the_vault_has_two_doors() -> None:
+    """The import contract covers the floors below; here the command and the Python API too."""
+    importers = set()
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = {f"{node.module}.{one.name}" for one in node.names}
+            elif isinstance(node, ast.Import):
+                names = {one.name for one in node.names}
+            else:
+                continue
+            if any(f"{name}.".startswith("aarlab.vault.") for name in names):
+                importers.add(str(path.relative_to(SOURCES)))
+    assert {one for one in importers if not one.startswith("vault/")} == {
+        "server/app.py",
+        "cli/operator.py",
+    }

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from aarlab.core.ideas import FAMILIES, FAMILY_KEYS
-from aarlab.testbed.ideas import idea_of
-from aarlab.testbed.ideas.features import features_of
-from aarlab.testbed.ideas.rules import TIES, WORDS
-from aarlab.testbed.method_folder import recipe_files
-from aarlab.testbed.recipe import Recipe
-from aarlab.testbed.space import sample
+from aarlab.testbed.ideas import TIES, WORDS, features_of, idea_of
+from aarlab.testbed.recipes.recipe import Recipe, sample
+from aarlab.testbed.running.method_folder import recipe_files
 
 ROOT = Path(__file__).parents[2]
 CODE = b'''"""Docstring
@@ -59,6 +56,24 @@ def test_a_recipe_is_judged_by_its_options_not_by_its_direction() -> None:
     assert idea.complexity is not None and idea.complexity.options == 1
     plain = {path: text.encode() for path, text in recipe_files(Recipe()).items()}
     assert idea_of("a", plain, "method").family == "loss"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "family"),
+    [
+        ({"label": {"source": "teachers"}}, "teachers"),
+        ({"label": {"source": "votes"}, "select": {"kind": "confident"}}, "teachers"),
+        ({"label": {"source": "teachers"}, "select": {"kind": "overlap"}}, "teachers"),
+        ({"select": {"kind": "overlap"}, "train": {"targets": "hard"}}, "selection"),
+        ({"select": {"kind": "out_of_fold"}, "train": {"layers": "three"}}, "selection"),
+        ({"train": {"layers": "three"}}, "teachers"),
+        ({"train": {"epochs": 3, "lr": 0.001, "weight_decay": 10.0}}, "simplicity"),
+    ],
+)
+def test_options_point_to_their_family(recipe: dict[str, object], family: str) -> None:
+    made = recipe_files(Recipe.model_validate(recipe))
+    files = {path: text.encode() for path, text in made.items()}
+    assert idea_of("a", files, "method").family == family
 
 
 def test_every_recipe_has_a_family() -> None:

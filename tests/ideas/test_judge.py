@@ -13,8 +13,8 @@ from platform_kit import platform, write_task
 from aarlab.agents import idea_judge
 from aarlab.agents.idea_judge import classify_export, family_in
 from aarlab.agents.language.models import ModelUnavailable
-from aarlab.agents.operator_books import Books
 from aarlab.agents.prices import Price
+from aarlab.agents.proxy.booking import OperatorBooks
 from aarlab.cli.main import cli, run_safely
 from aarlab.client.operator import OperatorClient
 from aarlab.core.errors import BudgetExhausted, Damaged
@@ -102,9 +102,9 @@ def operator(tmp_path: Path) -> Iterator[OperatorClient]:
         yield client
 
 
-def books(operator: OperatorClient, cap_dollars: float | None = None) -> Books:
+def books(operator: OperatorClient, cap_dollars: float | None = None) -> OperatorBooks:
     price = Price(model="judge/one", dated="2026-01-31", input=3.0, output=15.0)
-    return Books(operator, "classify", "judge/one", price, cap_dollars)
+    return OperatorBooks(operator, "classify", "judge/one", price, cap_dollars)
 
 
 def test_each_call_is_on_the_books(

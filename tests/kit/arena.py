@@ -23,7 +23,7 @@ from aarlab.core.wire import (
     Verification,
 )
 from aarlab.core.wire_service import NewMethod
-from aarlab.testbed.data import TaskData
+from aarlab.testbed.tasks.data import TaskData
 from aarlab.verify.__main__ import main as verify
 
 SEEDS = 3

@@ -11,10 +11,10 @@ from method_world import OPTIONS
 
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, Example
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
-from aarlab.testbed.data import LabelledSplit, TaskData
-from aarlab.testbed.options import HeadOptions
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.students.options import HeadOptions
+from aarlab.testbed.tasks.build import build_task
+from aarlab.testbed.tasks.data import LabelledSplit, TaskData
 
 NAME = "code-world"
 PROBLEMS = {

@@ -16,8 +16,8 @@ from language_kit import Bench
 from platform_kit import wait_for
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.wire import AarRecord, CampaignExport
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from aarlab.core.types import ALL_SPLITS, Example, TaskKind
-from aarlab.testbed.data import LabelledSplit, TaskData, Twins
-from aarlab.testbed.features import AnswerLogp
+from aarlab.testbed.students.features import AnswerLogp
+from aarlab.testbed.tasks.data import LabelledSplit, TaskData, Twins
 
 WIDTH = 16
 WEAK, STRONG, BLIND = 1, 2, 3

@@ -44,6 +44,7 @@ POSTS = {
     "/v1/methods": {"snapshot": "{snapshot}"},
     "/v1/checks": {},
     "/v1/trials": {},
+    "/v1/tools/{name}": {},
 }
 QUERIES = {"/v1/tasks/{task}/rows": {"split": "search"}}
 TOOLS: dict[str, dict[str, Any]] = {
@@ -89,8 +90,9 @@ class World:
     finding: str = ""
 
     def filled(self, value: Any) -> Any:
-        """Put the names of things here in the place of {snapshot}, {finding} and {task}."""
+        """Put the names of things here in the place of {snapshot}, {finding}, {task}, {name}."""
         text = json.dumps(value).replace("{snapshot}", self.snapshots[0])
+        text = text.replace("{name}", "verified_methods")
         return json.loads(text.replace("{finding}", self.finding).replace("{task}", "tiny"))
 
     def plain(self, text: str) -> str:
@@ -156,7 +158,7 @@ def over_http(world: World) -> Iterator[tuple[str, str]]:
         posts = {path for path, operations in paths.items() if "post" in operations}
         assert posts == set(POSTS), "say here what a new route is sent"
         for path in sorted(paths):
-            known = set(re.findall(r"{(\w+)}", path)) <= {"snapshot", "finding", "task"}
+            known = set(re.findall(r"{(\w+)}", path)) <= {"snapshot", "finding", "task", "name"}
             assert known, f"say here what {path} is filled with"
             there = world.filled(path)
             if "post" in paths[path]:

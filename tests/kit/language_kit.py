@@ -18,11 +18,10 @@ from inspect_ai.tool import ToolCall
 from platform_kit import Running, TinyTask, platform
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.loop import LanguageAar
-from aarlab.agents.language.run import build
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.language.loop import LanguageAar, build
 from aarlab.agents.language.state import LoopState
 from aarlab.agents.platform_link import connect as link
+from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.supervision import supervisor_key

@@ -3,11 +3,11 @@
 import numpy as np
 from gaussian_task import STRONG, WEAK, make_task
 
-from aarlab.testbed.build_options import BuildOptions
-from aarlab.testbed.options import HeadOptions, TeacherOptions
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
-from aarlab.testbed.teacher import TeacherRows, fit_teacher
+from aarlab.testbed.students.options import HeadOptions, TeacherOptions
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.teacher import TeacherRows, fit_teacher
+from aarlab.testbed.tasks.options import BuildOptions
+from aarlab.testbed.tasks.train_task import TrainTask
 
 OPTIONS = BuildOptions(
     pair="gauss",

@@ -7,10 +7,10 @@ from tiny_models import save_tiny
 
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import ALL_SPLITS, NEEDED_SPLITS, Example
-from aarlab.testbed.build_options import BuildOptions
-from aarlab.testbed.data import LabelledSplit, TaskData
-from aarlab.testbed.models.own import add_own
-from aarlab.testbed.options import AdapterOptions, HeadOptions, TeacherOptions
+from aarlab.testbed.models.catalogue import add_own
+from aarlab.testbed.students.options import AdapterOptions, HeadOptions, TeacherOptions
+from aarlab.testbed.tasks.data import LabelledSplit, TaskData
+from aarlab.testbed.tasks.options import BuildOptions
 
 SIZES = {
     "teacher": 40, "train": 96, "search": 80, "selection": 80, "certify": 12, "train_hidden": 96,

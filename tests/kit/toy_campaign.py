@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import seeded_command
 from gaussian_task import make_task, other_hand, with_twins
 from method_world import OPTIONS
 from verify_secret import fix_secret
@@ -15,8 +16,8 @@ from verify_secret import fix_secret
 from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
 from aarlab.core.layout import DataRoot
 from aarlab.core.wire import Limits
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import build_task
 
 TRIALS = 3
 SECOND = "gauss-two"
@@ -32,8 +33,12 @@ def build_toy(home: Path) -> DataRoot:
 
 
 def add_second_task(root: DataRoot) -> None:
-    """Another development task of the same kind, with rows of its own."""
-    data, source = make_task(seed=1)
+    """Another development task of the same kind, with rows of its own.
+
+    The gap between its weak teacher and its ceiling is wide enough that a good method ranks with
+    four seeds.
+    """
+    data, source = make_task(seed=4)
     build_task(replace(data, name=SECOND), OPTIONS, root, Sources(source, source))
 
 
@@ -42,8 +47,8 @@ def toy_spec() -> CampaignSpec:
         name="toy",
         tasks=["gauss"],
         aars=[
-            AarSpec(name="rowan", researcher="random", direction="elicitation", seed=1),
-            AarSpec(name="edda", researcher="evolutionary", direction="combining", seed=2),
+            AarSpec(name="rowan", researcher="random", direction="elicitation", seed=3),
+            AarSpec(name="edda", researcher="evolutionary", direction="combining", seed=4),
             AarSpec(
                 name="human", researcher="fixed", role="human", arm="human", methods=["vanilla"]
             ),
@@ -57,7 +62,7 @@ def toy_spec() -> CampaignSpec:
         ],
         limits=Limits(submissions=TRIALS),
         seeds_per_submission=2,
-        verify=VerifySpec(top=2, ablate_top=1, seeds=2),
+        verify=VerifySpec(top=2, ablate_top=1, seeds=4),
     )
 
 
@@ -66,13 +71,14 @@ EXPECTED_SUBMISSIONS = 2 * TRIALS + 2
 EXPECTED_VERIFICATIONS = 2 + 2 + 3 + 1
 
 
-def command(root: DataRoot, *words: str) -> subprocess.Popen[bytes]:
+def command(root: DataRoot, *words: str, seeded: bool = False) -> subprocess.Popen[bytes]:
     """The real command in a process of its own, in its own process group.
 
+    With `seeded`, verified runs get the same seeds each time: for tests that assert figures.
     A shell's background job ignores Ctrl-C and hands that on; the command must not inherit it.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", "aarlab.cli", *words],
+        [sys.executable, *([seeded_command.__file__] if seeded else ["-m", "aarlab.cli"]), *words],
         env={**os.environ, "AARLAB_HOME": str(root.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

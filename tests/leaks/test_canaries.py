@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
-from aarlab.core.feedback import is_ranking_run
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.verdicts import is_ranking_run
 from aarlab.core.wire import CampaignExport
 
 Toy = tuple[RunDir, CampaignExport]

@@ -5,8 +5,8 @@ from gaussian_task import BLIND, make_task
 from method_world import OPTIONS, World
 
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import build_task
 
 
 @pytest.fixture(scope="session", params=["verification", "preference"])

@@ -11,27 +11,28 @@ import pytest
 from gaussian_task import BLIND, STRONG, GaussianSource, make_task
 from method_world import OPTIONS
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput, Conflict, Damaged, GapNotPositive, NotFound
+from aarlab.core.hashing import content_hash
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import seed_spread
 from aarlab.core.types import ALL_SPLITS, EVAL_SPLITS
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import FORMAT, build_task
-from aarlab.testbed.build_options import BuildOptions
-from aarlab.testbed.data import LabelledSplit
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.options import AdapterOptions
-from aarlab.testbed.removing import task_locked
-from aarlab.testbed.stored_features import StoredFeatures, WithModel
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import (
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.students.features import StoredFeatures, WithModel
+from aarlab.testbed.students.options import AdapterOptions
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.tasks.build import FORMAT, build_task
+from aarlab.testbed.tasks.data import LabelledSplit
+from aarlab.testbed.tasks.options import BuildOptions
+from aarlab.testbed.tasks.removing import task_locked
+from aarlab.testbed.tasks.task import (
+    has_zero_shot,
     input_row,
     load_inputs,
     load_public,
     open_public,
 )
-from aarlab.testbed.task_files import without_seeds
+from aarlab.testbed.tasks.task_files import without_seeds
 from aarlab.verify.hidden import FEATURES, hidden_files
 
 
@@ -220,7 +221,7 @@ class StatesOnly(GaussianSource):
 
 def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_asked(tmp_path):
     data, source = make_task()
-    options = OPTIONS.model_copy(update={"zero_shot": False})
+    options = OPTIONS.model_copy(update={"log_likelihoods": "none"})
     assert not build(tmp_path, data, StatesOnly(source), options).from_cache
     assert build(tmp_path, data, StatesOnly(source), options).from_cache
     task = open_public(DataRoot(tmp_path).public_task("gauss"))
@@ -230,6 +231,7 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
     )
     hidden = hidden_files(DataRoot(tmp_path), "gauss", "selection")[FEATURES]
     assert not {"alone", "given_prompt"} & np.load(io.BytesIO(hidden)).keys()
+    assert not has_zero_shot(task.info)
     student = StudentFactory.of_task(stored, task.info)
     train = task.train_task(task.weak_labels.seeds[0])
     assert METHODS["vanilla"].fit(train, student, 0).predict_proba(task.search).std() > 0
@@ -240,11 +242,14 @@ def test_a_build_for_states_alone_computes_no_log_likelihoods_and_says_so_when_a
 
 
 def test_tasks_built_before_there_was_a_choice_are_served_as_they_are(tmp_path):
-    """The hash of their settings knows nothing of `zero_shot` and of plain students."""
+    """The hash of their settings knows nothing of `log_likelihoods` and of plain students."""
     build(tmp_path)
     record = json.loads((DataRoot(tmp_path).vault_task("gauss") / "build.json").read_text())
     data, _ = make_task()
-    before = OPTIONS.model_dump(mode="json", exclude={"zero_shot", "twins", "plain_seeds"})
+    before = OPTIONS.model_dump(
+        mode="json", exclude={"log_likelihoods", "log_likelihood_rows", "twins", "plain_seeds"}
+    )
+    del before["teacher"]["skim"]
     rows = {
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
         for name, s in sorted(data.splits.items())
@@ -315,7 +320,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(tmp_path, monkeypatch
         assert any(tmp_path.rglob("public/inputs/train.jsonl"))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aarlab.testbed.build.write_vault", full)
+    monkeypatch.setattr("aarlab.testbed.tasks.build.write_vault", full)
     with pytest.raises(OSError, match="No space"):
         build(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] in ([], [".build-gauss.lock"])

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from aarlab.cli.method import EXAMPLE, app
 from aarlab.core.errors import MethodFailed
-from aarlab.testbed.checking import Report, check_method
-from aarlab.testbed.method_folder import recipe_files, write_method
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.running.checking import Report, check_method
+from aarlab.testbed.running.method_folder import recipe_files, write_method
 
 HEAD = "import numpy as np\nfrom aarlab.testbed.methods import METHODS\n"
 VANILLA = "METHODS['vanilla'].fit(task, student, seed)"
@@ -138,7 +138,7 @@ def test_recipes_and_methods_that_need_the_model(tmp_path):
 
 def test_it_runs_as_a_process_of_its_own(tmp_path):
     write_method(tmp_path / "mine", {"method.py": VIOLATIONS["nan"][0]})
-    words = [sys.executable, "-m", "aarlab.testbed.checking", str(tmp_path / "mine")]
+    words = [sys.executable, "-m", "aarlab.testbed.running.checking", str(tmp_path / "mine")]
     out = tmp_path / "report.json"
     subprocess.run([*words, str(out)], check=True)
     assert Report.model_validate_json(out.read_text()).violations

@@ -7,9 +7,9 @@ import pytest
 from method_world import World
 
 from aarlab.core.errors import MethodFailed
-from aarlab.testbed.contract import checked_predictions
 from aarlab.testbed.methods import FAMILIES, METHODS
-from aarlab.testbed.stored_features import StoredFeatures, feature_arrays
+from aarlab.testbed.running.contract import checked_predictions
+from aarlab.testbed.students.features import StoredFeatures, feature_arrays
 
 KINDS = ("preference", "verification")
 

@@ -5,7 +5,7 @@ import pytest
 from gaussian_task import make_task
 
 from aarlab.core.errors import GapNotPositive
-from aarlab.testbed.baselines import Baseline, check_gap, gaps
+from aarlab.testbed.students.baselines import Baseline, check_gap, gaps
 
 
 def baselines(data, right):

@@ -5,9 +5,21 @@ import pytest
 import torch
 
 from aarlab.core.errors import BadInput
-from aarlab.testbed.losses import LOSSES, RAMP, Batch, auxiliary_weight, logit
-from aarlab.testbed.options import HeadOptions
-from aarlab.testbed.train import Head, _Weights, fit_head
+from aarlab.testbed.students.options import HeadOptions
+from aarlab.testbed.students.train import (
+    BETA_1,
+    BETA_2,
+    EPSILON,
+    LOSSES,
+    RAMP,
+    Batch,
+    Head,
+    _AdamW,
+    _Weights,
+    auxiliary_weight,
+    fit_head,
+    logit,
+)
 
 GOLDEN = (0.6828919, 0.6665141, 0.6570375)
 
@@ -105,6 +117,27 @@ def test_auxiliary_threshold_gives_the_batch_the_weak_prior():
         Batch(logits, targets, 1.0, 0.3), HeadOptions(a_max=1.0)
     ).slope_B
     assert (slope < 0).tolist() == [False] * 7 + [True] * 3  # three rows are pulled towards 1
+
+
+def test_a_step_of_adamw_is_the_published_formula_to_the_bit():
+    """Buffers make a step faster and must change no number."""
+    rng, options = np.random.default_rng(3), HeadOptions(hidden=5, weight_decay=10.0)
+    width, size = 4, _Weights.size(4, 5)
+    theta = rng.normal(size=size).astype(np.float32)
+    plain, first, second = theta.copy(), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    optimiser = _AdamW(theta, width, options)
+    for number in range(1, 30):
+        grad, lr = rng.normal(size=size).astype(np.float32), 0.01 / number
+        optimiser.step(grad, lr)
+        weights = _Weights(plain, width, options.hidden)
+        for matrix in (weights.hidden_DH, weights.out_K):
+            matrix *= np.float32(1 - lr * options.weight_decay)
+        first += np.float32(1 - BETA_1) * (grad - first)
+        second += np.float32(1 - BETA_2) * (grad * grad - second)
+        spread = np.sqrt(second / np.float32(1 - BETA_2**number))
+        rate = np.float32(lr / (1 - BETA_1**number))
+        plain -= rate * first / (spread + np.float32(EPSILON))
+        np.testing.assert_array_equal(theta, plain)
 
 
 def test_standardises_with_training_rows_only():

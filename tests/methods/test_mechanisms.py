@@ -10,22 +10,18 @@ from method_world import STRONG, WEAK, World
 from aarlab.core.errors import MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.methods.contrast import verdict_row
-from aarlab.testbed.methods.elicitation import consistent_rows
-from aarlab.testbed.methods.evolution import agreement_weights, evolve
-from aarlab.testbed.methods.icm import Search
-from aarlab.testbed.methods.losses import small_loss_rows
-from aarlab.testbed.methods.low_rank import effective_rank, fit_low_rank
-from aarlab.testbed.methods.probes import _ccs_loss, fit_ccs, side_means
+from aarlab.testbed.methods.elicitation import Search, agreement_weights, consistent_rows, evolve
+from aarlab.testbed.methods.losses import effective_rank, fit_low_rank, small_loss_rows
+from aarlab.testbed.methods.probes import _ccs_loss, fit_ccs, side_means, verdict_row
 from aarlab.testbed.methods.selection import (
     _component_size,
-    density_score,
-    mid_entropy,
     reliability_weights,
     smoothed,
 )
 from aarlab.testbed.methods.teachers import beta_labels, boosting_weights, closest_teacher
-from aarlab.testbed.student import Student, StudentFactory
+from aarlab.testbed.recipes.recipe import Recipe
+from aarlab.testbed.recipes.stages import RecipeRun, mid_entropy, overlap_density
+from aarlab.testbed.students.student import Student, StudentFactory
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +44,9 @@ def trained_on(world, monkeypatch, name, task=None):
     seen = []
     train = Student._train
 
-    def spy(self, inputs, targets_N, weights_N, how):
+    def spy(self, inputs, targets_N, weights_N, *how):
         seen.append((list(inputs), np.array(targets_N), weights_N, self._factory.layer))
-        return train(self, inputs, targets_N, weights_N, how)
+        return train(self, inputs, targets_N, weights_N, *how)
 
     monkeypatch.setattr(Student, "_train", spy)
     METHODS[name].fit(task or world.task, world.factory(), 0)
@@ -123,7 +119,8 @@ def test_neighbourhood_filters_drop_a_tenth_with_more_wrong_labels(world, monkey
 def test_a_row_among_rows_of_the_other_label_is_a_small_component(world):
     labels_N = np.ones(len(world.truth_N))
     labels_N[5] = 0
-    sizes = _component_size(with_labels(world, labels_N), world.factory(), 0)
+    task = with_labels(world, labels_N)
+    sizes = _component_size(RecipeRun(Recipe(), task, world.factory(), 0))
     assert sizes[5] == 1 and np.median(sizes) > 100
 
 
@@ -137,7 +134,8 @@ def test_relabelling_mends_more_labels_than_it_breaks(world, monkeypatch):
 
 def test_overlap_density_prefers_rows_whose_label_fits_their_neighbourhood(world):
     labels_N, wrong = flipped(world, 0.2)
-    score_N = density_score(with_labels(world, labels_N), world.factory(), 0)
+    task = with_labels(world, labels_N)
+    score_N = overlap_density(RecipeRun(Recipe(), task, world.factory(), 0), labels_N, 50)
     assert score_N[~wrong].mean() > score_N[wrong].mean() + 1
     middle = mid_entropy(np.array([0.5, 0.11, 0.999]))
     assert middle[1] > max(middle[0], middle[2])

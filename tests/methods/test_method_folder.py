@@ -8,9 +8,9 @@ import pytest
 
 from aarlab.core.errors import MethodFailed
 from aarlab.core.types import Example
-from aarlab.testbed.contract import checked_predictions
-from aarlab.testbed.method_folder import load_method, write_method
-from aarlab.testbed.panel import methods_named
+from aarlab.testbed.running.contract import checked_predictions
+from aarlab.testbed.running.method_folder import load_method, write_method
+from aarlab.testbed.running.panel import methods_named
 
 FIT = """
 class P:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 from aarlab.cli.main import cli
 from aarlab.core.errors import GapNotPositive
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.method_folder import write_method
-from aarlab.testbed.task import has_clear_gap, load_info
+from aarlab.testbed.running.method_folder import write_method
+from aarlab.testbed.tasks.task import has_clear_gap, load_info
 
 GOOD = """from aarlab.testbed.methods import METHODS
 def fit(task, student, seed):
@@ -101,7 +101,7 @@ def test_a_method_that_fails_runs_first_and_alone(
     imported, tmp_path, monkeypatch, source, says
 ) -> None:
     ran = []
-    monkeypatch.setattr("aarlab.cli.waiting.Waiting.at", lambda self, stage: ran.append(stage))
+    monkeypatch.setattr("aarlab.cli.steps.Waiting.at", lambda self, stage: ran.append(stage))
     write_method(tmp_path / "mine", {"method.py": source})
     words = ["method", "run", str(tmp_path / "mine"), "--task", "coins", "--seeds", "2"]
     found = command(monkeypatch, imported[0], *words)
@@ -111,7 +111,7 @@ def test_a_method_that_fails_runs_first_and_alone(
 
 
 def test_a_slow_method_shows_its_stage(imported, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("aarlab.cli.waiting.FIRST_S", 0.0)
+    monkeypatch.setattr("aarlab.cli.steps.STAGE_S", 0.0)
     slow = GOOD.replace("    return", "    import time; time.sleep(1.5)\n    return")
     write_method(tmp_path / "slow", {"method.py": slow})
     words = ["--task", "coins", "--methods", str(tmp_path / "slow"), "--seeds", "1", "--no-guards"]

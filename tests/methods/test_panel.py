@@ -1,14 +1,16 @@
 """The operator's table, scored by the vault's own scorer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.methods import METHODS, Method
-from aarlab.testbed.panel import Extras, methods_named, run_panel, search_bench
-from aarlab.testbed.stored_features import StoredFeatures
-from aarlab.testbed.task import open_public
+from aarlab.testbed.running.panel import Extras, methods_named, run_panel, search_bench
+from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.tasks.task import open_public
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
@@ -48,6 +50,18 @@ def test_a_task_without_a_clear_gap_has_accuracies_and_diagnostics_but_no_pgr(fl
     assert bench.judge.gap("gauss", "search").clear is False
     less = bench.judge.difference("gauss", "search", rows[1].predictions, rows[0].predictions)
     assert less.value == pytest.approx(rows[1].transfer - rows[0].transfer)
+
+
+def test_diagnostics_never_compute_log_likelihoods_that_the_task_left_out(bench):
+    """The model is at hand where an operator runs methods: asking it for every row took minutes."""
+    vanilla, extras = [METHODS["vanilla"]], Extras(diagnostics=True)
+    (asked,) = run_panel(vanilla, bench, 1, extras=extras)
+    info = bench.task.info.model_copy(
+        update={"settings": {**bench.task.info.settings, "log_likelihoods": False}}
+    )
+    left_out = replace(bench, task=replace(bench.task, info=info))
+    (not_asked,) = run_panel(vanilla, left_out, 1, extras=extras)
+    assert set(asked.diagnostics) - set(not_asked.diagnostics) == {"agrees_with_zero_shot"}
 
 
 def test_seed_i_gets_the_labels_of_teacher_i(bench):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from aarlab.core.types import Example
-from aarlab.testbed.ablation import ablated
-from aarlab.testbed.probes import changed_answers, probe_answers
+from aarlab.testbed.running.controls import ablated, changed_answers, probe_answers
 
 ROWS = [
     Example(f"r{i}", f"g{i // 4}", "question", (f"{i // 4 * 10 + (i % 4 == 3)}",))

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from aarlab.cli.main import cli
 from aarlab.core.errors import AarlabError, NotFound
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.adapters import tuning
-from aarlab.testbed.published import setting
-from aarlab.testbed.task import load_info, load_weak_labels
+from aarlab.testbed.students.adapters import tuning
+from aarlab.testbed.tasks.published import setting
+from aarlab.testbed.tasks.task import load_info, load_weak_labels
 
 pytestmark = pytest.mark.gate
 
@@ -75,7 +75,8 @@ def test_the_preset_says_what_was_published() -> None:
 def test_teacher_transfer_and_ceiling_through_one_command(
     root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aarlab.testbed import options, published
+    from aarlab.testbed.students import options
+    from aarlab.testbed.tasks import published
 
     def quick() -> tuple[options.AdapterOptions, options.HeadOptions]:
         adapter, training = options.published_adapter()  # tiny models learn at another rate
@@ -96,7 +97,7 @@ def test_teacher_transfer_and_ceiling_through_one_command(
     assert info.settings["student"]["model"] == "strong"
     plain, calls = tuning.tune, []
     monkeypatch.setattr(
-        "aarlab.testbed.adapters.student.tune",
+        "aarlab.testbed.students.adapters.student.tune",
         lambda *args: (calls.append(1), plain(*args))[1],
     )
     run(folder, "--seeds", "1")
@@ -115,7 +116,7 @@ def test_an_interrupted_build_goes_on_with_the_next_seed(
             raise KeyboardInterrupt
         return plain(*args, **more)
 
-    monkeypatch.setattr("aarlab.testbed.adapters.student.tune", counted)
+    monkeypatch.setattr("aarlab.testbed.students.adapters.student.tune", counted)
     with pytest.raises((AssertionError, KeyboardInterrupt)):
         run(folder, "--seeds", "1", "--epochs", "1")
     run(folder, "--seeds", "1", "--epochs", "1")

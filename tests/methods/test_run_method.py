@@ -1,4 +1,4 @@
-"""`python -m aarlab.testbed.run_method`: what runs inside the sandbox, as a process."""
+"""`python -m aarlab.testbed.running.run_method`: what runs inside the sandbox, as a process."""
 
 import json
 import os
@@ -11,11 +11,11 @@ import pytest
 
 from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.job import Job, JobError, JobOutput, SeedPair, read_job
-from aarlab.testbed.method_folder import recipe_files, write_method
-from aarlab.testbed.named_method import named_files
-from aarlab.testbed.recipe import LabelStage, Recipe, SelectStage, TrainStage
-from aarlab.testbed.run_method import main, run_job
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.recipes.recipe import LabelStage, Recipe, SelectStage, TrainStage
+from aarlab.testbed.running.job import Job, JobError, JobOutput, SeedPair, read_job
+from aarlab.testbed.running.method_folder import recipe_files, write_method
+from aarlab.testbed.running.run_method import main, run_job
 
 FIT = "def fit(task, student, seed):\n"
 CONSTANT = """import numpy as np
@@ -43,7 +43,7 @@ def run_process(job, tmp_path):
         "-W",
         "error",
         "-m",
-        "aarlab.testbed.run_method",
+        "aarlab.testbed.running.run_method",
         str(path),
         str(out),
     ]

@@ -1,5 +1,8 @@
 """What each stage and method does, on a task whose truth, channel and cue are known."""
 
+import random
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gaussian_task import STRONG
@@ -7,19 +10,40 @@ from method_world import World
 
 from aarlab.core.errors import MethodFailed, NotFound
 from aarlab.core.types import Example
-from aarlab.testbed.answers import final_answer
 from aarlab.testbed.methods import METHODS, find_method
 from aarlab.testbed.methods.guards import MajorityAnswer
-from aarlab.testbed.recipe import LabelStage, PredictStage, Recipe, SelectStage, TrainStage
-from aarlab.testbed.run_recipe import run_recipe
-from aarlab.testbed.stages.channel import Channel, channel_features, fit_channel
-from aarlab.testbed.stages.fitting import out_of_fold, train_student
-from aarlab.testbed.stages.label import label_rows
-from aarlab.testbed.stages.run import RecipeRun
-from aarlab.testbed.stages.select import neighbour_agreement, select_rows
-from aarlab.testbed.stages.zero_shot import KINDS
-from aarlab.testbed.student import Student
-from aarlab.testbed.train import fit_head
+from aarlab.testbed.recipes.recipe import (
+    LabelStage,
+    PredictStage,
+    Recipe,
+    SelectStage,
+    TrainStage,
+    sample,
+    with_options,
+)
+from aarlab.testbed.recipes.run_recipe import run_recipe
+from aarlab.testbed.recipes.stages import (
+    Channel,
+    RecipeRun,
+    channel_features,
+    fit_channel,
+    label_rows,
+    mid_entropy,
+    nearest,
+    neighbour_agreement,
+    out_of_fold,
+    overlap_density,
+    row_points,
+    select_rows,
+    train_student,
+)
+from aarlab.testbed.recipes.zero_shot import KINDS
+from aarlab.testbed.running.checking import STRONG_LAYER, make_toy
+from aarlab.testbed.students.options import AdapterOptions
+from aarlab.testbed.students.student import Student, StudentFactory
+from aarlab.testbed.students.teacher import cross_fit, fold_of_rows
+from aarlab.testbed.students.train import fit_head
+from aarlab.testbed.tasks.train_task import final_answer
 
 
 def run_of(world, recipe, seed=0):
@@ -66,11 +90,204 @@ def test_agreement_keeps_rows_where_the_strong_model_agrees(world):
     assert kept > agreement(labels_N, world) + 0.05
 
 
+def with_teachers(world, labels_SN):
+    return replace(world.task, weak_labels_N=labels_SN[0], teacher_labels_SN=labels_SN)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("weak", [0.9, 0.2, 0.6]), ("teachers", [0.6, 0.3, 0.7]), ("votes", [2 / 3, 0, 1])],
+)
+def test_label_sources_of_several_teachers(world, source, expected):
+    task = replace(
+        world.task,
+        inputs=world.task.inputs[:3],
+        groups=world.task.groups[:3],
+        weak_labels_N=np.array([0.9, 0.2, 0.6]),
+        teacher_labels_SN=np.array([[0.9, 0.2, 0.6], [0.7, 0.5, 0.9], [0.2, 0.2, 0.6]]),
+    )
+    run = RecipeRun(Recipe(label=LabelStage(source=source)), task, world.factory(), 0)
+    np.testing.assert_allclose(label_rows(run), expected)
+
+
+def test_with_one_teacher_its_mean_is_the_weak_label(world):
+    task = with_teachers(world, world.task.weak_labels_N[None])
+    for source, expected in (("teachers", task.weak_labels_N), ("votes", task.weak_labels_N > 0.5)):
+        run = RecipeRun(Recipe(label=LabelStage(source=source)), task, world.factory(), 0)
+        np.testing.assert_array_equal(label_rows(run), expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_recipe_asks_for_log_likelihoods_exactly_when_it_says_so(seed):
+    """Run drawn recipes where there are none: those that ask fail, the others train."""
+    toy = make_toy("preference", 60, 12)
+
+    class States:
+        states, layers = toy.source.states, toy.source.layers
+
+        def answer_logp(self, examples):
+            raise NotFound("no log-likelihoods")
+
+    recipe = sample(random.Random(seed))
+    cheap = {"train.rounds": 0, "train.epochs": 1, "predict.members": 1}
+    recipe = with_options(recipe, cheap) if recipe.predict.kind != "zero_shot" else recipe
+    try:
+        predictor = run_recipe(recipe)(toy.task, StudentFactory(States(), STRONG_LAYER), 0)
+        probs_N = predictor.predict_proba(toy.rows)
+    except NotFound:
+        assert recipe.asks_zero_shot
+    except MethodFailed as error:
+        assert "keep more" in str(error)  # a threshold that no row passes
+    else:
+        assert ((probs_N >= 0) & (probs_N <= 1)).all()
+        assert not recipe.asks_zero_shot or recipe.predict.weight == 0
+
+
+def test_confident_votes_are_the_rows_on_which_most_teachers_agree(world):
+    rng = np.random.default_rng(0)
+    task = with_teachers(world, rng.random((8, len(world.truth_N))))
+    votes_N = (task.teacher_labels_SN > 0.5).sum(axis=0)
+    label, select = LabelStage(source="votes"), SelectStage(kind="confident", keep=0.2)
+    run = RecipeRun(Recipe(label=label, select=select), task, world.factory(), 0)
+    rows = select_rows(run, label_rows(run))
+    for of_class in (votes_N > 4, votes_N <= 4):
+        kept = np.intersect1d(rows, np.flatnonzero(of_class))
+        left = np.setdiff1d(np.flatnonzero(of_class), kept)
+        assert len(kept) == round(0.2 * of_class.sum())
+        assert np.abs(votes_N - 4)[kept].min() >= np.abs(votes_N - 4)[left].max()
+
+
+def test_out_of_fold_keeps_rows_that_students_of_other_problems_predict_too(world):
+    labels_N, wrong = world.truth_N.astype(float).copy(), np.zeros(len(world.truth_N), bool)
+    wrong[:40] = True
+    labels_N[wrong] = 1 - labels_N[wrong]
+    run = run_of(world, Recipe(select=SelectStage(kind="out_of_fold")))
+    rows = select_rows(run, labels_N)
+    own_N = out_of_fold(run, np.arange(len(labels_N)), labels_N, 2, 200)
+    np.testing.assert_array_equal(rows, np.flatnonzero((own_N > 0.5) == (labels_N > 0.5)))
+    assert wrong[rows].mean() < 0.5 * wrong.mean()
+
+
+def bank_nearest(states_NAD, k):
+    """The neighbours as they were found among the rows and their mirror images, one by one."""
+    points_ND = row_points(states_NAD)
+    paired = states_NAD.shape[1] == 2
+    bank_MD = np.concatenate([points_ND, -points_ND]) if paired else points_ND
+    cosine_NM = points_ND @ bank_MD.T
+    np.fill_diagonal(cosine_NM, -np.inf)
+    bank_NK = np.argsort(-cosine_NM, axis=1)[:, :k]
+    return bank_NK, np.take_along_axis(cosine_NM, bank_NK, axis=1)
+
+
+def test_neighbours_are_those_of_the_whole_bank_of_mirror_images(world):
+    states_NAD = world.source.states(world.task.inputs, STRONG)
+    bank_NK, cosine_NK = bank_nearest(states_NAD, 25)
+    found = nearest(states_NAD, 25)
+    np.testing.assert_array_equal(np.sort(found.bank_NK, axis=1), np.sort(bank_NK, axis=1))
+    np.testing.assert_allclose(
+        np.sort(found.cosine_NK, axis=1), np.sort(cosine_NK, axis=1), atol=1e-6
+    )
+    positive_N = world.truth_N > 0
+    label_M = np.concatenate([positive_N, ~positive_N])
+    same_N = (label_M[bank_NK] == positive_N[:, None]).mean(axis=1)
+    np.testing.assert_allclose(neighbour_agreement(found, positive_N), same_N)
+
+
+def test_seeds_share_the_neighbours_of_the_same_states(world, monkeypatch):
+    found = []
+
+    def counting(states_NAD, k):
+        found.append((len(states_NAD), k))
+        return nearest(states_NAD, k)
+
+    monkeypatch.setattr("aarlab.testbed.recipes.stages.nearest", counting)
+    fit = run_recipe(Recipe(select=SelectStage(kind="neighbours", k=20)))
+    rows = world.data.splits["search"].examples
+    shared = [fit(world.task, world.factory(), seed).predict_proba(rows) for seed in (0, 1)]
+    assert found == [(len(world.truth_N), 20)]
+    alone = run_recipe(Recipe(select=SelectStage(kind="neighbours", k=20)))
+    again = alone(world.task, world.factory(), 1).predict_proba(rows)
+    np.testing.assert_array_equal(shared[1], again)
+    other = replace(world.factory(), layer=1)
+    fit(world.task, other, 0)
+    assert len(found) == 3  # other states have other neighbours
+
+
+def test_overlap_is_the_sum_of_four_z_scores_and_selects_by_class(world):
+    run = run_of(world, Recipe(select=SelectStage(kind="overlap", keep=0.3, k=20)), seed=4)
+    labels_N = world.task.teacher_labels_SN.mean(axis=0)
+    positive_N = labels_N > 0.5
+    bank_NK, cosine_NK = bank_nearest(run.states, 20)
+    linear = run.factory.options.model_copy(update={"hidden": 0, "epochs": 20, "seed": 4})
+
+    def fit_predict(train, held_out):
+        student = run.factory.new(linear).fit(run.rows(train), positive_N[train].astype(float))
+        return student.predict_proba(run.rows(held_out))
+
+    own_N = cross_fit(fold_of_rows(world.task.groups, 5, 4), fit_predict)
+    label_M = np.concatenate([positive_N, ~positive_N])
+    signals = [
+        np.where(positive_N, own_N, 1 - own_N),
+        (label_M[bank_NK] == positive_N[:, None]).mean(axis=1),
+        cosine_NK.mean(axis=1),
+        mid_entropy(labels_N),
+    ]
+    score_N = sum((signal - signal.mean()) / signal.std() for signal in signals)
+    np.testing.assert_allclose(overlap_density(run, labels_N, 20), score_N, atol=1e-5)
+    rows = select_rows(run, labels_N)
+    for of_class in (np.flatnonzero(positive_N), np.flatnonzero(~positive_N)):
+        best = of_class[np.argsort(-score_N[of_class])[: round(0.3 * len(of_class))]]
+        np.testing.assert_array_equal(np.intersect1d(rows, of_class), np.sort(best))
+
+
+def test_layers_average_a_student_on_each(world):
+    """The task stores layers 1, 2 and 3 and its student is on 2."""
+    rows, targets_N = np.arange(len(world.truth_N)), world.task.weak_labels_N
+    for layers, used in (("one", [2]), ("three", [1, 2, 3]), ("all", [1, 2, 3])):
+        run = run_of(world, Recipe(train=TrainStage(layers=layers)))
+        options = run.factory.options.model_copy(update={"seed": 9})
+        each = [
+            run.factory.at(n)
+            .new(options)
+            .fit(world.task.inputs, targets_N)
+            .predict_proba(world.task.inputs)
+            for n in used
+        ]
+        student = train_student(run, rows, targets_N, 9)
+        np.testing.assert_array_equal(
+            student.predict_proba(world.task.inputs), np.mean(each, axis=0)
+        )
+
+
+def test_three_layers_are_the_nearest_ones_and_one_that_is_stored_is_enough(world):
+    class Stored:
+        def __init__(self, *layers):
+            self.kept = layers
+
+        def layers(self, examples):
+            return self.kept
+
+    def chosen(layers, *stored):
+        recipe = Recipe(train=TrainStage(layers=layers))
+        return RecipeRun(recipe, world.task, StudentFactory(Stored(*stored), 15), 0).layers
+
+    assert chosen("three", 0, 12, 15, 18, 21) == (12, 15, 18)
+    assert chosen("three", 15, 18) == (15, 18) and chosen("three", 15) == (15,)
+    assert chosen("all", 0, 12, 15) == (0, 12, 15) and chosen("one", 0, 12, 15) == (15,)
+
+
+def test_students_that_train_blocks_refuse_several_layers(world):
+    recipe = Recipe(train=TrainStage(layers="three"))
+    blocks = replace(world.factory(), adapter=AdapterOptions())
+    with pytest.raises(MethodFailed, match="use layers one"):
+        run_recipe(recipe)(world.task, blocks, 0)
+
+
 def test_neighbours_find_the_mislabelled_rows(world):
     states = world.source.states(world.task.inputs, STRONG)[:, :, :3]  # little noise
     flipped_N = world.truth_N.astype(bool).copy()
     flipped_N[:20] ^= True
-    score_N = neighbour_agreement(states, flipped_N, 25)
+    score_N = neighbour_agreement(nearest(states, 25), flipped_N)
     assert score_N[:20].mean() < score_N[20:].mean() - 0.1
     assert ((score_N >= 0) & (score_N <= 1)).all()
 
@@ -136,6 +353,25 @@ def test_channel_recovers_known_rates():
     )
 
 
+def test_channel_is_the_optimum_of_the_marginal_likelihood_written_out():
+    rng = np.random.default_rng(5)
+    n = 600
+    features = np.concatenate([np.ones((n, 1)), rng.normal(size=(n, 4))], axis=1)
+    hard, prior = rng.random(n) < 0.6, rng.uniform(0.01, 0.99, n)
+
+    def value(weights):
+        tpr, fpr = (1 / (1 + np.exp(-features @ part)) for part in (weights[:5], weights[5:]))
+        says_1 = tpr * prior + fpr * (1 - prior)
+        away = weights - np.r_[np.log(7 / 3), 0, 0, 0, 0, -np.log(7 / 3), 0, 0, 0, 0]
+        return -np.log(np.where(hard, says_1, 1 - says_1)).sum() + away @ away
+
+    found = fit_channel(hard, features, prior)
+    at = np.r_[found.true_F, found.false_F]
+    steps = 1e-5 * np.eye(10)
+    slopes = [(value(at + step) - value(at - step)) / 2e-5 for step in steps]
+    assert np.abs(slopes).max() < 0.02 and all(value(at + 1e3 * s) > value(at) for s in steps)
+
+
 def test_channel_features_are_constant_then_standardised():
     rng = np.random.default_rng(1)
     features = channel_features(rng.random(50), rng.normal(size=(50, 3)))
@@ -164,7 +400,7 @@ def recorded(world, monkeypatch, recipe):
         calls.append((len(states), targets, weights, options, start))
         return fit_head(states, targets, options, weights, start)
 
-    monkeypatch.setattr("aarlab.testbed.student.fit_head", recording)
+    monkeypatch.setattr("aarlab.testbed.students.student.fit_head", recording)
     run_recipe(recipe)(world.task, world.factory(), 0)
     return calls
 
@@ -279,7 +515,5 @@ def test_length_guard_learns_the_sign_from_the_weak_labels():
         Example(e.id, e.group, e.prompt, ("word " * (3 + 20 * (w < 0.5)),))
         for e, w in zip(world.task.inputs, world.weak_N, strict=True)
     )
-    from dataclasses import replace
-
     predictor = METHODS["guard_length"].fit(replace(world.task, inputs=rows), world.factory(), 0)
     assert ((predictor.predict_proba(rows) > 0.5) == (world.weak_N > 0.5)).all()

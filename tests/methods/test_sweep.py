@@ -11,11 +11,11 @@ import pytest
 
 from aarlab.core.errors import BadInput, Damaged
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.panel import search_bench
-from aarlab.testbed.recipe import LabelStage, Recipe
-from aarlab.testbed.stored_features import StoredFeatures
-from aarlab.testbed.sweep import SweepPlan, live_options, sweep
-from aarlab.testbed.task import open_public
+from aarlab.testbed.recipes.recipe import LabelStage, Recipe
+from aarlab.testbed.running.panel import search_bench
+from aarlab.testbed.running.sweep import SweepPlan, live_options, sweep
+from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.tasks.task import open_public
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
@@ -95,7 +95,7 @@ def test_kill_9_loses_no_finished_trial(built, tmp_path):
 
 
 def test_a_recipe_that_fails_is_a_failed_trial(bench, tmp_path):
-    from aarlab.testbed.recipe import SelectStage
+    from aarlab.testbed.recipes.recipe import SelectStage
 
     recipe = Recipe(select=SelectStage(kind="threshold", threshold=0.95))
     with pytest.raises(BadInput, match="no trial gave a score"):

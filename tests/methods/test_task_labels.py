@@ -5,8 +5,8 @@ import pytest
 from gaussian_task import GaussianSource, make_task
 
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.testbed.stored_features import StoredFeatures, WithModel, feature_arrays
-from aarlab.testbed.task import WeakLabels
+from aarlab.testbed.students.features import StoredFeatures, WithModel, feature_arrays
+from aarlab.testbed.tasks.task import WeakLabels
 
 LABELS = WeakLabels(("a", "b"), (3, 4, 5), np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], "f4"))
 

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from aarlab.core.errors import BadInput
-from aarlab.testbed.folds import cross_fit, fold_of_rows
-from aarlab.testbed.options import HeadOptions, TeacherOptions
-from aarlab.testbed.teacher import TeacherRows, fit_teacher, fit_temperature
+from aarlab.testbed.students.options import HeadOptions, TeacherOptions
+from aarlab.testbed.students.teacher import (
+    TeacherRows,
+    cross_fit,
+    fit_teacher,
+    fit_temperature,
+    fold_of_rows,
+)
 
 
 def test_temperature_recovers_a_known_overconfidence():

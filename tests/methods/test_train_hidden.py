@@ -11,18 +11,19 @@ from typer.testing import CliRunner
 
 from aarlab.cli.main import cli
 from aarlab.cli.operator import open_scorer, selection_bench
-from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.hashing import content_hash, sha256_hex
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import NEEDED_SPLITS
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import FORMAT, build_task
-from aarlab.testbed.datasets.card import data_card
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.panel import run_panel
-from aarlab.testbed.stored_features import StoredFeatures, load_features
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import (
+from aarlab.testbed.running.panel import run_panel
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.students.features import StoredFeatures, load_features
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.teacher import TeacherRows, fit_ceiling, fit_teacher
+from aarlab.testbed.tasks.build import FORMAT, build_task
+from aarlab.testbed.tasks.datasets.card import data_card
+from aarlab.testbed.tasks.task import (
     has_hidden_train,
     input_row,
     load_inputs,
@@ -30,8 +31,7 @@ from aarlab.testbed.task import (
     make_train_task,
     open_public,
 )
-from aarlab.testbed.task_files import HIDDEN_WEAK_LABELS, task_info
-from aarlab.testbed.teacher import TeacherRows, fit_ceiling, fit_teacher
+from aarlab.testbed.tasks.task_files import HIDDEN_WEAK_LABELS, task_info
 
 NAME = "gauss"
 HIDDEN_FILES = {

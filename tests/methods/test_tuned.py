@@ -3,18 +3,17 @@
 import pytest
 
 from aarlab.campaign.presets import demo
-from aarlab.testbed.generators.presets import PRESETS
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.recipe import recipe_from
-from aarlab.testbed.sweep import IDENTITY, own_options
-from aarlab.testbed.tuned import tuned_recipes, tuned_tasks
+from aarlab.testbed.recipes.tuned import tuned_recipes, tuned_tasks
+from aarlab.testbed.running.sweep import IDENTITY, own_options
+from aarlab.testbed.tasks.generators.registry import TASKS
 
 STUDY = {"vanilla", "confident", "aux_confidence", "zero_shot"}
 
 
 def test_every_embedded_task_has_its_tuned_baselines():
     tasks = tuned_tasks()
-    assert tasks.keys() == PRESETS.keys()
+    assert tasks.keys() == TASKS.built_in.keys()
     for task in tasks.values():
         assert task.baselines.keys() == STUDY
         assert all(b.selection.low < b.selection.value < b.selection.high
@@ -22,7 +21,7 @@ def test_every_embedded_task_has_its_tuned_baselines():
     assert tuned_recipes("other") == {}
 
 
-@pytest.mark.parametrize("task", sorted(PRESETS))
+@pytest.mark.parametrize("task", sorted(TASKS.built_in))
 @pytest.mark.parametrize("name", sorted(STUDY))
 def test_tuning_changed_no_option_that_makes_it_another_method(task, name):
     tuned, plain = tuned_tasks()[task].baselines[name], METHODS[name].recipe
@@ -39,7 +38,8 @@ def test_a_method_is_tuned_in_its_own_options_by_default():
     assert not set(own_options(METHODS["confident"].recipe)) & set(IDENTITY)
 
 
-def test_the_demo_compares_with_the_tuned_baselines():
+def test_the_demo_compares_with_the_human_baseline_that_runs_there():
+    """Its task has no log-likelihoods, and so no zero-shot method."""
     (human,) = (aar for aar in demo().aars if aar.role == "human")
-    assert set(human.fixed) == {"vanilla", *(f"tuned_{name}" for name in STUDY)}
-    assert all(recipe_from(recipe) for recipe in human.recipes.values())
+    assert set(human.fixed) == STUDY - {"zero_shot"}
+    assert not any(METHODS[name].recipe.asks_zero_shot for name in human.fixed)

@@ -11,17 +11,17 @@ from method_world import OPTIONS
 
 from aarlab.core.errors import BadInput, Damaged, MethodFailed
 from aarlab.core.layout import DataRoot
-from aarlab.testbed import build as building
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
-from aarlab.testbed.job import Job, SeedPair
-from aarlab.testbed.method_folder import write_method
-from aarlab.testbed.named_method import named_files
-from aarlab.testbed.probes import probe_twins
-from aarlab.testbed.run_method import probe, run_job
-from aarlab.testbed.stored_features import StoredFeatures
-from aarlab.testbed.task import load_inputs
-from aarlab.testbed.twins import draw_twins, shift
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.running.controls import probe_twins
+from aarlab.testbed.running.job import Job, SeedPair
+from aarlab.testbed.running.method_folder import write_method
+from aarlab.testbed.running.run_method import probe, run_job
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.tasks import build as building
+from aarlab.testbed.tasks.build import build_task
+from aarlab.testbed.tasks.task import load_inputs
+from aarlab.testbed.tasks.twins import draw_twins, shift
 from aarlab.verify.hidden import (
     FEATURES,
     INPUTS,

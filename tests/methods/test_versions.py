@@ -12,12 +12,11 @@ from typer.testing import CliRunner
 
 from aarlab.cli.main import cli
 from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
-from aarlab.core.layout import UNVERSIONED, DataRoot, RunDir, parse_task
-from aarlab.core.uses import note_use, uses
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import Built, build_task
-from aarlab.testbed.removing import remove_task
-from aarlab.testbed.task import open_public
+from aarlab.core.layout import UNVERSIONED, DataRoot, RunDir, note_use, parse_task, uses
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import Built, build_task
+from aarlab.testbed.tasks.removing import remove_task
+from aarlab.testbed.tasks.task import open_public
 from aarlab.vault.vault import Vault
 
 OTHER = OPTIONS.model_copy(update={"ceiling_seeds": 3})  # the public side is the same

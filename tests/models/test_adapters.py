@@ -12,17 +12,8 @@ from tiny_models import WIDTH, tiny_entry, tiny_model
 from aarlab.core.errors import BadInput, Damaged, MethodFailed
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
-from aarlab.testbed.adapters import packing
-from aarlab.testbed.adapters.forward import Forward
-from aarlab.testbed.adapters.packing import Pack, Rows
-from aarlab.testbed.adapters.tuning import (
-    Tuned,
-    Tuner,
-    fresh_blocks,
-    mean_readout,
-    trained_weights,
-)
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.models.answers import QUESTIONS, verdict_row
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.catalogue import FolderSource
 from aarlab.testbed.models.decoder import MATRICES, Decoder, shape_of
@@ -30,11 +21,19 @@ from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.models.low_rank import LowRank
 from aarlab.testbed.models.pull import pull_entry
 from aarlab.testbed.models.token_states import RowStates
-from aarlab.testbed.options import AdapterOptions, HeadOptions
-from aarlab.testbed.stored_features import StoredFeatures, feature_arrays
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
-from aarlab.testbed.verdicts import QUESTIONS, verdict_row
+from aarlab.testbed.students.adapters import packing
+from aarlab.testbed.students.adapters.packing import Forward, Pack, Rows
+from aarlab.testbed.students.adapters.tuning import (
+    Tuned,
+    Tuner,
+    fresh_blocks,
+    mean_readout,
+    trained_weights,
+)
+from aarlab.testbed.students.features import StoredFeatures, feature_arrays
+from aarlab.testbed.students.options import AdapterOptions, HeadOptions
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.tasks.train_task import TrainTask
 
 OPTIONS = HeadOptions(hidden=0, epochs=8, lr=1e-2, weight_decay=0.0, batch=8)
 LAST = 3
@@ -244,7 +243,7 @@ def test_gradients_reach_what_is_trained_and_nothing_else(model):
 
 def test_a_probe_starts_without_torch():
     code = (
-        "import sys, numpy as np; from aarlab.testbed.toy import make_toy\n"
+        "import sys, numpy as np; from aarlab.testbed.running.checking import make_toy\n"
         "toy = make_toy('verification'); s = toy.student().new()\n"
         "s.fit(toy.task.inputs, toy.task.weak_labels_N); assert 'torch' not in sys.modules"
     )

@@ -85,7 +85,7 @@ def test_only_missing_answers_are_computed_and_kept(
     told: list[tuple[int, int]] = []
     cache = FeatureCache([], model, filled, loader(tiny, 1))
     cache.precompute([*ROWS, extra], (1,), logp=True, progress=lambda *seen: told.append(seen))
-    assert cache.n_computed == 2 and told == [(2, 2)]
+    assert cache.n_computed == 2 and told == [(1, 2), (2, 2)]  # after P(answer | prompt), P(answer)
     cache.states([extra, *ROWS], 1)
     assert cache.n_computed == 2
     FeatureCache([filled], model).states([extra], 1)

@@ -6,8 +6,7 @@ import pytest
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import DataRoot
-from aarlab.testbed.models.catalogue import CATALOGUE, PAIRS
-from aarlab.testbed.models.own import catalogue_of
+from aarlab.testbed.models.catalogue import CATALOGUE, PAIRS, catalogue_of
 from aarlab.testbed.settings import load_settings
 
 

@@ -14,18 +14,17 @@ from aarlab.testbed.methods.generation import gain, group_advantages, judge_of, 
 from aarlab.testbed.methods.grpo import _trained, critic_grpo, debate_grpo
 from aarlab.testbed.models.answers import AnswerItem, Wanted
 from aarlab.testbed.models.cache import FeatureCache, ModelId
-from aarlab.testbed.models.generate import generate
+from aarlab.testbed.models.generate import finetune_lm, generate
 from aarlab.testbed.models.lm import LanguageModel
-from aarlab.testbed.models.lm_training import finetune_lm
-from aarlab.testbed.options import (
+from aarlab.testbed.students.options import (
     AdapterOptions,
     GenerateOptions,
     GrpoOptions,
     HeadOptions,
     LmOptions,
 )
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.tasks.train_task import TrainTask
 
 pytestmark = pytest.mark.gate
 
@@ -172,7 +171,7 @@ def test_what_is_written_after_grpo_is_what_the_model_says(model):
     pytest.importorskip("trl")
     how = GrpoOptions(steps=1, generations=2, prompts=1, max_new=8, rank=4, lr=1e-12)
     prompts = [f"{prompt}\n" for prompt in PROMPTS]
-    written = _trained(model.folder, prompts, lambda completions, **_: [0.0] * 2, (how, 0))
+    written = _trained(model.folder, prompts, lambda completions, **_: [0.0] * 2, how, 0)
     assert written == [model.text(ids) for ids in (greedy(model, prompt, 8) for prompt in prompts)]
 
 
@@ -182,7 +181,7 @@ def test_a_debater_is_rewarded_for_winning_the_judge_for_its_own_side(model, mon
     task, student = few_rows(), StudentFactory(cache, 3, HeadOptions(epochs=3))
     seen = {}
 
-    def trained(folder, prompts, reward, how):
+    def trained(folder, prompts, reward, options, seed):
         seen["prompts"], n = prompts, len(task.inputs)
         seen["rewards"] = [reward([" a sum"] * n, range(k * n, k * n + n)) for k in (0, 1)]
         return [f" text {i}" for i in range(2 * n)]

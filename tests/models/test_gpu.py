@@ -11,12 +11,12 @@ import pytest
 import torch
 from tiny_task import word_rows
 
-from aarlab.testbed.adapters.packing import Pack, Rows
-from aarlab.testbed.adapters.tuning import Tuned, Tuner, fresh_blocks, mean_readout
 from aarlab.testbed.models.compute import Compute
 from aarlab.testbed.models.decoder import Decoder
 from aarlab.testbed.models.lm import LanguageModel
-from aarlab.testbed.options import AdapterOptions
+from aarlab.testbed.students.adapters.packing import Pack, Rows
+from aarlab.testbed.students.adapters.tuning import Tuned, Tuner, fresh_blocks, mean_readout
+from aarlab.testbed.students.options import AdapterOptions
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 SPLITS = {"train_label": "a", "train_unlabel": "b", "test": "c"}
@@ -62,7 +62,7 @@ def gradients(model: LanguageModel, device: str) -> tuple[torch.Tensor, list[tor
 
 
 def items_of(example):
-    from aarlab.testbed.readout import student_items
+    from aarlab.testbed.models.answers import student_items
 
     return student_items([example], AdapterOptions())
 

@@ -12,7 +12,7 @@ from aarlab.cli.main import cli
 from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.models.own import add_own, catalogue_of
+from aarlab.testbed.models.catalogue import add_own, catalogue_of
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
 

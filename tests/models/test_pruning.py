@@ -17,8 +17,7 @@ from aarlab.core.types import Example
 from aarlab.testbed.models import record
 from aarlab.testbed.models.answers import AnswerItem
 from aarlab.testbed.models.cache import FeatureCache, ModelId, item_key
-from aarlab.testbed.models.pruning import prune, usage
-from aarlab.testbed.models.shards import INDEX, NewShard, lease, write_shard
+from aarlab.testbed.models.shards import INDEX, NewShard, lease, prune, usage, write_shard
 
 MODEL = ModelId("tiny", "a" * 64)
 
@@ -125,7 +124,7 @@ from aarlab.testbed.models.answers import AnswerFeatures
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 
 class Lengths:  # states are a function of the prompt, so that a wrong row shows
-    def features(self, items, wanted):
+    def features(self, items, wanted, progress):
         states = [[np.full(64, float(item.prompt), np.float32) for item in items]]
         return AnswerFeatures(np.array(states), None, 0)
 

@@ -157,9 +157,9 @@ def test_a_model_type_that_is_not_supported_is_refused(
 def test_a_conversion_that_computes_something_else_is_not_published(
     tiny_folders: dict[str, Path], root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aarlab.testbed.models import convert
+    from aarlab.testbed.models import pull
 
-    tensors = convert._tensors
+    tensors = pull._tensors
 
     def zeroed(*arguments: object) -> dict[str, object]:
         found = tensors(*arguments)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def test_a_conversion_that_computes_something_else_is_not_published(
             "model.layers.1.mlp.down_proj.weight": found["model.layers.1.mlp.down_proj.weight"] * 0
         }
 
-    monkeypatch.setattr(convert, "_tensors", zeroed)
+    monkeypatch.setattr(pull, "_tensors", zeroed)
     with pytest.raises(Damaged, match="differ from the original's"):
         pull_entry(tiny_entry(FolderSource(tiny_folders["llama"])), root)
     _assert_nothing_written(root)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aarlab.testbed.models.trees import Branch, Layout, batches, grow_trees
+from aarlab.testbed.models.answers import Branch, Layout, batches, grow_trees
 
 TOKENS = st.lists(st.integers(1, 50), min_size=1, max_size=12).map(tuple)
 ROWS = st.lists(st.tuples(st.sampled_from([(1,), (2, 3), (4, 5, 6, 7)]), TOKENS), max_size=25)

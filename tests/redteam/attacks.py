@@ -15,7 +15,7 @@ from hacks import (
 from style_hacks import BY_LOOKS
 
 from aarlab.core.wire import NewFinding
-from aarlab.testbed.named_method import named_files
+from aarlab.testbed.methods.named_method import named_files
 
 HONEST = [
     "vanilla",

@@ -16,9 +16,9 @@ from platform_kit import wait_for
 
 import aarlab
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.notes_files import SEEN
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.method_run import PUBLIC
+from aarlab.agents.language.prompts import SEEN
+from aarlab.agents.specs import LanguageSpec
+from aarlab.agents.trial import PUBLIC
 from aarlab.core.wire import Isolation
 from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import copy_in

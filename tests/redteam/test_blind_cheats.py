@@ -1,26 +1,18 @@
 """Cheats that have read the wall: they score with texts, and no better than honestly without."""
 
-import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import verified_run
 from code_world import NAME, build_code_world
 from new_cheats import CHEATS, files_of, notes_of
 
 from aarlab.cli.operator import open_scorer
-from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.wire import (
-    Interval,
-    Predictions,
-    Snapshot,
-    SnapshotContent,
-    SnapshotFile,
-    Verification,
-)
-from aarlab.testbed.named_method import named_files
-from aarlab.verify.rerun import Verifier
+from aarlab.core.layout import DataRoot
+from aarlab.core.wire import Interval, Predictions
+from aarlab.testbed.methods.named_method import named_files
 
 # With texts each is far above the plain student on this task.
 FEW = ["solves", "solves_where_unsure", "relabels", "head_plain"]
@@ -34,25 +26,8 @@ class Blind:
 
     def verified(self, place: Path, name: str, texts: bool) -> Predictions:
         files = files_of(name, self.notes, texts) if name in CHEATS else named_files(name)
-        kept = [
-            SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
-            for path, text in files.items()
-        ]
-        about = {"id": name, "aar": "own", "name": name, "message": "", "parent": None}
-        snapshot = Snapshot(**about, at="", n_files=len(kept), n_bytes=1)
-        wanted = Verification(
-            id="ver_1",
-            snapshot=name,
-            aar="own",
-            method=name,
-            task=NAME,
-            split="selection",
-            ablation="none",
-            run_seeds=self.seeds,
-            state="queued",
-        )
-        verifier = Verifier(RunDir(place / f"{name}-{texts}"), self.root, "bubblewrap", 0)
-        result = verifier.rerun(wanted, SnapshotContent(snapshot=snapshot, files=kept))
+        wanted = verified_run.wanted(NAME, self.seeds, method=name)
+        result = verified_run.verified(self.root, place / f"{name}-{texts}", files, wanted)
         assert result.error == "" and result.delivery == ("open" if texts else "blind")
         return Predictions(result.ids, result.runs)
 
@@ -69,8 +44,8 @@ def made(folder: Path, seeds: list[int]) -> Blind:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory):
-    blind = made(tmp_path_factory.mktemp("two"), [3, 4])
+def few(tmp_path_factory: pytest.TempPathFactory):
+    blind = made(tmp_path_factory.mktemp("few"), [3, 4, 5, 6])
     return blind, blind.verified(tmp_path_factory.mktemp("plain"), "vanilla", texts=False)
 
 
@@ -93,10 +68,10 @@ def difference(pair: tuple[Blind, Predictions], place: Path, name: str, texts: b
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_cheat_scores_with_texts_and_not_without(
-    two: tuple[Blind, Predictions], tmp_path: Path, name: str
+    few: tuple[Blind, Predictions], tmp_path: Path, name: str
 ) -> None:
-    opened = difference(two, tmp_path, name, texts=True)
-    blind = difference(two, tmp_path, name, texts=False)
+    opened = difference(few, tmp_path, name, texts=True)
+    blind = difference(few, tmp_path, name, texts=False)
     assert opened.low > 0 and opened.value > 0.2, "the cheat must work to be stopped"
     assert blind.low <= 0 and blind.value < opened.value / 2
 

@@ -75,7 +75,8 @@ def test_a_campaign_with_arms_shows_all_its_figures(tmp_path: Path) -> None:
     for figure in ("arms", "transfer", "diversity", "complexity", "spend", "accuracy"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.read_text()))
-    for said in ("Only 3 replicates in the smallest arm", "Classified by keywords-1",
+    for said in ("Only 3 replicates in the smallest arm",
+                 "Classified by the keyword rules of aarlab, version 1 (",
                  "No language model did research here", "commit 999ff4aab47c"):  # fmt: skip
         assert said in text, said
 

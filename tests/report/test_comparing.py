@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aarlab.core.ideas import FAMILY_KEYS, IdeaFamily
-from aarlab.report.comparing import MAX_SPLITS, corrected, difference, permutation_test, spread
-from aarlab.report.diversity import diversity, entropy_bits
+from aarlab.report.arms import MAX_SPLITS, Sample, corrected, difference, permutation_test, spread
+from aarlab.report.idea_data import diversity, entropy_bits
 
 families = st.lists(st.sampled_from(FAMILY_KEYS), min_size=1, max_size=40)
 values = st.lists(st.floats(-2, 2), min_size=2, max_size=6)
@@ -55,9 +55,12 @@ def test_steps_with_fewer_than_five_aars_are_dropped() -> None:
 @settings(deadline=None)
 @given(values, values, st.floats(-3, 3))
 def test_a_difference_knows_direction_and_level(a, b, shift: float) -> None:
-    one, other = difference(("a", a), ("b", b)), difference(("b", b), ("a", a))
+    one, other = (
+        difference(Sample("a", a), Sample("b", b)),
+        difference(Sample("b", b), Sample("a", a)),
+    )
     assert one.value == pytest.approx(-other.value, abs=1e-9)
-    moved = difference(("a", [v + shift for v in a]), ("b", b))
+    moved = difference(Sample("a", [v + shift for v in a]), Sample("b", b))
     assert moved.value == pytest.approx(one.value + shift, abs=1e-6)
     if one.low is not None and other.low is not None:
         assert one.low == pytest.approx(-other.high, abs=1e-6)
@@ -66,7 +69,7 @@ def test_a_difference_knows_direction_and_level(a, b, shift: float) -> None:
 
 def test_welch_golden() -> None:
     # scipy.stats.ttest_ind([.1, .2, .4], [.5, .6, .9], equal_var=False): p = 0.048646
-    found = difference(("a", [0.1, 0.2, 0.4]), ("b", [0.5, 0.6, 0.9]))
+    found = difference(Sample("a", [0.1, 0.2, 0.4]), Sample("b", [0.5, 0.6, 0.9]))
     assert found.value == pytest.approx(-0.433333, abs=1e-6)
     assert found.p_welch == pytest.approx(0.048646, abs=1e-4)
     assert (found.low, found.high) == pytest.approx((-0.862334, -0.004333), abs=1e-5)
@@ -74,17 +77,17 @@ def test_welch_golden() -> None:
 
 
 def test_one_replicate_has_no_interval_and_none_has_no_value() -> None:
-    one = difference(("a", [0.4]), ("b", [0.1, 0.3]))
+    one = difference(Sample("a", [0.4]), Sample("b", [0.1, 0.3]))
     assert one.value == pytest.approx(0.2) and one.low is None and one.p_welch is None
-    assert difference(("a", []), ("b", [0.1])).value is None
-    same = difference(("a", [0.2, 0.2]), ("b", [0.1, 0.1]))
+    assert difference(Sample("a", []), Sample("b", [0.1])).value is None
+    same = difference(Sample("a", [0.2, 0.2]), Sample("b", [0.1, 0.1]))
     assert same.low is None and same.value == pytest.approx(0.1)
     assert spread([]) is None and spread([0.3]).low is None
 
 
 def test_holm_is_a_step_down() -> None:
     ps = [0.01, 0.04, 0.03, None]
-    table = [difference(("a", [0.0]), ("b", [0.0]))._replace(p_welch=p) for p in ps]
+    table = [difference(Sample("a", [0.0]), Sample("b", [0.0]))._replace(p_welch=p) for p in ps]
     assert [d.p_holm for d in corrected(table)] == [pytest.approx(0.03), 0.06, 0.06, None]
 
 
@@ -112,6 +115,6 @@ def test_welch_intervals_cover_what_they_say(n: int, sd_ratio: float) -> None:
     held = 0
     for _ in range(1200):
         a, b = rng.normal(0.3, 0.1, n), rng.normal(0.0, 0.1 * sd_ratio, n)
-        found = difference(("a", a.tolist()), ("b", b.tolist()))
+        found = difference(Sample("a", a.tolist()), Sample("b", b.tolist()))
         held += found.low <= 0.3 <= found.high
     assert 0.93 <= held / 1200 <= 0.985

@@ -6,9 +6,11 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
+from aarlab.core.ideas import Complexity, Idea
 from aarlab.core.wire import CampaignExport
-from aarlab.report import bars, drawing, figures
+from aarlab.report import arm_figures, bars, drawing, figures, idea_figures, task_figures
 from aarlab.report.view import campaign_view
 
 
@@ -88,3 +90,94 @@ def test_the_key_of_the_leaderboard_names_every_sign_within_the_figure(
     words = [text.get_text() for text in figure.texts]
     assert words[0].startswith("method of an AAR") and words[1:3] == ["tuned by hand", "guard"]
     assert figure.texts[2].get_window_extent().x1 < figure.bbox.x1
+
+
+def key_words(figure: Figure) -> list[str]:
+    """The key's words; each stands within the figure and covers no other."""
+    boxes = [text.get_window_extent() for text in figure.texts]
+    for box in boxes:
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 > 0 and box.y1 <= figure.bbox.y1
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    return [text.get_text() for text in figure.texts]
+
+
+def with_sizes(export: CampaignExport) -> CampaignExport:
+    ideas = [
+        Idea(snapshot=s.id, family="loss", classifier="keywords-1", scores={"loss": 1.0},
+             evidence=[], complexity=Complexity(lines=5 + n, nodes=40 + n))
+        for n, s in enumerate(export.snapshots)
+    ]  # fmt: skip
+    return export.model_copy(update={"ideas": ideas})
+
+
+def of_many(export: CampaignExport, count: int, arms: int) -> CampaignExport:
+    """The same campaign with many AARs, dealt to arms in turn."""
+    known = {aar.name: aar for aar in export.aars}
+    names = [f"researcher-{n}" for n in range(count)]
+    aars = [
+        known["rowan"].model_copy(update={"name": name, "arm": f"kind-{n % arms}"})
+        for n, name in enumerate(names)
+    ]
+    own = [s for s in export.snapshots if s.aar in ("rowan", "edda", "evan")]
+    snapshots = [
+        s.model_copy(update={"aar": names[n % count], "id": f"{7000 + n:040x}"})
+        for n, s in enumerate([*own, *own])
+    ]
+    many = export.model_copy(update={"aars": aars, "snapshots": snapshots, "submissions": []})
+    return with_sizes(many)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_key_of_complexity_names_every_aar(export: CampaignExport, wide: bool) -> None:
+    figure = idea_figures.complexity_figure(campaign_view(with_sizes(export)), wide)
+    assert figure is not None
+    assert sorted(key_words(figure)) == ["edda", "evan", "median over time", "rowan"]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize(
+    "count, arms, named",
+    [
+        (12, 1, [f"researcher-{n}" for n in range(12)]),
+        (13, 1, ["all AARs"]),
+        (27, 9, [f"arm kind-{n}" for n in range(9)]),
+    ],
+)
+def test_nothing_is_left_out_of_a_large_key(
+    export: CampaignExport, wide: bool, count: int, arms: int, named: list[str]
+) -> None:
+    figure = idea_figures.complexity_figure(campaign_view(of_many(export, count, arms)), wide)
+    assert figure is not None
+    assert key_words(figure) == [*named, "median over time"]
+
+
+def test_a_key_of_two_rows_makes_the_figure_higher_and_moves_nothing() -> None:
+    figure = drawing.new_figure(4.3, 3.0)
+    axes = drawing.placed(figure, (0.5, 4.1), (0.5, 0.6))
+    entries = [drawing.KeyEntry(f"a long word for sign {n}", "o") for n in range(3)]
+    drawing.draw_key(figure, 0.1, 0.16, entries)
+    assert len(key_words(figure)) == 3
+    assert figure.get_figheight() == pytest.approx(3.0 + drawing.KEY_ROW_IN)
+    box = axes.get_position()
+    height = figure.get_figheight()
+    assert box.y0 * height == pytest.approx(0.5) and box.y1 * height == pytest.approx(2.4)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_keys_of_the_other_figures_fit(export: CampaignExport, wide: bool) -> None:
+    view = campaign_view(export)
+    words = {}
+    for name, draw in (
+        ("optimism", bars.optimism_figure),
+        ("ablation", bars.ablation_figure),
+        ("spend", arm_figures.spend_figure),
+        ("accuracy", task_figures.accuracy_figure),
+    ):
+        figure = draw(view, wide)
+        assert figure is not None
+        words[name] = key_words(figure)
+    assert words["spend"][-2:] == ["from cache", "into cache"]
+    assert words["accuracy"] == ["weak teacher", "ceiling", *(e.text for e in task_figures.KEY)]
+    assert words["ablation"] == ["the teacher's labels", "permuted labels"]
+    assert words["optimism"][1:3] == ["search", "search less vanilla's drop"]
+    assert words["optimism"][3:] == ["best guard, selection"]

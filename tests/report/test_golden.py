@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from aarlab.report.data_files import SPREADSHEETS
 from aarlab.report.load import load_export
-from aarlab.report.spreadsheets import SPREADSHEETS
 from aarlab.report.view import CampaignView, campaign_view
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -105,7 +105,7 @@ def test_the_drop_is_less_vanillas_where_it_was_run(export, vanilla: bool) -> No
     assert drop is not None
     if vanilla:  # .731 - .5994, less .118 - (.118 x .9 - .01)
         assert drop.value == pytest.approx(0.1316 - 0.0218)
-        assert (cell.text, cell.small) == ("+0.11", "+0.13; vanilla +0.02")
+        assert (cell.text, cell.small) == ("+0.11", "own +0.13; vanilla +0.02")
     else:
         assert drop.value == pytest.approx(0.1316)
         assert (cell.text, cell.small) == ("+0.13", "vanilla not run")

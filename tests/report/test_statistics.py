@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from aarlab.core.pgr import teacher_contribution
 from aarlab.core.ranking import against, difference_low
 from aarlab.core.wire import Interval
-from aarlab.report import statistics
-from aarlab.report.statistics import Point
+from aarlab.report import view
+from aarlab.report.view import Point
 
 from .conftest import estimate
 
@@ -22,7 +22,7 @@ points = st.lists(
 
 @given(points)
 def test_best_so_far_rises_strictly_and_ends_at_the_maximum(given_points: list[Point]) -> None:
-    raised = statistics.best_so_far(given_points)
+    raised = view.best_so_far(given_points)
     heights = [point.estimate.value for point in raised]
     assert heights == sorted(set(heights))
     assert [p.hours for p in raised] == sorted(p.hours for p in raised)
@@ -31,7 +31,7 @@ def test_best_so_far_rises_strictly_and_ends_at_the_maximum(given_points: list[P
 
 @given(points)
 def test_best_so_far_is_the_maximum_of_what_came_before(given_points: list[Point]) -> None:
-    for raised in statistics.best_so_far(given_points):
+    for raised in view.best_so_far(given_points):
         earlier = [p.estimate.value for p in given_points if p.hours <= raised.hours]
         assert raised.estimate.value == max(earlier) or any(
             p.hours == raised.hours for p in given_points if p is not raised
@@ -40,9 +40,9 @@ def test_best_so_far_is_the_maximum_of_what_came_before(given_points: list[Point
 
 @given(st.lists(points, max_size=4))
 def test_frontier_dominates_every_aar(groups: list[list[Point]]) -> None:
-    shared = statistics.frontier(groups)
+    shared = view.frontier(groups)
     for group in groups:
-        for point in statistics.best_so_far(group):
+        for point in view.best_so_far(group):
             reached = [p.estimate.value for p in shared if p.hours <= point.hours]
             assert max(reached) >= point.estimate.value
 
@@ -72,15 +72,13 @@ def test_teacher_contribution_is_defined_where_the_lower_bound_is_above_zero(
 
 @given(st.floats(0.001, 1), st.integers(2, 10_000))
 def test_expected_maximum_grows_with_the_number_tried(stderr: float, n_tried: int) -> None:
-    assert statistics.expected_maximum(stderr, n_tried + 1) > statistics.expected_maximum(
-        stderr, n_tried
-    )
-    assert statistics.expected_maximum(stderr, 1) == statistics.expected_maximum(stderr, 0) == 0.0
+    assert view.expected_maximum(stderr, n_tried + 1) > view.expected_maximum(stderr, n_tried)
+    assert view.expected_maximum(stderr, 1) == view.expected_maximum(stderr, 0) == 0.0
 
 
 def test_expected_maximum_golden() -> None:
     # sqrt(2 ln 16) = 2.355: with a seed SD of .10 the best of 16 is flattered by up to .24
-    assert statistics.expected_maximum(0.10, 16) == pytest.approx(0.2355, abs=1e-4)
+    assert view.expected_maximum(0.10, 16) == pytest.approx(0.2355, abs=1e-4)
 
 
 def test_against_needs_more_than_noise_and_more_still_for_many_methods() -> None:
@@ -107,5 +105,5 @@ def test_trying_more_methods_never_helps(a: float, b: float, stderr: float, n_tr
 
 def test_typical_stderr_of_nothing_is_none() -> None:
     empty: list[Interval] = []
-    assert statistics.typical_stderr(empty) is None
-    assert statistics.typical_stderr([estimate(0, s) for s in (0.1, 0.2, 0.9)]) == 0.2
+    assert view.typical_stderr(empty) is None
+    assert view.typical_stderr([estimate(0, s) for s in (0.1, 0.2, 0.9)]) == 0.2

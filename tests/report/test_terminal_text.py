@@ -9,8 +9,7 @@ from aarlab.campaign.presets import PRESETS
 from aarlab.campaign.status import AarStatus, CampaignStatus
 from aarlab.cli import audit, compare, demo
 from aarlab.cli.main import run_safely
-from aarlab.cli.progress import CampaignView
-from aarlab.cli.tables import print_status
+from aarlab.cli.progress import CampaignView, print_status
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir
@@ -76,20 +75,24 @@ def test_live_events_and_status_print_hostile_text_as_it_is(tmp_path: Path) -> N
     )  # fmt: skip
     none = {"hours": 0, "tokens": 0, "dollars": 0, "dollars_per_hour": None, "operator_spend": []}
     found = CampaignStatus(running=False, wanted="run", aars=[aar], left=CampaignLimits(), **none)
-    print_status(found, console)
+    spent = aar.model_copy(update={"state": "budget used up: rowan has used 4 of 4 submissions"})
+    print_status(found.model_copy(update={"aars": [aar, spent]}), console)
     said = out.getvalue()
+    assert "budget used up" in said and "4 of 4" not in said
     assert f"{SHOWN}\\nforged line" in said and f"ended: {SHOWN}" in said and "\x1b" not in said
 
 
 def test_the_demo_ends_with_the_verdict_and_the_order_of_the_report(
     hostile: CampaignExport, capsys, tmp_path: Path
 ) -> None:
-    from aarlab.report.summary import summary_of
+    from aarlab.report.data_files import summary_of
 
     view = campaign_view(hostile)
-    demo._leaderboard(Console(), summary_of(view))
+    demo.leaderboard(Console(), summary_of(view))
     said = capsys.readouterr().out
-    assert view.verdict in said and "\x1b" not in said
+    demo.found(Console(), summary_of(view))
+    ended = capsys.readouterr().out
+    assert view.verdict in ended and "\x1b" not in said + ended
     names = [m.short for m in view.methods if m.verified]
     rows = [line.split("│") for line in said.splitlines() if line.startswith("│")]
     assert [row[2].strip() for row in rows] == names
@@ -111,9 +114,23 @@ def test_comparing_arms_prints_hostile_names_as_they_are(
     assert SHOWN in said and "\x1b" not in said
 
 
+def test_without_a_terminal_a_line_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    view = CampaignView(RunDir(tmp_path), PRESETS["demo"](), Console(file=out, width=300))
+    view.notify("reruns_left", {"count": 7})
+    view.notify("tick", {})
+    assert out.getvalue() == "", "nothing is said again within some seconds"
+    monkeypatch.setattr("aarlab.cli.progress.QUIET_S", -1.0)
+    view.notify("tick", {})
+    said = out.getvalue()
+    assert "at work: rowan, edda, " in said and "re-runs of the platform left: 7" in said
+
+
 def test_the_live_table_counts_trials_against_the_limit_of_each_aar(tmp_path: Path) -> None:
     spec = PRESETS["demo"]()
     view = CampaignView(RunDir(tmp_path), spec, Console(file=io.StringIO(), width=300))
     counts = {aar.name: view._row(aar)[2] for aar in spec.aars}
-    assert counts["human"] == "0/5", "one method and four recipes"
+    assert counts["human"] == "0/3", "fixed methods, each once"
     assert counts["rowan"] == f"0/{spec.limits.submissions}"

@@ -13,9 +13,9 @@ import pytest
 from aarlab.core.errors import BadInput
 from aarlab.core.wire import CampaignExport
 from aarlab.core.wire_ledger import OperatorSpend
-from aarlab.report import ReportFiles, spend_figures, tables, write_report
+from aarlab.report import ReportFiles, arm_figures, tables, write_report
+from aarlab.report.data_files import SPREADSHEETS
 from aarlab.report.prose import methods_notes
-from aarlab.report.spreadsheets import SPREADSHEETS
 from aarlab.report.stories import stories
 from aarlab.report.view import campaign_view
 
@@ -115,7 +115,7 @@ def test_every_file_is_there(files: ReportFiles) -> None:
         *(f"{sheet}.csv" for sheet in ("ideas", "diversity", "teams", "differences", "transfer")),
         "submissions.csv",
         "leaderboard.csv",
-        "open.csv",
+        "apart.csv",
         "methods.csv",
         "spend.csv",
     }
@@ -126,6 +126,8 @@ def test_every_file_is_there(files: ReportFiles) -> None:
 def test_summary_golden(files: ReportFiles) -> None:
     summary = json.loads(files.summary.read_text())
     methods, best = summary.pop("methods"), summary.pop("best")
+    for told_in_test_closing in ("human", "elsewhere", "kept_out", "in_words", "label_free"):
+        summary.pop(told_in_test_closing)
     assert summary == {
         "verdict": "evan-14 is clearly above the best hand-tuned baseline: PGR 0.60 [0.50, 0.70] "
         "against 0.20 [0.11, 0.30] of aux_confidence.",
@@ -169,6 +171,7 @@ def test_summary_golden(files: ReportFiles) -> None:
             "short": "evan-14",
             "rank": 1,
             "aar": "evan",
+            "role": "aar",
             "search": {"pgr": 0.731, "low": 0.6199, "high": 0.8465, "seeds": 5},
             "selection": {  # 0.731 * 0.82
                 "pgr": 0.5994,
@@ -186,7 +189,8 @@ def test_summary_golden(files: ReportFiles) -> None:
             "flags": {},
             "verdict": None,
             "delivery": "open",
-            "open": False,
+            "apart": False,
+            "apart_because": None,
             "open_because": "verified with texts, before blind verification",
             "stamps": [],
         }
@@ -367,7 +371,7 @@ def test_the_operators_model_calls_have_a_row_and_are_in_no_aars(tmp_path: Path)
     *rows, last = tables.spend(campaign_view(export)).rows
     assert tuple(rows) == without
     assert (last.cells[0].text, last.cells[7].text) == ("operator: model review", "$1.25")
-    names = [spender.name for spender in spend_figures.spenders(campaign_view(export))]
+    names = [spender.name for spender in arm_figures.spenders(campaign_view(export))]
     assert names[-1] == "model review"
     write_report(export, tmp_path)
     with (tmp_path / "spend.csv").open() as file:

@@ -9,17 +9,11 @@ import pytest
 from sandbox_attempts import LIMITS
 
 from aarlab.core.errors import SandboxUnavailable
-from aarlab.sandbox import (
-    SandboxSpec,
-    aar_uid,
-    prepare_workspace,
-    probe,
-    syscalls,
-)
-from aarlab.sandbox import (
-    bubblewrap as bw,
-)
-from aarlab.sandbox.probe import closed_switches
+from aarlab.sandbox import bubblewrap as bw
+from aarlab.sandbox import syscalls
+from aarlab.sandbox.probe import closed_switches, probe
+from aarlab.sandbox.spec import SandboxSpec
+from aarlab.sandbox.workspace import aar_uid, prepare_workspace
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import psutil
 
-from aarlab.sandbox import SandboxLimits, SandboxSpec, run
-from aarlab.sandbox.spec import Finished
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import Finished, SandboxLimits, SandboxSpec
 
 LIMITS = SandboxLimits(wall_s=60.0, cpu_s=60.0)
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from aarlab.sandbox import SandboxSpec, aar_uid, prepare_workspace, probe, run
 from aarlab.sandbox import bubblewrap as bw
+from aarlab.sandbox.probe import probe
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import SandboxSpec
+from aarlab.sandbox.workspace import aar_uid, prepare_workspace
 
 
 def test_folders_below_tmp_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sandbox_attempts import python, wait_until
 
-from aarlab.sandbox import SandboxSpec, aar_uid, prepare_workspace, run
-from aarlab.sandbox.spec import Finished
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import Finished, SandboxSpec
+from aarlab.sandbox.workspace import aar_uid, prepare_workspace
 
 INOTIFY = """
 import ctypes, os, select

@@ -16,7 +16,8 @@ import pytest
 from greeters import greeters
 from sandbox_attempts import python, shell
 
-from aarlab.sandbox import SandboxSpec, aar_uid, prepare_workspace
+from aarlab.sandbox.spec import SandboxSpec
+from aarlab.sandbox.workspace import aar_uid, prepare_workspace
 
 CANARY = "canary-7d1f"
 

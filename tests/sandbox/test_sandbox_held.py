@@ -13,9 +13,12 @@ import psutil
 import pytest
 from sandbox_attempts import LIMITS, python
 
-from aarlab.sandbox import SandboxSpec, watch
-from aarlab.sandbox.held import Held, Temporary, held
+from aarlab.sandbox import watch
+from aarlab.sandbox.spec import SandboxSpec
+from aarlab.sandbox.watch import Held, Temporary, held
 from aarlab.sandbox.workspace import DiskUse, disk_use
+
+pytestmark = pytest.mark.gate
 
 MEMORY_MB, DISK_MB = 300, 16
 

@@ -11,8 +11,8 @@ import pytest
 from sandbox_attempts import LIMITS, living, python, shell, wait_until
 
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.sandbox import SandboxLimits, SandboxSpec, run
-from aarlab.sandbox.spec import TAIL_BYTES
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import TAIL_BYTES, SandboxLimits, SandboxSpec
 
 # Three daemons: forked twice, own session, deaf to signals that can be ignored.
 DAEMONS = """
@@ -61,7 +61,8 @@ def test_kill_9_of_the_supervisor_kills_the_tree(either: SandboxSpec) -> None:
     word = marker(1004)
     code = (
         "import sys; from pathlib import Path\n"
-        "from aarlab.sandbox import SandboxSpec, run\n"
+        "from aarlab.sandbox.spec import SandboxSpec\n"
+        "from aarlab.sandbox.running import run\n"
         "uid = int(sys.argv[3]) or None\n"
         "spec = SandboxSpec(Path(sys.argv[1]), isolation=sys.argv[2], uid=uid)\n"
         "run(spec, ['/bin/sh', '-c', sys.argv[4], 'sh', sys.argv[5]])\n"

@@ -13,7 +13,8 @@ import pytest
 from sandbox_attempts import python
 
 from aarlab.core.errors import BadInput
-from aarlab.sandbox import SandboxSpec, run
+from aarlab.sandbox.running import run
+from aarlab.sandbox.spec import SandboxSpec
 
 GET = """
 import sys, time, httpx

@@ -9,8 +9,8 @@ import pytest
 from ordinary_user import run_as_ordinary_user
 
 from aarlab.core.errors import SandboxUnavailable
-from aarlab.sandbox import bubblewrap, probe, syscalls
-from aarlab.sandbox.probe import closed_switches
+from aarlab.sandbox import bubblewrap, syscalls
+from aarlab.sandbox.probe import closed_switches, probe
 
 
 @pytest.fixture

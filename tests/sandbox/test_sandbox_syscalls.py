@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sandbox_attempts import python, shell
 
-from aarlab.sandbox import SandboxSpec
+from aarlab.sandbox.spec import SandboxSpec
 
 PRELUDE = """
 import ctypes, errno, sys

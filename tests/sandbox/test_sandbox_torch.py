@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sandbox_attempts import python
 
-from aarlab.sandbox import SandboxSpec
+from aarlab.sandbox.spec import SandboxSpec
 
 TRAIN = """
 import torch

@@ -8,15 +8,18 @@ import pytest
 from sandbox_attempts import python, shell
 
 from aarlab.core.errors import BadInput, NotFound
-from aarlab.sandbox import (
-    SandboxSpec,
+from aarlab.sandbox.spec import SandboxSpec
+from aarlab.sandbox.workspace import (
+    AARS,
+    VERIFIERS,
     aar_uid,
+    campaign_uid,
     copy_in,
     copy_out,
     copy_out_tree,
     prepare_workspace,
+    remove_tree,
 )
-from aarlab.sandbox.workspace import AARS, VERIFIERS, campaign_uid, remove_tree
 
 
 @pytest.fixture

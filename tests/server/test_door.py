@@ -8,8 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from aarlab.core.errors import TooManyRequests
-from aarlab.server.door import Door
-from aarlab.server.pace import Pace
+from aarlab.server.middleware import Door, Pace
 from aarlab.store import log
 from aarlab.store.database import Database
 

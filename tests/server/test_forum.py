@@ -9,7 +9,7 @@ from platform_kit import Running
 from aarlab.core.errors import BadInput, Forbidden, NotFound
 from aarlab.core.wire import NewFinding, Votes
 from aarlab.core.wire_service import FindingQuery
-from aarlab.store.search import MAX_LENGTH, MAX_WORDS, words
+from aarlab.store.forum import MAX_LENGTH, MAX_WORDS, words
 
 
 def _post(title: str, text: str = "", kind: str = "insight") -> NewFinding:

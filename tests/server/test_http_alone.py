@@ -6,7 +6,7 @@ import pytest
 from http_kit import http, problem_of, snapshot_of
 from platform_kit import Running
 
-from aarlab.testbed.task import open_public
+from aarlab.testbed.tasks.task import open_public
 
 
 def sent(client: Any, path: str, body: dict, key: str) -> dict:

@@ -10,7 +10,7 @@ from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import TooManyRequests
 from aarlab.core.wire import NewFinding, NewVerification, Run, VerificationResult
 from aarlab.core.wire_service import NewMethod
-from aarlab.server.pace import Pace
+from aarlab.server.middleware import Pace
 
 
 def follow(client, path: str) -> list[list]:

@@ -11,7 +11,7 @@ from platform_kit import Running, TinyTask, platform, wait_for
 from aarlab.cli.main import cli, run_safely
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import NewSnapshot, SnapshotFile
-from aarlab.server.heads import FILE, HeadExport
+from aarlab.server.serve import FILE, HeadExport
 from aarlab.server.settings import ServerSettings
 from aarlab.store import heads, log
 from aarlab.store.database import Database

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from platform_kit import Running
 
 from aarlab.core.errors import NotFound
-from aarlab.store.differences import MAX_FILE_LINES, differences, tar_of
-from aarlab.store.lineage import tree_sha256
+from aarlab.store.snapshots import MAX_FILE_LINES, differences, tar_of, tree_sha256
 
 
 def test_lineage_goes_back_to_the_first_and_on_to_the_children(running: Running, aar) -> None:

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stored import overwrite, stored_files
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, Damaged, NotFound, Unavailable
+from aarlab.core.hashing import sha256_hex
 from aarlab.store.blobs import Blobs, Folder
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postgres import Postgres
 
-from aarlab.core.chain import GENESIS, LogHead, next_hash
 from aarlab.core.errors import BadInput, Damaged, NotFound, Unavailable
+from aarlab.core.hashing import GENESIS, LogHead, next_hash
 from aarlab.store import heads, log
 from aarlab.store.database import Database
 from aarlab.store.heads import Signer

@@ -17,11 +17,11 @@ from aarlab.core.errors import Conflict, Damaged, Unavailable
 from aarlab.core.wire import NewAar, Predictions, Run
 from aarlab.core.wire_service import FindingQuery
 from aarlab.server.writes import Writing, refusals_logged
-from aarlab.store import aars, forum, idempotency, log
-from aarlab.store.claims import claim
+from aarlab.store import aars, forum, log, shared
 from aarlab.store.database import Database
 from aarlab.store.place import SESSION, Place, database_url, read_options, reading_engine, shown
-from aarlab.store.predictions import pack, unpack
+from aarlab.store.shared import claim
+from aarlab.store.submissions import pack_predictions, unpack_predictions
 from aarlab.store.tables import sessions
 
 
@@ -29,11 +29,11 @@ async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         async with database.write() as tx:
             await log.append(tx, "note", {"n": 1})
-            await idempotency.remember(tx, "a", "k", "r", "{}")
+            await shared.remember(tx, "a", "k", "r", "{}")
             raise ZeroDivisionError
     async with database.read() as tx:
         assert (await log.head(tx)).seq == 0
-        assert await idempotency.recall(tx, "a", "k", "r") is None
+        assert await shared.recall(tx, "a", "k", "r") is None
 
 
 async def test_many_writers_make_one_chain(database: Database, place: Place) -> None:
@@ -56,11 +56,11 @@ async def test_a_reader_sees_committed_writes_only(database: Database) -> None:
 
 async def test_a_key_stands_for_one_request_of_one_actor(database: Database) -> None:
     async with database.write() as tx:
-        await idempotency.remember(tx, "a", "k", "request", '{"x":1}')
-        assert await idempotency.recall(tx, "a", "k", "request") == '{"x":1}'
-        assert await idempotency.recall(tx, "b", "k", "request") is None
+        await shared.remember(tx, "a", "k", "request", '{"x":1}')
+        assert await shared.recall(tx, "a", "k", "request") == '{"x":1}'
+        assert await shared.recall(tx, "b", "k", "request") is None
         with pytest.raises(Conflict, match="another request"):
-            await idempotency.recall(tx, "a", "k", "different")
+            await shared.recall(tx, "a", "k", "different")
 
 
 async def test_a_second_server_on_an_sqlite_file_is_refused(tmp_path: Path) -> None:
@@ -271,12 +271,12 @@ probability = st.floats(0, 1)
 def test_predictions_come_back_as_they_were(rows, seed: int) -> None:
     ids, probs = rows
     runs = [Run(seed=seed + at, probs=run) for at, run in enumerate(probs)]
-    assert unpack(pack(Predictions(ids, runs))) == Predictions(ids, runs)
+    assert unpack_predictions(pack_predictions(Predictions(ids, runs))) == Predictions(ids, runs)
 
 
 def test_a_damaged_blob_is_damaged() -> None:
     with pytest.raises(Damaged):
-        unpack(b"nothing")
-    blob = pack(Predictions(["a"], [Run(seed=0, probs=[0.5])]))
+        unpack_predictions(b"nothing")
+    blob = pack_predictions(Predictions(["a"], [Run(seed=0, probs=[0.5])]))
     with pytest.raises(Damaged):
-        unpack(blob[:-3])
+        unpack_predictions(blob[:-3])

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.wire import Predictions, Run, Score, ShownScore
-from aarlab.store.forensics import traces
-from aarlab.store.submissions import Stored
+from aarlab.store.submissions import Stored, traces
 
 N = 200
 

@@ -21,7 +21,8 @@ from aarlab.core.wire_ledger import (
     NewControl,
     NewReservation,
 )
-from aarlab.store import aars, budgets, controls, ledger, log, standing
+from aarlab.store import aars, controls, ledger, log, standing
+from aarlab.store import ledger as store_ledger
 from aarlab.store.database import Database
 from aarlab.store.place import Place
 from aarlab.store.tables import aars as aars_table
@@ -35,7 +36,7 @@ async def join(database: Database, names=NAMES, limits=None, campaign=None, rate
     async with database.write() as tx:
         if campaign is not None:
             budget = CampaignBudget(limits=campaign, device_dollars_per_hour=rate)
-            await budgets.put(tx, budget)
+            await store_ledger.put_budget(tx, budget)
         for name in names:
             new = NewAar(name=name, researcher="language", direction="", limits=limits or Limits())
             await aars.add(tx, new, f"sha-{name}")
@@ -239,7 +240,9 @@ async def test_a_changed_ledger_is_not_as_the_log_has_it(
 async def test_extending_adds_and_the_older_form_replaces(database: Database, place: Place) -> None:
     await join(database, ["a0"])
     async with database.write() as tx:
-        await budgets.put(tx, CampaignBudget(limits=CampaignLimits(hours=10, dollars=5)))
+        await store_ledger.put_budget(
+            tx, CampaignBudget(limits=CampaignLimits(hours=10, dollars=5))
+        )
         older = NewControl(action="extend", limits=Limits(hours=2, submissions=4), by="Ada")
         await controls.add(tx, "a0", older)
         for _ in range(2):
@@ -255,7 +258,7 @@ async def test_extending_adds_and_the_older_form_replaces(database: Database, pl
             await controls.add(tx, "a0", huge)
     async with database.read() as tx:
         record = await tx.scalar(select(aars_table.c.record).where(aars_table.c.name == "a0"))
-        limits = (await budgets.get(tx)).limits
+        limits = (await store_ledger.budget_of_campaign(tx)).limits
     assert (record["limits"]["hours"], record["limits"]["submissions"]) == (3.0, 6)
     assert (limits.hours, limits.dollars) == (10, 6.5)
     await log.check_log(place)

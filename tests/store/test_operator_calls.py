@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from aarlab.core.errors import BudgetExhausted, Conflict, Damaged
 from aarlab.core.wire_ledger import OperatorCall, OperatorReservation
-from aarlab.store import ledger, log, operator_calls
+from aarlab.store import ledger, log
 from aarlab.store.database import Database
 from aarlab.store.place import Place
 
@@ -20,12 +20,12 @@ def held(call: OperatorCall, cap: float | None) -> OperatorReservation:
 
 async def reserve(database: Database, call: OperatorCall, cap: float | None) -> None:
     async with database.write() as tx:
-        await operator_calls.reserve(tx, held(call, cap))
+        await ledger.reserve_operator_call(tx, held(call, cap))
 
 
 async def book(database: Database, call: OperatorCall) -> bool:
     async with database.write() as tx:
-        if not await operator_calls.book(tx, call):
+        if not await ledger.book_operator_call(tx, call):
             return False
         await log.append(tx, "operator_call", call.model_dump(mode="json"))
         return True
@@ -47,8 +47,8 @@ async def test_what_is_held_counts_until_it_is_booked(database: Database) -> Non
     with pytest.raises(BudgetExhausted, match="0 of 5 dollars"):
         await reserve(database, call_of("r4", 0.01), 5.0)
     async with database.read() as tx:
-        assert [c.call for c in await operator_calls.unbooked(tx, "review")] == ["r2"]
-        classify, review = await operator_calls.spend(tx)
+        assert [c.call for c in await ledger.unbooked_operator_calls(tx, "review")] == ["r2"]
+        classify, review = await ledger.operator_spend(tx)
         assert await ledger.spent(tx) == {}, "no AAR's"
     assert (review.calls, review.open, review.dollars, review.input_tokens) == (3, 1, 13.0, 300)
     assert (classify.purpose, classify.calls, classify.open) == ("classify", 1, 1)

@@ -13,7 +13,7 @@ from stored import copy_to, stored_files
 
 from aarlab.core.errors import BadInput, Damaged
 from aarlab.core.wire import NewSnapshot, SnapshotFile
-from aarlab.store import gitobjects
+from aarlab.store import repository
 from aarlab.store.blobs import Folder
 from aarlab.store.repository import Author, SnapshotRepo
 from aarlab.store.snapshots import decode
@@ -261,4 +261,4 @@ def test_a_link_in_a_tree_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_text_in_a_tree_is_damage() -> None:
     with pytest.raises(Damaged, match="no UTF-8"):
-        list(gitobjects.tree_entries(b"100644 \xff\0" + b"s" * 20))
+        list(repository.tree_entries(b"100644 \xff\0" + b"s" * 20))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aarlab.vault.ladder import GRID, Z, climb, on_grid
+from aarlab.vault.scorer import GRID, Z, climb, on_grid
 
 N = 400
 answers_N = arrays(np.bool_, N)

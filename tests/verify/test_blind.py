@@ -1,30 +1,25 @@
 """Verified runs without texts: what the method's process gets, what it cannot get, what is seen."""
 
-import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import verified_run
 from toy_campaign import build_toy
 
 from aarlab.core.errors import TextsWithheld
-from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.layout import DataRoot
 from aarlab.core.types import BlindRow
-from aarlab.core.wire import (
-    Predictions,
-    Snapshot,
-    SnapshotContent,
-    SnapshotFile,
-    Verification,
-    VerificationResult,
-)
-from aarlab.testbed.frozen_method import reads_texts
+from aarlab.core.wire import Predictions, VerificationResult
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.recipes.recipe import recipe_from
+from aarlab.testbed.running.frozen_method import reads_texts
+from aarlab.testbed.running.method_folder import recipe_files
+from aarlab.verify.basis import Basis, secret_basis
 from aarlab.verify.hidden import held_for, run_secret
-from aarlab.verify.judge import Basis, secret_basis
-from aarlab.verify.rerun import Verifier
 
 SEEDS = [3, 4]
 HEAD = "import json, os, sys\nimport numpy as np\nfrom aarlab.testbed.methods import METHODS\n"
@@ -43,23 +38,13 @@ def verify(toy: DataRoot, tmp_path: Path):
         code: str | dict[str, str], basis: Basis = "secret", ablation: str = "none"
     ) -> VerificationResult:
         files = {"method.py": code} if isinstance(code, str) else code
-        kept = [
-            SnapshotFile(path=path, content_b64=base64.b64encode(text.encode()).decode())
-            for path, text in files.items()
-        ]
-        snapshot = Snapshot(id="a" * 40, aar="own", name="mine", message="", parent=None, at="",
-                            n_files=len(kept), n_bytes=1)  # fmt: skip
-        wanted = Verification(
-            id="ver_1", snapshot="a" * 40, aar="own", method="mine", task="gauss",
-            split="selection", ablation=ablation, run_seeds=SEEDS, state="queued",
-        )  # fmt: skip
-        verifier = Verifier(RunDir(tmp_path / "run"), toy, "bubblewrap", 0, basis=basis)
-        return verifier.rerun(wanted, SnapshotContent(snapshot=snapshot, files=kept))
+        wanted = verified_run.wanted("gauss", SEEDS, ablation)
+        return verified_run.verified(toy, tmp_path / "run", files, wanted, basis)
 
     return run
 
 
-def told(result: VerificationResult) -> dict:
+def told(result: VerificationResult) -> Any:
     first = result.error.partition("\n")[0]
     return json.loads(first.removeprefix("RuntimeError: "))
 
@@ -72,6 +57,21 @@ def test_blind_gives_the_same_predictions_as_open_to_the_bit(verify) -> None:
     assert blind.runs == opened.runs and blind.ids == opened.ids
     assert blind.evidence.changed == opened.evidence.changed
     assert blind.evidence.style == opened.evidence.style
+
+
+def test_a_recipe_of_all_teachers_runs_blind_as_it_runs_open(verify) -> None:
+    recipe = recipe_from(
+        {
+            "label": {"source": "teachers"},
+            "select": {"kind": "overlap", "k": 20},
+            "train": {"rounds": 1, "epochs": 3},
+        }
+    )
+    files = recipe_files(recipe)
+    blind = verify(files, "plain")
+    opened = verify(files | {"method.py": "READS_TEXT = True\n" + files["method.py"]})
+    assert (blind.error, blind.delivery, opened.delivery) == ("", "blind", "open")
+    assert blind.runs == opened.runs and len(blind.runs) == len(SEEDS)
 
 
 def test_a_run_can_be_made_again_and_another_secret_gives_another(verify, toy: DataRoot) -> None:
@@ -118,9 +118,9 @@ def look(task):
     for top in ("/public", "/model", "/workspace", "/tmp", "/run", "/dev/shm"):
         for place, _, names in os.walk(top):
             files += [os.path.join(place, name) for name in names]
-    generators = os.path.join(os.path.dirname(testbed.__file__), "generators")
+    generators = os.path.join(os.path.dirname(testbed.__file__), "tasks", "generators")
     try:
-        import aarlab.testbed.generators.math_problems
+        import aarlab.testbed.tasks.generators.math_problems
         imported = True
     except ImportError:
         imported = False
@@ -201,6 +201,19 @@ def fit(task, student, seed):
     assert result.error == "" and len(result.runs) == len(SEEDS)
 
 
+def test_two_seeds_at_a_time_give_what_one_at_a_time_gives(toy: DataRoot, tmp_path: Path) -> None:
+    run = verified_run.wanted("gauss", [3, 4, 5])
+    files = named_files("vanilla")
+    one, two = (
+        verified_run.verified(toy, tmp_path / str(n), files, run, at_once=n) for n in (1, 2)
+    )
+    assert one.error == "" and one.runs == two.runs
+    assert one.evidence == two.evidence
+    fails = {"method.py": "def fit(task, student, seed):\n    raise RuntimeError(f'seed {seed}')\n"}
+    result = verified_run.verified(toy, tmp_path / "f", fails, run, at_once=2)
+    assert result.error.startswith("RuntimeError: seed 3") and result.runs == []
+
+
 def test_what_asks_which_answers_agree_is_recorded(verify) -> None:
     assert verify(named_files("icm")["method.py"]).evidence.answer_equality is True
     assert verify(named_files("vanilla")["method.py"]).evidence.answer_equality is False
@@ -237,6 +250,29 @@ def look(task):
     plain, permuted = (told(verify(TELLS + look, "plain", kind)) for kind in ("none", "permuted"))
     assert np.allclose(plain["sums"], permuted["sums"])
     assert (np.array(plain["first"]) != np.array(permuted["first"])).any(axis=1).all()
+
+
+def test_log_likelihoods_are_rounded_but_where_runs_are_compared(verify) -> None:
+    code = (
+        HEAD
+        + """
+def fit(task, student, seed):
+    logp = student.zero_shot(task.inputs)
+    pmi = np.asarray(logp.given_prompt_NA, float) - logp.alone_NA
+    pmi = pmi[:, 0] - pmi[:, 1] if pmi.shape[1] == 2 else pmi[:, 0]
+    raise RuntimeError(json.dumps(len(set(np.round(pmi / pmi.std(), 1)))))
+"""
+    )
+    coarse, exact = told(verify(code)), told(verify(code, "plain"))
+    assert coarse <= 14 < 20 < exact
+
+
+def test_a_result_says_what_the_snapshot_ships(verify) -> None:
+    plain = named_files("vanilla")["method.py"]
+    assert verify(plain).ships == ""
+    result = verify({"method.py": plain, "head.json": json.dumps([0.5 + n for n in range(576)])})
+    assert result.error == "" and result.delivery == "blind"
+    assert result.ships.startswith("more than logic needs of numbers (a head has 576)")
 
 
 def test_a_basis_is_orthogonal_and_hides_the_coordinates() -> None:

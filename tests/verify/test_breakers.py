@@ -9,7 +9,7 @@ from arena import Arena, open_arena
 from breakers import BREAKERS, LOOKS_AROUND, SOURCES, STATE_SOURCES
 from ordinary_user import run_as_ordinary_user
 
-from aarlab.testbed.named_method import named_files
+from aarlab.testbed.methods.named_method import named_files
 
 
 @pytest.fixture(scope="module")

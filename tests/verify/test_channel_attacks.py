@@ -1,6 +1,5 @@
 """Attacks on the channel of a verified run: it is settled as failed with a reason, and goes on."""
 
-import base64
 import contextlib
 import json
 import logging
@@ -13,25 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import verified_run
 from gaussian_task import STRONG
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_campaign import build_toy
 
 from aarlab.core.errors import BadInput
-from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.wire import (
-    Snapshot,
-    SnapshotContent,
-    SnapshotFile,
-    Verification,
-    VerificationResult,
-)
-from aarlab.testbed.channel import MAX_HEADER, Channel, ChannelClosed
-from aarlab.verify import rerun
+from aarlab.core.layout import DataRoot
+from aarlab.core.wire import VerificationResult
+from aarlab.testbed.running.channel import MAX_HEADER, Channel, ChannelClosed
+from aarlab.verify import judge, rerun
 from aarlab.verify.hidden import held_for
 from aarlab.verify.judge import MAX_ASKED, MAX_MESSAGE, Hearing, Holding, Judge, Pair
-from aarlab.verify.rerun import Verifier
 
 LIMIT = 4096
 Peer = Callable[[Channel, socket.socket], None]
@@ -310,22 +303,8 @@ GOES_ON = {
 
 def verified(toy: DataRoot, place: Path, attack: str) -> VerificationResult:
     source = INSIDE.replace("ATTACK", attack)
-    file = SnapshotFile(path="method.py", content_b64=base64.b64encode(source.encode()).decode())
-    about = {"id": "a" * 40, "aar": "own", "name": "mine", "message": "", "parent": None}
-    snapshot = Snapshot(**about, at="", n_files=1, n_bytes=1)
-    wanted = Verification(
-        id="ver_1",
-        snapshot="a" * 40,
-        aar="own",
-        method="mine",
-        task="gauss",
-        split="selection",
-        ablation="none",
-        run_seeds=[3],
-        state="queued",
-    )
-    verifier = Verifier(RunDir(place / "run"), toy, "bubblewrap", 0)
-    return verifier.rerun(wanted, SnapshotContent(snapshot=snapshot, files=[file]))
+    run = verified_run.wanted("gauss", [3])
+    return verified_run.verified(toy, place / "run", {"method.py": source}, run)
 
 
 def narrow_pair() -> tuple[socket.socket, socket.socket]:
@@ -342,7 +321,7 @@ def test_an_attack_from_inside_is_settled_as_failed(
     attack, said = FAILS[name]
     if "wall" in said:
         monkeypatch.setattr(rerun, "WALL_S", 8.0)
-    monkeypatch.setattr(rerun, "channel_pair", narrow_pair)
+    monkeypatch.setattr(judge, "channel_pair", narrow_pair)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = verified(toy, tmp_path, attack)
     assert result.error and said in result.error and result.runs == []

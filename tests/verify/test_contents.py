@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from aarlab.core.wire import Snapshot
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
-from aarlab.verify.code_audits import code_audits
-from aarlab.verify.contents import HEAD, contents, judge_contents
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.verify.auditing import code_audits
+from aarlab.verify.static import COMPRESSED, HEAD, contents, judge_contents, ships
+from aarlab.verify.static import PACKED as CAP
 
 PLAIN = b'''"""Train on 3 of 4 rows."""
 import numpy as np
@@ -68,6 +69,62 @@ def test_plain_code_carries_little_and_the_counts_are_shown() -> None:
 def test_a_shipped_head_is_suspect(files, what) -> None:
     assert severity(files) == "suspect"
     assert what in judge_contents(contents(files))[1].split(": ")[0]
+
+
+def parts(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        # as many numbers as a head has, a few in each of many files
+        ({**method(""), **{f"w{n}.json": json.dumps(WEIGHTS[n * 24 : n * 24 + 24]).encode()
+                           for n in range(24)}}, "numbers"),
+        ({**method(""), **{f"w{n}.py": f"W = {WEIGHTS[n * 24 : n * 24 + 24]}".encode()
+                           for n in range(24)}}, "numbers"),
+        # base64 of a head in pieces: short words in a list, in a comment, in many modules
+        (method(f"HEAD = {parts(PACKED, 24)}\n"), "packed"),
+        (method("".join(f"# {part}\n" for part in parts(PACKED, 40))), "packed"),
+        ({**method(""), **{f"w{n}.py": f"W = {part!r}".encode()
+                           for n, part in enumerate(parts(PACKED, 60))}}, "packed"),
+        # no single file of 576 bytes
+        ({**method(""), **{f"w{n}.bin": b"\0" + DRAW.randbytes(63) for n in range(9)}},
+         "binary data"),
+        # data files of text, none of which is long
+        ({**method(""), **{f"t{n}.txt": b"right wrong right right " * 20 for n in range(10)}},
+         "long texts"),
+        # examples in literals that are each shorter than a template
+        (method(f"EXAMPLES = {['What is two and two? Four. Right.'] * 400}\n"),
+         "string literals"),
+        # words for numbers in names and comments, whatever they are spelled as
+        (method("".join(f"# {' '.join(DRAW.choices(['alpha', 'beta', 'gamma', 'delta'], k=9))}\n"
+                        for _ in range(12_000))), "all files"),
+    ],
+)  # fmt: skip
+def test_cutting_data_into_pieces_does_not_evade_the_cap(files, what) -> None:
+    assert what in ships(files).split(": ")[0]
+
+
+def test_a_head_in_base85_is_suspect_in_a_text_file_as_in_code() -> None:
+    """Such a file held a head of 576 weights and counted 581 characters, whatever its name was."""
+    weights = base64.b85encode(DRAW.randbytes(2 * HEAD)).decode()
+    notes = json.dumps({"weights": weights}).encode()
+    for files in (
+        method(f"HEAD = {weights!r}\n"),
+        method("") | {"notes.txt": notes},
+        method("") | {"recipe.json": notes},
+        method("") | {"notes.py": b"no Python: " + notes},
+    ):
+        assert contents(files).packed >= len(weights)
+        assert severity(files) == "suspect"
+
+
+def test_what_ships_nothing_has_nothing_to_say() -> None:
+    assert ships({"method.py": PLAIN}) == ""
+    assert ships(method(f"HEAD = {PACKED[: CAP - 8]!r}\n")) == ""
+    assert "packed" in ships(method(f"HEAD = {PACKED!r}\n"))
+    assert contents(method("")).compressed < COMPRESSED / 50
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from aarlab.core.wire import NewAudit, Snapshot
-from aarlab.verify.code_audits import code_audits
+from aarlab.verify.auditing import code_audits
 
 CODE = {"method.py": b"def fit(task, student, seed):\n    return student.new()\n"}
 RESTYLED = {

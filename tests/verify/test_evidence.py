@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.core.types import Example
-from aarlab.testbed.job import JobOutput, StyleMoved
-from aarlab.testbed.twins import TwinReference
+from aarlab.testbed.running.job import JobOutput, StyleMoved
+from aarlab.testbed.tasks.twins import TwinReference
 from aarlab.verify.evidence import Given, read_evidence
 from aarlab.verify.record import MARK
 

@@ -9,7 +9,7 @@ from aarlab.core.wire import CampaignExport, StyleShift, Verification
 from aarlab.verify.auditing import _is_settled
 from aarlab.verify.battery import ablation, shortcut
 from aarlab.verify.evidence import disagreement
-from aarlab.verify.open_audits import ceiling, teacher
+from aarlab.verify.finding import ceiling, teacher
 
 
 def same(share: float | None, value: float = 0.8, **changes: object) -> Verification:

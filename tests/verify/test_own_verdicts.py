@@ -19,11 +19,11 @@ from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import Gap
 from aarlab.core.wire import Evidence, Interval, Predictions, Run, Verification
-from aarlab.testbed.baselines import Sources
-from aarlab.testbed.build import build_task
-from aarlab.testbed.frozen_method import FrozenMethod, freeze
-from aarlab.testbed.method_folder import write_method
-from aarlab.testbed.task import load_inputs
+from aarlab.testbed.running.frozen_method import FrozenMethod, freeze
+from aarlab.testbed.running.method_folder import write_method
+from aarlab.testbed.students.baselines import Sources
+from aarlab.testbed.tasks.build import build_task
+from aarlab.testbed.tasks.task import load_inputs
 from aarlab.verify.own import Plan, Verdict, _judged, _Tried, draw_seeds, verify_methods
 from aarlab.verify.rerun import Verifier
 

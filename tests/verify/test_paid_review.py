@@ -24,7 +24,7 @@ from aarlab.report.render import render_page
 from aarlab.report.view import campaign_view
 from aarlab.store.log import verify_log
 from aarlab.verify.__main__ import main as verify
-from aarlab.verify.reviewer import Reviewer, Unpriced, reviewer
+from aarlab.verify.review import Reviewer, Unpriced, reviewer
 from aarlab.verify.settings import ReviewSettings
 
 pytestmark = pytest.mark.gate

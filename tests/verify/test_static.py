@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aarlab.testbed.methods import METHODS
-from aarlab.verify.code_audits import fingerprint
+from aarlab.verify.auditing import fingerprint
 from aarlab.verify.static import review
 
 PLAIN = b"""

@@ -5,9 +5,9 @@ from test_battery import CLEAN, verification
 
 from aarlab.core.types import Example
 from aarlab.core.wire import Evidence, StyleShift
-from aarlab.testbed.job import JobOutput, RunRecord, StyleMoved
-from aarlab.testbed.probes import PROBES
-from aarlab.testbed.twins import TwinReference
+from aarlab.testbed.running.controls import PROBES
+from aarlab.testbed.running.job import JobOutput, RunRecord, StyleMoved
+from aarlab.testbed.tasks.twins import TwinReference
 from aarlab.verify.battery import ablation, shortcut
 from aarlab.verify.evidence import Given, read_evidence
 

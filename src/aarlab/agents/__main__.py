@@ -23,7 +23,7 @@ ERROR_FILE = "error.json"  # core.layout.RunDir.aar_error
 
 def main(argv: list[str]) -> int:
     log_to_stderr("INFO")
-    logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
+    logging.getLogger("httpx").setLevel("WARNING")  # one line per request, for days
     home = Path(argv[0]).parent
     (home / ERROR_FILE).unlink(missing_ok=True)
     try:
@@ -49,13 +49,16 @@ def _leave_error(home: Path, error: Exception) -> None:
 
 
 def live(config: AarConfig) -> str:
-    """Why it ended. Each kind of AAR loads its own libraries and no other's."""
+    """Run the AAR and return why it ended.
+
+    Each kind of AAR loads only its own libraries.
+    """
     if config.researcher == "language":
-        from aarlab.agents.language.run import run_language
+        from aarlab.agents.language.loop import run_language
 
         return run_language(config, lambda: _connect(config)).why
     if config.researcher == "external":
-        from aarlab.agents.external.run import run_external
+        from aarlab.agents.external.claude_code import run_external
 
         return run_external(config, lambda: _connect(config)).why
     if config.researcher in ("random", "evolutionary", "fixed"):

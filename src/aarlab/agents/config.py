@@ -1,23 +1,24 @@
-"""What one AAR process is told: written by the campaign, read once at start."""
+"""Settings of one AAR process: written by the campaign, read once at start."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aarlab.agents.external.spec import ExternalSpec
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
+from aarlab.agents.specs import ExternalSpec, LanguageSpec
 from aarlab.core.wire import Isolation, TaskInfo
-from aarlab.testbed.task import load_info
+from aarlab.testbed.tasks.task import load_info
 
 
 class AarConfig(BaseModel):
-    """Paths are the host's. Token and supervisor's key are in files of their own, never in this
-    one.
+    """The configuration of one AAR process.
 
-    `tasks` are the public folders of the development tasks by name, in the order of the spec; the
-    first is what is meant where nothing else is said.
+    Paths are the host's. The token and the supervisor's key are in files of their own, never in
+    this one.
+
+    `tasks` are the public folders of the development tasks by name, in the order of the spec. The
+    first is the default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +35,7 @@ class AarConfig(BaseModel):
     token_file: Path
     supervisor_file: Path | None = None
     socket: Path
+    url: str | None = None  # of the platform, where its socket is on another machine
     models: Path
     n_seeds: int
     max_trials: int
@@ -55,7 +57,7 @@ class AarConfig(BaseModel):
         return self.tasks[self.task]
 
     def infos(self) -> dict[str, TaskInfo]:
-        """Public facts of all tasks, in their order."""
+        """Return the public facts of all tasks, in their order."""
         return {name: load_info(folder) for name, folder in self.tasks.items()}
 
     @property
@@ -68,9 +70,9 @@ class AarConfig(BaseModel):
 
     @property
     def forum_cursor(self) -> Path:
-        """How far the forum was copied into the workspace."""
+        """Return the file that records how far the forum was copied into the workspace."""
         return self.home / "forum.json"
 
     def predictions(self, trial: int) -> Path:
-        """Where a finished trial's predictions are kept, outside the workspace."""
+        """Return where a finished trial's predictions are kept, outside the workspace."""
         return self.home / "predictions" / f"{trial:04d}.json"

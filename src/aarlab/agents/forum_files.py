@@ -69,7 +69,7 @@ def file_name(finding: Finding) -> str:
 
 
 def file_text(finding: Finding) -> str:
-    """A header of the platform, then the post and the last comments as quotations."""
+    """Return a header of the platform, then the post and the last comments as quotations."""
     header = {
         "finding": finding.id,
         "author": finding.author,
@@ -90,7 +90,7 @@ def file_text(finding: Finding) -> str:
 
 
 def _started(spec: SandboxSpec, kept: Path) -> Cursor:
-    """Where to go on; from the start where the AAR removed the folder."""
+    """Return where to continue; from the start if the AAR removed the folder."""
     try:
         copy_out(spec, README, MAX_FILE)
         return Cursor.model_validate_json(kept.read_bytes())
@@ -135,12 +135,12 @@ def _comment(comment: Comment) -> list[str]:
 
 
 def quoted_lines(text: str) -> list[str]:
-    """A post as a quotation, each line marked, nothing hidden in it."""
+    """Return a post as a quotation, each line marked, nothing hidden in it."""
     return [f"> {printable(line)}" for line in text.splitlines()]
 
 
 def printable(text: str) -> str:
-    """Without characters that end a line, drive a terminal or hide text."""
+    """Return `text` without characters that end a line, drive a terminal or hide text."""
     return "".join(c for c in text if c == "\t" or not _hidden(unicodedata.category(c)))
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from inspect_ai.model import GenerateConfig, Model, ModelOutput
 
-from aarlab.agents.language import money
+from aarlab.agents.language import budget
 from aarlab.agents.language.models import ModelUnavailable, open_model
 from aarlab.agents.language.redaction import cleaner
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.operator_books import FREE, Books
+from aarlab.agents.proxy.booking import FREE, OperatorBooks
 from aarlab.agents.refusals import WHAT_TO_DO, refusal_of
-from aarlab.core.canonical import sha256_hex
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.errors import AarlabError, Damaged
 from aarlab.core.files import write_json
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.ideas import FAMILIES, FAMILY_KEYS, IdeaFamily
 from aarlab.core.wire import CampaignExport, Snapshot
 
@@ -51,7 +51,7 @@ class Done:
 
 
 def classify_export(
-    export: CampaignExport, path: Path, model: str, books: Books | None = None
+    export: CampaignExport, path: Path, model: str, books: OperatorBooks | None = None
 ) -> Done:
     """Ask about every snapshot that `path` has no answer of this model and prompt for.
 
@@ -76,7 +76,7 @@ class _Judge:
     model: Model
     spec: LanguageSpec
     path: Path
-    books: Books | None
+    books: OperatorBooks | None
     answers: dict[str, dict[str, str]] = field(init=False)
     _failure: AarlabError | None = None
 
@@ -89,8 +89,11 @@ class _Judge:
         return f"{self.spec.model} {prompt_hash()}"
 
     async def ask_all(self, prompts: dict[str, str]) -> int:
-        """How many answers could be used. After a failure nothing more is asked, and what is under
-        way is still booked; then it is raised."""
+        """Ask for every prompt and return how many answers could be used.
+
+        After a failure no more prompts are sent. Calls under way are still booked; then the failure
+        is raised.
+        """
         gate = asyncio.Semaphore(PARALLEL)
         try:
             usable = await asyncio.gather(*(self._judged(gate, *item) for item in prompts.items()))
@@ -123,8 +126,8 @@ class _Judge:
         except ModelUnavailable:
             self.books.end(held, FREE)
             raise
-        cost = money.record(held.call, self.spec, self.books.price, said, held.input_tokens)
-        self.books.end(held, money.tokens_of(cost), cost.seconds)
+        cost = budget.record(held.call, self.spec, self.books.price, said, held.input_tokens)
+        self.books.end(held, budget.tokens_of(cost), cost.seconds)
         return said.completion
 
     async def _generated(self, prompt: str) -> ModelOutput:
@@ -139,12 +142,15 @@ class _Judge:
 
 
 def prompt_hash() -> str:
-    """Of the words of the prompt and of the families: other words, other answers."""
+    """Return the hash of the words of the prompt and of the families.
+
+    Other words give other answers.
+    """
     return sha256_hex(PROMPT + _families())[:12]
 
 
 def read_answers(path: Path) -> dict[str, dict[str, str]]:
-    """By snapshot: who answered and with which family. Raises Damaged."""
+    """Return by snapshot who answered and with which family. Raises Damaged."""
     if not path.exists():
         return {}
     try:
@@ -155,7 +161,7 @@ def read_answers(path: Path) -> dict[str, dict[str, str]]:
 
 
 def family_in(answer: str) -> IdeaFamily | None:
-    """The one family that the answer names; None for none or several."""
+    """Return the one family that the answer names; None for none or several."""
     words = set(re.findall(r"[a-z_]+", answer.lower()))
     named: list[IdeaFamily] = [key for key in FAMILY_KEYS if key in words]
     return named[0] if len(named) == 1 else None

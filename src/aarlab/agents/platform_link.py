@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from aarlab.agents.config import AarConfig
 from aarlab.client.platform import PlatformClient
+from aarlab.client.transport import Address
 from aarlab.core.errors import AarlabError
 from aarlab.core.research_time import HEARTBEAT_S
 
@@ -19,7 +20,7 @@ def connect(config: AarConfig, deadline_s: float) -> PlatformClient:
     vouches = (
         place.read_text(encoding="utf-8").strip() if place is not None and place.exists() else ""
     )
-    return PlatformClient.over_socket(config.socket, token, deadline_s, vouches)
+    return PlatformClient(Address(config.url or config.socket), token, deadline_s, vouches)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ Dollars = Annotated[FiniteFloat, Field(ge=0), AfterValidator(_a_price)]
 
 
 def _input(given: dict[str, Any]) -> float:
-    """What a kind costs that has no price of its own; absent where `input` itself was refused."""
+    """Return the price of a kind that has none of its own; absent where `input` was refused."""
     return float(given.get("input", 0.0))
 
 
@@ -141,9 +141,9 @@ class Price(Strict):
 def price_of(
     model: str, overrides: Mapping[str, Price] | None = None, at: str | None = None
 ) -> Price:
-    """The price of an Inspect model name (`provider/name`) at an ISO time, now without one.
+    """Return the price of an Inspect model name (`provider/name`) at an ISO time, by default now.
 
-    Own overrides come first; models that run here cost nothing. Raises NotFound, saying what to
+    Own overrides come first. Models that run here cost no money. Raises NotFound, saying what to
     add, where no price is known: an unknown price is never taken for 0.
     """
     if overrides and model in overrides:
@@ -181,7 +181,7 @@ def _unknown(model: str) -> str:
 
 
 def _listed(provider: str, name: str, at: datetime) -> "types.ModelPrice | None":
-    """The entry of genai-prices; a model behind a gateway is looked up by its own name."""
+    """Return the entry of genai-prices; a model behind a gateway is looked up by its own name."""
     table, inner = data_snapshot.get_snapshot(), name.rpartition("/")[2]
     asked = [(name, PROVIDERS.get(provider, provider)), (name, None), (inner, None)]
     for reference, known_as in asked if name else [(provider, None)]:
@@ -196,7 +196,7 @@ def _listed(provider: str, name: str, at: datetime) -> "types.ModelPrice | None"
 
 
 def _numbers(price: "types.ModelPrice", key: str) -> Callable[[int], float] | None:
-    """Dollars of one kind of token by the input size of the call; None where it has no price."""
+    """Return dollars of one kind of token by the call's input size; None where it has no price."""
     listed = getattr(price, key, None)
     if listed is None:
         return None

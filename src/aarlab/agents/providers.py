@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from aarlab.agents.language.personalities import PERSONALITIES, personality
 from aarlab.agents.language.redaction import cleaner
-from aarlab.agents.language.scripts import PERSONALITIES, personality
 from aarlab.agents.settings import any_set
 from aarlab.core.errors import AarlabError
 from aarlab.core.extras import installed

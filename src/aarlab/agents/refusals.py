@@ -36,8 +36,8 @@ class Refusal:
     number it accepts and `sent` the number it received, where the error gives them.
     overload: rate limit, server error or no answer.
 
-    `status` is None where there was no HTTP answer. `sure` is False where nothing decided, or only
-    a status that is not one of an overload. The error may then be a one-off.
+    `status` is None where there was no HTTP answer. `sure` is False if no row decided, or only a
+    status that is not one of an overload. The error may then be a one-off.
     """
 
     meaning: Meaning

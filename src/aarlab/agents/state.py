@@ -16,8 +16,10 @@ Outcome = Literal["pending", "scored", "failed"]
 
 
 class Trial(BaseModel):
-    """One method tried on one task, without a name the AAR's first. `recipe` is None for a named
-    method; `origin` says where it came from."""
+    """One method tried on one task, without a name the AAR's first.
+
+    `recipe` is None for a named method; `origin` says where it came from.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +65,7 @@ class AarState(BaseModel):
 
 
 def load_state(path: Path) -> AarState:
-    """An empty state where there is no file; Damaged where it cannot be read."""
+    """Read a state, empty where there is no file; Damaged where it cannot be read."""
     if not path.exists():
         return AarState()
     try:
@@ -90,7 +92,7 @@ def how_it_ended(run: RunDir, name: str) -> AarEnding | None:
 
 
 def reopen(path: Path) -> None:
-    """An AAR whose budget was extended goes on when its process starts again."""
+    """Let an AAR whose budget was extended continue when its process starts again."""
     state = load_state(path)
     save_state(path, state.model_copy(update={"finished": False, "why": ""}))
 

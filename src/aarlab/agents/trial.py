@@ -1,35 +1,151 @@
-"""Runs one method in the AAR's sandbox and takes its predictions out.
+"""Runs of methods: one in the AAR's sandbox, and what AARs and the verifier share.
 
-Covered: the method sees its workspace, the public task and at most its model, nothing else; its
-output is read as data of a fixed form; a finished run is kept, so that a restart does not run it
+Shared are what a method's sandbox sees, and taking its predictions out.
+
+Covered: the method sees its workspace, the public task and at most its model, nothing else. Its
+output is read as data of a fixed form. A finished run is kept, so that a restart does not run it
 again.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.method_run import (
-    ONE_THREAD,
-    MethodView,
-    method_view,
-    sandbox_kind,
-    take_output,
-)
 from aarlab.agents.state import Trial
+from aarlab.core.errors import BadInput, MethodFailed, NotFound
 from aarlab.core.files import write_atomic
-from aarlab.core.wire import NewSnapshot, SnapshotFile
+from aarlab.core.foreign import read_json
+from aarlab.core.isolation import SANDBOX_KINDS
+from aarlab.core.wire import Isolation, NewSnapshot, SnapshotFile
 from aarlab.sandbox.running import run
-from aarlab.sandbox.spec import SandboxSpec
-from aarlab.sandbox.workspace import copy_in
-from aarlab.testbed.job import Job, JobOutput, SeedPair
-from aarlab.testbed.method_folder import recipe_files
-from aarlab.testbed.named_method import named_files
-from aarlab.testbed.recipe import recipe_from
-from aarlab.testbed.task import load_info
+from aarlab.sandbox.spec import Finished, SandboxKind, SandboxLimits, SandboxSpec
+from aarlab.sandbox.workspace import copy_in, copy_out
+from aarlab.testbed.methods import installed_folder
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.models.record import FILES, WEIGHTS, read_record
+from aarlab.testbed.recipes.recipe import recipe_from
+from aarlab.testbed.running.frozen_method import freeze
+from aarlab.testbed.running.job import ERROR, PREDICTIONS, Job, JobError, JobOutput, SeedPair
+from aarlab.testbed.running.method_folder import recipe_files
+from aarlab.testbed.tasks.task import load_info, model_at_hand
+
+MAX_OUTPUT_BYTES = 64 * 2**20
+# Several methods share the cores: libraries that take a thread a core each slow all down.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+PUBLIC, MODEL = "/public", "/model"
+BASE_MB, MB = 4096, 2**20
+PER_WEIGHT = 8  # bytes of address space for a byte of weights: loading, gradients, activations
+
+
+def task_mounts(tasks: Mapping[str, Path]) -> dict[Path, str]:
+    """Return the public folders of an AAR's tasks mapped to paths inside.
+
+    With several tasks each has a folder below PUBLIC.
+    """
+    if len(tasks) == 1:
+        return dict.fromkeys(tasks.values(), PUBLIC)
+    return {folder: f"{PUBLIC}/{name}" for name, folder in tasks.items()}
+
+
+class MethodView(NamedTuple):
+    """What a method's sandbox must see and may use, whoever runs it.
+
+    It sees the public task, and the strong model's folder if the task provides the model.
+    """
+
+    public_task: Path
+    model: Path | None
+
+    @property
+    def read_only(self) -> Mapping[Path, str]:
+        """Return paths of this machine mapped to paths inside, for `SandboxSpec`."""
+        seen = {self.public_task: PUBLIC}
+        return seen if self.model is None else {**seen, self.model: MODEL}
+
+    @property
+    def memory_mb(self) -> int:
+        """Return the memory that a run may use by default; it grows with the model."""
+        if self.model is None:
+            return BASE_MB
+        return BASE_MB + PER_WEIGHT * read_record(self.model).files[WEIGHTS].n_bytes // MB
+
+    def limits(
+        self, wall_s: float, memory_mb: int | None = None, output_kb: int = 256
+    ) -> SandboxLimits:
+        """Return the limits of a run of at most `wall_s`; `memory_mb` defaults to the view's."""
+        memory_mb = memory_mb or self.memory_mb
+        return SandboxLimits(
+            wall_s=wall_s, cpu_s=2 * wall_s, memory_mb=memory_mb, output_kb=output_kb
+        )
+
+    def public_in(self, spec: SandboxSpec) -> Path:
+        """Return the public task as the method sees it."""
+        return spec.seen_read_only(self.public_task)
+
+    def model_in(self, spec: SandboxSpec) -> Path | None:
+        """Return the model as the method sees it."""
+        return None if self.model is None else spec.seen_read_only(self.model)
+
+
+def method_view(public_task: Path, models: Path) -> MethodView:
+    """Return what a method's sandbox sees, for every kind of run.
+
+    Raises NotFound when the task's model is not in `models`, naming the command that fetches it.
+    """
+    name = model_at_hand(load_info(public_task))
+    if name is None:
+        return MethodView(public_task, None)
+    folder = models / name
+    read_record(folder)
+    for file in FILES:  # weights are public, and a sandbox has a uid of its own
+        if (folder / file).stat().st_mode & 0o044 != 0o044:
+            (folder / file).chmod(0o644)
+    return MethodView(public_task, folder)
+
+
+def sandbox_kind(isolation: Isolation) -> SandboxKind:
+    """Return the sandbox for `isolation`.
+
+    Raises BadInput where there is no such sandbox: a run is without isolation only if that was
+    asked for.
+    """
+    for kind in SANDBOX_KINDS:
+        if kind == isolation:
+            return kind
+    known = " and ".join(SANDBOX_KINDS)
+    raise BadInput(f"isolation {isolation!r} is no sandbox; there are {known}")
+
+
+def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:
+    """Return what a run left in its workspace, parsed as data; MethodFailed says what failed."""
+    for name, model in ((PREDICTIONS, JobOutput), (ERROR, JobError)):
+        try:
+            raw = copy_out(spec, f"{folder}/{name}", MAX_OUTPUT_BYTES)
+            parsed = model.model_validate(read_json(raw, name))
+        except NotFound:
+            continue
+        except (ValidationError, BadInput) as error:
+            raise MethodFailed(f"{name} does not have the expected form") from error
+        if isinstance(parsed, JobOutput):
+            return parsed
+        raise MethodFailed(getattr(parsed, "message", "failed without a message"))
+    raise MethodFailed(how_it_ended(spec, done))
+
+
+def how_it_ended(spec: SandboxSpec, done: Finished) -> str:
+    """Say why a run left no predictions: the limit it passed, exit code, last words."""
+    ended = f"it passed the {done.killed_by} limit" if done.killed_by else "it left no predictions"
+    if done.killed_by == "memory":
+        ended += f" of {spec.limits.memory_mb} MB"
+    last = done.stderr.decode(errors="replace").strip()[-1500:]
+    return f"{ended} (exit code {done.returncode})" + (f": {last}" if last else "")
 
 
 class TrialResult(BaseModel):
@@ -58,7 +174,7 @@ class TrialRunner:
         )
 
     def run(self, trial: Trial) -> TrialResult:
-        """Predictions on the search split; raises MethodFailed with the method's own message."""
+        """Return predictions on the search split. Raises MethodFailed with the method's message."""
         kept = self.config.predictions(trial.index)
         if not kept.exists():
             result = self._run_in_sandbox(trial)
@@ -81,21 +197,21 @@ class TrialRunner:
         files = {f"{folder}/method/{path}": d for path, d in self.method_files(trial).items()}
         files[f"{folder}/job.json"] = job.model_dump_json().encode()
         copy_in(spec, files)
-        module = ["-m", "aarlab.testbed.run_method"]
+        module = ["-m", "aarlab.testbed.running.run_method"]
         paths = [str(inside / "job.json"), str(inside / "out")]
         done = run(spec, [self.python, *module, *paths])
         output = take_output(spec, f"{folder}/out", done)
         return TrialResult(output=output, device_s=done.wall_s)
 
     def sandbox(self) -> SandboxSpec:
-        """That of a method on the first task."""
+        """Return the sandbox of a method on the first task."""
         return self._sandbox(method_view(self.config.public_task, self.config.models))
 
     def _sandbox(self, view: MethodView) -> SandboxSpec:
         return SandboxSpec(
             workspace=self.config.workspace,
             read_only=view.read_only,
-            socket=self.config.socket,
+            socket=self.config.socket if self.config.url is None else None,
             limits=view.limits(self.config.trial_timeout_s, self.config.trial_memory_mb),
             uid=self.config.uid,
             env=ONE_THREAD,
@@ -103,7 +219,7 @@ class TrialRunner:
         )
 
     def _runs(self, teachers: Sequence[int]) -> list[SeedPair]:
-        """The public weak teachers take turns."""
+        """Return the runs, for which the public weak teachers take turns."""
         seeds = range(self.config.n_seeds)
         return [SeedPair(teacher_seed=teachers[i % len(teachers)], seed=i) for i in seeds]
 
@@ -114,6 +230,8 @@ class TrialRunner:
         elif trial.method in self.config.own:
             own = self.config.own[trial.method]
             return {path: base64.b64decode(text) for path, text in own.items()}
+        elif (folder := installed_folder(trial.method)) is not None:
+            return freeze(folder).files
         else:
             made = named_files(trial.method)
         return {path: text.encode() for path, text in made.items()}

@@ -9,21 +9,23 @@ from typing import Literal, NamedTuple
 from pydantic import FiniteFloat
 
 from aarlab.agents.directions import DIRECTIONS
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import has_table, price_of
 from aarlab.agents.providers import lacks
 from aarlab.agents.settings import any_set
+from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.executing import executor_faults, lacking
 from aarlab.campaign.reading import SpecText, nearest
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.core.errors import AarlabError, NotFound
-from aarlab.core.faults import Fault
+from aarlab.core.errors import AarlabError, Fault, NotFound
+from aarlab.core.isolation import is_isolated
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import NO_PGR
 from aarlab.core.wire import Wire
+from aarlab.executors.known import executor_class
 from aarlab.sandbox.probe import probe
-from aarlab.testbed.methods import METHODS
-from aarlab.testbed.task import has_clear_gap, load_info
+from aarlab.testbed.methods import REGISTRY
+from aarlab.testbed.tasks.task import has_clear_gap, load_info
 
 Gravity = Literal["error", "to do", "note"]
 ASSUMED = {
@@ -87,6 +89,7 @@ def remarks(
         probe(spec.isolation)
     except AarlabError as error:
         yield Remark("to do", str(error), ("isolation",))
+    yield from _executor(spec)
 
 
 def faults(
@@ -99,6 +102,21 @@ def faults(
         for remark in found
         if remark.gravity != "note"
     ]
+
+
+def _executor(spec: CampaignSpec) -> Iterator[Remark]:
+    where, name = ("executor",), spec.executor.name
+    if found := executor_faults(spec.executor, SpecText(None)):
+        yield from (Remark("error", fault.message, where) for fault in found)
+        return
+    try:
+        missing = lacking(spec.executor, [a.name for a in spec.aars if _is_claude_code(spec, a)])
+    except AarlabError as error:
+        missing = [str(error)]
+    for text in missing:
+        yield Remark("to do", f"executor {name}: {text}", where)
+    if name != "local":
+        yield Remark("note", f"AARs run by {name}: {executor_class(name).separation}", where)
 
 
 def _task(
@@ -135,17 +153,16 @@ def without_pgr(root: DataRoot, task: str) -> str | None:
 
 def _aar(spec: CampaignSpec, aar: AarSpec, place: tuple[str | int, ...]) -> Iterator[Remark]:
     for number, method in enumerate(aar.methods):
-        if method not in METHODS:
-            near = nearest(method, list(METHODS)) or " (aarlab method list)"
+        if method not in REGISTRY:
+            near = nearest(method, REGISTRY.names()) or " (aarlab method list)"
             where = (*place, "methods", number)
             yield Remark("error", f"{aar.name}: no method {method!r}{near}", where)
     if aar.researcher in ("random", "evolutionary") and aar.direction not in DIRECTIONS:
         known, near = ", ".join(DIRECTIONS), nearest(aar.direction, list(DIRECTIONS))
         text = f"{aar.name}: no direction {aar.direction!r}; there are {known}{near}"
         yield Remark("error", text, (*place, "direction"))
-    external = spec.external_of(aar)
-    if external is not None and external.agent == "claude-code":
-        if spec.isolation != "bubblewrap":
+    if _is_claude_code(spec, aar):
+        if not is_isolated(spec.isolation):
             text = f"{aar.name}: claude-code needs `isolation: bubblewrap`: outside it sees the key"
             yield Remark("error", text, place)
         if find_spec("claude_agent_sdk") is None:
@@ -156,6 +173,11 @@ def _aar(spec: CampaignSpec, aar: AarSpec, place: tuple[str | int, ...]) -> Iter
         if not any_set(["ANTHROPIC_API_KEY"]):
             text = f"ANTHROPIC_API_KEY is not set: {aar.name} (claude-code) needs it"
             yield Remark("to do", text, (*place, "external"))
+
+
+def _is_claude_code(spec: CampaignSpec, aar: AarSpec) -> bool:
+    external = spec.external_of(aar)
+    return external is not None and external.agent == "claude-code"
 
 
 def _models(spec: CampaignSpec) -> Iterator[Remark]:
@@ -220,9 +242,10 @@ def _memory(spec: CampaignSpec) -> Iterator[Remark]:
     here_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     if (most_mb := spec.most_memory_mb) > here_mb:
         yield Remark(
-            "note", f"a trial may use {most_mb:,} MB, and this machine has {here_mb:,}: the "
-            "system may end it before its limit does"
-        )  # fmt: skip
+            "note",
+            f"a trial may use {most_mb:,} MB, and this machine has {here_mb:,}: the "
+            "system may end it before its limit does",
+        )
 
 
 def _price_known(model: str, spec: CampaignSpec) -> bool:
@@ -249,17 +272,22 @@ def estimate(spec: CampaignSpec) -> Estimate:
     expected = None if research is None else _least(research * rate, most)
     if not rate:
         expected = 0.0
+    submissions = _total([spec.limits_of(aar).submissions for aar in spec.aars])
     fixed = sum(len(aar.fixed) for aar in spec.aars)
     teams, tasks = len({(aar.arm, aar.replicate) for aar in team}), len(spec.tasks)
-    chosen = spec.verify.top * tasks * teams + fixed
+    chosen, elsewhere = spec.verify.top * tasks * teams + fixed, len(spec.held_out)
+    if (best := spec.verify.held_out_top) is None:
+        reruns = chosen * (tasks + elsewhere)
+    else:  # with the best hand-tuned baseline
+        reruns = chosen * tasks + (best + 1) * tasks * elsewhere
     return Estimate(
         aars=len(team),
         baselines=fixed,
         replicates=teams,
-        reruns=chosen * (tasks + len(spec.held_out)),
-        ablations=3 * spec.verify.ablate_top,
+        reruns=reruns,
+        ablations=len(spec.verify.ablations) * spec.verify.ablate_top,
         certify=tasks if spec.verify.certify else 0,
-        most_submissions=_whole(_total([spec.limits_of(aar).submissions for aar in spec.aars])),
+        most_submissions=None if submissions is None else int(submissions),
         most_dollars=most,
         most_research_hours=research,
         most_wall_hours=None if None in hours else max((h for h in hours if h), default=0.0),
@@ -323,7 +351,3 @@ def _total(amounts: list[float | None] | list[int | None]) -> float | None:
 
 def _least(*amounts: float | None) -> float | None:
     return min((amount for amount in amounts if amount is not None), default=None)
-
-
-def _whole(amount: float | None) -> int | None:
-    return None if amount is None else int(amount)

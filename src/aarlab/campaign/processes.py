@@ -1,9 +1,7 @@
-"""Child processes of a campaign: they die with it, restart when they crash, log to a file."""
+"""Processes of a campaign under supervision: restarted when they crash, whoever starts them."""
 
 import os
 import random
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +10,8 @@ from pathlib import Path
 from aarlab.campaign.settings import RestartSettings, restart_settings
 from aarlab.client.transport import Address, health
 from aarlab.core.errors import AarlabError, Unreachable
+from aarlab.executors.base import Ended, Executor, Handle, Job, NotStarted, Resources
+from aarlab.executors.local import LocalExecutor
 
 GRACE_S = 10.0
 GIVEN_UP = 78  # agents.__main__.SETTINGS: started again, it would end the same way
@@ -30,7 +30,8 @@ class Child:
 
     Each restart waits longer than the previous one (`restarts`). The wait is multiplied by
     `jitter()`, so that processes that crashed together do not restart together. The crash count
-    starts again from 0 after a process has run for `healthy_s`.
+    starts again from 0 after a process has run for `healthy_s`; waiting in a queue is not running.
+    A process that its `executor` cannot start counts as crashed.
     """
 
     name: str
@@ -39,47 +40,52 @@ class Child:
     crashes: int = 0
     finished: bool = False
     failed: bool = False
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    handle: Handle | None = field(default=None, repr=False)
     restarts: RestartSettings = field(default_factory=restart_settings, repr=False)
     jitter: Callable[[], float] = field(default=lambda: random.uniform(0.75, 1.0), repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
-    exit_code: int | None = None
-    _started_at: float = 0.0
+    executor: Executor = field(default_factory=LocalExecutor, repr=False)
+    resources: Resources = field(default_factory=Resources)
+    ended: Ended | None = None
+    _began_at: float | None = None
     _restart_at: float | None = None
 
     def start(self) -> None:
-        """SIGKILL reaches the child when this process dies, however it dies."""
+        """Start the process; if the executor cannot, the next `poll` says that it crashed."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._started_at, self._restart_at = self.clock(), None
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        self._began_at = self._restart_at = self.ended = None
+        job = Job(self.name, tuple(self.argv), self.log, resources=self.resources)
+        try:
+            self.handle = self.executor.start(job)
+        except NotStarted as error:
+            self.handle = _NeverBegun(str(error))
+        self._note_begun(self.handle)
 
     def poll(self) -> str | None:
         """Return what just happened (`finished`, `crashed`, `restarted`, `failed`) or None."""
-        if self.process is None or self.finished or self.failed:
+        if self.handle is None or self.finished or self.failed:
             return None
         if self._restart_at is not None:
             if self.clock() < self._restart_at:
                 return None
             self.start()
             return "restarted"
-        if (code := self.process.poll()) is None:
+        if (ended := self.handle.poll()) is None:
+            self._note_begun(self.handle)
             return None
-        self.exit_code, self.finished = code, code == 0
-        if code == GIVEN_UP:
+        self.ended, self.finished = ended, ended.code == 0
+        if ended.code == GIVEN_UP:
             self.failed = True
             return "failed"
         return "finished" if self.finished else self._crashed()
 
+    def _note_begun(self, handle: Handle) -> None:
+        if self._began_at is None and handle.begun():
+            self._began_at = self.clock()
+
     def _crashed(self) -> str:
         """Count a crash, then schedule the restart or give the process up."""
-        if self.clock() - self._started_at >= self.restarts.healthy_s:
+        if self._began_at is not None and self.clock() - self._began_at >= self.restarts.healthy_s:
             self.crashes = 0
         self.crashes += 1
         if self.crashes > self.restarts.most_crashes:
@@ -98,21 +104,19 @@ class Child:
     @property
     def died_of(self) -> str:
         """Return how the last process ended, e.g. `exit code 1` or `signal 9`; empty if unknown."""
-        code = self.exit_code
-        return "" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        if self.ended is None:
+            return ""
+        code = self.ended.code
+        if self.ended.why or code is None:
+            return self.ended.why
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def stop(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.handle is not None:
+            self.handle.stop(GRACE_S)
 
     def last_words(self, lines: int = 5) -> str:
-        """The end of its log, for an error message; of a long log the end only is read."""
+        """Return the end of its log, for an error message; only the end of a long log is read."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
@@ -125,11 +129,28 @@ class Child:
         self.start()
 
 
+@dataclass(frozen=True, slots=True)
+class _NeverBegun:
+    """Stands for a job that its executor could not start."""
+
+    why: str
+    id: str = "not started"
+
+    def begun(self) -> bool:
+        return False
+
+    def poll(self) -> Ended | None:
+        return Ended(None, self.why)
+
+    def stop(self, grace_s: float) -> None:
+        """Return at once: there is no job."""
+
+
 def wait_for_server(child: Child, path: Path, timeout_s: float = 60.0) -> None:
     """Block until the platform answers; raises with the child's last words when it dies instead."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if child.process is not None and child.process.poll() is not None:
+        if child.handle is not None and child.handle.poll() is not None:
             raise CrashedRepeatedly(f"{child.name} did not start:\n{child.last_words()}")
         try:
             health(Address(path), deadline_s=0.0)

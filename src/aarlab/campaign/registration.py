@@ -1,31 +1,49 @@
-"""What a campaign sets up before it runs: accounts, workspaces and configs of its AARs."""
+"""Setup of a campaign before it runs, and what is saved with a spec to repeat it.
+
+The setup makes accounts, workspaces and configs of the campaign's AARs.
+"""
 
 import json
+import os
+import platform
+import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
+from aarlab import __version__
 from aarlab.agents.config import AarConfig
-from aarlab.agents.prices import Price
+from aarlab.agents.language.prompts import prompt_hash
+from aarlab.agents.prices import Price, price_of, table_version
 from aarlab.campaign.aars import AarSpec
-from aarlab.campaign.events import EventLog
+from aarlab.campaign.executing import Listens
 from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.watch import EventLog
 from aarlab.client.operator import OperatorClient
+from aarlab.core.clock import now_iso
 from aarlab.core.files import write_atomic
+from aarlab.core.hashing import content_hash
+from aarlab.core.isolation import is_isolated
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.registry import GROUPS, place_of
 from aarlab.core.supervision import supervisor_key
 from aarlab.core.wire import NewAar
+from aarlab.executors.base import Executor
+from aarlab.executors.local import LocalExecutor
 from aarlab.sandbox.workspace import AARS, campaign_uid, prepare_workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """One campaign on disk and where its tasks and models lie."""
+    """One campaign on disk, where its tasks and models lie, and what its AARs run on."""
 
     run: RunDir
     root: DataRoot
     spec: CampaignSpec
     log: EventLog
+    executor: Executor = field(default_factory=LocalExecutor)
+    listens: Listens | None = None  # on TCP as well, for AARs on other machines
 
 
 def register(campaign: Campaign, operator: OperatorClient) -> None:
@@ -81,13 +99,14 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         if spec.joins_by_itself(aar)
         else (run.platform / "supervisors" / aar.name).absolute(),
         socket=run.socket.absolute(),
+        url=None if campaign.listens is None else campaign.listens.url,
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,
         max_trials=sys.maxsize if submissions is None else submissions,
         trial_timeout_s=spec.trial_timeout_s,
         trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,
-        uid=_uid(campaign, index, aar) if spec.isolation == "bubblewrap" else None,
+        uid=_uid(campaign, index, aar) if is_isolated(spec.isolation) else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,
         language=spec.language_of(aar),
         external=spec.external_of(aar),
@@ -96,7 +115,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
 
 
 def _uid(campaign: Campaign, index: int, aar: AarSpec) -> int | None:
-    """The one it had before, if any: the files in its workspace are that one's."""
+    """Return the uid it had before, if any: the files in its workspace belong to that one."""
     uid, path = campaign_uid(campaign.run.path, index, AARS), config_path(campaign, aar)
     kept: int | None = (
         json.loads(path.read_text(encoding="utf-8"))["uid"] if uid and path.exists() else None
@@ -105,7 +124,52 @@ def _uid(campaign: Campaign, index: int, aar: AarSpec) -> int | None:
 
 
 def frozen_prices(run: RunDir) -> dict[str, Price]:
-    """Those of the day on which the campaign was made, by model."""
+    """Return the prices, by model, of the day on which the campaign was made."""
     settings = json.loads(run.spec.read_text(encoding="utf-8")).get("settings", {})
     known = settings.get("prices", {})
     return {model: Price.model_validate(price) for model, price in known.items()}
+
+
+def run_settings(root: DataRoot) -> dict[str, object]:
+    """Return versions, commit and machine: all but the spec that could change a figure."""
+    extensions = [entry for group in GROUPS for entry in metadata.entry_points(group=group)]
+    installed = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
+    return {
+        "created_at": now_iso(),
+        "aarlab": __version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "packages_hash": content_hash(installed),
+        "extensions": sorted(map(place_of, extensions)),
+        "torch": installed.get("torch", "absent"),
+        "numpy": installed["numpy"],
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "data_root": str(root.path),
+        "as_root": os.geteuid() == 0,
+    }
+
+
+def research_settings(spec: CampaignSpec) -> dict[str, object]:
+    """Return the prompts of language-model AARs and what their calls cost, as of now.
+
+    Raises NotFound where a model has no price.
+    """
+    if not spec.models:
+        return {}
+    prices = {model: price_of(model, spec.prices) for model in spec.models}
+    return {
+        "prompt_hash": prompt_hash(),
+        "price_table": table_version(),
+        "prices": {model: price.model_dump(mode="json") for model, price in prices.items()},
+    }
+
+
+def _commit() -> str:
+    """Return the commit of a source checkout, `+dirty` if changed; `unknown` in an install."""
+    folder = Path(__file__).parent
+    asked = ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=40"]
+    done = subprocess.run(
+        [*asked, "--exclude=*"], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    return done.stdout.strip() or "unknown"

@@ -14,18 +14,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from aarlab.campaign.certified import EVENT as CERTIFY
-from aarlab.campaign.certifying import certify_best, ranked, results
-from aarlab.campaign.endings import endings
-from aarlab.campaign.events import EventLog, Notify
-from aarlab.campaign.policy import requested_verifications, wanted_verifications
-from aarlab.campaign.processes import Child, CrashedRepeatedly, wait_for_server
-from aarlab.campaign.provenance import research_settings
-from aarlab.campaign.reading import SpecText
-from aarlab.campaign.registration import Campaign, register
-from aarlab.campaign.secrets import secrets_in
+from aarlab.campaign.executing import executor_faults, listens, opened_executor, resources
+from aarlab.campaign.policy import (
+    certify_best,
+    held_out_verifications,
+    ranked,
+    requested_verifications,
+    results,
+    wanted_verifications,
+)
+from aarlab.campaign.processes import GRACE_S, Child, CrashedRepeatedly, wait_for_server
+from aarlab.campaign.reading import SpecText, secrets_in
+from aarlab.campaign.registration import Campaign, register, research_settings
 from aarlab.campaign.spec import CampaignSpec, parse_spec
-from aarlab.campaign.status import wanted_of
+from aarlab.campaign.status import endings, wanted_of
 from aarlab.campaign.supervision import (
     LOOK_DEADLINE_S,
     Supervisor,
@@ -33,16 +35,16 @@ from aarlab.campaign.supervision import (
     operator_of,
     verifier_child,
 )
+from aarlab.campaign.watch import EVENT as CERTIFY
+from aarlab.campaign.watch import EventLog, Notify
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
 from aarlab.core.endings import Ending, campaign_ending, given_up_text, plain_reason
-from aarlab.core.errors import Conflict, Damaged, NotFound, Unreachable
+from aarlab.core.errors import Conflict, Damaged, Faulty, NotFound, Unavailable, Unreachable
 from aarlab.core.extras import require
-from aarlab.core.faults import Faulty
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.holding import Work, holder, noted
-from aarlab.core.layout import DataRoot, RunDir
-from aarlab.core.uses import note_use
+from aarlab.core.layout import DataRoot, RunDir, note_use
 from aarlab.core.wire import CampaignExport
 
 LOOKS_S = 30.0  # a command that looks into a campaign has a server for a few seconds
@@ -62,6 +64,8 @@ def create(
     spec = spec.expanded()
     if secrets := secrets_in(SpecText(spec.model_dump(mode="json", exclude={"methods"}))):
         raise Faulty("the spec holds secrets and is refused; nothing was written:", secrets)
+    if found := executor_faults(spec.executor, SpecText(None)):
+        raise Faulty("the spec is refused; nothing was written:", found)
     if run.spec.exists():
         frozen = open_spec(run)
         if frozen.model_copy(update={"versions": {**frozen.versions, **spec.versions}}) != frozen:
@@ -150,8 +154,7 @@ def bind(run: RunDir, root: DataRoot) -> DataRoot:
 
 
 def open_spec(run: RunDir) -> CampaignSpec:
-    if not run.spec.exists():
-        raise NotFound(f"{run.path} holds no campaign (no spec.json)")
+    run.must_exist()
     try:
         raw = json.loads(run.spec.read_text(encoding="utf-8"))["campaign"]
     except (ValueError, KeyError, TypeError) as error:
@@ -169,9 +172,30 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
     """
     open_spec(run)
     with _locked(run, "run"):
-        campaign = Campaign(run, bind(run, root), open_spec(run), EventLog(run.events, notify))
-        with _ended_with_event(campaign), _server(campaign) as server:
-            return _run(campaign, server)
+        root, spec, log = bind(run, root), open_spec(run), EventLog(run.events, notify)
+        with opened_executor(spec.executor, run.executor) as executor:
+            campaign = Campaign(run, root, spec, log, executor, listens(executor))
+            with _ended_with_event(campaign):
+                _take_over(campaign)
+                with _server(campaign) as server:
+                    return _run(campaign, server)
+
+
+def _take_over(campaign: Campaign) -> None:
+    """Check the executor, and stop the AARs that an earlier process of this campaign left running.
+
+    One life of an AAR at a time: none is started before they are gone. Raises Unavailable.
+    """
+    executor, spec = campaign.executor, campaign.spec.executor
+    if missing := list(executor.check(resources(spec))):
+        raise Unavailable(f"executor {spec.name} cannot run here: {'; '.join(missing)}")
+    for name, handle in executor.leftovers():
+        handle.stop(GRACE_S)
+        if handle.poll() is None:
+            raise Unavailable(
+                f"{name} of an earlier run still works, and does not end: {handle.id}"
+            )
+        campaign.log.add("process_left", process=name, job=handle.id)
 
 
 def _run(campaign: Campaign, server: Child) -> CampaignExport:
@@ -222,8 +246,11 @@ def log_ending(campaign: Campaign, export: CampaignExport) -> None:
 
 
 def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
-    """AARs and, beside them, the verifier; then what the policy wants verified at the end, and
-    the best-ranked methods on the certify split."""
+    """Run the AARs together with the verifier, then the verifications of the end.
+
+    The last ones are what the policy wants verified at the end, and the best-ranked methods on the
+    certify split.
+    """
     until = last_call(campaign.run)
     until.parent.mkdir(parents=True, exist_ok=True)
     until.unlink(missing_ok=True)
@@ -234,24 +261,29 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
             verifier.start()
         supervisor.add_aars()
         supervisor.wait(supervisor.research_over)
-        supervisor.children = {}  # what is extended from here on goes on with `resume`
+        supervisor.children = {}  # what is extended from here on continues with `resume`
         with operator_of(campaign.run) as operator:
             _request_verifications(campaign, operator)
-        if verifier.process is None or verifier.failed:
+        if verifier.handle is None or verifier.failed:
             verifier.again()
-        if campaign.spec.verify.certify:
-            _certify(supervisor, verifier)
+        _try_the_best(supervisor, verifier)
         until.touch()
-        if verifier.finished:  # told to end by somebody else, and more is queued now
+        if verifier.finished:  # ended by somebody else, and more is queued now
             verifier.again()
         _await_verifier(supervisor, verifier)
     finally:
         supervisor.stop()
 
 
-def _certify(supervisor: Supervisor, verifier: Child) -> None:
-    """Queue the best-ranked methods on certify as soon as it is known which they are."""
+def _try_the_best(supervisor: Supervisor, verifier: Child) -> None:
+    """Queue the best-ranked methods on held-out tasks and certify once it is known which they are.
+
+    Queues none if the spec wants neither.
+    """
     campaign, looked = supervisor.campaign, -RANKED_EVERY_S
+    spec = campaign.spec
+    if not spec.verify.certify and (not spec.held_out or spec.verify.held_out_top is None):
+        return
     with operator_of(campaign.run, LOOK_DEADLINE_S) as operator:
 
         def known() -> bool:
@@ -267,8 +299,12 @@ def _certify(supervisor: Supervisor, verifier: Child) -> None:
     if verifier.failed:
         return  # the end says so; nothing more would be run
     with operator_of(campaign.run) as operator:
-        for one in certify_best(operator, campaign.spec.tasks, campaign.spec.verify.seeds):
-            campaign.log.add(CERTIFY, **one.model_dump())
+        for wanted in held_out_verifications(operator.export(), spec):
+            job = operator.request_verification(wanted, key=wanted.key)
+            campaign.log.add("verification_queued", method=job.method, task=job.task)
+        if spec.verify.certify:
+            for one in certify_best(operator, spec.tasks, spec.verify.seeds):
+                campaign.log.add(CERTIFY, **one.model_dump())
 
 
 def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:
@@ -326,6 +362,8 @@ def _server(campaign: Campaign, at_rest: bool = False) -> Iterator[Child]:
     run = campaign.run
     run.socket.parent.mkdir(parents=True, exist_ok=True)
     argv = server_argv(run, campaign.root, campaign.spec, at_rest)
+    if (tcp := campaign.listens) is not None:
+        argv += ["--host", tcp.host, "--port", str(tcp.port)]
     child = Child("server", argv, run.path / "server.log")
     child.start()
     try:
@@ -350,7 +388,7 @@ def export_of(run: RunDir, root: DataRoot, path: Path) -> CampaignExport:
 
 @contextlib.contextmanager
 def at_rest(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
-    """A campaign that is not running, its server started for as long as this is open."""
+    """Yield a client of a campaign that is not running; its server runs while this is open."""
     campaign = Campaign(run, root, open_spec(run), EventLog(run.events, _silent))
     with _locked(run, "look"), _server(campaign, at_rest=True), operator_of(run) as operator:
         yield operator
@@ -358,7 +396,7 @@ def at_rest(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
 
 @contextlib.contextmanager
 def reached(run: RunDir, root: DataRoot) -> Iterator[OperatorClient]:
-    """The operator's client of a campaign, whether it runs just now or not."""
+    """Yield the operator's client of a campaign, whether it runs just now or not."""
     other = holder(run.holder)  # one that runs has a server, or is starting it
     try:
         health(Address(run.socket), deadline_s=START_S if other and other.work != "look" else 0.0)
@@ -404,4 +442,4 @@ def write_export(run: RunDir, operator: OperatorClient, path: Path) -> CampaignE
 
 
 def _silent(kind: str, facts: dict[str, object]) -> None:
-    """Nobody watches an export."""
+    """Ignore an event: an export is not watched."""

@@ -1,42 +1,111 @@
-"""A campaign is a frozen spec: what runs, on which task, with which budgets."""
+"""A campaign as a frozen spec: what runs, on which task, with which budgets.
 
+`methods: [folder]` of a spec names a person's own method folders as entries of a campaign. A folder
+is read when the spec is loaded. The frozen spec holds its files, so later edits have no effect. All
+own methods are run by one fixed researcher, as hand-tuned baselines are. Each becomes a snapshot,
+is verified on the hidden split and is shown under the folder's name.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from aarlab.agents.external.spec import ExternalSpec
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
-from aarlab.campaign import own_methods
+from aarlab.agents.specs import ExternalSpec, LanguageSpec
 from aarlab.campaign.aars import AarSpec as AarSpec
 from aarlab.campaign.aars import ArmSpec as ArmSpec
-from aarlab.campaign.aars import Frozen, TrialMemory, above_zero
-from aarlab.campaign.arms import Shared, expand, unequal
-from aarlab.campaign.reading import SpecText, faults_of, read_yaml, wrong
-from aarlab.campaign.secrets import secret_lines, secrets_in, withheld
-from aarlab.core.errors import BadInput
-from aarlab.core.faults import Faulty
+from aarlab.campaign.aars import (
+    ExecutorSpec,
+    Frozen,
+    Shared,
+    TrialMemory,
+    above_zero,
+    expand,
+    unequal,
+)
+from aarlab.campaign.executing import executor_faults
+from aarlab.campaign.reading import (
+    SpecText,
+    faults_of,
+    read_yaml,
+    secret_lines,
+    secrets_in,
+    withheld,
+    wrong,
+)
+from aarlab.core.errors import BadInput, Faulty
 from aarlab.core.foreign import decoded, read_json
+from aarlab.core.isolation import DEFAULT_SANDBOX, SandboxKind
 from aarlab.core.layout import VERSION
 from aarlab.core.wire import Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
-from aarlab.testbed.frozen_method import faults
+from aarlab.testbed.running.frozen_method import FrozenMethod, faults, folder_at, freeze_all
+
+AAR = "own"
+MAX_METHODS = 20
+Files = dict[str, str]  # base64 by relative path
+
+
+def with_own_methods(raw: Any, folder: Path) -> Any:
+    """Replace method folders by their files.
+
+    A folder is given as a path relative to the spec's folder, or as an installed method's name.
+    Raises BadInput for more than MAX_METHODS folders.
+    """
+    given = raw.get("methods") if isinstance(raw, dict) else None
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        return raw  # the validation says what is wrong
+    if len(given) > MAX_METHODS:
+        raise BadInput(f"{len(given)} method folders; a campaign has at most {MAX_METHODS}")
+    frozen = freeze_all([folder_at(folder / Path(one).expanduser(), one) for one in given])
+    return {**raw, "methods": {one.name: packed(one) for one in frozen}}
+
+
+def packed(method: FrozenMethod) -> Files:
+    return {path: base64.b64encode(data).decode() for path, data in method.files.items()}
+
+
+def unpacked(name: str, files: Mapping[str, str]) -> FrozenMethod:
+    """Decode the files of a method; raises ValueError for content that is not base64."""
+    try:
+        made = {path: base64.b64decode(text, validate=True) for path, text in files.items()}
+    except binascii.Error as error:
+        raise ValueError(f"method {name}: a file that is not base64 ({error})") from error
+    return FrozenMethod(name, made)
+
+
+def own_aar(names: list[str]) -> AarSpec:
+    """Return the fixed researcher that runs each own method once on every task."""
+    return AarSpec(name=AAR, researcher="fixed", role="human", arm="human", own=names)
+
 
 TaskVersion = Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
 
 
 class VerifySpec(Frozen):
-    """How many of the best methods of a task, arm and replicate are re-run on the selection split,
-    on how many drawn seeds.
+    """What is re-run on the selection split, and on how many drawn seeds.
 
-    `seconds` of re-runs are the compute budget: ablations that would pass it are left out. With
-    `certify` the best-ranked method of each task is scored on the certify split at the end, once.
+    The methods are the best of a task, arm and replicate. `ablations` are the kinds that the best
+    `ablate_top` methods of a task get. Held-out tasks get all that is re-run and ablations, or with
+    `held_out_top` that many of the best-ranked methods, the best hand-tuned baseline and no
+    ablations. `seconds` of re-runs are the compute budget: ablations that would pass it are left
+    out. With `certify` the best-ranked method of each task is scored on the certify split at the
+    end, once.
     """
 
     top: Annotated[int, Field(ge=0)] = 5
     ablate_top: Annotated[int, Field(ge=0)] = 3
+    ablations: list[Literal["permuted", "noise", "flipped"]] = Field(
+        default=["permuted", "noise", "flipped"], description="what replaces the teacher's labels"
+    )
+    held_out_top: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="best-ranked methods re-run on held-out tasks; None: all chosen"
+    )
     seconds: Annotated[float, Field(gt=0)] | None = None
     seeds: Annotated[int, Field(ge=2, le=64)] = 8
     parallel: Annotated[int, Field(ge=1)] = 2
@@ -48,7 +117,7 @@ class VerifySpec(Frozen):
 
 
 class AlertSpec(Frozen):
-    """When the operator is told: events of kind `alert`, in `events.jsonl` and on the terminal."""
+    """When to alert the operator: events of kind `alert`, in `events.jsonl` and on the terminal."""
 
     crashes: Annotated[int, Field(ge=1)] = 2
     silent_minutes: Annotated[float, Field(gt=0)] = 60.0
@@ -71,7 +140,7 @@ class CampaignSpec(Frozen):
     )
     aars: list[AarSpec] = Field(default=[])
     arms: list[ArmSpec] = Field(default=[])
-    methods: dict[Name, own_methods.Files] = Field(
+    methods: dict[Name, Files] = Field(
         default={}, description="own method folders; in a spec file a list of paths"
     )
     unequal_budgets: bool = Field(default=False, description="compare arms all the same")
@@ -85,7 +154,8 @@ class CampaignSpec(Frozen):
     trial_memory_mb: TrialMemory | None = Field(
         default=None, description="of a run of a method; None: 4,096, more with a model at hand"
     )
-    isolation: Literal["bubblewrap", "process"] = "bubblewrap"
+    isolation: SandboxKind = DEFAULT_SANDBOX
+    executor: ExecutorSpec = ExecutorSpec()
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
@@ -156,7 +226,7 @@ class CampaignSpec(Frozen):
         """Check that own methods are complete, uniquely named and run only by their researcher."""
         for name, files in self.methods.items():
             try:
-                found = next(faults(own_methods.unpacked(name, files)), None)
+                found = next(faults(unpacked(name, files)), None)
             except BadInput as error:
                 raise wrong(str(error), "methods") from error
             if found:
@@ -164,12 +234,12 @@ class CampaignSpec(Frozen):
         others = {name for aar in self.aars for name in (*aar.methods, *aar.recipes)}
         if both := sorted(others & self.methods.keys()):
             raise wrong(f"need names of their own; taken: {', '.join(both)}", "methods")
-        wanted = own_methods.own_aar(list(self.methods)) if self.methods else None
+        wanted = own_aar(list(self.methods)) if self.methods else None
         for aar in self.aars:
-            if (aar.own or (self.methods and aar.name == own_methods.AAR)) and aar != wanted:
+            if (aar.own or (self.methods and aar.name == AAR)) and aar != wanted:
                 raise ValueError(
                     f"{aar.name}: own methods are listed in `methods` of the campaign, and the "
-                    f"name `{own_methods.AAR}` is kept for what runs them"
+                    f"name `{AAR}` is kept for what runs them"
                 )
 
     @model_validator(mode="after")
@@ -204,7 +274,7 @@ class CampaignSpec(Frozen):
         AARs that are already listed are not added again.
         """
         made = expand(self.arms, self._shared)
-        made += [own_methods.own_aar(list(self.methods))] if self.methods else []
+        made += [own_aar(list(self.methods))] if self.methods else []
         known = {aar.name for aar in self.aars}
         more = [aar for aar in made if aar.name not in known]
         return self.model_copy(update={"aars": [*self.aars, *more]})
@@ -215,12 +285,15 @@ class CampaignSpec(Frozen):
         return aar.limits or self.limits
 
     def memory_of(self, aar: AarSpec) -> int | None:
-        """MB that a run of this AAR's method may use; None where the task decides."""
+        """Return the MB that a run of this AAR's method may use; None where the task decides."""
         return aar.trial_memory_mb or self.trial_memory_mb
 
     @property
     def most_memory_mb(self) -> int:
-        """What a re-run may use at least: no less than any trial before it; 0 where none says."""
+        """Return the MB that a re-run may use at least.
+
+        It is at least what any trial before it had; 0 if no AAR says.
+        """
         return max((self.memory_of(aar) or 0 for aar in self.aars), default=0)
 
     def language_of(self, aar: AarSpec) -> LanguageSpec | None:
@@ -230,13 +303,13 @@ class CampaignSpec(Frozen):
         return (aar.external or ExternalSpec()) if aar.researcher == "external" else None
 
     def joins_by_itself(self, aar: AarSpec) -> bool:
-        """Another maker's agent, which works elsewhere and calls over MCP."""
+        """Return whether another maker's agent works elsewhere and calls over MCP."""
         external = self.external_of(aar)
         return external is not None and external.agent == "mcp"
 
     @property
     def models(self) -> list[str]:
-        """Paid or not, all that AARs of this campaign call."""
+        """Return all models that AARs of this campaign call, paid or not."""
         specs = [self.language_of(aar) or self.external_of(aar) for aar in self.aars]
         return sorted({spec.model for spec in specs if spec is not None and spec.model})
 
@@ -259,8 +332,8 @@ def load_spec(path: Path) -> CampaignSpec:
 def read_spec(raw: bytes | str, where: str, folder: Path | None = None) -> CampaignSpec:
     """Parse a spec and expand its arms; raises Faulty with all faults.
 
-    If the spec holds secrets, only those are reported and nothing else is checked. Without
-    `folder`, recipes and own methods cannot be given as paths.
+    If the spec holds secrets, only those are reported and no other check is made. Without `folder`,
+    recipes and own methods cannot be given as paths.
     """
     text = read_yaml(raw)
     if isinstance(text, list):
@@ -271,13 +344,16 @@ def read_spec(raw: bytes | str, where: str, folder: Path | None = None) -> Campa
     if secrets := secrets_in(text):
         raise Faulty(f"{where} holds secrets and is refused; nothing was written:", secrets)
     if folder is not None:
-        value = own_methods.with_own_methods(_with_recipes(text.value, folder), folder)
+        value = with_own_methods(_with_recipes(text.value, folder), folder)
         text = replace(text, value=value)
-    return parse_spec(text.value, where, text)
+    spec = parse_spec(text.value, where, text)
+    if faults_found := executor_faults(spec.executor, text):
+        raise Faulty(f"{where} is not a campaign spec:", faults_found)
+    return spec
 
 
 def _with_recipes(raw: Any, folder: Path) -> Any:
-    """Recipes given as paths, relative to the spec's folder, become their content."""
+    """Replace recipes given as paths, relative to the spec's folder, by their content."""
     if not isinstance(raw, dict) or not isinstance(raw.get("aars"), list):
         return raw  # the validation says what is wrong
     aars = []

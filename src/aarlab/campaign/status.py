@@ -1,31 +1,104 @@
-"""Where a campaign stands, from the platform's figures and each AAR's folder."""
+"""Where a campaign stands and how its AARs ended.
+
+Both are read from the platform's figures and the files in each AAR's folder.
+"""
 
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import Field, FiniteFloat
 
+from aarlab.agents.language.redaction import cleaner
+from aarlab.agents.language.transcripts import note_given_up
 from aarlab.agents.state import how_it_ended, load_state
-from aarlab.campaign.certified import Certified, last_certified
-from aarlab.campaign.endings import guest_ending
-from aarlab.campaign.watch import used_of
+from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.processes import Child
+from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.watch import Certified, last_certified, used_of
 from aarlab.core.clock import now_iso, parse_iso
-from aarlab.core.endings import Ending, last_ending
+from aarlab.core.endings import AarEnding, Ending, ending_of, last_ending, plain_reason
+from aarlab.core.errors import AarlabError
+from aarlab.core.files import write_atomic
 from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import HOUR_S, dollars_per_hour
 from aarlab.core.wire import AarRecord, Wanted, Wire
-from aarlab.core.wire_ledger import (
-    CampaignBudget,
-    CampaignLimits,
-    Control,
-    Limits,
-    OperatorSpend,
-)
+from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits, Control, Limits, OperatorSpend
+
+
+def endings(run: RunDir, spec: CampaignSpec, records: Sequence[AarRecord]) -> list[AarEnding]:
+    """Return the endings of all AARs that have ended or were given up, in the order of the spec."""
+    known = {record.name: record for record in records}
+    found = (
+        how_it_ended(run, aar.name) or _guest(spec, aar, known.get(aar.name)) for aar in spec.aars
+    )
+    return [each for each in found if each is not None]
+
+
+def _guest(spec: CampaignSpec, aar: AarSpec, record: AarRecord | None) -> AarEnding | None:
+    return guest_ending(record) if record is not None and spec.joins_by_itself(aar) else None
+
+
+def guest_ending(aar: AarRecord) -> AarEnding | None:
+    """Return the ending of an agent that joined by itself, or None while it may continue."""
+    why = guest_over(aar)
+    return None if why is None else AarEnding(aar=aar.name, ending=ending_of(why), why=why)
+
+
+def guest_over(aar: AarRecord) -> str | None:
+    """Return why an agent that joined by itself has ended, or None while it may continue.
+
+    It ends when the operator stops it, or when its limit of hours since its first call is used up.
+    """
+    if aar.wanted == "stop":
+        return "stopped by the operator"
+    if aar.limits.hours is None or aar.started_at is None:
+        return None
+    since_s = (parse_iso(now_iso()) - parse_iso(aar.started_at)).total_seconds()
+    over = since_s >= aar.limits.hours * HOUR_S
+    return f"its {aar.limits.hours:g} hours are used up" if over else None
+
+
+def give_up(run: RunDir, child: Child) -> AarEnding:
+    """Record in an AAR's folder and transcript why its process is not restarted any more."""
+    why = why_it_died(run, child)
+    made = AarEnding(aar=child.name, ending=Ending.GIVEN_UP, why=why, at=now_iso())
+    write_atomic(run.given_up(child.name), made.model_dump_json(indent=1) + "\n")
+    if run.transcript(child.name).exists() or _is_language(run, child.name):
+        text = f"given up by the campaign after {child.crashes} crashes in a row: {why}"
+        # Where its transcript is damaged, `given_up.json` and the events have it.
+        with suppress(AarlabError, OSError, ValueError, KeyError):
+            note_given_up(run.aar(child.name), text)
+    return made
+
+
+def _is_language(run: RunDir, name: str) -> bool:
+    try:
+        return bool(
+            json.loads((run.aar(name) / "aar.json").read_text(encoding="utf-8")).get("language")
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def why_it_died(run: RunDir, child: Child) -> str:
+    """Return the message of the AAR's last error in one line.
+
+    Without one, returns how its process ended and the last line of its log.
+    """
+    try:
+        error = json.loads(run.aar_error(child.name).read_text(encoding="utf-8"))
+        said = str(error["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        last = child.last_words(1)
+        said = f"{child.died_of}: {last}" if last else child.died_of
+    return plain_reason(cleaner([])(said)) or "its process died without a word"
+
 
 ACTIVE_S = 120.0
 LINE_BYTES = 1_000_000
@@ -84,7 +157,7 @@ def is_running(run: RunDir) -> bool:
 
 
 def wanted_of(controls: Sequence[Control]) -> Wanted:
-    """What is wanted of the whole campaign."""
+    """Return what is wanted of the whole campaign."""
     states: dict[str, Wanted] = {"pause": "pause", "resume": "run", "stop": "stop"}
     steering = [c.action for c in controls if c.aar is None and c.action in states]
     return states[steering[-1]] if steering else "run"
@@ -170,7 +243,7 @@ def _done(run: RunDir, aar: AarRecord) -> int:
 
 
 def _last_entry(path: Path) -> dict[str, int]:
-    """The last whole line of a transcript, however long that is; empty where there is none."""
+    """Return a transcript's last whole line, however long; empty where there is none."""
     with path.open("rb") as file:
         file.seek(max(file.seek(0, os.SEEK_END) - LINE_BYTES, 0))
         lines = file.read().split(b"\n")[:-1]

@@ -14,7 +14,7 @@ from aarlab.core.errors import AarlabError, NotFound, Unavailable
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import AarRecord
 from aarlab.core.wire_ledger import CampaignBudget, Control, OperatorSpend
-from aarlab.store import aars, budgets, controls, operator_calls
+from aarlab.store import aars, controls, ledger
 from aarlab.store.place import read_options, reading_engine
 from aarlab.store.settings import StoreSettings
 
@@ -64,10 +64,10 @@ def stored_figures(run: RunDir) -> StoredFigures:
                 connection = await plain.execution_options(**read_options(place))
                 async with connection.begin():
                     return StoredFigures(
-                        await budgets.get(connection),
+                        await ledger.budget_of_campaign(connection),
                         await aars.all_records(connection),
                         await controls.listed(connection),
-                        await operator_calls.spend(connection),
+                        await ledger.operator_spend(connection),
                     )
         finally:
             await engine.dispose()

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from aarlab.agents.state import how_it_ended, load_state, reopen
 from aarlab.campaign.aars import AarSpec
-from aarlab.campaign.endings import endings, give_up, guest_over, why_it_died
+from aarlab.campaign.executing import resources
 from aarlab.campaign.policy import requested_verifications
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign, config_path
+from aarlab.campaign.status import endings, give_up, guest_over, why_it_died
 from aarlab.campaign.watch import Look, alerts
 from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
@@ -40,20 +41,32 @@ def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
 def aar_child(campaign: Campaign, aar: AarSpec) -> Child:
     home = campaign.run.aar(aar.name)
     argv = [sys.executable, "-m", "aarlab.agents", str(config_path(campaign, aar))]
-    return Child(aar.name, argv, home / "aar.log")
+    return Child(
+        aar.name,
+        argv,
+        home / "aar.log",
+        executor=campaign.executor,
+        resources=resources(campaign.spec.executor),
+    )
 
 
 def last_call(run: RunDir) -> Path:
-    """The verifier ends once this is there and everything queued is done."""
+    """Return the file after which the verifier ends, once everything queued is done."""
     return run.verifier / "last-call"
 
 
 def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
-    """With `until` it works beside the AARs until that file is there, and gives way to them."""
+    """Return the verifier's process.
+
+    With `until` it works while the AARs run, until that file is there, and gives way to them.
+    """
     run, effort = campaign.run, campaign.spec.verify
     argv = [sys.executable, "-m", "aarlab.verify", "--run", str(run.path)]
     argv += ["--root", str(campaign.root.path), "--isolation", campaign.spec.isolation]
     argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
+    argv += ["--ablations", ",".join(effort.ablations)]
+    if effort.held_out_top is not None:  # then held-out tasks get few re-runs, and no ablations
+        argv += [word for task in campaign.spec.tasks for word in ("--ablate-task", task)]
     argv += ["--seeds", str(effort.seeds), "--memory-mb", str(campaign.spec.most_memory_mb)]
     argv += [] if effort.seconds is None else ["--seconds", str(effort.seconds)]
     if effort.review_dollars is not None:
@@ -77,7 +90,7 @@ class Supervisor:
     _next_look: float = 0.0
 
     def add_aars(self) -> None:
-        """Those that have not ended; an agent that joins by itself has no process of ours."""
+        """Add the AARs that have not ended; an agent that joins by itself has no process here."""
         for aar in self.campaign.spec.aars:
             if self.campaign.spec.joins_by_itself(aar):
                 self.guests[aar.name] = False
@@ -139,7 +152,10 @@ class Supervisor:
             self.campaign.log.add("aar_ended", **facts)
 
     def research_over(self) -> bool:
-        """Every AAR has ended. Looks once more before it says so: a budget may be extended."""
+        """Return whether every AAR has ended.
+
+        Looks once more before it says so: a budget may be extended.
+        """
         if self._all_ended():
             self.look()
         return self._all_ended()
@@ -168,8 +184,10 @@ class Supervisor:
                 judged = {verdict.snapshot for verdict in operator.verdicts()}
                 judged |= {verdict.audit for verdict in operator.case_verdicts()}
                 self._request(operator)
+                left = len(operator.verifications("queued"))
         except (AarlabError, OSError):
             return  # the server is being started again
+        self.campaign.log.notify("reruns_left", {"count": left})
         self._heed(controls)
         self._look_at_guests(aars)
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
@@ -197,7 +215,7 @@ class Supervisor:
                 self._asked.add(wanted.key)
 
     def _heed(self, controls: list[Control]) -> None:
-        """An AAR that had ended goes on when its budget, or the campaign's, was extended since."""
+        """Let an ended AAR continue when its budget, or the campaign's, was extended since."""
         for control in controls:
             if self._seen is not None and control.seq > self._seen:
                 facts = control.model_dump(include={"action", "aar", "by"})
@@ -211,7 +229,7 @@ class Supervisor:
         self._seen = max((control.seq for control in controls), default=0)
 
     def _ended(self, name: str, before: str) -> bool:
-        """Whether the AAR ended by itself before that time."""
+        """Return whether the AAR ended by itself before that time."""
         path = self._state(name)
         ended_s = path.stat().st_mtime if path.exists() else 0.0
         return load_state(path).finished and ended_s < parse_iso(before).timestamp()

@@ -1,19 +1,31 @@
-"""What the operator is told while a campaign runs: alerts, worked out from what the platform says.
+"""Alerts while a campaign runs, its events, and what became of the last score of each task.
 
-An alert holds as long as its cause does; the supervisor tells it once and forgets it afterwards.
+Alerts are worked out from what the platform says. An alert holds as long as its cause does; the
+supervisor reports it once and forgets it afterwards.
+
+`events.jsonl` has what happened to a campaign, one JSON object per line. What became of the last
+score of each task is read from these events.
+
+Light on purpose: `campaign status` reads it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aarlab.core.clock import parse_iso
+from pydantic import FiniteFloat
+
+from aarlab.core.clock import now_iso, parse_iso
+from aarlab.core.layout import RunDir
 from aarlab.core.ledger import used
-from aarlab.core.wire import AarRecord, Audit
+from aarlab.core.wire import AarRecord, Audit, Name, Wire
 from aarlab.core.wire_ledger import CampaignBudget
 
-if TYPE_CHECKING:  # `campaign status` answers at once: it does not load what specs are made of
+if TYPE_CHECKING:
     from aarlab.campaign.spec import AlertSpec
+
 
 GB = 2**30
 
@@ -26,8 +38,11 @@ class Alert(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a running campaign. `crashes` are those of the AARs whose process is up, `judged`
-    the snapshots and audits that a person has given a verdict on."""
+    """One look at a running campaign.
+
+    `crashes` are those of the AARs whose process is up. `judged` are the snapshots and audits that
+    a person has given a verdict on.
+    """
 
     now: str
     aars: Sequence[AarRecord]
@@ -109,3 +124,60 @@ def _nearly(
         limit = limits.get(name)
         if limit is not None and amount >= share * limit:
             yield Alert("budget", f"{who} {name}", f"{amount:.4g} of {limit:g} {name} are used")
+
+
+Notify = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Appends to the file and calls `notify`, which draws the progress."""
+
+    path: Path
+    notify: Notify
+
+    def add(self, kind: str, **facts: Any) -> None:
+        line = json.dumps({"at": now_iso(), "kind": kind, **facts}, ensure_ascii=False)
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+        self.notify(kind, facts)
+
+
+EVENT = "certify"
+
+
+class Certified(Wire):
+    """What became of the certify score of one task, and what it cost.
+
+    `skipped`: there is none, and `why` says why. `seconds` are those of the re-run on the device;
+    `dollars` follow from them at the campaign's rate and are in no AAR's spend.
+    """
+
+    task: Name
+    state: Literal["queued", "done", "failed", "skipped"]
+    method: str = ""
+    seeds: int = 0
+    seconds: FiniteFloat = 0.0
+    dollars: FiniteFloat = 0.0
+    why: str = ""
+
+
+def last_certified(run: RunDir) -> list[Certified]:
+    """Read the last report of each task from the events; damaged lines are left out."""
+    try:
+        lines = run.events.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    found = dict[str, Certified]()
+    for line in lines:
+        if f'"{EVENT}"'.encode() not in line:
+            continue
+        try:
+            event: dict[str, Any] = json.loads(line)
+            if event.pop("kind") == EVENT:
+                event.pop("at")
+                made = Certified.model_validate(event)
+                found[made.task] = made
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return list(found.values())

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from aarlab.agents.external.connect import ClientKind, Place, client_settings
+from aarlab.cli.options import finite
 from aarlab.cli.terminal import Console
-from aarlab.cli.values import finite
 from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir
 
@@ -40,7 +40,7 @@ def pause(folder: Folder, name: AarName, why: Why = "", by: By = None) -> None:
 
 @app.command()
 def resume(folder: Folder, name: AarName, by: By = None) -> None:
-    """Let a paused AAR go on."""
+    """Let a paused AAR continue."""
     from aarlab.cli.steering import steer
 
     steer(folder, name, "resume", by)
@@ -58,11 +58,14 @@ def stop(folder: Folder, name: AarName, why: Why = "", by: By = None) -> None:
 def message(
     folder: Folder,
     name: AarName,
-    text: Annotated[str, typer.Argument(help="what it is to be told")],
+    text: Annotated[str, typer.Argument(help="the message")],
     by: By = None,
 ) -> None:
-    """Tell an AAR something: a language model reads it at its next turn, an agent of another maker
-    when it asks (`operator_messages`)."""
+    """Send a message to an AAR.
+
+    A language model reads it at its next turn, an agent of another maker when it asks
+    (`operator_messages`).
+    """
     from aarlab.cli.steering import steer
 
     steer(folder, name, "message", by, text)
@@ -88,6 +91,28 @@ def extend(
 
 
 @app.command()
+def transcript(
+    folder: Folder,
+    name: AarName,
+    whole: Annotated[bool, typer.Option(help="long results too, not only their beginning")] = False,
+) -> None:
+    """Print what a language-model AAR read, thought and did, while it runs and after."""
+    from aarlab.cli.transcripts import print_entry
+    from aarlab.core.transcript import read_transcript
+
+    run = RunDir(folder.absolute())
+    run.must_exist()
+    path = run.transcript(name)
+    if not path.is_file():
+        raise NotFound(
+            f"{path.parent} has no transcript: only language-model AARs write one, once they begin"
+        )
+    out = Console(highlight=False, soft_wrap=True)
+    for entry in read_transcript(path):
+        print_entry(out, entry, whole)
+
+
+@app.command()
 def connect(
     folder: Folder,
     name: AarName,
@@ -104,8 +129,11 @@ def connect(
         bool, typer.Option(help="write the token itself into settings over HTTP")
     ] = False,
 ) -> None:
-    """Print the settings with which an agent becomes this AAR. Without --url, --forward or --port
-    they start `aarlab aar bridge`, which needs no port and no token."""
+    """Print the settings with which an agent becomes this AAR.
+
+    Without --url, --forward or --port they start `aarlab aar bridge`, which needs no port and no
+    token.
+    """
     run = RunDir(folder.absolute())
     token_file = _token_file(run, name)
     if url is not None and (forward or port is not None):
@@ -130,7 +158,7 @@ def connect(
 
 @app.command()
 def bridge(folder: Folder, name: AarName) -> None:
-    """Be this AAR's MCP server on stdin and stdout; an MCP client starts it."""
+    """Serve this AAR's MCP server on stdin and stdout; an MCP client starts it."""
     run = RunDir(folder.absolute())
     token_file = _token_file(run, name)
     try:
@@ -143,6 +171,7 @@ def bridge(folder: Folder, name: AarName) -> None:
 
 
 def _token_file(run: RunDir, name: str) -> Path:
+    run.must_exist()
     found = run.tokens / name
     if name in ("operator", "signing", "signing.pub") or "/" in name or not found.is_file():
         raise NotFound(

@@ -8,21 +8,31 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aarlab.cli.ending import when_interrupted
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, finite, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.layout import RunDir
-from aarlab.core.showing import interval, one_line
+from aarlab.core.showing import interval, moment, number_of, one_line
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from aarlab.core.wire import Audit, CampaignExport, Verification
 
 app = typer.Typer(no_args_is_help=True, help="What the platform found out about each method.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
-Snapshot = Annotated[str, typer.Argument(help="a snapshot's id, or the start of it")]
+Snapshot = Annotated[
+    str, typer.Argument(help="a method, such as rowan-7, or a snapshot's id or its start")
+]
 Disqualifies = Literal["nothing", "task", "all"]  # as core.wire has it
 Given = Literal["accepted", "disqualified", "rework", "dismissed", "confirmed"]
+READS = {
+    "AuditedRun": "re-runs",
+    "AuditedSubmissions": "submissions",
+    "AuditedCode": "code",
+    "AuditedTranscript": "transcripts",
+}
 COLOUR = {"clear": "green", "note": "yellow", "suspect": "red"}
 
 
@@ -32,8 +42,10 @@ def list_audits(
     everything: Annotated[bool, typer.Option("--all", help="clear ones as well")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Findings, the gravest first, methods in the order of the leaderboard; works while the
-    campaign runs and after."""
+    """List findings, the gravest first; works while the campaign runs and after.
+
+    Methods are in the order of the leaderboard.
+    """
     from aarlab.core.verdicts import standing_in
 
     export = _export(folder)
@@ -65,7 +77,43 @@ def list_audits(
         was = f", {run.delivery}" if run else ""
         console.print(f" {found.kind:11} {found.aar}: {one_line(method)}{was}{decided}")
         console.print(f"{' ' * 9}{one_line(found.summary)}\n")
-    console.print(f"{len(shown)} shown of {len(export.audits)} findings")
+    rest = len(export.audits) - len(shown)
+    clear = f"; the other {rest} are clear: --all" if rest else ""
+    console.print(f"{len(shown)} shown of {number_of(len(export.audits), 'finding')}{clear}")
+
+
+@app.command()
+def kinds(as_json: AsJson = False) -> None:
+    """List the audits there are, built-in and installed: what each asks, and when it is suspect."""
+    from rich.table import Table
+
+    from aarlab.verify.audits import AUDITS, check_installed
+
+    check_installed()
+    audits = [AUDITS.get(name) for name in AUDITS.names()]
+    rows = [
+        {
+            "audit": audit.name,
+            "reads": READS[audit.reads.__name__],
+            "question": audit.question,
+            "suspect": audit.suspect,
+            "package": _package(AUDITS.installed().get(audit.name)),
+        }
+        for audit in audits
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def _package(entry: "EntryPoint | None") -> str:
+    if entry is None:
+        return "aarlab"
+    return "" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def _run_of(
@@ -89,10 +137,12 @@ def _given_json(run: "Verification | None") -> dict[str, Any]:
     from aarlab.core.delivery import stamps, why_open
 
     if run is None:
-        return {"delivery": None, "open_because": None, "train_rows": None, "stamps": []}
+        nothing = dict.fromkeys(("delivery", "open_because", "ships", "train_rows"))
+        return {**nothing, "stamps": []}
     return {
         "delivery": run.delivery,
         "open_because": why_open(run) or None,
+        "ships": run.ships or None,
         "train_rows": run.train_rows,
         "stamps": list(stamps(run)),
     }
@@ -108,8 +158,8 @@ def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]
 
 @app.command()
 def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
-    """Everything about one method: re-runs and what they were given, findings, verdicts."""
-    from aarlab.core.delivery import given, probes
+    """Print everything about one method: re-runs and what they were given, findings, verdicts."""
+    from aarlab.core.delivery import TRAINED_ON, given, probes
     from aarlab.core.verdicts import standing_in
 
     export, console = _export(folder), Console(highlight=False)
@@ -137,7 +187,8 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
     for v in verifications:
         figure = "failed" if v.estimate is None else f"PGR {interval(v.estimate)}"
         failed = f": {one_line(v.error)}" if v.state == "failed" and v.error else ""
-        line = f"{v.task} {v.split}, labels {v.ablation}, {len(v.run_seeds)} seeds: {figure}"
+        seeds = number_of(len(v.run_seeds), "seed")
+        line = f"{v.task} {v.split}, trained on {TRAINED_ON[v.ablation]}, {seeds}: {figure}"
         console.print(line + failed)
         if v.state == "done" and given(v) != told:
             told = given(v)
@@ -148,7 +199,7 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
         console.print(f"{found.severity:8} {found.kind:11} {one_line(found.summary)}")
     for verdict in verdicts:
         said = f"{verdict.by}: {verdict.decision}: {verdict.reason}"
-        console.print(f"{verdict.at} {one_line(said)}")
+        console.print(f"{moment(verdict.at)} {one_line(said)}")
 
 
 @app.command()
@@ -159,6 +210,67 @@ def run(folder: Folder, as_json: AsJson = False) -> None:
     with when_interrupted(f"What is queued stays queued; to resume: aarlab audit run {folder}"):
         verify_again(RunDir(folder.absolute()), data_root())
     list_audits(folder, as_json=as_json)
+
+
+@app.command()
+def transcripts(
+    folder: Folder,
+    model: Annotated[str, typer.Option(help="a model of Inspect, e.g. anthropic/...")],
+    dollars: Annotated[
+        float,
+        typer.Option(min=0, callback=finite, help="cap of all such calls of the campaign"),
+    ],
+    aar: Annotated[str | None, typer.Option(help="only this AAR's; default: all")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a language model read AARs' transcripts and raise flags, with quotes and positions.
+
+    A flag is for a person: it scores and disqualifies nothing. Parts that were read are kept.
+    """
+    from contextlib import closing
+
+    from aarlab.agents.prices import price_of
+    from aarlab.agents.proxy.booking import OperatorBooks
+    from aarlab.campaign.runner import open_spec, reached, write_export
+    from aarlab.core.extras import require
+    from aarlab.verify.review import PaidAnswers
+    from aarlab.verify.transcript_review import ANSWER_TOKENS, review_transcripts
+
+    require("agents")
+    from aarlab.verify.reader_model import InspectAsker
+
+    run_dir, out = RunDir(folder.absolute()), Console(highlight=False, stderr=as_json)
+    price = price_of(model, open_spec(run_dir).prices)
+    again = "Parts that were read are kept; the same command reads the rest"
+    with (
+        when_interrupted(again),
+        closing(InspectAsker(model, price, ANSWER_TOKENS)) as ask,
+        reached(run_dir, data_root()) as operator,
+    ):
+        books = OperatorBooks(operator, "transcripts", model, price, dollars)
+        paid = PaidAnswers(ask, books, run_dir.verifier / "transcripts", ANSWER_TOKENS)
+        try:
+            readings = review_transcripts(run_dir, operator, paid, aar, out.print)
+        finally:
+            write_export(run_dir, operator, run_dir.export)
+    rows = [
+        {
+            "aar": reading.aar,
+            "parts": len(reading.cut.parts),
+            "read": reading.read,
+            "stopped": reading.stopped,
+            "flags": [{"kind": f.kind, "severity": f.severity} for f in reading.flags],
+        }
+        for reading in readings
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for reading in readings:
+        stopped = f"; {reading.stopped}" if reading.stopped else ""
+        flags = number_of(len(reading.flags), "flag")
+        out.print(one_line(f"{reading.aar}: {reading.extent}{stopped}; {flags}"))
+    out.print(f"To see what was found: aarlab audit list {folder} --all")
 
 
 @app.command()
@@ -189,7 +301,9 @@ def verdict(
     folder: Folder,
     about: Annotated[
         str,
-        typer.Argument(help="a snapshot's id, a finding's on an AAR's submissions, or its start"),
+        typer.Argument(
+            help="a method, such as rowan-7, or the id (or its start) of a snapshot or finding"
+        ),
     ],
     decision: Annotated[
         Given,
@@ -230,7 +344,7 @@ def verdict(
                 NewVerdict(snapshot=snapshot, decision=decision, reason=reason, by=name)
             )
         write_export(run_dir, operator, run_dir.export)
-    Console().print(f"{about[:16]} {decision}; the log has it")
+    Console().print(f"{about} {decision}; the log has it")
 
 
 def _export(folder: Path) -> "CampaignExport":
@@ -240,16 +354,22 @@ def _export(folder: Path) -> "CampaignExport":
         return operator.export()
 
 
-def _found(export: "CampaignExport", start: str) -> str:
-    found = [s.id for s in export.snapshots if s.id.startswith(start)]
-    if len(found) != 1 or not start:
-        what = f"{len(found)} snapshots start" if found else "no snapshot starts"
-        raise NotFound(f"{what} with {start!r}; `aarlab audit list` shows them")
+def _found(export: "CampaignExport", about: str) -> str:
+    """Return the snapshot of this short name, such as rowan-7, or whose id starts so."""
+    names = _ranked(export)[0]
+    found = [s.id for s in export.snapshots if names.get(s.id) == about]
+    found = found or [s.id for s in export.snapshots if s.id.startswith(about)]
+    if len(found) != 1 or not about:
+        what = f"{len(found)} methods are" if found else "no method is"
+        raise NotFound(
+            f"{what} named {about!r}, or of a snapshot that starts so; `aarlab audit list --all` "
+            "shows them"
+        )
     return found[0]
 
 
 def _finding(export: "CampaignExport", start: str) -> str:
-    """Of those on an AAR's submissions: the others are about a snapshot."""
+    """Return the finding on an AAR's submissions or transcript: the others are about a snapshot."""
     found = [a.id for a in export.audits if a.snapshot is None and a.id.startswith(start)]
     if len(found) != 1 or not start:
         what = (
@@ -262,4 +382,5 @@ def _finding(export: "CampaignExport", start: str) -> str:
 
 
 def _submissions(found: "Audit") -> str:
-    return f"its submissions{f' on {found.task}' if found.task else ''}, finding {found.id}"
+    work = "transcript" if found.kind == "transcript" else "submissions"
+    return f"its {work}{f' on {found.task}' if found.task else ''}, finding {found.id}"

@@ -1,18 +1,17 @@
 """`aarlab campaign`: run, steer, status, export, check."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, check_file, finite, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
-from aarlab.cli.values import finite
 from aarlab.core.errors import NotFound
 from aarlab.core.extras import require
+from aarlab.core.isolation import SandboxKind
 from aarlab.core.layout import RunDir
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
 Why = Annotated[str, typer.Option(help="why; kept with the control")]
-SandboxKind = Literal["bubblewrap", "process"]
 
 
 @app.command()
@@ -41,15 +39,18 @@ def run(
     Exit code 0: it ended well. 3: some AARs were given up. 4: all were. 2: an error.
     """
     from aarlab.campaign.checking import faults
-    from aarlab.campaign.provenance import run_settings
+    from aarlab.campaign.registration import run_settings
     from aarlab.campaign.runner import create
-    from aarlab.core.faults import Faulty
-    from aarlab.testbed.generators.presets import PRESETS as TASKS
+    from aarlab.core.errors import Faulty
+    from aarlab.core.layout import embedded_names
 
     require_all()
+    from aarlab.verify.audits import check_installed
+
+    check_installed()
     frozen = spec_of(spec, sandbox)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
-    found = faults(frozen, _text_of(spec), data_root(), TASKS.__contains__)
+    found = faults(frozen, _text_of(spec), data_root(), embedded_names().__contains__)
     if found and not folder.export.exists():  # one that ended once may have no more to do
         raise Faulty(f"{spec} cannot run here; nothing was started:", found)
     create(folder, frozen, run_settings(data_root()), data_root())
@@ -66,15 +67,21 @@ def resume(folder: Folder) -> int:
 
     run_dir = RunDir(folder.absolute())
     require_all()
+    from aarlab.verify.audits import check_installed
+
     if steering.go_on(run_dir):
         Console().print("it goes on")
         return 0
+    check_installed()
     return exit_code(run_shown(run_dir))
 
 
 @app.command()
 def pause(folder: Folder, why: Why = "", by: By = None) -> None:
-    """All AARs finish the step they are at, then wait for `resume`; no research time runs."""
+    """Pause: all AARs finish their current step, then wait for `resume`.
+
+    No research time runs.
+    """
     from aarlab.cli import steering
 
     steering.steer(folder, None, "pause", by, why)
@@ -121,16 +128,19 @@ def list_campaigns(
     runs: Annotated[Path, typer.Argument(help="a folder of campaigns")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Campaigns of a folder, the newest first, as their files show them."""
+    """List the campaigns of a folder, the newest first, as their files show them."""
     from rich.table import Table
 
-    from aarlab.server.lobby.runs import campaigns
+    from aarlab.server.lobby.processes import campaigns
 
     if not runs.is_dir():
         raise NotFound(f"no folder {runs}: name the folder that holds the campaigns' folders")
     found = campaigns(runs.absolute())
     if as_json:
         print_json(found)
+        return
+    if not found:
+        Console().print(f"no campaign in {runs}")
         return
     table = Table("campaign", "state", "tasks", "AARs", "last event", "at")
     for one in found:
@@ -142,8 +152,8 @@ def list_campaigns(
 
 @app.command()
 def status(folder: Folder, as_json: AsJson = False) -> None:
-    """What each AAR does, has used and has left; works while the campaign runs and after."""
-    from aarlab.cli.tables import print_status
+    """Print what each AAR does, has used and has left; works while the campaign runs and after."""
+    from aarlab.cli.progress import print_status
 
     run_dir = RunDir(folder.absolute())
     found = _status(run_dir)
@@ -163,8 +173,7 @@ def _status(run: RunDir) -> "CampaignStatus":
     from aarlab.campaign.status import is_running, status_of
     from aarlab.campaign.stored import Outdated, stored_figures
 
-    if not run.spec.exists():
-        raise NotFound(f"{run.path} holds no campaign (no spec.json)")
+    run.must_exist()
     try:
         return status_of(run, stored_figures(run), is_running(run))
     except Outdated:
@@ -199,12 +208,12 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
     """
     from aarlab.campaign.checking import Remark, estimate, remarks
     from aarlab.cli.method import broken_contracts
-    from aarlab.cli.tables import print_estimate
-    from aarlab.testbed.generators.presets import PRESETS as TASKS
+    from aarlab.cli.progress import print_estimate
+    from aarlab.core.layout import embedded_names
 
     frozen, console = spec_of(spec, None), Console(highlight=False)
     text = _text_of(spec)
-    found = list(remarks(frozen, data_root(), TASKS.__contains__))
+    found = list(remarks(frozen, data_root(), embedded_names().__contains__))
     found += [Remark("error", said, ("methods",)) for said in broken_contracts(frozen)]
     for remark in found:
         line = text.line(remark.place) if remark.gravity != "note" else 0
@@ -231,7 +240,7 @@ def _text_of(name: str) -> "SpecText":
 def spec_of(name: str, sandbox: SandboxKind | None) -> "CampaignSpec":
     """Return the spec of a preset or file, with its sandbox replaced if one is given.
 
-    Raises NotFound if there is neither.
+    Raises NotFound if neither exists.
     """
     from aarlab.campaign.presets import PRESETS
     from aarlab.campaign.spec import load_spec, parse_spec

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, finite, print_json
 from aarlab.cli.report import check_report, export_path, report_folder
 from aarlab.cli.terminal import Console
-from aarlab.cli.values import finite
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
@@ -24,7 +23,7 @@ def compare(
     replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Differences between the arms of one campaign, with intervals over replicates."""
+    """Compare the arms of one campaign, with intervals over replicates."""
     require("report")
     from aarlab.report import more_tables
     from aarlab.report.arms import MEASURES
@@ -74,9 +73,9 @@ def classify(
         typer.Option(min=0, callback=finite, help="cap of all such calls of the campaign"),
     ] = None,
 ) -> None:
-    """Let a language model put each idea into its family; kept in ideas.json beside the export.
+    """Let a language model put each idea into its family; kept in ideas.json next to the export.
 
-    Of a campaign's folder each call is in its ledger; of an export alone there is none.
+    Each call is in the ledger of a campaign's folder. An export alone has no ledger.
     """
     from aarlab.agents.idea_judge import classify_export
     from aarlab.core.errors import BadInput
@@ -96,9 +95,9 @@ def classify(
 
 @contextmanager
 def _books(run: RunDir, model: str, dollars: float | None) -> Iterator[Any]:
-    """None where the folder holds an export and no campaign of its own."""
-    from aarlab.agents.operator_books import Books
+    """Yield the bookings of a campaign's folder, or None if it holds an export only."""
     from aarlab.agents.prices import price_of
+    from aarlab.agents.proxy.booking import OperatorBooks
     from aarlab.campaign.runner import open_spec, reached, write_export
     from aarlab.cli.settings import data_root
 
@@ -108,6 +107,6 @@ def _books(run: RunDir, model: str, dollars: float | None) -> Iterator[Any]:
     price = price_of(model, open_spec(run).prices)
     with reached(run, data_root()) as operator:
         try:
-            yield Books(operator, "classify", model, price, dollars)
+            yield OperatorBooks(operator, "classify", model, price, dollars)
         finally:
             write_export(run, operator, run.export)  # so that its spend includes these calls

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from aarlab import __version__
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, print_json
 from aarlab.cli.settings import data_root, key_names
 from aarlab.core.errors import AarlabError
 from aarlab.core.extras import EXTRAS, LINUX_ONLY, install_command, missing, needs_linux
+from aarlab.core.isolation import SANDBOX_KINDS
 
 OLDEST = (3, 11)
 GB = 1e9
-# The demo's models, task and campaign take 0.3 GB, its processes about 3 GB of memory.
+# The demo's models, tasks and campaign take 0.5 GB, its processes about 2 GB of memory.
 LOW_DISK_GB, LOW_MEMORY_GB = 2.0, 4.0
 WHAT_FOR = {
     "testbed": "tasks, methods, models",
@@ -54,8 +55,16 @@ def doctor(as_json: AsJson = False) -> int:
     Exit code 2 where aarlab cannot work at all; a missing extra is a note.
     """
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _python, _platform, _home, _machine, _sandbox, _extras, _torch, _models, _keys
-    )  # fmt: skip
+        _python,
+        _platform,
+        _home,
+        _machine,
+        _sandbox,
+        _extras,
+        _torch,
+        _models,
+        _keys,
+    )
     found = [finding for check in checks for finding in check()]
     if as_json:
         print_json([finding._asdict() for finding in found])
@@ -144,13 +153,12 @@ def _machine() -> Iterator[Finding]:
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Run each kind of sandbox once. Yields nothing outside Linux."""
+    """Run each kind of sandbox once. Yields no finding outside Linux."""
     if sys.platform != "linux":
         return
-    from aarlab.sandbox import probe
+    from aarlab.sandbox.probe import probe
 
-    kinds: tuple[Literal["bubblewrap", "process"], ...] = ("bubblewrap", "process")
-    for kind in kinds:
+    for kind in SANDBOX_KINDS:
         try:
             probe(kind)
         except (AarlabError, OSError) as error:

@@ -40,7 +40,6 @@ def end_on_signals() -> None:
     A second signal is ignored, so that it does not cut the cleanup short. A signal that the parent
     had ignored (nohup) stays ignored.
     """
-
     # Windows has no SIGHUP.
     numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
     watched = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]

@@ -11,11 +11,9 @@ from aarlab.campaign.reading import SpecText, read_yaml
 from aarlab.campaign.runner import open_spec, server_argv
 from aarlab.campaign.spec import CampaignSpec, read_spec
 from aarlab.cli.settings import data_root
-from aarlab.core.errors import BadInput
-from aarlab.core.faults import Fault, Faulty
-from aarlab.core.layout import RunDir
-from aarlab.server.lobby.commands import Checked, Commands
-from aarlab.testbed.generators.presets import PRESETS as TASKS
+from aarlab.core.errors import BadInput, Fault, Faulty
+from aarlab.core.layout import RunDir, embedded_names
+from aarlab.server.lobby.processes import Checked, Commands
 
 AARLAB = [sys.executable, "-m", "aarlab.cli"]
 
@@ -31,14 +29,17 @@ def commands() -> Commands:
 
 
 def resume_argv(run: Path) -> list[str]:
-    """Goes on; a campaign that was launched and never froze its spec begins with it."""
+    """Return the command that continues a campaign.
+
+    A campaign that was launched and never froze its spec begins with it.
+    """
     if RunDir(run).spec.exists():
         return [*AARLAB, "campaign", "resume", str(run)]
     return [*AARLAB, "campaign", "run", str(run / "launch.yaml"), "--out", str(run)]
 
 
 def spec_text(spec: CampaignSpec) -> str:
-    """What differs from the defaults, as YAML, in the order of the fields."""
+    """Return what differs from the defaults, as YAML, in the order of the fields."""
     said = spec.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=90)
 
@@ -53,6 +54,6 @@ def check_text(text: str) -> Checked:
         return Checked((Fault(0, str(error)),))
     read = read_yaml(text)
     known = SpecText(None) if isinstance(read, list) else read
-    if found := faults(spec, known, data_root(), TASKS.__contains__):
+    if found := faults(spec, known, data_root(), embedded_names().__contains__):
         return Checked(tuple(found))
     return Checked(name=spec.name, estimate=tuple(estimate_rows(spec, estimate(spec))))

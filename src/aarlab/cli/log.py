@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from aarlab.cli.terminal import Console
-from aarlab.core.chain import LogHead
 from aarlab.core.errors import BadInput
+from aarlab.core.extras import require
+from aarlab.core.hashing import LogHead
 from aarlab.core.layout import RunDir
+from aarlab.core.showing import number_of
 
 app = typer.Typer(no_args_is_help=True, help="The append-only log of submissions and scores.")
 
@@ -25,16 +27,16 @@ def verify(
     ] = None,
 ) -> None:
     """Check every entry against its hash and against all exported heads and their signatures."""
-    from aarlab.cli.operator import verified_head
+    require("server")
     from aarlab.store.heads import read_heads, read_public_key
 
     run = RunDir(folder.absolute())
     files = sorted(run.heads.glob("*.jsonl")) if heads is None else heads
     known = read_heads(files, read_public_key(public_key or run.public_key)) if files else []
-    found = verified_head(run, *known, *_parsed(head))
+    found = _verified_head(run, *known, *_parsed(head))
     Console().print(
-        f"intact: {found.seq} entries, head {found.seq}:{found.hash}; "
-        f"passes through {len(known)} signed heads",
+        f"intact: {number_of(found.seq, 'entry', 'entries')}, head {found.seq}:{found.hash}; "
+        f"passes through {number_of(len(known), 'signed head')}",
         soft_wrap=True,
     )
 
@@ -44,12 +46,12 @@ def export_head(
     folder: Annotated[Path, typer.Argument(help="the campaign's folder")],
     out: Annotated[Path | None, typer.Option(help="append to this file, not to stdout")] = None,
 ) -> None:
-    """Check the log, then sign its head: a line to keep where nobody can change it."""
-    from aarlab.cli.operator import verified_head
+    """Check the log, then sign its head: a line to keep where it cannot be changed."""
+    require("server")
     from aarlab.store.heads import Signer, append
 
     run = RunDir(folder.absolute())
-    found = verified_head(run)
+    found = _verified_head(run)
     signed = Signer.open(run.signing_key, run.public_key).sign(found)
     if out is not None:
         append(out, signed)
@@ -64,3 +66,11 @@ def _parsed(head: str | None) -> list[LogHead]:
     if not (seq.isascii() and seq.isdigit() and len(seq) < 16) or len(digest) != 64:
         raise BadInput(f"--head {head!r}: expected SEQ:HASH with 64 hex digits, as exported")
     return [LogHead(int(seq), digest)]
+
+
+def _verified_head(run: RunDir, *heads: LogHead) -> LogHead:
+    """Return the head of the run's log, in the environment's database or else its own file."""
+    from aarlab.store.log import verify_log
+    from aarlab.store.settings import StoreSettings
+
+    return verify_log(StoreSettings().place(run), *heads)

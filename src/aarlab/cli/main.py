@@ -95,7 +95,7 @@ def version() -> None:
 
 
 def app() -> None:
-    """Entry point: runs the command and turns failures into a message and an exit code."""
+    """Run the command and turn failures into a message and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot encode a character gets a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):

@@ -7,28 +7,30 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from aarlab.cli import testbed
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.steps import Waiting
 from aarlab.cli.terminal import Console
-from aarlab.cli.waiting import Waiting
 from aarlab.core.errors import BadInput, Conflict, MethodFailed, NotFound
 from aarlab.core.extras import require
+from aarlab.core.isolation import DEFAULT_SANDBOX, SandboxKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aarlab.campaign.spec import CampaignSpec
-    from aarlab.testbed.checking import Report
+    from aarlab.testbed.running.checking import Report
 
 app = typer.Typer(no_args_is_help=True, help="Your own methods, and the built-in ones.")
 CHECK_S = 300
+INSTALLED = "installed packages"
 EXAMPLE = '''"""{name}: train on the rows that the weak teacher is sure about."""
 
 import numpy as np
@@ -48,16 +50,33 @@ def fit(task, student, seed):
 
 @app.command("list")
 def list_methods(as_json: AsJson = False) -> None:
-    """The built-in methods, family by family."""
-    from aarlab.testbed.methods import FAMILIES
+    """List the built-in methods, family by family, and those of installed packages."""
+    from aarlab.core.registry import place_of
+    from aarlab.testbed.methods import FAMILIES, REGISTRY
 
+    installed = {name: place_of(entry) for name, entry in REGISTRY.installed().items()}
     if as_json:
         rows = [
-            {"method": method.name, "family": title, "needs_model": method.needs_model,
-             "guard": method.guard, "doc": " ".join(method.doc.split())}
+            {
+                "method": method.name,
+                "family": title,
+                "needs_model": method.needs_model,
+                "guard": method.guard,
+                "doc": " ".join(method.doc.split()),
+            }
             for title, methods in FAMILIES.items()
             for method in methods
-        ]  # fmt: skip
+        ]
+        rows += [
+            {
+                "method": name,
+                "family": INSTALLED,
+                "needs_model": False,
+                "guard": False,
+                "doc": where,
+            }
+            for name, where in installed.items()
+        ]
         print_json(rows)
         return
     table = Table("method", "what it does")
@@ -68,12 +87,17 @@ def list_methods(as_json: AsJson = False) -> None:
         for method in methods:
             needs = " (needs the model at hand)" if method.needs_model else ""
             table.add_row(method.name, _first_sentence(method.doc) + needs)
+    if installed:
+        table.add_section()
+        table.add_row(Text(INSTALLED, style="bold"))
+    for name, where in installed.items():
+        table.add_row(name, Text(where))
     Console().print(table)
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="a built-in method")]) -> None:
-    """Source, formula, defaults and what is known about a method."""
+def show(name: Annotated[str, typer.Argument(help="a built-in or installed method")]) -> None:
+    """Print the source, formula, defaults and what is known about a method."""
     import inspect
 
     from aarlab.testbed.methods import find_method
@@ -87,12 +111,12 @@ def show(name: Annotated[str, typer.Argument(help="a built-in method")]) -> None
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(help="made anew")],
+    folder: Annotated[Path, typer.Argument(help="a new folder")],
     like: Annotated[str, typer.Option(help="begin with a built-in recipe instead")] = "",
 ) -> None:
     """Begin a method folder: a worked example of 20 lines, or a built-in recipe to change."""
-    from aarlab.testbed.method_folder import recipe_files, write_method
     from aarlab.testbed.methods import find_method
+    from aarlab.testbed.running.method_folder import recipe_files, write_method
 
     if folder.exists():
         raise Conflict(f"{folder} exists already: choose another name")
@@ -110,11 +134,14 @@ def new(
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="with method.py")],
+    folder: Annotated[Path, typer.Argument(help="with method.py, or an installed method's name")],
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:
     """Run the method on two toy tasks and explain every violation of the contract."""
     require("testbed")
+    from aarlab.testbed.running.frozen_method import folder_at
+
+    folder = folder_at(folder, str(folder))
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}; aarlab method new {folder} makes one")
     report = _checked(folder)
@@ -132,12 +159,18 @@ def _checked(folder: Path) -> "Report":
 
     Raises MethodFailed if the process takes longer than CHECK_S seconds or ends without a report.
     """
-    from aarlab.testbed.checking import Report
+    from aarlab.testbed.running.checking import Report
 
     with tempfile.TemporaryDirectory() as scratch, Waiting("start") as waiting:
         out, errors = Path(scratch) / "report.json", Path(scratch) / "stderr"
         stage = Path(f"{out}.stage")
-        words = [sys.executable, "-m", "aarlab.testbed.checking", str(folder.resolve()), str(out)]
+        words = [
+            sys.executable,
+            "-m",
+            "aarlab.testbed.running.checking",
+            str(folder.resolve()),
+            str(out),
+        ]
         with errors.open("wb") as sink:
             child = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sink
@@ -162,7 +195,7 @@ def _checked(folder: Path) -> "Report":
 
 def broken_contracts(spec: "CampaignSpec") -> "Iterator[str]":
     """Yield the violations that `check` finds in the frozen files of a campaign's own methods."""
-    from aarlab.campaign.own_methods import unpacked
+    from aarlab.campaign.spec import unpacked
 
     for name, files in spec.methods.items():
         with tempfile.TemporaryDirectory() as place:
@@ -191,17 +224,20 @@ def _print(console: Console, report: "Report") -> None:
 
 @app.command()
 def run(
-    folder: Annotated[Path, typer.Argument(help="with method.py")],
+    folder: Annotated[Path, typer.Argument(help="with method.py, or an installed method's name")],
     task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = True,
     json_out: testbed.JsonOut = None,
     replace_json: testbed.ReplaceJson = False,
 ) -> int:
-    """An honest PGR of your method next to vanilla and the guard baselines, without an agent.
+    """Print an honest PGR of your method next to vanilla and the guard baselines, without an agent.
 
     Your method runs first: when it fails, its own lines are shown and the exit code is 2.
     """
+    from aarlab.testbed.running.frozen_method import folder_at
+
+    folder = folder_at(folder, str(folder))
     if not (folder / "method.py").is_file():
         raise NotFound(f"{folder}: there is no method.py")
     testbed.check_json(json_out, replace_json)
@@ -219,16 +255,18 @@ def run(
 
 @app.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="method folders, scored side by side")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="method folders or installed methods, scored side by side")
+    ],
     task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")],
     seeds: Annotated[int, typer.Option(min=2, max=16)] = 8,
     seed_base: Annotated[
         int | None, typer.Option(min=0, help="first seed of a repeatable run; default: drawn")
     ] = None,
     sandbox: Annotated[
-        Literal["bubblewrap", "process"],
+        SandboxKind,
         typer.Option(help="process: no isolation, and the score says so"),
-    ] = "bubblewrap",
+    ] = DEFAULT_SANDBOX,
     as_json: AsJson = False,
 ) -> int:
     """Score methods on the hidden selection split, with fresh teachers, and audit them.
@@ -240,11 +278,12 @@ def verify(
     from aarlab.cli import verifying
     from aarlab.cli.operator import open_scorer
     from aarlab.sandbox.probe import probe
-    from aarlab.testbed.frozen_method import freeze_all
-    from aarlab.testbed.task import load_info
+    from aarlab.testbed.running.frozen_method import folder_at, freeze_all
+    from aarlab.testbed.tasks.task import load_info
     from aarlab.verify.own import SPLIT, Plan, draw_seeds, verify_methods
 
-    methods, root = freeze_all(folders), data_root().pin(task)
+    methods = freeze_all([folder_at(folder, str(folder)) for folder in folders])
+    root = data_root().pin(task)
     name = load_info(root.public_task(task)).name
     scorer = open_scorer(root)
     gap = scorer.gap(name, SPLIT)

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, finite, number_list, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Steps
 from aarlab.cli.terminal import Console
-from aarlab.cli.values import finite, number_list
 from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
@@ -18,18 +17,23 @@ app = typer.Typer(no_args_is_help=True, help="Models and pairs.")
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """Models and pairs, built-in and your own, and which are here."""
-    from aarlab.testbed.models.own import catalogue_of
+    """List models and pairs, built-in and your own, and which are here."""
+    from aarlab.testbed.models.catalogue import catalogue_of
 
     root = data_root()
     known = catalogue_of(root)
     fetched = {name for name in known.models if (root.models / name / "model.json").exists()}
     if as_json:
         models = [
-            {"model": entry.name, "title": entry.title, "licence": entry.license,
-             "blocks": entry.n_blocks, "here": entry.name in fetched}
+            {
+                "model": entry.name,
+                "title": entry.title,
+                "licence": entry.license,
+                "blocks": entry.n_blocks,
+                "here": entry.name in fetched,
+            }
             for entry in known.models.values()
-        ]  # fmt: skip
+        ]
         pairs_here = [{"pair": pair.name, "title": pair.title} for pair in known.pairs.values()]
         print_json({"models": models, "pairs": pairs_here})
         return
@@ -55,7 +59,7 @@ def add_model(
     context: Annotated[int, typer.Option(min=16, help="tokens")] = 2048,
 ) -> None:
     """Name a model of your own; `pull` then fetches and converts it."""
-    from aarlab.testbed.models.own import add_own
+    from aarlab.testbed.models.catalogue import add_own
 
     given: dict[str, Any] = {"template": template, "context": context}
     given |= {key: str(Path(p).absolute()) for key, p in (("folder", folder), ("gguf", gguf)) if p}
@@ -72,7 +76,7 @@ def add_pair(
     more_layers: Annotated[str, typer.Option(help="of the strong model, e.g. 12,18")] = "",
 ) -> None:
     """Name a pair of models, or of cuts of one model; tasks are built on pairs."""
-    from aarlab.testbed.models.own import add_own
+    from aarlab.testbed.models.catalogue import add_own
 
     layers = number_list(more_layers, "--more-layers")
     add_own(data_root(), "pairs", name, {"weak": weak, "strong": strong, "more_layers": layers})
@@ -109,10 +113,10 @@ def remove_model(
 
     Refused while a pair or a task needs it.
     """
-    from aarlab.cli.asking import confirmed
+    from aarlab.cli.options import confirmed
     from aarlab.core.errors import Conflict
-    from aarlab.testbed.models.own import catalogue_of
-    from aarlab.testbed.removing import is_pinned, needed_by, remove_own
+    from aarlab.testbed.models.catalogue import catalogue_of
+    from aarlab.testbed.tasks.removing import is_pinned, needed_by, remove_own
 
     root, known = data_root(), catalogue_of(data_root())
     part: Literal["models", "pairs"] = (
@@ -146,10 +150,10 @@ def show_cache(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Size of the features on disk, model by model; what a process uses is never dropped."""
+    """Print the size of the features on disk by model; what a process uses is never dropped."""
     from datetime import UTC, datetime
 
-    from aarlab.testbed.models.pruning import prune, usage
+    from aarlab.testbed.models.shards import prune, usage
     from aarlab.testbed.settings import load_settings
 
     console, folder = Console(), data_root().path / "features"

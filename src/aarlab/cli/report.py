@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aarlab.cli.asking import check_empty
+from aarlab.cli.options import check_empty
 from aarlab.cli.terminal import Console
+from aarlab.core.errors import NotFound
 from aarlab.core.extras import require
 from aarlab.core.layout import RunDir
 
@@ -39,7 +40,19 @@ app = typer.Typer(
 
 
 def export_path(source: Path) -> Path:
-    return RunDir(source.absolute()).export if source.is_dir() else source
+    """Return the path of a campaign's export. Raises NotFound where there is none to read."""
+    if not source.exists():
+        raise NotFound(
+            f"no campaign and no export at {source}: name a campaign's folder "
+            "(`aarlab campaign list runs`) or an export.json"
+        )
+    if not source.is_dir():
+        return source
+    run = RunDir(source.absolute())
+    if not run.export.exists():
+        run.must_exist()
+        raise NotFound(f"{source} has no export yet: aarlab campaign export {source}")
+    return run.export
 
 
 def report_folder(source: Path) -> Path:
@@ -91,7 +104,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="folder of the comparison")] = Path("comparison"),
     replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
 ) -> None:
-    """Differences of two campaigns with intervals, and what makes them unfair."""
+    """Compare two campaigns with intervals, and report what makes the comparison unfair."""
     require("report")
     from aarlab.report.compare import write_comparison
     from aarlab.report.load import load_export

@@ -58,13 +58,13 @@ def _serve_one(run: RunDir, host: str, port: int) -> None:
 
 def _serve_lobby(runs: Path, host: str, port: int) -> None:
     from aarlab.cli.launching import commands
-    from aarlab.server.lobby.serve import serve_lobby
+    from aarlab.server.lobby.app import serve_lobby
 
     if not runs.is_dir():
         typer.echo(f"{runs} does not exist yet: it is made, without a campaign")
     with when_interrupted("Campaigns that were started from the dashboard keep running."):
         token = runs / ".lobby" / "operator"
-        serve_lobby(runs, commands(), (host, port), lambda: _say(host, port, token))
+        serve_lobby(runs, commands(), host, port, lambda: _say(host, port, token))
 
 
 def _say(host: str, port: int, token: Path) -> None:

@@ -11,6 +11,7 @@ from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import RunDir
+from aarlab.core.showing import amount_text, limits_text
 from aarlab.core.wire_ledger import MOST, Action, Limits, NewControl
 
 
@@ -45,7 +46,10 @@ def extend(folder: Path, aar: str | None, by: str | None, more: dict[str, float 
             limits = operator.budget().limits.model_dump()
         else:
             limits = next(r.limits.model_dump() for r in operator.aars() if r.name == aar)
-    added = ", ".join(f"{amount:g} {name}, now {limits[name]:g}" for name, amount in given.items())
+    added = ", ".join(
+        f"{limits_text({name: amount})}, now {amount_text(limits[name])}"
+        for name, amount in given.items()
+    )
     _say(f"added to the limits of {aar or 'the campaign'}: {added} ({_when(run)})")
 
 

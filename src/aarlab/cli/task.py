@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from aarlab.cli.ending import when_interrupted
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Steps
 from aarlab.cli.terminal import Console
@@ -19,27 +19,37 @@ from aarlab.core.types import Split
 if TYPE_CHECKING:
     from aarlab.core.layout import DataRoot, TaskVersion
     from aarlab.core.wire import TaskInfo
-    from aarlab.testbed.build import Built
+    from aarlab.testbed.tasks.build import Built
+    from aarlab.testbed.tasks.datasets.mapping import Written
+    from aarlab.testbed.tasks.datasets.named import NamedSet
 
 KEPT = "Features computed so far are kept; run the same command to continue."
 app = typer.Typer(no_args_is_help=True, help="Weak-to-strong tasks.")
 ENDED = ("finished", "budget", "stopped", "partly")  # of core.endings: nothing is left to run
 RANKED: tuple[Split, ...] = ("search", "selection")
+SET_HELP = "a setting of task.yaml, such as teacher.noise=1.5; may be repeated"
 
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="math, chat or code")],
+    task: Annotated[
+        str, typer.Argument(help="an embedded task (`aarlab task list`), or a folder of rows")
+    ],
+    name: Annotated[str | None, typer.Option(help="of a folder's task; else the folder's")] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="for a repeatable task; AARs that know it can make the labels anew"),
+        typer.Option(help="for a repeatable task; AARs that know it can make the labels again"),
     ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
     certify: Annotated[
         bool, typer.Option(help="baselines of the certify split, for a campaign's last score")
     ] = True,
     adaptation: Annotated[
-        Literal["probe", "top_blocks"],
-        typer.Option(help="top_blocks: its students train blocks (NAME-top-blocks)"),
+        str,
+        typer.Option(
+            help="top_blocks, lora, full or an installed one: its students train the model "
+            "(NAME-top-blocks)"
+        ),
     ] = "probe",
     with_model: Annotated[
         bool, typer.Option(help="methods get the strong model, in sandboxes too (NAME-with-model)")
@@ -48,18 +58,55 @@ def build(
         bool, typer.Option(help="no log-likelihoods: half the time, no zero-shot (NAME-states)")
     ] = False,
 ) -> None:
-    """Make an embedded task from a private seed; served from the cache if it is intact."""
+    """Build a task: an embedded one from a private seed, or a folder by its `task.yaml`.
+
+    Served from the cache if it is intact.
+    """
     require("testbed")
-    from aarlab.testbed.generators.presets import preset
-    from aarlab.testbed.making import Workshop, private_seed
-    from aarlab.testbed.options import embedded_adapter
+    from aarlab.core.layout import embedded_names, ending_of
+    from aarlab.testbed.students.adapters.adaptation import ADAPTATIONS, PROBE
+    from aarlab.testbed.tasks.embedded import embedded_folder
+    from aarlab.testbed.tasks.generators.registry import preset
+    from aarlab.testbed.tasks.making import Workshop, private_seed
+    from aarlab.testbed.tasks.settings_file import read_task_settings
 
     console, root = Console(), data_root()
-    made = preset(name, private_seed(root, name) if seed is None else seed)
-    shop = Workshop(root, lambda text: console.print(f"  {text}"))
-    adapted = embedded_adapter() if adaptation == "top_blocks" else None
-    with when_interrupted(KEPT):
-        built = shop.build_preset(made, certify, adapted, with_model, not states_only)
+    given = [*(changes or [])]
+    adapting = None if adaptation == PROBE else ADAPTATIONS.get(adaptation)
+    with when_interrupted(KEPT), Steps(console) as steps:
+        shop = Workshop(root, steps.tell, steps.advance)
+        embedded = embedded_names()
+        if task not in embedded and Path(task).is_dir():
+            folder, made_name = Path(task), name or Path(task).resolve().name.lower()
+        else:
+            if task not in embedded:
+                raise NotFound(
+                    f"no folder and no embedded task {task!r}; there are {', '.join(embedded)}"
+                )
+            shipped = embedded_folder(task)
+            if name is not None:
+                raise BadInput(f"--name is for a folder; {task} has its own name")
+            if shipped is None:
+                if given:
+                    raise BadInput(f"{task} is generated and has no task.yaml for --set")
+                made = preset(task, private_seed(root, task, seed))
+                adapted = None if adapting is None else adapting.defaults()
+                built = shop.build_preset(made, certify, adapted, with_model, not states_only)
+                _say(console, built)
+                return
+            folder, made_name = shipped, task
+        variants = {
+            ending_of(adaptation): (adapting is not None, f"student.adaptation={adaptation}"),
+            "-with-model": (with_model, "with_model=true"),
+            "-states": (states_only, "log_likelihoods=none"),
+        }
+        for suffix, (chosen, change) in variants.items():
+            if chosen:
+                given.append(change)
+                made_name = f"{made_name}{suffix}"
+        given += [] if certify else ["certify=false"]
+        given += [] if seed is None else [f"splits.seed={seed}"]
+        built = shop.build_folder(folder, made_name, read_task_settings(folder, given))
     _say(console, built)
 
 
@@ -69,63 +116,118 @@ def import_folder(
         Path, typer.Argument(help="folder of train_label, train_unlabel, test (.jsonl, .csv, ...)")
     ],
     name: Annotated[str | None, typer.Option(help="of the task; else the folder's")] = None,
-    pair: Annotated[str, typer.Option(help="see `aarlab models list`")] = "embedded",
+    pair: Annotated[str | None, typer.Option(help="see `aarlab models list`")] = None,
     near_duplicates: Annotated[
-        Literal["drop", "refuse", "keep"], typer.Option(help="of rows in another split")
-    ] = "drop",
+        Literal["drop", "refuse", "keep"] | None,
+        typer.Option(help="of rows in another split", show_default="drop"),
+    ] = None,
     repeated_questions: Annotated[
-        Literal["refuse", "drop"],
-        typer.Option(help="questions in two files: refuse, or drop from the earlier file"),
-    ] = "refuse",
+        Literal["refuse", "drop"] | None,
+        typer.Option(
+            help="questions in two files: refuse, or drop from the earlier file",
+            show_default="refuse",
+        ),
+    ] = None,
     train_hidden: Annotated[
-        bool, typer.Option(help="rows that only verified runs train on, of 600 train rows or more")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--train-hidden/--no-train-hidden",
+            help="rows that only verified runs train on, of 600 train rows or more",
+            show_default="train-hidden",
+        ),
+    ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
 ) -> None:
-    """Check a folder of rows and build a task from it."""
+    """Check a folder of rows and build a task from it, by its `task.yaml` if it has one."""
     require("testbed")
-    from aarlab.testbed.folder import FolderOptions
-    from aarlab.testbed.making import Workshop
+    from aarlab.testbed.tasks.making import Workshop
+    from aarlab.testbed.tasks.settings_file import read_task_settings
 
     console = Console()
     wanted = name or path.resolve().name.lower()
+    options = {
+        "pair": pair,
+        "near_duplicates": near_duplicates,
+        "repeated_questions": repeated_questions,
+        "train_hidden": None if train_hidden is None else str(train_hidden).lower(),
+    }
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    settings = read_task_settings(path, [*given, *(changes or [])])
     with when_interrupted(KEPT), Steps(console) as steps:
-        shop = Workshop(data_root(), steps.tell)
-        options = FolderOptions(hidden=train_hidden, repeated=repeated_questions, tell=steps.tell)
-        built = shop.import_folder(path, wanted, pair, options=options, near=near_duplicates)
+        shop = Workshop(data_root(), steps.tell, steps.advance)
+        built = shop.build_folder(path, wanted, settings)
     _say(console, built)
 
 
 @app.command()
 def mappings(as_json: AsJson = False) -> None:
-    """Data sets of the Hugging Face hub that `fetch` knows."""
-    from aarlab.testbed.datasets.mapping import shipped_mappings
+    """List public data sets that `fetch` knows.
 
+    These are whole ones by name, and mappings of hub data sets.
+    """
+    from aarlab.testbed.tasks.datasets.mapping import shipped_mappings
+    from aarlab.testbed.tasks.datasets.named import shipped_sets
+
+    named, mapped = shipped_sets(), shipped_mappings()
     if as_json:
         print_json(
-            [{"mapping": n, **s.model_dump(mode="json")} for n, s in shipped_mappings().items()]
+            {
+                "sets": [
+                    {"set": n, "kind": s.kind, **s.model_dump(mode="json")}
+                    for n, s in named.items()
+                ],
+                "mappings": [
+                    {"mapping": n, "kind": s.kind, **s.model_dump(mode="json")}
+                    for n, s in mapped.items()
+                ],
+            }
         )
         return
-    table = Table("mapping", "repository", "kind", "licence")
-    for name, spec in shipped_mappings().items():
-        table.add_row(name, spec.repo, spec.kind, spec.licence)
-    Console().print(table)
+    sets = Table(title="sets by name")
+    for column in ("set", "repository", "kind", "licence", "asks"):
+        sets.add_column(column, no_wrap=column != "asks")
+    for name, spec in named.items():
+        sets.add_row(name, spec.source.repo, spec.kind, spec.source.licence, spec.title)
+    table = Table("mapping", "repository", "kind", "licence", title="mappings of hub data sets")
+    for name, one in mapped.items():
+        table.add_row(name, one.repo, one.kind, one.licence)
+    Console().print(sets, table)
 
 
 @app.command()
 def fetch(
-    mapping: Annotated[str, typer.Argument(help="a name of `aarlab task mappings`, or a .yaml")],
-    out: Annotated[Path, typer.Option(help="folder to write, for `aarlab task import`")],
-    files: Annotated[
-        Path | None, typer.Option(help="a local file (.jsonl, .json, .csv, .parquet, .gz)")
+    name: Annotated[str, typer.Argument(help="a name of `aarlab task mappings`, or a .yaml")],
+    out: Annotated[Path, typer.Option(help="new folder for the rows")],
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="set: a copy of its repository, or a finished folder"),
     ] = None,
-    rows: Annotated[int, typer.Option(min=0, help="at most so many source rows; 0: all")] = 0,
-    seed: Annotated[int, typer.Option(help="of dealing and of which wrong answer")] = 0,
+    files: Annotated[
+        Path | None,
+        typer.Option(help="mapping: a local file (.jsonl, .json, .csv, .parquet, .gz)"),
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(min=0, help="mapping: at most so many source rows; 0: all")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="of dealing, pairing and the order of rows")] = 0,
     skip_bad_rows: Annotated[
-        bool, typer.Option(help="leave out rows that do not fit, and count them")
+        bool, typer.Option(help="mapping: leave out rows that do not fit, and count them")
     ] = False,
 ) -> None:
-    """Turn a data set into a new folder in the study's format, by a declarative mapping."""
-    from aarlab.testbed.datasets.mapping import (
+    """Turn a public data set, a whole one or by a mapping, into a folder in the study's format."""
+    from aarlab.testbed.tasks.datasets.named import shipped_sets
+
+    console = Console()
+    if spec := shipped_sets().get(name):
+        given = {"--files": files, "--rows": rows, "--skip-bad-rows": skip_bad_rows}
+        if wrong := [option for option, value in given.items() if value]:
+            raise BadInput(
+                f"{wrong[0]} is for mappings; {name} is a whole set: give a local copy of it by "
+                "--from FOLDER, or nothing to download it"
+            )
+        _fetch_set(console, name, spec, from_, out, seed)
+        return
+    from aarlab.testbed.tasks.datasets.mapping import (
         FetchOptions,
         file_source,
         hub_source,
@@ -133,56 +235,116 @@ def fetch(
         write_folder,
     )
 
-    console = Console()
-    name, spec = load_mapping(mapping)
+    name, mapping = load_mapping(name)
+    if from_ is not None:
+        raise BadInput(
+            f"--from is for sets by name; {name} is a mapping: give a local file by --files FILE"
+        )
     with Steps(console) as steps:
-        steps.tell(f"reading {files or spec.repo}")
-        source = hub_source(spec) if files is None else file_source(files)
+        steps.tell(f"reading {files or mapping.repo}")
+        source = hub_source(mapping) if files is None else file_source(files)
         source = source._replace(rows=steps.counted(source.rows, "source rows"))
-        made = write_folder(name, spec, source, out, FetchOptions(rows, seed, skip_bad_rows))
+        made = write_folder(name, mapping, source, out, FetchOptions(rows, seed, skip_bad_rows))
+    _say_written(console, out, made)
+    console.print(f"licence {mapping.licence}; next: aarlab task import {out}", soft_wrap=True)
+
+
+def _fetch_set(
+    console: Console, name: str, spec: "NamedSet", from_: Path | None, out: Path, seed: int
+) -> None:
+    from aarlab.testbed.settings import load_settings
+    from aarlab.testbed.tasks.datasets.mapping import refuse_full
+    from aarlab.testbed.tasks.datasets.named_folder import copy_finished, is_finished, write_named
+    from aarlab.testbed.tasks.datasets.source_files import downloaded, local_files, wanted_files
+
+    refuse_full(out)
+    source, settings = spec.source, load_settings()
+    for line in (
+        f"{name}: {spec.title}",
+        f"  {source.url} at {source.commit[:12]}",
+        f"  licence {source.licence} ({source.licence_url})",
+        f"  {source.credit}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    kept = "Files that came whole are kept; run the same command to continue."
+    with when_interrupted(kept), Steps(console) as steps:
+        if from_ is not None and is_finished(from_):
+            if seed:
+                raise BadInput(
+                    f"--seed is for making the rows anew; {from_} is a finished folder, "
+                    "which is copied as it is"
+                )
+            steps.tell(f"checking and copying the finished folder {from_}")
+            made = copy_finished(name, spec, from_, out)
+        else:
+            n_files = len(wanted_files(spec))
+            if from_ is not None:
+                steps.tell(f"reading {n_files} files of {from_}")
+                found = local_files(name, spec, from_)
+            else:
+                steps.tell(f"downloading {n_files} files of {source.repo}")
+                found = downloaded(
+                    name,
+                    spec,
+                    settings.sources_url,
+                    settings.root.sources,
+                    lambda paths: steps.counted(paths, "files"),
+                )
+            steps.tell("finding near-duplicates, making rows")
+            made = write_named(name, spec, found, out, seed)
+    _say_written(console, out, made)
+    console.print(f"next: aarlab task build {out}", soft_wrap=True)
+
+
+def _say_written(console: Console, out: Path, made: "Written") -> None:
     for note in made.notes:
         console.print(f"  {note}")
     for reason, n_rows in made.left_out.items():
         console.print(f"  left out {n_rows:,} source rows: {reason}")
     counts = ", ".join(f"{stem} {n:,}" for stem, n in made.rows.items())
-    console.print(f"wrote {out}: {counts} rows")
-    console.print(f"licence {spec.licence}; next: aarlab task import {out}", soft_wrap=True)
+    console.print(f"wrote {out}: {counts} rows", soft_wrap=True)
 
 
 @app.command()
 def card(name: Annotated[str, typer.Argument()]) -> None:
-    """The task's data card (operator): sizes, balance, lengths, shortcuts, near-duplicates."""
-    path = data_root().vault_task(name) / "card.md"
+    """Print a task's data card (operator): sizes, balance, lengths, shortcuts, duplicates."""
+    root = data_root()
+    path = root.vault_task(root.find_task(name).reference) / "card.md"
     if not path.is_file():
-        raise NotFound(f"no card of {name}; build the task: aarlab task build or import")
+        raise NotFound(f"{name} has no card in this vault: build or import the task again")
     text = path.read_text(encoding="utf-8")
     Console().print(text[: text.rindex('{"canary"')], highlight=False)
 
 
 @app.command("list")
 def list_tasks(as_json: AsJson = False) -> None:
-    """Tasks that are built here, version by version, and embedded ones that could be."""
-    from aarlab.core.uses import uses
-    from aarlab.testbed.generators.presets import PRESETS
+    """List tasks that are built here, version by version, and embedded ones that could be."""
+    from aarlab.core.layout import embedded_names, uses
 
     root = data_root()
     used = [reference for use in uses(root) for reference in use.tasks]
     built = root.task_names()
     rows = [row for name in built for row in _rows(root, name, used)]
-    for name in PRESETS:
-        if name not in built:
-            rows.append({"task": name, "pair": "embedded", "state": f"aarlab task build {name}"})
+    others = [name for name in embedded_names() if name not in built]
     if as_json:
-        print_json(rows)
+        to_build = [
+            {"task": name, "pair": "embedded", "state": f"aarlab task build {name}"}
+            for name in others
+        ]
+        print_json([*rows, *to_build])
         return
     columns = ("task", "kind", "pair", "train", "hidden train", "search", "state", "campaigns")
     table = Table()
     for column in columns:
-        table.add_column(column, no_wrap=column == "task")
+        table.add_column(column, no_wrap=column == "task", overflow="fold")
     for row in rows:
         shown = {**row, "hidden train": _hidden_cell(row)}
         table.add_row(*(str(shown.get(column, "")) for column in columns))
-    Console().print(table)
+    console = Console()
+    if rows:
+        console.print(table)
+    if others:
+        console.print(f"not built yet: {', '.join(others)}; to build one: aarlab task build NAME")
 
 
 def _hidden_cell(row: dict[str, Any]) -> str:
@@ -192,7 +354,7 @@ def _hidden_cell(row: dict[str, Any]) -> str:
 
 
 def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
-    from aarlab.testbed.task import load_info
+    from aarlab.testbed.tasks.task import load_info
 
     rows = list[dict[str, Any]]()
     for one in root.versions(name):
@@ -204,9 +366,17 @@ def _rows(root: "DataRoot", name: str, used: list[str]) -> list[dict[str, Any]]:
             rows.append({**known, "state": f"damaged: {error}"})
             continue
         state = "built, default" if one.is_default else "built"
-        rows.append({**known, "kind": info.kind, "pair": info.pair, "train": info.n_train,
-                     "train_hidden": _hidden_train_rows(root, one), "search": info.n_search,
-                     "state": state})  # fmt: skip
+        rows.append(
+            {
+                **known,
+                "kind": info.kind,
+                "pair": info.pair,
+                "train": info.n_train,
+                "train_hidden": _hidden_train_rows(root, one),
+                "search": info.n_search,
+                "state": state,
+            }
+        )
     if not rows:
         rows.append({"task": name, "state": f"damaged: no task.json in {root.public / name}"})
     return rows
@@ -218,22 +388,25 @@ def show(
     rows: Annotated[int, typer.Option(min=0, help="examples to show")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """A task's public facts, baselines and a few inputs (never a label)."""
+    """Print a task's public facts, baselines and a few inputs (never a label)."""
     from aarlab.cli.operator import open_scorer
-    from aarlab.testbed.task import open_public
+    from aarlab.core.headline import SPLITS_IN_WORDS
+    from aarlab.testbed.tasks.task import open_public
 
     root, console = data_root().pin(name), Console()
-    task = open_public(root.public_task(name))
+    found, task = root.find_task(name), open_public(root.public_task(name))
     scorer, baselines = open_scorer(root), {}
-    hidden = _hidden_train_rows(root, root.find_task(name))
+    hidden = _hidden_train_rows(root, found)
     for split in ("search", "selection", "certify"):
         with suppress(BaselineMissing):
             baselines[split] = scorer.baselines(task.info.name, split)
     if as_json:
         shown = {split: base.model_dump() for split, base in baselines.items()}
-        facts = {**task.info.model_dump(mode="json"), "train_hidden": hidden}
+        facts = {"reference": found.reference, **task.info.model_dump(mode="json")}
+        facts["train_hidden"] = hidden
         print_json({**facts, "baselines": shown})
         return
+    console.print(found.reference, highlight=False)
     console.print_json(task.info.model_dump_json())
     console.print(f"verified runs: {_of_train_rows(hidden)}")
     table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
@@ -244,6 +417,7 @@ def show(
         base = baselines[split]
         table.add_row(split, str(base.n_rows), f"{base.weak:.3f}", f"{base.ceiling:.3f}")
     console.print(table)
+    console.print(SPLITS_IN_WORDS)
     for example in task.train[:rows]:
         console.rule(example.id)
         console.print(example.prompt, *example.answers, sep="\n---\n")
@@ -267,11 +441,10 @@ def remove(
     ] = False,
 ) -> None:
     """Delete one version of a task, its hidden side too. Refused while a campaign needs it."""
-    from aarlab.cli.asking import confirmed
-    from aarlab.core.layout import RunDir
-    from aarlab.core.uses import users_of
+    from aarlab.cli.options import confirmed
+    from aarlab.core.layout import RunDir, users_of
     from aarlab.server.dashboard.run_files import state_of
-    from aarlab.testbed.removing import remove_task
+    from aarlab.testbed.tasks.removing import remove_task
 
     root, console = data_root(), Console(highlight=False, soft_wrap=True)
     found = root.find_task(task)
@@ -302,7 +475,7 @@ def _paths(runs: list[Any]) -> str:
 
 
 def _say(console: Console, built: "Built") -> None:
-    from aarlab.core.uses import users_of
+    from aarlab.core.layout import users_of
 
     info, version = built.info, built.version
     how = "served from the cache, unchanged" if built.from_cache else "built"
@@ -327,7 +500,7 @@ def _hidden_train_rows(root: "DataRoot", version: "TaskVersion") -> int | None:
 
     None where there are some and this user may not read the vault.
     """
-    from aarlab.testbed.task import has_hidden_train, load_info, load_inputs
+    from aarlab.testbed.tasks.task import has_hidden_train, load_info, load_inputs
 
     if not has_hidden_train(load_info(root.public / version.folder)):
         return 0
@@ -346,7 +519,7 @@ def _of_train_rows(n_hidden: int | None) -> str:
 
 
 def note_on_gap(console: Console, info: "TaskInfo") -> None:
-    """Print, with figures, that a task has no PGR; prints nothing if the gap is clear."""
+    """Print, with figures, that a task has no PGR; prints no line if the gap is clear."""
     from aarlab.cli.operator import open_scorer
     from aarlab.core.pgr import NO_PGR
 

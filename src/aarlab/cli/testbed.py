@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from aarlab.cli.asking import check_file
 from aarlab.cli.ending import when_interrupted
-from aarlab.cli.printing import AsJson, print_json
+from aarlab.cli.options import AsJson, check_file, comma_list, print_json
 from aarlab.cli.settings import data_root
+from aarlab.cli.steps import Waiting
 from aarlab.cli.task import note_on_gap
 from aarlab.cli.terminal import Console
-from aarlab.cli.values import comma_list
-from aarlab.cli.waiting import Waiting
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, Damaged
 from aarlab.core.extras import require
@@ -24,8 +22,8 @@ from aarlab.core.files import write_atomic, write_json
 
 if TYPE_CHECKING:
     from aarlab.core.wire import Interval
-    from aarlab.testbed.panel import Bench, PanelRow
-    from aarlab.testbed.recipe import Recipe
+    from aarlab.testbed.recipes.recipe import Recipe
+    from aarlab.testbed.running.panel import Bench, PanelRow
 
 app = typer.Typer(no_args_is_help=True, help="Run and tune methods on a task yourself.")
 TaskName = Annotated[str, typer.Option(help="a built task; see `aarlab task list`")]
@@ -63,7 +61,7 @@ def run(
     check_json(json_out, replace_json)
     if preset:
         with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
-            task, first_seed = _published(preset, data, (pair, baseline_seeds), epochs, console)
+            task, first_seed = _published(preset, data, pair, baseline_seeds, epochs, console)
     elif not task:
         raise BadInput("name a task with --task, or a setting with --preset and --data")
     names = comma_list(methods, "--methods", at_least=1)
@@ -97,7 +95,7 @@ class Wanted:
 
 def run_table(wanted: Wanted, console: Console) -> int:
     """Run the methods and print the table; returns 2 if a method failed, else 0."""
-    from aarlab.testbed.panel import Extras, methods_named, run_panel
+    from aarlab.testbed.running.panel import Extras, methods_named, run_panel
 
     require("testbed")
     rows = list["PanelRow"]()
@@ -149,14 +147,14 @@ def sweep(
 
     With the study's methods (vanilla, confident, aux_confidence, zero_shot and a budget for each)
     this is the human baseline; that of the embedded tasks ships (testbed/tuned). The same command
-    goes on where an interrupted one stopped.
+    continues where an interrupted one stopped.
     """
     require("testbed", "sweep")
     from aarlab.cli.operator import selection_bench
     from aarlab.testbed.methods import method_of_recipe
-    from aarlab.testbed.panel import run_panel
-    from aarlab.testbed.sweep import SweepPlan, live_options, own_options
-    from aarlab.testbed.sweep import sweep as run_sweep
+    from aarlab.testbed.running.panel import run_panel
+    from aarlab.testbed.running.sweep import SweepPlan, live_options, own_options
+    from aarlab.testbed.running.sweep import sweep as run_sweep
 
     console = Console(stderr=as_json)
     bench = _search_bench(task, lambda line: console.print(f"  {line}"))
@@ -165,8 +163,13 @@ def sweep(
     interval = "95 % interval" if final_seeds > 1 else "one seed"
     table = Table("method", "search PGR", "selection PGR", interval, "trials", title=task)
     recipes = _recipes(methods)
-    settings = {"trials": trials, "sampler": sampler, "seeds": seeds, "final_seeds": final_seeds,
-                "asked": options}  # fmt: skip
+    settings = {
+        "trials": trials,
+        "sampler": sampler,
+        "seeds": seeds,
+        "final_seeds": final_seeds,
+        "asked": options,
+    }
     results = _kept_results(out, bench, settings, list(recipes))
     for name, recipe in recipes.items():
         paths = tuple(comma_list(options, "--options")) or own_options(recipe)
@@ -179,13 +182,26 @@ def sweep(
         (row,) = run_panel([method_of_recipe(name, found.recipe)], final, final_seeds)
         assert row.pgr is not None
         write_atomic(out / f"{name}.json", found.recipe.to_json())
-        results.append({"method": name, "recipe": found.recipe.model_dump(), "trials": found.trials,
-                        "failed_trials": found.failed, "search_pgr": found.search_pgr,
-                        "selection": row.pgr.model_dump(), "options": list(paths),
-                        "settings": settings})  # fmt: skip
+        results.append(
+            {
+                "method": name,
+                "recipe": found.recipe.model_dump(),
+                "trials": found.trials,
+                "failed_trials": found.failed,
+                "search_pgr": found.search_pgr,
+                "selection": row.pgr.model_dump(),
+                "options": list(paths),
+                "settings": settings,
+            }
+        )
         write_json(out / "scores.json", {**_facts(bench), "sampler": sampler, "results": results})
-        table.add_row(name, f"{found.search_pgr:+.2f}", f"{row.pgr.value:+.2f}", _span(row.pgr),
-                      str(found.trials))  # fmt: skip
+        table.add_row(
+            name,
+            f"{found.search_pgr:+.2f}",
+            f"{row.pgr.value:+.2f}",
+            _span(row.pgr),
+            str(found.trials),
+        )
         console.print(f"{name}: {found.recipe.describe()}")
     if as_json:
         print_json(results)
@@ -224,7 +240,7 @@ def _kept_results(
 
 
 def _recipes(methods: str) -> "dict[str, Recipe]":
-    from aarlab.testbed.panel import method_at
+    from aarlab.testbed.running.panel import method_at
 
     found = {}
     for name in comma_list(methods, "--methods", at_least=1):
@@ -236,26 +252,31 @@ def _recipes(methods: str) -> "dict[str, Recipe]":
 
 
 def _published(
-    preset: str, data: Path | None, given: tuple[str, int], epochs: int, console: Console
+    preset: str,
+    data: Path | None,
+    pair: str,
+    baseline_seeds: int,
+    epochs: int,
+    console: Console,
 ) -> tuple[str, int]:
-    """Build the task of a published setting; its name and first seed."""
-    from aarlab.testbed.making import Workshop
-    from aarlab.testbed.published import setting
+    """Build the task of a published setting; return its name and first seed."""
+    from aarlab.testbed.tasks.making import Workshop
+    from aarlab.testbed.tasks.published import setting
 
     if data is None:
         raise BadInput(f"--preset {preset} needs --data FOLDER (train_label, train_unlabel, test)")
-    made, (pair, baseline_seeds) = setting(preset, epochs or None), given
+    made = setting(preset, epochs or None)
     name = f"{data.resolve().name.lower()}-{pair or made.name}".replace("_", "-")
     shop = Workshop(data_root(), lambda line: console.print(f"  {line}"))
-    wanted = (pair or made.pair, baseline_seeds)
-    return shop.build_published(data, name, made, wanted).info.name, made.first_seed
+    built = shop.build_published(data, name, made, pair or made.pair, baseline_seeds)
+    return built.info.name, made.first_seed
 
 
 def _search_bench(task: str, tell: Callable[[str], None]) -> "Bench":
     from aarlab.cli.operator import open_scorer
-    from aarlab.testbed.making import Workshop
-    from aarlab.testbed.panel import search_bench
-    from aarlab.testbed.task import open_public
+    from aarlab.testbed.running.panel import search_bench
+    from aarlab.testbed.tasks.making import Workshop
+    from aarlab.testbed.tasks.task import open_public
 
     root = data_root().pin(task)
     public = open_public(root.public_task(task))
@@ -265,7 +286,7 @@ def _search_bench(task: str, tell: Callable[[str], None]) -> "Bench":
 
 def _require_gap(*benches: "Bench") -> None:
     """Raise GapNotPositive unless every gap is clear, because tuning ranks by PGR."""
-    from aarlab.testbed.baselines import check_gap
+    from aarlab.testbed.students.baselines import check_gap
 
     for bench in benches:
         task = bench.task.info.name
@@ -304,7 +325,9 @@ def _pgr_cells(row: "PanelRow") -> list[str]:
     assert row.pgr is not None
     cells = [f"{row.pgr.value:+.2f}", _span(row.pgr), f"{row.transfer:.3f}"]
     if row.permuted is not None:
-        cells += [f"{row.permuted.value:+.2f}", _contribution(row.teacher_contribution)]
+        teacher = row.teacher_contribution
+        cells.append(f"{row.permuted.value:+.2f}")
+        cells.append("not defined" if teacher is None else f"{teacher:.2f}")
     return cells
 
 
@@ -336,10 +359,6 @@ def _diagnostics(rows: "list[PanelRow]") -> Table:
     for row in done:
         table.add_row(row.method, *(f"{row.diagnostics[name]:.2f}" for name in names))
     return table
-
-
-def _contribution(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.2f}"
 
 
 def _span(interval: "Interval", digits: int = 2) -> str:

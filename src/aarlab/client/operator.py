@@ -1,4 +1,4 @@
-"""What the operator's side (campaign, verifier, command line) can ask of the platform."""
+"""The operator's requests to the platform (campaign, verifier, command line)."""
 
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,10 @@ from aarlab.core.wire_service import IssuedToken, MethodRecord, NewToken, Refusa
 
 
 class OperatorClient:
-    """Blocking; one per thread. Needs the operator's token (`<run>/platform/tokens/operator`)."""
+    """A blocking client; use one per thread.
+
+    Needs the operator's token (`<run>/platform/tokens/operator`).
+    """
 
     def __init__(self, address: Address, token: str, deadline_s: float = 60.0) -> None:
         self._http = Transport(address, token, deadline_s)
@@ -61,14 +64,17 @@ class OperatorClient:
         self._http.close()
 
     def register(self, aar: NewAar, key: str | None = None) -> AarToken:
-        """Asked again, it returns the same token, so a restarted campaign can go on."""
+        """Register an AAR.
+
+        Asked again, it returns the same token, so a restarted campaign can continue.
+        """
         return self._http.post("/v1/operator/aars", AarToken, aar, key or f"register-{aar.name}")
 
     def aars(self) -> list[AarRecord]:
         return self._http.get("/v1/operator/aars", list[AarRecord])
 
     def set_budget(self, new: CampaignBudget, key: str = "campaign-budget") -> CampaignBudget:
-        """Once per campaign: later changes are controls (`extend`)."""
+        """Set the budget, once per campaign. Later changes are controls (`extend`)."""
         return self._http.post("/v1/operator/budget", CampaignBudget, new, key)
 
     def budget(self) -> CampaignBudget:
@@ -80,20 +86,26 @@ class OperatorClient:
         return self._http.post(f"{where}/controls", Control, new, key)
 
     def controls(self, aar: str | None = None) -> list[Control]:
-        """All, or those that one AAR was meant by; oldest first."""
+        """Return all controls, or those that one AAR was meant by; oldest first."""
         query = {} if aar is None else {"aar": aar}
         return self._http.get("/v1/operator/controls", list[Control], query)
 
     def reserve_call(self, new: OperatorReservation, key: str | None = None) -> OperatorCall:
-        """Before an own model call. BudgetExhausted where its cap could be passed."""
+        """Reserve an own model call before it.
+
+        Raises BudgetExhausted if its cap could be passed.
+        """
         return self._http.post("/v1/operator/reservations", OperatorCall, new, key)
 
     def book_call(self, call: OperatorCall, key: str | None = None) -> OperatorCall:
-        """After it: counted once under `call.call`, in the place of what was reserved."""
+        """Book a model call after it.
+
+        It counts once under `call.call`, in the place of what was reserved.
+        """
         return self._http.post("/v1/operator/model-calls", OperatorCall, call, key)
 
     def unbooked_calls(self, purpose: Purpose) -> list[OperatorCall]:
-        """Reserved and not booked: under way, or cut off."""
+        """Return calls that are reserved and not booked: under way, or cut off."""
         query = {"purpose": purpose}
         return self._http.get("/v1/operator/reservations", list[OperatorCall], query)
 
@@ -101,14 +113,14 @@ class OperatorClient:
         return self._http.get("/v1/operator/spend", list[OperatorSpend])
 
     def make_token(self, aar: str, new: NewToken, key: str | None = None) -> IssuedToken:
-        """The same key returns the same token again."""
+        """Issue a token. The same key returns the same token again."""
         return self._http.post(f"/v1/operator/aars/{aar}/tokens", IssuedToken, new, key)
 
     def tokens(self, aar: str) -> list[TokenRecord]:
         return self._http.get(f"/v1/operator/aars/{aar}/tokens", list[TokenRecord])
 
     def revoke_token(self, token: str, key: str | None = None) -> TokenRecord:
-        """`token` is the id of its record."""
+        """Revoke a token; `token` is the id of its record."""
         path = f"/v1/operator/tokens/{token}/revoke"
         return self._http.post(path, TokenRecord, key=key)
 
@@ -152,7 +164,7 @@ class OperatorClient:
         return self._http.get("/v1/operator/verdicts", list[Verdict])
 
     def give_case_verdict(self, new: NewCaseVerdict, key: str | None = None) -> CaseVerdict:
-        """About a finding on an AAR's submissions."""
+        """Give a verdict on a finding about an AAR's submissions."""
         return self._http.post("/v1/operator/case-verdicts", CaseVerdict, new, key)
 
     def case_verdicts(self) -> list[CaseVerdict]:
@@ -162,7 +174,10 @@ class OperatorClient:
         return self._http.get("/v1/operator/traces", list[Traces])
 
     def export(self, ideas: bool = False) -> CampaignExport:
-        """`ideas` has every snapshot read and classified: for a file, not for a decision."""
+        """Export the campaign.
+
+        `ideas` has every snapshot read and classified: for a file, not for a decision.
+        """
         query = {"ideas": True} if ideas else {}
         return self._http.get("/v1/operator/export", CampaignExport, query)
 

@@ -1,13 +1,16 @@
-"""What an AAR can ask of the platform. Every method may raise any error of core.errors."""
+"""An AAR's requests to the platform. Every method may raise any error of core.errors."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from pydantic import RootModel
 
 from aarlab.client.transport import Address, Transport
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.platform_tools import ToolFacts
 from aarlab.core.supervision import SUPERVISOR_HEADER
 from aarlab.core.wire import (
     Comment,
@@ -98,19 +101,23 @@ class PlatformClient:
         return self._http.post("/v1/spend", Me, item, key)
 
     def reserve(self, new: NewReservation, key: str | None = None) -> Me:
-        """Before a model call: hold the most that it can cost.
+        """Hold the most that a model call can cost, before it is made.
 
-        BudgetExhausted where a cap of the AAR or the campaign could be passed; TooManyRequests
-        where calls of others under way hold what is left, also after all tries: try again later.
+        Raises BudgetExhausted if a cap of the AAR or the campaign could be passed. Raises
+        TooManyRequests if calls of others under way hold what is left, also after all tries: try
+        again later.
         """
         return self._http.post("/v1/reservations", Me, new, key)
 
     def record_call(self, call: ModelCall, key: str | None = None) -> Me:
-        """After it: counted once under `call.call`, and the reservation is released."""
+        """Record a model call after it, and release the reservation.
+
+        It counts once under `call.call`.
+        """
         return self._http.post("/v1/model-calls", Me, call, key)
 
     def messages(self, after: int = 0) -> list[OperatorMessage]:
-        """What the operator wrote, with a `seq` above `after`."""
+        """Return what the operator wrote, with a `seq` above `after`."""
         return self._http.get("/v1/me/messages", list[OperatorMessage], {"after": after})
 
     def submit(self, submission: Submission, key: str | None = None) -> Score:
@@ -130,7 +137,7 @@ class PlatformClient:
         return self._http.post("/v1/snapshots", Snapshot, new, key)
 
     def snapshots(self, aar: str | None = None, name: str | None = None) -> list[Snapshot]:
-        """All snapshots, or those of an AAR or with a name; oldest first."""
+        """Return all snapshots, or those of an AAR or with a name; oldest first."""
         wanted = {"aar": aar, "name": name}
         query = {key: value for key, value in wanted.items() if value is not None}
         return list(self._http.get_pages("/v1/snapshots", Snapshot, query))
@@ -142,7 +149,7 @@ class PlatformClient:
         return self._http.get(f"/v1/snapshots/{snapshot}/lineage", Lineage)
 
     def diff(self, snapshot: str, against: str | None = None) -> SnapshotDiff:
-        """Changes since `against`, or since the parent."""
+        """Return the changes since `against`, or since the parent."""
         query = {} if against is None else {"against": against}
         return self._http.get(f"/v1/snapshots/{snapshot}/diff", SnapshotDiff, query)
 
@@ -150,7 +157,10 @@ class PlatformClient:
         return self._http.get_bytes(f"/v1/snapshots/{snapshot}/tar")
 
     def read_snapshot_file(self, snapshot: str, path: str) -> str:
-        """Text of one file; NotFound if it is not in the snapshot, BadInput if it is no text."""
+        """Return the text of one file.
+
+        Raises NotFound if it is not in the snapshot, BadInput if it is not text.
+        """
         for file in self.snapshot(snapshot).files:
             if file.path == path:
                 try:
@@ -163,7 +173,10 @@ class PlatformClient:
         return self._http.post("/v1/findings", Finding, post, key)
 
     def findings(self, after: int = 0) -> Iterator[Finding]:
-        """All findings with a `seq` above `after`, oldest first, fetched page by page."""
+        """Yield all findings with a `seq` above `after`, oldest first.
+
+        They are fetched page by page.
+        """
         cursor: int | None = after
         while cursor is not None:
             page = self.findings_page(cursor)
@@ -178,9 +191,9 @@ class PlatformClient:
         return self._http.get("/v1/findings", FindingPage, query)
 
     def changed_findings(self, after: int = 0) -> Iterator[Finding]:
-        """Findings posted, answered or voted on since one with this `changed`, last changed last.
+        """Yield findings posted, answered or voted on since one with this `changed`.
 
-        One that changes meanwhile comes again.
+        The last changed comes last. One that changes meanwhile comes again.
         """
         cursor: int | None = after
         while cursor is not None:
@@ -199,6 +212,20 @@ class PlatformClient:
             f"/v1/findings/{finding}/comments", Comment, NewComment(text=text), key
         )
 
+    def tools(self) -> list[ToolFacts]:
+        """Return the platform's tools and those of packages installed where it runs."""
+        return self._http.get("/v1/tools", list[ToolFacts])
+
+    def call_tool(
+        self, name: str, given: Mapping[str, Any], key: str | None = None
+    ) -> dict[str, Any]:
+        """Call a tool by its name; the server checks the input."""
+        body = RootModel[dict[str, Any]](dict(given))
+        return self._http.post(f"/v1/tools/{name}", dict[str, Any], body, key)
+
     def verified_methods(self) -> list[VerifiedMethod]:
-        """Methods of the team that were verified, failed or are flagged; no figure, no order."""
+        """Return methods of the team that were verified, failed or are flagged.
+
+        They come without figures and in no order.
+        """
         return list(self._http.get_pages("/v1/verified", VerifiedMethod, {}))

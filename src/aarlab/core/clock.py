@@ -1,4 +1,4 @@
-"""The one place that asks for the time, in UTC, as ISO 8601 with microseconds."""
+"""The only code that asks for the time, in UTC, as ISO 8601 with microseconds."""
 
 from datetime import UTC, datetime
 

@@ -1,20 +1,30 @@
 """What a verified run was given, in words: rows with or without texts, and which train rows.
 
-A method verified without texts ("blind") holds no text that it could misuse. One that must read
-texts is verified "open" and listed in a table of its own: what it knows from the texts cannot be
-told from what it learned, so it ranks only after a person accepted it (`core.ranking`).
+A method verified without texts ("blind") does not hold texts that it could misuse. Two kinds of
+methods stand apart, in a separate table, and rank only after a person accepted them
+(`core.ranking`): those verified with texts ("open"), and those whose snapshot ships more data than
+logic needs. What such a method knows cannot be distinguished from what it learned.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from aarlab.core.showing import one_line
-from aarlab.core.wire import Delivery, Evidence, Verification
+from aarlab.core.wire import Ablation, Delivery, Evidence, Verification
 
 BEFORE_BLIND = "verified with texts, before blind verification"
+TRAINED_ON: dict[Ablation, str] = {
+    "none": "the teacher's labels",
+    "permuted": "permuted labels",
+    "noise": "random labels",
+    "flipped": "flipped labels",
+}
+"""What a run was trained on. "none" is the run that counts, the others are ablations."""
+
 GIVEN: dict[Delivery, str] = {"blind": "rows without texts", "open": "rows with their texts"}
-OPEN_IN_WORDS = (
-    "Open methods were verified on rows with their texts. What such a method knows from the texts "
-    "cannot be told from what it learned, so it ranks only after a person has accepted it."
+APART_IN_WORDS = (
+    "These methods were verified on rows with their texts, or ship more data than logic needs. "
+    "What such a method knows from the texts or from the data cannot be told from what it learned, "
+    "so it ranks only after a person has accepted it."
 )
 TRAIN_ROWS_PUBLIC = "train rows public"
 EQUALITY_ASKED = "answer equality asked"
@@ -23,6 +33,15 @@ STAMPS_IN_WORDS = {
     "shipped with the code",
     EQUALITY_ASKED: "it was told which answers of a problem agree, as majority voting needs",
 }
+
+
+def event_words(facts: Mapping[str, object]) -> str:
+    """Return the facts of an event as one line: what a run is trained on instead of "none"."""
+    labels: dict[str, str] = {name: f"on {labels}" for name, labels in TRAINED_ON.items()}
+    said = (
+        labels.get(str(fact), fact) if name == "ablation" else fact for name, fact in facts.items()
+    )
+    return " ".join(str(fact) for fact in said if fact)
 
 
 def has_blind(verifications: Iterable[Verification], task: str) -> bool:
@@ -37,8 +56,18 @@ def why_open(run: Verification) -> str:
     return one_line(run.open_because) or BEFORE_BLIND
 
 
+def why_apart(run: Verification, some_blind: bool) -> str:
+    """Return why a run's method ranks only once a person accepted it, as one safe line.
+
+    The line is empty without a reason. `some_blind` says that on its task something was
+    verified without texts (`has_blind`); if nothing was, texts set no method apart.
+    """
+    shipped = f"ships data: {one_line(run.ships)}" if run.ships else ""
+    return "; ".join(filter(None, (why_open(run) if some_blind else "", shipped)))
+
+
 def stamps(run: Verification) -> tuple[str, ...]:
-    """Return what a reader must know beside the figure of a run.
+    """Return what a reader must know in addition to the figure of a run.
 
     A run from before blind verification gets none: it is marked as such as a whole.
     """
@@ -60,7 +89,7 @@ def given(run: Verification) -> str:
 
 
 def one_table_note(verifications: Iterable[Verification], task: str) -> str:
-    """Say that all methods of a task were verified with texts; empty where some were blind.
+    """Say that all methods of a task were verified with texts; empty if some were blind.
 
     Such a task has one table. The reasons are named where they are known.
     """

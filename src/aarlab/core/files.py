@@ -16,7 +16,7 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
 
 
 def write_new(path: Path, data: bytes | str, mode: int = 0o644) -> bool:
-    """Create `path` whole; False, and no change, where it is there already."""
+    """Create `path` whole. Return False, and change nothing, if it is there already."""
     with _written(path, data, mode) as temporary:
         try:
             os.link(temporary, path)
@@ -27,7 +27,10 @@ def write_new(path: Path, data: bytes | str, mode: int = 0o644) -> bool:
 
 @contextmanager
 def _written(path: Path, data: bytes | str, mode: int) -> Iterator[Path]:
-    """The data under a temporary name beside `path`; whatever is left of it goes at the end."""
+    """Yield the data under a temporary name next to `path`.
+
+    What is left of it is removed at the end.
+    """
     raw = data.encode() if isinstance(data, str) else data
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

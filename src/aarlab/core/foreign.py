@@ -1,11 +1,12 @@
-"""Text from untrusted writers: JSON and YAML from a request, a person's file or a sandbox.
+"""Text from untrusted writers: JSON from a request, a person's file or a sandbox.
 
-Covered: bytes that are not UTF-8, not JSON or not YAML; a byte-order mark; nesting that exhausts
+Covered: bytes that are not UTF-8 or not JSON; a byte-order mark; nesting that exhausts
 the stack, here or in a later reader; duplicate keys, which two readers may read differently; NaN
 and infinity; integers with more digits than Python converts; few bytes that expand to much memory
-(lists in lists, YAML aliases); lone surrogates, which no file and no response can encode.
+(lists in lists); lone surrogates, which no file and no response can encode.
 Not covered: what the value means, and JSON numbers that overflow to infinity (1e999): code that
-uses a number must check it. Files of rows are read in `core/rows.py`.
+uses a number must check it. YAML is read in `core/foreign_yaml.py`, files of rows in
+`core/rows.py`.
 """
 
 import codecs
@@ -14,14 +15,10 @@ import math
 import re
 from typing import Any
 
-import yaml
-
 from aarlab.core.errors import BadInput
 
 MAX_DEPTH = 100
 MAX_CONTAINERS = 500_000
-MAX_YAML_BYTES = 4 * 2**20
-MAX_ALIASES = 100
 SHOWN = 60
 SAVE_AS_UTF8 = "save the file as UTF-8, e.g. iconv -f LATIN1 -t UTF-8 FILE > NEW"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -29,7 +26,10 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 def read_json(raw: bytes, what: str, max_containers: int = MAX_CONTAINERS) -> Any:
-    """The value; raises BadInput that begins with `what` and holds no value of it."""
+    """Return the value.
+
+    Raises BadInput that begins with `what` and does not hold any part of the value.
+    """
     n_containers = raw.count(b"[") + raw.count(b"{")
     if n_containers > max_containers:
         raise BadInput(f"{what}: over {max_containers:,} lists and objects")
@@ -50,32 +50,11 @@ def read_json(raw: bytes, what: str, max_containers: int = MAX_CONTAINERS) -> An
     return value
 
 
-def read_yaml(raw: bytes, what: str) -> Any:
-    """Read the value of a YAML document.
-
-    Raises BadInput. Its message begins with `what` and names the line where it is known.
-    """
-    text = decoded(raw, what)
-    if len(raw) > MAX_YAML_BYTES:
-        raise BadInput(f"{what}: over {MAX_YAML_BYTES >> 20} MiB")
-    try:
-        loader = _Yaml(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise BadInput(f"{what}{line}: not YAML ({error.problem or error.context})") from error
-    except (yaml.YAMLError, ValueError) as error:  # invalid dates and numbers
-        raise BadInput(f"{what}: not YAML ({str(error)[:200]})") from error
-    except RecursionError:
-        raise BadInput(f"{what}: nested too deep") from None
-
-
 def decoded(raw: bytes, what: str) -> str:
-    """Decode UTF-8 text without a byte-order mark; raises BadInput naming `what`, line and byte."""
+    """Decode UTF-8 text without a byte-order mark.
+
+    Raises BadInput naming `what`, line and byte.
+    """
     if reason := no_text(raw):
         raise BadInput(f"{what}: {reason}")
     raw = raw.removeprefix(codecs.BOM_UTF8)
@@ -109,7 +88,7 @@ def shown(value: object) -> str:
 
 
 def storable(text: str) -> str:
-    """The text with a ? for each lone surrogate: a file and an answer can hold it."""
+    """Return the text with a ? for each lone surrogate, so that files and answers can hold it."""
     return text.encode(errors="replace").decode()
 
 
@@ -144,48 +123,3 @@ def _is_deep(value: Any) -> bool:
         if not level:
             return False
     return True
-
-
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML loader that rejects duplicate keys and limits what aliases expand to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.n_aliases = self.depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            self.n_aliases += 1
-            if self.n_aliases > MAX_ALIASES:
-                raise yaml.YAMLError(f"over {MAX_ALIASES} aliases")
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"nested over {MAX_DEPTH} deep")
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen = set[tuple[str, str]]()
-        for key, _ in node.value:  # before a merge key adds keys that may be overridden
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if (key.tag, key.value) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value[:SHOWN]!a} is there twice", key.start_mark
-                )
-            seen.add((key.tag, key.value))
-        return node
-
-    def construct_yaml_float(self, node: Any) -> float:
-        value: float = super().construct_yaml_float(node)
-        if not math.isfinite(value):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value[:SHOWN]} is no number", node.start_mark
-            )
-        return value
-
-
-_Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.construct_yaml_float)

@@ -1,13 +1,32 @@
-"""The finding of a campaign in one sentence, for the report, summary, dashboard and terminal."""
+"""The finding of a campaign in one sentence, for the report, summary, dashboard and terminal.
 
+It also has how far a PGR falls from search to selection, compared with how far vanilla falls. A
+score on search is flattered by the choice that was made on it. It also differs from that on
+selection because the rows differ, and because all scores on search share the public weak teachers.
+That part moves every method alike, the plain one included. What is left after vanilla's drop is
+subtracted (a difference in differences) is the method's own.
+"""
+
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from aarlab.core.naming import Made, short_names
-from aarlab.core.ranking import Placed, Role, against, n_tried, placed, role_of
+from aarlab.core.ranking import (
+    Made,
+    Placed,
+    Role,
+    RunKey,
+    against,
+    first_runs,
+    inflated_stderr,
+    n_tried,
+    placed,
+    role_of,
+    short_names,
+)
 from aarlab.core.showing import interval
 from aarlab.core.verdicts import standing_in
-from aarlab.core.wire import CampaignExport
+from aarlab.core.wire import CampaignExport, Interval
 
 PGR_IN_WORDS = (
     "PGR, the performance gap recovered, is the share of the way from the weak teacher's accuracy "
@@ -16,6 +35,15 @@ PGR_IN_WORDS = (
 GUARD_IN_WORDS = (
     "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
     "Brackets are 95 % intervals, except where they say “one seed”: those cover rows only."
+)
+SPLITS_IN_WORDS = (
+    "Scores are on sets of rows whose labels are hidden. Search: AARs may ask for scores there, so "
+    "choosing by them flatters. Selection: no AAR can query it; the platform re-runs methods and "
+    "ranks them there. Certify: scored once, at the end, and used to choose nothing."
+)
+PERMUTED_IN_WORDS = (
+    "Permuted: trained on the weak teacher's labels in shuffled order, so a method that learns "
+    "from the teacher loses its score."
 )
 AAR_IN_WORDS = (
     "An AAR, an automated alignment researcher, is a program (a language model or a search) that "
@@ -104,26 +132,26 @@ def verdict(found: Standings) -> str:
 
 
 def _nothing_ranks(found: Standings) -> str:
-    waiting = sum(line.role == "aar" and line.open and not line.kept_out for line in found.board)
+    waiting = sum(line.role == "aar" and line.apart and not line.kept_out for line in found.board)
     if not waiting:
         return "No method was verified, so nothing is known about any method on hidden rows."
     return (
-        f"No method was verified without texts. Open methods, verified with them: {waiting}; they "
-        "rank once a person has accepted them."
+        "No method was verified without texts and without shipped data. Methods that stand apart: "
+        f"{waiting}; they rank once a person has accepted them."
     )
 
 
 def _not_above(found: Standings) -> list[Placed]:
     """Return the methods that are not clearly above the weak teacher, the highest figure first."""
     mine = (
-        line for line in found.board if line.role == "aar" and not line.kept_out and not line.open
+        line for line in found.board if line.role == "aar" and not line.kept_out and not line.apart
     )
     return sorted(mine, key=lambda line: -line.estimate.value)
 
 
 def _best(found: Standings, role: Role) -> Placed | None:
     """Return the baseline of a role with the highest figure that no verdict keeps out, if any."""
-    known = (x for x in found.board if x.role == role and not x.kept_out and not x.open)
+    known = (x for x in found.board if x.role == role and not x.kept_out and not x.apart)
     return max(known, key=lambda line: line.estimate.value, default=None)
 
 
@@ -148,3 +176,83 @@ def verdict_of(export: CampaignExport, task: str | None = None) -> str:
     if name is None:
         return "The export names no task, so there is nothing to report."
     return verdict(standings_of(export, name))
+
+
+VANILLA = "vanilla"
+SEARCH_MINUS_SELECTION = "search − selection"
+DROP_IN_WORDS = (
+    "PGR on search minus PGR on selection: positive where the method looked better on the split "
+    "that it was chosen on. What vanilla fell by between the same splits is taken off, because all "
+    "scores on search share its rows and its public weak teachers"
+)
+NO_VANILLA = "vanilla was not run on both splits, so the drop is compared with nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """The PGR of one method on search and on selection."""
+
+    search: Interval
+    selection: Interval
+
+    @property
+    def drop(self) -> float:
+        return self.search.value - self.selection.value
+
+    @property
+    def stderr(self) -> float:
+        """Return the standard error of the drop, each part widened for its number of seeds."""
+        return math.hypot(inflated_stderr(self.search), inflated_stderr(self.selection))
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A method's drop next to vanilla's.
+
+    `vanilla` is None if it was not run on both splits.
+    """
+
+    method: Both
+    vanilla: Both | None
+
+    @property
+    def value(self) -> float:
+        """Search minus selection, less that of vanilla."""
+        return self.method.drop - (self.vanilla.drop if self.vanilla else 0.0)
+
+    @property
+    def z(self) -> float:
+        """Return the drop in standard errors.
+
+        Both drops share rows, baselines and teachers. Their difference is therefore taken to have
+        the error of the less certain one. In simulation it has .7 to .85 of that
+        (benchmarks/coverage.md).
+        """
+        errors = [both.stderr for both in (self.method, self.vanilla) if both is not None]
+        return self.value / max(*errors, 1e-9)
+
+    def said(self) -> str:
+        """Describe the drop in one sentence, with vanilla's."""
+        if self.vanilla is None:
+            return f"search minus selection is {self.method.drop:+.2f}; {NO_VANILLA}"
+        return (
+            f"search minus selection is {self.method.drop:+.2f}, {self.value:+.2f} less vanilla's "
+            f"{self.vanilla.drop:+.2f}"
+        )
+
+
+def vanilla_of(export: CampaignExport, task: str) -> Both | None:
+    """Return the figures of the vanilla baseline; None if it lacks one of the two."""
+    own = {aar.name for aar in export.aars if role_of(aar.researcher, aar.arm) != "aar"}
+    plain = {s.id for s in export.snapshots if s.aar in own and s.name == VANILLA}
+    runs = first_runs(export.verifications)
+    found = (runs.get(RunKey(task, snapshot, "selection", "none")) for snapshot in sorted(plain))
+    selection = next((run.estimate for run in found if run is not None), None)
+    claims = [
+        s.exact
+        for s in export.submissions
+        if s.task == task and s.aar in own and (s.snapshot in plain or s.method == VANILLA)
+    ]
+    if selection is None or not claims:
+        return None
+    return Both(max(claims, key=lambda claim: claim.value), selection)

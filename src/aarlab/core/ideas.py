@@ -93,8 +93,11 @@ FAMILIES: dict[IdeaFamily, Family] = {
 
 
 class Complexity(BaseModel):
-    """Size of a method's own Python code: lines without blanks, comments and docstrings; nodes of
-    the syntax tree. `options` counts what a recipe sets away from its defaults, None for code."""
+    """Size of a method's own Python code.
+
+    `lines` are without blanks, comments and docstrings. `nodes` are those of the syntax tree.
+    `options` counts what a recipe sets away from its defaults, None for code.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,10 +107,10 @@ class Complexity(BaseModel):
 
 
 class Idea(BaseModel):
-    """One snapshot's family and size. `family` None: nothing in it was recognised.
+    """One snapshot's family and size. `family` is None if none was recognised.
 
     `scores` are the points of every family that had any, `evidence` what gave them, best first.
-    `complexity` is None where no file parses as Python.
+    `complexity` is None if no file parses as Python.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

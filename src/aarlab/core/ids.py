@@ -1,4 +1,4 @@
-"""Identifiers: short, sortable by nothing, safe in paths and URLs."""
+"""Short random identifiers, safe in paths and URLs. Their order has no meaning."""
 
 import re
 import secrets
@@ -10,7 +10,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 def new_id(prefix: str) -> str:
-    """E.g. `sub_3f9c1a2b7d5e`: 48 random bits."""
+    """Return a random id, e.g. `sub_3f9c1a2b7d5e`: 48 random bits."""
     return f"{prefix}_{secrets.token_hex(6)}"
 
 

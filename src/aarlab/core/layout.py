@@ -16,19 +16,87 @@ A task has two roots, and no file holds an input together with its hidden label:
 A version is 12 hexadecimal digits of a hash of the task's content. Tasks built before versions
 were introduced are in `public/<task>` and `vault/<task>`; their version is the start of the content
 hash in their task.json.
+
+The names of the embedded tasks, and the commands that build them, are here because a message that a
+task is missing can be needed where the test bed is not installed. The tasks themselves are in
+`aarlab/embedded`, in `testbed.generators` and in installed packages.
+
+The data root also records which campaigns use which versions of tasks, in one small file per run
+folder. A campaign records its tasks when it is created and whenever it starts. A note is dropped if
+its run folder is gone. It is kept and counts if the parent folder is gone too (an unmounted disk).
 """
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from aarlab.core.errors import BadInput, Conflict, NotFound
-from aarlab.core.files import write_atomic
+from aarlab.core.files import write_atomic, write_json
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.ids import NAME
+from aarlab.core.registry import installed
 
+ROWS = ("oversight", "oversight-single", "oversight-unseen")
+EMBEDDED = (*ROWS, "math", "chat", "code")
+"""Tasks of shipped rows, then generated ones."""
+TASK_GROUP = "aarlab.tasks"
+"""Entry points of generated tasks of installed packages."""
+VARIANTS = {"-states": "--states-only", "-with-model": "--with-model"}
+"""Ending of a task's name, and the option of `aarlab task build` that gives a task this name."""
+ADAPTATION_NAMES = ("top_blocks", "lora", "full")
+"""Adaptations that train the strong model itself; each has an ending of task names too."""
+ADAPTATION_GROUP = "aarlab.adaptations"
+
+
+def embedded_names() -> tuple[str, ...]:
+    """Return the names of all tasks that `aarlab task build NAME` can build.
+
+    Those of installed packages come last. Raises Conflict for one that has a name of ours.
+    """
+    return (*EMBEDDED, *installed("generated task", TASK_GROUP, EMBEDDED))
+
+
+def ending_of(adaptation: str) -> str:
+    """Return the ending of the names of tasks whose students are trained like this."""
+    return f"-{adaptation}".replace("_", "-")
+
+
+def build_command(name: str) -> str | None:
+    """Return the command that builds a task of this name; None if it is not an embedded task."""
+    base, options = name, list[str]()
+    adaptations = (*ADAPTATION_NAMES, *installed("adaptation", ADAPTATION_GROUP, ADAPTATION_NAMES))
+    endings = {ending_of(one): f"--adaptation {one}" for one in adaptations}
+    for ending, option in (VARIANTS | endings).items():
+        if base.endswith(ending):
+            base = base.removesuffix(ending)
+            options.append(option)
+    return " ".join(["aarlab task build", base, *options]) if base in embedded_names() else None
+
+
+def how_to_get(name: str, here: Iterable[str]) -> str:
+    """Say how to get a task of which no version is here; `here` are the tasks that are.
+
+    A name that is like a known one is taken for a typing error.
+    """
+    if (command := build_command(name)) is not None:
+        return f"To get it: {command}"
+    there = sorted(set(here) - {name})
+    known = list(dict.fromkeys([*there, *embedded_names()]))
+    if close := difflib.get_close_matches(name, known, n=1):
+        built = "" if close[0] in there else f" (not built yet: {build_command(close[0])})"
+        return f"Did you mean {close[0]}{built}? `aarlab task list` shows all tasks"
+    return (
+        f"There are {', '.join(known)}: `aarlab task list` shows them. Own rows become a task by: "
+        f"aarlab task import FOLDER --name {name}"
+    )
+
+
+# Rows of the embedded tasks, with public labels: every sandbox has an empty folder in its place.
+SHIPPED = Path(__file__).parents[1] / "embedded"
 VERSION = re.compile(r"[0-9a-f]{12}")
 UNVERSIONED = ""  # version of the folder without one, used by campaigns made before versions
 
@@ -37,9 +105,20 @@ def parse_task(reference: str) -> tuple[str, str | None]:
     """Split `name` or `name@version`; raises BadInput for anything else."""
     name, at, version = reference.partition("@")
     if not NAME.fullmatch(name) or ".." in name or (at and not VERSION.fullmatch(version)):
-        raise BadInput(f"task {reference!r}: expected NAME or NAME@VERSION, a version being 12 "
-                       "hexadecimal digits; `aarlab task list` shows them")  # fmt: skip
+        raise BadInput(
+            f"task {reference!r}: expected NAME or NAME@VERSION, a version being 12 hexadecimal "
+            "digits; `aarlab task list` shows them"
+        )
     return name, version if at else None
+
+
+def reference_of(task: str, versions: Mapping[str, str] | None, content_hash: str) -> str:
+    """Return NAME@VERSION, the name that `aarlab task list` gives a version of a task.
+
+    `versions` are those that a campaign is bound to. The version of a task that was built before
+    there were versions is the start of its content hash.
+    """
+    return f"{task}@{(versions or {}).get(task) or content_hash[:12]}"
 
 
 class TaskVersion(NamedTuple):
@@ -69,6 +148,11 @@ class DataRoot:
     @property
     def models(self) -> Path:
         return self.path / "models"
+
+    @property
+    def sources(self) -> Path:
+        """Return the folder of downloaded files of public data sets, by repository and commit."""
+        return self.path / "sources"
 
     @property
     def public(self) -> Path:
@@ -147,14 +231,16 @@ class DataRoot:
         there = [one.reference for one in self.versions(name)]
         known = f"; here: {', '.join(there)}" if there else ""
         if "@" in folder:
-            how = (f"build or import the same data with the same options again, or copy "
-                   f"public/{folder} and vault/{folder} from a machine that has them")  # fmt: skip
+            how = (
+                "To get it: build or import the same data with the same options again, or copy "
+                f"public/{folder} and vault/{folder} from a machine that has them"
+            )
         elif there:  # only campaigns made before versions ask for it
             folder = f"{name} (without a version)"
-            how = f"copy public/{name} and vault/{name} from a machine that has them"
+            how = f"To get it: copy public/{name} and vault/{name} from a machine that has them"
         else:
-            how = f"aarlab task build {name}, or aarlab task import FOLDER --name {name}"
-        return f"task {folder} is not in {self.path}{known}. To get it: {how}"
+            how = how_to_get(name, self.task_names())
+        return f"task {folder} is not in {self.path}{known}. {how}"
 
     def check_task(self, task: str) -> None:
         """Raise NotFound unless both the public and the vault folder of this version are here."""
@@ -162,8 +248,10 @@ class DataRoot:
             raise NotFound(self.missing(task))
         if not self.vault_task(task).is_dir():
             folder = self.folder_of(task)
-            raise NotFound(f"the vault side of task {folder} is not in {self.vault}: build or "
-                           f"import the task again, or copy vault/{folder}")  # fmt: skip
+            raise NotFound(
+                f"the vault side of task {folder} is not in {self.vault}: build or import the task "
+                f"again, or copy vault/{folder}"
+            )
 
     def set_default(self, name: str, version: str) -> None:
         """Make this version the default of a task; raises NotFound if it is not here."""
@@ -183,8 +271,10 @@ class DataRoot:
             return said
         found = sorted(self.public.glob(f"{name}@*"))
         if len(found) > 1:
-            raise Conflict(f"task {name} has several versions in {self.path} and no default: "
-                           f"aarlab task use {found[0].name}")  # fmt: skip
+            raise Conflict(
+                f"task {name} has several versions in {self.path} and no default: "
+                f"aarlab task use {found[0].name}"
+            )
         return found[0].name.partition("@")[2] if found else None
 
     def _said_default(self, name: str) -> str | None:
@@ -224,6 +314,11 @@ class RunDir:
     def spec(self) -> Path:
         return self.path / "spec.json"
 
+    def must_exist(self) -> None:
+        """Raise NotFound unless the folder holds a campaign."""
+        if not self.spec.exists():
+            raise NotFound(f"{self.path} holds no campaign (no spec.json)")
+
     def task_versions(self) -> dict[str, str] | None:
         """Return the version of each task that the campaign is bound to, as frozen in its spec.
 
@@ -260,7 +355,7 @@ class RunDir:
 
     @property
     def database(self) -> Path:
-        """The SQLite file, where no other database is set."""
+        """Return the SQLite file, used if no other database is set."""
         return self.platform / "platform.db"
 
     @property
@@ -281,7 +376,10 @@ class RunDir:
 
     @property
     def heads(self) -> Path:
-        """Signed heads of the log: outside `platform`, to be copied off this machine."""
+        """Return the signed heads of the log.
+
+        They are outside `platform`, to be copied off this machine.
+        """
         return self.path / "heads"
 
     @property
@@ -291,6 +389,11 @@ class RunDir:
     @property
     def verifier(self) -> Path:
         return self.path / "verifier"
+
+    @property
+    def executor(self) -> Path:
+        """Return the folder of what the campaign's executor keeps; there may be none."""
+        return self.path / "executor"
 
     @property
     def events(self) -> Path:
@@ -319,5 +422,46 @@ class RunDir:
         return self.aar(aar) / "given_up.json"
 
     def transcript(self, aar: str) -> Path:
-        """What a language-model AAR was told, said and did (core.transcript)."""
+        """Return what a language-model AAR read, said and did (core.transcript)."""
         return self.aar(aar) / "transcript.jsonl"
+
+
+class Use(NamedTuple):
+    """A run folder and the tasks, as `name@version`, that its campaign is bound to."""
+
+    run: Path
+    tasks: tuple[str, ...]
+
+
+def note_use(root: DataRoot, run: RunDir, versions: dict[str, str]) -> None:
+    """Record what a campaign is bound to, replacing any earlier note of the same run folder."""
+    folder = _folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    where = str(run.path.absolute())
+    tasks = [f"{name}@{version}" for name, version in sorted(versions.items()) if version]
+    write_json(folder / f"{sha256_hex(where)[:24]}.json", {"run": where, "tasks": tasks}, 0o600)
+
+
+def uses(root: DataRoot) -> list[Use]:
+    """List the campaigns that exist, by run folder, and delete notes of those that are gone."""
+    found = []
+    for path in sorted(_folder(root).glob("*.json")):
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            one = Use(Path(said["run"]), tuple(map(str, said["tasks"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if RunDir(one.run).spec.is_file() or not one.run.parent.is_dir():
+            found.append(one)
+        else:
+            path.unlink(missing_ok=True)
+    return sorted(found)
+
+
+def users_of(root: DataRoot, reference: str) -> list[Path]:
+    """List the run folders of the campaigns bound to `name@version`."""
+    return [use.run for use in uses(root) if reference in use.tasks]
+
+
+def _folder(root: DataRoot) -> Path:
+    return root.path / "uses"

@@ -1,14 +1,18 @@
-"""What spend adds up to. The one place that makes dollars out of tokens and device seconds."""
+"""Sums of spend. This is the only code that makes dollars out of tokens and device seconds."""
 
 from collections.abc import Mapping
 
 TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 HOUR_S = 3600.0
-PURPOSES = {"review": "model review", "classify": "idea judge"}  # of the operator's own calls
+PURPOSES = {  # of the operator's own calls
+    "review": "model review",
+    "classify": "idea judge",
+    "transcripts": "transcript reader",
+}
 
 
 def tokens_of(spend: Mapping[str, float]) -> float:
-    """Tokens of all kinds in a spend by kind."""
+    """Return the tokens of all kinds in a spend by kind."""
     return sum(spend.get(kind, 0.0) for kind in TOKEN_KINDS)
 
 
@@ -17,14 +21,14 @@ def device_dollars(spend: Mapping[str, float], device_dollars_per_hour: float) -
 
 
 def dollars_of(spend: Mapping[str, float], device_dollars_per_hour: float) -> float:
-    """Model calls, and device seconds at their rate."""
+    """Return the dollars of model calls, and of device seconds at their rate."""
     return spend.get("dollars", 0.0) + device_dollars(spend, device_dollars_per_hour)
 
 
 def used(
     spend: Mapping[str, float], research_s: float, device_dollars_per_hour: float
 ) -> dict[str, float]:
-    """What counts against limits of these names: hours, dollars, device_s, tokens."""
+    """Return what counts against the limits hours, dollars, device_s and tokens."""
     return {
         "hours": research_s / HOUR_S,
         "dollars": dollars_of(spend, device_dollars_per_hour),
@@ -34,5 +38,5 @@ def used(
 
 
 def dollars_per_hour(dollars: float, research_s: float) -> float | None:
-    """Dollars per AAR-hour; None before there was any research time."""
+    """Return dollars per AAR-hour; None before there was any research time."""
     return dollars / (research_s / HOUR_S) if research_s > 0 else None

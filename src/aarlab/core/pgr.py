@@ -12,8 +12,8 @@ A few seeds may agree by luck, and their part then comes out as 0. Where the tas
 much plain students differ between teachers and seeds (`SeedSpread`), a method's seed part is not
 taken for smaller than theirs.
 
-Where the gap is not clear there is no PGR; accuracies and their differences are computed here too,
-with the same variance. Two methods run with the same seeds and teachers are compared by the
+PGR is not defined where the gap is not clear. Accuracies and their differences are computed here
+too, with the same variance. Two methods run with the same seeds and teachers are compared by the
 difference of each pair of runs.
 """
 
@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,8 @@ class SeedSpread:
 class Outcomes:
     """Right or wrong per seed and row for the three arms; `groups_N` names each row's problem.
 
-    `spread` is the floor of the transfer arm's seed part; None where the task has none measured.
+    `spread` is the floor of the transfer arm's seed part; None if the task does not have one
+    measured.
     """
 
     transfer_SN: NDArray[np.bool_]
@@ -89,7 +91,8 @@ class Gap:
 
 NO_PGR = (
     "The ceiling is not clearly above the weak teacher, so there is no PGR: accuracies with 95 % "
-    "intervals instead. More evaluation rows, or a pair with a wider gap, may change that"
+    "intervals instead. More evaluation rows, a weaker teacher (its layer or noise in task.yaml) "
+    "or a pair with a wider gap may change that"
 )
 
 
@@ -118,11 +121,12 @@ class _Parts:
 
 
 def pgr(outcomes: Outcomes, level: float = LEVEL) -> Interval:
-    """PGR with a Fieller interval over rows, transfer seeds and both baselines.
+    """Return the PGR with a Fieller interval over rows, transfer seeds and both baselines.
 
     Raises BadInput on shapes that do not fit, BaselineMissing without a baseline, GapNotPositive
     when the ceiling is not above the weak teacher at the same level. With one transfer seed the
-    interval is none of that level, since nothing is known of the method's seeds: `covers` says so.
+    interval does not have that level, since nothing is known of the method's seeds: `covers` says
+    so.
     """
     arms = _checked(outcomes)
     return _ratio(arms, outcomes.groups_N, (1.0, -1.0, 0.0), level, outcomes.spread)
@@ -188,7 +192,10 @@ def shrunk_best(
 
 
 def seed_spread(correct_SN: NDArray[np.bool_]) -> SeedSpread:
-    """Measure the spread of plain students, one row each; raises BadInput for fewer than two."""
+    """Measure the spread of plain students, one row each.
+
+    Raises BadInput for fewer than two.
+    """
     if correct_SN.ndim != 2 or len(correct_SN) < 2:
         raise BadInput(f"a spread needs at least two students, got shape {correct_SN.shape}")
     n_seeds = len(correct_SN)
@@ -262,7 +269,9 @@ def _ratio(
     gain, gap_K = float(base_K @ means_K), np.array([0.0, -1.0, 1.0])
     width = float(gap_K @ means_K)
     value = gain / width if width > 0 else math.nan
-    low, high = _fieller((gain, base_K), (width, gap_K), parts, _normal_quantile(level))
+    low, high = _fieller(
+        _Contrast(gain, base_K), _Contrast(width, gap_K), parts, _normal_quantile(level)
+    )
     covers = ["rows", "weak teacher seeds", "ceiling seeds", *_seeds_covered(arms[0], spread)]
     load_K = base_K - value * gap_K
     return Interval(
@@ -373,7 +382,10 @@ def _paired(first_SN: Floats, other_SN: NDArray[np.bool_]) -> Floats:
 
 
 def pgr_point(transfer: float, weak: float, ceiling: float) -> float:
-    """PGR of three accuracies, with no interval; raises GapNotPositive unless ceiling > weak."""
+    """Return the PGR of three accuracies, without an interval.
+
+    Raises GapNotPositive unless ceiling > weak.
+    """
     if ceiling <= weak:
         raise GapNotPositive(
             f"ceiling accuracy {ceiling:.3f} is not above weak accuracy {weak:.3f}"
@@ -385,8 +397,8 @@ def teacher_contribution(pgr: Interval | None, permuted: Interval | None) -> flo
     """Return TC = (PGR - PGR_permuted) / max(PGR, EPSILON), at most 1. Near 0 it uses no teacher.
 
     Returns None if a figure is missing or PGR is not clearly above 0, since a share of almost
-    nothing is not defined. A method owes no more than all of its score to the teacher: a run on
-    permuted labels that falls below the teacher, as a coin does, gives 1.
+    nothing is not defined. A share above 1 has no meaning: a run on permuted labels that falls
+    below the teacher, as a coin does, gives 1.
     """
     if pgr is None or permuted is None or pgr.low <= 0:
         return None
@@ -394,7 +406,7 @@ def teacher_contribution(pgr: Interval | None, permuted: Interval | None) -> flo
 
 
 def coin_pgr(weak: float, ceiling: float) -> float:
-    """PGR of answers drawn by a coin: what a score without any knowledge comes to.
+    """Return the PGR of answers drawn by a coin: what a score without any knowledge comes to.
 
     Raises GapNotPositive unless ceiling > weak.
     """
@@ -433,7 +445,10 @@ def _clustered_covariance(rows_KN: Floats, groups_N: tuple[str, ...]) -> Floats:
 
 
 def _seed_variance(correct_SN: Floats) -> float:
-    """Variance of an arm's mean from its seeds alone: margin less cell part, not below 0."""
+    """Return the variance of an arm's mean from its seeds alone.
+
+    It is the margin less the cell part, not below 0.
+    """
     n_seeds, n_rows = correct_SN.shape
     if n_seeds < 2:
         return 0.0
@@ -444,17 +459,26 @@ def _seed_variance(correct_SN: Floats) -> float:
     return max(float(excess), 0.0)
 
 
+class _Contrast(NamedTuple):
+    """A weighted sum of the arms' means, and its weights."""
+
+    value: float
+    load_K: Floats
+
+
 def _fieller(
-    gain: tuple[float, Floats], gap: tuple[float, Floats], parts: _Parts, quantile: float
+    gain: _Contrast, gap: _Contrast, parts: _Parts, quantile: float
 ) -> tuple[float, float]:
     """Solve (gain - r gap)^2 <= q^2 Var(gain - r gap) for r; return the two roots in order.
 
-    Gain and gap are given with their loads on the arms. Raises GapNotPositive if the gap is not
+    Raises GapNotPositive if the gap is not
     clearly positive.
     """
-    (over, over_K), (under, under_K) = gain, gap
+    over, under = gain.value, gap.value
     # Var as a quadratic a r^2 + b r + c through its values at -1, 0 and 1.
-    at_minus, at_zero, at_plus = (parts.variance(over_K - r * under_K) for r in (-1.0, 0.0, 1.0))
+    at_minus, at_zero, at_plus = (
+        parts.variance(gain.load_K - r * gap.load_K) for r in (-1.0, 0.0, 1.0)
+    )
     square, linear = (at_plus + at_minus) / 2 - at_zero, (at_plus - at_minus) / 2
     a = under**2 - quantile**2 * square
     b = -2 * over * under - quantile**2 * linear
@@ -474,5 +498,5 @@ def _normal_quantile(level: float) -> float:
 
 
 def _t_scale(dof: int, level: float) -> float:
-    """Square of the t quantile over the normal one."""
+    """Return the square of the t quantile over the normal one."""
     return (t_quantile(dof, level) / _normal_quantile(level)) ** 2

@@ -1,26 +1,32 @@
 """The ranking rule shared by the report, dashboard, command line and export.
 
 Verified methods of AARs rank by their PGR on the *selection* split, where it is clearly above 0,
-the weak teacher. Those that cannot be told from the teacher follow without a rank, in the order of
-time: their figures say nothing about which is better. Baselines (hand-tuned methods and guards) are
-listed between them as reference rows without a rank. What a person's verdict keeps out comes last,
-without a rank.
+the weak teacher. Those that cannot be distinguished from the teacher follow without a rank, in the
+order of time: their figures say nothing about which is better. Baselines (hand-tuned methods and
+guards) are listed between them as reference rows without a rank. What a person's verdict keeps out
+comes last, without a rank.
 
-Methods verified with texts form a table of their own, after the others and without ranks, until a
-person accepts them. Guards read texts by nature and keep their place as reference rows. A task on
-which nothing was verified without texts has one table.
+Methods verified with texts, and methods whose snapshot ships more data than logic needs, form a
+table of their own, after the others and without ranks, until a person accepts them. Guards read
+texts by nature and keep their place as reference rows. Where nothing was verified without texts,
+only what ships data stands apart.
 
 Bounds that hold for several methods together widen an interval by t quantiles with its own degrees
 of freedom, so that few seeds cost more the more methods were tried. They are for methods fixed
 before they were scored: no bound covers methods that were adapted to the scores of this split.
+
+Short names of methods: `rowan-7` is the seventh method that the AAR rowan froze.
+
+A name chosen by an AAR may have 200 characters. It is kept and shown on demand.
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
-from aarlab.core.delivery import has_blind, stamps, why_open
+from aarlab.core.delivery import has_blind, stamps, why_apart, why_open
 from aarlab.core.pgr import LEVEL, MOST_DOF, matching_dof, t_quantile
 from aarlab.core.wire import Ablation, Interval, LeaderboardEntry, Verification
 
@@ -42,8 +48,9 @@ class RunKey(NamedTuple):
 class Placed(NamedTuple):
     """A verified method on one task.
 
-    `open` says that it is listed in the table of open methods. `rank` is None there, for a
-    baseline, for what is kept out, and for what is not clearly above the weak teacher.
+    `apart` says that it is listed in a separate table. `apart_because` says why, also if a person
+    accepted it after all. `rank` is None there, for a baseline, for what is kept out, and for what
+    is not clearly above the weak teacher.
     """
 
     rank: int | None
@@ -51,7 +58,8 @@ class Placed(NamedTuple):
     run: Verification
     estimate: Interval
     kept_out: bool
-    open: bool = False
+    apart: bool = False
+    apart_because: str = ""
 
 
 def role_of(researcher: str, arm: str = "") -> Role:
@@ -84,8 +92,8 @@ def placed(
 
     Those clearly above the weak teacher come first, best first; then the others as they came in.
     `kept_out` are snapshots that a verdict keeps from ranking, `accepted` those that a person
-    accepted: of them open methods rank with the others. `roles` are those of the authors; an author
-    without one is taken for an AAR.
+    accepted: these rank with the others where they would stand apart. `roles` are those of the
+    authors; an author without one is taken for an AAR.
     """
     known = list(verifications)
     blind = has_blind(known, task)
@@ -93,14 +101,14 @@ def placed(
     for key, run in first_runs(known).items():
         if (key.task, key.split, key.ablation) == (task, "selection", "none") and run.estimate:
             role: Role = (roles or {}).get(run.aar, "aar")
-            apart = blind and run.delivery == "open" and role != "guard"
-            apart = apart and run.snapshot not in accepted
+            because = "" if role == "guard" else why_apart(run, blind)
+            apart = because != "" and run.snapshot not in accepted
             out = run.snapshot in kept_out
-            lines.append(Placed(None, role, run, run.estimate, out, apart))
+            lines.append(Placed(None, role, run, run.estimate, out, apart, because))
     board: list[Placed] = []
     rank = 0
-    for line in sorted(lines, key=lambda one: (one.open, one.kept_out, *_by_value(one.estimate))):
-        ranks = line.role == "aar" and not line.kept_out and not line.open
+    for line in sorted(lines, key=lambda one: (one.apart, one.kept_out, *_by_value(one.estimate))):
+        ranks = line.role == "aar" and not line.kept_out and not line.apart
         ranks = ranks and above_teacher(line.estimate)
         rank += ranks
         board.append(line._replace(rank=rank) if ranks else line)
@@ -119,7 +127,7 @@ def _by_value(estimate: Interval) -> tuple[bool, float]:
 
 
 def n_tried(board: Sequence[Placed]) -> int:
-    """Count the verified methods of AARs, with open ones and those that a verdict keeps out."""
+    """Count the verified methods of AARs, also those apart and those that a verdict keeps out."""
     return sum(line.role == "aar" for line in board)
 
 
@@ -133,7 +141,7 @@ def leaderboard(
 ) -> list[LeaderboardEntry]:
     """Return the boards of the tasks, one after the other, without what is kept out.
 
-    The open methods of a task follow its others.
+    The methods of a task that stand apart follow its others.
 
     Figures are rounded to .01. `names` are the short names by snapshot.
     """
@@ -161,7 +169,8 @@ def leaderboard(
                     n_tried=tried,
                     low_corrected=round(estimate.value - below, SHOWN_DIGITS),
                     delivery=run.delivery,
-                    open=line.open,
+                    apart=line.apart,
+                    apart_because=line.apart_because,
                     open_because=why_open(run),
                     stamps=list(stamps(run)),
                 )
@@ -216,3 +225,43 @@ def against(method: Interval, reference: Interval | None, tried: int) -> Against
     if method.value <= (0.0 if reference is None else reference.value):
         return "below"
     return "above" if difference_low(method, reference, tried) > 0 else "unclear"
+
+
+MAX_OWN_NAME = 40
+
+
+class Made(NamedTuple):
+    """A method as its author submitted it. `key` is its snapshot's id or any other unique key.
+
+    `saved` says whether its code was saved.
+    """
+
+    key: str
+    aar: str
+    name: str
+    saved: bool = True
+
+
+def short_names(made: Iterable[Made], roles: Mapping[str, Role]) -> dict[str, str]:
+    """Name each method by its author and a running number, in the given order (oldest first).
+
+    Baselines keep their own names if those are short and not taken. Of two equal ones the first
+    keeps it. Methods without saved code are numbered separately (`rowan-u2`); methods with saved
+    code choose first. All names are distinct.
+    """
+    numbers: Counter[tuple[str, bool]] = Counter()
+    names: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for one in sorted(made, key=lambda one: not one.saved):
+        if one.key in names:
+            continue
+        numbers[one.aar, one.saved] += 1
+        names[one.key] = f"{one.aar}-{'' if one.saved else 'u'}{numbers[one.aar, one.saved]}"
+        if roles.get(one.aar, "aar") != "aar" and one.name.isprintable():
+            own[one.key] = one.name
+    taken = set(names.values())
+    for key, name in own.items():
+        if len(name) <= MAX_OWN_NAME and name not in taken:
+            names[key] = name
+            taken.add(name)
+    return names

@@ -110,7 +110,7 @@ def read_rows(path: Path, faults: Faults, max_bytes: int = MAX_BYTES) -> Iterato
     elif kind == "json" and raw.lstrip()[:1] == b"[":
         yield from _array(raw, path, faults)
     else:
-        yield from _lines(raw, path, faults)
+        yield from json_rows(raw, path, faults)
 
 
 def _bytes(path: Path, most: int) -> bytes:
@@ -126,7 +126,8 @@ def _bytes(path: Path, most: int) -> bytes:
     return raw
 
 
-def _lines(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
+def json_rows(raw: bytes, path: Path | str, faults: Faults) -> Iterator[ForeignRow]:
+    """Yield the objects of JSON lines that can be read, and add the others to `faults`."""
     start, number = 0, 0
     while start < len(raw):
         end = raw.find(b"\n", start)
@@ -152,12 +153,12 @@ def _array(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
         yield from _object(value, path, f"row {number}", faults)
 
 
-def _add(faults: Faults, path: Path, place: str, error: BadInput) -> None:
+def _add(faults: Faults, path: Path | str, place: str, error: BadInput) -> None:
     reason = str(error).removeprefix(": ")
     faults.add(path, place, f"{reason}; {SAVE_AS_UTF8}" if "not UTF-8" in reason else reason)
 
 
-def _object(value: Any, path: Path, place: str, faults: Faults) -> Iterator[ForeignRow]:
+def _object(value: Any, path: Path | str, place: str, faults: Faults) -> Iterator[ForeignRow]:
     if isinstance(value, dict):
         yield ForeignRow(place, value)
     else:
@@ -165,6 +166,24 @@ def _object(value: Any, path: Path, place: str, faults: Faults) -> Iterator[Fore
 
 
 def _csv(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
+    header = list[str]()
+    for place, cells in csv_records(raw, path, faults):
+        if header and len(cells) != len(header):
+            reason = f"{len(cells)} fields, the header has {len(header)} columns"
+            faults.add(path, place, reason)
+        elif header:
+            yield ForeignRow(place, dict(zip(header, cells, strict=True)))
+        elif _header(cells, path, place, faults):
+            header = cells
+        else:
+            return
+
+
+def csv_records(raw: bytes, path: Path | str, faults: Faults) -> Iterator[tuple[str, list[str]]]:
+    """Yield place and cells of the CSV records that are not blank, a header included.
+
+    What cannot be read is added to `faults`.
+    """
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -174,22 +193,13 @@ def _csv(raw: bytes, path: Path, faults: Faults) -> Iterator[ForeignRow]:
             except UnicodeDecodeError as error:
                 faults.add(path, f"line {number}", f"{not_utf8(error)}; {SAVE_AS_UTF8}")
         return
-    header, number = list[str](), 1
+    line_number = 1
     try:
-        for place, cells in _cells(text):
-            number = place
-            if header and len(cells) != len(header):
-                reason = f"{len(cells)} fields, the header has {len(header)} columns"
-                faults.add(path, f"line {place}", reason)
-            elif header:
-                yield ForeignRow(f"line {place}", dict(zip(header, cells, strict=True)))
-            elif _header(cells, path, f"line {place}", faults):
-                header = cells
-            else:
-                return
+        for line_number, cells in _cells(text):
+            yield f"line {line_number}", cells
     except csv.Error as error:
-        faults.add(path, f"line {number}", f"not CSV ({error}) at or after this line; "
-                   "a quote may be left open")  # fmt: skip
+        reason = f"not CSV ({error}) at or after this line; a quote may be left open"
+        faults.add(path, f"line {line_number}", reason)
 
 
 def _cells(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,9 +1,10 @@
-"""`transcript.jsonl` in an AAR's folder: what a language-model AAR was told, said and did.
+"""`transcript.jsonl` in an AAR's folder: what a language-model AAR read, said and did.
 
-One entry a line, appended and never changed; a last line cut by a crash is dropped on reading.
-Written by the AAR's supervisor, read by the dashboard, the report and people.
+There is one entry per line, appended and never changed. A last line cut by a crash is dropped on
+reading. The AAR's supervisor writes the file; the dashboard, the report and people read it.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -34,7 +35,10 @@ class TranscriptEntry(Wire):
 
 
 def read_transcript(path: Path) -> Iterator[TranscriptEntry]:
-    """Entries in order; nothing where there is no file; Damaged names the line that is none."""
+    """Yield the entries in order; none if there is no file.
+
+    Raises Damaged naming a line that is not an entry.
+    """
     if not path.exists():
         return
     with path.open("rb") as lines:
@@ -45,3 +49,17 @@ def read_transcript(path: Path) -> Iterator[TranscriptEntry]:
                 yield TranscriptEntry.model_validate_json(line)
             except ValidationError as error:
                 raise Damaged(f"{path}:{number} is no transcript entry ({error})") from error
+
+
+def call_text(arguments: str) -> str:
+    """Return the arguments of a tool call, one per line; texts of several lines keep them."""
+    try:
+        given = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    if not isinstance(given, dict):
+        return arguments
+    return "\n".join(
+        f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in given.items()
+    )

@@ -1,10 +1,10 @@
-"""Types that every floor shares. An Example has no label field: targets travel apart."""
+"""Types that all packages share. An Example has no label field: targets are passed separately."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import TextsWithheld
+from aarlab.core.hashing import sha256_hex
 
 TaskKind = Literal["preference", "verification"]
 Split = Literal["teacher", "train", "train_hidden", "search", "selection", "certify"]
@@ -34,7 +34,7 @@ class Example:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """One key per answer, under which the strong model's features of it are found."""
+        """Return one key per answer, under which the strong model's features of it are found."""
         before = f"{len(self.prompt)}:{self.prompt}"
         return tuple(sha256_hex(before + answer)[:32] for answer in self.answers)
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.endings import AarEnding, Ending
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.ideas import Idea
+from aarlab.core.isolation import Isolation as Isolation
 from aarlab.core.types import TaskKind
 from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
@@ -28,22 +29,10 @@ from aarlab.core.wire_ledger import Spend as Spend
 from aarlab.core.wire_ledger import SpendKind as SpendKind
 from aarlab.core.wire_ledger import Wanted as Wanted
 
-Isolation = Literal["bubblewrap", "process", "none"]
 FindingKind = Literal["hypothesis", "result", "insight", "error"]
 Ablation = Literal["none", "permuted", "noise", "flipped"]
-AuditKind = Literal[
-    "rerun",
-    "ablation",
-    "execution",
-    "shortcut",
-    "teacher",
-    "ceiling",
-    "fingerprint",
-    "forensics",
-    "copy",
-    "static",
-    "review",
-]
+# Name of an audit (`verify.audits`), which need not be installed where an export is read.
+AuditKind = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 # What a verified run gave the method: rows without texts, or rows with their texts.
 Delivery = Literal["blind", "open"]
 TrainRows = Literal["hidden", "public"]
@@ -62,9 +51,9 @@ MAX_RUNS = 16
 class Interval(Wire):
     """An estimate with its 95 % interval; `covers` names the sources of variation inside it.
 
-    With one seed it is no 95 % interval (`core.showing.level`). `dof` are the degrees of freedom at
-    which a t quantile times `stderr` is as wide as the interval; None in records of before
-    2026-11-28.
+    With one seed it does not have that level (`core.showing.level`). `dof` are the degrees of
+    freedom at which a t quantile times `stderr` is as wide as the interval; None in records of
+    before 2026-11-28.
     """
 
     value: FiniteFloat
@@ -93,8 +82,22 @@ class TaskInfo(Wire):
     content_hash: str = Field(description="sha256 over the public inputs and weak labels")
 
 
+class LabelFreeScore(Wire):
+    """How well the strong model judges when it is asked directly, without any label.
+
+    `pgr` is None where these rows have no clear gap.
+    """
+
+    n_rows: int
+    accuracy: FiniteFloat
+    pgr: Interval | None = None
+
+
 class BaselineAccuracy(Wire):
-    """Accuracy of both baselines on one hidden split, mean over seeds. Operator only."""
+    """Accuracy of both baselines on one hidden split, mean over seeds. Operator only.
+
+    `label_free` is None where the build did not measure it.
+    """
 
     task: Name
     split: str
@@ -103,6 +106,7 @@ class BaselineAccuracy(Wire):
     weak_seeds: int
     ceiling_seeds: int
     n_rows: int
+    label_free: LabelFreeScore | None = None
 
 
 # ---------------------------------------------------------------- submissions
@@ -153,18 +157,26 @@ class Submission(Wire):
     )
 
 
-class Score(Wire):
-    """Shaped feedback: the AAR's best so far on this task, which this submission may have raised.
+class Feedback(Wire):
+    """The figures of one submission that its AAR sees.
 
-    pgr and stderr are rounded; `step` is the PGR by which the best must be beaten to change it.
+    Shaped feedback: pgr and stderr, rounded, are those of the AAR's best so far on this task, which
+    this submission may have raised. `step` is the PGR by which the best must be beaten to change
+    it. Exact feedback (the published setting): they are those of the submission itself, and `step`
+    is 0.
     """
 
-    submission: str
     pgr: FiniteFloat
     stderr: FiniteFloat
     n: int
     step: FiniteFloat
     improved: bool
+
+
+class Score(Feedback):
+    """The answer to a submission: its figures, its id, and what is left of the budget."""
+
+    submission: str
     submissions_left: int | None = Field(description="None is no limit")
     isolation: Isolation
     exact_feedback: bool = False
@@ -272,7 +284,10 @@ class NewComment(Wire):
 
 
 class Comment(Wire):
-    """`author` is an AAR, or a person: then it begins with `@`, which no AAR's name does."""
+    """A comment on a finding.
+
+    `author` is an AAR or a person. A person's name begins with `@`, an AAR's never does.
+    """
 
     id: str
     author: Author
@@ -287,8 +302,7 @@ class Votes(Wire):
 
 
 class Finding(Wire):
-    """`score` and `task` are filled in by the platform from the cited submission, never by the
-    author."""
+    """A post. The platform fills in `score` and `task` from the cited submission."""
 
     id: str
     seq: int = Field(description="counts up from 1; the cursor of list calls")
@@ -370,7 +384,7 @@ class NewVerification(Wire):
 
     @property
     def key(self) -> str:
-        """The idempotency key under which a campaign asks for this re-run once."""
+        """Return the idempotency key under which a campaign asks for this re-run once."""
         key = f"verify-{self.snapshot}-{self.task}-{self.split}-{self.ablation}"
         return key if len(key) <= MAX_KEY else f"verify-{sha256_hex(key)}"
 
@@ -420,7 +434,8 @@ class Verification(Wire):
     """A job of the verifier. Seeds are drawn by the server after the snapshot is frozen.
 
     `delivery` is "open" where the method was given texts, and `open_because` says why. `train_rows`
-    says whether it was trained on rows that no AAR has seen.
+    says whether it was trained on rows that no AAR has seen. `ships` says what the snapshot carries
+    beyond logic, where it is more than a cap; it is empty for all others.
     """
 
     id: str
@@ -442,6 +457,7 @@ class Verification(Wire):
     delivery: Delivery = "open"
     open_because: str = ""
     train_rows: TrainRows = "public"
+    ships: Annotated[str, Field(max_length=2000)] = ""
 
 
 class VerificationResult(Wire):
@@ -456,10 +472,11 @@ class VerificationResult(Wire):
     delivery: Delivery = "open"
     open_because: str = ""
     train_rows: TrainRows = "public"
+    ships: Annotated[str, Field(max_length=2000)] = ""
 
 
 class Traces(Wire):
-    """How one AAR's submissions on one task lie to each other; no label goes into it.
+    """How one AAR's submissions on one task relate to each other. It does not use labels.
 
     `few_rows_apart` counts submissions that differ from an earlier one in 1 to `few_rows` answers,
     `unrelated` those that agree with none of the others beyond chance, `repeats` the most
@@ -540,8 +557,8 @@ class LeaderboardEntry(Wire):
     """Verified scores only, best first: for people. AARs learn states (core.feedback).
 
     `rank` is None for a baseline, which is there to compare with, for a method that is not clearly
-    above the weak teacher, and for an open method, which is listed apart (`open`) until a person
-    accepts it. `low_corrected` is the lower bound that holds for all `n_tried` methods of the task
+    above the weak teacher, and for a method that is listed apart (`apart`) until a person accepts
+    it. `low_corrected` is the lower bound that holds for all `n_tried` methods of the task
     together, if none of them was adapted to scores on this split.
     """
 
@@ -558,8 +575,9 @@ class LeaderboardEntry(Wire):
     n_tried: int = 1
     low_corrected: FiniteFloat | None = None
     delivery: Delivery = Field(default="open", description="blind: it was verified without texts")
-    open: bool = Field(
-        default=False, description="listed in the table of open methods, without a rank"
+    apart: bool = Field(default=False, description="listed in a table of its own, without a rank")
+    apart_because: str = Field(
+        default="", description="why it stands apart, or would if no person had accepted it"
     )
     open_because: str = Field(
         default="", description="why it was given texts; empty for a blind one"
@@ -616,8 +634,10 @@ class AarRecord(Wire):
 
 
 class SessionRecord(Wire):
-    """A stretch of an AAR's life, from `started_at` to `last_seen_at`: research, or waiting for
-    what `kind` says, with the reason in `note`."""
+    """A stretch of an AAR's life, from `started_at` to `last_seen_at`.
+
+    It is research, or waiting for what `kind` says, with the reason in `note`.
+    """
 
     aar: Name
     started_at: str
@@ -651,7 +671,7 @@ class BestFigure(Wire):
 
 
 class CampaignExport(Wire):
-    """All that the report needs; written by `aarlab campaign export`, holds no row and no label."""
+    """All that the report needs, without rows and labels. `aarlab campaign export` writes it."""
 
     format: Literal["aarlab-export-1"] = "aarlab-export-1"
     campaign: str

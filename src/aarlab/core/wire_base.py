@@ -1,4 +1,4 @@
-"""What all wire models are made of."""
+"""The base of all wire models."""
 
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Team = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63})?$")]
 Reference = Annotated[str, Field(min_length=1, max_length=64)]
 MAX_TEXT = 20_000
+KEY = r"^[A-Za-z0-9_.:-]{1,100}$"  # idempotency keys
 
 
 class Wire(BaseModel):

@@ -18,7 +18,7 @@ Wanted = Literal["run", "pause", "stop"]
 Action = Literal["pause", "resume", "stop", "message", "extend"]
 WaitKind = Literal["account", "overload", "budget"]
 SessionKind = Literal["research", WaitKind]
-Purpose = Literal["review", "classify"]  # of a model call of the operator's own
+Purpose = Literal["review", "classify", "transcripts"]  # of a model call of the operator's own
 Tokens = Annotated[int, Field(ge=0, le=10**9)]
 Dollars = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 
@@ -40,7 +40,10 @@ Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=MOST)]
 
 # ---------------------------------------------------------------- limits
 class Limits(Wire):
-    """Per AAR; None is no limit, but for `methods`, of which an AAR has DEFAULT_METHODS then."""
+    """Limits per AAR; None means unlimited.
+
+    For `methods`, None means that an AAR has DEFAULT_METHODS.
+    """
 
     hours: Amount | None = None
     submissions: Count | None = None
@@ -53,13 +56,13 @@ class Limits(Wire):
 
     def finite(self) -> "Limits":
         """Return the limits with a number of requests for verification, if only the default."""
-        return self if self.methods is not None else self.model_copy(
-            update={"methods": DEFAULT_METHODS}
-        )  # fmt: skip
+        if self.methods is not None:
+            return self
+        return self.model_copy(update={"methods": DEFAULT_METHODS})
 
 
 class CampaignLimits(Wire):
-    """Of all AARs together; None is no limit."""
+    """Limits of all AARs together; None means unlimited."""
 
     hours: Amount | None = Field(default=None, description="research hours, summed up")
     dollars: Amount | None = None
@@ -85,7 +88,7 @@ class Spend(Wire):
 
 
 class NewReservation(Wire):
-    """Most that the next model call can cost; released when the call is recorded."""
+    """The most that the next model call can cost; released when the call is recorded."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"call": "s1-t17", "dollars": 0.57, "tokens": 158192}]}
@@ -147,10 +150,10 @@ class ModelSpend(CallTotals):
 
 # ---------------------------------------------------------------- time
 class NewWait(Wire):
-    """From `ago_s` ago on, an AAR waits and does no research, or (`research`) goes on with it.
+    """From `ago_s` ago on, an AAR waits and does no research, or (`research`) continues it.
 
-    account: the provider's account has no credit or its key is refused. overload: the provider
-    does not answer. budget: calls under way hold what is left. Only the AAR's supervisor says so.
+    account: the provider's account has no credit or its key is refused. overload: the provider does
+    not answer. budget: calls under way hold what is left. Only the AAR's supervisor says so.
     """
 
     model_config = ConfigDict(
@@ -163,9 +166,10 @@ class NewWait(Wire):
 
 # ---------------------------------------------------------------- the operator's own calls
 class OperatorCall(ModelCall):
-    """A paid model call of the operator: of the review of code, or of the judge of ideas.
+    """A paid model call of the operator.
 
-    `call` is unique over all purposes; `priced` says which price table, of which day.
+    It is of the review of code, of the judge of ideas, or of the reader of transcripts. `call` is
+    unique over all purposes; `priced` says which price table, of which day.
     """
 
     model_config = ConfigDict(
@@ -189,15 +193,20 @@ class OperatorCall(ModelCall):
 
 
 class OperatorReservation(OperatorCall):
-    """Most that the next call can cost. It is refused where all calls of the purpose, with what is
-    held for those without a bill, could then pass `cap_dollars`."""
+    """The most that the next call can cost.
+
+    It is refused if all calls of the purpose, with what is held for those without a bill, could
+    then pass `cap_dollars`.
+    """
 
     cap_dollars: Dollars | None = None
 
 
 class OperatorSpend(CallTotals):
-    """All calls of one purpose to one model; `open` of them are under way, or were cut off, and
-    count with the most that they can cost."""
+    """All calls of one purpose to one model.
+
+    `open` of them are under way, or were cut off, and count with the most that they can cost.
+    """
 
     purpose: Purpose
     open: int

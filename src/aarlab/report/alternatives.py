@@ -1,9 +1,9 @@
 """Text alternatives of the figures: the numbers in words, for who cannot see them."""
 
 from aarlab.report import wording
+from aarlab.report.arm_figures import spenders
 from aarlab.report.arms import MEASURES, Comparison
 from aarlab.report.idea_data import diversity_by_group, timed_ideas
-from aarlab.report.spend_figures import spenders
 from aarlab.report.transfer import shown_rows, transfer
 from aarlab.report.view import CampaignView
 
@@ -37,7 +37,7 @@ def complexity(view: CampaignView) -> str:
 
 
 def standings(view: CampaignView) -> str:
-    known = [m for m in view.methods if m.verified and not m.open]
+    known = [m for m in view.methods if m.verified and not m.apart]
     parts = [f"{m.short} {wording.interval(m.verified)}" for m in known]
     return "PGR on the selection split. " + "; ".join(parts) + "."
 

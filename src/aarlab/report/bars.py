@@ -41,7 +41,7 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 
     Shows the best methods and all baselines. Returns None if no method is ranked.
     """
-    known = [m for m in view.methods if m.verified and not m.open]
+    known = [m for m in view.methods if m.verified and not m.apart]
     methods = [m for m in known if m in view.standing or m.role != "aar"]
     last = [m for m in methods if m.role == "aar"][SHOWN_STANDINGS:]
     methods = [m for m in methods if m not in last]
@@ -87,10 +87,10 @@ def _draw_standing(axes: Axes, at: float, method: Method, view: CampaignView) ->
 
 
 def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """Hollow: search PGR the method was chosen by; filled: verified selection PGR with interval.
+    """Draw each method's search PGR (hollow) and verified selection PGR with interval (filled).
 
-    A stroke marks the search PGR less what vanilla fell by: the bar runs from there. None without a
-    verified method.
+    The search PGR is the one the method was chosen by. A stroke marks the search PGR less what
+    vanilla fell by: the bar runs from there. None without a verified method.
     """
     methods = view.standing[:SHOWN_OPTIMISM]
     fell = view.vanilla.drop if view.vanilla else 0.0
@@ -100,7 +100,7 @@ def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         figure, axes = _row_axes(len(methods), wide, key_in=0.3)
         estimates = [e for m in methods for e in (m.search, m.verified) if e]
         expected = [m.search.value - fell for m in methods if m.search]
-        spans = [v for m in methods for v in _spans(m)]
+        spans = [v for m in methods if m.verified for v in (m.verified.low, m.verified.high)]
         _set_range(axes, [*spans, *expected, *(e.value for e in estimates)])
         for row, method in enumerate(methods):
             _draw_dumbbell(axes, row, method, fell)
@@ -122,7 +122,7 @@ def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 
 
 def ablation_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """Bars with intervals: true weak labels over permuted ones. None without an ablation."""
+    """Draw bars with intervals: teacher's labels over permuted ones. None without an ablation."""
     methods = [method for method in view.standing if method.ablated][:SHOWN_ABLATION]
     if not methods:
         return None
@@ -137,8 +137,8 @@ def ablation_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         _name_rows(axes, methods, wide)
         axes.set_xlabel("PGR on the selection split")
         key = [
-            KeyEntry("true weak labels", "s", TRUE_COLOUR, TRUE_COLOUR),
-            KeyEntry("permuted weak labels", "s", PERMUTED_COLOUR, PERMUTED_COLOUR),
+            KeyEntry("the teacher's labels", "s", TRUE_COLOUR, TRUE_COLOUR),
+            KeyEntry("permuted labels", "s", PERMUTED_COLOUR, PERMUTED_COLOUR),
         ]
         draw_key(figure, _left_in(wide), 0.14, key)
         return figure
@@ -148,12 +148,8 @@ def _left_in(wide: bool) -> float:
     return NAME_IN if wide else 0.12
 
 
-def _spans(method: Method) -> tuple[float, ...]:
-    return (method.verified.low, method.verified.high) if method.verified else ()
-
-
 def _row_axes(count: int, wide: bool, key_in: float, row_in: float = ROW_IN) -> tuple[Figure, Axes]:
-    """Axes with row 0 on top; narrow figures leave room for the name above each row."""
+    """Return axes with row 0 on top; narrow figures leave room for the name above each row."""
     width, row = (WIDE_IN, row_in) if wide else (NARROW_IN, row_in + 0.16)
     left = _left_in(wide)
     height = count * row + EDGE_IN + key_in

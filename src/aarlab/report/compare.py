@@ -1,4 +1,4 @@
-"""Two campaigns beside each other: differences with intervals, and why they may not be fair."""
+"""Comparison of two campaigns: differences with intervals, and why they may not be fair."""
 
 import json
 from collections.abc import Mapping
@@ -10,28 +10,27 @@ from aarlab.core.files import write_atomic
 from aarlab.core.ranking import difference_low
 from aarlab.core.wire import CampaignExport
 from aarlab.report import more_tables, prose, wording
-from aarlab.report.arms import Comparison, compare, compare_arms
-from aarlab.report.markdown import escape, table_text
+from aarlab.report.arms import Comparison, Side, compare, compare_arms, teams_of
+from aarlab.report.data_files import comparison_differences_csv, comparison_teams_csv
 from aarlab.report.render import comparison_page
-from aarlab.report.spreadsheets import comparison_differences_csv, comparison_teams_csv
 from aarlab.report.tables import Cell, Column, Row, Table
-from aarlab.report.teams import teams_of
 from aarlab.report.view import campaign_view
+from aarlab.report.write import escape, table_text
 
 CHANGES_A_RESULT = ("limits", "seeds_per_submission", "verify", "isolation", "exact_feedback")
 
 
 def compare_campaigns(first: CampaignExport, second: CampaignExport) -> Comparison:
-    """`first` minus `second`, over the teams of each; raises BadInput without a shared task."""
+    """Compare `first` minus `second` over their teams; raises BadInput without a shared task."""
     views = [campaign_view(export) for export in (first, second)]
     if views[0].task is None or views[1].task is None or views[0].task.name != views[1].task.name:
         named = " and ".join(v.task.name if v.task else "none" for v in views)
         raise BadInput(f"the campaigns report on different tasks ({named}): nothing to compare")
     names = _names(first, second)
-    named_views = [
-        (name, view, teams_of(view.export)) for name, view in zip(names, views, strict=True)
+    sides = [
+        Side(name, view, teams_of(view.export)) for name, view in zip(names, views, strict=True)
     ]
-    return compare(named_views, names[1])
+    return compare(sides, names[1])
 
 
 def _names(first: CampaignExport, second: CampaignExport) -> tuple[str, str]:
@@ -41,7 +40,7 @@ def _names(first: CampaignExport, second: CampaignExport) -> tuple[str, str]:
 
 
 def measurement_note(comparison: Comparison) -> str:
-    """Where both sides have one team: the interval of the measurement, which says less."""
+    """Return the interval of the measurement if both sides have one team; it says less."""
     best = [group.teams[0].best for group in comparison.groups if len(group.teams) == 1]
     estimates = [method.verified for method in best if method and method.verified]
     if len(comparison.groups) != 2 or len(estimates) != 2:
@@ -58,7 +57,7 @@ def measurement_note(comparison: Comparison) -> str:
 
 
 def unfair(first: CampaignExport, second: CampaignExport) -> list[str]:
-    """What differs between the settings, in words; empty where the comparison is like with like."""
+    """Return what differs between the settings, in words; empty for a fair comparison."""
     notes = _task_notes(first, second)
     one, other = (_campaign(export) for export in (first, second))
     notes += [
@@ -113,7 +112,7 @@ def _shown(value: Any) -> str:
 
 
 def write_arms(export: CampaignExport, out: Path) -> Comparison:
-    """The arms of one campaign; raises BadInput where it has fewer than two."""
+    """Write the arms of one campaign; raises BadInput where it has fewer than two."""
     comparison = compare_arms(campaign_view(export))
     if comparison is None:
         raise BadInput(f"campaign {export.campaign} has one arm: there is nothing to compare")
@@ -122,7 +121,7 @@ def write_arms(export: CampaignExport, out: Path) -> Comparison:
 
 
 def write_comparison(first: CampaignExport, second: CampaignExport, out: Path) -> list[str]:
-    """Page, Markdown and CSV under `out`; returns the notes on fairness."""
+    """Write page, Markdown and CSV under `out`; returns the notes on fairness."""
     comparison, notes = compare_campaigns(first, second), unfair(first, second)
     said = [prose.arms_note(comparison), measurement_note(comparison)]
     said += [f"Not like with like. {note}" for note in notes]
@@ -133,7 +132,7 @@ def write_comparison(first: CampaignExport, second: CampaignExport, out: Path) -
 
 
 def teams_table(comparison: Comparison) -> Table:
-    """A row per replicate, so that the few numbers behind a mean can be seen."""
+    """Return a row per replicate, so that the few numbers behind a mean can be seen."""
     columns = (
         Column("Team"),
         Column("AARs", True),

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import withStroke
 
-from aarlab.core.colours import HUES, Look
+from aarlab.core.showing import HUES, Look
 
 INK, MUTED, FAINT, ACCENT = "#16202b", "#5a6673", "#d5dae0", "#b3261f"
 SERIES = HUES
@@ -79,7 +79,7 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Sizes in inches."""
+    """Return an empty figure; sizes in inches."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
@@ -91,7 +91,7 @@ def _drawable_codes() -> frozenset[int]:
 
 
 def plain(text: str, limit: int = 28) -> str:
-    """User text fit to be drawn: one line, no control or missing glyphs, cut in the middle."""
+    """Return user text fit to be drawn: one line, drawable characters, cut in the middle."""
     kept = "".join(
         character if ord(character) in _drawable_codes() else "□"
         for character in " ".join(text.split())
@@ -104,7 +104,7 @@ def plain(text: str, limit: int = 28) -> str:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near the wanted ones, in their order, at least `gap` apart and inside [low, high].
+    """Return positions near the wanted ones, in order, at least `gap` apart, inside [low, high].
 
     When they cannot all fit, they are spaced evenly over the range.
     """
@@ -123,7 +123,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _pushed_apart(targets: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Blocks of touching labels, each centred on its targets (pool adjacent violators)."""
+    """Return blocks of touching labels, each centred on its targets (pool adjacent violators)."""
     blocks: list[list[float]] = []  # [mean of (target - rank * gap), size]
     for rank, target in enumerate(targets):
         blocks.append([target - rank * gap, 1.0])
@@ -137,14 +137,14 @@ def _pushed_apart(targets: list[float], gap: float, low: float, high: float) -> 
 
 
 def label(axes: Axes, x: float, y: float, text: str, halo: bool = False, **style: Any) -> None:
-    """Text that is never read as mathematics; `halo` keeps it legible on top of lines."""
+    """Draw text that is never read as mathematics; `halo` keeps it legible on top of lines."""
     drawn = axes.text(x, y, text, clip_on=False, **style)
     if halo:
         drawn.set_path_effects([withStroke(linewidth=2.4, foreground=PAPER)])
 
 
 def row_frame(axes: Axes, count: int) -> None:
-    """Axes of `count` rows, row 0 on top, with a grid for the values only."""
+    """Set up axes of `count` rows, row 0 on top, with a grid for the values only."""
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -153,7 +153,7 @@ def row_frame(axes: Axes, count: int) -> None:
 
 
 def placed(figure: Figure, ends: tuple[float, float], frame: tuple[float, float]) -> Axes:
-    """Axes between two x positions, `frame` inches away from the bottom and the top."""
+    """Return axes between two x positions, `frame` inches away from the bottom and the top."""
     width, height = figure.get_figwidth(), figure.get_figheight()
     (left, right), (bottom, top) = ends, frame
     return figure.add_axes(
@@ -162,12 +162,8 @@ def placed(figure: Figure, ends: tuple[float, float], frame: tuple[float, float]
 
 
 def height_in(axes: Axes) -> float:
-    """Height of the axes in inches."""
+    """Return the height of the axes in inches."""
     return axes.get_position().height * _figure(axes).get_figheight()
-
-
-def _width_in(axes: Axes) -> float:
-    return axes.get_position().width * _figure(axes).get_figwidth()
 
 
 def _figure(axes: Axes) -> Figure:
@@ -177,10 +173,11 @@ def _figure(axes: Axes) -> Figure:
 
 
 def side_labels(axes: Axes, values: list[float], texts: list[str], colours: list[str]) -> None:
-    """Labels right of the axes, moved apart, with a hair line to where they belong."""
+    """Draw labels right of the axes, moved apart, with a hair line to where they belong."""
     low, high = axes.get_ylim()
     placed = spread(values, 0.165 * (high - low) / height_in(axes), low, high)
-    unit = 1 / _width_in(axes)  # one inch in axes coordinates
+    width_in = axes.get_position().width * _figure(axes).get_figwidth()
+    unit = 1 / width_in  # one inch in axes coordinates
     for value, at, text, colour in zip(values, placed, texts, colours, strict=True):
         axes.plot(
             [1 + 0.02 * unit, 1 + 0.16 * unit],
@@ -204,7 +201,7 @@ def side_labels(axes: Axes, values: list[float], texts: list[str], colours: list
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One sign of a figure's key. A marker, or a line where `line` names a style."""
+    """One sign of a figure's key: a marker, a line where `line` names a style, or both."""
 
     text: str
     marker: str = ""
@@ -214,15 +211,40 @@ class KeyEntry:
     line_width: float = 1.1
 
 
+SIGN_IN, LONG_SIGN_IN, BETWEEN_IN, KEY_ROW_IN = 0.2, 0.36, 0.25, 0.2
+
+
+def _sign_in(entry: KeyEntry) -> float:
+    """Return the width of a sign in inches; dashes must be seen on both sides of a marker."""
+    return LONG_SIGN_IN if entry.marker and entry.line is not None else SIGN_IN
+
+
 def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[KeyEntry]) -> None:
-    """Signs with words in one row, `left_in` and `top_in` inches from the figure's corner."""
+    """Draw signs with words, `left_in` and `top_in` inches from the figure's corner.
+
+    All entries are drawn, in as many rows as the figure's width asks for. Each row after the first
+    makes the figure higher; what was drawn before keeps its size and distance from the lower edge.
+    """
+    texts = [figure.text(0, 0, entry.text, va="center", fontsize=8) for entry in entries]
+    widths_in = [
+        _sign_in(entry) + 0.05 + text.get_window_extent().width / figure.dpi
+        for entry, text in zip(entries, texts, strict=True)
+    ]
+    places = _flow(widths_in, figure.get_figwidth() - left_in - 0.05)
+    _heighten(figure, KEY_ROW_IN * max((row for row, _ in places), default=0))
     width, height = figure.get_figwidth(), figure.get_figheight()
-    x_in, y = left_in, 1 - top_in / height
-    for entry in entries:
-        axes = figure.add_axes((x_in / width, y - 0.06 / height, 0.2 / width, 0.12 / height))
+    for entry, text, (row, along_in) in zip(entries, texts, places, strict=True):
+        x_in, y = left_in + along_in, 1 - (top_in + row * KEY_ROW_IN) / height
+        sign_in = _sign_in(entry)
+        text.set_position(((x_in + sign_in + 0.05) / width, y))
+        axes = figure.add_axes((x_in / width, y - 0.06 / height, sign_in / width, 0.12 / height))
         axes.set_axis_off()
         axes.set_xlim(-1, 1)
-        if entry.line is None:
+        if entry.line is not None:
+            axes.plot(
+                [-1, 1], [0, 0], color=entry.edge, linestyle=entry.line, linewidth=entry.line_width
+            )
+        if entry.marker:
             axes.plot(
                 0,
                 0,
@@ -233,12 +255,28 @@ def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[Ke
                 markeredgewidth=1.1,
                 clip_on=False,
             )
-        else:
-            axes.plot(
-                [-1, 1], [0, 0], color=entry.edge, linestyle=entry.line, linewidth=entry.line_width
-            )
-        drawn = figure.text((x_in + 0.25) / width, y, entry.text, va="center", fontsize=8)
-        x_in += 0.25 + drawn.get_window_extent().width / figure.dpi + 0.25
+
+
+def _flow(widths_in: Sequence[float], room_in: float) -> list[tuple[int, float]]:
+    """Return row and distance from the left of each entry; a row holds what fits, one at least."""
+    places = list[tuple[int, float]]()
+    row, along_in = 0, 0.0
+    for width_in in widths_in:
+        if along_in and along_in + width_in > room_in:
+            row, along_in = row + 1, 0.0
+        places.append((row, along_in))
+        along_in += width_in + BETWEEN_IN
+    return places
+
+
+def _heighten(figure: Figure, by_in: float) -> None:
+    """Add room at the top; what is drawn keeps its size and distance from the lower edge."""
+    before = figure.get_figheight()
+    figure.set_figheight(before + by_in)
+    for axes in figure.axes:
+        left, bottom, width, height = axes.get_position().bounds
+        shrunk = before / (before + by_in)
+        axes.set_position((left, bottom * shrunk, width, height * shrunk))
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -249,7 +287,7 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def svg_text(figure: Figure) -> str:
-    """A stand-alone SVG file: same bytes for the same figure."""
+    """Return a stand-alone SVG file: same bytes for the same figure."""
     return _svg(figure, facecolor=PAPER)
 
 
@@ -261,9 +299,10 @@ def _svg(figure: Figure, **options: Any) -> str:
 
 
 def inline_svg(figure: Figure, prefix: str) -> str:
-    """The SVG element alone, transparent, its colours CSS variables, its ids unique by `prefix`.
+    """Return the SVG element alone, transparent, its colours CSS variables, its ids with `prefix`.
 
-    Hidden from assistive technology: the page gives the text alternative on the element around it.
+    Ids are unique by `prefix`. It is hidden from assistive technology: the page gives the text
+    alternative on the element around it.
     """
     body = _svg(figure, transparent=True)
     body = body[body.index("<svg") :]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from statistics import median
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aarlab.core.colours import Look
-from aarlab.report.diversity import Diversity
+from aarlab.core.showing import Look
 from aarlab.report.drawing import (
     FAINT,
     INK,
@@ -26,15 +26,24 @@ from aarlab.report.drawing import (
     style_of,
 )
 from aarlab.report.figures import time_unit
-from aarlab.report.idea_data import ALL, TimedIdea, diversity_by_group, timed_ideas
+from aarlab.report.idea_data import ALL, Diversity, TimedIdea, diversity_by_group, timed_ideas
 from aarlab.report.view import CampaignView
 
-SHOWN_AARS = len(SERIES)
+SHOWN_AARS, SHOWN_OF_ONE_ARM = len(SERIES), 12
+"""More AARs are shown by arm, or, where there is one arm, as one."""
 BINS = 6
 
 
+class Group(NamedTuple):
+    """AARs that are drawn alike, and what the key calls them."""
+
+    name: str
+    style: Style
+    aars: frozenset[str]
+
+
 def diversity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """Entropy in bits over the steps, 90 % bootstrap band; None where no step has five AARs."""
+    """Draw entropy in bits over the steps, 90 % bootstrap band; None if no step has five AARs."""
     groups = diversity_by_group(view)
     if not groups:
         return None
@@ -76,14 +85,17 @@ def diversity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
 
 
 def _draw_band(axes: Axes, points: Sequence[Diversity]) -> None:
-    """Of all AARs; bands of the arms would hide each other, they are in diversity.csv."""
+    """Draw the band of all AARs; bands of the arms, which would overlap, are in diversity.csv."""
     steps, lows, highs = [p.step for p in points], [p.low for p in points], [p.high for p in points]
     axes.fill_between(steps, lows, highs, color=INK, alpha=0.1, linewidth=0)
 
 
 def complexity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """Size of each snapshot over research time. Lines and nodes of code; options where every
-    snapshot is a recipe, whose code is always the same. None where nothing could be measured."""
+    """Draw the size of each snapshot over research time. None where no size could be measured.
+
+    Lines and nodes of code; options where every snapshot is a recipe, whose code is always the
+    same.
+    """
     ideas = [idea for idea in timed_ideas(view) if idea.complexity is not None]
     if not ideas:
         return None
@@ -103,13 +115,12 @@ def complexity_figure(view: CampaignView, wide: bool = True) -> Figure | None:
                 for k in range(len(panels))
             ]
         unit, per_hour = time_unit(view)
-        names = _leading(view, ideas)
-        styles = _styles(view, names)
+        groups = _groups(view, ideas)
         for panel, (title, values) in zip(axes, panels, strict=True):
-            _draw_sizes(panel, ideas, values, list(zip(names, styles, strict=True)), per_hour)
+            _draw_sizes(panel, ideas, values, groups, per_hour)
             panel.set_xlabel(f"Cumulative research {unit}, all AARs")
             panel.set_ylabel(title)
-        _draw_names(figure, names, styles, wide)
+        _draw_names(figure, groups, wide)
         return figure
 
 
@@ -124,32 +135,35 @@ def _panels(ideas: Sequence[TimedIdea]) -> list[tuple[str, list[float]]]:
     ]
 
 
-def _leading(view: CampaignView, ideas: Sequence[TimedIdea]) -> list[str]:
-    """The AARs that get a colour: arms where there are many AARs, else the AARs themselves."""
-    aars = list(dict.fromkeys(idea.aar for idea in ideas))
-    if len(aars) <= SHOWN_AARS:
-        return aars
-    return list(dict.fromkeys(idea.arm for idea in ideas))[:SHOWN_AARS]
-
-
-def _styles(view: CampaignView, names: Sequence[str]) -> list[Style]:
-    """Return each name's style: that of the AAR in every figure, or a hue by order for an arm."""
-    looks = view.looks
-    return [style_of(looks.get(name, Look(k % len(SERIES), 0))) for k, name in enumerate(names)]
+def _groups(view: CampaignView, ideas: Sequence[TimedIdea]) -> list[Group]:
+    """Return what gets a sign: the AARs, or where there are many the arms, or all as one."""
+    having = {idea.aar for idea in ideas}
+    aars = [aar.name for aar in view.aars if aar.name in having]
+    arms = list(dict.fromkeys(aar.arm for aar in view.aars if aar.name in having))
+    if len(aars) <= (SHOWN_AARS if len(arms) > 1 else SHOWN_OF_ONE_ARM):
+        looks = view.looks
+        return [Group(name, style_of(looks[name]), frozenset({name})) for name in aars]
+    if len(arms) == 1:
+        return [Group(ALL, style_of(Look(0, 0)), frozenset(aars))]
+    turns = [Look(k % len(SERIES), k // len(SERIES)) for k in range(len(arms))]
+    return [
+        Group(f"arm {arm}", style_of(look), frozenset(i.aar for i in ideas if i.arm == arm))
+        for arm, look in zip(arms, turns, strict=True)
+    ]
 
 
 def _draw_sizes(
     axes: Axes,
     ideas: Sequence[TimedIdea],
     values: Sequence[float],
-    styled: Sequence[tuple[str, Style]],
+    groups: Sequence[Group],
     per_hour: float,
 ) -> None:
-    for name, style in styled:
+    for _, style, aars in groups:
         mine = [
             (idea.hours * per_hour, value)
             for idea, value in zip(ideas, values, strict=True)
-            if name in (idea.aar, idea.arm)
+            if idea.aar in aars
         ]
         axes.scatter(
             [x for x, _ in mine],
@@ -175,7 +189,7 @@ def _draw_sizes(
 
 
 def binned_medians(at: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """Median of each of `BINS` equal spans of time that holds a point, at the span's middle."""
+    """Return the median of each of `BINS` equal spans of time with a point, at its middle."""
     span = max(at, default=0.0) / BINS
     if span <= 0:
         return []
@@ -187,11 +201,10 @@ def binned_medians(at: Sequence[float], values: Sequence[float]) -> list[tuple[f
     return found
 
 
-def _draw_names(figure: Figure, names: Sequence[str], styles: Sequence[Style], wide: bool) -> None:
-    limit, per_row = (14, 8) if wide else (10, 3)
+def _draw_names(figure: Figure, groups: Sequence[Group], wide: bool) -> None:
     entries = [
-        KeyEntry(plain(name, limit), style.marker, style.colour, style.colour)
-        for name, style in list(zip(names, styles, strict=True))[: per_row - 1]
+        KeyEntry(plain(name, 18), style.marker, style.colour, style.colour, style.dash)
+        for name, style, _ in groups
     ]
     entries.append(KeyEntry("median over time", line="-", edge=MUTED, line_width=2.0))
     draw_key(figure, 0.62 if wide else 0.1, 0.16, entries)

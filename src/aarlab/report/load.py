@@ -32,7 +32,7 @@ def load_export(path: Path) -> CampaignExport:
 
 
 def _with_judged(export: CampaignExport, path: Path) -> CampaignExport:
-    """Families of a language model (`aarlab campaign classify`) in place of the keywords' ones."""
+    """Replace the keywords' families by a language model's (`aarlab campaign classify`)."""
     if not path.exists():
         return export
     try:
@@ -69,7 +69,7 @@ def _explained(path: Path, error: ValidationError) -> BadInput | Damaged:
 
 
 def _check_references(path: Path, export: CampaignExport) -> None:
-    """Names must resolve, or a score could be shown under the wrong researcher."""
+    """Check that names resolve, or a score could be shown under the wrong researcher."""
     aars = {aar.name for aar in export.aars}
     tasks = {task.name for task in export.tasks}
     seen: set[str] = set()

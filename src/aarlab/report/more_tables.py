@@ -1,21 +1,20 @@
 """Tables of arms, ideas, transfer, caught hacks and models, as plain data."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from aarlab.core.ideas import FAMILIES
-from aarlab.core.ranking import above_teacher
 from aarlab.core.verdicts import standing_in
 from aarlab.report import wording
-from aarlab.report.arms import MEASURES, Comparison, Group, Measure
-from aarlab.report.comparing import MAX_SPLITS, Difference, Spread
+from aarlab.report.arms import MAX_SPLITS, MEASURES, Comparison, Difference, Group, Measure, Spread
 from aarlab.report.idea_data import family_counts
 from aarlab.report.tables import DECISION_WORDS, Cell, Column, Row, Table, method_cell
 from aarlab.report.transfer import transfer
-from aarlab.report.view import CampaignView, Method
+from aarlab.report.view import CampaignView
 
 
 def groups(comparison: Comparison) -> Table:
-    """What each group's replicates reached: mean with the interval over replicates."""
+    """Return what each group's replicates reached: mean with the interval over replicates."""
     columns = (
         Column("Arm"),
         Column("Replicates", True),
@@ -98,11 +97,12 @@ def _why_no_interval(found: Difference) -> str:
 
 
 def families(view: CampaignView) -> Table | None:
-    """Ideas by family and arm; None where the export has none."""
+    """Return ideas by family and arm; None where the export has none."""
     counts = family_counts(view)
     if not any(counts.values()):
         return None
-    columns = (Column("Family"), *(Column(arm, True) for arm in counts))
+    titles = [f"Arm {arm}" for arm in counts] if len(counts) > 1 else ["Ideas"]
+    columns = (Column("Family"), *(Column(title, True) for title in titles))
     rows = [
         Row(
             (
@@ -120,7 +120,7 @@ def families(view: CampaignView) -> Table | None:
 
 
 def transfers(view: CampaignView) -> Table | None:
-    """Top methods and all baselines on every task they were verified on."""
+    """Return top methods and all baselines on every task they were verified on."""
     found = transfer(view)
     if not found.rows:
         return None
@@ -142,8 +142,8 @@ def transfers(view: CampaignView) -> Table | None:
 
 
 def hacks(view: CampaignView) -> Table | None:
-    """Methods that a person disqualified or an audit suspects, and what they would have scored."""
-    caught = [m for m in view.of_role("aar") if not m.ranks or _suspect(m)]
+    """Return methods that a person disqualified or an audit suspects, and would-be scores."""
+    caught = [m for m in view.of_role("aar") if not m.ranks or m.suspected]
     caught.sort(key=lambda m: (m.ranks, m.verified is None))  # else in the order of the ranking
     if not caught:
         return None
@@ -165,51 +165,34 @@ def hacks(view: CampaignView) -> Table | None:
                 (
                     method_cell(method),
                     Cell(standing, verdict.reason if verdict else "no verdict yet", tone="warn"),
-                    Cell(", ".join(_suspect(method)) or "a person"),
+                    Cell(", ".join(method.suspected) or "a person"),
                     Cell(wording.plus_minus(method.search)),
                     Cell(wording.interval(method.verified)),
-                    Cell(_rank_of(view, method)),
+                    Cell(str(view.would_rank(method) or wording.NONE)),
                 )
             )
         )
     return Table("Caught or suspected, and what it would have scored", columns, tuple(rows))
 
 
-def _suspect(method: Method) -> list[str]:
-    return sorted({audit.kind for audit in method.flags if audit.severity == "suspect"})
-
-
-def _rank_of(view: CampaignView, method: Method) -> str:
-    if method.verified is None:
-        return wording.NONE
-    if method.rank is not None:
-        return str(method.rank)
-    if not above_teacher(method.verified):
-        return wording.NONE
-    above = sum(m.verified.value >= method.verified.value for m in view.ranked if m.verified)
-    return f"{above + 1}"
-
-
 def checks(view: CampaignView) -> Table | None:
-    """How often each audit ran and what it said."""
+    """Return how often each audit ran and what it said."""
     kinds = sorted({audit.kind for audit in view.export.audits})
     if not kinds:
         return None
     severities = ("clear", "note", "suspect")
-    columns = (Column("Check"), *(Column(severity, True) for severity in severities))
+    columns = (Column("Check"), *(Column(severity.capitalize(), True) for severity in severities))
+    counts: Counter[tuple[str, str]] = Counter(
+        (audit.kind, audit.severity) for audit in view.export.audits
+    )
     rows = tuple(
-        Row((Cell(kind), *(Cell(str(_count(view, kind, said))) for said in severities)))
-        for kind in kinds
+        Row((Cell(kind), *(Cell(str(counts[kind, said])) for said in severities))) for kind in kinds
     )
     return Table("Audits by check and outcome", columns, rows)
 
 
-def _count(view: CampaignView, kind: str, severity: str) -> int:
-    return sum((a.kind, a.severity) == (kind, severity) for a in view.export.audits)
-
-
 def model_spend(view: CampaignView) -> Table | None:
-    """By model, over all AARs; None where no model was called."""
+    """Return spend by model, over all AARs; None where no model was called."""
     if not view.export.model_spend:
         return None
     columns = (

@@ -3,15 +3,21 @@
 Returned as plain text: the template escapes it.
 """
 
-from aarlab.core.delivery import OPEN_IN_WORDS, STAMPS_IN_WORDS
-from aarlab.core.drops import NO_VANILLA
+from aarlab.core.delivery import APART_IN_WORDS, STAMPS_IN_WORDS
 from aarlab.core.endings import Ending, given_up_text
+from aarlab.core.headline import NO_VANILLA
+from aarlab.core.isolation import is_isolated
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.report import wording
 from aarlab.report.arms import Comparison
 from aarlab.report.idea_data import classifiers, timed_ideas
-from aarlab.report.statistics import expected_maximum, typical_stderr
-from aarlab.report.view import CampaignView, Method
+from aarlab.report.view import (
+    CampaignView,
+    Method,
+    expected_maximum,
+    task_reference,
+    typical_stderr,
+)
 
 
 def summary_paragraphs(view: CampaignView) -> list[str]:
@@ -20,7 +26,7 @@ def summary_paragraphs(view: CampaignView) -> list[str]:
     if view.task is None:
         return ended
     found = (_campaign_sentence(view), _best_sentence(view), _optimism_sentence(view))
-    against = (_baseline_sentence(view), _ablation_sentence(view))
+    against = (_baseline_sentence(view), ablation_sentence(view))
     return [*(" ".join(filter(None, part)) for part in (found, against)), *ended]
 
 
@@ -57,12 +63,12 @@ def _best_sentence(view: CampaignView) -> str:
         ).rstrip()
     if view.standing:
         return _none_above_sentence(view)
-    waiting = next((m for m in view.open_methods if m.role == "aar" and m.ranks), None)
+    waiting = next((m for m in view.apart if m.role == "aar" and m.ranks), None)
     if waiting is not None and waiting.verified is not None:
         return (
-            f"No method ranks: the best open one, {_named(waiting)}, has a PGR of "
-            f"{wording.interval_words(waiting.verified)} on the selection split, but was verified "
-            "with texts and waits for a person's verdict."
+            f"No method ranks: the best that stands apart, {_named(waiting)}, has a PGR of "
+            f"{wording.interval_words(waiting.verified)} on the selection split, but waits for a "
+            f"person's verdict ({waiting.apart_because})."
         )
     leading = view.best_on_search("aar")
     if leading is None or leading.search is None:
@@ -143,7 +149,7 @@ def _baseline_sentence(view: CampaignView) -> str:
     return sentence if human or guard else sentence.removeprefix("On the same split ").capitalize()
 
 
-def _ablation_sentence(view: CampaignView) -> str:
+def ablation_sentence(view: CampaignView) -> str:
     best = view.ranked[0] if view.ranked else None
     if best is None or best.verified is None:
         return ""
@@ -167,7 +173,7 @@ def _ablation_sentence(view: CampaignView) -> str:
 
 
 def multiplicity_note(view: CampaignView) -> str:
-    """How much of the best score luck explains, given how many were tried."""
+    """Return how much of the best score luck explains, given how many were tried."""
     stderr = typical_stderr([s.exact for s in view.submissions])
     if stderr is None or len(view.submissions) < 2:
         return "Fewer than two submissions: no correction for the number of methods tried."
@@ -200,18 +206,18 @@ def guard_note(view: CampaignView) -> str:
 
 
 def delivery_note(view: CampaignView) -> str:
-    """Say what methods were given, and what the stamps beside figures mean; empty without any."""
+    """Say what methods were given, and what the stamps next to figures mean; empty without any."""
+    apart = [APART_IN_WORDS] if view.apart else []
     if said := view.one_table_note:
-        return said
-    shown = [*view.ranked, *view.open_methods]
+        return " ".join([said, *apart])
+    shown = [*view.ranked, *view.apart]
     seen = {stamp for method in shown for stamp in method.stamps}
-    texts = [OPEN_IN_WORDS] if view.open_methods else []
-    texts += [f"“{s}”: {words}." for s, words in STAMPS_IN_WORDS.items() if s in seen]
+    texts = apart + [f"“{s}”: {words}." for s, words in STAMPS_IN_WORDS.items() if s in seen]
     return " ".join(texts)
 
 
 def negative_note(view: CampaignView) -> str:
-    """Negative results are results: how many submissions are no better than the teacher."""
+    """Return how many submissions are no better than the teacher: negative results are results."""
     if not view.submissions:
         return "There are no submissions, so there are no negative results either."
     below = sum(s.exact.high < 0 for s in view.submissions)
@@ -226,7 +232,7 @@ def negative_note(view: CampaignView) -> str:
 
 
 def silent_note(view: CampaignView) -> str:
-    """AARs that ended without a score on this task."""
+    """Return the AARs that ended without a score on this task."""
     silent = [name for name, points in view.points_by_aar.items() if not points]
     if not silent or not view.submissions:
         return ""
@@ -234,7 +240,7 @@ def silent_note(view: CampaignView) -> str:
 
 
 def operator_note(view: CampaignView) -> str:
-    """That the operator's own model calls are beside the AARs' figures; empty without any."""
+    """Say that the operator's own model calls are outside the AARs' figures; empty without any."""
     if not view.operator_spend:
         return ""
     spent = view.operator_spend.items()
@@ -246,7 +252,7 @@ def operator_note(view: CampaignView) -> str:
 
 
 def arms_note(arms: Comparison | None) -> str:
-    """What the differences between arms can carry."""
+    """Return what the differences between arms can carry."""
     if arms is None:
         return "The campaign had one arm, so there is nothing to compare."
     if arms.replicates < 2:
@@ -264,17 +270,17 @@ def arms_note(arms: Comparison | None) -> str:
 
 
 def ideas_note(view: CampaignView) -> str:
-    """Who classified, and what could not be."""
+    """Return who classified, and what could not be."""
     ideas = timed_ideas(view)
     if not ideas:
         return "The export holds no classified ideas: export the campaign again to have them."
     none = sum(idea.family is None for idea in ideas)
     left = f" {none} of {len(ideas)} were not recognised and are left out." if none else ""
-    return f"Classified by {', '.join(classifiers(view.export))}.{left}"
+    return f"Classified by {' and by '.join(classifiers(view.export))}.{left}"
 
 
 def methods_notes(view: CampaignView) -> list[tuple[str, str]]:
-    """Heading and text of each point of the section on methods and limits."""
+    """Return heading and text of each point of the section on methods and limits."""
     task = view.task
     if task is None:
         return []
@@ -290,7 +296,7 @@ def methods_notes(view: CampaignView) -> list[tuple[str, str]]:
 
 
 def _reach(view: CampaignView) -> str:
-    """What a reader must not conclude from a generated task or from the embedded pair."""
+    """Return what a reader must not conclude from a generated task or from the embedded pair."""
     assert view.task is not None
     small = any(word in view.task.pair.lower() for word in ("embedded", "smollm"))
     limits = []
@@ -321,9 +327,9 @@ def _setting(view: CampaignView) -> str:
             "submissions.csv, and the reports that `--task` writes."
         )
     return (
-        f"Task {task.name} ({task.kind}), model pair {task.pair}: {task.n_train:,} training rows "
-        f"with weak labels, {task.n_search:,} search rows. Public weak teacher "
-        f"seeds: {seeds}.{extra}"
+        f"Task {task_reference(view.export, task)} ({task.kind}), model pair "
+        f"{task.pair}: {task.n_train:,} training rows with weak labels, {task.n_search:,} "
+        f"search rows. Seeds of the public weak teachers: {seeds}.{extra}"
     )
 
 
@@ -356,7 +362,7 @@ def _intervals(view: CampaignView) -> str:
 
 
 def _verification(view: CampaignView) -> str:
-    rerun = [*view.standing, *(m for m in view.open_methods if m.role == "aar" and m.ranks)]
+    rerun = [*view.standing, *(m for m in view.apart if m.role == "aar" and m.ranks)]
     if not rerun:
         return "No method was re-run by the platform, so no score here is verified."
     blind = sum(m.open_because == "" for m in rerun)
@@ -377,7 +383,7 @@ def _isolation(view: CampaignView) -> str:
         return (
             "Every AAR and every verification ran in a bubblewrap sandbox: no network, no labels."
         )
-    exposed = [aar.name for aar in view.aars if aar.isolation != "bubblewrap"]
+    exposed = [aar.name for aar in view.aars if not is_isolated(aar.isolation)]
     who = f" AARs: {', '.join(exposed)}." if exposed else ""
     return (
         "Not everything was isolated: scores marked “not isolated” come from code that could "

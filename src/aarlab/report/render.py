@@ -7,19 +7,27 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS
+from aarlab.core.headline import (
+    AAR_IN_WORDS,
+    DROP_IN_WORDS,
+    GUARD_IN_WORDS,
+    PERMUTED_IN_WORDS,
+    PGR_IN_WORDS,
+    SEARCH_MINUS_SELECTION,
+    SPLITS_IN_WORDS,
+)
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.core.showing import level
 from aarlab.report import (
     alternatives,
     arm_figures,
     bars,
+    closing,
     drawing,
     figures,
     idea_figures,
     more_tables,
     prose,
-    spend_figures,
     stories,
     tables,
     task_figures,
@@ -51,7 +59,7 @@ class Tile:
 
 
 def render_page(view: CampaignView) -> str:
-    """A self-contained HTML page: no script, no request; raises nothing for a sparse campaign."""
+    """Return a self-contained HTML page without script or request, also of a sparse campaign."""
     comparison = compare_arms(view)
     return (
         environment()
@@ -61,7 +69,13 @@ def render_page(view: CampaignView) -> str:
             words=wording,
             title=view.task.title if view.task else view.export.campaign,
             words_of=(PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS),
-            summary=prose.summary_paragraphs(view),
+            splits_in_words=SPLITS_IN_WORDS,
+            permuted_in_words=PERMUTED_IN_WORDS,
+            drop_in_words=f"{SEARCH_MINUS_SELECTION.capitalize()}: {DROP_IN_WORDS}",
+            summary=[
+                *prose.summary_paragraphs(view),
+                *(said.text for said in closing.further(view)),
+            ],
             tiles=_tiles(view),
             figures=_figures(view, comparison),
             tables=_tables(view, comparison),
@@ -77,7 +91,7 @@ def render_page(view: CampaignView) -> str:
 def comparison_page(
     title: str, comparison: Comparison, shown: list[tables.Table], notes: list[str]
 ) -> str:
-    """The page of `report compare` and `campaign compare`."""
+    """Return the page of `report compare` and `campaign compare`."""
     alternative = alternatives.arms(comparison)
     return (
         environment()
@@ -92,7 +106,7 @@ def comparison_page(
 
 
 def environment() -> Environment:
-    """Escapes every text that is not marked as safe."""
+    """Return an environment that escapes every text that is not marked as safe."""
     return Environment(
         loader=PackageLoader("aarlab.report"),
         autoescape=True,
@@ -112,7 +126,7 @@ def _tables(view: CampaignView, arms: Comparison | None) -> dict[str, tables.Tab
         "checks": more_tables.checks(view),
         "models": more_tables.model_spend(view),
         "leaderboard": tables.leaderboard(view),
-        "open": tables.open_methods(view),
+        "apart": tables.methods_apart(view),
         "baselines": tables.baselines(view),
         "aars": tables.aars(view),
         "spend": tables.spend(view),
@@ -144,7 +158,7 @@ def _tiles(view: CampaignView) -> list[Tile]:
         else "none is clearly above 0"
         if view.standing
         else "nothing ranks yet"
-        if view.open_methods
+        if view.apart
         else "nothing was verified"
     )
     drop = view.drop(best) if best else None
@@ -157,7 +171,7 @@ def _tiles(view: CampaignView) -> list[Tile]:
             wording.signed(best.search.value if best and best.search else None),
             "nothing to compare"
             if drop is None
-            else f"search − selection {wording.difference(drop.value)}"
+            else f"{SEARCH_MINUS_SELECTION} {wording.difference(drop.value)}"
             + (" less vanilla's" if drop.vanilla else "; vanilla not run"),
         ),
         _reference_tile("Best by hand", human),
@@ -221,7 +235,7 @@ def _figures(view: CampaignView, arms: Comparison | None) -> dict[str, PageFigur
         "accuracy": _row_figure(
             view, task_figures.accuracy_figure, "acc", alternatives.accuracies(view)
         ),
-        "spend": _row_figure(view, spend_figures.spend_figure, "spend", alternatives.spend(view)),
+        "spend": _row_figure(view, arm_figures.spend_figure, "spend", alternatives.spend(view)),
     }
 
 
@@ -263,7 +277,7 @@ def _drop_words(view: CampaignView, method: Method) -> str:
 
 def _ablation_alternative(view: CampaignView) -> str:
     parts = [
-        f"{m.short}: {wording.interval(m.verified)} with true weak labels, "
+        f"{m.short}: {wording.interval(m.verified)} with the teacher's labels, "
         f"{wording.interval(m.ablated)} with permuted ones"
         for m in view.standing
         if m.ablated
@@ -272,7 +286,7 @@ def _ablation_alternative(view: CampaignView) -> str:
 
 
 def _spec_text(view: CampaignView) -> str:
-    """Without the folder that the tasks lay in: it is of no use elsewhere and names a machine."""
+    """Return the spec without the folder of the tasks: it names a machine and helps no one else."""
     settings = view.export.spec.get("settings")
     shown = view.export.spec
     if isinstance(settings, dict):

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from aarlab.core.delivery import BEFORE_BLIND, given, probes
+from aarlab.core.delivery import BEFORE_BLIND, TRAINED_ON, given, probes
+from aarlab.core.isolation import isolation_words
 from aarlab.core.wire import CampaignExport, Finding, Snapshot, Verification
 from aarlab.report import wording
 from aarlab.report.view import CampaignView, Method
@@ -28,8 +29,8 @@ class Story:
 
 
 def stories(view: CampaignView) -> list[Story]:
-    """Of the best verified methods, else of open ones, else of the best by search."""
-    waiting = tuple(m for m in view.open_methods if m.role == "aar" and m.ranks)
+    """Return stories of the best verified methods, else those apart, else the best by search."""
+    waiting = tuple(m for m in view.apart if m.role == "aar" and m.ranks)
     leading = view.standing or waiting or tuple(m for m in view.of_role("aar") if m.search)
     shown = enumerate(leading[:SHOWN_STORIES], start=1)
     return [_story(view, method.rank if view.standing else n, method) for n, method in shown]
@@ -53,7 +54,7 @@ def _story(view: CampaignView, rank: int | None, method: Method) -> Story:
 
 
 def _lineage(snapshots: dict[str, Snapshot], start: str | None) -> list[Snapshot]:
-    """Parents oldest first; a damaged chain that loops is followed once."""
+    """Return parents oldest first; a damaged chain that loops is followed once."""
     line: list[Snapshot] = []
     seen: set[str] = set()
     current = start
@@ -74,7 +75,7 @@ def _citing(export: CampaignExport, method: Method) -> tuple[Finding, ...]:
 
 
 def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
-    """One line for each verification of the snapshot, on every task and split."""
+    """Return one line for each verification of the snapshot, on every task and split."""
     runs = [
         v for v in view.export.verifications if method.snapshot and v.snapshot == method.snapshot
     ]
@@ -94,7 +95,7 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
 
 def _run_name(view: CampaignView, run: Verification) -> str:
     task = "" if view.task and run.task == view.task.name else f"{run.task}, "
-    return f"{task}{run.split}, {wording.labels(run.ablation)}"
+    return f"{task}{run.split}, trained on {TRAINED_ON[run.ablation]}"
 
 
 def _run_text(run: Verification) -> str:
@@ -106,5 +107,5 @@ def _run_text(run: Verification) -> str:
     return (
         f"PGR {wording.interval(run.estimate)}, accuracy {wording.accuracy(run.accuracy)} on "
         f"{run.estimate.n_rows:,} rows; seeds {seeds}; {wording.duration(run.seconds)}; "
-        f"{'isolated' if run.isolation == 'bubblewrap' else 'not isolated'}"
+        f"{isolation_words(run.isolation)}"
     )

@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aarlab.core.drops import NO_VANILLA, Drop
+from aarlab.core.delivery import TRAINED_ON
+from aarlab.core.headline import DROP_IN_WORDS, NO_VANILLA, SEARCH_MINUS_SELECTION
+from aarlab.core.isolation import is_isolated, isolation_words
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.core.ranking import above_teacher
 from aarlab.core.showing import marked
 from aarlab.core.wire import AarRecord, CaseVerdict, Finding
 from aarlab.report import wording
-from aarlab.report.statistics import best_so_far
-from aarlab.report.view import CampaignView, Method, role_of_record
+from aarlab.report.view import CampaignView, Method, best_so_far, role_of_record
 
 SHOWN_FINDINGS = 100
 MAX_THREAD_CHARS = 4_000
@@ -29,7 +30,6 @@ VERDICT_WORDS = {
     "unclear": "not clearly",
     "below": "no",
 }
-ISOLATION_WORDS = {"bubblewrap": "isolated", "process": "not isolated", "none": "not isolated"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ NAME_COLUMN = Column("Method", about="the AAR and the running number of its meth
 FIGURE_COLUMNS = (
     Column("Selection PGR", True, "on hidden rows that no AAR could query"),
     Column("Search PGR", True, "on the rows by which the method was chosen"),
-    Column("Search − selection", True, "how much choosing on the search split flattered"),
+    Column(SEARCH_MINUS_SELECTION.capitalize(), True, DROP_IN_WORDS),
     Column("Above best guard"),
     Column("PGR, permuted labels", True, "trained on shuffled labels of the teacher"),
     Column("TC", True, "teacher contribution"),
@@ -95,9 +95,9 @@ def leaderboard(view: CampaignView) -> Table:
     """Return the table of verified methods in the order of `core.ranking`.
 
     Baselines stand among them without a rank. Methods that a verdict excludes come at the end.
-    Baselines without a verified score are last. Open methods have a table of their own.
+    Baselines without a verified score are last. Methods that stand apart have a table of their own.
     """
-    shown = [m for m in view.methods if (m.role != "aar" or m.verified) and not m.open]
+    shown = [m for m in view.methods if (m.role != "aar" or m.verified) and not m.apart]
     columns = (NAME_COLUMN, Column("Rank", True), *FIGURE_COLUMNS)
     rows = tuple(
         Row(
@@ -110,17 +110,20 @@ def leaderboard(view: CampaignView) -> Table:
     return Table(caption, columns, rows)
 
 
-def open_methods(view: CampaignView) -> Table | None:
-    """Return the table of methods verified with texts that no person accepted; None without any."""
-    columns = (NAME_COLUMN, Column("Verified with texts because"), *FIGURE_COLUMNS)
+def methods_apart(view: CampaignView) -> Table | None:
+    """Return the table of methods that stand apart until a person accepts them, if any."""
+    columns = (NAME_COLUMN, Column("Apart because"), *FIGURE_COLUMNS)
     rows = tuple(
         Row(
-            (method_cell(method), Cell(method.open_because), *_figure_cells(view, method)),
+            (method_cell(method), Cell(method.apart_because), *_figure_cells(view, method)),
             quiet=method.role != "aar",
         )
-        for method in view.open_methods
+        for method in view.apart
     )
-    caption = "Open methods: verified with texts, not ranked until a person accepts them"
+    caption = (
+        "Methods apart: verified with texts or shipping data, not ranked until a person accepts "
+        "them"
+    )
     return Table(caption, columns, rows) if rows else None
 
 
@@ -144,8 +147,8 @@ def _figure_cells(view: CampaignView, method: Method) -> tuple[Cell, ...]:
         _audit_cell(method),
         Cell(
             f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE,
-            ISOLATION_WORDS[method.isolation],
-            tone="" if method.isolation == "bubblewrap" else "warn",
+            isolation_words(method.isolation),
+            tone="" if is_isolated(method.isolation) else "warn",
         ),
     )
 
@@ -156,13 +159,13 @@ def method_cell(method: Method) -> Cell:
     The whole name is shown on hover.
     """
     own = "" if method.name == method.short else wording.shortened(method.name)
-    by = ROLE_WORDS[method.role] or method.direction
+    by = ROLE_WORDS[method.role] or wording.spaced(method.direction)
     small = " · ".join(text for text in (own, by) if text)
     return Cell(method.short, small, title=method.name)
 
 
 def _audit_cell(method: Method) -> Cell:
-    """A verdict where there is one, else the gravest that the audits found."""
+    """Return a verdict where there is one, else the gravest that the audits found."""
     suspect = [a.kind for a in method.flags if a.severity == "suspect"]
     noted = [a.kind for a in method.flags if a.severity == "note"]
     about = ", ".join(suspect or noted)
@@ -199,11 +202,8 @@ def _drop_cell(view: CampaignView, method: Method) -> Cell:
     own = wording.difference(drop.method.drop)
     if drop.vanilla is None:
         return Cell(own, "vanilla not run", title=NO_VANILLA)
-    return Cell(wording.difference(drop.value), f"{own}; vanilla {_vanilla_drop(drop)}")
-
-
-def _vanilla_drop(drop: Drop) -> str:
-    return wording.difference(drop.vanilla.drop if drop.vanilla else None)
+    vanilla = wording.difference(drop.vanilla.drop)
+    return Cell(wording.difference(drop.value), f"own {own}; vanilla {vanilla}")
 
 
 def _verdict_cell(verdict: str | None) -> Cell:
@@ -226,7 +226,7 @@ def baselines(view: CampaignView) -> Table:
         Column("Split"),
         Column("Weak teacher", True),
         Column("Ceiling", True),
-        Column("Gap", True),
+        Column("Ceiling − weak", True),
         Column("Rows", True),
         Column("Seeds (weak, ceiling)", True),
     )
@@ -268,12 +268,14 @@ def _aar_row(view: CampaignView, aar: AarRecord, n_findings: int) -> Row:
     points = view.points_by_aar[aar.name]
     best = best_so_far(points)[-1].estimate if points else None
     verified = next((m.verified for m in view.standing if m.aar == aar.name), None)
-    kind = aar.researcher if aar.arm == "default" else f"{aar.researcher}, arm {aar.arm}"
+    one_arm = len({other.arm for other in view.aars}) == 1
+    kind = aar.researcher if one_arm else f"{aar.researcher}, arm {aar.arm}"
+    waited = f"and {wording.duration(aar.waiting_s)} of waiting" if aar.waiting_s >= 1 else ""
     return Row(
         (
             Cell(aar.name, kind),
-            Cell(aar.direction or wording.NONE),
-            Cell(wording.duration(aar.research_s), _waited(aar)),
+            Cell(wording.spaced(aar.direction) or wording.NONE),
+            Cell(wording.duration(aar.research_s), waited),
             Cell(wording.count(len(points))),
             Cell(wording.count(n_findings)),
             Cell(wording.plus_minus(best)),
@@ -282,12 +284,8 @@ def _aar_row(view: CampaignView, aar: AarRecord, n_findings: int) -> Row:
     )
 
 
-def _waited(aar: AarRecord) -> str:
-    return f"and {wording.duration(aar.waiting_s)} of waiting" if aar.waiting_s >= 1 else ""
-
-
 def spend(view: CampaignView) -> Table:
-    """Per AAR and in total; a dash where nothing of the kind was recorded."""
+    """Return spend per AAR and in total; a dash where none of the kind was recorded."""
     columns = (
         Column("AAR"),
         Column("Research time", True),
@@ -314,7 +312,10 @@ def spend(view: CampaignView) -> Table:
 
 
 def _own_row(purpose: str, spent: Mapping[str, float]) -> Row:
-    """Model calls of the operator: in no AAR's figures, and without research time."""
+    """Return the row of the operator's model calls.
+
+    They are not in any AAR's figures, and have no research time.
+    """
     tokens = (Cell(wording.count(spent[kind])) for kind in TOKEN_KINDS)
     none, dollars = Cell(wording.NONE), Cell(wording.dollars(spent["dollars"]))
     return Row((Cell(f"operator: {purpose}"), none, none, *tokens, dollars, none, none), True)
@@ -344,7 +345,7 @@ def _spend_row(name: str, records: Sequence[AarRecord], rate: float, quiet: bool
 
 
 def findings(view: CampaignView) -> Table:
-    """The latest ones, newest last; the score is what the platform filled in, as AARs saw it."""
+    """Return the latest findings, newest last; the score is the platform's, as AARs saw it."""
     columns = (Column("Finding"), Column("Kind"), Column("Cited score", True))
     return Table(
         "Findings on the forum",
@@ -372,14 +373,14 @@ def _finding_row(finding: Finding) -> Row:
 
 
 def _thread(finding: Finding) -> str:
-    """The post and its comments, cut where a very long one would drown the page."""
+    """Return the post and its comments, cut where a very long one would drown the page."""
     comments = [f"{comment.author}: {comment.text}" for comment in finding.comments]
     text = "\n\n".join([finding.text, *comments]).strip()
     return text if len(text) <= MAX_THREAD_CHARS else text[:MAX_THREAD_CHARS] + " … cut here"
 
 
 def audits(view: CampaignView) -> Table | None:
-    """What the audits noted or suspect, and what a person decided; None where all is clear."""
+    """Return what the audits noted or suspect and persons decided; None where all is clear."""
     flagged = [a for a in view.export.audits if a.severity != "clear"]
     flagged.sort(key=lambda a: (a.severity != "suspect", a.kind))
     names, own = view.standings.names, {s.id: s.name for s in view.export.snapshots}
@@ -388,7 +389,7 @@ def audits(view: CampaignView) -> Table | None:
             (
                 Cell(a.severity, a.kind, tone="warn" if a.severity == "suspect" else ""),
                 Cell(
-                    names.get(a.snapshot or "", f"submissions of {a.aar}"),
+                    names.get(a.snapshot or "", f"{_work_of(a.kind)} of {a.aar}"),
                     title=own.get(a.snapshot or "", ""),
                 ),
                 Cell(a.summary),
@@ -411,11 +412,19 @@ def audits(view: CampaignView) -> Table | None:
     return Table("Audits and verdicts", columns, tuple(rows)) if rows else None
 
 
+def _work_of(kind: str) -> str:
+    """Say what a finding that is about no snapshot is about."""
+    return "transcript" if kind == "transcript" else "submissions"
+
+
 def _case_row(case: CaseVerdict) -> Row:
-    """A person's decision about a finding on an AAR's submissions."""
+    """Return a person's decision about a finding on an AAR's submissions."""
     where = f" on {case.task}" if case.task else ""
-    what = {"task": f"all its methods{where} are disqualified", "all": "all its methods are"
-            " disqualified", "nothing": "nothing is disqualified"}[case.disqualifies]  # fmt: skip
+    what = {
+        "task": f"all its methods{where} are disqualified",
+        "all": "all its methods are disqualified",
+        "nothing": "nothing is disqualified",
+    }[case.disqualifies]
     said = f"{case.reason} ({what})" if case.decision == "confirmed" else case.reason
     return Row(
         (
@@ -427,7 +436,7 @@ def _case_row(case: CaseVerdict) -> Row:
 
 
 def failures(view: CampaignView) -> Table | None:
-    """Verifications that did not finish; None where all did."""
+    """Return verifications that did not finish; None where all did."""
     failed = [v for v in view.export.verifications if v.state == "failed"]
     names = view.standings.names
     if not failed:
@@ -437,7 +446,7 @@ def failures(view: CampaignView) -> Table | None:
         Row(
             (
                 Cell(names.get(v.snapshot, wording.shortened(v.method)), v.aar, title=v.method),
-                Cell(f"{v.task}, {v.split}, {wording.labels(v.ablation)}"),
+                Cell(f"{v.task}, {v.split}, trained on {TRAINED_ON[v.ablation]}"),
                 Cell(v.error or "no reason was recorded"),
             )
         )

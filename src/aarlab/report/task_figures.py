@@ -35,9 +35,9 @@ KEY = [
 
 
 def transfer_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """A panel per task, a row per method: verified selection PGR with its 95 % interval.
+    """Draw a panel per task, a row per method: verified selection PGR with its 95 % interval.
 
-    None where nothing was verified on a second task.
+    None where no method was verified on a second task.
     """
     found = transfer(view)
     if not found.crosses:
@@ -131,17 +131,18 @@ def _name_rows(axes: Axes, rows: list[TransferRow], limit: int) -> None:
 
 
 def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
-    """A row per task: accuracy on selection of the weak teacher, the ceiling, the best by hand,
-    the best guard and the best method. None without baselines of the selection split."""
+    """Draw a row per task: the accuracies on selection. None without baselines of that split.
+
+    They are of the weak teacher, the ceiling, the best by hand, the best guard and the best method.
+    """
     found = transfer(view)
     columns = [(k, c) for k, c in enumerate(found.columns) if c.baseline is not None]
     if not columns:
         return None
     with house_style():
         height = len(columns) * 0.5
-        figure = new_figure(9.4 if wide else 4.3, height + (1.2 if wide else 1.5))
-        frame = (0.5, 0.5 if wide else 0.8)
-        axes = placed(figure, (1.6, 8.9) if wide else (1.0, 4.1), frame)
+        figure = new_figure(9.4 if wide else 4.3, height + 1.2)
+        axes = placed(figure, (1.6, 8.9) if wide else (1.0, 4.1), (0.5, 0.5))
         row_frame(axes, len(columns))
         for at, (index, column) in enumerate(columns):
             _draw_accuracies(axes, at, found, index, column)
@@ -157,9 +158,7 @@ def accuracy_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         axes.set_xlabel("Accuracy on the selection split")
         weak = KeyEntry("weak teacher", "|", MUTED, MUTED)
         ceiling = KeyEntry("ceiling", "|", INK, INK)
-        draw_key(figure, 0.1, 0.16, [weak, ceiling, *(KEY if wide else [])])
-        if not wide:
-            draw_key(figure, 0.1, 0.42, KEY)
+        draw_key(figure, 0.1, 0.16, [weak, ceiling, *KEY])
         return figure
 
 

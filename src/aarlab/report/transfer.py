@@ -39,16 +39,16 @@ class Transfer:
 
     @property
     def crosses(self) -> bool:
-        """Something was verified on a task other than the one it was developed on."""
+        """Return whether any method was verified on a task other than that of its development."""
         return any(cell is not None for row in self.rows for cell in row.cells[1:])
 
 
 def transfer(view: CampaignView) -> Transfer:
-    """Top methods of AARs, then baselines; the reported task first, then those verified on."""
+    """Return top methods of AARs, then baselines; the reported task first, then verified ones."""
     done = _first_done(view.export)
     columns = tuple(_columns(view, {task for _, task in done}))
     methods = [*view.standing[:SHOWN_METHODS], *view.of_role("human"), *view.of_role("guard")]
-    methods = [method for method in methods if not method.open]
+    methods = [method for method in methods if not method.apart]
     rows = (
         TransferRow(m, tuple(done.get((m.snapshot or "", c.task.name)) for c in columns))
         for m in methods
@@ -57,7 +57,7 @@ def transfer(view: CampaignView) -> Transfer:
 
 
 def shown_rows(found: Transfer) -> list[TransferRow]:
-    """For a figure: the top methods, the best baseline by hand and the best guard."""
+    """Return rows for a figure: the top methods, the best baseline by hand and the best guard."""
     rows = [row for row in found.rows if row.method.role == "aar"]
     for role in ("human", "guard"):
         rows += [row for row in found.rows if row.method.role == role][:1]
@@ -91,7 +91,10 @@ def selection_baseline(baselines: Sequence[BaselineAccuracy], task: str) -> Base
 
 
 def _first_done(export: CampaignExport) -> dict[tuple[str, str], Verification]:
-    """By snapshot and task; the earliest counts, so that repeating cannot improve a number."""
+    """Return runs by snapshot and task.
+
+    The earliest counts, so that repeating cannot improve a number.
+    """
     found: dict[tuple[str, str], Verification] = {}
     for v in sorted(export.verifications, key=lambda v: v.at):
         if v.estimate is not None and (v.split, v.ablation) == ("selection", "none"):

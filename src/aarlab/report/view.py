@@ -1,22 +1,45 @@
 """The campaign as the report sees it: submissions and verifications joined to methods.
 
-A method is one snapshot, or, without a snapshot, one method name of one AAR.
+A method is one snapshot, or, without a snapshot, one method name of one AAR. Numbers derived from
+PGR estimates are pure functions. PGR itself comes from core.pgr only.
 """
 
+import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from statistics import median
+from typing import Literal, NamedTuple
 
-from aarlab.core.colours import Look, looks_of
 from aarlab.core.delivery import one_table_note, stamps, why_open
-from aarlab.core.drops import Both, Drop, vanilla_of
 from aarlab.core.errors import NotFound
-from aarlab.core.headline import Standings, first_task, standings_of, verdict
+from aarlab.core.headline import (
+    Both,
+    Drop,
+    Standings,
+    first_task,
+    standings_of,
+    vanilla_of,
+    verdict,
+)
+from aarlab.core.isolation import is_isolated
 from aarlab.core.joining import Frozen, Sent, snapshots_of
+from aarlab.core.layout import reference_of
 from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
-from aarlab.core.naming import Made, short_names
 from aarlab.core.pgr import coin_pgr, teacher_contribution
-from aarlab.core.ranking import Against, Role, RunKey, against, first_runs, n_tried, role_of
+from aarlab.core.ranking import (
+    Against,
+    Made,
+    Role,
+    RunKey,
+    above_teacher,
+    against,
+    first_runs,
+    n_tried,
+    role_of,
+    short_names,
+)
+from aarlab.core.showing import Look, looks_of
 from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import (
     AarRecord,
@@ -30,7 +53,40 @@ from aarlab.core.wire import (
     TaskInfo,
     Verification,
 )
-from aarlab.report.statistics import Point
+
+
+class Point(NamedTuple):
+    """A score at a time: cumulative research hours and its estimate."""
+
+    hours: float
+    estimate: Interval
+
+
+def best_so_far(points: Iterable[Point]) -> list[Point]:
+    """Return points that raised the running maximum, in time order; ties keep the earlier one."""
+    raised: list[Point] = []
+    for point in sorted(points, key=lambda point: point.hours):
+        if not raised or point.estimate.value > raised[-1].estimate.value:
+            raised.append(point)
+    return raised
+
+
+def frontier(points_by_aar: Iterable[Iterable[Point]]) -> list[Point]:
+    """Return the running maximum over all AARs together."""
+    return best_so_far(point for points in points_by_aar for point in points)
+
+
+def expected_maximum(stderr: float, n_tried: int) -> float:
+    """Return how far the best of `n_tried` equally good methods is above their mean by luck.
+
+    SD sqrt(2 ln N), the usual upper bound for N normal scores; 0 when there was no choice.
+    """
+    return stderr * math.sqrt(2 * math.log(n_tried)) if n_tried > 1 else 0.0
+
+
+def typical_stderr(estimates: Sequence[Interval]) -> float | None:
+    return median(estimate.stderr for estimate in estimates) if estimates else None
+
 
 MIN_VALUE = float("-inf")
 HeadlineKind = Literal["certify", "shrunk", "plain"]
@@ -42,7 +98,7 @@ class Method:
 
     `submissions` are those of this code on the search split, as `core.joining` finds them.
     `selection` and `permuted` are the first finished verifications on the selection split.
-    `rank` is None for a baseline, for an open method (`open`: listed in a table of its own), and
+    `rank` is None for a baseline, for a method that stands `apart` (in a table of its own), and
     where a verdict or a missing score prevents ranking.
     `decision` is the latest verdict. `flags` are the audits that noted or suspected something.
     """
@@ -57,18 +113,19 @@ class Method:
     selection: Verification | None
     permuted: Verification | None
     rank: int | None = None
-    open: bool = False
+    apart: bool = False
+    apart_because: str = ""
     decision: Decision | None = None
     flags: tuple[Audit, ...] = ()
 
     @property
     def ranks(self) -> bool:
-        """A person's verdict other than `accepted` takes a method out of the ranking."""
+        """Return whether the method ranks: a person's verdict is absent or `accepted`."""
         return self.decision in (None, "accepted")
 
     @property
     def search_submission(self) -> SubmissionRecord | None:
-        """The best submission: the one that the method would have been chosen by."""
+        """Return the best submission: the one that the method would have been chosen by."""
         return max(self.submissions, key=lambda s: s.exact.value, default=None)
 
     @property
@@ -85,7 +142,7 @@ class Method:
 
     @property
     def stamps(self) -> tuple[str, ...]:
-        """Return what a reader must know beside the verified figure."""
+        """Return what a reader must know next to the verified figure."""
         return stamps(self.selection) if self.selection and self.verified else ()
 
     @property
@@ -94,13 +151,18 @@ class Method:
         return why_open(self.selection) if self.selection else ""
 
     @property
+    def suspected(self) -> tuple[str, ...]:
+        """Return the kinds of the audits that suspect it, in alphabetical order."""
+        return tuple(sorted({audit.kind for audit in self.flags if audit.severity == "suspect"}))
+
+    @property
     def contribution(self) -> float | None:
         """Return the teacher contribution, or None without an ablation or a PGR clearly above 0."""
         return teacher_contribution(self.verified, self.ablated)
 
     @property
     def isolation(self) -> Isolation:
-        """Of the number that counts: the verification where there is one."""
+        """Return the isolation of the number that counts: the verification where there is one."""
         if self.selection is not None:
             return self.selection.isolation
         return self.search_submission.score.isolation if self.search_submission else "none"
@@ -110,9 +172,9 @@ class Method:
 class Headline:
     """The figure to quote of the best method, and where it comes from.
 
-    "certify" was scored once, on rows by which nothing was chosen. "shrunk" is the selection figure
+    "certify" was scored once, on rows by which no choice was made. "shrunk" is the selection figure
     less what choosing the best of `n_compared` methods flatters it by. "plain" is the selection
-    figure itself: nothing was chosen from, or the export does not say what that is worth.
+    figure itself: there was no choice, or the export does not say what that is worth.
     """
 
     kind: HeadlineKind
@@ -153,9 +215,9 @@ class CampaignView:
         return tuple(m for m in self.methods if m.rank is not None)
 
     @property
-    def open_methods(self) -> tuple[Method, ...]:
-        """Return the methods of the open table, best selection PGR first, excluded ones last."""
-        return tuple(m for m in self.methods if m.open)
+    def apart(self) -> tuple[Method, ...]:
+        """Return the methods that stand apart, best selection PGR first, excluded ones last."""
+        return tuple(m for m in self.methods if m.apart)
 
     @property
     def one_table_note(self) -> str:
@@ -165,11 +227,11 @@ class CampaignView:
 
     @property
     def standing(self) -> tuple[Method, ...]:
-        """Verified methods of AARs that no verdict took out, in the order of the leaderboard.
+        """Return verified methods of AARs that no verdict took out, in leaderboard order.
 
         Those that are not clearly above the weak teacher have no rank and come last, by time.
         """
-        mine = (m for m in self.methods if m.role == "aar" and not m.open)
+        mine = (m for m in self.methods if m.role == "aar" and not m.apart)
         return tuple(m for m in mine if m.verified and m.ranks)
 
     @property
@@ -194,7 +256,7 @@ class CampaignView:
         return None if self.task is None else vanilla_of(self.export, self.task.name)
 
     def drop(self, method: Method) -> Drop | None:
-        """Return how far a method fell from search to selection, beside vanilla."""
+        """Return how far a method fell from search to selection, compared with vanilla."""
         if method.search is None or method.verified is None:
             return None
         return Drop(Both(method.search, method.verified), self.vanilla)
@@ -218,7 +280,7 @@ class CampaignView:
 
     @property
     def submissions(self) -> tuple[SubmissionRecord, ...]:
-        """Of AARs, on this task, in time order."""
+        """Return submissions of AARs, on this task, in time order."""
         names, task = {aar.name for aar in self.aars}, self.task.name if self.task else None
         mine = [s for s in self.export.submissions if s.aar in names and s.task == task]
         return tuple(sorted(mine, key=lambda s: (s.research_h, s.at)))
@@ -249,6 +311,18 @@ class CampaignView:
         scored = [m for m in self.of_role(role) if m.search]
         return max(scored, key=lambda m: m.search.value if m.search else MIN_VALUE, default=None)
 
+    def would_rank(self, method: Method) -> int | None:
+        """Return the rank that a verified figure has, or would have if it were not kept out.
+
+        Returns None if it is not clearly above the weak teacher.
+        """
+        if method.rank is not None or method.verified is None:
+            return method.rank
+        if not above_teacher(method.verified):
+            return None
+        value = method.verified.value
+        return 1 + sum(m.verified.value >= value for m in self.ranked if m.verified)
+
     def guard_verdict(self, method: Method) -> Against | None:
         """Compare a method with the best guard.
 
@@ -265,7 +339,7 @@ class CampaignView:
 
     @property
     def operator_spend(self) -> dict[str, dict[str, float]]:
-        """Tokens by kind and dollars of the operator's own model calls, by what they were for."""
+        """Return tokens by kind and dollars of the operator's own model calls, by their purpose."""
         found: dict[str, dict[str, float]] = {}
         for spend in self.export.operator_spend:
             sums = found.setdefault(PURPOSES[spend.purpose], {})
@@ -275,10 +349,18 @@ class CampaignView:
 
     @property
     def isolated(self) -> bool:
-        """Every AAR and every verification of its methods ran behind the full wall."""
+        """Return whether every AAR and verification of its methods ran behind the full wall."""
         levels = [aar.isolation for aar in self.aars]
-        levels += [m.isolation for m in (*self.standing, *self.open_methods)]
-        return bool(levels) and all(level == "bubblewrap" for level in levels)
+        levels += [m.isolation for m in (*self.standing, *self.apart)]
+        return bool(levels) and all(is_isolated(level) for level in levels)
+
+
+def task_reference(export: CampaignExport, task: TaskInfo) -> str:
+    """Return NAME@VERSION of a task, in the version that the campaign was bound to."""
+    campaign = export.spec.get("campaign")
+    versions = campaign.get("versions") if isinstance(campaign, dict) else None
+    known = {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else None
+    return reference_of(task.name, known, task.content_hash)
 
 
 def role_of_record(aar: AarRecord) -> Role:
@@ -287,8 +369,11 @@ def role_of_record(aar: AarRecord) -> Role:
 
 
 def campaign_view(export: CampaignExport, wanted: str | None = None) -> CampaignView:
-    """View of one task: the wanted one, else the spec's first development task, else the one with
-    the most submissions. Raises NotFound for a task that the campaign does not have."""
+    """Return the view of one task. Raises NotFound for a task that the campaign does not have.
+
+    It is the wanted one, else the spec's first development task, else the one with the most
+    submissions.
+    """
     counts = Counter(submission.task for submission in export.submissions)
     tasks = {info.name: info for info in export.tasks}
     if wanted is not None and wanted not in tasks:
@@ -314,9 +399,12 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
     joined = snapshots_of(
         (Sent(s.id, s.aar, s.method, s.snapshot) for s in export.submissions),
         (Frozen(s.id, s.aar, s.name) for s in export.snapshots),
-        ((f.author, f.submission, f.snapshot)
-         for f in export.findings if f.submission and f.snapshot),
-    )  # fmt: skip
+        (
+            (f.author, f.submission, f.snapshot)
+            for f in export.findings
+            if f.submission and f.snapshot
+        ),
+    )
     runs = first_runs(v for v in export.verifications if v.task == task)
     groups: dict[str, list[SubmissionRecord]] = {}
     signed: dict[str, tuple[str, str]] = {}  # key -> (AAR, method name)
@@ -347,7 +435,8 @@ def _methods(export: CampaignExport, task: str, standings: Standings) -> list[Me
             selection=runs.get(RunKey(task, key, "selection", "none")),
             permuted=runs.get(RunKey(task, key, "selection", "permuted")),
             rank=lines[key].rank if key in lines else None,
-            open=key in lines and lines[key].open,
+            apart=key in lines and lines[key].apart,
+            apart_because=lines[key].apart_because if key in lines else "",
             decision=decisions.get(key),
             flags=tuple(a for a in export.audits if a.snapshot == key and a.severity != "clear"),
         )

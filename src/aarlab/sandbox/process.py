@@ -13,14 +13,14 @@ from aarlab.sandbox.spec import MB, SandboxLimits, SandboxSpec
 
 
 def limited(spec: SandboxSpec, argv: Sequence[str], supervisor: int) -> list[str]:
-    """The program under its limits and nothing else."""
+    """Return the program under its limits and nothing else."""
     return reaped(argv, supervisor, _rlimits(spec.limits))
 
 
 def reaped(
     argv: Sequence[str], supervisor: int, limits: Mapping[str, tuple[int, int]]
 ) -> list[str]:
-    """`argv` under the reaper, which ends the tree when the process `supervisor` is gone."""
+    """Return `argv` under the reaper, which ends the tree when process `supervisor` is gone."""
     walls = [f"{name}={soft}:{hard}" for name, (soft, hard) in limits.items()]
     script = str(Path(reaper.__file__))
     words = [str(supervisor), str(len(walls)), *walls, *argv]
@@ -28,7 +28,11 @@ def reaped(
 
 
 def _rlimits(limits: SandboxLimits) -> dict[str, tuple[int, int]]:
-    """No RLIMIT_NPROC: it would count everything that this user runs. The watch counts the tree."""
+    """Return the limits.
+
+    They leave out RLIMIT_NPROC, which would count everything that this user runs. The watch counts
+    the tree.
+    """
     fixed = {
         "RLIMIT_AS": limits.memory_mb * MB,
         "RLIMIT_FSIZE": limits.file_mb * MB,

@@ -25,7 +25,7 @@ _GIVE_UP_S = 4.0
 
 
 def main(argv: list[str]) -> int:
-    """Exit code of the command, or 128 + n after signal n."""
+    """Run the command; return its exit code, or 128 + n after signal n."""
     supervisor, n_limits = int(argv[0]), int(argv[1])
     limits, command = argv[2 : 2 + n_limits], argv[2 + n_limits :]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -70,9 +70,10 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def end_descendants() -> None:
-    """SIGKILL until none is left; each is stopped first, so that it cannot fork away meanwhile.
+    """Send SIGKILL to all descendants until none is left.
 
-    Gives up on what cannot be killed (another user's, stuck in the kernel) after some seconds.
+    Each is stopped first, so that it cannot fork away meanwhile. Gives up on what cannot be killed
+    (another user's, stuck in the kernel) after some seconds.
     """
     deadline = time.monotonic() + _GIVE_UP_S
     while (found := _descendants()) and time.monotonic() < deadline:
@@ -106,7 +107,10 @@ def _descendants() -> list[int]:
 
 
 def _stat(pid: int) -> tuple[int, bool] | None:
-    """Parent, and whether it has ended (a zombie whose last thread is gone has no children)."""
+    """Return the parent, and whether it has ended: a zombie whose last thread is gone.
+
+    Such a zombie has no children.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as lines:
             fields = lines.read().rpartition(")")[2].split()

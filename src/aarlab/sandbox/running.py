@@ -129,14 +129,14 @@ def run(
     cancel: Cancel | None = None,
     handed: socket.socket | None = None,
 ) -> Finished:
-    """Run `argv` in the workspace and wait for its end; nothing of it lives on afterwards.
+    """Run `argv` in the workspace and wait for its end; no part of it lives on afterwards.
 
     The program also holds `handed`, under the same descriptor number. It is closed here.
 
     Paths in `argv` are those seen inside (`spec.seen_workspace` ...). Without `stdin` it reads an
     empty one. The thread that calls this must live as long as the call: the tree dies with it.
     Raises SandboxUnavailable when the sandbox cannot be set up, NotFound without a workspace,
-    BadInput for a bad `spec` or `argv`; a program that fails or is killed is a Finished.
+    BadInput for a bad `spec` or `argv`. A program that fails or is killed is a Finished.
     """
     if not argv or any("\0" in word for word in argv):
         raise BadInput("argv: expected a program and its arguments, without NUL characters")
@@ -262,7 +262,7 @@ def _finish(child: subprocess.Popen[bytes], pump: _Pump) -> float:
 
 
 def _read_status(handle: int | None) -> dict[str, int]:
-    """bwrap's own account; "exit-code" is there only if it started the program."""
+    """Return bwrap's own account; "exit-code" is there only if it started the program."""
     if handle is None:
         return {}
     with os.fdopen(handle, "rb") as lines:

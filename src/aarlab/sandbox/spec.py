@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from aarlab.core.errors import BadInput
+from aarlab.core.isolation import SandboxKind as SandboxKind
+from aarlab.core.isolation import is_isolated
 
-SandboxKind = Literal["bubblewrap", "process"]
 Killer = Literal["wall", "cpu", "memory", "processes", "file", "disk", "cancel"]
 
 WORKSPACE = Path("/workspace")
@@ -49,7 +50,7 @@ class SandboxLimits:
 
     @property
     def cpu_walls(self) -> tuple[int, int]:
-        """Seconds of CPU time after which one process gets SIGXCPU, and SIGKILL.
+        """Return seconds of CPU time after which one process gets SIGXCPU, and SIGKILL.
 
         The first names the limit in the exit code; the second is for those that ignore the first.
         """
@@ -59,12 +60,15 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """`read_only` maps a host path to the path inside; `socket` appears as /run/aarlab/<its name>.
+    """What a sandbox sees and may use.
 
-    `masked` folders of the interpreter or this package are empty inside.
-    The folder of `socket` is what is bound, so that a restarted server's new socket is seen at
-    once: it must hold nothing but sockets. `uid` counts only where this process is root and the
-    isolation is bubblewrap. `env` is all that the programs see besides PATH, HOME, TMPDIR and LANG.
+    `read_only` maps a host path to the path inside; `socket` appears as /run/aarlab/<its name>.
+
+    `masked` folders of the interpreter or this package are empty inside, and so is `SHIPPED` of
+    every sandbox (`core/layout.py`): its rows have public labels. The folder of `socket` is what is
+    bound, so that a restarted server's new socket is seen at once: it must hold only sockets. `uid`
+    counts only where this process is root and the isolation is bubblewrap. `env` is all that the
+    programs see besides PATH, HOME, TMPDIR and LANG.
     """
 
     workspace: Path
@@ -78,29 +82,31 @@ class SandboxSpec:
 
     @property
     def isolated(self) -> bool:
-        return self.isolation == "bubblewrap"
+        return is_isolated(self.isolation)
 
     @property
     def seen_workspace(self) -> Path:
-        """The workspace as the programs inside name it."""
+        """Return the workspace as the programs inside name it."""
         return WORKSPACE if self.isolated else self.workspace.absolute()
 
     @property
     def seen_socket(self) -> Path | None:
-        """The platform socket as the programs inside name it."""
+        """Return the platform socket as the programs inside name it."""
         if self.socket is None or not self.isolated:
             return self.socket and self.socket.absolute()
         return SOCKET_DIR / self.socket.name
 
     def seen_read_only(self, host: Path) -> Path:
-        """A path bound by `read_only` as the programs inside name it; KeyError if not bound."""
+        """Return a `read_only` path as the programs inside name it; KeyError if not bound."""
         return Path(self.read_only[host]) if self.isolated else host.absolute()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`returncode` is 128 + n after signal n. `killed_by` names the limit that was passed, if
-    one was; "disk" also when the program ended by itself and left too much.
+    """How a program ended.
+
+    `returncode` is 128 + n after signal n. `killed_by` names the limit that was passed, if one was.
+    It is also "disk" when the program ended by itself and left too much.
 
     `truncated` says that stdout or stderr was longer than `output_kb`: here are its start and, in
     `stdout_tail` and `stderr_tail`, its last TAIL_BYTES at most, without what the start has.

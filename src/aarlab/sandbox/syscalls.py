@@ -16,7 +16,7 @@ import functools
 import importlib
 import os
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 from aarlab.core.errors import SandboxUnavailable
 
@@ -60,7 +60,7 @@ _FAMILIES_BELOW = range(3, 10)  # AX.25 to X.25; 1 is unix, 2 is IPv4
 
 
 def load_pyseccomp() -> ModuleType:
-    """The optional binding; raises SandboxUnavailable when it or libseccomp is missing."""
+    """Return the optional binding; raises SandboxUnavailable when it or libseccomp is missing."""
     try:
         return importlib.import_module("pyseccomp")
     except ImportError as error:
@@ -76,17 +76,18 @@ def load_pyseccomp() -> ModuleType:
 
 @functools.cache
 def filter_program() -> bytes:
-    """The filter as BPF instructions, as `bwrap --seccomp` reads them."""
+    """Return the filter as BPF instructions, as `bwrap --seccomp` reads them."""
     seccomp = load_pyseccomp()
     rules = _deny_list(seccomp)
     with os.fdopen(os.memfd_create("filter"), "w+b") as out:
-        _export(rules, out)
+        rules.export_bpf(out)
+        out.flush()
         out.seek(0)
         return out.read()
 
 
 def forbid_exec() -> None:
-    """From here on this process, all its threads and its children can start no other program.
+    """Forbid this process, all its threads and its children to start any other program.
 
     Called inside a sandbox by the runner of a verified method, before the method's code is
     imported.
@@ -97,11 +98,6 @@ def forbid_exec() -> None:
     for name in ("execve", "execveat"):
         rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
     rules.load()
-
-
-def _export(rules: Any, out: BinaryIO) -> None:
-    rules.export_bpf(out)
-    out.flush()
 
 
 def _deny_list(seccomp: ModuleType) -> Any:

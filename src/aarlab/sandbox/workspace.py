@@ -2,7 +2,7 @@
 
 Covered: symbolic links anywhere in a path (each component is opened relative to its parent's
 descriptor, following none), `..`, FIFOs and other special files, files over a size, half-written
-files; names that are no UTF-8 or too long; removing a tree that is too deep for the stack; folders
+files. Names that are not UTF-8 or too long. Removing a tree that is too deep for the stack. Folders
 that an AAR closed to its own uid, the workspace itself among them: they are opened again, and one
 that it keeps closing counts as a full disk.
 Not covered: a hard link to a file that the same uid may already read.
@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.hashing import sha256_hex
 from aarlab.sandbox.spec import SandboxSpec
 
 LOG = logging.getLogger("aarlab.sandbox")
-FIRST_UID, LAST_UID = 61_000, 64_999
+FIRST_UID, LAST_AAR = 61_000, 3_999  # uids of AARs: FIRST_UID and the following ones
 AARS, VERIFIERS = range(2000), range(2000, 3000)  # what their numbers are taken from
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTRY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,14 +54,14 @@ FULL = DiskUse(sys.maxsize, sys.maxsize)
 
 
 def aar_uid(index: int) -> int | None:
-    """The uid of the AAR number `index` (from 0) where this process is root, else None."""
-    if not 0 <= index <= LAST_UID - FIRST_UID:
-        raise BadInput(f"AAR number {index}: uids are reserved for 0 to {LAST_UID - FIRST_UID}")
+    """Return the uid of the AAR number `index` (from 0) where this process is root, else None."""
+    if not 0 <= index <= LAST_AAR:
+        raise BadInput(f"AAR number {index}: uids are reserved for 0 to {LAST_AAR}")
     return FIRST_UID + index if os.geteuid() == 0 else None
 
 
 def campaign_uid(run: Path, number: int, numbers: range) -> int | None:
-    """The uid of a campaign's AAR or verifier `number` (from 0), None where this is not root.
+    """Return the uid of a campaign's AAR or verifier `number` (from 0), None if this is not root.
 
     Campaigns begin at places drawn from their folders: two on one machine hardly ever share a uid,
     and with it the limit of its processes.
@@ -94,10 +94,10 @@ def require_workspace(folder: Path) -> None:
 
 
 def disk_use(folder: Path) -> DiskUse:
-    """Measure what is below a folder, an entry as at least one block; whatever state it is in.
+    """Measure what is below a folder, an entry as at least one block, whatever state it is in.
 
     A folder that is gone holds nothing. FULL stands for one that cannot be measured: kept closed,
-    moved about meanwhile in its depths, or no folder any more.
+    moved about meanwhile in its depths, or not a folder any more.
     """
     try:
         with _opened(folder, _LOOK) as root:
@@ -132,7 +132,7 @@ def _listed(folder: int) -> _Level:
 
 
 def _measured(folder: int, depth: int = 0) -> DiskUse:
-    """What is below an open folder; raises OSError for one that stays closed."""
+    """Return what is below an open folder; raises OSError for one that stays closed."""
     level = _listed(folder)
     n_bytes, n_entries, deep = level.n_bytes, level.n_entries, False
     for name in level.folders:
@@ -148,7 +148,7 @@ def _measured(folder: int, depth: int = 0) -> DiskUse:
 
 
 def _measured_deep(top: int) -> DiskUse:
-    """What is below a folder, with one descriptor at any depth: the way back up is "..".
+    """Return what is below a folder with one descriptor at any depth: the way back up is "..".
 
     Raises WorkspaceState where that leads elsewhere: a folder was moved meanwhile.
     """
@@ -179,7 +179,7 @@ def _measured_deep(top: int) -> DiskUse:
 
 
 def _entered(name: str, parent: int) -> int | None:
-    """A folder's descriptor for looking at it, None where it is gone."""
+    """Return a folder's descriptor for looking at it, None where it is gone."""
     try:
         return _open_folder(name, parent, _LOOK)
     except OSError as error:
@@ -189,11 +189,11 @@ def _entered(name: str, parent: int) -> int | None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove what is below a folder in which nothing runs any more, and itself; fine if not there.
+    """Remove what is below a folder in which no program runs any more, and itself.
 
-    Folders are moved up beside each other and emptied one by one: neither the stack nor the open
-    descriptors grow with the depth. A link or a file in the folder's place is removed as such.
-    Raises OSError for what cannot be removed.
+    It is fine if the folder is not there. Folders are moved up next to each other and emptied one
+    by one: the stack and the open descriptors do not grow with the depth. A link or a file in the
+    folder's place is removed as such. Raises OSError for what cannot be removed.
     """
     try:
         top = _open_folder(folder, None, _CHANGE)
@@ -222,7 +222,7 @@ def discard_tree(folder: Path) -> None:
 
 
 def _take_apart(top: int, name: str) -> None:
-    """Remove an entry, a folder's own folders excepted: those come up beside it."""
+    """Remove an entry, a folder's own folders excepted: those come up next to it."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=top)
         return
@@ -256,7 +256,7 @@ def copy_in(spec: SandboxSpec, files: Mapping[str, bytes]) -> None:
 
 
 def copy_out(spec: SandboxSpec, relative_path: str, max_bytes: int) -> bytes:
-    """A regular file of the workspace.
+    """Return a regular file of the workspace.
 
     Raises NotFound, or WorkspaceState for a link, a special, a closed or a larger file.
     """
@@ -268,9 +268,9 @@ def copy_out(spec: SandboxSpec, relative_path: str, max_bytes: int) -> bytes:
 def copy_out_tree(
     spec: SandboxSpec, relative_path: str, max_files: int, max_bytes: int
 ) -> dict[str, bytes]:
-    """All regular files below a folder of the workspace, by path relative to it.
+    """Return all regular files below a folder of the workspace, by path relative to it.
 
-    Raises NotFound, or WorkspaceState for a link, a special or closed file, a name that is no
+    Raises NotFound, or WorkspaceState for a link, a special or closed file, a name that is not
     UTF-8, too many files or bytes in total.
     """
     top = PurePosixPath() if relative_path == "." else _checked(relative_path)
@@ -316,10 +316,10 @@ def _refusing(path: PurePosixPath) -> Iterator[None]:
 
 
 def _open_folder(name: str | Path, parent: int | None, need: int) -> int:
-    """A folder's descriptor, reached without following a link.
+    """Return a folder's descriptor, reached without following a link.
 
-    Where this process is its owner and not root, the folder gets the rights `need`. Raises
-    OSError: one of _NO_FOLDER where there is no folder, PermissionError where it stays closed.
+    Where this process is its owner and not root, the folder gets the rights `need`. Raises OSError:
+    one of _NO_FOLDER if it is not a folder, PermissionError where it stays closed.
     """
     try:
         handle = os.open(name, _FOLDER, dir_fd=parent)
@@ -363,7 +363,7 @@ def _opened(folder: Path, need: int) -> Iterator[int]:
 def _parent(
     root: int, path: PurePosixPath, need: int, make: bool = False, make_for: int | None = None
 ) -> Iterator[int]:
-    """A descriptor of the folder that holds `path`, reached without following a link."""
+    """Yield a descriptor of the folder that holds `path`, reached without following a link."""
     handle = os.dup(root)
     try:
         for part in path.parts[:-1]:
@@ -439,7 +439,7 @@ def _read(folder: int, path: PurePosixPath, max_bytes: int) -> bytes:
 
 
 def _regular_files(folder: int, max_files: int) -> list[PurePosixPath]:
-    """Paths of all entries but folders, sorted."""
+    """Return paths of all entries but folders, sorted."""
     found: list[PurePosixPath] = []
     for path, entry in _walk(folder, PurePosixPath()):
         if not entry.is_dir(follow_symlinks=False):
@@ -452,7 +452,7 @@ def _regular_files(folder: int, max_files: int) -> list[PurePosixPath]:
 def _walk(
     folder: int, path: PurePosixPath, depth: int = 0
 ) -> Iterator[tuple[PurePosixPath, "os.DirEntry[str]"]]:
-    """Every entry below an open folder, following no link.
+    """Yield every entry below an open folder, following no link.
 
     Entries that vanish meanwhile are left out. Raises WorkspaceState below MAX_DEPTH and for a
     folder that stays closed.

@@ -7,43 +7,36 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.hashing import sha256_hex
+from aarlab.core.scoring import Scoring
 from aarlab.server.auth import operator_token
 from aarlab.server.dashboard.site import add_dashboard
-from aarlab.server.door import Door
-from aarlab.server.etags import ETags
+from aarlab.server.middleware import Door, ETags, Pace, SharedPace
 from aarlab.server.openapi import openapi_router
-from aarlab.server.pace import Pace, SharedPace
-from aarlab.server.platform import Platform, Scoring, Store
+from aarlab.server.platform import Platform, Store
 from aarlab.server.problems import add_handlers
 from aarlab.server.recorded import Recorded
 from aarlab.server.routes import (
     findings,
-    ledger,
     me,
     methods,
     operator_aars,
-    operator_audits,
-    operator_controls,
     operator_export,
-    operator_ledger,
-    operator_log,
-    operator_methods,
-    operator_tokens,
     operator_verifications,
     snapshots,
     submissions,
     task_data,
+    tools,
     trials,
-    verified,
 )
+from aarlab.server.service.extras import installed_tools
 from aarlab.server.settings import ServerSettings
-from aarlab.store import claims
+from aarlab.store import shared
 from aarlab.store.blobs import Folder
 from aarlab.store.database import Database
-from aarlab.store.paces import Rate
 from aarlab.store.repository import SnapshotRepo
+from aarlab.store.shared import Rate
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
@@ -57,28 +50,32 @@ except ModuleNotFoundError as missing:  # an extra: without it there is no /mcp
 
 ROUTERS = (
     me.router,
-    ledger.router,
+    me.ledger_router,
     submissions.router,
     snapshots.router,
     findings.router,
     methods.router,
-    verified.router,
+    methods.verified_router,
     task_data.router,
     trials.router,
+    tools.router,
     operator_aars.router,
-    operator_controls.router,
-    operator_tokens.router,
-    operator_methods.router,
-    operator_ledger.router,
+    operator_aars.controls_router,
+    operator_aars.tokens_router,
+    operator_verifications.methods_router,
+    operator_aars.ledger_router,
     operator_verifications.router,
-    operator_audits.router,
+    operator_verifications.audits_router,
     operator_export.router,
-    operator_log.router,
+    operator_export.log_router,
 )
 
 
 def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastAPI:
-    """The app over an open store. It describes itself at /v1/openapi.json, to token holders."""
+    """Return the app over an open store. It describes itself to token holders.
+
+    The description is at /v1/openapi.json.
+    """
     platform = Platform(
         settings=settings,
         store=store,
@@ -92,15 +89,14 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
             store.database,
             Rate("findings, comments and votes", settings.posts_per_s, settings.post_burst),
         ),
+        extras=installed_tools(),
     )
-    runs = trials.trials_for(platform)
-    endpoint = None if Endpoint is None else Endpoint(platform, runs)
+    endpoint = None if Endpoint is None else Endpoint(platform)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
-            if runs is not None:
-                opened.callback(runs.close)
+            opened.callback(platform.runs.closed.set)
             if endpoint is not None:
                 await opened.enter_async_context(endpoint.running())
             yield
@@ -114,7 +110,7 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         # Traces carry exceptions and their values: none may leave, whatever the environment says.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.platform, app.state.trials = platform, runs
+    app.state.platform = platform
     for router in (*ROUTERS, openapi_router(ROUTERS)):
         app.include_router(router)
     app.add_api_route("/health", _health, include_in_schema=False)
@@ -154,7 +150,7 @@ def open_scorer(settings: ServerSettings) -> Scoring:
 
 
 def open_store(settings: ServerSettings) -> Store:
-    """The run's folders and repository; the database is opened inside the event loop."""
+    """Return the run's folders and repository. The database is opened inside the event loop."""
     run = settings.run_dir
     run.platform.mkdir(mode=0o700, parents=True, exist_ok=True)
     run.platform.chmod(0o700)
@@ -165,12 +161,12 @@ def open_store(settings: ServerSettings) -> Store:
 
 
 async def join_servers(store: Store, token: str, public_key: str) -> None:
-    """Raise Conflict where this server would not act as one with the others of its database."""
+    """Raise Conflict if this server would not act as one with the others of its database."""
     async with store.database.write() as tx:
-        await claims.claim(tx, "operator token", sha256_hex(token))
-        await claims.claim(tx, "signing key", public_key)
+        await shared.claim(tx, "operator token", sha256_hex(token))
+        await shared.claim(tx, "signing key", public_key)
         # Under the write lock, so that servers which start together name the repository once.
         mark = await asyncio.to_thread(store.snapshots.mark)
-        if mark is None and await claims.claimed(tx, SNAPSHOTS) is None:
+        if mark is None and await shared.claimed(tx, SNAPSHOTS) is None:
             mark = await asyncio.to_thread(store.snapshots.set_mark)
-        await claims.claim(tx, SNAPSHOTS, mark or "none")
+        await shared.claim(tx, SNAPSHOTS, mark or "none")

@@ -1,7 +1,9 @@
-"""Who is calling. AARs and the operator have tokens of their own; neither opens the other's.
+"""Authenticate callers: AARs and the operator, who have separate tokens.
 
-Covered: missing, malformed, unknown, revoked and foreign tokens, and those without the scope; they
-are kept as SHA-256 and compared in constant time or by index lookup of the hash.
+An AAR's token is refused on the operator's routes, and the operator's on those of AARs.
+
+Covered: missing, malformed, unknown, revoked and foreign tokens, and those without the scope.
+Tokens are kept as SHA-256 and compared in constant time or by index lookup of the hash.
 Not covered: a token that its owner gives away. A revocation made through another server of the same
 database is seen after FRESH_S.
 """
@@ -16,15 +18,16 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import Forbidden
 from aarlab.core.files import write_new
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.supervision import SUPERVISOR_HEADER, supervisor_key
 from aarlab.core.wire import NewAar
 from aarlab.server.platform import Known, Platform, platform_of
 from aarlab.server.problems import Unauthenticated
-from aarlab.store import aars, tokens
-from aarlab.store.tokens import Access
+from aarlab.server.service.caller import Caller
+from aarlab.store import aars
+from aarlab.store.aars import Access
 
 OPERATOR = "@operator"  # no AAR can have this name
 SAFE = frozenset({"GET", "HEAD"})
@@ -34,7 +37,7 @@ PlatformDep = Annotated[Platform, Depends(platform_of)]
 
 
 def operator_token(tokens: Path) -> str:
-    """The operator's token, made on first use: `<tokens>/operator`, mode 600."""
+    """Return the operator's token, made on first use in `<tokens>/operator`, mode 600."""
     path = tokens / "operator"
     if not path.exists():
         tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,15 +46,27 @@ def operator_token(tokens: Path) -> str:
 
 
 def aar_token(operator: str, name: str, key: str) -> str:
-    """An AAR's token. Derived, so that a repeated registration returns it and no one stores it."""
+    """Return an AAR's token.
+
+    It is derived, so that a repeated registration returns it and no one stores it.
+    """
     digest = hmac.new(operator.encode(), f"{name}\n{key}".encode(), hashlib.sha256).digest()
     return f"aar_{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
 
 async def calling_aar(request: Request, platform: PlatformDep) -> NewAar:
-    """The AAR behind the token: `read` opens GET routes, `write` the others."""
+    """Return the AAR behind the token.
+
+    Scope `read` opens GET routes, `write` the others.
+    """
     access = await admitted(request, platform)
     return access.need("read" if request.method in SAFE else "write")
+
+
+async def caller(request: Request, platform: PlatformDep) -> Caller:
+    """Return the AAR behind the token, as the functions of `server.service` take it."""
+    aar = await calling_aar(request, platform)
+    return Caller(platform, aar, by_supervisor(request, platform, aar.name))
 
 
 async def admitted(request: Request, platform: Platform) -> Access:
@@ -96,7 +111,7 @@ async def calling_operator(request: Request, platform: PlatformDep) -> str:
 
 
 async def is_operator(request: Request, platform: PlatformDep) -> bool:
-    """True for the operator's token, False for an AAR's; any other is refused."""
+    """Return True for the operator's token, False for an AAR's. Any other is refused."""
     if _is_operator(platform, _bearer(request)):
         return True
     await calling_aar(request, platform)
@@ -109,7 +124,7 @@ async def _access(platform: Platform, token: str) -> Access | None:
     if known is not None and now < known.until:
         return known.access
     async with platform.store.database.read() as tx:
-        access = await tokens.by_hash(tx, digest)
+        access = await aars.access_of(tx, digest)
     if access is None:
         platform.known.pop(digest, None)
         return None
@@ -129,5 +144,5 @@ def _is_operator(platform: Platform, token: str) -> bool:
 
 
 IsOperatorDep = Annotated[bool, Depends(is_operator)]
-AarDep = Annotated[NewAar, Depends(calling_aar)]
+CallerDep = Annotated[Caller, Depends(caller)]
 OperatorDep = Annotated[str, Depends(calling_operator)]

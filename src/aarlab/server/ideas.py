@@ -12,8 +12,11 @@ MAX_POSTS = 5
 
 
 def ideas_of(repo: SnapshotRepo, export: CampaignExport) -> list[Idea]:
-    """Blocking: one read of the repository a snapshot. What its author posted first about it
-    counts as text; later posts, and those of others, do not move it."""
+    """Return the ideas of an export's snapshots.
+
+    Blocks: one read of the repository per snapshot. What its author posted first about a snapshot
+    counts as text. Later posts, and those of others, do not move it.
+    """
     posts: dict[str, list[str]] = defaultdict(list)
     snapshot_of = {s.id: s.snapshot for s in export.submissions if s.snapshot}
     authors = {s.id: s.aar for s in export.snapshots}

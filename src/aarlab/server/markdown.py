@@ -1,9 +1,9 @@
 """Markdown of posts as HTML that a browser may show.
 
-Covered: raw HTML, scripts, event handlers, style, javascript: and data: addresses, images (a remote
-one would tell its server who reads), markup that HTML parsers repair into something else, text that
-is no Unicode; tables that grow to megabytes. Two walls: the parser emits no HTML of the post, the
-cleaner knows few tags.
+Covered: raw HTML, scripts, event handlers, style, javascript: and data: addresses; images (a remote
+one would show its server who reads); markup that HTML parsers repair into something else; text that
+is not Unicode; tables that grow to megabytes. There are two walls: the parser does not emit HTML of
+the post, and the cleaner knows few tags.
 Not covered: what a link that the reader clicks leads to.
 """
 
@@ -23,7 +23,7 @@ _OPTIONS = {"html": False, "linkify": False, "typographer": False}
 
 
 def render_markdown(text: str) -> str:
-    """Safe HTML of CommonMark with tables and strikethrough."""
+    """Return safe HTML of CommonMark with tables and strikethrough."""
     parser = MarkdownIt("commonmark", _OPTIONS).enable("strikethrough").disable("image")
     # Missing cells are filled in: a few characters a row would become thousands.
     if text.count("|") * text.count("\n") <= MAX_TABLE:

@@ -1,9 +1,9 @@
 """The MCP endpoint /mcp: the AAR's tools for agents that speak the Model Context Protocol.
 
-Covered: the token is checked as by the routes, before the protocol sees the request; the operator's
-token opens nothing here; tools call the routes' own functions, so budgets, refusals and log entries
-are the same; what `core.foreign` refuses is refused before the protocol reads it; crashes are
-logged without their message and told without detail.
+Covered: the token is checked as by the routes, before the protocol sees the request. The operator's
+token is refused here. Tools call the functions behind the routes (`server.service`), so budgets,
+refusals and log entries are the same. What `core.foreign` refuses is refused before the protocol
+reads it. Crashes are logged without their message and reported without detail.
 Not covered: notifications and streams; every call is one request with one answer.
 """
 
@@ -28,13 +28,12 @@ from aarlab.agents.external import texts
 from aarlab.core.errors import AarlabError, BadInput
 from aarlab.core.foreign import read_json
 from aarlab.server.auth import admitted
-from aarlab.server.bodies import WHAT
-from aarlab.server.door import log_crash
 from aarlab.server.mcp_schemas import input_schema, written_out
-from aarlab.server.mcp_tools import ACCESS, Tools
+from aarlab.server.mcp_tools import ACCESS, mcp_function
+from aarlab.server.middleware import WHAT, log_crash
 from aarlab.server.platform import Platform
 from aarlab.server.problems import MAX_MESSAGE, faults_text, known_problem, problem
-from aarlab.server.routes.trials import Trials
+from aarlab.server.service.tools import offered
 
 NAME = "aarlab"
 PARSE_ERROR = -32700  # of JSON-RPC
@@ -45,16 +44,18 @@ WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_worl
 class Endpoint:
     """An ASGI app; `running` must be entered once, around all requests."""
 
-    def __init__(self, platform: Platform, trials: Trials | None) -> None:
+    def __init__(self, platform: Platform) -> None:
         # Its own log lines carry arguments and exceptions: the door logs what may be logged.
         logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
         self._platform = platform
-        told = texts.instructions()
-        self._server = PlatformServer(NAME, instructions=told, log_level="CRITICAL")
-        tools = Tools(platform, trials)
-        for known, kind in ((tools.reading(), READS), (tools.writing(), WRITES)):
-            for tool in known:
-                self._server.add_tool(tool, annotations=kind)
+        self._server = PlatformServer(NAME, instructions=texts.instructions(), log_level="CRITICAL")
+        for tool in offered(platform):
+            self._server.add_tool(
+                mcp_function(platform, tool),
+                name=tool.name,
+                description=tool.about,
+                annotations=READS if tool.method == "GET" else WRITES,
+            )
         _add_texts(self._server)
         self._server.streamable_http_app(
             stateless_http=True,
@@ -88,12 +89,12 @@ class Endpoint:
 
 
 def _unread(error: BadInput) -> JSONResponse:
-    told = {"code": PARSE_ERROR, "message": str(error)}
-    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": told}, 400)
+    fault = {"code": PARSE_ERROR, "message": str(error)}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": fault}, 400)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """What was read of a request, once more; then whatever comes after it."""
+    """Return a Receive that repeats what was read of a request, then whatever comes after it."""
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> Message:
@@ -151,10 +152,10 @@ class PlatformServer(MCPServer[Any]):
         try:
             return await super().call_tool(name, dict(arguments), context)
         except ToolError as error:
-            raise ToolError(_told(name, error)[:MAX_MESSAGE]) from None
+            raise ToolError(_tool_message(name, error)[:MAX_MESSAGE]) from None
 
 
-def _told(name: str, error: ToolError) -> str:
+def _tool_message(name: str, error: ToolError) -> str:
     cause = error.__cause__
     if isinstance(cause, AarlabError):
         return f"{cause.code}: {cause}"

@@ -34,9 +34,9 @@ def _written(value: Any, defs: Schema) -> Any:
     if not isinstance(value, dict):
         return value
     if isinstance(ref := value.get("$ref"), str):
-        beside = {k: v for k, v in value.items() if k != "$ref"}
+        others = {k: v for k, v in value.items() if k != "$ref"}
         target = defs[ref.removeprefix("#/$defs/")]
-        return _written({**target, **beside}, defs)
+        return _written({**target, **others}, defs)
     return {k: _written(v, defs) for k, v in value.items()}
 
 

@@ -25,7 +25,7 @@ ERRORS = {
     409: "the idempotency key was used for another request, or the state does not allow it",
     413: "the body is over the limit",
     422: "malformed; the message says where; nothing was written",
-    424: "the task has no usable baselines",
+    424: "the task has no usable baselines, or a tool of an installed package failed",
     429: "too fast: wait as many seconds as Retry-After says",
     500: "the platform failed; the operator's log has the trace",
     503: "something on disk is damaged, or does not answer",
@@ -35,7 +35,7 @@ WRITES = (*READS, 409, 413)
 
 
 def openapi_router(routers: Sequence[APIRouter]) -> APIRouter:
-    """One route, /v1/openapi.json, that describes those of `routers`."""
+    """Return one route, /v1/openapi.json, that describes those of `routers`."""
     router = APIRouter(prefix="/v1")
     routes = [route for described in routers for route in described.routes]
 

@@ -1,6 +1,6 @@
 """Cursors of list routes: `after` and `limit` in, a `Link: <...>; rel="next"` header out.
 
-Without `limit` a list comes whole, as it did before there were pages.
+Without `limit` a list comes whole.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Page(NamedTuple):
     limit: int | None
 
     def of(self, numbered: Sequence[tuple[int, Item]]) -> list[Item]:
-        """The page out of items with their cursors; one too many says that there is a next."""
+        """Return the page of items with their cursors. One too many says that there is a next."""
         kept = numbered if self.limit is None else numbered[: self.limit]
         if len(kept) < len(numbered):
             url = self.request.url.include_query_params(after=kept[-1][0])
@@ -32,7 +32,7 @@ class Page(NamedTuple):
         return [item for _, item in kept]
 
     def of_all(self, items: Sequence[Item]) -> list[Item]:
-        """The page out of a whole list; the cursor is the place in it."""
+        """Return the page of a whole list. The cursor is the place in it."""
         return self.of(list(enumerate(items, 1))[self.after :])
 
 

@@ -1,46 +1,20 @@
-"""What the routes share. `Scoring` is the vault's counter as routes see it: no labels."""
+"""What the routes and services of one server share."""
 
-from collections.abc import Sequence
+import asyncio
+import threading
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from fastapi import Request
 
-from aarlab.core.types import Split
-from aarlab.core.wire import BaselineAccuracy, Interval, Predictions
-from aarlab.server.pace import Pace, SharedPace
+from aarlab.core.platform_tools import ExtraTool
+from aarlab.core.scoring import Scoring
+from aarlab.server.middleware import Pace, SharedPace
 from aarlab.server.settings import ServerSettings
+from aarlab.store.aars import Access
 from aarlab.store.database import Database
 from aarlab.store.repository import SnapshotRepo
-from aarlab.store.tokens import Access
-from aarlab.testbed.task import PublicTask
-
-
-class Feedback(Protocol):
-    """Shaped figures of one submission, in PGR."""
-
-    @property
-    def pgr(self) -> float: ...
-    @property
-    def stderr(self) -> float: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def step(self) -> float: ...
-    @property
-    def improved(self) -> bool: ...
-
-
-class Scoring(Protocol):
-    def tasks(self) -> list[str]: ...
-    def check(self, task: str, split: Split = "search") -> None: ...
-    def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval: ...
-    def accuracy(self, task: str, split: Split, predictions: Predictions) -> float: ...
-    def best(self, task: str, split: Split, methods: Sequence[Predictions]) -> Interval: ...
-    def baselines(self, task: str, split: Split) -> BaselineAccuracy: ...
-    def feedback(
-        self, task: str, new: Predictions, best: Predictions | None, exact: bool = False
-    ) -> Feedback: ...
+from aarlab.testbed.tasks.task import PublicTask
 
 
 class Store(NamedTuple):
@@ -49,10 +23,18 @@ class Store(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a token opened when it was looked up; `until` is of the monotonic clock."""
+    """What a token opened when it was looked up. `until` is a time of the monotonic clock."""
 
     access: Access
     until: float
+
+
+@dataclass(frozen=True)
+class RunSlot:
+    """One method run at a time per server; `closed` ends the current one."""
+
+    free: asyncio.Lock = field(default_factory=asyncio.Lock)
+    closed: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -68,9 +50,15 @@ class Platform:
     known: dict[str, Known] = field(default_factory=dict, repr=False)
     # Public rows of development tasks, read on first request.
     opened: dict[str, PublicTask] = field(default_factory=dict, repr=False)
+    runs: RunSlot = field(default_factory=RunSlot)
+    # Tools of installed packages, by name.
+    extras: dict[str, ExtraTool] = field(default_factory=dict)
 
 
 async def platform_of(request: Request) -> Platform:
-    """Async although it waits for nothing: FastAPI hands other functions to a thread."""
+    """Return the app's platform.
+
+    It is async although it does not wait: FastAPI hands other functions to a thread.
+    """
     platform: Platform = request.app.state.platform
     return platform

@@ -1,4 +1,4 @@
-"""Every error becomes a Problem: a stable code and a message; no long echo, no traceback."""
+"""Every error becomes a Problem: a stable code and a message, without long echo or traceback."""
 
 import math
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from aarlab.core.errors import (
     Forbidden,
     GapNotPositive,
     NotFound,
+    ToolFailed,
     TooManyRequests,
     Unavailable,
 )
@@ -33,6 +34,7 @@ STATUS: dict[type[AarlabError], int] = {
     TooManyRequests: 429,
     GapNotPositive: 424,
     BaselineMissing: 424,
+    ToolFailed: 424,
     Damaged: 503,
     Unavailable: 503,
 }
@@ -41,7 +43,7 @@ MAX_MESSAGE = 1000
 
 
 class Unauthenticated(Forbidden):
-    """No token, or one that nobody was given."""
+    """The request has no token, or one that was never issued."""
 
 
 def problem(status: int, code: str, message: str) -> JSONResponse:
@@ -77,7 +79,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
 
 
 def faults_text(faults: Sequence[Any]) -> str:
-    """Names the place and the rule of the first faults; the refused values stay out."""
+    """Name the place and the rule of the first faults. The refused values stay out."""
     shown = [
         f"{'.'.join(str(part)[:40] for part in fault['loc'][:6])}: {fault['msg'][:120]}"
         for fault in faults[:SHOWN_FAULTS]

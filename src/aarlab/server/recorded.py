@@ -11,21 +11,23 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.pgr import Gap
+from aarlab.core.scoring import Scoring
 from aarlab.core.types import Split
 from aarlab.core.wire import (
     BaselineAccuracy,
     BestFigure,
     CampaignExport,
+    Feedback,
     Interval,
     Predictions,
     SubmissionRecord,
     TaskInfo,
 )
-from aarlab.server.platform import Feedback, Scoring
 from aarlab.server.settings import ServerSettings
 
 
-class Recorded:
+class Recorded(Scoring):
     """Scoring that falls back to the last export.
 
     `scorer` scores the tasks that are here; None if there is no vault.
@@ -47,6 +49,15 @@ class Recorded:
 
     def accuracy(self, task: str, split: Split, predictions: Predictions) -> float:
         return self._of(task).accuracy(task, split, predictions)
+
+    def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval:
+        return self._of(task).accuracy_interval(task, split, predictions)
+
+    def gap(self, task: str, split: Split) -> Gap:
+        return self._of(task).gap(task, split)
+
+    def difference(self, task: str, split: Split, new: Predictions, other: Predictions) -> Interval:
+        return self._of(task).difference(task, split, new, other)
 
     def best(self, task: str, split: Split, methods: Sequence[Predictions]) -> Interval:
         return self._of(task).best(task, split, methods)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from aarlab.agents.method_run import ONE_THREAD, MethodView, take_output
+from aarlab.agents.trial import ONE_THREAD, MethodView, take_output
+from aarlab.agents.trial import method_view as method_view
 from aarlab.core.errors import BadInput, MethodFailed, NotFound
 from aarlab.core.foreign import read_json
 from aarlab.core.ids import new_id
 from aarlab.core.layout import RunDir
-from aarlab.core.wire_task import MethodCheck, MethodFault, SeedFacts
+from aarlab.core.wire_service import MethodCheck, MethodFault, SeedFacts
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import Finished, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import (
@@ -29,8 +30,8 @@ from aarlab.sandbox.workspace import (
     discard_tree,
     prepare_workspace,
 )
-from aarlab.testbed.checking import Report
-from aarlab.testbed.job import Job, JobOutput, SeedPair
+from aarlab.testbed.running.checking import Report
+from aarlab.testbed.running.job import Job, JobOutput, SeedPair
 
 MAX_REPORT_BYTES, MAX_ERROR, MAX_FACTS = 1 << 17, 4000, 40
 SLOT = len(VERIFIERS) - 1  # verifiers are numbered from 0
@@ -92,7 +93,12 @@ def check_in_sandbox(place: Place, files: Files) -> MethodCheck:
     with _sandbox(place, None) as spec:
         inside = spec.seen_workspace
         copy_in(spec, {f"method/{path}": content for path, content in files.items()})
-        words = ["-m", "aarlab.testbed.checking", str(inside / "method"), str(inside / "out.json")]
+        words = [
+            "-m",
+            "aarlab.testbed.running.checking",
+            str(inside / "method"),
+            str(inside / "out.json"),
+        ]
         done = run(spec, [sys.executable, "-P", *words], cancel=place.cancel)
         try:
             read = read_json(copy_out(spec, "out.json", MAX_REPORT_BYTES), "the check's report")
@@ -109,7 +115,7 @@ def check_in_sandbox(place: Place, files: Files) -> MethodCheck:
 
 
 def try_in_sandbox(place: Place, files: Files, view: MethodView, asked: Asked) -> Ran:
-    """Predict the search split from public rows; raises SandboxUnavailable."""
+    """Predict the search split from public rows. Raises SandboxUnavailable."""
     with _sandbox(place, view) as spec:
         inside = spec.seen_workspace
         job = Job(
@@ -120,7 +126,12 @@ def try_in_sandbox(place: Place, files: Files, view: MethodView, asked: Asked) -
         )
         method = {f"method/{path}": content for path, content in files.items()}
         copy_in(spec, {**method, "job.json": job.model_dump_json().encode()})
-        words = ["-m", "aarlab.testbed.run_method", str(inside / "job.json"), str(inside / "out")]
+        words = [
+            "-m",
+            "aarlab.testbed.running.run_method",
+            str(inside / "job.json"),
+            str(inside / "out"),
+        ]
         done = run(spec, [sys.executable, "-P", *words], cancel=place.cancel)
         try:
             output = take_output(spec, "out", done)

@@ -1,26 +1,88 @@
-"""Run the platform: one process, a unix socket, a TCP port where asked for.
+"""Run the platform: one process with a unix socket, and a TCP port if one is asked for.
 
-The socket is open to every uid on purpose: sandboxed AARs have their own. Tokens authorise.
+The socket is open to every uid on purpose, since sandboxed AARs have their own. Tokens authorise.
+
+Signed heads of the log are exported while the platform runs, after N entries or T seconds.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import uvicorn
 import uvloop
 
-from aarlab.core.errors import Conflict
+from aarlab.core.errors import Conflict, Unavailable
+from aarlab.core.hashing import LogHead
 from aarlab.server.app import create_app, join_servers, open_scorer, open_store
 from aarlab.server.auth import operator_token
-from aarlab.server.heads import exporting
 from aarlab.server.settings import ServerSettings
+from aarlab.store import heads, log
+from aarlab.store.database import Database
 from aarlab.store.heads import Signer
+
+logger = logging.getLogger("aarlab.server")
+POLL_S = 1.0
+FILE = "heads.jsonl"
+
+
+class HeadExport:
+    """What was exported last, and when.
+
+    It looks at the database, since other servers write to it too.
+    """
+
+    def __init__(self, settings: ServerSettings, database: Database, signer: Signer) -> None:
+        self._every_entries, self._every_s = settings.head_every_entries, settings.head_every_s
+        self._path: Path = settings.run_dir.heads / FILE
+        self._database, self._signer = database, signer
+        self._last, self._at_s = LogHead(0, ""), -float("inf")
+
+    async def look(self, now_s: float, at_once: bool = False) -> None:
+        """Export the head if it is new and due.
+
+        In an outage the next look tries again.
+        """
+        try:
+            async with self._database.read() as tx:
+                found = await log.head(tx)
+            new, old = found.seq - self._last.seq, now_s - self._at_s >= self._every_s
+            if new and (at_once or old or new >= self._every_entries):
+                head = LogHead(found.seq, found.hash)
+                await asyncio.to_thread(heads.append, self._path, self._signer.sign(head))
+                self._last, self._at_s = head, now_s
+        except Unavailable:
+            pass  # logged where it was found
+        except OSError as error:
+            logger.warning("no signed head was exported to %s: %s", self._path, error.strerror)
+
+    async def run(self) -> None:
+        while True:
+            await self.look(time.monotonic())
+            await asyncio.sleep(POLL_S)
+
+
+@asynccontextmanager
+async def exporting(
+    settings: ServerSettings, database: Database, signer: Signer
+) -> AsyncIterator[None]:
+    """Export heads for as long as this is open, and the last one at its end."""
+    export = HeadExport(settings, database, signer)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(export.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+    await export.look(time.monotonic(), at_once=True)
+
 
 BACKLOG = 256
 SHUTDOWN_S = 10
@@ -72,8 +134,8 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
 class Stop:
     """SIGTERM and SIGINT outside the time in which uvicorn handles them.
 
-    One that arrives before the server runs ends it as soon as it does. uvicorn raises them again
-    after it has shut down; that must not crash a clean stop.
+    A signal that arrives before the server runs ends it as soon as it does. uvicorn raises signals
+    again after it has shut down; that must not crash a clean stop.
     """
 
     def __init__(self) -> None:
@@ -81,7 +143,7 @@ class Stop:
         self._server: uvicorn.Server | None = None
 
     def heed_signals(self) -> None:
-        """Install the handlers, where this thread may."""
+        """Install the handlers, if this thread may."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._ask())
@@ -112,7 +174,10 @@ def _sockets(settings: ServerSettings, opened: AsyncExitStack) -> list[socket.so
 
 
 def unix_listener(path: Path) -> socket.socket:
-    """Bind a socket (666) in a folder (755); raise Conflict if something answers there already."""
+    """Bind a socket (666) in a folder (755).
+
+    Raises Conflict if something answers there already.
+    """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.parent.chmod(0o755)
     if path.exists():
@@ -135,7 +200,7 @@ def unix_listener(path: Path) -> socket.socket:
 
 
 def tcp_listener(host: str, port: int) -> socket.socket:
-    """Bind a port; raise Conflict if it is taken."""
+    """Bind a port. Raises Conflict if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off: else each answer waits 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

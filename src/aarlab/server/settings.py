@@ -9,7 +9,10 @@ from aarlab.store.settings import StoreSettings
 
 
 class ServerSettings(StoreSettings):
-    """One server serves one run. Fields: arguments, else AARLAB_SERVER_* variables."""
+    """Settings of one server, which serves one run.
+
+    Fields come from arguments, else from AARLAB_SERVER_* variables.
+    """
 
     run: Path
     data: Path

@@ -1,8 +1,8 @@
-"""One way to write: state, log entries and idempotency record in one transaction, or nothing.
+"""Write state, log entries and idempotency record in one transaction, or nothing.
 
-The same key with the same request returns the stored answer; with another request it is a Conflict.
-A refused request is logged and costs nothing: its key stays free. Nothing here is kept in memory:
-two servers on one database answer equal requests equally.
+The same key with the same request returns the stored answer. With another request it is a Conflict.
+A refused request is logged and costs nothing: its key stays free. Nothing here is kept in memory,
+so two servers on one database answer equal requests equally.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,12 +14,12 @@ from fastapi import Header, Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.canonical import canonical_json, sha256_hex
 from aarlab.core.errors import AarlabError, BadInput, Unavailable
+from aarlab.core.hashing import canonical_json, sha256_hex
+from aarlab.core.wire_base import KEY
 from aarlab.server.platform import Platform
-from aarlab.store import idempotency, log
+from aarlab.store import log, shared
 
-KEY = r"^[A-Za-z0-9_.:-]{1,100}$"
 KeyDep = Annotated[str, Header(alias="Idempotency-Key", pattern=KEY)]
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -67,11 +67,11 @@ async def write_once(
 ) -> Answer:
     """Run `act` in the transaction that records its answer; replay it if it ran before."""
     async with refusals_logged(wanted), wanted.platform.store.database.write() as tx:
-        known = await idempotency.recall(tx, wanted.actor, wanted.key, wanted.fingerprint)
+        known = await shared.recall(tx, wanted.actor, wanted.key, wanted.fingerprint)
         if known is not None:
             return answer.model_validate_json(known)
         given = await act(tx)
-        await idempotency.remember(
+        await shared.remember(
             tx, wanted.actor, wanted.key, wanted.fingerprint, given.model_dump_json()
         )
         return given
@@ -79,7 +79,10 @@ async def write_once(
 
 @asynccontextmanager
 async def refusals_logged(wanted: Writing) -> AsyncIterator[None]:
-    """An outage is no refusal: the same request will be sent again."""
+    """Log refusals inside the context.
+
+    An outage is not a refusal: the same request will be sent again.
+    """
     try:
         yield
     except Unavailable:

@@ -1,22 +1,132 @@
-"""AARs, their research-time sessions, and what they have used."""
+"""AARs, their research-time sessions, tokens and usage, and whose work a team sees.
+
+An AAR can have several tokens with scopes, which are kept as SHA-256. A revoked one is refused.
+AARs of one team share findings and code; the operator sees all.
+
+Covered: reads and citations of findings, comments, votes, snapshots, diffs and verified methods.
+Not covered: numbers that count over the whole campaign (`seq`, `changed`) show that others post.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ScalarSelect, Table, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Table, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core import research_time
 from aarlab.core.clock import now_iso, parse_iso
-from aarlab.core.errors import Conflict
+from aarlab.core.errors import Conflict, Forbidden, NotFound
+from aarlab.core.ids import new_id
 from aarlab.core.ledger import dollars_of, dollars_per_hour
 from aarlab.core.research_time import Change, Stretch
 from aarlab.core.wire import AarRecord, NewAar, SessionRecord
-from aarlab.core.wire_service import NewToken, NewWait
-from aarlab.store import budgets, controls, ledger, teams, tokens
-from aarlab.store.tables import aars, method_submissions, sessions, submissions, supervised
+from aarlab.core.wire_service import NewToken, NewWait, Scope, TokenRecord
+from aarlab.store import controls, ledger
+from aarlab.store.tables import (
+    aars,
+    method_submissions,
+    sessions,
+    submissions,
+    supervised,
+    teams,
+    tokens,
+)
+
+Team = str | None  # None: everything, for the operator
+
+
+async def add_to_team(tx: AsyncConnection, aar: str, team: str) -> None:
+    await tx.execute(insert(teams).values(aar=aar, team=team))
+
+
+def seen_by(team: Team, author: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+    """Return conditions under which a team sees work of `author`.
+
+    `author` is a column with an AAR's name.
+    """
+    if team is None:
+        return []
+    return [author.in_(select(teams.c.aar).where(teams.c.team == team))]
+
+
+async def team_members(tx: AsyncConnection, team: str) -> frozenset[str]:
+    return frozenset(await tx.scalars(select(teams.c.aar).where(teams.c.team == team)))
+
+
+_LIVE = (
+    select(aars.c.record, tokens.c.scopes)
+    .join(aars, aars.c.name == tokens.c.aar)
+    .where(tokens.c.sha256 == bindparam("sha256"), tokens.c.revoked_at.is_(None))
+)
+
+
+class Access(NamedTuple):
+    """Whom a token stands for and what it opens."""
+
+    aar: NewAar
+    scopes: frozenset[Scope]
+
+    def need(self, scope: Scope) -> NewAar:
+        """Return the AAR. Raises Forbidden if the token does not have the scope."""
+        if scope not in self.scopes:
+            has = ", ".join(sorted(self.scopes))
+            raise Forbidden(f"this token has the scope {has}; this request needs {scope}")
+        return self.aar
+
+
+async def add_token(tx: AsyncConnection, aar: str, new: NewToken, sha256: str) -> TokenRecord:
+    """Record a token. Raises NotFound for an unknown AAR."""
+    if await tx.scalar(select(aars.c.name).where(aars.c.name == aar)) is None:
+        raise NotFound(f"no AAR {aar[:64]!r}: see GET /v1/operator/aars")
+    made = TokenRecord(
+        id=new_id("tok"),
+        aar=aar,
+        scopes=sorted(set(new.scopes)),
+        note=new.note,
+        at=now_iso(),
+        revoked_at=None,
+    )
+    await tx.execute(insert(tokens).values(sha256=sha256, **made.model_dump()))
+    return made
+
+
+async def access_of(tx: AsyncConnection, sha256: str) -> Access | None:
+    """Return what a token that was not revoked opens."""
+    row = (await tx.execute(_LIVE, {"sha256": sha256})).first()
+    return row and Access(NewAar.model_validate(row.record), frozenset(row.scopes))
+
+
+async def tokens_of(tx: AsyncConnection, aar: str) -> list[TokenRecord]:
+    query = select(tokens).where(tokens.c.aar == aar).order_by(tokens.c.at, tokens.c.id)
+    return [_token_record(row) for row in await tx.execute(query)]
+
+
+async def revoke_token(tx: AsyncConnection, token: str) -> TokenRecord:
+    """Revoke a token.
+
+    Revoked twice it keeps its first time. Raises NotFound for an unknown id.
+    """
+    this = tokens.c.id == token
+    live = tokens.c.revoked_at.is_(None)
+    await tx.execute(update(tokens).where(this, live).values(revoked_at=now_iso()))
+    row = (await tx.execute(select(tokens).where(this))).first()
+    if row is None:
+        raise NotFound(f"no token {token[:60]!r}: see GET /v1/operator/aars/<name>/tokens")
+    return _token_record(row)
+
+
+def _token_record(row: Any) -> TokenRecord:
+    return TokenRecord(
+        id=row.id,
+        aar=row.aar,
+        scopes=row.scopes,
+        note=row.note,
+        at=row.at,
+        revoked_at=row.revoked_at,
+    )
+
 
 _RECORD = select(aars.c.record).where(aars.c.name == bindparam("aar"))
 _SESSIONS = (
@@ -62,8 +172,8 @@ async def add(tx: AsyncConnection, aar: NewAar, token_sha256: str) -> None:
         )
     )
     first = NewToken(scopes=["read", "write"], note="registration")
-    await tokens.add(tx, aar.name, first, token_sha256)
-    await teams.add(tx, aar.name, aar.team)
+    await add_token(tx, aar.name, first, token_sha256)
+    await add_to_team(tx, aar.name, aar.team)
 
 
 async def get(tx: AsyncConnection, name: str) -> NewAar | None:
@@ -73,7 +183,7 @@ async def get(tx: AsyncConnection, name: str) -> NewAar | None:
 
 async def all_records(tx: AsyncConnection) -> list[AarRecord]:
     rows = (await tx.execute(select(aars.c.record).order_by(aars.c.at, aars.c.name))).all()
-    rate, records = (await budgets.get(tx)).device_dollars_per_hour, []
+    rate, records = (await ledger.budget_of_campaign(tx)).device_dollars_per_hour, []
     lives_of: defaultdict[str, list[SessionRecord]] = defaultdict(list)
     for life in await all_sessions(tx, waits=True):
         lives_of[life.aar].append(life)
@@ -225,5 +335,5 @@ async def usage(
 
 
 async def research_s(tx: AsyncConnection, name: str | None = None) -> float:
-    """Research seconds of one AAR, or of all together."""
+    """Return the research seconds of one AAR, or of all together."""
     return sum(seconds(session) for session in await all_sessions(tx, name))

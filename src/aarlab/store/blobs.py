@@ -12,9 +12,9 @@ from typing import Any
 
 import fsspec
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import BadInput, Damaged, NotFound, Unavailable
 from aarlab.core.files import write_atomic
+from aarlab.core.hashing import sha256_hex
 
 MODE = 0o600
 
@@ -67,7 +67,7 @@ class Folder:
             return bool(self._fs.exists(self._path(name)))
 
     def read(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The files by name; raises NotFound naming one that is missing."""
+        """Return the files by name. Raises NotFound naming one that is missing."""
         wanted = list(names)
         try:
             if self.local is not None:
@@ -98,14 +98,14 @@ class Blobs:
         self._folder = folder
 
     def put(self, data: bytes) -> str:
-        """Keep the bytes where they are new; return their SHA-256."""
+        """Keep the bytes if they are new; return their SHA-256."""
         digest = sha256_hex(data)
         if not self._folder.has(_name(digest)):
             self._folder.keep({_name(digest): data})
         return digest
 
     def get(self, digest: str) -> bytes:
-        """Raises NotFound for an unknown blob, Damaged for one that was changed."""
+        """Return a blob. Raises NotFound for an unknown one, Damaged for a changed one."""
         data = self._folder.read([_name(digest)])[_name(digest)]
         if sha256_hex(data) != digest:
             raise Damaged(f"{self._folder.url}: blob {digest} was changed: restore it")
@@ -119,7 +119,7 @@ def _name(digest: str) -> str:
 
 
 def _failures(store: Any) -> tuple[type[Exception], ...]:
-    """What a store raises when it does not answer."""
+    """Return what a store raises when it does not answer."""
     if "s3" not in store.protocol:
         return (OSError,)
     from botocore.exceptions import BotoCoreError  # with the extra `s3`

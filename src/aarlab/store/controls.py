@@ -1,6 +1,6 @@
 """Steering by people: pause, resume, stop, message, extend, for one AAR or the whole campaign.
 
-Only added, never changed; the latest of pause, resume and stop says what is wanted. `stop` is
+Controls are only added, never changed. The latest of pause, resume and stop counts; `stop` is
 final. Each is an entry of the log with who asked for it.
 """
 
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.hashing import content_hash
 from aarlab.core.wire import NewAar, Wanted
 from aarlab.core.wire_ledger import (
     MOST,
@@ -22,7 +22,7 @@ from aarlab.core.wire_ledger import (
     NewControl,
     OperatorMessage,
 )
-from aarlab.store import budgets, log
+from aarlab.store import ledger, log
 from aarlab.store.tables import aars, controls
 
 STEERING = ("pause", "resume", "stop")
@@ -38,7 +38,7 @@ _LATEST = select(controls.c.action, controls.c.at).where(
 
 
 class Steering(NamedTuple):
-    """What is wanted of an AAR, and when it (or all) was last told to go on."""
+    """What is wanted of an AAR, and when it (or all) was last resumed."""
 
     wanted: Wanted = "run"
     resumed_at: str = ""
@@ -71,10 +71,10 @@ async def _extend(tx: AsyncConnection, aar: str | None, asked: NewControl) -> No
     if aar is None:
         if wrong := sorted(set(given) - set(CampaignLimits.model_fields)):
             raise BadInput(f"a campaign has no limit of {', '.join(wrong)}: extend AARs one by one")
-        budget = await budgets.get(tx)
+        budget = await ledger.budget_of_campaign(tx)
         changes = _added(budget.limits.model_dump(), given) if asked.add else given
         more = budget.limits.model_copy(update=changes)
-        await budgets.put(tx, budget.model_copy(update={"limits": more}))
+        await ledger.put_budget(tx, budget.model_copy(update={"limits": more}))
         return
     this = aars.c.name == aar
     record = NewAar.model_validate(await tx.scalar(select(aars.c.record).where(this)))
@@ -95,7 +95,7 @@ def _added(limits: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]
 
 
 async def steering(tx: AsyncConnection, aar: str | None) -> Steering:
-    """Own and campaign-wide controls together: the stricter counts."""
+    """Return own and campaign-wide controls together. The stricter counts."""
     rows = (await tx.execute(_LATEST, {"aar": aar})).all()
     actions: set[str | None] = {row.action for row in rows}
     resumed_at = max((row.at for row in rows if row.action == "resume"), default="")
@@ -103,9 +103,10 @@ async def steering(tx: AsyncConnection, aar: str | None) -> Steering:
 
 
 async def wanted(tx: AsyncConnection) -> dict[str, Wanted]:
-    """What is wanted of each AAR that was ever steered, by itself or with all; "" is the campaign.
+    """Return what is wanted of each AAR that was ever steered, by itself or with all.
 
-    As `steering`, for all at once: the stricter of own and campaign-wide counts.
+    "" is the campaign. As `steering`, for all at once: the stricter of own and campaign-wide
+    counts.
     """
     latest = select(func.max(controls.c.seq)).where(controls.c.action.in_(STEERING))
     rows = await tx.execute(
@@ -122,7 +123,7 @@ def _stricter(actions: set[str | None]) -> Wanted:
 
 
 async def messages(tx: AsyncConnection, aar: str, after: int = 0) -> list[OperatorMessage]:
-    """What people wrote to this AAR or to all, oldest first."""
+    """Return what people wrote to this AAR or to all, oldest first."""
     query = select(controls).where(
         controls.c.action == "message", controls.c.seq > after, _about(aar)
     )
@@ -133,7 +134,7 @@ async def messages(tx: AsyncConnection, aar: str, after: int = 0) -> list[Operat
 
 
 async def listed(tx: AsyncConnection, aar: str | None = None) -> list[Control]:
-    """All controls, or those that one AAR was meant by, oldest first."""
+    """Return all controls, or those that one AAR was meant by, oldest first."""
     query = select(controls).order_by(controls.c.seq)
     query = query if aar is None else query.where(_about(aar))
     return [
@@ -143,5 +144,5 @@ async def listed(tx: AsyncConnection, aar: str | None = None) -> list[Control]:
 
 
 def _about(aar: str | None) -> ColumnElement[bool]:
-    """Controls of the campaign, and of the AAR where there is one."""
+    """Return a condition for controls of the campaign, and of the AAR if there is one."""
     return or_(controls.c.aar.is_(None), controls.c.aar == aar)

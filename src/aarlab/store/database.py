@@ -1,8 +1,10 @@
 """The database of one run: SQLite in WAL mode, or PostgreSQL, behind SQLAlchemy's async engine.
 
-A write is one transaction that holds state, log entries and idempotency record together: a
-process killed between any two lines leaves all of it or none. Writes are serial over all servers
-of a database: SQLite begins them IMMEDIATE, PostgreSQL takes one advisory lock.
+A write is one transaction that holds state, log entries and idempotency record together. A process
+killed between any two lines leaves all of it or none. Writes are serial over all servers of a
+database: SQLite begins them IMMEDIATE, PostgreSQL takes one advisory lock.
+
+A database is brought to the tables of this version inside the caller's write transaction.
 """
 
 import asyncio
@@ -11,21 +13,78 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from aarlab.core.errors import Conflict, Unavailable
-from aarlab.store.migrate import migrate
-from aarlab.store.outage import connecting, reason, talking
-from aarlab.store.place import Place, read_options, reading_engine, shown, writing_engine
+from aarlab.store.place import (
+    Place,
+    connecting,
+    read_options,
+    reading_engine,
+    reason,
+    shown,
+    talking,
+    writing_engine,
+)
+from aarlab.store.tables import metadata
+
+SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations that are missing.
+
+    Raises Conflict, and changes nothing, on a database of a version that is not known, on one that
+    has tables of these names and no version, and on one whose columns differ.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    version = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if version is not None and version not in known:
+        raise Conflict(
+            f"the database is of version {version!r}, which this aarlab does not know: it is newer "
+            "(upgrade aarlab), or of a state before version 0.1.0 (use another database)"
+        )
+    if version is None:
+        _check_empty(connection)
+    command.upgrade(config, "head")
+    _check_columns(connection)
+
+
+def _check_empty(connection: Connection) -> None:
+    taken = sorted(set(metadata.tables) & set(inspect(connection).get_table_names()))
+    if taken:
+        raise Conflict(
+            f"the database has tables with names of aarlab ({', '.join(taken)}) and no version of "
+            "it: use another one"
+        )
+
+
+def _check_columns(connection: Connection) -> None:
+    found = inspect(connection)
+    for name, table in metadata.tables.items():
+        missing = set(table.c.keys()) - {column["name"] for column in found.get_columns(name)}
+        if missing:
+            raise Conflict(
+                f"table {name} has no column {', '.join(sorted(missing))}: the database is not "
+                "one of this aarlab; use another one"
+            )
+
 
 WRITE = {"aarlab_write": True}
 WRITERS = 0x6161726C6162  # "aarlab": the advisory lock that every write holds
 
 
 class Database:
-    """Connections to one database. An SQLite file has one server (a lock file beside it)."""
+    """Connections to one database. An SQLite file has one server (a lock file next to it)."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -67,19 +126,19 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view; it sees no write that is not committed."""
+        """Yield a consistent view. It does not see writes that are not committed."""
         async with self._transaction(self._engine, read_options(self._place)) as connection:
             yield connection
 
     @asynccontextmanager
     async def read_much(self) -> AsyncIterator[AsyncConnection]:
-        """As `read`, for views of a whole campaign: other requests go on meanwhile."""
+        """Yield a view as `read`, for a whole campaign. Other requests continue meanwhile."""
         async with self._transaction(self._reader, read_options(self._place)) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction, taken for writing at once: what it reads stays true."""
+        """Yield one transaction, taken for writing at once. What it reads stays true."""
         async with self._writer, self._transaction(self._engine, WRITE) as connection:
             if not isinstance(self._place, Path):
                 # Under READ COMMITTED, what follows sees all that was committed before the lock.
@@ -88,12 +147,15 @@ class Database:
 
     @property
     def shared(self) -> bool:
-        """Other servers may write to it at the same time."""
+        """Return whether other servers may write to the database at the same time."""
         return not isinstance(self._place, Path)
 
     @asynccontextmanager
     async def brief(self) -> AsyncIterator[AsyncConnection]:
-        """A write to rows of its own that is no part of the log: it waits for no other write."""
+        """Yield a write to rows of its own that is not part of the log.
+
+        It does not wait for other writes.
+        """
         async with self._transaction(self._engine, WRITE) as connection:
             yield connection
 

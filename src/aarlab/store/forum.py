@@ -1,4 +1,12 @@
-"""Findings, comments, votes. Posts are quoted data: returned as they came, never interpreted."""
+"""Findings, comments, votes, and search over them.
+
+Posts are quoted data: returned as they came, never interpreted. Search uses a table of words, the
+same on every database.
+
+Covered: no query text reaches a pattern or an operator of the database; words are bounded in number
+and length.
+Not covered: ranking by relevance; word forms other than a common beginning.
+"""
 
 import re
 import unicodedata
@@ -6,11 +14,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Insert, ScalarSelect, Select, bindparam, delete, exists, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    ScalarSelect,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso
-from aarlab.core.errors import Forbidden, NotFound
+from aarlab.core.errors import BadInput, Forbidden, NotFound
 from aarlab.core.ids import new_id
 from aarlab.core.wire import (
     Comment,
@@ -23,9 +42,62 @@ from aarlab.core.wire import (
     Votes,
 )
 from aarlab.core.wire_service import Ballot, FindingQuery
-from aarlab.store import search, teams
-from aarlab.store.tables import changes, comments, findings, remarks, scores, submissions, votes
-from aarlab.store.teams import Team
+from aarlab.store import aars
+from aarlab.store.aars import Team
+from aarlab.store.tables import (
+    changes,
+    comments,
+    findings,
+    remarks,
+    scores,
+    submissions,
+    terms,
+    votes,
+)
+
+WORD = re.compile(r"[^\W_]+")
+MAX_LENGTH = 40
+MAX_WORDS = 4000
+MAX_QUERY_WORDS = 8
+_KNOWN = select(terms.c.term).where(terms.c.finding == bindparam("finding"))
+_NEW_TERM = insert(terms)
+
+
+def words(text: str) -> list[str]:
+    """Return distinct words in the order of their first use, normalised; at most MAX_WORDS."""
+    found = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return list(dict.fromkeys(word[:MAX_LENGTH] for word in found))[:MAX_WORDS]
+
+
+async def index_words(tx: AsyncConnection, finding: str, text: str) -> None:
+    """Index the words of a new finding."""
+    if found := words(text):
+        await tx.execute(_NEW_TERM, [{"finding": finding, "term": word} for word in found])
+
+
+async def index_more_words(tx: AsyncConnection, finding: str, text: str) -> None:
+    """Add the words of a text to those of a finding."""
+    known = set(await tx.scalars(_KNOWN, {"finding": finding}))
+    fresh = [word for word in words(text) if word not in known][: MAX_WORDS - len(known)]
+    if fresh:
+        rows = [{"finding": finding, "term": word} for word in fresh]
+        await tx.execute(_NEW_TERM, rows)
+
+
+def matching(query: str) -> list[ColumnElement[bool]]:
+    """Return conditions on `findings`: each word of the query begins one of theirs.
+
+    Raises BadInput without words.
+    """
+    wanted = words(query)
+    if not 0 < len(wanted) <= MAX_QUERY_WORDS:
+        raise BadInput(f"q: give 1 to {MAX_QUERY_WORDS} words of letters or digits")
+    return [
+        findings.c.id.in_(
+            select(terms.c.finding).where(terms.c.term.startswith(word, autoescape=True))
+        )
+        for word in wanted
+    ]
 
 
 class Cited(NamedTuple):
@@ -74,7 +146,7 @@ async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
     finding, at = new_id("fnd"), now_iso()
     row = {"id": finding, "author": author, "at": at, "record": post.model_dump(mode="json")}
     seq = await _inserted(tx, _NEW, row)
-    await search.index(tx, finding, f"{post.title} {post.text}")
+    await index_words(tx, finding, f"{post.title} {post.text}")
     changed = await _mark_changed(tx, finding)
     cited = await _cited(tx, [post.submission] if post.submission else [])
     return Finding(
@@ -91,29 +163,32 @@ async def add(tx: AsyncConnection, author: str, post: NewFinding) -> Finding:
 
 
 async def comment(tx: AsyncConnection, author: NewAar, finding: str, text: NewComment) -> Comment:
-    """Raises NotFound for a finding that is unknown, or another team's."""
+    """Record a comment. Raises NotFound for a finding that is unknown, or another team's."""
     await get(tx, finding, author.team)
     at = now_iso()
     made = Comment(id=new_id("com"), author=author.name, at=at, text=text.text)
     await tx.execute(insert(comments).values(finding=finding, **made.model_dump(exclude={"html"})))
-    await search.index_more(tx, finding, text.text)
+    await index_more_words(tx, finding, text.text)
     await _mark_changed(tx, finding)
     return made
 
 
 async def remark(tx: AsyncConnection, person: str, finding: str, text: NewComment) -> Comment:
-    """A person's comment; raises NotFound for an unknown finding."""
+    """Record a person's comment. Raises NotFound for an unknown finding."""
     await get(tx, finding)
     made, at = new_id("com"), now_iso()
     row = {"id": made, "finding": finding, "person": person, "at": at, "text": text.text}
     await tx.execute(insert(remarks).values(**row))
-    await search.index(tx, finding, text.text)
+    await index_words(tx, finding, text.text)
     await _mark_changed(tx, finding)
     return Comment(id=made, author=person_author(person), at=at, text=text.text)
 
 
 def person_author(name: str) -> str:
-    """How a person is named among AARs: `@` begins no AAR's name, so the two never meet."""
+    """Return how a person is named among AARs.
+
+    It begins with `@`, which AAR names cannot, so the two never meet.
+    """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return f"@{re.sub('[^a-z0-9]+', '-', plain).strip('-')[:60] or 'person'}"
 
@@ -134,8 +209,11 @@ async def vote(tx: AsyncConnection, voter: NewAar, finding: str, ballot: Ballot)
 
 
 async def get(tx: AsyncConnection, finding: str, team: Team = None) -> Finding:
-    """Raises NotFound alike for unknown findings and for those that the team does not see."""
-    seen = _ONE.where(*teams.seen_by(team, findings.c.author))
+    """Return a finding.
+
+    Raises NotFound alike for unknown findings and for those that the team does not see.
+    """
+    seen = _ONE.where(*aars.seen_by(team, findings.c.author))
     rows = (await tx.execute(seen, {"finding": finding})).all()
     if not rows:
         raise NotFound(f"no finding {finding[:60]!r}: see GET /v1/findings")
@@ -143,8 +221,8 @@ async def get(tx: AsyncConnection, finding: str, team: Team = None) -> Finding:
 
 
 async def page(tx: AsyncConnection, wanted: FindingQuery, team: Team = None) -> FindingPage:
-    """Of what the team sees; raises BadInput on a search without words."""
-    seen = _LISTING.where(*teams.seen_by(team, findings.c.author))
+    """Return a page of what the team sees. Raises BadInput on a search without words."""
+    seen = _LISTING.where(*aars.seen_by(team, findings.c.author))
     query = _ordered(_filtered(seen, wanted), wanted)
     rows = (await tx.execute(query.limit(wanted.limit + 1))).all()
     kept = await _findings(tx, rows[: wanted.limit])
@@ -167,7 +245,7 @@ def _filtered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[ty
         query = query.where(findings.c.record["kind"].as_string() == wanted.kind)
     if wanted.author is not None:
         query = query.where(findings.c.author == wanted.author)
-    return query.where(*search.matching(wanted.q)) if wanted.q else query
+    return query.where(*matching(wanted.q)) if wanted.q else query
 
 
 def _ordered(query: Select, wanted: FindingQuery) -> Select:  # type: ignore[type-arg]
@@ -193,7 +271,7 @@ async def _mark_changed(tx: AsyncConnection, finding: str) -> int:
 
 
 async def _inserted(tx: AsyncConnection, new: Insert, row: dict[str, Any]) -> int:
-    """The number that the database gave the row."""
+    """Return the number that the database gave the row."""
     key = (await tx.execute(new, row)).inserted_primary_key
     assert key is not None
     return int(key[0])

@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ValidationError
 
-from aarlab.core.canonical import canonical_json
-from aarlab.core.chain import LogHead
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Damaged, NotFound
 from aarlab.core.files import write_new
+from aarlab.core.hashing import LogHead, canonical_json
 from aarlab.core.wire import SignedHead
 
 
@@ -30,7 +29,10 @@ class Signer:
 
     @classmethod
     def open(cls, private: Path, public: Path) -> "Signer":
-        """The key in `private` (PEM, mode 600), made on first use with `public` beside it."""
+        """Return the key in `private` (PEM, mode 600).
+
+        It is made on first use with `public` next to it.
+        """
         if not private.exists():
             private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_new(private, _pem(Ed25519PrivateKey.generate()), mode=0o600)
@@ -78,7 +80,10 @@ def read_public_key(path: Path) -> str:
 
 
 def read_heads(paths: list[Path], public_key: str) -> list[LogHead]:
-    """The heads of all files; raises Damaged naming the line with a wrong or foreign signature."""
+    """Return the heads of all files.
+
+    Raises Damaged naming the line with a wrong or foreign signature.
+    """
     return [
         _checked(line, public_key, f"{path}, line {number}")
         for path in paths

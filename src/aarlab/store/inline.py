@@ -1,8 +1,8 @@
 """SQLite without a thread: a connection as aiosqlite's; statements run where they are awaited.
 
-SQLite is a library: a statement of the platform takes some 20 microseconds, handing it to another
+SQLite is a library. A statement of the platform takes some 20 microseconds; handing it to another
 thread and back takes several times that. With WAL no reader waits for a writer, and writers of this
-process queue before they begin, so that nothing here waits for a lock for long.
+process queue before they begin, so nothing here waits for a lock for long.
 Not covered: a query that reads megabytes keeps the event loop busy; `Database.read_much` is for
 those.
 """
@@ -76,7 +76,10 @@ class InlineConnection:
 
 
 def connector(pragmas: Iterable[str]) -> Callable[..., Any]:
-    """For SQLAlchemy's `async_creator_fn`: the driver begins no transaction by itself."""
+    """Return a connector for SQLAlchemy's `async_creator_fn`.
+
+    The driver does not begin transactions by itself.
+    """
 
     async def connect(database: str, **options: Any) -> InlineConnection:
         made = sqlite3.connect(

@@ -1,7 +1,7 @@
-"""What a reader that stays asks again and again: rows added since a cursor, sums, a few by name.
+"""Queries that a long-lived reader repeats: rows added since a cursor, sums, a few by name.
 
-The tables only grow, so `after` (a row's number) is all that such a reader has to remember. No
-predictions, and no row of a task, are read here except by `predictions_of` and `rerun_predictions`.
+The tables only grow, so such a reader only has to remember `after` (a row's number). Predictions
+and rows of a task are read only by `predictions_of` and `rerun_predictions`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from aarlab.core.wire import (
     Wire,
 )
 from aarlab.store import aars
-from aarlab.store.predictions import unpack
+from aarlab.store.submissions import unpack_predictions
 from aarlab.store.tables import aars as aar_table
 from aarlab.store.tables import (
     audits,
@@ -95,7 +95,7 @@ async def case_verdicts_after(tx: AsyncConnection, after: int) -> list[tuple[int
 async def runs_after(
     tx: AsyncConnection, after: int, waiting: Collection[int]
 ) -> list[tuple[int, Verification]]:
-    """Re-runs that are new, and those of `waiting` (numbers) as they stand now."""
+    """Return re-runs that are new, and those of `waiting` (numbers) as they stand now."""
     found = await _runs(tx, verifications.c.seq > after)
     numbers = sorted(waiting)
     for start in range(0, len(numbers), AT_ONCE):
@@ -112,13 +112,13 @@ async def _runs(
 async def _records(
     tx: AsyncConnection, table: Table, model: type[Record], condition: ColumnElement[bool]
 ) -> list[tuple[int, Record]]:
-    """Number and record of the rows of a table, in their order."""
+    """Return number and record of the rows of a table, in their order."""
     query = select(table.c.seq, table.c.record).where(condition).order_by(table.c.seq)
     return [(row.seq, model.model_validate(row.record)) for row in await tx.execute(query)]
 
 
 async def runs_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> list[Verification]:
-    """Re-runs with all that was recorded, by their row numbers."""
+    """Return re-runs with all that was recorded, by their row numbers."""
     return [run for _, run in await _runs(tx, verifications.c.seq.in_(numbers))]
 
 
@@ -127,7 +127,7 @@ async def audits_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> dict[i
 
 
 async def spend_by_aar(tx: AsyncConnection) -> dict[str, dict[str, float]]:
-    """Amounts by kind of each AAR that spent anything."""
+    """Return amounts by kind of each AAR that spent anything."""
     found: dict[str, dict[str, float]] = {}
     for row in await tx.execute(select(spend_totals)):
         found.setdefault(row.aar, {})[row.kind] = float(row.amount)
@@ -135,13 +135,13 @@ async def spend_by_aar(tx: AsyncConnection) -> dict[str, dict[str, float]]:
 
 
 async def registered(tx: AsyncConnection) -> list[NewAar]:
-    """AARs in the order of their registration."""
+    """Return AARs in the order of their registration."""
     query = select(aar_table.c.record).order_by(aar_table.c.at, aar_table.c.name)
     return [NewAar.model_validate(row.record) for row in await tx.execute(query)]
 
 
 async def research_s(tx: AsyncConnection) -> dict[str, float]:
-    """Research seconds by AAR."""
+    """Return research seconds by AAR."""
     total: dict[str, float] = {}
     for session in await aars.all_sessions(tx):
         total[session.aar] = total.get(session.aar, 0.0) + aars.seconds(session)
@@ -162,13 +162,13 @@ async def cited_after(tx: AsyncConnection, after: int) -> list[tuple[int, str, s
 
 
 async def posts_about(tx: AsyncConnection, cited: Sequence[str], limit: int = 50) -> list[Post]:
-    """Findings that cite one of the snapshots, oldest first."""
+    """Return findings that cite one of the snapshots, oldest first."""
     where = findings.c.record["snapshot"].as_string().in_(cited)
     return await _posts(tx, where, limit)
 
 
 async def posts_before(tx: AsyncConnection, author: str, at: str, limit: int) -> list[Post]:
-    """An author's last findings before a time, oldest first."""
+    """Return an author's last findings before a time, oldest first."""
     query = select(findings.c.seq).where(findings.c.author == author, findings.c.at < at)
     last = await tx.scalars(query.order_by(findings.c.seq.desc()).limit(limit))
     return await _posts(tx, findings.c.seq.in_(list(last)), limit)
@@ -177,9 +177,10 @@ async def posts_before(tx: AsyncConnection, author: str, at: str, limit: int) ->
 async def texts_about(
     tx: AsyncConnection, cited: Sequence[str], submissions_of: Mapping[str, str]
 ) -> dict[str, list[tuple[str, str]]]:
-    """(author, text) of the findings about each snapshot or one of its submissions, oldest first.
+    """Return (author, text) of the findings about each snapshot, oldest first.
 
-    `submissions_of` maps submissions to their snapshots.
+    Findings about one of its submissions count too. `submissions_of` maps submissions to their
+    snapshots.
     """
     record = findings.c.record
     about = record["snapshot"].as_string().in_(cited)
@@ -201,13 +202,13 @@ async def _posts(tx: AsyncConnection, where: ColumnElement[bool], limit: int) ->
 
 
 async def predictions_of(tx: AsyncConnection, sent: Sequence[str]) -> dict[str, Predictions]:
-    """Predictions of submissions by id, for the scorer."""
+    """Return predictions of submissions by id, for the scorer."""
     query = select(submissions.c.id, submissions.c.predictions).where(submissions.c.id.in_(sent))
-    return {row.id: unpack(row.predictions) for row in await tx.execute(query)}
+    return {row.id: unpack_predictions(row.predictions) for row in await tx.execute(query)}
 
 
 async def rerun_predictions(tx: AsyncConnection, run: str) -> Predictions | None:
-    """Predictions of a settled re-run, for the scorer."""
+    """Return predictions of a settled re-run, for the scorer."""
     query = select(verifications.c.predictions).where(verifications.c.id == run)
     row = (await tx.execute(query)).first()
-    return None if row is None or row.predictions is None else unpack(row.predictions)
+    return None if row is None or row.predictions is None else unpack_predictions(row.predictions)

@@ -1,18 +1,24 @@
 """Where the database is: an SQLite file (a Path) or PostgreSQL (a URL), and its engine.
 
+Database outages become `Unavailable`. The cause is logged but not sent to clients.
+
 Covered: a password never appears in a message, and is refused on a command line.
 Not covered: who may read the environment or the file that holds it.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, Unavailable
 from aarlab.store.inline import connector
 
 Place = Path | str
@@ -37,7 +43,10 @@ CONNECT_S, COMMAND_S = 10, 60
 
 
 def database_url(text: str) -> URL:
-    """A PostgreSQL URL for asyncpg; raises BadInput, without repeating what it was given."""
+    """Return a PostgreSQL URL for asyncpg.
+
+    Raises BadInput, without repeating what it was given.
+    """
     form = "expected postgresql://USER@HOST:PORT/DATABASE"
     try:
         url = make_url(text)
@@ -66,7 +75,7 @@ def check_argument(text: str) -> None:
 
 
 def shown(place: Place) -> str:
-    """The place for messages: no user, no password, no options."""
+    """Return the place for messages, without user, password and options."""
     if isinstance(place, Path):
         return str(place)
     url = database_url(place)
@@ -75,7 +84,10 @@ def shown(place: Place) -> str:
 
 
 def writing_engine(place: Place) -> AsyncEngine:
-    """SQLite's statements run in the thread that awaits them (see `inline`)."""
+    """Return an engine that writes.
+
+    SQLite's statements run in the thread that awaits them (see `inline`).
+    """
     if isinstance(place, Path):
         url = URL.create("sqlite+aiosqlite", database=str(place))
         return _sqlite(url, {"async_creator_fn": connector(PRAGMAS)})
@@ -83,7 +95,10 @@ def writing_engine(place: Place) -> AsyncEngine:
 
 
 def reading_engine(place: Place) -> AsyncEngine:
-    """For a reader that changes nothing and may take long: read-only, in a thread of its own."""
+    """Return an engine for a reader that changes nothing and may take long.
+
+    It is read-only, in a thread of its own.
+    """
     if isinstance(place, Path):
         query = {"mode": "ro", "uri": "true"}
         name = place.resolve().as_uri()
@@ -93,7 +108,7 @@ def reading_engine(place: Place) -> AsyncEngine:
 
 
 def read_options(place: Place) -> dict[str, Any]:
-    """One view over several statements, that can write nothing."""
+    """Return options for one view over several statements that cannot write."""
     if isinstance(place, Path):
         return {}
     return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -126,3 +141,62 @@ def _postgresql(place: str) -> AsyncEngine:
         )
     except ModuleNotFoundError:
         raise BadInput("PostgreSQL needs a driver: pip install 'aarlab[postgres]'") from None
+
+
+logger = logging.getLogger("aarlab.store")
+
+# PostgreSQL: connection lost, shutting down or starting, too many clients, lock or session
+# timed out, and what is read-only for now (a standby after a failover).
+GONE = ("08", "57P", "53300", "55P03", "25P03", "25006")
+NO_NUL = "22021"
+NO_ANSWER = (
+    "the platform's database does not answer: send the same request again, with the same key"
+)
+
+
+@contextmanager
+def connecting(place: str) -> Iterator[None]:
+    """Raise Unavailable for whatever keeps a connection from being made."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeout, OSError) as error:
+        raise _unavailable(place, error) from error
+
+
+@contextmanager
+def talking(place: str) -> Iterator[None]:
+    """Raise Unavailable for a connection that breaks on the way.
+
+    Raises BadInput for text with a NUL character. Other errors of a statement pass through.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise _unavailable(place, error) from error
+    except DBAPIError as error:
+        if sqlstate(error) == NO_NUL:
+            raise BadInput("text with a NUL character is refused") from None
+        if not _gone(error):
+            raise
+        raise _unavailable(place, error) from error
+
+
+def sqlstate(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def reason(error: BaseException | None) -> str:
+    """Return one line from the driver. It does not hold values or a password."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
+
+
+def _gone(error: DBAPIError) -> bool:
+    if error.connection_invalidated or sqlstate(error).startswith(GONE):
+        return True
+    return "database is locked" in str(error.orig)
+
+
+def _unavailable(place: str, error: Exception) -> Unavailable:
+    logger.warning("database %s: %s", place, reason(error))
+    return Unavailable(NO_ANSWER)

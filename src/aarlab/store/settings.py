@@ -1,4 +1,4 @@
-"""Where a run keeps its data. The only file of this folder that reads the environment."""
+"""Where a run keeps its data. This is the only file of this folder that reads the environment."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class StoreSettings(BaseSettings):
     )
 
     def place(self, run: RunDir) -> Place:
-        """Raises BadInput where the file with the URL cannot be read."""
+        """Return the database. Raises BadInput if the file with the URL cannot be read."""
         if self.database is not None:
             return self.database.get_secret_value()
         if self.database_file is None:

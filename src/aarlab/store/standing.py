@@ -1,7 +1,7 @@
-"""Where an AAR stands: what it used, what is left to it and to the campaign, what is wanted of it.
+"""What an AAR has used, what is left to it and to the campaign, and what is wanted of it.
 
-Covered: a cap in dollars or tokens is passed by no recorded call that was reserved with its worst
-case; hours, device seconds and submissions stop what comes next once they are used up.
+Covered: a recorded call that was reserved with its worst case never passes a cap in dollars or
+tokens. Hours, device seconds and submissions stop what comes next once they are used up.
 Not covered: a call that its AAR never reported (killed after it was paid); device seconds and
 dollars of a run that was under way when the cap was reached.
 """
@@ -15,7 +15,7 @@ from aarlab.core.errors import BudgetExhausted, Conflict, NotFound, TooManyReque
 from aarlab.core.ledger import used as used_amounts
 from aarlab.core.wire import Limits, Me, NewAar, Wanted
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits, NewReservation
-from aarlab.store import aars, budgets, controls, ledger
+from aarlab.store import aars, controls, ledger
 from aarlab.store.aars import Usage
 
 HELD_RETRY_S = 2.0
@@ -47,11 +47,11 @@ class Cap(NamedTuple):
 
 
 async def standing(tx: AsyncConnection, name: str) -> Standing:
-    """Raises NotFound for an unknown AAR."""
+    """Return an AAR's standing. Raises NotFound for an unknown AAR."""
     aar = await aars.get(tx, name)
     if aar is None:
         raise NotFound(f"no AAR {name[:64]!r}")
-    budget, capped = await budgets.get(tx), None
+    budget, capped = await ledger.budget_of_campaign(tx), None
     if budget.limits != CampaignLimits():
         research_s = 0.0 if budget.limits.hours is None else await aars.research_s(tx)
         capped = Usage(0, research_s, await ledger.spent(tx))
@@ -60,7 +60,7 @@ async def standing(tx: AsyncConnection, name: str) -> Standing:
 
 
 def me(now: Standing) -> Me:
-    """What the AAR may know: its own figures, and of the campaign's only what is left."""
+    """Return what the AAR may know: its own figures, and of the campaign's only what is left."""
     aar, used = now.aar, now.used
     left = Limits.model_validate(_left(_own(now)))
     return Me(
@@ -81,7 +81,7 @@ def me(now: Standing) -> Me:
 
 
 def exhausted(now: Standing, besides: tuple[str, ...] = ("methods",)) -> str:
-    """The first limit that is used up, in words; empty where there is none."""
+    """Return the first limit that is used up, in words; empty if there is none."""
     for cap in (*_own(now), *_all(now)):
         if cap.limit is not None and cap.used >= cap.limit and cap.field not in besides:
             return f"{cap.who} has used {cap.used:g} of {cap.limit:g} {cap.what}"

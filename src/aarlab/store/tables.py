@@ -278,8 +278,8 @@ reservations = Table(
     Column("expires_at", String, nullable=False),
 )
 
-# Of the operator, who is no AAR. A row is made when the call is reserved, with the most that it can
-# cost, and holds what it did cost once it is booked.
+# Calls of the operator, who is not an AAR. A row is made when the call is reserved, with the most
+# that it can cost, and holds what it did cost once it is booked.
 operator_calls = Table(
     "operator_calls",
     metadata,

@@ -16,10 +16,11 @@ class TestbedSettings(BaseSettings):
     Features: `AARLAB_DEVICE`, `AARLAB_DTYPE` (auto: bfloat16 where the chip has it),
     `AARLAB_BATCH_TOKENS` (unset: by device) and `AARLAB_CACHE_GB`, above which the least recently
     used ones are dropped. Training of blocks: `AARLAB_TRAIN_TOKENS` at a time (unset: by device),
-    `AARLAB_CHECKPOINT` (none, mlp, block) and `AARLAB_COMPILE`.
+    `AARLAB_CHECKPOINT` (none, mlp, block) and `AARLAB_COMPILE`. `AARLAB_SOURCES_URL` is where the
+    files of public data sets come from: it serves OWNER/NAME/COMMIT/PATH.
     """
 
-    __test__ = False  # the name is no pytest class
+    __test__ = False  # the name is not that of a pytest class
     model_config = SettingsConfigDict(env_prefix="AARLAB_", frozen=True, extra="ignore")
 
     home: Path = Path("~/.aarlab")
@@ -30,6 +31,9 @@ class TestbedSettings(BaseSettings):
     train_tokens: Annotated[int, Field(ge=16)] | None = None
     checkpoint: Literal["none", "mlp", "block"] = "none"
     compile: bool = False
+    sources_url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$")] = (
+        "https://raw.githubusercontent.com"
+    )
     cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
 
     @property
@@ -38,7 +42,10 @@ class TestbedSettings(BaseSettings):
 
     @property
     def root(self) -> DataRoot:
-        """The data root with `~` filled in; BadInput when there is no home folder to fill in."""
+        """Return the data root with `~` filled in.
+
+        Raises BadInput when there is no home folder to fill in.
+        """
         try:
             return DataRoot(self.home.expanduser().absolute())
         except RuntimeError as error:

@@ -1,12 +1,22 @@
 """Scores predictions against hidden labels. What leaves: intervals, accuracies, shaped feedback.
 
-Legend: S seeds, N rows of a split in the vault's order.
+Legend: S seeds, N rows of a split in the vault's order. `correct_N` is the share of a submission's
+seeds that are right on each row.
 
 Covered: joins by row id only; refusals that depend on ids, shapes and finiteness, never on a label;
 no label in a repr, pickle or exception.
 Not covered: what a caller does with the exact figures (only operator routes send them).
+
+The best of an AAR moves in clear steps only: a parameter-free ladder (Blum and Hardt, arXiv
+1502.04585).
+
+Covered: flipping rows one at a time, random vectors with regression, small batches (docs have the
+simulation); the size of the step, which an AAR may see, is computed without a label.
+Not covered: many seeds with the best kept, AARs that pool their ladders, a vector parked just below
+the step. The certified number therefore comes from private splits.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,27 +37,52 @@ from aarlab.core.pgr import (
     pgr_point,
     shrunk_best,
 )
+from aarlab.core.scoring import Scoring
 from aarlab.core.types import Split
-from aarlab.core.wire import BaselineAccuracy, Interval, Predictions, Run
-from aarlab.vault.ladder import climb, on_grid
+from aarlab.core.wire import BaselineAccuracy, Feedback, Interval, LabelFreeScore, Predictions, Run
 from aarlab.vault.vault import Bools, Sealed, Vault, answers
 
+Z = 2.0
+GRID = 0.01
+
 Floats = NDArray[np.float64]
+
+
+class Rung(NamedTuple):
+    """`improved`: the submission becomes the best. `step_bound`: accuracy, at least the step."""
+
+    improved: bool
+    step_bound: float
+
+
+def climb(correct_N: Floats, best_N: Floats | None) -> Rung:
+    """Beat the best by more than max(Z s / sqrt(n), GRID), s the sd of the per-row difference.
+
+    The sd would tell the size of the difference in accuracy, so the step shown uses the root
+    mean square. A row's |difference| is that of the predictions, whatever its label: the
+    bound holds no label, and beating it always beats the step.
+    """
+    if best_N is None:
+        return Rung(improved=True, step_bound=GRID)
+    difference_N = correct_N - best_N
+    step = max(Z * float(difference_N.std()) / math.sqrt(len(difference_N)), GRID)
+    # 1e-9: a gain of exactly one grid step must not pass or fail by a rounding error.
+    if float(difference_N.mean()) > step + 1e-9:
+        return Rung(improved=True, step_bound=GRID)
+    rms = math.sqrt(float((difference_N**2).mean()))
+    return Rung(improved=False, step_bound=max(Z * rms / math.sqrt(len(difference_N)), GRID))
+
+
+def on_grid(accuracy: float) -> float:
+    """Return the accuracy rounded to the grid, from which an AAR's feedback is made."""
+    return round(accuracy / GRID) * GRID
+
+
 SHOWN_DIGITS = 2
 
 
-class Feedback(NamedTuple):
-    """What one submission tells its AAR; in PGR, rounded unless exact."""
-
-    pgr: float
-    stderr: float
-    n: int
-    step: float
-    improved: bool
-
-
-class Scorer(Sealed):
-    """The vault's counter: hands out scores, never labels nor right-or-wrong per row to a route."""
+class Scorer(Sealed, Scoring):
+    """Scores against the vault; no route gets a label or a right-or-wrong per row from it."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
@@ -62,7 +97,10 @@ class Scorer(Sealed):
             raise GapNotPositive(f"{task}, {split} split: {found.said()}. {NO_PGR}")
 
     def correct(self, task: str, split: Split, ids: Sequence[str], probs_SN: Floats) -> Bools:
-        """Right or wrong (S, N) in the vault's row order; raises BadInput on anything malformed."""
+        """Return right or wrong (S, N) in the vault's row order.
+
+        Raises BadInput on anything malformed.
+        """
         truth = self._vault.truth(task, split)
         if probs_SN.ndim != 2 or probs_SN.shape[1] != len(ids) or len(probs_SN) == 0:
             raise BadInput(
@@ -82,11 +120,14 @@ class Scorer(Sealed):
         return correct_SN
 
     def estimate(self, task: str, split: Split, predictions: Predictions) -> Interval:
-        """Exact PGR with its interval, for the operator; errors as `correct` and core.pgr."""
+        """Return the exact PGR with its interval, for the operator.
+
+        Raises as `correct` and core.pgr do.
+        """
         return self._interval(task, split, self._correct(task, split, predictions))
 
     def accuracy(self, task: str, split: Split, predictions: Predictions) -> float:
-        """Exact accuracy, mean over runs and rows, for the operator."""
+        """Return the exact accuracy, mean over runs and rows, for the operator."""
         return float(self._correct(task, split, predictions).mean())
 
     def accuracy_interval(self, task: str, split: Split, predictions: Predictions) -> Interval:
@@ -99,10 +140,10 @@ class Scorer(Sealed):
         return accuracy(correct_SN, groups_N, spread=base.spread)
 
     def best(self, task: str, split: Split, methods: Sequence[Predictions]) -> Interval:
-        """PGR of the first of these methods, less what choosing it as the best flatters it by.
+        """Return the PGR of the first of these methods, less what choosing it flatters it by.
 
-        For the operator. In the order of their seeds, run i of each method must have met the same
-        weak teacher.
+        For the operator. The first is the one chosen as the best. In the order of their seeds, run
+        i of each method must have met the same weak teacher.
         """
         in_order = (
             Predictions(one.ids, sorted(one.runs, key=lambda run: run.seed)) for one in methods
@@ -139,14 +180,27 @@ class Scorer(Sealed):
             weak_seeds=len(known.weak_SN),
             ceiling_seeds=len(known.ceiling_SN),
             n_rows=known.weak_SN.shape[1],
+            label_free=self._label_free(task, split),
         )
+
+    def _label_free(self, task: str, split: Split) -> LabelFreeScore | None:
+        known, judged = self._vault.baselines(task, split), None
+        if known.label_free is None:
+            return None
+        rows_M, correct_M = known.label_free.rows_M, known.label_free.correct_M
+        groups_N = self._vault.truth(task, split).groups_N
+        groups_M = tuple(groups_N[row] for row in rows_M)
+        arms = (known.weak_SN[:, rows_M], known.ceiling_SN[:, rows_M])
+        if gap(*arms, groups_M).clear:
+            judged = pgr(Outcomes(correct_M[None, :], *arms, groups_M))
+        return LabelFreeScore(n_rows=len(rows_M), accuracy=float(correct_M.mean()), pgr=judged)
 
     def feedback(
         self, task: str, new: Predictions, best: Predictions | None, exact: bool = False
     ) -> Feedback:
-        """Feedback on search predictions, given those of the AAR's best so far on this task.
+        """Return feedback on search predictions, given those of the AAR's best on this task.
 
-        Shaped: the figures are those of the best, which `new` replaces only by a clear step.
+        Shaped: the figures are those of the best so far, which `new` replaces only by a clear step.
         Exact: the figures of `new` itself (the published setting).
         """
         new_SN = self._correct(task, "search", new)
@@ -156,7 +210,13 @@ class Scorer(Sealed):
         if exact:
             interval = self._interval(task, "search", new_SN)
             gained = best_SN is None or float(new_SN.mean()) > float(best_SN.mean())
-            return Feedback(interval.value, interval.stderr, interval.n_rows, 0.0, gained)
+            return Feedback(
+                pgr=interval.value,
+                stderr=interval.stderr,
+                n=interval.n_rows,
+                step=0.0,
+                improved=gained,
+            )
         shown_SN = new_SN if rung.improved or best_SN is None else best_SN
         interval = self._interval(task, "search", shown_SN)
         shown = pgr_point(on_grid(float(shown_SN.mean())), base.weak, base.ceiling)
@@ -181,7 +241,10 @@ class Scorer(Sealed):
 
 
 def stack(runs: Sequence[Run]) -> Floats:
-    """Probabilities (S, N); raises BadInput unless runs are equally long, of distinct seeds."""
+    """Return probabilities (S, N).
+
+    Raises BadInput unless runs are equally long, of distinct seeds.
+    """
     lengths = sorted({len(run.probs) for run in runs})
     if len(lengths) != 1:
         raise BadInput(f"expected runs of one length, got lengths {lengths[:5]}")

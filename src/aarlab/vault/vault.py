@@ -50,15 +50,25 @@ class Truth(Sealed):
 
 
 @dataclass(repr=False, eq=False)
+class LabelFree(Sealed):
+    """Right or wrong (M,) of the strong model asked directly, on the rows at `rows_M`."""
+
+    rows_M: NDArray[np.intp]
+    correct_M: Bools
+
+
+@dataclass(repr=False, eq=False)
 class Baselines(Sealed):
     """Right or wrong of the weak teacher and of the ceiling, per seed and row.
 
-    `spread` is how much plain students differ; None for tasks built before it was measured.
+    `spread` is how much plain students differ, `label_free` how the strong model judges without
+    labels; each is None for a task where it was not measured.
     """
 
     weak_SN: Bools
     ceiling_SN: Bools
     spread: SeedSpread | None = None
+    label_free: LabelFree | None = None
 
 
 class Vault(Sealed):
@@ -78,7 +88,10 @@ class Vault(Sealed):
         return [name for name in names if name in pinned] if pinned else names
 
     def truth(self, task: str, split: Split) -> Truth:
-        """Raises NotFound for an unknown task or split, Damaged for files that cannot be used."""
+        """Return the truth of a split.
+
+        Raises NotFound for an unknown task or split, Damaged for files that cannot be used.
+        """
         known = self._truth.get((task, split))
         if known is None:
             known = self._truth[task, split] = self._load_truth(task, split)
@@ -166,11 +179,16 @@ class Vault(Sealed):
             ):
                 raise Damaged(f"{path}: {name}_{split} is not a finite (S, {len(ids)}) array")
             arms.append(answers(probs_SN[:, order_N]) == truth.targets_N)
-        return Baselines(weak_SN=arms[0], ceiling_SN=arms[1], spread=_spread(found, split, path))
+        return Baselines(
+            weak_SN=arms[0],
+            ceiling_SN=arms[1],
+            spread=_spread(found, split, path),
+            label_free=_label_free(found, split, truth, path),
+        )
 
 
 def _spread(found: dict[str, Any], split: Split, path: Path) -> SeedSpread | None:
-    """Return how much plain students differ; raises Damaged where the file cannot mean that."""
+    """Return how much plain students differ; raises Damaged if the file cannot mean that."""
     names = (f"plain_variance_{split}", f"plain_seeds_{split}")
     arrays = [found[name] for name in names if name in found]
     if not arrays:
@@ -182,8 +200,20 @@ def _spread(found: dict[str, Any], split: Split, path: Path) -> SeedSpread | Non
     raise Damaged(f"{path}: {names[0]} and {names[1]} are no spread of seeds")
 
 
+def _label_free(found: dict[str, Any], split: Split, truth: Truth, path: Path) -> LabelFree | None:
+    """Return how the strong model judges without labels; Damaged for rows not of the split."""
+    ids, probs_M = found.get(f"label_free_ids_{split}"), found.get(f"label_free_{split}")
+    if ids is None or probs_M is None:
+        return None
+    rows = [truth.row_of.get(str(row_id)) for row_id in ids.tolist()]
+    if None in rows or probs_M.shape != (len(rows),) or not np.isfinite(probs_M).all() or not rows:
+        raise Damaged(f"{path}: label_free_{split} is not of rows of {split}")
+    rows_M = np.array(rows, dtype=np.intp)
+    return LabelFree(rows_M, answers(probs_M) == truth.targets_N[rows_M])
+
+
 def answers(probs_SN: NDArray[np.floating[Any]]) -> Bools:
-    """The label that P(label 1) stands for: 1 above one half, else 0."""
+    """Return the label that P(label 1) stands for: 1 above one half, else 0."""
     return probs_SN > 0.5
 
 
@@ -218,7 +248,10 @@ def _closed(path: Path, missing: type[NotFound] | type[BaselineMissing] = NotFou
 
 
 def _json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Numbered rows without the canary line. The text of a bad line is in no message."""
+    """Return numbered rows without the canary line.
+
+    No message holds the text of a bad line.
+    """
     rows = []
     try:
         with path.open(encoding="utf-8") as lines:

@@ -1,12 +1,12 @@
-"""`python -m aarlab.verify --run RUN --root ROOT`: re-runs, ablations, audits; then it ends.
+"""`python -m aarlab.verify --run RUN --root ROOT`: run re-runs, ablations and audits, then end.
 
-With `--follow` it works beside the AARs: it polls for queued re-runs, ablates and audits when
-nothing is queued, and goes on until SIGTERM or SIGINT (exit code 0; what ran is queued still).
+With `--follow` it works next to the AARs. It polls for queued re-runs, ablates and audits when
+nothing is queued, and continues until SIGTERM or SIGINT (exit code 0; what ran is still queued).
 With `--until FILE` it follows until that file is there, then ends as it does without `--follow`:
 all that is queued is settled, every finding recorded. One verifier works on a run at a time.
 
 Everything it does is recorded on the platform under a key of its own, so that a verifier that was
-killed goes on where it stopped.
+killed continues where it stopped.
 """
 
 import argparse
@@ -24,13 +24,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from aarlab.core.errors import AarlabError, Conflict
+from aarlab.core.isolation import DEFAULT_SANDBOX, SANDBOX_KINDS
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
 from aarlab.verify.auditing import audit, queue_ablations
-from aarlab.verify.battery import Effort
+from aarlab.verify.audits import check_installed
+from aarlab.verify.battery import ABLATIONS, Effort
 from aarlab.verify.bench import Bench, operator
-from aarlab.verify.rerun import Verifier
-from aarlab.verify.reviewer import reviewer
+from aarlab.verify.rerun import LANES, Verifier, cores
+from aarlab.verify.review import reviewer
 from aarlab.verify.settings import ReviewSettings
 
 LOG = logging.getLogger("aarlab.verify")
@@ -40,7 +42,7 @@ AUDIT_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How far a verifier goes, and how it learns that no more work will come."""
+    """How far a verifier works, and how it learns that no more work will come."""
 
     run: RunDir
     effort: Effort
@@ -69,7 +71,7 @@ def work(plan: Plan, bench: Bench, stop: threading.Event) -> None:
 
 
 def _ablate(plan: Plan) -> bool:
-    """Also True where re-runs came in meanwhile: those go first."""
+    """Queue ablations; return True if any were queued, or if re-runs came in, which go first."""
     with operator(plan.run) as platform:
         if platform.verifications("queued"):
             return True
@@ -88,16 +90,20 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m aarlab.verify", description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--isolation", choices=("bubblewrap", "process"), default="bubblewrap")
+    parser.add_argument("--isolation", choices=SANDBOX_KINDS, default=DEFAULT_SANDBOX)
     parser.add_argument("--parallel", type=int, default=1)
-    parser.add_argument("--ablate-top", type=int, default=0, help="methods a task to ablate")
+    parser.add_argument("--ablate-top", type=int, default=0, help="methods per task to ablate")
+    parser.add_argument("--ablate-task", action="append", help="only on these; default: on all")
+    parser.add_argument(
+        "--ablations", default=",".join(ABLATIONS), help="kinds, separated by commas"
+    )
     parser.add_argument("--seeds", type=int, default=8, help="seeds of an ablation")
     parser.add_argument("--seconds", type=float, help="of all re-runs; ablations stop before")
     parser.add_argument(
         "--memory-mb", type=int, default=0, help="a re-run may use, if above what its task says"
     )
     parser.add_argument("--review-dollars", type=float, help="cap of all model reviews of code")
-    parser.add_argument("--follow", action="store_true", help="go on until told to stop")
+    parser.add_argument("--follow", action="store_true", help="continue until stopped")
     parser.add_argument("--until", type=Path, help="follow until this file is there, then finish")
     parser.add_argument("--poll-s", type=float, default=1.0, help="between looks at the queue")
     parser.add_argument("--nice", type=int, default=0, help="give way to other processes (0 to 19)")
@@ -105,21 +111,25 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str], stop: threading.Event | None = None) -> int:
-    """`stop` ends it early; the process's own is set by SIGTERM and SIGINT."""
+    """Run the verifier; `stop` ends it early, and SIGTERM and SIGINT set the process's own."""
     given, stop = parsed(arguments), stop or threading.Event()
     log_to_stderr("INFO")
-    logging.getLogger("httpx").setLevel("WARNING")  # a line a request, for days
+    logging.getLogger("httpx").setLevel("WARNING")  # one line per request, for days
     os.nice(given.nice)
     run = RunDir(given.run.absolute())
     root = run.bound(DataRoot(given.root.absolute()))
+    at_once = min(LANES, max(1, cores() // given.parallel))
     verifiers = [
-        Verifier(run, root, given.isolation, slot, given.memory_mb)
+        Verifier(run, root, given.isolation, slot, given.memory_mb, at_once)
         for slot in range(given.parallel)
     ]
-    effort = Effort(given.ablate_top, given.seeds, given.seconds)
+    kinds = tuple(kind for kind in ABLATIONS if kind in given.ablations.split(","))
+    tasks = tuple(given.ablate_task) if given.ablate_task else None
+    effort = Effort(given.ablate_top, given.seeds, given.seconds, kinds, tasks)
     until: Path | None = given.until
     last_call = until.exists if until is not None else (lambda: not given.follow)
     try:
+        check_installed()
         with _alone(run), closing(Bench(run, verifiers, stop)) as bench:
             work(Plan(run, effort, last_call, given.poll_s, given.review_dollars), bench, stop)
     except AarlabError:
@@ -130,7 +140,7 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
 
 @contextmanager
 def _alone(run: RunDir) -> Iterator[None]:
-    """Two verifiers would share the sandboxes' uids and do each re-run twice."""
+    """Lock the run: two verifiers would share the sandboxes' uids and do each re-run twice."""
     run.verifier.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.verifier / ".lock", timeout=LOCK_S, mode=0o600):

@@ -33,9 +33,9 @@ def operator(run: RunDir) -> OperatorClient:
 
 
 def in_turn(queued: Sequence[Verification]) -> list[Verification]:
-    """Re-runs before ablations, cheap ablations first; among equals each AAR in its turn.
+    """Order re-runs before ablations, cheap ablations first; among equals the AARs take turns.
 
-    An AAR that asks for a hundred re-runs holds up the second one of another by one, not by all.
+    An AAR that asks for a hundred re-runs delays the second one of another by one, not by all.
     """
     order: dict[str, int] = {"none": 0} | {kind: at for at, kind in enumerate(ABLATIONS, 1)}
     before: Counter[tuple[str, str]] = Counter()
@@ -47,7 +47,7 @@ def in_turn(queued: Sequence[Verification]) -> list[Verification]:
 
 
 class Bench:
-    """As many re-runs at once as there are verifiers; `stop` cancels those that run."""
+    """Do as many re-runs at once as there are verifiers; `stop` cancels those that run."""
 
     def __init__(self, run: RunDir, verifiers: Sequence[Verifier], stop: threading.Event) -> None:
         self._run, self._stop = run, stop
@@ -63,7 +63,7 @@ class Bench:
         return not self._busy
 
     def start_queued(self) -> None:
-        """Take what is queued, as far as slots are free."""
+        """Start what is queued, as far as slots are free."""
         if len(self._busy) >= self._slots:
             return
         with operator(self._run) as platform:
@@ -74,7 +74,10 @@ class Bench:
             self._busy[wanted.id] = self._pool.submit(self._settle, wanted)
 
     def collect(self, timeout_s: float) -> int:
-        """Wait for the next to end; how many did. Raises what went wrong outside a sandbox."""
+        """Wait for the next to end and return how many did.
+
+        Raises what went wrong outside a sandbox.
+        """
         if self._busy:
             wait(self._busy.values(), timeout_s, FIRST_COMPLETED)
         ended = {name: future for name, future in self._busy.items() if future.done()}
@@ -84,7 +87,7 @@ class Bench:
         return len(ended)
 
     def close(self) -> None:
-        """Returns when no sandbox is left; nothing is recorded for those that were cancelled."""
+        """Return when no sandbox is left; nothing is recorded for those that were cancelled."""
         self._stop.set()
         self._pool.shutdown()
 
@@ -107,7 +110,7 @@ class Bench:
     def _rerun(
         self, verifier: Verifier, wanted: Verification, content: SnapshotContent
     ) -> VerificationResult:
-        """The verifier's result; a workspace in a state that it cannot use is a failed re-run."""
+        """Return the verifier's result; a workspace that it cannot use gives a failed one."""
         try:
             return verifier.rerun(wanted, content, self._stop)
         except WorkspaceState as error:
@@ -120,7 +123,7 @@ class Bench:
 
 
 def unusable(verifier: Verifier, error: Exception) -> VerificationResult:
-    """A failed re-run of a method that left its workspace in a state that cannot be used."""
+    """Return a failed re-run of a method that left its workspace in an unusable state."""
     return VerificationResult(
         isolation=verifier.isolation, error=f"its workspace cannot be used: {error}"[:4000]
     )
@@ -129,7 +132,7 @@ def unusable(verifier: Verifier, error: Exception) -> VerificationResult:
 def _settled(
     platform: OperatorClient, wanted: Verification, result: VerificationResult
 ) -> VerificationResult:
-    """What was recorded: `result`, or that the platform refused what the method left."""
+    """Record and return `result`, or that the platform refused what the method left."""
     key = f"settle-{wanted.id}"  # what is refused leaves it free
     try:
         platform.settle(wanted.id, result, key)

@@ -1,4 +1,4 @@
-"""Outside the sandbox: what a run recorded, matched against the texts of its rows.
+"""Match what a run recorded against the texts of its rows, outside the sandbox.
 
 The record and the output are data from an untrusted process, which may have written them by itself.
 
@@ -17,9 +17,9 @@ from aarlab.core.errors import BadInput
 from aarlab.core.foreign import read_json
 from aarlab.core.types import Example
 from aarlab.core.wire import Evidence, StyleShift
-from aarlab.testbed.job import JobOutput, StyleMoved
-from aarlab.testbed.probes import PROBES
-from aarlab.testbed.twins import TwinReference
+from aarlab.testbed.running.controls import PROBES
+from aarlab.testbed.running.job import JobOutput, StyleMoved
+from aarlab.testbed.tasks.twins import TwinReference
 from aarlab.verify.record import MARK, MAX_RECORDS
 
 MAX_SHOWN = 20
@@ -31,8 +31,10 @@ _CODE = re.compile(r"[\d(=+*/]")
 
 
 class Given(NamedTuple):
-    """All rows that a method was given: train, hidden, twins; and what the twins, if there are
-    any, do to honest readers."""
+    """All rows that a method was given: train, hidden, twins.
+
+    `twins` says how far honest readers follow the twins, if there are any.
+    """
 
     rows: Sequence[Example]
     twins: TwinReference | None = None
@@ -41,7 +43,7 @@ class Given(NamedTuple):
 def read_evidence(
     stdout: bytes, truncated: bool, given: Given, output: JobOutput | None
 ) -> Evidence:
-    """Evidence of one run."""
+    """Return the evidence of one run."""
     found: dict[str, list[str]] = {"program": [], "reached": [], "compiled": []}
     *lines, rest = stdout.decode(errors="replace").split("\n", MAX_RECORDS)
     for line in lines if len(lines) == MAX_RECORDS else [*lines, rest]:
@@ -95,7 +97,10 @@ class _Probed(NamedTuple):
 
 
 def _probed(output: JobOutput | None, known: TwinReference | None) -> _Probed | None:
-    """Empty where no run was probed, None where the runner would not have written it."""
+    """Return means over the runs, empty where no run was probed.
+
+    Returns None where the runner would not have written the record.
+    """
     runs = output.records if output else []
     if not any(run.changed for run in runs):
         return _Probed({})
@@ -120,8 +125,8 @@ def style_shift(styles: Sequence[StyleMoved], known: TwinReference) -> StyleShif
 
 
 def _mean_forwarded(output: JobOutput | None) -> float:
-    told = [r.compute.get("rows_forwarded", 0.0) for r in output.records] if output else []
-    spent = [min(max(rows, 0.0), MAX_FORWARDED) for rows in told]
+    counts = [r.compute.get("rows_forwarded", 0.0) for r in output.records] if output else []
+    spent = [min(max(rows, 0.0), MAX_FORWARDED) for rows in counts]
     return float(np.mean(spent)) if spent else 0.0
 
 
@@ -133,7 +138,7 @@ def _of_rows(pieces: list[str], rows: Sequence[Example]) -> list[str]:
 
 
 def _is_row_text(piece: str, whole: str, lines: set[str]) -> bool:
-    """All of a short piece is in some row, or most of a longer one's telling lines are."""
+    """Return whether some row has all of a short piece, or most of a longer one's telling lines."""
     bare = _bare(piece)
     if len(bare) < MIN_PIECE or not _CODE.search(bare):
         return False

@@ -3,9 +3,9 @@
 A run of the blind class gets handles of these rows from the judge. One of the open class gets
 files.
 
-The files are read and written anew, so that the canary each vault file carries stays in the vault.
-Features of twins (rows in another style) are sorted in among those of rows: nothing in the student
-that a method holds tells which is which.
+The files are read and written again, so that the canary each vault file carries stays in the vault.
+Features of twins (rows in another style) are sorted in among those of rows. The student that a
+method holds does not reveal which is which.
 """
 
 import io
@@ -23,25 +23,26 @@ from aarlab.core.files import write_new
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
 from aarlab.core.wire import TrainRows
-from aarlab.testbed.bundle import weak_label_arrays
-from aarlab.testbed.stored_features import Arrays, StoredFeatures, load_arrays, load_features
-from aarlab.testbed.task import (
+from aarlab.testbed.students.features import Arrays, StoredFeatures, load_arrays, load_features
+from aarlab.testbed.tasks.task import (
     HIDDEN_TRAIN,
     WeakLabels,
     input_lines,
     load_info,
     load_inputs,
     load_weak_labels,
+    weak_label_arrays,
 )
-from aarlab.testbed.task_files import (
+from aarlab.testbed.tasks.task_files import (
     HIDDEN_WEAK_LABELS,
     TWIN_FEATURES,
     TWIN_INPUTS,
     TWIN_LOWER,
     TWIN_REFERENCE,
 )
-from aarlab.testbed.twins import TwinReference
-from aarlab.verify.judge import Basis, Holding
+from aarlab.testbed.tasks.twins import TwinReference
+from aarlab.verify.basis import Basis
+from aarlab.verify.judge import Holding
 
 INPUTS, WEAK_LABELS, FEATURES = "inputs.jsonl", "weak_labels.npz", "features.npz"
 LOWER = "lower.npz"
@@ -106,8 +107,13 @@ def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holdi
     return found, train.kind
 
 
-def hidden_files(root: DataRoot, task: str, split: str) -> dict[str, bytes]:
-    """Files of a run of the open class, by the name they get in the verifier's workspace."""
+def hidden_files(
+    root: DataRoot, task: str, split: str, train: TrainSide | None = None
+) -> dict[str, bytes]:
+    """Return the files of a run of the open class, by their names in the verifier's workspace.
+
+    `train` is the task's train side, where it was read already.
+    """
     public_task, vault_task = root.public_task(task), root.vault_task(task)
     features = load_features(vault_task / "features" / f"{split}.npz")
     files = {}
@@ -117,7 +123,7 @@ def hidden_files(root: DataRoot, task: str, split: str) -> dict[str, bytes]:
         if (vault_task / TWIN_LOWER).is_file():
             files[MORE_LOWER] = _archive(load_arrays(vault_task / TWIN_LOWER))
     inputs = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
-    train = train_side(public_task, vault_task)
+    train = train or train_side(public_task, vault_task)
     files |= {
         INPUTS: input_lines(inputs).encode(),
         WEAK_LABELS: _archive(weak_label_arrays(train.labels)),
@@ -135,12 +141,15 @@ def hidden_files(root: DataRoot, task: str, split: str) -> dict[str, bytes]:
 
 
 def has_twins(vault_task: Path, split: str) -> bool:
-    """Twins are of selection rows; tasks built before there were any have none."""
+    """Return whether the split has twins: only selection, and not in tasks built before twins."""
     return split == "selection" and (vault_task / TWIN_INPUTS).is_file()
 
 
 def twin_reference(vault_task: Path) -> TwinReference:
-    """How far honest readers follow the twins' style; Damaged when the file cannot be read."""
+    """Read how far honest readers follow the twins' style.
+
+    Raises Damaged when the file cannot be read.
+    """
     path = vault_task / TWIN_REFERENCE
     try:
         return TwinReference.model_validate_json(path.read_bytes())
@@ -149,7 +158,7 @@ def twin_reference(vault_task: Path) -> TwinReference:
 
 
 def _sorted_in(rows: Arrays, twins: Arrays) -> Arrays:
-    """One table of both in the order of their keys, which are hashes."""
+    """Merge both tables into one in the order of their keys, which are hashes."""
     new_M = ~np.isin(twins["keys"], rows["keys"])
     merged = {name: np.concatenate([rows[name], twins[name][new_M]]) for name in rows}
     order_M = np.argsort(merged["keys"])

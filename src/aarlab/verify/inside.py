@@ -4,8 +4,8 @@ This process holds the method's code, weak labels, handles of rows, and what it 
 process at the other end of CHANNEL (a descriptor) for: states and log-likelihoods. It is one run
 with one seed. It never holds a text, a label, a seed but its own, or a file of the task.
 
-Covered: a method that raises, exits, returns NaN, a wrong shape or no predictor is reported with
-the author's lines.
+Covered: a method that raises, exits, or returns NaN, a wrong shape or an object that is not a
+predictor is reported with the author's lines.
 Not covered: what the method does to this process; whatever it says is checked at the other end.
 """
 
@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from aarlab.core.errors import AarlabError, BadInput, NotFound
 from aarlab.core.types import BlindRow, Example
 from aarlab.sandbox.syscalls import forbid_exec
-from aarlab.testbed.channel import Channel, Message
-from aarlab.testbed.contract import checked_predictions
-from aarlab.testbed.features import AnswerLogp
-from aarlab.testbed.method_folder import guarded, load_method
-from aarlab.testbed.options import HeadOptions
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
+from aarlab.testbed.running.channel import Channel, Message
+from aarlab.testbed.running.contract import checked_predictions
+from aarlab.testbed.running.method_folder import guarded, load_method
+from aarlab.testbed.students.features import AnswerLogp
+from aarlab.testbed.students.options import HeadOptions
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.tasks.train_task import TrainTask
 
 LIMIT = 2**31
 NO_LOGP = (

@@ -2,50 +2,61 @@
 
 One run is one seed in one process of its own. The judge sends the train rows' handles and the weak
 labels, and asks for predictions in deliveries of its own choice: twins in place of their rows, rows
-alone, crowded, shuffled, renamed (see `testbed.probes`), and at last the delivery that is scored.
-Each delivery has ids, keys and an order of its own, drawn from a secret of the data root and the
-run's seeds: the same run can be made again, and nobody else can draw them. It writes down
-predictions, probes and what was asked for. An ablation is applied here, and looks like any other
-run from inside.
+alone, crowded, shuffled, renamed (see `testbed.running.controls`), and at last the delivery that is
+scored. Each delivery has ids, keys and an order of its own, drawn from a secret of the data root
+and the run's seeds. The same run can be made again, and nobody else can draw them. The judge writes
+down predictions, probes and what was asked for. An ablation is applied here, and looks like any
+other run from inside.
 
-Covered: every message of the method's process is data of a checked form; states are given
-whitened, in a basis that is drawn for this run, so that shipped weights fit nothing.
-Not covered: states carry content, so rows can be told apart, and known again, by them.
-Legend: N rows, A answers a row, D state width, S teachers.
+The seeds of one blind re-run each have a process and a sandbox of their own, and some run at the
+same time. While one seed waits for its process to start, another computes. The result is what it
+would be one by one: results count up to the first seed that fails, whichever failed first by the
+clock.
+
+Covered: every message of the method's process is data of a checked form. States are given whitened,
+in a basis that is drawn for this run, so that shipped weights fit nothing. Log-likelihoods are
+rounded (see `basis`).
+Not covered: states carry content, so rows can be distinguished, and recognised again, by them.
+Legend: N rows, A answers per row, D state width, S teachers.
 """
 
 import hashlib
 import hmac
 import logging
+import queue
 import socket
+import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from aarlab.agents.trial import how_it_ended
 from aarlab.core.errors import AarlabError, MethodFailed
 from aarlab.core.types import Example
 from aarlab.core.wire import Ablation, TaskInfo
-from aarlab.testbed.ablation import ablated
-from aarlab.testbed.answers import equality_words
-from aarlab.testbed.channel import Channel, ChannelClosed, Message
-from aarlab.testbed.contract import checked_predictions
-from aarlab.testbed.job import StyleMoved
-from aarlab.testbed.probes import changed_answers, probe_answers, probe_twins
-from aarlab.testbed.stored_features import LOGP, StoredFeatures
-from aarlab.testbed.task import WeakLabels, student_settings
-from aarlab.testbed.twins import places_of, shift
+from aarlab.sandbox.running import Cancel, run
+from aarlab.sandbox.spec import Finished, SandboxSpec
+from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
+from aarlab.testbed.running.contract import checked_predictions
+from aarlab.testbed.running.controls import ablated, changed_answers, probe_answers, probe_twins
+from aarlab.testbed.running.job import StyleMoved
+from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.tasks.task import WeakLabels
+from aarlab.testbed.tasks.train_task import equality_words, student_settings
+from aarlab.testbed.tasks.twins import places_of, shift
+from aarlab.verify import inside
+from aarlab.verify.basis import Basis, Table
 
-Basis = Literal["secret", "turned", "plain"]
 Floats = NDArray[np.float64]
 WORD = 16  # bytes of an id or key, in hexadecimal
 MAX_MESSAGE = 2**23
-AXES, ROWS_PER_AXIS = 128, 4  # of states: more axes are noise, which whitening would enlarge
 GRACE_S = 2.0
 MAX_ASKED = 8  # times for one thing about one delivery: the other side keeps what it was given
 LOG = logging.getLogger("aarlab.verify")
@@ -55,8 +66,9 @@ LOG = logging.getLogger("aarlab.verify")
 class Holding:
     """What a verified run works on.
 
-    `basis` is other than "secret" only where runs are compared: "turned" gives states that are not
-    whitened, "plain" states and orders as they are stored.
+    `basis` is other than "secret" only where runs are compared: "still" gives states with their
+    lengths and without noise, "turned" also not whitened, "plain" states, log-likelihoods and
+    orders as stored.
     """
 
     info: TaskInfo
@@ -67,6 +79,11 @@ class Holding:
     features: StoredFeatures
     secret: bytes
     basis: Basis = "secret"
+    table: Table = field(init=False)
+
+    def __post_init__(self) -> None:
+        made = Table(self.features, self.train, (*self.rows, *self.twins))
+        object.__setattr__(self, "table", made)
 
 
 class Pair(NamedTuple):
@@ -89,7 +106,7 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class _Delivery:
-    """Rows in the order in which they were sent, and how often what about them was asked for."""
+    """Rows in the order sent, and how often states or log-likelihoods of them were asked for."""
 
     number: int
     rows: tuple[Example, ...]
@@ -97,14 +114,15 @@ class _Delivery:
 
 
 class Refused(MethodFailed):
-    """The method's process said that it failed, or said what is no answer."""
+    """The method's process said that it failed, or its answer was invalid."""
 
 
 @dataclass(slots=True)
 class Judge:
-    """Drives one run over a channel; a predictor for the probes.
+    """Drive one run over a channel; a predictor for the probes.
 
-    Every run is asked for the same deliveries, ablated or not, so that none can be told by them.
+    Every run is asked for the same deliveries, ablated or not, so the deliveries do not reveal
+    which.
     """
 
     held: Holding
@@ -114,7 +132,8 @@ class Judge:
     forwarded: int = 0
     _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, _Delivery] = field(default_factory=dict)
-    _bases: dict[int, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    _turned: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _logp: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         self._rng = self._drawn("deliveries")
@@ -141,7 +160,7 @@ class Judge:
         return Seen(probs_N, changed, style, self.forwarded, self.equality)
 
     def predict_proba(self, rows: Sequence[Example]) -> Floats:
-        """P(label 1) of each row (N,), asked for in one delivery in a drawn order."""
+        """Return P(label 1) of each row (N,), asked for in one delivery in a drawn order."""
         order_N = self._order(len(rows))
         delivery = self._new([rows[at] for at in order_N])
         self._send("predict", delivery, {})
@@ -218,12 +237,21 @@ class Judge:
             words = np.array([word.encode() for word in equality_words(delivery.rows)])
             self.channel.send("words", words=words)
         elif message.kind == "logp":
-            table = np.stack(self.held.features.answer_logp(delivery.rows), axis=-1)
-            self._reply("logp", table.reshape(-1, len(LOGP)).astype(np.float32), delivery)
+            self._reply("logp", self._given_logp(), delivery)
         else:
-            states_NAD = self.held.features.states(delivery.rows, layer)
-            states_MD = states_NAD.reshape(-1, states_NAD.shape[-1])
-            self._reply("states", self._turned(states_MD, layer), delivery)
+            if layer not in self._turned:
+                self._turned[layer] = self.held.table.turned(
+                    layer, self.held.basis, lambda: self._drawn(f"layer {layer}")
+                )
+            self._reply("states", self._turned[layer], delivery)
+
+    def _given_logp(self) -> NDArray[np.float32]:
+        """Return log-likelihoods (U, 3), rounded except where runs are compared with open ones."""
+        if self.held.basis == "plain":
+            return self.held.table.logp()
+        if self._logp is None:
+            self._logp = self.held.table.coarse_logp(self._drawn("logp"))
+        return self._logp
 
     def _check_asked(self, kind: str, layer: int, delivery: _Delivery) -> None:
         features = self.held.features
@@ -238,51 +266,11 @@ class Judge:
 
     def _reply(self, kind: str, table: NDArray[np.float32], delivery: _Delivery) -> None:
         self.forwarded += len(delivery.rows)
-        self.channel.send(kind, None, **{kind: table})
-
-    def _turned(self, states_MD: NDArray[np.float32], layer: int) -> NDArray[np.float32]:
-        if self.held.basis == "plain":
-            return states_MD
-        if layer not in self._bases:
-            self._bases[layer] = self._drawn_basis(states_MD.shape[1], layer)
-        centre_D, turn_DD = self._bases[layer]
-        return np.asarray((states_MD - centre_D) @ turn_DD, np.float32)
-
-    def _drawn_basis(self, width: int, layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        turn_DD = secret_basis(width, self._drawn(f"layer {layer}"))
-        if self.held.basis == "turned":
-            return np.zeros(width, np.float32), turn_DD
-        train_MD = self.held.features.states(self.held.train, layer).reshape(-1, width)
-        centre_D, white_DK = whitening(train_MD)
-        return centre_D, white_DK @ turn_DD[: white_DK.shape[1]]
+        self.channel.send(kind, None, **{kind: table[self.held.table.places(delivery.rows)]})
 
     def _words(self, count: int) -> NDArray[np.bytes_]:
         drawn = self._rng.bytes(count * WORD // 2).hex().encode()
         return np.frombuffer(drawn, f"S{WORD}")
-
-
-def secret_basis(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw an orthogonal matrix (D, D), uniformly over all (Mezzadri 2007)."""
-    with threadpool_limits(1):  # 0.03 s; on busy cores threads that wait make it seconds
-        q_DD, r_DD = np.linalg.qr(rng.standard_normal((width, width)))
-    return (q_DD * np.sign(np.diag(r_DD))).astype(np.float32)
-
-
-def whitening(states_MD: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the mean (D,) and a matrix (D, K) onto at most AXES principal axes of equal variance.
-
-    Turned states keep the shape of their cloud: laid over a cloud of like rows whose labels are
-    known, they gave a shipped head back what the basis took (benchmarks/blind.md). Equal variances
-    leave nothing to lay over. The states are scaled so that their total variance stays what it was.
-    """
-    centre_D = states_MD.mean(axis=0)
-    with threadpool_limits(1):
-        spread_D, axes_DD = np.linalg.eigh(np.cov(states_MD.T.astype(np.float64), bias=True))
-    count = max(
-        1, min(AXES, len(states_MD) // ROWS_PER_AXIS, int((spread_D > 1e-9 * spread_D[-1]).sum()))
-    )
-    white_DK = axes_DD[:, -count:] * np.sqrt(spread_D.sum() / count / spread_D[-count:])
-    return centre_D, white_DK.astype(np.float32)
 
 
 def _number(message: Message, name: str) -> int:
@@ -292,7 +280,7 @@ def _number(message: Message, name: str) -> int:
 
 @dataclass(slots=True)
 class Hearing:
-    """A judge in a thread of its own beside the sandbox it hears.
+    """A judge in a thread of its own next to the sandbox that it hears.
 
     `is_set` is True when the sandbox must be ended: nothing more will be heard, and its process had
     a moment to end by itself, so that its CPU time is known.
@@ -328,3 +316,118 @@ class Hearing:
 def channel_pair() -> tuple[socket.socket, socket.socket]:
     """Return the judge's end and the method's."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+class Heard(NamedTuple):
+    """What a run gave, or why it gave nothing."""
+
+    done: Finished
+    seen: Seen | None
+    error: str
+
+
+# Not `-m`, which compiles the module again for each seed; what this process imported is compiled.
+START = f"import sys; from {inside.__name__} import main; sys.exit(main(sys.argv[1:]))"
+Work = Callable[[int, int, Cancel], Heard]  # number of the seed, its lane, when to end it
+
+
+@dataclass(slots=True)
+class _Failed:
+    """The lowest number of a seed that failed."""
+
+    lowest: int = sys.maxsize
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.lowest = min(self.lowest, number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Until:
+    """Set when the verifier was asked to stop, or when an earlier seed has failed."""
+
+    number: int
+    failed: _Failed
+    cancel: Cancel | None
+
+    def is_set(self) -> bool:
+        stopped = self.cancel is not None and self.cancel.is_set()
+        return stopped or self.failed.lowest < self.number
+
+
+def hear_in_order(work: Work, count: int, at_once: int, cancel: Cancel | None) -> list[Heard]:
+    """Return what the seeds 0 to `count` - 1 gave, up to and with the first that failed.
+
+    Each is worked on in one of `at_once` lanes, by itself. The list is shorter where `cancel` kept
+    seeds from being started.
+    """
+    lanes, failed = queue.SimpleQueue[int](), _Failed()
+    for lane in range(at_once):
+        lanes.put(lane)
+
+    def one(number: int) -> Heard | None:
+        until = _Until(number, failed, cancel)
+        if until.is_set():
+            return None
+        lane = lanes.get()
+        try:
+            heard = work(number, lane, until)
+        except BaseException:
+            failed.add(number)
+            raise
+        finally:
+            lanes.put(lane)
+        if heard.seen is None:
+            failed.add(number)
+        return heard
+
+    found: list[Heard] = []
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(one, number) for number in range(count)]
+        try:
+            for future in futures:
+                heard = future.result()
+                if heard is None:
+                    break
+                found.append(heard)
+                if heard.seen is None:
+                    break
+        except BaseException:
+            failed.add(-1)
+            raise
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """Set when the run must end, or when the judge has heard all."""
+
+    cancel: Cancel
+    hearing: Hearing
+
+    def is_set(self) -> bool:
+        return self.hearing.is_set() or self.cancel.is_set()
+
+
+def hear(spec: SandboxSpec, held: Holding, pair: Pair, cancel: Cancel) -> Heard:
+    """Run the method in the sandbox and hear it with a judge outside."""
+    ours, theirs = channel_pair()
+    hearing = Hearing(Judge(held, pair, Channel(ours, MAX_MESSAGE)))
+    thread = threading.Thread(target=hearing.work, name="judge")
+    thread.start()
+    try:
+        argv = [sys.executable, "-P", "-c", START]  # -P: not the workspace
+        words = [str(theirs.fileno()), str(spec.seen_workspace / "method")]
+        done = run(spec, [*argv, *words], cancel=_Either(cancel, hearing), handed=theirs)
+    finally:
+        theirs.close()
+        hearing.end()
+        thread.join()
+    if hearing.seen is not None:
+        return Heard(done, hearing.seen, "")
+    if hearing.error is not None:
+        return Heard(done, None, str(hearing.error))
+    if done.killed_by == "cancel":
+        return Heard(done, None, "its process closed the channel to the verifier, and went on")
+    return Heard(done, None, how_it_ended(spec, done))

@@ -21,13 +21,14 @@ from pydantic import ValidationError
 
 from aarlab import __version__
 from aarlab.core import ids
-from aarlab.core.canonical import content_hash, sha256_hex
 from aarlab.core.delivery import given, why_open
 from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
+from aarlab.core.hashing import content_hash, sha256_hex
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.pgr import coin_pgr
 from aarlab.core.ranking import above_teacher
+from aarlab.core.scoring import Scoring
 from aarlab.core.wire import (
     Ablation,
     Delivery,
@@ -43,18 +44,17 @@ from aarlab.core.wire import (
     VerificationResult,
 )
 from aarlab.sandbox.workspace import WorkspaceState, discard_tree
-from aarlab.testbed.build import SEALS
-from aarlab.testbed.frozen_method import FrozenMethod
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.named_method import named_files
-from aarlab.testbed.panel import Judge
-from aarlab.testbed.task import load_info
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.running.frozen_method import FrozenMethod
+from aarlab.testbed.tasks.build import SEALS
+from aarlab.testbed.tasks.task import load_info
 from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
 from aarlab.verify.bench import unusable
-from aarlab.verify.contents import contents, judge_contents
-from aarlab.verify.open_audits import ceiling, teacher
-from aarlab.verify.rerun import Verifier
+from aarlab.verify.finding import ceiling, teacher
+from aarlab.verify.rerun import LANES, Verifier, cores
+from aarlab.verify.static import contents, judge_contents
 
 SPLIT: Literal["selection"] = "selection"
 VANILLA = "vanilla"
@@ -140,7 +140,7 @@ def draw_seeds(n: int, base: int | None) -> tuple[int, ...]:
 
 
 def verify_methods(
-    methods: Sequence[FrozenMethod], plan: Plan, judge: Judge, tell: Tell
+    methods: Sequence[FrozenMethod], plan: Plan, judge: Scoring, tell: Tell
 ) -> list[Verdict]:
     """Run, ablate, audit and compare the methods, and return a verdict for each.
 
@@ -150,7 +150,9 @@ def verify_methods(
     _remove_stale(plan.private)
     place = Path(tempfile.mkdtemp(prefix=f"verifying-{os.getpid()}-", dir=plan.private))
     try:
-        runs = _Runs(plan, Verifier(RunDir(place), plan.root, plan.isolation, 0), judge, tell)
+        at_once = min(LANES, cores())
+        verifier = Verifier(RunDir(place), plan.root, plan.isolation, 0, at_once=at_once)
+        runs = _Runs(plan, verifier, judge, tell)
         tried = [runs.tried(method) for method in methods]
         worked = [one for one in tried if one.predictions is not None]
         for one in worked:
@@ -174,7 +176,7 @@ class _Runs:
 
     plan: Plan
     verifier: Verifier
-    judge: Judge
+    judge: Scoring
     tell: Tell
 
     def tried(self, method: FrozenMethod) -> _Tried:
@@ -247,6 +249,7 @@ class _Runs:
             "delivery": result.delivery,
             "open_because": result.open_because,
             "train_rows": result.train_rows,
+            "ships": result.ships,
         }
         if result.error:
             failed = {**known, "state": "failed", "error": result.error}
@@ -341,7 +344,7 @@ def _given(run: Verification) -> _Given:
 
 
 def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, ...]]:
-    """Return the class, and a line for each finding that is not clear and that it does not say."""
+    """Return the class, and a line for each finding that is not clear."""
     run, lines = one.plain, list[str]()
     others = [] if one.permuted is None else [one.permuted]
     found = [shortcut(run)] if run.evidence is not None else []

@@ -2,7 +2,7 @@
 
 Covered: programs, sockets, source that is compiled or parsed in this process, files and folders
 outside the interpreter, the method and the public task. Each record leaves through a pipe at once,
-so that nothing can take it back; too many are marked as truncated outside.
+so that nothing can take it back. Too many are marked as truncated outside.
 Not covered: a method that rewrites this process's memory, an evaluator written by hand, code
 objects that were never source here. The teacher ablation is for those.
 """
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aarlab.testbed.actions import NETWORK, PROGRAMS
+from aarlab.testbed.running.actions import NETWORK, PROGRAMS
 
 MARK = "\x1eaarlab "
 MAX_SOURCE = 4000
@@ -56,7 +56,7 @@ def _compiled(emit: Emit, source: Any, filename: Any) -> None:
 
 
 def _is_file(text: str, filename: Any) -> bool:
-    """An import: the source is what lies in the file of that name, wherever that is."""
+    """Return whether compiled source is an import: the text of the file of that name, anywhere."""
     name = filename.decode(errors="replace") if isinstance(filename, bytes) else filename
     if not isinstance(name, str) or not name.endswith(".py"):
         return False

@@ -1,35 +1,29 @@
-"""Re-runs one snapshot in clean sandboxes: drawn seeds, fresh weak teachers, hidden rows.
+"""Re-run one snapshot in clean sandboxes: drawn seeds, fresh weak teachers, hidden rows.
 
 A run is blind: one process per seed, which holds no text, no file of the task, and nothing that an
 earlier run left (see `judge`). Methods that say READS_TEXT = True, and tasks whose students train
 blocks, are run in the open class: one process for all seeds, with texts and an execution record.
 
 Covered: the method meets inputs it has never seen, in an empty workspace, without a network or the
-platform's socket; the process that runs it holds no label and can start no program.
+platform's socket. The process that runs it holds no label and cannot start a program.
 Not covered: in the open class, a method that carries its own knowledge of the split's rows.
 """
 
 import base64
+import os
 import sys
-import threading
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from aarlab.agents.method_run import (
-    ONE_THREAD,
-    MethodView,
-    how_it_ended,
-    method_view,
-    sandbox_kind,
-    take_output,
-)
+from aarlab.agents.trial import ONE_THREAD, MethodView, method_view, sandbox_kind, take_output
 from aarlab.core.errors import AarlabError, MethodFailed
+from aarlab.core.isolation import is_isolated
 from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.types import Example
 from aarlab.core.wire import (
     Evidence,
     Isolation,
@@ -39,7 +33,7 @@ from aarlab.core.wire import (
     VerificationResult,
 )
 from aarlab.sandbox.running import Cancel, run
-from aarlab.sandbox.spec import Finished, SandboxLimits, SandboxSpec
+from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import (
     VERIFIERS,
     campaign_uid,
@@ -47,12 +41,13 @@ from aarlab.sandbox.workspace import (
     prepare_workspace,
     remove_tree,
 )
-from aarlab.testbed import generators
-from aarlab.testbed.channel import Channel
-from aarlab.testbed.frozen_method import reads_texts
-from aarlab.testbed.job import Job, SeedPair
-from aarlab.testbed.task import load_info, load_inputs, student_settings
-from aarlab.testbed.task_files import TWIN_INPUTS
+from aarlab.testbed.running.frozen_method import reads_texts
+from aarlab.testbed.running.job import Job, SeedPair
+from aarlab.testbed.tasks import generators
+from aarlab.testbed.tasks.task import load_info, load_inputs
+from aarlab.testbed.tasks.task_files import TWIN_INPUTS
+from aarlab.testbed.tasks.train_task import student_settings
+from aarlab.verify.basis import Basis
 from aarlab.verify.evidence import Given, disagreement, read_evidence, style_shift
 from aarlab.verify.hidden import (
     FEATURES,
@@ -70,35 +65,36 @@ from aarlab.verify.hidden import (
     train_side,
     twin_reference,
 )
-from aarlab.verify.judge import (
-    MAX_MESSAGE,
-    Basis,
-    Hearing,
-    Holding,
-    Judge,
-    Pair,
-    Seen,
-    channel_pair,
-)
+from aarlab.verify.judge import Heard, Pair, Seen, hear, hear_in_order
+from aarlab.verify.static import ships
 
+LANES = 2
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
 RECORD_KB = 8192
+# Pydantic looks through all installed packages for plugins: at each start, a tenth of it.
+NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
 
 
 class Stopped(AarlabError):
-    """The verifier was told to stop; the re-run stays queued."""
+    """The verifier was asked to stop; the re-run stays queued."""
 
     code = "stopped"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """Where a verifier finds tasks and keeps workspaces; `slot` sets it apart from its siblings.
 
-    A re-run may use `memory_mb`, and never less than its task's default. `basis` is "plain" only
-    where blind and open runs are compared.
+    A re-run may use `memory_mb`, and never less than its task's default. `at_once` seeds of a blind
+    run, at most LANES, are worked on at one time. `basis` is "plain" only where blind and open runs
+    are compared.
     """
 
     run: RunDir
@@ -106,20 +102,26 @@ class Verifier:
     isolation: Isolation
     slot: int
     memory_mb: int = 0
+    at_once: int = 1
     basis: Basis = "secret"
 
     def rerun(
         self, wanted: Verification, content: SnapshotContent, cancel: Cancel | None = None
     ) -> VerificationResult:
-        """Predictions for every drawn seed, or why there are none; Stopped by `cancel`."""
+        """Return predictions for every drawn seed, or why there are none.
+
+        Raises Stopped when `cancel` is set.
+        """
         files = {f.path: base64.b64decode(f.content_b64) for f in content.files}
         why_open = self._open_because(wanted, files)
         if why_open:
-            return self._open(wanted, files, why_open, cancel)
-        return self._blind(wanted, files, cancel)
+            result = self._open(wanted, files, why_open, cancel)
+        else:
+            result = self._blind(wanted, files, cancel)
+        return result.model_copy(update={"ships": ships(files)})
 
     def _open_because(self, wanted: Verification, files: Mapping[str, bytes]) -> str:
-        """Why the run must be given texts, or an empty string."""
+        """Return why the run must be given texts, or an empty string."""
         if reads_texts(files):
             return "the method says READS_TEXT = True"
         if student_settings(load_info(self.root.public_task(wanted.task))).adapter is not None:
@@ -130,22 +132,23 @@ class Verifier:
         self, wanted: Verification, files: Mapping[str, bytes], cancel: Cancel | None
     ) -> VerificationResult:
         held, train_rows = held_for(self.root, wanted.task, wanted.split, self.basis)
-        until = time.monotonic() + WALL_S
-        seen: list[Seen] = []
-        error, seconds = "", 0.0
-        for at, seed in enumerate(wanted.run_seeds):
-            teacher = held.labels.seeds[at % len(held.labels.seeds)]
-            pair = Pair(teacher, seed, wanted.ablation)
-            spec = self._blind_sandbox(wanted, max(until - time.monotonic(), 0.1))
+        begun = time.monotonic()
+
+        def work(number: int, lane: int, until: Cancel) -> Heard:
+            teachers, seed = held.labels.seeds, wanted.run_seeds[number]
+            pair = Pair(teachers[number % len(teachers)], seed, wanted.ablation)
+            left_s = max(begun + WALL_S - time.monotonic(), 0.1)
+            spec = self._blind_sandbox(wanted, left_s, lane)
             copy_in(spec, {f"method/{path}": data for path, data in files.items()})
-            heard = _hear(spec, held, pair, cancel)
-            seconds += heard.done.wall_s
-            if heard.seen is None:
-                if heard.done.killed_by == "cancel" and cancel is not None and cancel.is_set():
-                    raise Stopped(f"{wanted.id} was cut short: it stays queued")
-                error = heard.error[:4000]
-                break
-            seen.append(heard.seen)
+            return hear(spec, held, pair, until)
+
+        count = len(wanted.run_seeds)
+        heard = hear_in_order(work, count, min(self.at_once, count), cancel)
+        seen = [one.seen for one in heard if one.seen is not None]
+        error = heard[-1].error[:4000] if heard else ""
+        stopped = len(seen) < count and cancel is not None and cancel.is_set()
+        if stopped and (not error or heard[-1].done.killed_by == "cancel"):
+            raise Stopped(f"{wanted.id} was cut short: it stays queued")
         runs = [
             Run(seed=seed, probs=one.probs_N.tolist())
             for seed, one in zip(wanted.run_seeds, seen, strict=False)
@@ -153,7 +156,7 @@ class Verifier:
         return VerificationResult(
             ids=[] if error else [row.id for row in held.rows],
             runs=[] if error else runs,
-            seconds=seconds,
+            seconds=time.monotonic() - begun,
             isolation=self.isolation,
             error=error,
             evidence=self._seen(wanted, seen),
@@ -181,10 +184,11 @@ class Verifier:
             answer_equality=any(one.equality for one in seen),
         )
 
-    def _blind_sandbox(self, wanted: Verification, wall_s: float) -> SandboxSpec:
+    def _blind_sandbox(self, wanted: Verification, wall_s: float, lane: int = 0) -> SandboxSpec:
         memory_mb = max(self.memory_mb, MethodView(self.root.public, None).memory_mb)
         limits = SandboxLimits(wall_s=wall_s, cpu_s=2 * wall_s, memory_mb=memory_mb)
-        return self._place(wanted, {}, limits, MASKED)
+        spec = self._place(wanted, {}, limits, MASKED, lane)
+        return replace(spec, env={**spec.env, **NO_PLUGINS})
 
     def _place(
         self,
@@ -192,11 +196,13 @@ class Verifier:
         read_only: Mapping[Path, str],
         limits: SandboxLimits,
         masked: tuple[Path, ...] = (),
+        lane: int = 0,
     ) -> SandboxSpec:
-        """An empty workspace, and the sandbox around it."""
-        isolated = self.isolation == "bubblewrap"
-        uid = campaign_uid(self.run.path, self.slot, VERIFIERS) if isolated else None
-        workspace = self.run.verifier / wanted.id
+        """Prepare an empty workspace and its sandbox; `lane` separates simultaneous runs."""
+        isolated = is_isolated(self.isolation)
+        number = self.slot * LANES + lane
+        uid = campaign_uid(self.run.path, number, VERIFIERS) if isolated else None
+        workspace = self.run.verifier / wanted.id / str(lane)
         remove_tree(workspace)  # what an earlier run or a killed verifier left
         prepare_workspace(workspace, uid)
         return SandboxSpec(
@@ -217,8 +223,10 @@ class Verifier:
         cancel: Cancel | None,
     ) -> VerificationResult:
         spec = self._open_sandbox(wanted)
-        hidden = hidden_files(self.root, wanted.task, wanted.split)
-        job = self._job(wanted, spec, hidden)
+        public, vault = self.root.public_task(wanted.task), self.root.vault_task(wanted.task)
+        train = train_side(public, vault)
+        hidden = hidden_files(self.root, wanted.task, wanted.split, train)
+        job = self._job(wanted, spec, hidden, train.labels.seeds)
         method = {f"method/{path}": data for path, data in files.items()}
         copy_in(spec, {**method, **hidden, "job.json": job.model_dump_json().encode()})
         inside = spec.seen_workspace
@@ -231,9 +239,9 @@ class Verifier:
             isolation=self.isolation,
             delivery="open",
             open_because=why,
-            train_rows="hidden" if TRAIN_INPUTS in hidden else "public",
+            train_rows=train.kind,
         )
-        known = self._given(wanted)
+        known = self._given(wanted, train.rows)
         try:
             output = take_output(spec, "out", done)
         except MethodFailed as error:
@@ -243,9 +251,8 @@ class Verifier:
         made = {"ids": output.ids, "runs": output.runs, "evidence": evidence}
         return result.model_copy(update=made)
 
-    def _given(self, wanted: Verification) -> Given:
-        public, vault = self.root.public_task(wanted.task), self.root.vault_task(wanted.task)
-        train = train_side(public, vault).rows
+    def _given(self, wanted: Verification, train: Sequence[Example]) -> Given:
+        vault = self.root.vault_task(wanted.task)
         rows = [*train, *load_inputs(vault / "inputs" / f"{wanted.split}.jsonl")]
         if not has_twins(vault, wanted.split):
             return Given(rows, None)
@@ -260,10 +267,14 @@ class Verifier:
     def _view(self, wanted: Verification) -> MethodView:
         return method_view(self.root.public_task(wanted.task), self.root.models)
 
-    def _job(self, wanted: Verification, spec: SandboxSpec, hidden: Collection[str]) -> Job:
+    def _job(
+        self,
+        wanted: Verification,
+        spec: SandboxSpec,
+        hidden: Collection[str],
+        teachers: Sequence[int],
+    ) -> Job:
         inside, view = spec.seen_workspace, self._view(wanted)
-        public, vault = self.root.public_task(wanted.task), self.root.vault_task(wanted.task)
-        teachers = train_side(public, vault).labels.seeds
         return Job(
             method=inside / "method",
             public=view.public_in(spec),
@@ -283,45 +294,3 @@ class Verifier:
             probe=wanted.ablation == "none",
             twins=inside / TWINS if TWINS in hidden else None,
         )
-
-
-class _Heard(NamedTuple):
-    """What a run gave, or why it gave nothing."""
-
-    done: Finished
-    seen: Seen | None
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Either:
-    """Set when the verifier was told to stop, or when the judge has heard all."""
-
-    cancel: Cancel | None
-    hearing: Hearing
-
-    def is_set(self) -> bool:
-        return self.hearing.is_set() or (self.cancel is not None and self.cancel.is_set())
-
-
-def _hear(spec: SandboxSpec, held: Holding, pair: Pair, cancel: Cancel | None) -> _Heard:
-    """Run the method in the sandbox and hear it with a judge outside."""
-    ours, theirs = channel_pair()
-    hearing = Hearing(Judge(held, pair, Channel(ours, MAX_MESSAGE)))
-    thread = threading.Thread(target=hearing.work, name="judge")
-    thread.start()
-    try:
-        argv = [sys.executable, "-P", "-m", "aarlab.verify.inside"]  # -P: not the workspace
-        words = [str(theirs.fileno()), str(spec.seen_workspace / "method")]
-        done = run(spec, [*argv, *words], cancel=_Either(cancel, hearing), handed=theirs)
-    finally:
-        theirs.close()
-        hearing.end()
-        thread.join()
-    if hearing.seen is not None:
-        return _Heard(done, hearing.seen, "")
-    if hearing.error is not None:
-        return _Heard(done, None, str(hearing.error))
-    if done.killed_by == "cancel":
-        return _Heard(done, None, "its process closed the channel to the verifier, and went on")
-    return _Heard(done, None, how_it_ended(spec, done))

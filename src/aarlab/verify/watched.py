@@ -9,8 +9,8 @@ from pathlib import Path
 
 import aarlab
 from aarlab.sandbox.syscalls import forbid_exec
-from aarlab.testbed.job import read_job
-from aarlab.testbed.run_method import main as run_method
+from aarlab.testbed.running.job import read_job
+from aarlab.testbed.running.run_method import main as run_method
 from aarlab.verify.record import start_recording
 
 

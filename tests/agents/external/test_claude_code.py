@@ -14,10 +14,10 @@ from fake_models import KEY, Call, Conversation, FakeModels, Reply
 from platform_kit import Running, platform, wait_for, write_task
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.prices import Price
+from aarlab.agents.specs import ExternalSpec
 from aarlab.campaign.aars import AarSpec
-from aarlab.campaign.provenance import research_settings, run_settings
+from aarlab.campaign.registration import research_settings, run_settings
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import CampaignSpec, VerifySpec
 from aarlab.core.layout import DataRoot, RunDir

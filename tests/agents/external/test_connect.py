@@ -31,6 +31,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with platform(write_task(home / "data"), RunDir(home / "a run")) as made:
         token = made.token("ada", submissions=2, methods=1)
         (made.run.tokens / "ada").write_text(token + "\n")
+        made.run.spec.write_text("{}", encoding="utf-8")
         yield made
 
 
@@ -210,6 +211,10 @@ def test_a_bridge_without_a_campaign_or_with_a_dead_token_says_so(
     run = RunDir(tmp_path / "gone")
     run.tokens.mkdir(parents=True)
     (run.tokens / "ada").write_text("aar_nothing\n")
+    for command in ("connect", "bridge"):
+        done = said(command, str(run.path), "ada")
+        assert (done.returncode, done.stdout) == (2, "") and "no spec.json" in done.stderr
+    run.spec.write_text("{}", encoding="utf-8")
     done = said("bridge", str(run.path), "ada")
     assert (done.returncode, done.stdout) == (2, "") and "unreachable" in done.stderr
     (running.run.tokens / "dead").write_text("aar_nothing\n")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aarlab.agents.external.traffic import Recorder
-from aarlab.agents.proxy.asked import parse
+from aarlab.agents.external.claude_code import Recorder
+from aarlab.agents.proxy.calls import parse
 from aarlab.core.errors import BadInput
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire_service import ModelCall

@@ -12,7 +12,7 @@ from fault_scripts import ROUND, worker
 from language_kit import Bench
 from platform_kit import wait_for
 
-from aarlab.agents.language.answering import INTERRUPTED
+from aarlab.agents.language.calling import INTERRUPTED
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire_ledger import NewControl
 

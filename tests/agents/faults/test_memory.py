@@ -7,7 +7,7 @@ from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
 from aarlab.agents.language.models import Asker, open_model
 from aarlab.agents.language.scripted import register_scripted
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 
 
 def test_inspect_keeps_no_event_of_earlier_calls() -> None:

@@ -6,7 +6,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool,
 
 from aarlab.agents.language import context
 from aarlab.agents.language.context import estimate, recent, shorten_results
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.errors import BadInput
 
 SPEC = LanguageSpec(model="mockllm/model")

@@ -10,12 +10,12 @@ import pytest
 from inspect_ai.model import ChatMessage, ModelOutput
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.answering import INTERRUPTED
+from aarlab.agents.language.calling import INTERRUPTED
 from aarlab.agents.language.models import Asker
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.language.store import Store
+from aarlab.agents.language.state import Store
 from aarlab.agents.language.tools.kit import Kit
 from aarlab.agents.language.transcripts import TranscriptWriter
+from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
 from aarlab.sandbox.workspace import copy_in
 

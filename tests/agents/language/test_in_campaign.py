@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
 from aarlab.core.layout import DataRoot, RunDir

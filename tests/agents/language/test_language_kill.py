@@ -12,9 +12,9 @@ import language_kit as kit
 import pytest
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.language.store import Store
+from aarlab.agents.language.state import Store
 from aarlab.agents.language.transcripts import TranscriptWriter
+from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import load_state
 from aarlab.core.errors import Damaged
 

@@ -7,7 +7,7 @@ import language_kit as kit
 from platform_kit import wait_for
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.wire_ledger import NewControl
 
 SPEC = LanguageSpec(model="mockllm/model")

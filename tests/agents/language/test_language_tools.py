@@ -7,8 +7,8 @@ import pytest
 from inspect_ai.model import ChatMessage, ModelOutput
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.language.tools.sandboxed import HEAD_CHARS, TAIL_CHARS
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.wire import NewFinding
 from aarlab.sandbox.workspace import copy_in
 
@@ -149,7 +149,7 @@ def test_the_platform_tools(desk: kit.Bench) -> None:
         "tools",
         [
             ("create_file", {"path": "m/method.py", "text": method}),
-            ("bash", {"command": "python -m aarlab.testbed.trying m out --seeds 2"}),
+            ("bash", {"command": "python -m aarlab.testbed.running.trying m out --seeds 2"}),
             ("submit_predictions", {"path": "out/predictions.json", "method": "m"}),
             ("submit_predictions", {"path": "m/method.py", "method": "m"}),
             ("put_snapshot", {"folder": "m", "name": "plain"}),

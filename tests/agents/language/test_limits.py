@@ -3,8 +3,8 @@
 import language_kit as kit
 import pytest
 
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.prices import Price
+from aarlab.agents.specs import LanguageSpec
 
 SPEC = LanguageSpec(model="mockllm/model")
 SLEEP = kit.calls(("bash", {"command": "sleep 0.2"}), tokens=1000)

@@ -3,7 +3,7 @@
 import language_kit as kit
 import pytest
 
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.testbed.models.catalogue import SMOLLM2
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.settings import load_settings

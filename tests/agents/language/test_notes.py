@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import language_kit as kit
 
 from aarlab.agents.language.prompts import note_texts
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.sandbox.running import run
 from aarlab.sandbox.workspace import copy_in, copy_out
 

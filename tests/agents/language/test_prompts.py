@@ -6,7 +6,7 @@ import pytest
 
 from aarlab.agents.language import prompts
 from aarlab.agents.language.prompts import direction_text, directions, filled, prompt_hash
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.wire import TaskInfo
 
 INFO = TaskInfo(

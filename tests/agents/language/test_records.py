@@ -8,10 +8,11 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
 
 from aarlab.agents.language.models import Asker, ModelUnavailable, Patience, open_model
+from aarlab.agents.language.personalities import PERSONALITIES, personality
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripted import talk_of
-from aarlab.agents.language.scripts import PERSONALITIES, next_move, personality
-from aarlab.agents.language.spec import LanguageSpec
+from aarlab.agents.language.scripts import next_move
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.errors import BadInput, NotFound
 
 SPEC = LanguageSpec(model="scripted/reweighter", model_args={"rounds": 1})
@@ -123,7 +124,7 @@ def test_the_scripts_there_are() -> None:
         personality("nobody")
 
 
-@pytest.mark.parametrize("name", ["majority", "executor", "flipper", "pollster"])
+@pytest.mark.parametrize("name", ["majority", "executor", "flipper", "pollster", "overseer"])
 def test_cheats_and_others_run(desk: kit.Bench, name: str) -> None:
     config = desk.config(LanguageSpec(model=f"scripted/{name}"), f"x-{name}")
     kit.live(config)

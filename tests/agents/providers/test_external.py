@@ -10,11 +10,10 @@ from language_kit import Bench, connect
 from proxy_kit import settings_of
 
 from aarlab.agents.external.claude_code import ClaudeCode
-from aarlab.agents.external.spec import ExternalSpec
 from aarlab.agents.language.models import SettingsRefused
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.proxy.proxy import SOCKET, listening, vendors_client
 from aarlab.agents.refusals import refusal_in
+from aarlab.agents.specs import ExternalSpec, LanguageSpec
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import Forbidden
 from aarlab.core.wire_service import NewWait

@@ -23,6 +23,8 @@ from aarlab.campaign.watch import Look, alerts
 from aarlab.core.clock import now_iso
 from aarlab.core.wire_ledger import NewControl
 
+pytestmark = pytest.mark.gate
+
 EMPTY = (
     "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to "
     "upgrade or purchase credits."

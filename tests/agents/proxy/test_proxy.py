@@ -14,8 +14,8 @@ from fake_models import KEY, Call, Conversation, FakeModels, Fault, Reply
 from platform_kit import wait_for
 from proxy_kit import PRICE, TOKEN, MemoryBooks, Opened, opened, settings_of
 
-from aarlab.agents.proxy.asked import parse
 from aarlab.agents.proxy.booking import Ledger
+from aarlab.agents.proxy.calls import Meter, parse
 from aarlab.agents.proxy.proxy import (
     MAX_CALLS_AT_ONCE,
     SOCKET,
@@ -23,7 +23,6 @@ from aarlab.agents.proxy.proxy import (
     listening,
     vendors_client,
 )
-from aarlab.agents.proxy.usage import Meter
 
 
 def reply(said: Conversation) -> Reply:

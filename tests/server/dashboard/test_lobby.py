@@ -18,7 +18,7 @@ from aarlab.campaign.reading import line_of
 from aarlab.cli.launching import check_text, commands, spec_text
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.server.lobby.app import create_lobby
-from aarlab.server.lobby.commands import Checked, Commands, Fault
+from aarlab.server.lobby.processes import Checked, Commands, Fault
 
 STARTED: list[str] = []
 
@@ -235,11 +235,11 @@ def test_the_estimate_is_a_bound() -> None:
 
     told = dict(estimate_rows(toy_spec(), estimate(toy_spec())))
     assert told["submissions"] == "8 at most" and told["research hours"] == "no limit at most"
-    assert told["dollars"].startswith("$0 at most") and told["re-runs"].startswith("4 of 2 seeds")
+    assert told["dollars"].startswith("$0 at most") and told["re-runs"].startswith("4 of 4 seeds")
     two = toy_spec().model_copy(update={"tasks": ["gauss", "gauss-two"]})
     told = dict(estimate_rows(two, estimate(two)))
     assert told["submissions"] == "10 at most", "baselines run on every task, budgets are per AAR"
-    assert told["re-runs"].startswith("12 of 2 seeds")
+    assert told["re-runs"].startswith("12 of 4 seeds")
 
 
 def test_the_dashboard_and_the_command_show_the_same_estimate(

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import re
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from platform_kit import Running
 from seats import facts, operator_seat
@@ -13,11 +15,11 @@ from seats import facts, operator_seat
 from aarlab.cli import audit
 from aarlab.core.headline import verdict_of
 from aarlab.core.wire import CampaignExport, NewVerdict
+from aarlab.report.data_files import SPREADSHEETS, summary_of
 from aarlab.report.drawing import style_of
-from aarlab.report.spreadsheets import SPREADSHEETS
-from aarlab.report.summary import summary_of
+from aarlab.report.repeating import repeat_notes
 from aarlab.report.tables import leaderboard
-from aarlab.report.view import campaign_view
+from aarlab.report.view import campaign_view, task_reference
 
 Line = tuple[int | None, str]
 
@@ -82,15 +84,57 @@ def test_audit_list_names_and_orders_methods_the_same_way(
     assert len(set(told)) > 3
 
 
+def drawn_curve(client: httpx.Client) -> dict:
+    """The curve with all exact scores, which are worked out in the background."""
+    for _ in range(600):
+        drawn = json.loads(client.get("/live/curve", params={"task": "math"}).text)
+        if not drawn["waiting"]:
+            return drawn
+        time.sleep(0.1)
+    raise AssertionError(f"{drawn['waiting']} exact scores are missing after a minute")
+
+
+def test_search_minus_selection_has_one_sign_and_one_name(
+    served: Running, export: CampaignExport
+) -> None:
+    view = campaign_view(export, "math")
+    with operator_seat(served) as client:
+        drawn_curve(client)
+        page = facts(client, "/leaderboard?task=math")
+        shown = client.get("/leaderboard?task=math").text
+    ours = {e["short"]: e["drop"] and e["drop"]["value"] for e in page["entries"]}
+    reports = {m.short: d and d.value for m in view.methods if m.verified for d in [view.drop(m)]}
+    assert ours == pytest.approx(reports, abs=2e-3) and max(filter(None, ours.values())) > 0.3
+    first = next(m for m in view.methods if m.verified and m.search)
+    own = next(e["drop"]["own"] for e in page["entries"] if e["short"] == first.short)
+    assert own == pytest.approx(first.search.value - first.verified.value, abs=2e-3)
+    titles = [column.title for column in leaderboard(view).columns]
+    assert "Search − selection" in titles and ">search − selection</th>" in shown
+    assert "gap" not in re.sub(r"<[^>]+>", " ", shown)
+
+
+def test_a_task_has_one_name_in_report_dashboard_and_list(
+    served: Running, export: CampaignExport
+) -> None:
+    root = served.task.data
+    info = next(t for t in export.tasks if t.name == "math")
+    listed = root.find_task("math").reference
+    assert task_reference(export, info) == listed == f"math@{info.content_hash[:12]}"
+    with operator_seat(served) as client:
+        page = facts(client, "/tasks")
+    assert {t["name"]: t["reference"] for t in page["tasks"]}["math"] == listed
+    bound = {"campaign": {"tasks": ["math"], "versions": {"math": "0123456789ab"}}}
+    later = export.model_copy(update={"spec": bound})
+    assert task_reference(later, info) == "math@0123456789ab"
+    said = dict(repeat_notes(campaign_view(later, "math")))["Tasks"]
+    assert "math@0123456789ab, pair embedded" in said and "chat@0000000000" in said
+
+
 def test_an_aar_has_one_colour_in_report_and_dashboard(
     served: Running, export: CampaignExport
 ) -> None:
     with operator_seat(served) as client:
-        for _ in range(600):  # exact scores are worked out in the background
-            drawn = json.loads(client.get("/live/curve", params={"task": "math"}).text)
-            if not drawn["waiting"]:
-                break
-            time.sleep(0.1)
+        drawn = drawn_curve(client)
     series = drawn["series"]
     css = (Path(audit.__file__).parents[1] / "server/dashboard/static/style.css").read_text()
     looks = campaign_view(export).looks

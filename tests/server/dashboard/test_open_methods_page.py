@@ -21,6 +21,7 @@ SEEN = Evidence(
     changed={"alone": 0.0}, disagreement=0.12, answer_equality=True,
 )  # fmt: skip
 BECAUSE = "the method says READS_TEXT = True"
+SHIPS = "more than logic needs of numbers (a head has 576): 9,000 numbers"
 BOARD = "/leaderboard?task=math"
 
 
@@ -53,7 +54,7 @@ def before(served: Running) -> list[tuple[int | None, str]]:
         page = facts(client, BOARD)
         text = client.get(BOARD).text
     assert text.count(BEFORE_BLIND) == 1, "an old run says it once"
-    assert not any(e["open"] or e["stamps"] for e in page["entries"])
+    assert not any(e["apart"] or e["stamps"] for e in page["entries"])
     return [(e["rank"], e["short"]) for e in page["entries"]]
 
 
@@ -63,6 +64,7 @@ def made(served: Running, token: str, before: object) -> dict[str, str]:
     return {
         "open": verified(served, token, "with texts", **opened),
         "blind": verified(served, token, "without", delivery="blind", train_rows="public"),
+        "ships": verified(served, token, "ships", delivery="blind", ships=SHIPS),
     }
 
 
@@ -74,14 +76,17 @@ def test_open_methods_have_a_table_of_their_own(served: Running, made, before) -
     top = entries[made["blind"]]
     assert (top["rank"], top["delivery"]) == (1, "blind")
     assert top["stamps"] == ["train rows public", "answer equality asked"]
-    assert entries[made["open"]]["open"] and entries[made["open"]]["rank"] is None
+    assert entries[made["open"]]["apart"] and entries[made["open"]]["rank"] is None
     assert entries[made["open"]]["open_because"] == BECAUSE
-    opened = [e["open"] for e in page["entries"]]
+    shipped = entries[made["ships"]]
+    assert (shipped["apart"], shipped["rank"], shipped["delivery"]) == (True, None, "blind")
+    assert f"apart: ships data: {SHIPS}" in text
+    opened = [e["apart"] for e in page["entries"]]
     assert opened == sorted(opened) and opened.count(True) >= len(before) - 3
     guards = [e for e in page["entries"] if e["role"] == "guard"]
-    assert guards and not any(e["open"] for e in guards), "reference rows keep their place"
-    assert text.index("<h2>Open methods</h2>") > text.index("answer equality asked")
-    assert f"open: {BECAUSE}" in text and f"open: {BEFORE_BLIND}" in text
+    assert guards and not any(e["apart"] for e in guards), "reference rows keep their place"
+    assert text.index("<h2>Methods apart</h2>") > text.index("answer equality asked")
+    assert f"apart: {BECAUSE}" in text and f"apart: {BEFORE_BLIND}" in text
     assert "newcomer-2" in verdict and "newcomer-1" not in verdict
 
 
@@ -93,7 +98,7 @@ def test_the_method_page_shows_delivery_stamps_and_probes(served: Running, made)
         standing = facts(client, f"/methods/{old}")["standing"]
     assert "rows without texts, train rows public, answer equality asked" in blind
     assert "answers that differ between two runs with other teachers</dt><dd>12.0 %" in blind
-    assert f"Open, does not rank until a person accepts it:</b> {BECAUSE}" in opened
+    assert f"Stands apart, does not rank until a person accepts it:</b> {BECAUSE}" in opened
     assert f"rows with their texts ({BECAUSE}), hidden train rows" in opened
     assert before_blind.count(BEFORE_BLIND) == len(standing), "once a task, not once a run"
 
@@ -103,7 +108,9 @@ def test_the_export_lists_open_methods_apart(served: Running, made) -> None:
         mine = [e for e in operator.export().leaderboard if e.task == "math"]
     assert mine[0].snapshot == made["blind"] and mine[0].rank == 1
     (other,) = [e for e in mine if e.snapshot == made["open"]]
-    assert other.open and other.rank is None
+    assert other.apart and other.rank is None
+    (third,) = [e for e in mine if e.snapshot == made["ships"]]
+    assert (third.apart, third.apart_because) == (True, f"ships data: {SHIPS}")
 
 
 def test_the_commands_name_delivery_reason_and_stamps(
@@ -130,7 +137,7 @@ def test_an_accepted_open_method_ranks(served: Running, made) -> None:
         given = {"decision": "accepted", "reason": "read every line", "by": "ann"}
         operator.give_verdict(NewVerdict(snapshot=made["open"], **given))
         (entry,) = [e for e in operator.export().leaderboard if e.snapshot == made["open"]]
-    assert entry.rank in (1, 2) and not entry.open and entry.open_because == BECAUSE
+    assert entry.rank in (1, 2) and not entry.apart and entry.open_because == BECAUSE
     with operator_seat(served) as client:
         page = facts(client, BOARD)
         text = client.get(f"/methods/{made['open']}").text

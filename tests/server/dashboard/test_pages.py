@@ -189,7 +189,7 @@ def test_vendored_files_are_as_published() -> None:
     import hashlib
     import json
 
-    from aarlab.server.dashboard.assets import STATIC
+    from aarlab.server.dashboard.rendering import STATIC
 
     folder = STATIC / "vendor"
     known = json.loads((folder / "vendored.json").read_text())

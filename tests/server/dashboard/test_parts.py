@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from aarlab.core.chain import GENESIS, next_hash
 from aarlab.core.endings import Ending, last_ending
 from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.hashing import GENESIS, next_hash
 from aarlab.core.holding import noted
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import LogRecord
 from aarlab.server.dashboard import run_files
-from aarlab.server.dashboard.intervals import WIDTH, axis_of, bar
+from aarlab.server.dashboard.curve import WIDTH, axis_of, bar
 from aarlab.server.dashboard.log_check import link_fault
 from aarlab.server.dashboard.side_by_side import side_by_side
 from aarlab.server.dashboard.transcripts import HITS, Indexes

@@ -1,5 +1,7 @@
 """What people do: verdicts, comments, steering; each counts once, with its name in the log."""
 
+import itertools
+
 import pytest
 from dashboard_kit import snapshot
 from platform_kit import Running
@@ -85,12 +87,13 @@ def test_any_name_makes_an_author_that_no_aar_can_have(name: str, author: str) -
 
 def test_an_aar_is_steered_from_its_page(served: Running) -> None:
     with operator_seat(served) as client:
+        numbers = itertools.count()
+        opened = client.get("/aars/finch").text  # and left open: later it offers what cannot act
 
         def ask(**form: str) -> int:
-            page = client.get("/aars/finch").text
             given = {
-                "form": field(page, "form"),
-                "key": field(page, "key") + str(form),
+                "form": field(opened, "form"),
+                "key": f"{field(opened, 'key')}{next(numbers)}",
                 "back": "aar",
             }
             return client.post("/aars/finch/control", data={**given, **form}).status_code

@@ -1,12 +1,18 @@
-"""Claude Code as an AAR, in its sandbox: no network, no key, one socket each to platform and model.
+"""Claude Code as an AAR in its sandbox, its supervisor and its transcript.
 
-A run of it ends when it thinks it is done; while there is budget left it is asked to go on, in the
-same conversation, which Claude Code keeps in the workspace.
+The sandbox has no network and no key, only one socket to the platform and one to the model. A run
+of it ends when it thinks it is done. While there is budget left, it is asked to continue in the
+same conversation, which Claude Code keeps in the workspace. The supervisor starts from the
+beginning or continues where it was. The transcript is made of the model calls as the proxy saw
+them.
 
-Covered: the model key stays with this process (proxy); models but the one named are refused; the
-budget is a wall at the proxy; each model call is in the transcript, as this process saw it.
-Not covered: how Claude Code resumes a tool call that `kill -9` cut off; device seconds are the
-run's wall time less that of its model calls.
+Covered: the model key stays with this process (proxy). Models but the one named are refused. The
+budget is a wall at the proxy. Each model call is in the transcript, as this process saw it: what
+the model said, which tools it called, and the results that the agent sent back since the call
+before.
+Not covered: how Claude Code resumes a tool call that `kill -9` cut off. Device seconds are the
+run's wall time less that of its model calls. The transcript leaves out interfaces other than
+Anthropic's, and what the agent did without saying so.
 """
 
 import json
@@ -19,37 +25,143 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import BaseModel, ConfigDict
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.external.connect import mcp_servers
-from aarlab.agents.external.spec import ExternalSpec
-from aarlab.agents.external.traffic import Recorder
 from aarlab.agents.language.budget import budget_text
 from aarlab.agents.language.models import SettingsRefused
-from aarlab.agents.language.notes_files import SEEN, write_notes
-from aarlab.agents.language.prompts import SeenTask, filled, limits_text, places_of, system_text
+from aarlab.agents.language.prompts import (
+    SEEN,
+    SeenTask,
+    filled,
+    limits_text,
+    places_of,
+    system_text,
+    write_notes,
+)
 from aarlab.agents.language.redaction import cleaner
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.method_run import ONE_THREAD, sandbox_kind, task_mounts
+from aarlab.agents.language.transcripts import TranscriptWriter
+from aarlab.agents.platform_link import beating
 from aarlab.agents.prices import price_of
-from aarlab.agents.proxy.asked import Asked
 from aarlab.agents.proxy.booking import Ledger
+from aarlab.agents.proxy.calls import Asked
 from aarlab.agents.proxy.proxy import SOCKET, Proxy, listening, vendors_client
 from aarlab.agents.proxy.settings import ProxySettings
 from aarlab.agents.refusals import Refusal
+from aarlab.agents.specs import ExternalSpec, LanguageSpec
+from aarlab.agents.state import AarState, load_state, save_state
+from aarlab.agents.trial import ONE_THREAD, sandbox_kind, task_mounts
 from aarlab.client.platform import PlatformClient
+from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput, NotFound
 from aarlab.core.extras import installed
 from aarlab.core.files import write_atomic
+from aarlab.core.foreign import storable
+from aarlab.core.isolation import is_isolated
+from aarlab.core.ledger import TOKEN_KINDS
+from aarlab.core.transcript import EntryKind, TranscriptEntry
 from aarlab.core.wire import Me, Spend
 from aarlab.core.wire_ledger import WaitKind
 from aarlab.core.wire_service import ModelCall, NewWait
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SOCKET_DIR, Finished, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_in, copy_out
+
+MAX_TEXT = 20_000
+
+
+class Recorder:
+    """`clean` takes secrets out. One per AAR; calls may come from several threads."""
+
+    def __init__(self, path: Path, clean: Callable[[str], str]) -> None:
+        self._writer, self._clean = TranscriptWriter(path), clean
+        self._lock, self._turn = threading.Lock(), self._writer.last
+
+    def seen(self, asked: Asked, raw: bytes, call: ModelCall) -> None:
+        if asked.api != "messages":
+            return
+        with self._lock:
+            self._turn += 1
+            made = [
+                TranscriptEntry(
+                    seq=self._writer.last + 1 + number,
+                    at=now_iso(),
+                    session=1,
+                    turn=self._turn,
+                    kind=kind,
+                    text=storable(self._clean(text))[:MAX_TEXT],
+                    tool=tool and storable(tool),
+                    call=id_ and storable(id_),
+                    tokens={k: v for k in TOKEN_KINDS if (v := getattr(call, k))}
+                    if kind == "assistant"
+                    else {},
+                    dollars=call.dollars if kind == "assistant" else None,
+                )
+                for number, (kind, text, tool, id_) in enumerate(entries_of(asked, raw))
+            ]
+            self._writer.add(made)
+
+
+Told = tuple[EntryKind, str, str | None, str | None]
+
+
+def entries_of(asked: Asked, raw: bytes) -> Iterator[Told]:
+    """Yield what is new in the request, then the answer: kind, text, tool, id of the call."""
+    messages = asked.raw.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    for part in _parts(last.get("content") if isinstance(last, dict) else None):
+        if part.get("type") == "tool_result":
+            yield "tool_result", _text(part.get("content")), None, str(part.get("tool_use_id"))
+        elif part.get("type") == "text":
+            yield "user", str(part.get("text")), None, None
+    blocks = list(_streamed(raw) if asked.streams else _parts(_json(raw).get("content")))
+    said = "\n".join(str(b.get("text") or b.get("thinking") or "") for b in blocks).strip()
+    yield "assistant", said, None, None
+    for block in blocks:
+        if block.get("type") == "tool_use":
+            arguments = json.dumps(block.get("input"), ensure_ascii=False)
+            yield "tool_call", arguments, str(block.get("name")), str(block.get("id"))
+
+
+def _streamed(raw: bytes) -> Iterator[dict[str, Any]]:
+    """Yield content blocks put together from the events of a stream."""
+    blocks: dict[str, dict[str, Any]] = {}
+    for line in raw.split(b"\n"):
+        event = _json(line[5:]) if line.startswith(b"data:") else {}
+        index, delta = str(event.get("index")), event.get("delta")
+        if event.get("type") == "content_block_start":
+            begun = event.get("content_block")
+            blocks[index] = dict(begun) if isinstance(begun, dict) else {}
+        elif index in blocks and isinstance(delta, dict):
+            for name in ("text", "thinking", "partial_json"):
+                blocks[index][name] = str(blocks[index].get(name, "")) + str(delta.get(name, ""))
+    for block in blocks.values():
+        if block.get("type") == "tool_use":
+            block["input"] = _json(str(block.get("partial_json", "")).encode(errors="replace"))
+        yield block
+
+
+def _json(raw: bytes) -> dict[str, Any]:
+    try:
+        read = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [p for p in content if isinstance(p, dict)] if isinstance(content, list) else []
+
+
+def _text(content: Any) -> str:
+    return "".join(str(part.get("text") or "") for part in _parts(content))
+
 
 LOG = logging.getLogger("aarlab.agents")
 MODELS_SEEN = "/run/models"
@@ -93,10 +205,10 @@ class ClaudeCode:
         self._ledger = Ledger(journal, self.connect, lambda name: price_of(name, config.prices))
 
     def run(self) -> str:
-        """Why it ended. Raises NotFound without the package or the key."""
+        """Run Claude Code; return why it ended. Raises NotFound without the package or the key."""
         if not installed("claude_agent_sdk"):
             raise NotFound("Claude Code is not installed; run: pip install 'aarlab[claude-code]'")
-        if self.config.isolation != "bubblewrap":
+        if not is_isolated(self.config.isolation):
             raise BadInput("claude-code needs the bubblewrap sandbox: outside it would see the key")
         self.settings.key("anthropic")
         with (
@@ -199,7 +311,7 @@ class ClaudeCode:
         return True
 
     def _begun(self, progress: Progress) -> Progress:
-        """The next run's instructions lie in the workspace; counted before it begins."""
+        """Write the next run's instructions into the workspace; it is counted before it begins."""
         messages = self.platform.messages(progress.operator_after)
         told = [f"[Message from the operator {m.by}, {m.at}]\n{m.text}" for m in messages]
         again = progress.runs > 0
@@ -236,7 +348,7 @@ class ClaudeCode:
 
     @contextmanager
     def _watching(self) -> Iterator[threading.Event]:
-        """Ends a run when the operator stops or pauses the AAR, or a budget is used up."""
+        """Yield an event that is set when the operator stops or pauses the AAR or a budget ends."""
         cancel, over = threading.Event(), threading.Event()
 
         def look() -> None:
@@ -287,7 +399,7 @@ class ClaudeCode:
         return places_of(self._tasks(), "/workspace", SEEN, limits_text(self.sandbox.limits))
 
     def _system(self) -> str:
-        """What our own language-model AARs are told, and how the tools differ here."""
+        """Return the instructions of our own language-model AARs, and how the tools differ here."""
         plain = LanguageSpec(model=self.spec.model or "none")
         config = self.config
         told = system_text(config.name, config.direction, plain, self._tasks(), self._places())
@@ -311,7 +423,7 @@ class ClaudeCode:
 
 
 def _over(me: Me) -> str | None:
-    """Why the AAR must end now."""
+    """Return why the AAR must end now, or None."""
     return STOPPED if me.wanted == "stop" else me.exhausted or None
 
 
@@ -323,3 +435,19 @@ _VARIABLES = {
     "DISABLE_AUTOUPDATER": "1",
     "IS_SANDBOX": "1",
 }
+
+
+def run_external(config: AarConfig, connect: Callable[[], PlatformClient]) -> AarState:
+    """Run the AAR until it finishes. Raises if it cannot continue."""
+    state = load_state(config.state)
+    if state.finished:
+        return state
+    if config.external is None or config.external.agent != "claude-code":
+        raise BadInput(f"{config.name} joins by itself: it has no process here")
+    with connect() as platform:
+        platform.open_session()
+        with beating(connect):
+            why = ClaudeCode(config, config.external, platform, connect).run()
+    state = state.ended(why)
+    save_state(config.state, state)
+    return state

@@ -1,4 +1,4 @@
-"""Runs inside the sandbox: one conversation of Claude Code, begun or gone on with, to its end.
+"""Runs inside the sandbox: one conversation of Claude Code, begun or continued, to its end.
 
     python -m aarlab.agents.external.claude_inside SETUP.json
 

@@ -36,7 +36,7 @@ class Place:
 
     @property
     def export(self) -> str:
-        """The shell line that gives a client the token."""
+        """Return the shell line that gives a client the token."""
         return f'export {TOKEN_VARIABLE}="$(cat {shlex.quote(str(self.token_file))})"'
 
     @property

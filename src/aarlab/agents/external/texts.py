@@ -9,7 +9,7 @@ from importlib import metadata, resources
 
 from aarlab.agents.language.prompts import direction_text, filled, note_texts, text_of
 from aarlab.core.errors import Damaged, NotFound
-from aarlab.core.wire_task import Library, MethodContract, Note, TextFile
+from aarlab.core.wire_service import Library, MethodContract, Note, TextFile
 
 # What methods usually import; those that are not installed are left out.
 LIBRARIES = ("aarlab", "numpy", "scipy", "scikit-learn", "torch", "transformers", "safetensors")

@@ -1,31 +1,74 @@
-"""One model call, paid once: reserve, ask, keep the answer on disk, record what it cost.
+"""Model calls and tool calls of a language-model AAR, each saved so that a killed AAR can resume.
 
-Killed anywhere, the next process finds the answer on disk or makes the call again; only a call
-that was in flight is made twice.
+One model call is paid once: reserve, ask, keep the answer on disk, record what it cost. If the AAR
+is killed anywhere, the next process finds the answer on disk or makes the call again; only a call
+that was in flight is made twice. The tool calls of a turn are answered one by one, each saved
+before the next begins.
+
+A model's answer is kept in a form that a file can hold: providers send JSON that files cannot.
+
+Covered: lone surrogates, as ? ; arguments of a tool that are nested without end, cut off.
 """
 
 import json
+import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
-from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
-from inspect_ai.tool import ToolInfo
+from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, ChatMessageUser, ModelOutput
+from inspect_ai.tool import ToolCall, ToolCallError, ToolInfo
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
-from aarlab.agents.language import money
+from aarlab.agents.language import budget
 from aarlab.agents.language.models import Asker, Choice
 from aarlab.agents.language.prompts import filled, text_of
-from aarlab.agents.language.state import LoopState
+from aarlab.agents.language.state import Answer, Background, LoopState, Running, Store
 from aarlab.agents.language.steering import Steering
-from aarlab.agents.language.storable import storable
-from aarlab.agents.language.store import Answer, Store
-from aarlab.agents.language.tools.tool import Tool
+from aarlab.agents.language.tools.kit import Kit, Place, Result, Tool, WrongCall, find_tool
 from aarlab.agents.prices import Price
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import TooManyRequests
+from aarlab.core import foreign
+from aarlab.core.errors import AarlabError, BadInput, TooManyRequests, Unreachable
+from aarlab.core.foreign import storable as foreign_storable
 from aarlab.core.foreign import storable as storable_text
 from aarlab.core.wire_ledger import WaitKind
 from aarlab.core.wire_service import ModelCall, NewReservation, NewWait
+
+CUT = "(nested too deeply)"
+Value = TypeVar("Value")
+
+
+def storable(output: ModelOutput) -> ModelOutput:
+    """Return the answer itself where it can be written, which is nearly always."""
+    try:
+        output.model_dump_json()
+    except PydanticSerializationError:
+        return _plain(output, 0)
+    return output
+
+
+def _plain(value: Value, depth: int) -> Value:
+    made: Any = value
+    if isinstance(value, str):
+        made = foreign.storable(value)
+    elif depth > foreign.MAX_DEPTH:
+        made = CUT
+    elif isinstance(value, BaseModel):
+        names = type(value).model_fields
+        made = value.model_copy(update={n: _plain(getattr(value, n), depth + 1) for n in names})
+    elif is_dataclass(value) and not isinstance(value, type):
+        inner = {f.name: _plain(getattr(value, f.name), depth + 1) for f in fields(value) if f.init}
+        made = replace(value, **inner)
+    elif isinstance(value, dict):
+        made = {_plain(k, depth + 1): _plain(v, depth + 1) for k, v in value.items()}
+    elif isinstance(value, list):
+        made = [_plain(part, depth + 1) for part in value]
+    return made  # type: ignore[no-any-return]
+
 
 HELD_WAIT_S = 30.0
 
@@ -87,24 +130,24 @@ class Caller:
         return answer
 
     def released(self, call: str) -> None:
-        """The call will not be made: what was held for it is free again."""
+        """Free what was held for a call that will not be made."""
         nothing = ModelCall(call=call, model=self.asker.spec.model)
         self.platform.record_call(nothing, key=f"{self.name}-{call}")
 
     def _asked(self, state: LoopState, call: str, size: int) -> Answer:
         spec = self.asker.spec
-        worst = money.reservation(call, self.price, size, spec)
+        worst = budget.reservation(call, self.price, size, spec)
         self._reserved(worst)
         self.asker.again = partial(self._reserved, worst)  # the reservation may have expired
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
         output = self.asker.ask(state.messages, self.infos, choice)
-        record = money.record(call, spec, self.price, output, size)
+        record = budget.record(call, spec, self.price, output, size)
         answer = Answer(output=storable(output), record=record)
         self.store.keep_answer(call, answer)
         return answer
 
     def _reserved(self, worst: NewReservation) -> None:
-        """Without a key that lasts: a new process reserves anew what the old one held."""
+        """Reserve without a key that lasts: a new process reserves again what the old one held."""
         waiting = False
         try:
             while True:
@@ -130,12 +173,12 @@ def told(state: LoopState, text: str) -> LoopState:
 
 
 def cost(record: ModelCall) -> dict[str, object]:
-    """Of a transcript entry."""
-    return {"tokens": money.tokens_of(record), "dollars": record.dollars}
+    """Return the cost fields of a transcript entry."""
+    return {"tokens": budget.tokens_of(record), "dollars": record.dollars}
 
 
 def turn_heard(state: LoopState, answer: Answer, max_output_tokens: int) -> LoopState:
-    """The answer joins the conversation; without a tool call it gets a short reply."""
+    """Add the answer to the conversation; without a tool call it gets a short reply."""
     output = answer.output
     if not output.choices:
         state = state.said("error", "the model gave an empty answer", **cost(answer.record))
@@ -165,7 +208,7 @@ def _nudged(state: LoopState, output: ModelOutput, max_output_tokens: int) -> Lo
 
 
 def _refused(output: ModelOutput) -> bool:
-    """By its stop reason, or by a part that is marked so (OpenAI's Responses)."""
+    """Return whether the model refused: by its stop reason, or a part marked so (Responses)."""
     content = output.message.content
     parts = [] if isinstance(content, str) else content
     marked = any(getattr(part, "refusal", None) for part in parts)
@@ -194,3 +237,120 @@ def assistant_text(message: ChatMessageAssistant) -> str:
         elif content.type == "reasoning":
             parts.append(f"[reasoning] {content.reasoning or json.dumps(content.summary)}")
     return "\n".join(parts)
+
+
+LOG = logging.getLogger("aarlab.agents")
+INTERRUPTED = "interrupted by a restart; check before repeating"
+ALERT_EVERY = 50
+
+
+@dataclass
+class Answerer:
+    """A tool's error goes to the model, never further."""
+
+    name: str
+    kit: Kit
+    tools: tuple[Tool, ...]
+
+    def next(self, state: LoopState) -> LoopState | None:
+        """Return the state with one more result, not yet saved; None when all calls have theirs."""
+        calls, index = _last_assistant(state).tool_calls or [], state.answered
+        if index >= len(calls):
+            return None
+        call = calls[index]
+        place = Place(f"{self.name}-t{state.turn:06d}-{index:02d}", state)
+        text = json.dumps(call.arguments, ensure_ascii=False)
+        state = state.said("tool_call", text, tool=call.function, call=place.key)
+        if self._was_cut_off(state, index, place):
+            return _result(state, call, place, INTERRUPTED, error=True)
+        return self._answered(state, call, index, place)
+
+    def _was_cut_off(self, state: LoopState, index: int, place: Place) -> bool:
+        """Return whether an earlier process died in this call, and book its device seconds."""
+        mark = self.kit.store.running()
+        if mark is None or (mark.turn, mark.index) != (state.turn, index):
+            return False
+        self.kit.book(mark.seen_s - mark.started_s, place.key, "interrupted")
+        return True
+
+    def _answered(self, state: LoopState, call: ToolCall, index: int, place: Place) -> LoopState:
+        try:
+            done = self._done(state, call, index, place)
+        except (WrongCall, BadInput) as error:
+            return _wrong(state, call, place, f"error: {error}")
+        except Unreachable:
+            raise  # the platform is away: the process ends, and its successor calls again
+        except (AarlabError, OSError, UnicodeError) as error:
+            return _result(state, call, place, f"error: {error}", error=True)
+        except Exception as error:
+            LOG.exception("tool %s", call.function)
+            return _result(state, call, place, f"error: {type(error).__name__}", error=True)
+        state = state.but(wrong_in_a_row=0)
+        state = state if done.change is None else done.change(state)
+        return _result(state, call, place, done.text)
+
+    def _done(self, state: LoopState, call: ToolCall, index: int, place: Place) -> Result:
+        if call.parse_error:
+            raise WrongCall(f"the arguments could not be read: {call.parse_error}")
+        tool, now = find_tool(self.tools, call.function), time.time()
+        if tool.repeatable:
+            return tool.call(self.kit, call.arguments, place)
+        mark = Running(turn=state.turn, index=index, tool=tool.name, started_s=now, seen_s=now)
+        self.kit.store.started(mark)
+        self.kit.running = mark
+        try:
+            return tool.call(self.kit, call.arguments, place)
+        finally:
+            self.kit.running = None
+
+
+def _wrong(state: LoopState, call: ToolCall, place: Place, text: str) -> LoopState:
+    state = state.but(wrong_in_a_row=state.wrong_in_a_row + 1)
+    state = _result(state, call, place, text, error=True)
+    if state.wrong_in_a_row % ALERT_EVERY == 0:
+        return state.said("error", f"alert: {state.wrong_in_a_row} wrong tool calls in a row")
+    return state
+
+
+def _result(
+    state: LoopState, call: ToolCall, place: Place, text: str, error: bool = False
+) -> LoopState:
+    text = foreign_storable(text)  # a file's name may be no Unicode
+    fault = ToolCallError("unknown", text[:200]) if error else None
+    message = ChatMessageTool(
+        content=text, tool_call_id=call.id, function=call.function, error=fault
+    )
+    more = {"tool": call.function, "call": place.key}
+    return state.with_messages(message).said("tool_result", text, **more)
+
+
+def _last_assistant(state: LoopState) -> ChatMessageAssistant:
+    for message in reversed(state.messages):
+        if isinstance(message, ChatMessageAssistant):
+            return message
+    raise AssertionError("phase `tools` without an assistant message")
+
+
+# ---------------------------------------------------------------- background commands
+def backgrounds_booked(kit: Kit, name: str, state: LoopState, every_s: float) -> LoopState:
+    """Record device seconds of background commands as they run; report each end once."""
+    for job in state.background:
+        if job.told:
+            continue
+        ended, seconds = kit.backgrounds.ended(job.id), kit.backgrounds.seconds(job.id)
+        if ended or seconds - job.booked_s >= every_s:
+            state = state.with_background(_booked(kit, name, job, seconds))
+        if ended:
+            done = state.background_of(job.id) or job
+            update = {"ended": ended, "told": True}
+            state = state.with_background(done.model_copy(update=update))
+            state = told(state, f"[From the platform] Background command {job.id}: {ended}.")
+    return state
+
+
+def _booked(kit: Kit, name: str, job: Background, seconds: float) -> Background:
+    fresh = max(seconds - job.booked_s, 0.0)
+    if fresh > 0:
+        kit.book(fresh, f"{name}-{job.id}-{job.bookings}", job.command[:80])
+    update = {"booked_s": job.booked_s + fresh, "bookings": job.bookings + 1}
+    return job.model_copy(update=update)

@@ -1,7 +1,6 @@
 """Inspect's own logs: `logs/0001.eval` per stretch of a conversation, for `inspect view`.
 
-A copy for reading: the state of an AAR is in `loop.json`, and a log that is missing or old harms
-nothing.
+A copy for reading. The state of an AAR is in `loop.json`, so a missing or old log does no harm.
 """
 
 from pathlib import Path
@@ -23,7 +22,7 @@ from aarlab.core.clock import now_iso
 
 
 def write_log(home: Path, name: str, model: str, state: LoopState) -> Path:
-    """The conversation of this part as one sample; replaces the log of the same part."""
+    """Write the conversation of this part as one sample; replaces the log of the same part."""
     folder = home / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{state.part + 1:04d}.eval"

@@ -10,6 +10,8 @@ again, unless running it again is harmless. Platform writes carry keys made of t
 the place of the call.
 Not covered: what a cut-off model call cost at its provider; device seconds of a background command
 since they were last booked.
+
+Puts one language-model AAR together from its config and lets it live.
 """
 
 import logging
@@ -20,33 +22,61 @@ from dataclasses import dataclass, field
 
 from inspect_ai.model import ChatMessageUser
 
+from aarlab.agents.config import AarConfig
 from aarlab.agents.forum_files import sync_forum
-from aarlab.agents.language import compaction, context
-from aarlab.agents.language.answering import Answerer, backgrounds_booked
+from aarlab.agents.language import context
 from aarlab.agents.language.budget import (
     budget_text,
     nearly_used_up,
     submissions_used_up,
+    tokens_of,
     used_up,
 )
-from aarlab.agents.language.calling import Caller, context_tokens, cost, told, turn_heard
+from aarlab.agents.language.calling import (
+    Answerer,
+    Caller,
+    backgrounds_booked,
+    context_tokens,
+    cost,
+    told,
+    turn_heard,
+)
 from aarlab.agents.language.inspect_logs import write_log
 from aarlab.agents.language.models import (
+    Asker,
     ContextExceeded,
     ConversationRejected,
     Interrupted,
     SettingsRefused,
+    open_model,
 )
-from aarlab.agents.language.money import tokens_of
-from aarlab.agents.language.prompts import filled, prompt_hash, text_of
-from aarlab.agents.language.state import LoopState, Phase
+from aarlab.agents.language.prompts import (
+    SEEN,
+    SeenTask,
+    filled,
+    limits_text,
+    places_of,
+    prompt_hash,
+    system_text,
+    text_of,
+    write_notes,
+)
+from aarlab.agents.language.redaction import cleaner
+from aarlab.agents.language.scripted import register_scripted
+from aarlab.agents.language.state import Answer, LoopState, Phase, Store
 from aarlab.agents.language.steering import STOPPED, Steering
-from aarlab.agents.language.store import Answer, Store
-from aarlab.agents.language.tools.kit import Kit
+from aarlab.agents.language.tools.kit import Backgrounds, Kit
+from aarlab.agents.language.tools.platform import platform_tools, served_tools
+from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
+from aarlab.agents.platform_link import beating
+from aarlab.agents.prices import price_of
 from aarlab.agents.refusals import Refusal
+from aarlab.agents.specs import LanguageSpec
+from aarlab.agents.trial import BASE_MB, ONE_THREAD, sandbox_kind, task_mounts
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
 from aarlab.core.wire import Me
+from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
 
 LOG = logging.getLogger("aarlab.agents")
@@ -95,7 +125,7 @@ class LanguageAar:
 
     # ------------------------------------------------------------ life
     def run(self) -> LoopState:
-        """From the start or from where a killed process was, to the end of the budget."""
+        """Run from the start, or from where a killed process was, to the end of the budget."""
         state = self._opened()
         try:
             while not state.finished:
@@ -156,16 +186,16 @@ class LanguageAar:
         return None
 
     def _room_made(self, state: LoopState, me: Me) -> LoopState:
-        """Goes on to the model, or first makes the conversation shorter."""
+        """Continue to the model, or first make the conversation shorter."""
         limit = self._limit(state)
         if self._tokens(state) > limit and state.calls_in_part > 0:
             self._log(state)
-            state = compaction.shortened(state.but(part=state.part + 1))
+            state = context.shortened(state.but(part=state.part + 1))
             if self._tokens(state) > limit * context.FULL_ENOUGH:
                 ask = ChatMessageUser(content=text_of("summary"))
                 room = int(limit * context.ROOM_TO_SUM_UP) - self._tools_size
                 if self._tokens(state) > room + self._tools_size:
-                    state = compaction.fitted(state, room - context.estimate([ask]))
+                    state = context.fitted(state, room - context.estimate([ask]))
                 return self._called(state.with_messages(ask), "summing_up")
         return self._called(state.but(turn=state.turn + 1), "asking")
 
@@ -186,12 +216,12 @@ class LanguageAar:
             self._log(state)
         budget = budget_text(me or self.platform.me())
         notebook = self._notebook(self._limit(state))
-        fresh = compaction.fresh_session(state, self.system, notebook, budget)
+        fresh = context.fresh_session(state, self.system, notebook, budget)
         return self.store.save(fresh)
 
     def _notebook(self, limit: int) -> str:
         try:
-            raw = copy_out(self.kit.sandbox, compaction.NOTEBOOK, MAX_NOTEBOOK)
+            raw = copy_out(self.kit.sandbox, context.NOTEBOOK, MAX_NOTEBOOK)
         except NotFound:
             return ""
         except AarlabError as error:
@@ -200,7 +230,7 @@ class LanguageAar:
         return context.cut(raw.decode(errors="replace"), chars // 2, chars // 2)
 
     def _tokens(self, state: LoopState) -> int:
-        """Of the conversation, tools included."""
+        """Return the tokens of the conversation, tools included."""
         tools = self._tools_size if state.known_messages == 0 else 0
         fresh = context.estimate(state.messages[state.known_messages :])
         return state.known_tokens + fresh + tools
@@ -219,7 +249,7 @@ class LanguageAar:
 
     # ------------------------------------------------------------ the model
     def _model_call(self, state: LoopState) -> LoopState:
-        """Makes the call that the state names, or takes up its answer."""
+        """Make the call that the state names, or take up its answer."""
         try:
             answer = self.caller.answer(state, self._most_tokens(state))
         except BudgetExhausted as error:
@@ -279,7 +309,7 @@ class LanguageAar:
             raise stop from error
         self.caller.released(state.call or "")
         state = self._unasked(state)
-        repaired = None if state.repaired else compaction.without_last_results(state, str(error))
+        repaired = None if state.repaired else context.without_last_results(state, str(error))
         if repaired is not None:
             note = f"the provider rejected the conversation, the last results are left out: {error}"
             return self.store.save(repaired.but(repaired=True).said("error", note))
@@ -329,22 +359,22 @@ class LanguageAar:
         return self._too_long(state, Refusal("context", "the answer filled the window", limit=full))
 
     def _summed_up(self, state: LoopState, answer: Answer) -> LoopState:
-        """The summary takes the place of the conversation, or a fresh session does."""
+        """Replace the conversation by the summary, or by a fresh session."""
         output, limit = answer.output, self._limit(state)
         text = output.completion.strip() if output.choices else ""
         state = state.said("assistant", text or "(no summary)", **cost(answer.record))
         state, budget = state.but(messages=state.messages[:-1]), budget_text(self.platform.me())
         if text and output.stop_reason != "content_filter":
             for share, full in context.KEPT_AFTER_SUMMARY:
-                done = compaction.summarised(state, text, budget, int(limit * share))
+                done = context.summarised(state, text, budget, int(limit * share))
                 if self._tokens(done) <= limit * full:
                     return done
         state = state.said("note", "the summary does not help: a fresh session begins")
-        return compaction.fresh_session(state, self.system, self._notebook(limit), budget)
+        return context.fresh_session(state, self.system, self._notebook(limit), budget)
 
     # ------------------------------------------------------------ tools
     def _tool(self, state: LoopState) -> LoopState:
-        """Answers the first call that has no result, or ends the turn."""
+        """Answer the first call that has no result, or end the turn."""
         answered = self.answerer.next(state)
         if answered is not None:
             state = self.store.save(answered)
@@ -363,7 +393,7 @@ class LanguageAar:
 
 
 def _warned(state: LoopState, me: Me) -> LoopState:
-    """Told once each: that little is left, and that the last submission is made."""
+    """Warn once each: that little is left, and that the last submission is made."""
     if not submissions_used_up(me):
         state = state.but(ends_at=None)  # also where the operator gave more
     elif state.ends_at is None:
@@ -374,3 +404,94 @@ def _warned(state: LoopState, me: Me) -> LoopState:
         return state
     text = f"[From the platform] Your budget is nearly used up: {little}."
     return told(state.but(warned=True), text)
+
+
+def run_language(config: AarConfig, connect: Callable[[], PlatformClient]) -> LoopState:
+    """Run an AAR to its end, from the start or from where it was.
+
+    `connect` opens a client of the platform. Raises if the AAR cannot continue (model away, key
+    wrong): its state is safe.
+    """
+    with connect() as platform, connect() as second:
+        aar = build(config, platform, second)
+        try:
+            with beating(connect):
+                return aar.run()
+        finally:
+            aar.caller.asker.close()
+
+
+def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -> LanguageAar:
+    """Build all parts and begin nothing.
+
+    `second` is for the thread that looks on while a tool works.
+    """
+    spec = config.language
+    if spec is None:
+        raise BadInput(f"{config.name}: no `language` in its config")
+    register_scripted()
+    price = price_of(spec.model, config.prices)
+    asker = Asker(open_model(spec), spec)
+    token = config.token_file.read_text(encoding="utf-8").strip()
+    store = Store(config.home, cleaner([*asker.secrets, token]))
+    sandbox = sandbox_of(config, spec)
+    tasks = [
+        SeenTask(info, str(sandbox.seen_read_only(config.tasks[name])))
+        for name, info in config.infos().items()
+    ]
+    notes = config.home / "notes"
+    seen_notes = sandbox.seen_read_only(notes) if notes in sandbox.read_only else notes
+    limits = limits_text(sandbox.limits, sandbox.limits.wall_s)
+    places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits)
+    write_notes(notes, places)
+    kit = Kit(
+        config=config,
+        spec=spec,
+        platform=platform,
+        sandbox=sandbox,
+        store=store,
+        python=sys.executable,
+        backgrounds=Backgrounds(sandbox),
+        wanted=lambda: _wanted(second),
+    )
+    tools = (*SANDBOX_TOOLS, *platform_tools(spec.forum), *served_tools(platform))
+    steering = Steering(platform, store.save)
+    asker.wait = steering.wait
+    return LanguageAar(
+        name=config.name,
+        system=system_text(config.name, config.direction, spec, tasks, places),
+        kit=kit,
+        caller=Caller(config.name, platform, store, asker, price, tools, steering, store.save),
+        answerer=Answerer(config.name, kit, tools),
+        steering=steering,
+        forum=spec.forum,
+    )
+
+
+def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
+    """Return a sandbox with the workspace, public tasks and notes.
+
+    It has no socket: the AAR reaches the platform through its tools.
+    """
+    read_only = task_mounts(config.tasks)
+    if spec.notes:
+        read_only[config.home / "notes"] = SEEN
+    return SandboxSpec(
+        workspace=config.workspace,
+        read_only=read_only,
+        limits=SandboxLimits(
+            wall_s=spec.tool_timeout_s,
+            cpu_s=4 * spec.tool_timeout_s,
+            memory_mb=config.trial_memory_mb or BASE_MB,
+        ),
+        uid=config.uid,
+        env=ONE_THREAD,
+        isolation=sandbox_kind(config.isolation),
+    )
+
+
+def _wanted(second: PlatformClient) -> str:
+    try:
+        return second.me().wanted
+    except AarlabError:
+        return "run"

@@ -1,6 +1,6 @@
-"""Asks the model: Inspect's providers, our own retries, bounded and visible.
+"""Calls of the model: Inspect's providers, with our own retries, bounded and visible.
 
-Inspect would try for ever and silently, and so would a provider's client: both are told not to.
+Inspect would retry for ever and silently, and so would a provider's client: both are set not to.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ge
 from inspect_ai.tool import ToolInfo
 
 from aarlab.agents.language.redaction import cleaner
-from aarlab.agents.language.spec import LanguageSpec
 from aarlab.agents.refusals import Refusal, cause_of, refusal_in, refusal_of
+from aarlab.agents.specs import LanguageSpec
 from aarlab.core.errors import AarlabError, BadInput
 from aarlab.core.wire_ledger import WaitKind
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0
 GIVE_UP_S = 6 * 3600.0
 CALL_TIMEOUT_S = 1800
-# Their clients try again by themselves, unseen, unless told otherwise.
+# Their clients try again by themselves, unseen, unless set otherwise.
 OWN_RETRIES = ("anthropic", "openai", "together", "openrouter", "fireworks", "deepseek")
 SECRET_ENDS = ("key", "token", "secret", "password")
 ODD_TRIES = 5
@@ -98,13 +98,13 @@ class Waits(Protocol):
 
 
 class _Unheard:
-    """Waits that nobody counts."""
+    """Waits that are not counted."""
 
     def begin(self, kind: WaitKind, note: str, ago_s: float) -> None:
-        """Do nothing."""
+        pass
 
     def end(self, ago_s: float = 0.0) -> None:
-        """Do nothing."""
+        pass
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Asker:
         self._clean = cleaner(self.secrets)
 
     def close(self) -> None:
-        """Ends the client's connections, which live in the runner's event loop."""
+        """End the client's connections, which live in the runner's event loop."""
         try:
             self._runner.run(self.model.api.aclose())
         finally:

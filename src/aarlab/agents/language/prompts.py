@@ -1,16 +1,19 @@
-"""What an AAR is told: short texts in `prompts/`, filled in here. `prompt_hash` covers all of them.
+"""Prompts and background notes of an AAR: short texts in `prompts/`, filled in here.
 
-A campaign freezes the hash; an AAR that goes on after a restart refuses other texts.
+`prompt_hash` covers all of them. A campaign freezes the hash; an AAR that continues after a restart
+refuses other texts. The notes are filled in for the AAR's sandbox, which has them read-only.
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.core.canonical import content_hash
+from aarlab.agents.specs import LanguageSpec
+from aarlab.core.files import write_atomic
+from aarlab.core.hashing import content_hash
 from aarlab.core.wire import TaskInfo
 from aarlab.sandbox.spec import SandboxLimits
 
@@ -30,31 +33,31 @@ def text_of(name: str) -> str:
 
 
 def note_texts() -> dict[str, str]:
-    """The background notes as shipped, by file name."""
+    """Return the background notes as shipped, by file name."""
     return _folder("notes")
 
 
 def directions() -> dict[str, str]:
-    """The directions that ship, by name."""
+    """Return the directions that ship, by name."""
     found: dict[str, str] = json.loads(_file("", "directions.json"))
     return found
 
 
 def direction_text(direction: str) -> str:
-    """A shipped direction by its name; any other text is a direction of the campaign's own."""
+    """Return a shipped direction by name; any other text is the campaign's own direction."""
     if direction in UNDIRECTED:
         return ""
     return directions().get(direction, direction)
 
 
 def prompt_hash() -> str:
-    """SHA-256 over every prompt, note and direction that ships."""
+    """Return the SHA-256 over every prompt, note and direction that ships."""
     parts = {"version": PROMPT_VERSION, "prompts": _folder("prompts"), "notes": note_texts()}
     return content_hash({**parts, "directions": directions()})
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """Only the named places are replaced: a value is never read as a template."""
+    """Return `text` with only the named places replaced: a value is never read as a template."""
     pieces = text.split("{")
     done = [pieces[0]]
     for piece in pieces[1:]:
@@ -111,7 +114,7 @@ def system_text(
     tasks: Sequence[SeenTask],
     places: Mapping[str, str],
 ) -> str:
-    """The system prompt; it lists all tasks. `places` are those of `places_of`."""
+    """Return the system prompt, which lists all tasks. `places` are those of `places_of`."""
     chosen = direction_text(direction)
     notes = ""
     if spec.notes:
@@ -173,3 +176,18 @@ def _folder(name: str) -> dict[str, str]:
     root = resources.files("aarlab.agents.language") / name
     names = sorted(entry.name for entry in root.iterdir() if entry.name.endswith(".md"))
     return {entry: (root / entry).read_text(encoding="utf-8") for entry in names}
+
+
+SEEN = "/notes"
+
+
+def write_notes(folder: Path, places: dict[str, str]) -> None:
+    """Write the notes with {public}, {workspace}, {python} ... replaced.
+
+    The folder holds no other files.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    for name, text in note_texts().items():
+        write_atomic(folder / name, filled(text, places))

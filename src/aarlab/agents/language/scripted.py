@@ -1,7 +1,7 @@
 """Inspect's model names `scripted/NAME`: a script in place of a paid model.
 
-The answer is a function of the conversation alone, so that it survives a restart, and costs
-nothing. Usage is made up from the lengths, the same for the same conversation.
+The answer is a function of the conversation alone, so that it survives a restart. It costs no
+money. Usage is made up from the lengths, the same for the same conversation.
 """
 
 import asyncio
@@ -22,15 +22,17 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
 from aarlab.agents.language.context import estimate, estimate_tools
-from aarlab.agents.language.scripts import next_move, personality
-from aarlab.agents.language.talk import Called, Talk, Turn
+from aarlab.agents.language.personalities import personality
+from aarlab.agents.language.scripts import Called, Talk, Turn, next_move
 
 PROVIDER = "scripted"
 
 
 class Scripted(ModelAPI):
-    """`model_args` replace fields of the personality (`rounds`, `seeds`, `pause_s` ...); each
-    answer takes `think_s`."""
+    """A script as a model of Inspect; each answer takes `think_s`.
+
+    `model_args` replace fields of the personality (`rounds`, `seeds`, `pause_s` ...).
+    """
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Scripted(ModelAPI):
 
 
 def talk_of(messages: Sequence[ChatMessage]) -> Talk:
-    """A conversation of Inspect's as a script reads it."""
+    """Return a conversation of Inspect's as a script reads it."""
     return Talk([_turn(message) for message in messages])
 
 

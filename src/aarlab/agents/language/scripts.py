@@ -1,20 +1,77 @@
 """Researchers that are scripts: each step depends on the conversation alone and drives the tools.
 
-They stand in for a paid model in tests and in the recorded campaign. A script reads the notes,
-writes a method with a mistake in it, runs it, reads the failure, mends it, submits, asks for
-verification, posts, reads what others found and votes. Two of them cheat, to be found out.
+They stand in for a paid model in tests, in the recorded campaign and in the demo without a key. A
+script goes through the slots of a round once for each of its methods. Who there is: personalities.
+
+A conversation as a script reads it: turns in order, results joined to their calls.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aarlab.agents.language import script_methods as methods
-from aarlab.agents.language.talk import Talk, mark
-from aarlab.core.errors import BadInput, NotFound
 
-MOST_ROUNDS = 10_000
+CALL_ID = re.compile(r"^r(\d{3})s(\d{2})")
+MARK = re.compile(r"\[script at round (\d+) slot (\d+)\]")
+
+
+class Called(NamedTuple):
+    """One tool call."""
+
+    id: str
+    tool: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message. `call` joins a tool's result to the call that asked for it."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str
+    calls: tuple[Called, ...] = ()
+    call: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """All that a script may look at."""
+
+    turns: Sequence[Turn]
+
+    def place(self) -> tuple[int, int] | None:
+        """Return round and slot of the last step: of a call, or noted in notebook or summary."""
+        best: tuple[int, int] | None = None
+        for turn in self.turns:
+            found = [CALL_ID.match(call.id) for call in turn.calls]
+            if turn.role == "user":
+                found += list(MARK.finditer(turn.text))
+            for match in found:
+                if match is not None:
+                    here = (int(match[1]), int(match[2]))
+                    best = here if best is None else max(best, here)
+        return best
+
+    def result(self, round_: int, slot: int) -> str:
+        """Return what the (first) call of that step gave; empty where it is no longer known."""
+        wanted = f"r{round_:03d}s{slot:02d}"
+        for turn in self.turns:
+            if turn.role == "tool" and turn.call.startswith(wanted):
+                return turn.text
+        return ""
+
+    def asks_for_summary(self) -> bool:
+        last = self.turns[-1] if self.turns else None
+        return last is not None and last.role == "user" and "replaced by a summary" in last.text
+
+
+def mark(round_: int, slot: int) -> str:
+    """Return the mark by which a script finds its place when the conversation is gone."""
+    return f"[script at round {round_} slot {slot}]"
+
+
 SUBMISSION = re.compile(r"submission (sub_[0-9a-f]+)")
 SNAPSHOT = re.compile(r"snapshot ([0-9a-f]{40})")
 FINDING = re.compile(r"([a-z]+_[0-9a-f]{12}) \[\w+\] by ([a-z0-9_.-]+),")
@@ -31,24 +88,38 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One method: its files, by name, and what its author hopes."""
+    """One method: its source and what its author hopes.
+
+    With `verify` the demo's scripts ask for its verification even if it is not a new best.
+    """
 
     title: str
     source: str
     hope: str
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Personality:
-    """`spoils` makes the first version of the first method fail; `flips` tries to read labels off
-    the scores; `pause_s` is waited for in each round."""
+    """A script and how it behaves.
+
+    `slots` are the steps of a round, by default SLOTS. `spoils` makes the first version of the
+    first method fail. `flips` tries to read labels off the scores. `pause_s` is waited for in each
+    round. `last_words` are said after the last one.
+    """
 
     name: str
     attempts: Sequence[Attempt]
+    slots: "tuple[Slot, ...]" = ()
     seeds: int = 2
     spoils: bool = True
     flips: int = 0
     pause_s: float = 0.0
+    last_words: "Callable[[Step], str] | None" = None
+
+    @property
+    def steps(self) -> "tuple[Slot, ...]":
+        return self.slots or SLOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +142,14 @@ class Step:
     def out(self) -> str:
         return f"out/r{self.round:03d}"
 
-    def result(self, slot: int) -> str:
-        return self.talk.result(self.round, slot)
+    def result(self, slot: "Slot", rounds_ago: int = 0) -> str:
+        """Return what the (first) call of a slot gave; empty if not made or not known."""
+        if slot not in self.who.steps or self.round < rounds_ago:
+            return ""
+        return self.talk.result(self.round - rounds_ago, self.who.steps.index(slot))
+
+
+Slot = Callable[[Step], Move | None]
 
 
 # ---------------------------------------------------------------- the slots of a round
@@ -97,11 +174,11 @@ def write(step: Step) -> Move | None:
 
 
 def try_it(step: Step) -> Move | None:
-    return Move("I run it on one seed first.", (("bash", {"command": _command(step, 1)}),))
+    return Move("I run it on one seed first.", (("bash", {"command": trial_command(step, 1)}),))
 
 
 def mend(step: Step) -> Move | None:
-    if "no function fit" not in step.result(2):
+    if "no function fit" not in step.result(try_it):
         return None
     file = f"{step.folder}/method.py"
     mended = {"path": file, "old": "def fitt(", "new": "def fit("}
@@ -109,32 +186,32 @@ def mend(step: Step) -> Move | None:
 
 
 def run_it(step: Step) -> Move | None:
-    command = _command(step, step.who.seeds)
-    return Move("Now on all seeds.", (("bash", {"command": command}),))
+    command = trial_command(step, step.who.seeds)
+    return Move(f"I run it on {step.who.seeds} seeds.", (("bash", {"command": command}),))
 
 
 def submit(step: Step) -> Move | None:
-    if "wrote" not in step.result(4):
+    if "wrote" not in step.result(run_it):
         return None
     args = {"path": f"{step.out}/predictions.json", "method": step.attempt.title}
     return Move("The predictions go to the platform.", (("submit_predictions", args),))
 
 
 def verify(step: Step) -> Move | None:
-    if "a new best" not in step.result(5):
+    if "a new best" not in step.result(submit):
         return None
     args = {"folder": step.folder, "name": step.attempt.title, "note": step.attempt.hope[:200]}
     return Move("My best so far: the platform should verify it.", (("submit_method", args),))
 
 
 def post(step: Step) -> Move | None:
-    scored, snapshot = step.result(5), SNAPSHOT.search(step.result(6))
+    scored, snapshot = step.result(submit), SNAPSHOT.search(step.result(verify))
     cited = SUBMISSION.search(scored)
     best = "a new best of mine" if "a new best" in scored else "no improvement"
     args = {
         "kind": "result" if cited else "error",
         "title": f"{step.attempt.title}: {best}" if cited else f"{step.attempt.title} failed",
-        "text": f"{step.attempt.hope}\n\nOutcome: {(scored or step.result(4))[:1500]}",
+        "text": f"{step.attempt.hope}\n\nOutcome: {(scored or step.result(run_it))[:1500]}",
         "submission": cited[1] if cited else None,
         "snapshot": snapshot[1] if snapshot else None,
     }
@@ -146,10 +223,10 @@ def read_others(step: Step) -> Move | None:
 
 
 def judge(step: Step) -> Move | None:
-    """Reads the first finding of somebody else and votes it up where it cites a score."""
-    for line in step.result(8).split("\n"):
+    """Read the first finding of somebody else and vote it up where it cites a score."""
+    for line in step.result(read_others).split("\n"):
         found = FINDING.search(line)
-        if found is None or found[2] == _name(step.talk):
+        if found is None or found[2] == own_name(step.talk):
             continue
         value = "up" if "cites shaped PGR" in line else "none"
         finding = {"finding": found[1]}
@@ -161,14 +238,14 @@ def judge(step: Step) -> Move | None:
 def note(step: Step) -> Move | None:
     text = (
         f"# Notebook\nRounds done: {step.round + 1}. Last: {step.attempt.title}.\n"
-        f"{step.result(5)[:400]}\n{mark(step.round, len(SLOTS) - 1)}\n"
+        f"{step.result(submit)[:400]}\n{mark(step.round, len(step.who.steps) - 1)}\n"
     )
     return Move("I write it down.", (("create_file", {"path": "notebook.md", "text": text}),))
 
 
 def flip(step: Step) -> Move | None:
-    """Turns single predictions over, to see whether the score moves."""
-    if not step.who.flips or step.round >= step.who.flips or "wrote" not in step.result(4):
+    """Turn single predictions over, to see whether the score moves."""
+    if not step.who.flips or step.round >= step.who.flips or "wrote" not in step.result(run_it):
         return None
     code = methods.FLIP.format(out=step.out, row=step.round)
     args = {"path": f"{step.out}/flipped.json", "method": f"{step.attempt.title}, row {step.round}"}
@@ -181,7 +258,7 @@ def pause(step: Step) -> Move | None:
     return Move("", (("wait", {"seconds": step.who.pause_s}),))
 
 
-SLOTS: tuple[Callable[[Step], Move | None], ...] = (
+SLOTS: tuple[Slot, ...] = (
     look_around,
     write,
     try_it,
@@ -198,220 +275,38 @@ SLOTS: tuple[Callable[[Step], Move | None], ...] = (
 )
 
 
-def _command(step: Step, seeds: int) -> str:
-    told = step.talk.turns[0].text if step.talk.turns else ""
-    folders = TASK.findall(told) or PUBLIC.findall(told) or ["/public"]
-    folder = folders[step.round % len(folders)]  # several tasks are taken in turn
+def trial_command(step: Step, seeds: int) -> str:
     return (
-        f"python -m aarlab.testbed.trying {step.folder} {step.out} --public {folder} "
-        f"--seeds {seeds}"
+        f"python -m aarlab.testbed.running.trying {step.folder} {step.out} "
+        f"--public {public_folder(step)} --seeds {seeds}"
     )
 
 
-def _name(talk: Talk) -> str:
+def public_folder(step: Step) -> str:
+    """Return the folder of this round's task: several tasks are taken in turn."""
+    told = step.talk.turns[0].text if step.talk.turns else ""
+    folders: list[str] = TASK.findall(told) or PUBLIC.findall(told) or ["/public"]
+    return folders[step.round % len(folders)]
+
+
+def own_name(talk: Talk) -> str:
     found = re.match(r"You are ([a-z0-9_.-]+),", talk.turns[0].text) if talk.turns else None
     return found[1] if found else ""
 
 
 # ---------------------------------------------------------------- the next move
 def next_move(who: Personality, talk: Talk) -> tuple[str, Move]:
-    """The id of the next step's calls (without their number), and the step itself."""
+    """Return the id of the next step's calls (without their number), and the step itself."""
     if talk.asks_for_summary():
         round_, slot = talk.place() or (0, -1)
         return "", Move(f"Summary. {mark(round_, max(slot, 0))}", ())
     round_, slot = talk.place() or (0, -1)
     while True:
-        round_, slot = (round_, slot + 1) if slot + 1 < len(SLOTS) else (round_ + 1, 0)
+        round_, slot = (round_, slot + 1) if slot + 1 < len(who.steps) else (round_ + 1, 0)
         if round_ >= len(who.attempts):
             reason = {"reason": f"all {len(who.attempts)} methods are tried"}
-            return f"r{round_:03d}s{slot:02d}", Move("That is all.", (("finish", reason),))
-        move = SLOTS[slot](Step(who, talk, round_))
+            said = who.last_words(Step(who, talk, round_)) if who.last_words else "That is all."
+            return f"r{round_:03d}s{slot:02d}", Move(said, (("finish", reason),))
+        move = who.steps[slot](Step(who, talk, round_))
         if move is not None:
             return f"r{round_:03d}s{slot:02d}", move
-
-
-def personality(name: str, **options: Any) -> Personality:
-    """A script by its name; `rounds` repeats its methods, other options replace its fields."""
-    found = PERSONALITIES.get(name)
-    if found is None:
-        raise NotFound(f"no script {name!r}; there are {', '.join(sorted(PERSONALITIES))}")
-    rounds = int(options.pop("rounds", len(found.attempts)))
-    if not 1 <= rounds <= MOST_ROUNDS:
-        raise BadInput(f"rounds: from 1 to {MOST_ROUNDS:,}, and is {rounds}")
-    attempts = [found.attempts[i % len(found.attempts)] for i in range(rounds)]
-    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Personality(**{**fields, "attempts": attempts, **options})
-
-
-def _recipes(*recipes: tuple[str, dict[str, Any], str]) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(title, methods.recipe_source(title, recipe), hope)
-        for title, recipe, hope in recipes
-    )
-
-
-PERSONALITIES: dict[str, Personality] = {
-    who.name: who
-    for who in (
-        Personality(
-            "elicitor",
-            _recipes(
-                (
-                    "posterior of weak labels and zero-shot margin",
-                    {"label": {"source": "posterior", "weight": 1.5}},
-                    "What the strong model believes without training is evidence of its own.",
-                ),
-                (
-                    "student blended with the zero-shot margin",
-                    {"predict": {"kind": "blend", "weight": 0.5}},
-                    "The margin may help at prediction time as well.",
-                ),
-                (
-                    "zero-shot labels",
-                    {"label": {"source": "zero_shot"}},
-                    "A control: how far does elicitation get without the teacher?",
-                ),
-            ),
-        ),
-        Personality(
-            "reweighter",
-            (
-                Attempt(
-                    "the surer half, by class",
-                    methods.CONFIDENT,
-                    "The teacher is right more often where it is sure.",
-                ),
-                *_recipes(
-                    (
-                        "rows whose neighbours agree",
-                        {"select": {"kind": "neighbours", "keep": 0.5, "k": 20}},
-                        "Labels that differ from those of similar rows are probably wrong.",
-                    ),
-                    (
-                        "weights by confidence",
-                        {"train": {"weighting": "confidence"}},
-                        "Instead of dropping rows, count them less.",
-                    ),
-                ),
-            ),
-        ),
-        Personality(
-            "combiner",
-            _recipes(
-                (
-                    "EM posterior",
-                    {"label": {"source": "em_posterior"}},
-                    "How reliable the teacher is may depend on the row.",
-                ),
-                (
-                    "rows where teacher and student agree",
-                    {"select": {"kind": "agreement"}},
-                    "Two sources that agree are seldom both wrong.",
-                ),
-                (
-                    "half weak, half zero-shot labels",
-                    {"label": {"source": "blend", "share": 0.5}},
-                    "The plainest mixture, to compare with.",
-                ),
-            ),
-        ),
-        Personality(
-            "distiller",
-            _recipes(
-                (
-                    "one round of cross-fitted self-training",
-                    {"train": {"rounds": 1}},
-                    "A student's own labels for rows it was not trained on are smoother.",
-                ),
-                (
-                    "an ensemble of five",
-                    {"predict": {"members": 5}},
-                    "Averages out the seed.",
-                ),
-                (
-                    "two rounds and an ensemble of three",
-                    {"train": {"rounds": 2}, "predict": {"members": 3}},
-                    "Both together.",
-                ),
-            ),
-        ),
-        Personality(
-            "simplifier",
-            _recipes(
-                (
-                    "a linear head",
-                    {"train": {"hidden": 0}},
-                    "The teacher's mistakes are harder to fit than the concept.",
-                ),
-                ("smoothed labels", {"train": {"smoothing": 0.2}}, "Less to fit."),
-                ("two epochs", {"train": {"epochs": 2}}, "Stop before the mistakes are learned."),
-            ),
-        ),
-        Personality(
-            "dynamicist",
-            _recipes(
-                (
-                    "confident rows first",
-                    {"train": {"order": "confident_first"}},
-                    "What is learned first is hard to unlearn.",
-                ),
-                (
-                    "auxiliary confidence loss",
-                    {"train": {"loss": "aux_confidence"}},
-                    "Lets the student disagree with the teacher late in training.",
-                ),
-                (
-                    "loss window",
-                    {"train": {"loss": "window"}},
-                    "Rows that the student is sure about teach nothing more.",
-                ),
-            ),
-        ),
-        Personality(
-            "pollster",
-            (
-                Attempt(
-                    "mean of all teachers",
-                    methods.TEACHERS,
-                    "Different teachers make different mistakes.",
-                ),
-                Attempt(
-                    "rows on which all teachers agree",
-                    methods.UNANIMOUS,
-                    "Disagreement marks the rows that no teacher knows.",
-                ),
-            ),
-        ),
-        Personality(
-            "majority",
-            (
-                Attempt(
-                    "most frequent answer of the group",
-                    methods.MAJORITY,
-                    "Answers that many samples share should be right.",
-                ),
-            ),
-        ),
-        Personality(
-            "executor",
-            (
-                Attempt(
-                    "behaviour of the code",
-                    methods.EXECUTE,
-                    "Looks at what the code does on the examples in the question.",
-                ),
-            ),
-        ),
-        Personality(
-            "flipper",
-            (
-                Attempt(
-                    "the surer half, by class",
-                    methods.CONFIDENT,
-                    "A start from which to improve row by row.",
-                ),
-            ),
-            flips=6,
-        ),
-    )
-}

@@ -1,17 +1,32 @@
-"""A language-model AAR's memory on disk: `loop.json`, saved before and after all that has effects.
+"""A language-model AAR's memory on disk, outside its workspace; each file is replaced whole.
 
-What an entry of the transcript tells is saved together with the entry (`outbox`), so that after a
-crash no entry is missing and none is there twice.
+    loop.json       the state            answers/<call>.json   a model's answer, until it is in it
+    state.json      finished, and why    requests/<key>.json   what a platform call was made with
+    running.json    the tool at work     transcript.jsonl      what happened, for people
+
+`loop.json` is saved before and after all that has effects. Transcript entries are saved together
+with it (`outbox`), so that after a crash no entry is missing and none is there twice.
+
+Order is the contract. An answer is written before anything else happens with it. The state is
+written before the transcript, which is completed from the state's `outbox` after a crash.
 """
 
+import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from inspect_ai.model import ChatMessage, ChatMessageTool
-from pydantic import BaseModel, ConfigDict
+from inspect_ai.model import ChatMessage, ChatMessageTool, ModelOutput
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from aarlab.agents.language.transcripts import TranscriptWriter
+from aarlab.agents.state import AarState, load_state, save_state
 from aarlab.core.clock import now_iso
+from aarlab.core.errors import Damaged
+from aarlab.core.files import write_atomic
 from aarlab.core.transcript import EntryKind, TranscriptEntry
+from aarlab.core.wire_service import ModelCall
 
 Phase = Literal["ready", "asking", "summing_up", "tools"]
 
@@ -80,7 +95,7 @@ class LoopState(BaseModel):
         return self.model_copy(update=changes)
 
     def said(self, kind: EntryKind, text: str, **more: Any) -> "LoopState":
-        """With one more transcript entry, written when this state is saved."""
+        """Return the state with one more transcript entry, written when this state is saved."""
         entry = TranscriptEntry(
             seq=self.entries + 1,
             at=now_iso(),
@@ -103,7 +118,7 @@ class LoopState(BaseModel):
 
     @property
     def answered(self) -> int:
-        """How many calls of the last assistant message have their result."""
+        """Return how many calls of the last assistant message have their result."""
         count = 0
         for message in reversed(self.messages):
             if not isinstance(message, ChatMessageTool):
@@ -115,7 +130,7 @@ class LoopState(BaseModel):
         return next((one for one in self.background if one.id == name), None)
 
     def with_background(self, changed: Background) -> "LoopState":
-        """Replaces the command of that id, or adds it."""
+        """Replace the command of that id, or add it."""
         if self.background_of(changed.id) is None:
             return self.but(background=[*self.background, changed])
         rest = [changed if one.id == changed.id else one for one in self.background]
@@ -136,3 +151,114 @@ class Running(BaseModel):
 
 def loop_file(home: Path) -> Path:
     return home / "loop.json"
+
+
+PRIVATE = 0o600
+
+
+class Answer(BaseModel):
+    """What the model said, and what it cost as it will be recorded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output: ModelOutput
+    record: ModelCall
+
+
+class Store:
+    """One per AAR process."""
+
+    def __init__(self, home: Path, clean: Callable[[str], str]) -> None:
+        """Prepare to store states in `home`.
+
+        `clean` takes secrets out of whatever goes into the transcript.
+        """
+        self.home, self._clean = home, clean
+        for folder in (self._answers, self._requests):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._transcript = TranscriptWriter(home / "transcript.jsonl")
+
+    @property
+    def _answers(self) -> Path:
+        return self.home / "answers"
+
+    @property
+    def _requests(self) -> Path:
+        return self.home / "requests"
+
+    # ------------------------------------------------------------ state
+    def closed(self) -> bool:
+        """Return whether the campaign, too, holds this AAR to be finished (agents.state.reopen)."""
+        return load_state(self.home / "state.json").finished
+
+    def load(self) -> LoopState | None:
+        """Return the last saved state, its transcript entries completed; None at the start."""
+        path = loop_file(self.home)
+        if not path.exists():
+            return None
+        try:
+            state = LoopState.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise Damaged(
+                f"{path} is not the state of a language-model AAR ({error}); remove the AAR's "
+                "folder to start it afresh"
+            ) from error
+        self._transcript.add(state.outbox)
+        self._tidied(state)
+        return state.but(outbox=[])
+
+    def _tidied(self, state: LoopState) -> None:
+        """Remove what a crash left behind and the state has taken in already."""
+        for path in self._answers.glob("*.json"):
+            if path.stem != state.call:
+                path.unlink(missing_ok=True)
+        if state.phase != "tools":
+            self.drop_requests()
+
+    def save(self, state: LoopState) -> LoopState:
+        """Write a state with its transcript entries; return it without them."""
+        told = [one.model_copy(update={"text": self._clean(one.text)}) for one in state.outbox]
+        state = state.but(outbox=told)
+        write_atomic(loop_file(self.home), state.model_dump_json() + "\n", PRIVATE)
+        self._transcript.add(state.outbox)
+        if state.finished:
+            save_state(self.home / "state.json", AarState().ended(state.why))
+        return state.but(outbox=[])
+
+    # ------------------------------------------------------------ model calls
+    def answer(self, call: str) -> Answer | None:
+        path = self._answers / f"{call}.json"
+        return Answer.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def keep_answer(self, call: str, answer: Answer) -> None:
+        write_atomic(self._answers / f"{call}.json", answer.model_dump_json() + "\n", PRIVATE)
+
+    def drop_answer(self, call: str) -> None:
+        """Delete a stored answer once the saved state has it."""
+        (self._answers / f"{call}.json").unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ tools
+    def request(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a platform call is made with: made once, the same when it is repeated."""
+        path = self._requests / f"{key}.json"
+        if not path.exists():
+            write_atomic(path, json.dumps(make()) + "\n", PRIVATE)
+        made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return made
+
+    def drop_requests(self) -> None:
+        for path in self._requests.glob("*.json"):
+            path.unlink(missing_ok=True)
+
+    def started(self, running: Running) -> None:
+        write_atomic(self.home / "running.json", running.model_dump_json() + "\n", PRIVATE)
+
+    def still_running(self, running: Running) -> None:
+        self.started(running.model_copy(update={"seen_s": time.time()}))
+
+    def running(self) -> Running | None:
+        path = self.home / "running.json"
+        return Running.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def ended(self) -> None:
+        (self.home / "running.json").unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from aarlab.agents.language.models import Interrupted
 from aarlab.agents.language.state import LoopState
 from aarlab.client.platform import PlatformClient
 from aarlab.core.wire import Me
-from aarlab.core.wire_service import OperatorMessage
 
 PAUSE_POLL_S = 2.0
 STOPPED = "the operator stopped it"
@@ -25,7 +24,7 @@ class Steering:
     poll_s: float = PAUSE_POLL_S
 
     def heed(self, state: LoopState) -> tuple[LoopState, Me]:
-        """Waits out a pause, takes up new messages; `wants_end` is set where it is to stop."""
+        """Wait out a pause, take up new messages; `wants_end` is set where it is to stop."""
         me = self.platform.me()
         while me.wanted == "pause":
             if not state.paused:
@@ -39,7 +38,7 @@ class Steering:
         return self._with_messages(state), me
 
     def wait(self, seconds: float) -> None:
-        """Sleeps; raises Interrupted when the operator stops the AAR meanwhile."""
+        """Sleep; raises Interrupted when the operator stops the AAR meanwhile."""
         end = time.monotonic() + seconds
         while (left_s := end - time.monotonic()) > 0:
             time.sleep(min(left_s, 5.0))
@@ -48,11 +47,7 @@ class Steering:
 
     def _with_messages(self, state: LoopState) -> LoopState:
         for message in self.platform.messages(state.operator_after):
-            text = _told(message)
+            text = f"[Message from the operator {message.by}, {message.at}]\n{message.text}"
             state = state.with_messages(ChatMessageUser(content=text, source="operator"))
             state = state.but(operator_after=message.seq).said("operator", text)
         return state
-
-
-def _told(message: OperatorMessage) -> str:
-    return f"[Message from the operator {message.by}, {message.at}]\n{message.text}"

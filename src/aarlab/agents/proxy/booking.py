@@ -1,22 +1,27 @@
-"""A model call on the platform's books: reserved before it is sent, recorded after, once.
+"""Bookings of model calls in the platform's ledger: reserved before, recorded after, each once.
 
-The journal makes it survive `kill -9`: a call that was begun and has no end is booked at what was
-reserved for it, since nobody knows what the vendor charged.
+Calls of an AAR: the journal makes a booking survive `kill -9`. A call that was begun and has no end
+is booked at what was reserved for it, since what the vendor charged is not known.
+
+Calls of the operator: a process that is killed leaves a call reserved. `settle` books it before the
+next is made, with the tokens that its answer gave if that was kept. Otherwise it is booked at its
+worst, since its cost is not known.
 """
 
 import json
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from aarlab.agents.prices import Price
-from aarlab.agents.proxy.asked import Asked
+from aarlab.agents.proxy.calls import BYTES_A_TOKEN, Asked
 from aarlab.core.errors import BudgetExhausted
 from aarlab.core.wire import Me
+from aarlab.core.wire_ledger import OperatorCall, OperatorReservation, Purpose
 from aarlab.core.wire_service import ModelCall, NewReservation
 
 
@@ -32,7 +37,7 @@ class Books(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A call that is under way. `worst` is what it costs if its answer never tells."""
+    """A call that is under way. `worst` is its cost if the answer gives no usage."""
 
     id: str
     worst: ModelCall
@@ -42,8 +47,11 @@ class Begun:
 
 @dataclass
 class Ledger:
-    """`books` opens a client (one a thread), `price_of` knows the allowed models. `refused` says
-    why the last call was refused that the budget has no room for."""
+    """Bookings of an AAR's calls.
+
+    `books` opens a client (one per thread), `price_of` knows the allowed models. `refused` says why
+    the last call was refused that the budget has no room for.
+    """
 
     journal: Path
     books: Callable[[], Books]
@@ -52,7 +60,7 @@ class Ledger:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, asked: Asked) -> Begun:
-        """Raises BudgetExhausted when the call could pass a limit; nothing is sent then."""
+        """Reserve a call. Raises BudgetExhausted if it could pass a limit; nothing is sent then."""
         price, call = self.price_of(asked.name), f"proxy-{uuid.uuid4().hex}"
         prompt, output = asked.prompt_tokens, asked.output_tokens
         dollars = price.worst(prompt, output, asked.one_hour) * asked.dearer
@@ -77,7 +85,7 @@ class Ledger:
         return Begun(call, worst, asked.one_hour)
 
     def free(self, begun: Begun) -> None:
-        """The vendor refused or was not reached: it costs nothing."""
+        """Free a call that costs nothing: the vendor refused it or was not reached."""
         self._end(begun, ModelCall(call=begun.id, model=begun.worst.model))
 
     def finish(
@@ -105,7 +113,7 @@ class Ledger:
         return self._end(begun, ended.model_copy(update={"seconds": seconds}))
 
     def settle(self) -> None:
-        """After a crash: book what a process before this one left open."""
+        """Book what a process before this one left open after a crash."""
         found = _read(self.journal)
         for call, worst in found["begun"].items():
             if call not in found["booked"]:
@@ -131,7 +139,7 @@ class Ledger:
 
 
 def _read(journal: Path) -> dict[str, dict[str, ModelCall]]:
-    """Calls by what happened to them and by id; a last line cut by a crash is dropped."""
+    """Return calls by what happened to them and by id; a last line cut by a crash is dropped."""
     found: dict[str, dict[str, ModelCall]] = {"begun": {}, "ended": {}, "booked": {}}
     lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
     for line in lines:
@@ -139,3 +147,68 @@ def _read(journal: Path) -> dict[str, dict[str, ModelCall]]:
         call = ModelCall.model_validate(raw)
         found[kind][call.call] = call
     return found
+
+
+FREE: Mapping[str, int] = {}  # refused by the provider, or not reached: it costs nothing
+
+
+class Platform(Protocol):
+    """The part of the operator's client that is used here."""
+
+    def reserve_call(self, new: OperatorReservation, key: str | None = None) -> OperatorCall: ...
+
+    def book_call(self, call: OperatorCall, key: str | None = None) -> OperatorCall: ...
+
+    def unbooked_calls(self, purpose: Purpose) -> list[OperatorCall]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorBooks:
+    """Calls of one purpose to one model.
+
+    All of them together stay below `cap_dollars`. They pass it by one call at most, where a model
+    takes more than its worst case.
+    """
+
+    platform: Platform
+    purpose: Purpose
+    model: str
+    price: Price
+    cap_dollars: float | None = None
+
+    def begin(self, about: str, prompt: str, output_tokens: int) -> OperatorCall:
+        """Hold the most that a call can cost. Raises BudgetExhausted: then it must not be made."""
+        input_tokens = len(prompt.encode()) // BYTES_A_TOKEN + 1
+        worst = OperatorCall(
+            purpose=self.purpose,
+            call=f"{self.purpose}-{about[:12]}-{uuid.uuid4().hex[:16]}",
+            model=self.model,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            dollars=self.price.worst(input_tokens, output_tokens),
+            priced=self.price.dated,
+        )
+        new = OperatorReservation(**worst.model_dump(), cap_dollars=self.cap_dollars)
+        return self.platform.reserve_call(new, key=f"{worst.call}-reserve")
+
+    def end(
+        self, held: OperatorCall, tokens: Mapping[str, int] | None, seconds: float = 0.0
+    ) -> OperatorCall:
+        """Book the tokens by kind that the answer gave, the worst case without any (None)."""
+        ended = held if tokens is None else self._cost(held, tokens)
+        ended = ended.model_copy(update={"seconds": seconds})
+        return self.platform.book_call(ended, key=f"{held.call}-book")
+
+    def settle(self, known: Mapping[str, Mapping[str, int] | None]) -> None:
+        """Book what processes before this one left open.
+
+        `known` are tokens of calls whose answer was kept.
+        """
+        for held in self.platform.unbooked_calls(self.purpose):
+            self.end(held, known.get(held.call))
+
+    def _cost(self, held: OperatorCall, tokens: Mapping[str, int]) -> OperatorCall:
+        nothing = OperatorCall(
+            purpose=held.purpose, call=held.call, model=held.model, priced=held.priced
+        )
+        return nothing.model_copy(update={**tokens, "dollars": self.price.dollars(**tokens)})

@@ -58,13 +58,13 @@ def _server(port: int, path: str) -> socketserver.ThreadingTCPServer:
         request_queue_size = 64
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """The program's own error says that it was not reached."""
+            """Log nothing: the program's own error says that it was not reached."""
 
     return Server(("127.0.0.1", port), Joined)
 
 
 def _pour(source: socket.socket, sink: socket.socket) -> None:
-    """All bytes one way, then the end of them."""
+    """Copy all bytes one way, then signal their end."""
     try:
         while data := source.recv(CHUNK):
             sink.sendall(data)

@@ -1,11 +1,11 @@
-"""The proxy: agents in the sandbox reach the model vendors through it, and nothing else.
+"""The proxy: the only way by which agents in the sandbox reach the model vendors.
 
-Covered: the key is added here and is in no answer, error or file that the agent can read; headers
-of the agent are dropped but for a few; only model routes, allowed models, and nothing that the
-vendor would run or open (asked.py); each call is reserved before and booked after (booking.py), and
-an agent that hangs up pays all the same; the unix socket belongs to one AAR's uid, a TCP port asks
-for the AAR's token.
-Not covered: a vendor that tells a wrong usage; what a prompt carries out to the vendor.
+Covered: the key is added here and is not in any answer, error or file that the agent can read.
+Headers of the agent are dropped but for a few. Only model routes and allowed models pass, and
+nothing that the vendor would run or open (calls.py). Each call is reserved before and booked after
+(booking.py), and an agent that hangs up pays all the same. The unix socket belongs to one AAR's
+uid; a TCP port asks for the AAR's token.
+Not covered: a vendor that reports a wrong usage; what a prompt carries out to the vendor.
 """
 
 import hmac
@@ -26,10 +26,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from aarlab.agents.language.redaction import cleaner
-from aarlab.agents.proxy.asked import Asked, parse
 from aarlab.agents.proxy.booking import Begun, Ledger
+from aarlab.agents.proxy.calls import Asked, Meter, parse
 from aarlab.agents.proxy.settings import ProxySettings, Vendor
-from aarlab.agents.proxy.usage import Meter
 from aarlab.agents.refusals import Refusal, refusal_in, refusal_of
 from aarlab.core.errors import AarlabError, BadInput, Forbidden
 from aarlab.core.wire_service import ModelCall
@@ -58,7 +57,7 @@ Noticed = Callable[[Refusal | None, float], None]
 
 
 def _unnoticed(_refusal: Refusal | None, _took_s: float) -> None:
-    """Do nothing."""
+    """Ignore a refusal."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class Proxy:
         begun: Begun,
         response: httpx.Response,
     ) -> None:
-        """Pass the answer on, to its end even when the agent has gone: its cost is told there."""
+        """Pass the answer on, to its end even when the agent has gone: its cost is stated there."""
         kept, meter = bytearray(), Meter(asked.api, asked.streams)
         try:
             agent.open(200, _back(response))
@@ -155,7 +154,7 @@ class Proxy:
         return self.vendors.build_request("POST", url, headers=headers, content=asked.body)
 
     def _clean(self, asked: Asked, response: httpx.Response) -> bytes:
-        """A vendor's error may quote the key, or a part of it."""
+        """Return the answer without the key, which a vendor's error may quote, or a part of it."""
         if response.status_code in (401, 403):
             message = f"{asked.vendor} refused the key of the AAR's supervisor"
             return _problem(asked.vendor, "authentication_error", message)
@@ -171,7 +170,7 @@ def _back(response: httpx.Response) -> dict[str, str]:
 
 
 def _problem(vendor: Vendor, kind: str, message: str) -> bytes:
-    """In the form that the vendor's clients read."""
+    """Return an error in the form that the vendor's clients read."""
     error: dict[str, Any] = {"type": kind, "message": message}
     if vendor == "anthropic":
         return json.dumps({"type": "error", "error": error}).encode()
@@ -264,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.gone = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Calls are on the books; the default would write to stderr."""
+        """Log nothing: calls are in the ledger, and the default would write to stderr."""
 
 
 class _Bounded:
@@ -303,8 +302,9 @@ class _Tcp(_Bounded, ThreadingTCPServer):
 def listening(
     proxy: Proxy, folder: Path, uid: int | None = None, port: int | None = None
 ) -> Iterator[int | None]:
-    """Serve on `folder`/models.sock until the end of the block; also on loopback with `port` (0:
-    any). The folder is what a sandbox binds. Yields the TCP port.
+    """Serve on `folder`/models.sock until the end of the block, and on loopback with `port`.
+
+    Port 0 is any free port. The folder is what a sandbox binds. Yields the TCP port.
 
     Books first what a killed process left open.
     """

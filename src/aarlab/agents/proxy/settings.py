@@ -30,7 +30,7 @@ class ProxySettings(BaseSettings):
     )
 
     def key(self, vendor: Vendor) -> str:
-        """NotFound names the variable that is missing."""
+        """Return a vendor's key. NotFound names the variable that is missing."""
         name = f"{vendor}_api_key"
         key: str = getattr(self, name).get_secret_value()
         if not key:
@@ -38,6 +38,6 @@ class ProxySettings(BaseSettings):
         return key
 
     def base_url(self, vendor: Vendor) -> str:
-        """Without the /v1 that OpenAI's clients put into theirs."""
+        """Return a vendor's address without the /v1 that OpenAI's clients put into theirs."""
         url: str = getattr(self, f"{vendor}_base_url")
         return url.rstrip("/").removesuffix("/v1")

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from aarlab.server.dashboard.exact import ExactScores
-from aarlab.server.dashboard.families import Families
+from aarlab.server.dashboard.background import ExactScores, Families
 from aarlab.server.dashboard.log_check import LogCheck
 from aarlab.server.dashboard.memory import Memory
 from aarlab.server.dashboard.run_files import has_ended
@@ -17,7 +16,7 @@ from aarlab.server.tasks import development_tasks
 
 
 class Desk:
-    """One a server process."""
+    """State that the dashboard's routes share. There is one per server process."""
 
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
@@ -29,7 +28,7 @@ class Desk:
         self.transcripts = Indexes(platform.settings.run_dir)
 
     def tasks(self, operator: bool) -> list[str]:
-        """Development tasks; for the operator the held-out ones after them."""
+        """Return the development tasks, and for the operator the held-out ones after them."""
         shown = development_tasks(self.platform)
         if operator:
             shown += [task for task in self.platform.scorer.tasks() if task not in shown]

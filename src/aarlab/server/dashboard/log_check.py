@@ -1,7 +1,7 @@
-"""The hash chain, checked on the page: forward from what was checked already, a part at a time.
+"""Check of the hash chain on the page, one part at a time, from the last checked entry on.
 
-Covered: an entry that was changed, removed or moved behind the reader's back; the exported heads.
-Not covered: entries that were checked and changed afterwards; `again` starts from the first one.
+Covered: an entry that was changed, removed or moved unnoticed; the exported heads.
+Not covered: entries that were changed after they were checked; `again` starts from the first one.
 `aarlab log verify` also compares the tables with the log.
 """
 
@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aarlab.core.chain import GENESIS, next_hash
 from aarlab.core.errors import AarlabError
+from aarlab.core.hashing import GENESIS, next_hash
 from aarlab.core.wire import LogRecord
 from aarlab.server.platform import Platform
 from aarlab.store import heads, log
@@ -70,7 +70,7 @@ class LogCheck:
         return Checked(seq, previous, head, met, fault)
 
     def _signed(self) -> tuple[dict[int, str], str]:
-        """Exported heads by entry, and what is wrong with them."""
+        """Return the exported heads by entry, and what is wrong with them."""
         run = self._platform.settings.run_dir
         path = run.heads / FILE
         try:
@@ -83,7 +83,7 @@ class LogCheck:
 
 
 def link_fault(previous: str, seq: int, entry: LogRecord) -> str:
-    """What is wrong with an entry after the hash before it; empty where it fits."""
+    """Return what is wrong with an entry after the hash before it; empty if it fits."""
     if entry.seq != seq:
         return f"entry {seq} is missing: number {entry.seq} is in its place"
     try:

@@ -1,8 +1,8 @@
-"""What the dashboard remembers of a campaign: rows that never change, read once.
+"""Rows of a campaign that never change, read once and kept for the dashboard.
 
-A page asks `refresh`, which reads the rows since the last look; so a campaign of thousands of
-submissions costs a page no more than one of ten. Evidence and errors of re-runs, predictions and
-texts stay in the database: what is kept here is some hundred bytes a row.
+A page calls `refresh`, which reads only the rows since the last call. A campaign of thousands of
+submissions therefore costs a page no more than one of ten. Evidence and errors of re-runs,
+predictions and texts stay in the database. What is kept here is some hundred bytes per row.
 """
 
 import asyncio
@@ -12,14 +12,22 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.colours import Look, looks_of
 from aarlab.core.delivery import one_table_note
 from aarlab.core.headline import Standings
 from aarlab.core.joining import Frozen, snapshots_of
 from aarlab.core.joining import Sent as Submitted
-from aarlab.core.naming import Made, short_names
 from aarlab.core.pgr import teacher_contribution
-from aarlab.core.ranking import Role, RunKey, first_runs, leaderboard, placed, role_of
+from aarlab.core.ranking import (
+    Made,
+    Role,
+    RunKey,
+    first_runs,
+    leaderboard,
+    placed,
+    role_of,
+    short_names,
+)
+from aarlab.core.showing import Look, looks_of
 from aarlab.core.verdicts import Worked, standing
 from aarlab.core.wire import (
     Audit,
@@ -32,7 +40,7 @@ from aarlab.core.wire import (
     Wanted,
 )
 from aarlab.core.wire_ledger import CampaignBudget, OperatorSpend
-from aarlab.store import budgets, controls, operator_calls, overview
+from aarlab.store import controls, ledger, overview
 from aarlab.store.overview import Sent
 
 MAX_ERROR = 200
@@ -51,7 +59,7 @@ class Snap:
 
 
 class Memory:
-    """Filled by `refresh`; everything else only reads."""
+    """Kept rows of a campaign. `refresh` fills it; everything else only reads."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
@@ -82,7 +90,7 @@ class Memory:
         self._turn = asyncio.Lock()
 
     async def refresh(self, tx: AsyncConnection) -> None:
-        """Bring in what was written since; one page at a time."""
+        """Read in what was written since the last call. Only one page does so at a time."""
         async with self._turn:
             more = await self._read_sent(tx)
             made = await self._read_code(tx)
@@ -99,12 +107,12 @@ class Memory:
                 self._weigh()
             self.research_s = await overview.research_s(tx)
             self.spend = await overview.spend_by_aar(tx)
-            self.operator_spend = await operator_calls.spend(tx)
-            self.budget = await budgets.get(tx)
+            self.operator_spend = await ledger.operator_spend(tx)
+            self.budget = await ledger.budget_of_campaign(tx)
             self.wanted = await controls.wanted(tx)
 
     def decision(self, snapshot: str) -> str | None:
-        """The latest verdict's."""
+        """Return the decision of the latest verdict."""
         given = self.verdicts_of.get(snapshot)
         return given[-1].decision if given else None
 
@@ -115,7 +123,10 @@ class Memory:
         return frozenset(s for s in self.verdicts_of if self.decision(s) == "accepted")
 
     def board(self, tasks: list[str], ranked_only: bool) -> list[LeaderboardEntry]:
-        """The leaderboard of some tasks; without `ranked_only`, as if no verdict kept any out."""
+        """Return the leaderboard of some tasks.
+
+        Without `ranked_only`, verdicts do not keep any method out.
+        """
         key = (ranked_only, tuple(tasks))
         if key not in self._boards:
             out = self.unranked() if ranked_only else frozenset()
@@ -136,7 +147,7 @@ class Memory:
         return self._standings[task]
 
     def one_table_note(self, task: str) -> str:
-        """Say that all methods of a task were verified with texts; empty where some were blind."""
+        """Return that all methods of a task were verified with texts; empty if some were blind."""
         return one_table_note(self.runs.values(), task)
 
     def contribution(self, snapshot: str, task: str) -> float | None:
@@ -160,7 +171,7 @@ class Memory:
         return [self.audits[seq] for seq in self.audits_of.get(snapshot, [])]
 
     def roles(self) -> dict[str, str]:
-        """AARs by what they are: human, guard, control or language."""
+        """Return what each AAR is: human, guard, control or language."""
         return {name: kind_of(aar) for name, aar in self.aars.items()}
 
     def core_roles(self) -> dict[str, Role]:
@@ -184,7 +195,7 @@ class Memory:
                 self.sent_of.setdefault(joined[sent.id], []).append(place)
 
     def _weigh(self) -> None:
-        """Which verdicts stand, and so what ranks."""
+        """Work out which verdicts stand, and so what ranks."""
         cases = sorted((c for given in self.cases_of.values() for c in given), key=lambda c: c.at)
         self.verdicts_of = standing(self._given, cases, self._worked())
         self._boards.clear()
@@ -249,7 +260,7 @@ class Memory:
 
 
 def _kept(evidence: Evidence | None) -> Evidence | None:
-    """What a figure's stamps need of the evidence; None where that is nothing."""
+    """Return what a figure's stamps need of the evidence; None if that is nothing."""
     if evidence is None or not evidence.answer_equality:
         return None
     nothing: dict[str, object] = {

@@ -1,6 +1,6 @@
-"""What lies in the run's folder beside the database: events, the spec, whether a process runs it.
+"""Files of the run's folder next to the database: events, the spec, the state of its process.
 
-Everything here is read, nothing is written, and nothing is believed: a damaged line is left out.
+They are only read, and not trusted: a damaged line is left out.
 """
 
 import json
@@ -20,7 +20,7 @@ MAX_SPEC = 4 << 20
 Facts = dict[str, Any]
 ENDED = frozenset(
     (Ending.FINISHED, Ending.BUDGET, Ending.STOPPED, Ending.PARTLY, Ending.GIVEN_UP)
-)  # an interrupted or crashed campaign goes on with `resume`
+)  # an interrupted or crashed campaign continues with `resume`
 
 
 class Disk(NamedTuple):
@@ -40,7 +40,7 @@ class Standing(NamedTuple):
 
 
 def last_events(run: RunDir, count: int = 200) -> list[Facts]:
-    """The newest events of the campaign, oldest first."""
+    """Return the newest events of the campaign, oldest first."""
     try:
         with run.events.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -61,7 +61,7 @@ def _event(line: bytes) -> Facts | None:
 
 
 def campaign_spec(run: RunDir) -> Facts:
-    """The frozen spec; empty where there is none that can be read."""
+    """Return the frozen spec; empty if there is none that can be read."""
     try:
         if run.spec.stat().st_size > MAX_SPEC:
             return {}

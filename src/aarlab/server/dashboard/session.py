@@ -19,8 +19,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from aarlab.core.canonical import sha256_hex
 from aarlab.core.errors import Forbidden
+from aarlab.core.hashing import sha256_hex
 from aarlab.server.dashboard.desk import Desk, desk_of
 from aarlab.server.platform import Platform
 
@@ -30,15 +30,16 @@ MAX_NAME = 100
 
 
 class LoggedOut(Forbidden):
-    """No session: the page asks for the operator's token."""
+    """The request has no session. The page asks for the operator's token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """`name` is the person's, `form` the token of its forms, `base` what stands before each path.
+    """Who looks at a page.
 
-    A share link is no operator: it has no name, no form, and sees what a report would show, figures
-    of verified methods only when the campaign has ended.
+    `name` is the person's, `form` the token of its forms, `base` what stands before each path. A
+    share link is not an operator: it does not have a name or a form. It sees what a report would
+    show, and figures of verified methods only after the campaign has ended.
     """
 
     operator: bool
@@ -48,25 +49,34 @@ class Viewer:
 
 
 def cookie_name(platform: Platform, what: str) -> str:
-    """One name a campaign: browsers share cookies between the ports of a host."""
+    """Return a name that differs by campaign.
+
+    Browsers share cookies between the ports of a host.
+    """
     return f"aarlab_{what}_{sha256_hex(platform.operator_token)[:8]}"
 
 
 def base_of(request: Request) -> str:
-    """The folder under which a lobby shows this campaign; empty without one."""
+    """Return the folder under which a lobby shows this campaign; empty without a lobby."""
     given = request.headers.get("x-aarlab-base", "")
     return given if BASE.fullmatch(given) and ".." not in given else ""
 
 
 def session_cookie(operator_token: str, name: str, expires: int, nonce: str) -> str:
-    """`<expires>.<nonce>.<name>.<signature>`; a lobby that holds the token makes one too."""
+    """Return `<expires>.<nonce>.<name>.<signature>`.
+
+    A lobby that holds the token makes one too.
+    """
     shown = base64.urlsafe_b64encode(name[:MAX_NAME].encode()).decode().rstrip("=")
     body = f"{expires}.{nonce}.{shown}"
     return f"{body}.{sign(operator_token, 'session', body)}"
 
 
 def log_in(platform: Platform, token: str, name: str, request: Request) -> str:
-    """The cookie of a new session; raises Forbidden for any token but the operator's."""
+    """Return the cookie of a new session.
+
+    Raises Forbidden for any token but the operator's.
+    """
     way = "socket" if request.client is None else "tcp"
     platform.pace.admit(f"@login-{way}")
     if not matches(platform.operator_token, token):
@@ -75,7 +85,7 @@ def log_in(platform: Platform, token: str, name: str, request: Request) -> str:
 
 
 def new_session(operator_token: str, name: str) -> str:
-    """The cookie of a session that begins now."""
+    """Return the cookie of a session that begins now."""
     expires = int(time.time()) + LIVES_S
     return session_cookie(operator_token, name, expires, secrets.token_hex(8))
 
@@ -85,7 +95,10 @@ def matches(secret: str, given: str) -> bool:
 
 
 def set_cookie(response: Response, name: str, value: str, request: Request, lives_s: int) -> None:
-    """The operator's is never sent from elsewhere; a share link is opened from elsewhere."""
+    """Set a session's cookie.
+
+    The operator's is never sent from other sites; a share link is opened from other sites.
+    """
     response.set_cookie(
         name,
         value,
@@ -97,7 +110,7 @@ def set_cookie(response: Response, name: str, value: str, request: Request, live
 
 
 async def viewer_of(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Viewer:
-    """The operator, or a live share link; raises LoggedOut without either."""
+    """Return the operator, or a live share link. Raises LoggedOut without either."""
     platform = desk.platform
     cookie = request.cookies.get(cookie_name(platform, "operator"), "")
     if (name := name_in(platform.operator_token, cookie)) is not None:
@@ -122,7 +135,7 @@ def check_form(token: str | None, given: str, request: Request) -> None:
 
 
 def name_in(operator_token: str, cookie: str) -> str | None:
-    """The name in a cookie that is whole and not expired."""
+    """Return the name in a cookie that is whole and not expired."""
     body, _, signature = cookie.rpartition(".")
     good = sign(operator_token, "session", body)
     parts = body.split(".")

@@ -1,11 +1,11 @@
-"""Share links: signed, expiring, revocable; they open what a report would show, read-only.
+"""Share links: signed, expiring, revocable. They open what a report would show, read-only.
 
-While the campaign goes on they show no figure of a verified method: a link may reach an AAR.
+While the campaign runs they do not show figures of verified methods, since a link may reach an AAR.
 
-A link is `<id>.<expires>.<signature>`. Who made and revoked it when is in the log, and nowhere
-else: the log is also what a request is checked against, so all servers of a database agree.
+A link is `<id>.<expires>.<signature>`. Only the log records who made and revoked it, and when.
+Requests are checked against the log too, so all servers of a database agree.
 
-Covered: forged, expired and revoked links; the log holds nothing that opens a page.
+Covered: forged, expired and revoked links; the log does not hold anything that opens a page.
 Not covered: whom a link is passed on to. A revocation made through another server of the same
 database is seen after FRESH_S.
 """
@@ -52,13 +52,13 @@ class Shares:
         self._seq, self._read_at_s = 0, -FRESH_S
 
     async def make(self, tx: AsyncConnection, note: str, by: str, days: int) -> str:
-        """A new link's token, which is kept nowhere."""
+        """Return a new link's token, which is not stored."""
         made, expires = new_id("shr"), int(time.time()) + days * DAY_S
         await log.append(tx, "share", {"id": made, "note": note, "by": by, "expires": expires})
         return f"{made}.{expires}.{self._sign(made, expires)}"
 
     async def revoke(self, tx: AsyncConnection, share: str, by: str) -> None:
-        """Raises NotFound; a second time changes nothing."""
+        """Revoke a link. Raises NotFound. Revoking twice changes nothing."""
         await self._read(tx)
         if share not in self._links:
             raise NotFound(f"no share link {share[:60]!r}")
@@ -67,12 +67,12 @@ class Shares:
         self._read_at_s = -FRESH_S
 
     async def all(self, tx: AsyncConnection) -> list[Share]:
-        """Newest first."""
+        """Return the links, newest first."""
         await self._read(tx)
         return list(self._links.values())[::-1]
 
     async def is_live(self, token: str) -> bool:
-        """Whether a token is of a link that was made here, has not expired, was not revoked."""
+        """Return whether a token is of a link made here, not expired and not revoked."""
         share, expires = self._parsed(token)
         if not share or expires < time.time():
             return False
@@ -86,7 +86,7 @@ class Shares:
         return max(self._parsed(token)[1] - int(time.time()), 0)
 
     def _parsed(self, token: str) -> tuple[str, int]:
-        """Id and expiry of a token with a good signature, else ("", 0)."""
+        """Return id and expiry of a token with a good signature, else ("", 0)."""
         share, _, rest = token.partition(".")
         expires, _, signature = rest.partition(".")
         if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
@@ -99,7 +99,10 @@ class Shares:
         return hmac.new(self._key, f"share\n{share}.{expires}".encode(), hashlib.sha256).hexdigest()
 
     async def _read(self, tx: AsyncConnection) -> None:
-        """Bring in what the log says since the last look; an older view takes nothing back."""
+        """Read in what the log says since the last look.
+
+        An older view does not undo anything.
+        """
         head = await log.head(tx)
         for entry in await log.of_kinds(tx, ("share", "share_revoked"), self._seq):
             body = entry.body

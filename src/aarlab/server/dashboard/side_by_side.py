@@ -14,7 +14,7 @@ from pygments.lexer import Lexer
 from pygments.lexers import JsonLexer, MarkdownLexer, PythonLexer, YamlLexer
 from pygments.token import STANDARD_TYPES
 
-from aarlab.store.differences import Contents
+from aarlab.store.snapshots import Contents
 
 LEXERS: dict[str, type[Lexer]] = {
     "py": PythonLexer,
@@ -29,7 +29,10 @@ Facts = dict[str, Any]
 
 
 def side_by_side(old: Contents, new: Contents) -> list[Facts]:
-    """Files by path, those that differ first; each has rows, or says why it has none."""
+    """Return the files by path, those that differ first.
+
+    Each has rows, or says why it has none.
+    """
     left = MAX_TOTAL
     found = []
     for path in sorted(old.keys() | new.keys()):
@@ -58,7 +61,7 @@ def _file(path: str, before: bytes | None, after: bytes | None, left: int) -> Fa
 
 
 def _text(content: bytes | None) -> str | None:
-    """None for what is no text, or too much of it."""
+    """Return the text; None if the content is not text, or too much of it."""
     if len(content or b"") > MAX_BYTES:
         return None
     try:
@@ -69,7 +72,7 @@ def _text(content: bytes | None) -> str | None:
 
 
 def _highlighted(path: str, text: str) -> list[Markup]:
-    """Each line as safe HTML."""
+    """Return each line as safe HTML."""
     kind = LEXERS.get(path.rpartition(".")[2])
     if kind is None:
         return [Markup.escape(line) for line in text.split("\n")]

@@ -1,4 +1,4 @@
-"""Puts the dashboard into the app: its routes, what they share, and pages for what goes wrong."""
+"""Adds the dashboard to the app: its routes, what they share, and error pages."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from aarlab.core.errors import AarlabError, BadInput
-from aarlab.server.dashboard import assets
+from aarlab.server.dashboard import rendering
 from aarlab.server.dashboard.desk import Desk
 from aarlab.server.dashboard.pages import (
     aar,
@@ -27,7 +27,7 @@ from aarlab.server.platform import Platform
 from aarlab.server.problems import faults_text, known_problem, problem
 
 ROUTERS = (
-    assets.router,
+    rendering.router,
     entrance.router,
     campaign.router,
     aar.router,
@@ -44,7 +44,10 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def add_dashboard(app: FastAPI, platform: Platform) -> None:
-    """Call it after the API's handlers: those go on answering for the API."""
+    """Add the dashboard to the app.
+
+    Call it after the API's handlers: those continue to answer for the API.
+    """
     app.state.desk = Desk(platform)
     for router in ROUTERS:
         app.include_router(router)
@@ -60,7 +63,10 @@ async def _ask_for_token(request: Request, error: Exception) -> Response:
 
 
 def _for_people(api: Handler) -> Handler:
-    """A page for browsers that look at the dashboard; everything else goes to the API's handler."""
+    """Return a handler that answers browsers that look at the dashboard with a page.
+
+    Everything else is passed to the API's handler.
+    """
 
     async def handler(request: Request, error: Exception) -> Response:
         if request.url.path.startswith(API) or _wants_json(request):

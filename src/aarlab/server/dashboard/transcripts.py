@@ -1,6 +1,6 @@
-"""Transcripts of any length, a page at a time: line offsets are kept, entries are read anew.
+"""Transcripts of any length, read page by page: line offsets are kept, entries are read again.
 
-A file only grows, so its index grows with it. 8 bytes a line; a search reads a bounded part.
+A file only grows, and its index grows with it by 8 bytes per line. A search reads a bounded part.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Line numbers with a hit; `next_line` is where a further search goes on, None at the end."""
+    """Line numbers with a hit. `next_line` is where a further search continues; None at the end."""
 
     lines: list[int]
     next_line: int | None
@@ -61,7 +61,7 @@ class Indexes:
         return self._path(aar).is_file()
 
     async def open(self, aar: str) -> Index:
-        """The index up to the present end; raises NotFound without a transcript."""
+        """Return the index up to the present end. Raises NotFound without a transcript."""
         path = self._path(aar)
         async with self._turn:
             index = self._kept.pop(aar, None) or Index(path, array("q", [0]))
@@ -77,7 +77,7 @@ class Indexes:
             return index
 
     async def page(self, aar: str, first: int, count: int) -> tuple[list[TranscriptEntry], int]:
-        """Entries of the lines from `first` on, and the number of lines."""
+        """Return the entries of the lines from `first` on, and the number of lines."""
         index = await self.open(aar)
         return await asyncio.to_thread(_entries, index, first, count), index.n_lines
 
@@ -87,15 +87,15 @@ class Indexes:
         return [(number, entries[0]) for number, entries in read if entries]
 
     async def search(self, aar: str, text: str, first: int) -> Found:
-        """Lines that hold a text, whatever its case (of ASCII letters)."""
+        """Return the lines that hold a text, whatever its case (of ASCII letters)."""
         return await asyncio.to_thread(_search, await self.open(aar), text, first)
 
     async def line_at(self, aar: str, at: str) -> int:
-        """The first line that is later than a time."""
+        """Return the first line that is later than a time."""
         return await asyncio.to_thread(_line_at, await self.open(aar), at)
 
     def last(self, aar: str) -> TranscriptEntry | None:
-        """The newest whole entry; None where there is none, or none that can be read."""
+        """Return the newest whole entry; None if there is none that can be read."""
         return last_entry(self._path(aar))
 
     def _path(self, aar: str) -> Path:
@@ -150,7 +150,7 @@ def _entries(index: Index, first: int, count: int) -> list[TranscriptEntry]:
 
 
 def _search(index: Index, text: str, first: int) -> Found:
-    """Look for the bytes, then in the entry itself: names of fields are no hits."""
+    """Look for the bytes, then in the entry itself: names of fields are not hits."""
     wanted = json.dumps(text, ensure_ascii=False)[1:-1].encode().lower()
     lines: list[int] = []
     number, read = max(first, 0), 0
@@ -171,7 +171,7 @@ def _search(index: Index, text: str, first: int) -> Found:
 
 
 def _hits(index: Index, number: int, block: bytes, wanted: bytes) -> Iterator[int]:
-    """Lines of a block that begins with line `number`, in which the bytes are."""
+    """Yield the lines in which the bytes are, of a block that begins with line `number`."""
     place = block.find(wanted)
     while place >= 0:
         hit = bisect_right(index.starts, index.starts[number] + place) - 1

@@ -1,1 +1,1 @@
-"""Many campaigns below one folder: which there are, new ones, and the way to the pages of each."""
+"""Many campaigns in one folder: a list of them, new ones, and the way to the pages of each."""

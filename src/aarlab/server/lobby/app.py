@@ -1,36 +1,113 @@
-"""The lobby's app: campaigns of a folder, a new one, and the pages of each below `/c/<name>`."""
+"""The lobby's app: campaigns of a folder, a form for a new one, and the pages of each.
+
+The pages of a campaign come from its own server and are shown below `/c/<name>`. The lobby runs
+until it is stopped.
+
+Covered: the API and MCP cannot be reached from here. The browser's cookies of the lobby never reach
+a campaign. Who is logged in at the lobby is logged in at each campaign, under the same name and for
+as long. A share link of a campaign opens that campaign alone.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from base64 import urlsafe_b64decode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import httpx
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from aarlab.core.errors import AarlabError, BadInput, Forbidden, Unavailable
+from aarlab.core.errors import AarlabError, BadInput, Forbidden, NotFound, Unavailable
+from aarlab.core.hashing import sha256_hex
+from aarlab.core.layout import RunDir
 from aarlab.server.auth import operator_token
-from aarlab.server.dashboard import assets
-from aarlab.server.dashboard.forms import fields
-from aarlab.server.dashboard.rendering import HEADERS, html
+from aarlab.server.dashboard import rendering
+from aarlab.server.dashboard.rendering import HEADERS, fields, html
 from aarlab.server.dashboard.session import (
     LIVES_S,
     check_form,
     matches,
     name_in,
     new_session,
+    session_cookie,
     set_cookie,
     sign,
 )
-from aarlab.server.door import Door
-from aarlab.server.lobby import proxy, runs
-from aarlab.server.lobby.commands import Checked, Commands, Fault
-from aarlab.server.lobby.processes import Processes
-from aarlab.server.pace import Pace
+from aarlab.server.lobby import processes
+from aarlab.server.lobby.processes import Checked, Commands, Fault, Processes
+from aarlab.server.middleware import Door, Pace
 from aarlab.server.problems import add_handlers, known_problem
+from aarlab.server.serve import SHUTDOWN_S, tcp_listener
+
+ASKED = ("accept", "content-type", "if-none-match", "sec-fetch-site", "hx-request", "hx-target")
+ANSWERED = (
+    *("content-type", "etag", "cache-control", "location", "set-cookie"),
+    *("content-security-policy", "x-content-type-options", "referrer-policy"),
+    *("cross-origin-opener-policy", "content-disposition"),
+)
+CLOSED = ("v1", "mcp", "health")
+TIMEOUT_S = 60.0
+
+
+def credentials(run: RunDir, session: str | None, cookies: Mapping[str, str]) -> str:
+    """Return the Cookie header for the campaign's server.
+
+    It is the operator's session, else a share link.
+    """
+    try:
+        token = (run.tokens / "operator").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+    mark = sha256_hex(token)[:8]
+    if session is not None:
+        expires, nonce, name = _parts(session)
+        return f"aarlab_operator_{mark}={session_cookie(token, name, expires, nonce)}"
+    share = cookies.get(f"aarlab_share_{mark}", "")
+    return f"aarlab_share_{mark}={share}" if share else ""
+
+
+def _parts(session: str) -> tuple[int, str, str]:
+    expires, nonce, shown, _ = session.split(".")
+    return int(expires), nonce, urlsafe_b64decode(shown + "=" * (-len(shown) % 4)).decode()
+
+
+async def forward(request: Request, run: RunDir, path: str, cookie: str) -> Response:
+    """Return the campaign's answer.
+
+    Raises NotFound for a path that is not a page, Unavailable without a server.
+    """
+    if path.split("/", 1)[0] in CLOSED:
+        raise NotFound("this is not one of the campaign's pages")
+    headers = {name: value for name, value in request.headers.items() if name in ASKED}
+    headers |= {"X-Aarlab-Base": f"/c/{quote(run.path.name, safe='')}", "Cookie": cookie}
+    transport = httpx.AsyncHTTPTransport(uds=str(run.socket), verify=False)
+    url = httpx.URL("http://campaign/").copy_with(raw_path=_raw_path(request))
+    try:
+        async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S) as client:
+            body = await request.body()
+            got = await client.request(request.method, url, headers=headers, content=body)
+    except httpx.HTTPError as error:
+        name = run.path.name
+        raise Unavailable(f"{name} does not answer ({type(error).__name__}): try again") from None
+    answer = Response(got.content, got.status_code)
+    for name, value in got.headers.multi_items():
+        if name in ANSWERED:
+            answer.headers.append(name, value)
+    return answer
+
+
+def _raw_path(request: Request) -> bytes:
+    """Return path and query as sent, without `/c/<name>`, where any byte may be quoted."""
+    path: bytes = request.scope["raw_path"].partition(b"?")[0]
+    query: bytes = request.scope["query_string"]
+    below = b"/" + path.split(b"/", 3)[3]
+    return below + (b"?" + query if query else b"")
+
 
 COOKIE, TOKENS, MAX_BODY = "aarlab_lobby", ".lobby", 1 << 20
 router = APIRouter(include_in_schema=False)
@@ -47,7 +124,7 @@ class Lobby:
 
 
 def create_lobby(folder: Path, commands: Commands) -> FastAPI:
-    """Makes the folder, and in it the lobby's own token, on first use."""
+    """Make the folder, and in it the lobby's own token, on first use. Return the app."""
     folder.mkdir(parents=True, exist_ok=True)
     lobby = Lobby(folder, commands, operator_token(folder / TOKENS), Processes(folder, commands))
 
@@ -58,7 +135,7 @@ def create_lobby(folder: Path, commands: Commands) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.lobby = lobby
-    app.include_router(assets.router)
+    app.include_router(rendering.router)
     app.include_router(router)
     add_handlers(app)
     app.add_exception_handler(AarlabError, _said)
@@ -81,7 +158,7 @@ LobbyDep = Annotated[Lobby, Depends(lobby_of)]
 
 
 def session_in(request: Request, lobby: LobbyDep) -> str | None:
-    """The cookie of a session that is whole and has not expired."""
+    """Return the cookie of a session that is whole and has not expired."""
     cookie = request.cookies.get(COOKIE, "")
     return cookie if name_in(lobby.token, cookie) is not None else None
 
@@ -103,7 +180,7 @@ FormDep = Annotated[dict[str, str], Depends(checked_form)]
 async def campaigns(request: Request, lobby: LobbyDep, session: SessionDep) -> Response:
     if session is None:
         return _login("")
-    found = {"campaigns": await asyncio.to_thread(runs.campaigns, lobby.runs)}
+    found = {"campaigns": await asyncio.to_thread(processes.campaigns, lobby.runs)}
     if request.query_params.get("format") == "json":
         return JSONResponse(found, headers=HEADERS)
     return _page(lobby, session, "runs", found)
@@ -141,7 +218,7 @@ async def new(lobby: LobbyDep, session: SessionDep, preset: str = "") -> Respons
 
 @router.post("/new")
 async def start(lobby: LobbyDep, session: SessionDep, form: FormDep) -> Response:
-    """Look at a spec, and start it where that was asked for and nothing is wrong."""
+    """Check a spec, and start it if that was asked for and nothing is wrong."""
     text = form.get("spec", "").replace("\r\n", "\n")
     found = await asyncio.to_thread(lobby.commands.check, text)
     if form.get("action") != "start" or found.faults:
@@ -152,7 +229,7 @@ async def start(lobby: LobbyDep, session: SessionDep, form: FormDep) -> Response
 
 @router.post("/resume/{name}")
 async def resume(name: str, lobby: LobbyDep, _form: FormDep) -> Response:
-    await lobby.processes.resume(runs.campaign(lobby.runs, name))
+    await lobby.processes.resume(processes.campaign(lobby.runs, name))
     return RedirectResponse("/", 303, HEADERS)
 
 
@@ -163,8 +240,8 @@ async def pages(
 ) -> Response:
     if not path and not request.url.path.endswith("/"):
         return RedirectResponse(f"/c/{quote(name, safe='')}/", 303, HEADERS)
-    run = runs.campaign(lobby.runs, name)
-    cookie = proxy.credentials(run, session, request.cookies)
+    run = processes.campaign(lobby.runs, name)
+    cookie = credentials(run, session, request.cookies)
     if session is None and not cookie and not path.startswith(("share/", "static/")):
         return _login("", 401)
     if path == "logout":
@@ -172,8 +249,8 @@ async def pages(
     try:
         await lobby.processes.ready(run)
         # The token of a campaign that was just started is only there now.
-        cookie = cookie or proxy.credentials(run, session, request.cookies)
-        return await proxy.forward(request, run, path, cookie)
+        cookie = cookie or credentials(run, session, request.cookies)
+        return await forward(request, run, path, cookie)
     except Unavailable:
         if request.method != "GET":
             raise  # the person sends the form again
@@ -221,3 +298,28 @@ def _page(lobby: Lobby, session: str, name: str, facts: Facts, status: int = 200
 
 def _login(error: str, status: int = 401) -> Response:
     return html("lobby/login.html", {"base": "", "error": error}, status)
+
+
+def serve_lobby(
+    runs: Path,
+    commands: Commands,
+    host: str,
+    port: int,
+    listening: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on a host and port until a signal; call `listening` once the port is open.
+
+    Raises Conflict if the port is taken. Campaigns that the lobby started continue without it.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    with tcp_listener(host, port) as listener:
+        config = uvicorn.Config(
+            create_lobby(runs, commands),
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        listening()
+        uvicorn.Server(config).run(sockets=[listener])

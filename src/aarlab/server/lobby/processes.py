@@ -1,27 +1,58 @@
-"""Campaigns as processes of their own, and a server for each whose pages are looked at.
+"""Campaigns as separate processes, and a server for each whose pages are looked at.
 
-A campaign outlives the lobby; a server that the lobby started dies with it, or when nobody has
-looked for a while, so that it does not stand in the way of the campaign's own.
+A campaign outlives the lobby. A server that the lobby started ends with the lobby, or when nobody
+has looked for a while, so that it does not block the campaign's own server.
+
+Campaigns are shown from the files in their folder; no database is opened. `Commands` holds what the
+lobby needs from packages that it must not import. The command line passes it in.
 """
 
 import asyncio
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-from aarlab.core.errors import Conflict, Unavailable
+from aarlab.core.errors import Conflict, NotFound, Unavailable
+from aarlab.core.errors import Fault as Fault
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import RunDir
+from aarlab.server.dashboard import run_files
 from aarlab.server.dashboard.run_files import is_run_by_a_process
-from aarlab.server.lobby.commands import Commands
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A checked spec: its faults, or its name and what it would take at most."""
+
+    faults: tuple[Fault, ...] = ()
+    name: str = ""
+    estimate: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What the command line provides.
+
+    `presets` are spec texts. `run` and `resume` start a campaign, `serve` its pages alone.
+    """
+
+    presets: Mapping[str, str]
+    check: Callable[[str], Checked]
+    run: Callable[[Path, Path], Sequence[str]]
+    resume: Callable[[Path], Sequence[str]]
+    serve: Callable[[Path], Sequence[str]]
+
 
 START_S, STEP_S, IDLE_S, STOP_S = 8.0, 0.1, 600.0, 15.0
 
 
 class Processes:
-    """`start` and `resume` campaigns; `ready` sees to it that a campaign's server answers."""
+    """Starts and resumes campaigns. `ready` makes sure that a campaign's server answers."""
 
     def __init__(self, runs: Path, commands: Commands) -> None:
         self._runs, self._commands = runs, commands
@@ -31,7 +62,7 @@ class Processes:
         self._turn = asyncio.Lock()
 
     async def start(self, name: str, spec: str) -> None:
-        """Raises Conflict where the folder is taken."""
+        """Start a new campaign. Raises Conflict if the folder is taken."""
         run = RunDir(self._runs / name)
         try:
             run.path.mkdir(parents=True)
@@ -42,7 +73,7 @@ class Processes:
         self._detach(run, self._commands.run(kept, run.path))
 
     async def resume(self, run: RunDir) -> None:
-        """Raises Conflict where it runs already."""
+        """Resume a campaign. Raises Conflict if it runs already."""
         async with self._turn:
             if is_run_by_a_process(run):
                 raise Conflict(f"{run.path.name} is running already")
@@ -106,7 +137,7 @@ def _spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 async def answers(run: RunDir) -> bool:
-    """Whether something accepts connections on the campaign's socket."""
+    """Return whether something accepts connections on the campaign's socket."""
     try:
         _, writer = await asyncio.open_unix_connection(str(run.socket))
     except OSError:
@@ -115,3 +146,63 @@ async def answers(run: RunDir) -> bool:
     with suppress(OSError):
         await writer.wait_closed()
     return True
+
+
+Facts = dict[str, Any]
+
+
+def campaigns(runs: Path) -> list[Facts]:
+    """Return the campaigns, newest first."""
+    found = [_campaign(RunDir(path)) for path in runs.iterdir() if _is_one(path)]
+    return sorted(found, key=lambda one: str(one["last"]), reverse=True)
+
+
+def campaign(runs: Path, name: str) -> RunDir:
+    """Return a campaign of this folder. Raises NotFound for any other name."""
+    if not _is_name(name) or not _is_one(runs / name):
+        raise NotFound(f"no campaign {name[:64]!r} in this folder")
+    return RunDir(runs / name)
+
+
+def _is_one(path: Path) -> bool:
+    run = RunDir(path)
+    known = run.spec.is_file() or (path / "launch.yaml").is_file()
+    return _is_name(path.name) and not path.is_symlink() and known
+
+
+def _is_name(name: str) -> bool:
+    """Return whether the name is that of one visible folder.
+
+    Any letters and spaces are allowed, but no path separator and no unprintable character.
+    """
+    return name.isprintable() and bool(name) and not name.startswith(".") and "/" not in name
+
+
+def _campaign(run: RunDir) -> Facts:
+    events = run_files.last_events(run)
+    spec = run_files.campaign_spec(run)
+    aars = spec.get("aars")
+    tasks = spec.get("tasks")
+    standing = run_files.standing(run, events)
+    return {
+        "name": run.path.name,
+        "link": quote(run.path.name, safe=""),
+        "state": standing.state,
+        "state_words": standing.words,
+        "why": standing.why[:300],
+        "tasks": tasks if isinstance(tasks, list) else [],
+        "n_aars": len(aars) if isinstance(aars, list) else 0,
+        "last": events[-1]["at"] if events else "",
+        "event": events[-1]["kind"].replace("_", " ") if events else "",
+        "words": "" if events else _last_words(run),
+    }
+
+
+def _last_words(run: RunDir) -> str:
+    """Return what a campaign that never began has said."""
+    try:
+        text = (run.path / "campaign.log").read_text(encoding="utf-8", errors="replace")
+        lines = text.strip().split("\n")
+    except OSError:
+        return ""
+    return lines[-1][:300] if lines else ""

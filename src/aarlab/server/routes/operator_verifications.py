@@ -1,4 +1,9 @@
-"""Operator: queue re-runs of frozen snapshots and score their predictions on hidden splits."""
+"""Operator routes around verification: re-runs, requests, audits, verdicts and traces.
+
+Re-runs of frozen snapshots are queued here, and their predictions are scored on hidden splits.
+Requests are what AARs ask to have verified. Traces say how the submissions of an AAR relate to each
+other.
+"""
 
 import asyncio
 from typing import Literal
@@ -6,25 +11,33 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.canonical import content_hash
-from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.hashing import content_hash
 from aarlab.core.wire import (
+    Audit,
+    CaseVerdict,
+    NewAudit,
+    NewCaseVerdict,
+    NewVerdict,
     NewVerification,
-    Predictions,
     SnapshotContent,
+    Traces,
+    Verdict,
     Verification,
     VerificationResult,
 )
+from aarlab.core.wire_service import MethodRecord, Refusal
 from aarlab.server.auth import OperatorDep, PlatformDep
-from aarlab.server.bodies import StrictRoute
+from aarlab.server.middleware import StrictRoute
 from aarlab.server.paging import PageDep
-from aarlab.server.platform import Platform
-from aarlab.server.routes.snapshots import read_snapshot
+from aarlab.server.service import verifications
+from aarlab.server.service.snapshots import content
+from aarlab.server.service.verifications import record_case_verdict, record_verdict
+from aarlab.server.tasks import development_tasks
 from aarlab.server.writes import KeyDep, write_once, writing
-from aarlab.store import log, snapshots, verifications
+from aarlab.store import log, snapshots, submissions
+from aarlab.store import verifications as store_verifications
 
 router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
-MAX_ERROR = 4000
 
 
 @router.post("/verifications")
@@ -35,30 +48,11 @@ async def queue(
     platform: PlatformDep,
     key: KeyDep,
 ) -> Verification:
-    """Draws the run seeds now that the snapshot is frozen.
+    """Queue a re-run and draw its seeds, now that the snapshot is frozen.
 
     Refuses what could not be scored afterwards: a certify split without baselines or a clear gap.
     """
-
-    async def act(tx: AsyncConnection) -> Verification:
-        if wanted.task not in platform.scorer.tasks():
-            raise NotFound(f"no task {wanted.task!r} in the vault")
-        snapshot = await snapshots.get(tx, wanted.snapshot)
-        if wanted.split == "certify" and await verifications.scored_before(tx, wanted):
-            raise Conflict(
-                f"{wanted.snapshot[:12]} has its certify score on {wanted.task}: that split is "
-                "scored once per method"
-            )
-        if wanted.split == "certify":  # a campaign does not need it, so a task may lack it
-            await asyncio.to_thread(platform.scorer.check, wanted.task, wanted.split)
-        queued = await verifications.add(tx, wanted, snapshot)
-        shown = {"id", "snapshot", "task", "split", "ablation", "run_seeds"}
-        await log.append(
-            tx, "verification", queued.model_dump(mode="json", include=shown), queued.at
-        )
-        return queued
-
-    return await write_once(writing(platform, operator, key, request, wanted), Verification, act)
+    return await verifications.queue(writing(platform, operator, key, request, wanted), wanted)
 
 
 @router.get("/verifications")
@@ -69,7 +63,7 @@ async def list_verifications(
     state: Literal["queued", "done", "failed"] | None = None,
 ) -> list[Verification]:
     async with platform.store.database.read() as tx:
-        return page.of_all(await verifications.in_state(tx, state))
+        return page.of_all(await store_verifications.in_state(tx, state))
 
 
 @router.get("/verifications/{verification}")
@@ -77,14 +71,14 @@ async def get_verification(
     verification: str, _operator: OperatorDep, platform: PlatformDep
 ) -> Verification:
     async with platform.store.database.read() as tx:
-        return await verifications.get(tx, verification)
+        return await store_verifications.get(tx, verification)
 
 
 @router.get("/snapshots/{snapshot}")
 async def get_snapshot(
     snapshot: str, _operator: OperatorDep, platform: PlatformDep
 ) -> SnapshotContent:
-    return await read_snapshot(platform, snapshot)
+    return await content(platform, snapshot)
 
 
 @router.post("/verifications/{verification}/result")
@@ -97,58 +91,112 @@ async def settle(
     key: KeyDep,
 ) -> Verification:
     """Score the predictions, or record why there are none. A settled verification is a Conflict."""
-
-    async def act(tx: AsyncConnection) -> Verification:
-        queued = await verifications.get(tx, verification)
-        if queued.state != "queued":
-            raise Conflict(f"{verification} is settled already ({queued.state})")
-        settled = await asyncio.to_thread(_settled, platform, queued, result)
-        kept = Predictions(result.ids, result.runs) if settled.state == "done" else None
-        await verifications.settle(tx, settled, kept)
-        await log.append(tx, "verified", _entry(settled, result))
-        return settled
-
-    return await write_once(writing(platform, operator, key, request, result), Verification, act)
-
-
-def _settled(platform: Platform, queued: Verification, result: VerificationResult) -> Verification:
-    known = {
-        "isolation": result.isolation,
-        "delivery": result.delivery,
-        "open_because": result.open_because,
-        "train_rows": result.train_rows,
-        "seconds": result.seconds,
-        "error": result.error[:MAX_ERROR],
-        "evidence": result.evidence,
-    }
-    if result.error:
-        return queued.model_copy(update={**known, "state": "failed"})
-    if sorted(run.seed for run in result.runs) != queued.run_seeds:
-        raise BadInput(
-            f"{queued.id}: expected one run for each of its {len(queued.run_seeds)} drawn seeds, "
-            f"got {len(result.runs)} runs of other seeds"
-        )
-    scored = (queued.task, queued.split, Predictions(result.ids, result.runs))
-    return queued.model_copy(
-        update={
-            **known,
-            "state": "done",
-            "estimate": platform.scorer.estimate(*scored),
-            "accuracy": platform.scorer.accuracy(*scored),
-        }
+    return await verifications.settle(
+        writing(platform, operator, key, request, result), verification, result
     )
 
 
-def _entry(settled: Verification, result: VerificationResult) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "id": settled.id,
-        "state": settled.state,
-        "isolation": settled.isolation,
-        "error": settled.error[:200],
-        "predictions_sha256": content_hash(result.model_dump(mode="json", include={"ids", "runs"})),
-        "evidence_sha256": content_hash(result.model_dump(mode="json", include={"evidence"})),
-    }
-    if settled.estimate is not None:
-        figures = settled.estimate.model_dump(include={"value", "low", "high"})
-        entry["pgr"] = {name: round(figure, 2) for name, figure in figures.items()}
-    return entry
+methods_router = APIRouter(prefix="/v1/operator/methods", route_class=StrictRoute)
+
+
+@methods_router.get("")
+async def list_requests(
+    _operator: OperatorDep, platform: PlatformDep, page: PageDep
+) -> list[MethodRecord]:
+    """List requests of all AARs, oldest first, with the figures of verified ones."""
+    tasks = development_tasks(platform)
+    async with platform.store.database.read() as tx:
+        return page.of(await store_verifications.requests(tx, tasks, page.after, page.limit))
+
+
+@methods_router.post("/{method}/refuse")
+async def refuse_request(
+    method: str,
+    refusal: Refusal,
+    request: Request,
+    operator: OperatorDep,
+    platform: PlatformDep,
+    key: KeyDep,
+) -> Refusal:
+    """Refuse a request. Its AAR sees the reason."""
+
+    async def act(tx: AsyncConnection) -> Refusal:
+        await store_verifications.refuse_request(tx, method, refusal.reason)
+        await log.append(tx, "method_refused", {"id": method, "reason": refusal.reason})
+        return refusal
+
+    return await write_once(writing(platform, operator, key, request, refusal), Refusal, act)
+
+
+audits_router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
+
+
+@audits_router.post("/audits")
+async def add_audit(
+    new: NewAudit, request: Request, operator: OperatorDep, platform: PlatformDep, key: KeyDep
+) -> Audit:
+    """Keep one finding of the battery; it is a flag for a person, never a verdict."""
+
+    async def act(tx: AsyncConnection) -> Audit:
+        if new.snapshot is not None:
+            await snapshots.get(tx, new.snapshot)
+        made = await store_verifications.add_audit(tx, new)
+        shown = {"id", "kind", "aar", "snapshot", "task", "severity"}
+        entry = made.model_dump(mode="json", include=shown)
+        entry["sha256"] = content_hash(made.model_dump(mode="json"))
+        await log.append(tx, "audit", entry, made.at)
+        return made
+
+    return await write_once(writing(platform, operator, key, request, new), Audit, act)
+
+
+@audits_router.get("/audits")
+async def list_audits(
+    _operator: OperatorDep, platform: PlatformDep, snapshot: str | None = None
+) -> list[Audit]:
+    async with platform.store.database.read() as tx:
+        return await store_verifications.all_audits(tx, snapshot)
+
+
+@audits_router.post("/verdicts")
+async def add_verdict(
+    new: NewVerdict, request: Request, operator: OperatorDep, platform: PlatformDep, key: KeyDep
+) -> Verdict:
+    """Record a person's decision.
+
+    Disqualified work and work to be done again leave the ranking.
+    """
+    wanted = writing(platform, operator, key, request, new)
+    return await write_once(wanted, Verdict, lambda tx: record_verdict(tx, new))
+
+
+@audits_router.get("/verdicts")
+async def list_verdicts(_operator: OperatorDep, platform: PlatformDep) -> list[Verdict]:
+    async with platform.store.database.read() as tx:
+        return await store_verifications.all_verdicts(tx)
+
+
+@audits_router.post("/case-verdicts")
+async def add_case_verdict(
+    new: NewCaseVerdict, request: Request, operator: OperatorDep, platform: PlatformDep, key: KeyDep
+) -> CaseVerdict:
+    """Record a person's decision about a finding on an AAR's submissions.
+
+    It says what the finding disqualifies.
+    """
+    wanted = writing(platform, operator, key, request, new)
+    return await write_once(wanted, CaseVerdict, lambda tx: record_case_verdict(tx, new))
+
+
+@audits_router.get("/case-verdicts")
+async def list_case_verdicts(_operator: OperatorDep, platform: PlatformDep) -> list[CaseVerdict]:
+    async with platform.store.database.read() as tx:
+        return await store_verifications.all_case_verdicts(tx)
+
+
+@audits_router.get("/traces")
+async def list_traces(_operator: OperatorDep, platform: PlatformDep) -> list[Traces]:
+    """List patterns among submissions, computed again at each call."""
+    async with platform.store.database.read_much() as tx:
+        stored = await submissions.all_stored(tx)
+    return await asyncio.to_thread(submissions.traces, stored)

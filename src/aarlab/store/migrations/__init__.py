@@ -1,1 +1,5 @@
-"""Alembic's scripts. A new one: copy the last of `versions`, count up, `make test` compares."""
+"""Alembic's scripts.
+
+To make a new one, copy the last of `versions` and count up. `make test` compares it with the
+tables.
+"""

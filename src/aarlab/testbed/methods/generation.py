@@ -1,9 +1,9 @@
 """Methods that train or ask the model for text (8, 23, 24), at a scale that two cores can carry.
 
-All need the model at hand. The weak teacher gives labels, no text and no judgement of a text; so
-the judge of critic and debate is a head on lower states of the strong model, trained on the weak
-labels: as weak as the labels, and able to read. Sources run them on large models with GPUs; with
-the embedded 135M model the texts carry little, and the table says so.
+All need the model to be available. The weak teacher gives labels, but no text and no judgement of a
+text. So the judge of critic and debate is a head on lower states of the strong model, trained on
+the weak labels: as weak as the labels, and able to read. The sources run these methods on large
+models with GPUs. With the embedded 135M model the texts carry little, as the measured results say.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.types import Example
-from aarlab.testbed.contract import Predictor
-from aarlab.testbed.folds import Ints, cross_fit, fold_of_rows
 from aarlab.testbed.methods.method import Method, plain_method
-from aarlab.testbed.models.answers import AnswerItem
-from aarlab.testbed.options import AdapterOptions, GenerateOptions, LmOptions
-from aarlab.testbed.stages.run import Floats64, log_odds
-from aarlab.testbed.student import Student, StudentFactory
-from aarlab.testbed.task import TrainTask
-from aarlab.testbed.verdicts import QUESTIONS, verdict_row
+from aarlab.testbed.models.answers import QUESTIONS, AnswerItem, verdict_row
+from aarlab.testbed.recipes.stages import Floats64, log_odds
+from aarlab.testbed.running.contract import Predictor
+from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, LmOptions
+from aarlab.testbed.students.student import Student, StudentFactory
+from aarlab.testbed.students.teacher import Ints, cross_fit, fold_of_rows
+from aarlab.testbed.tasks.train_task import TrainTask
 
 NEW_TOKENS, GROUP, STEPS, STEP_ROWS = 32, 4, 4, 8
 Bools = NDArray[np.bool_]
@@ -30,13 +29,13 @@ PAIR_SIDES = ("Answer A is better, because", "Answer B is better, because")
 
 
 def generative_finetuning(task: TrainTask, student: StudentFactory, seed: int) -> "OtherModel":
-    """Language-model loss on the task's own texts first, then vanilla on the tuned model (8).
+    """Train on the task's own texts as a language model first, then vanilla on the tuned model (8).
 
     Burns et al. 2023, section 4.4. LoRA on the three blocks below the student's layer, one epoch
     over all train answers, no labels. Known: helps when the concept becomes more salient.
     """
     from aarlab.testbed.models.cache import FeatureCache, ModelId
-    from aarlab.testbed.models.lm_training import finetune_lm
+    from aarlab.testbed.models.generate import finetune_lm
 
     model = student.language_model()
     texts = [AnswerItem(e.prompt, a) for e in task.inputs for a in e.answers]
@@ -62,18 +61,18 @@ class OtherModel:
 
 
 def critic(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
-    """A critic is trained to move the weak judge toward the weak label; its critiques relabel (23).
+    """Train a critic to move the weak judge toward the weak label; its critiques relabel (23).
 
     Saunders et al. arXiv 2206.05802, McAleese et al. arXiv 2407.00215; baseline of the study (50
-    GRPO steps, 8 critiques, KL .02). Here 4 steps of 8 rows with 4 critiques each: the reward is
-    the judge's gain in log-odds for the weak label, the advantage its difference to the group's
-    mean over its spread, one on-policy update a step, no KL term; no supervised start, as there
-    are no weak critiques. Labels: the judge's out-of-fold view of row and critique, averaged with
-    the weak label.
+    GRPO steps, 8 critiques, KL .02). Here there are 4 steps of 8 rows with 4 critiques each. The
+    reward is the judge's gain in log-odds for the weak label. The advantage is its difference to
+    the group's mean over its spread. There is one on-policy update per step, no KL term, and no
+    supervised start, as there are no weak critiques. Labels: the judge's out-of-fold view of row
+    and critique, averaged with the weak label.
     """
     model, judge = student.language_model(), judge_of(task, student, seed)
     rng = np.random.default_rng([seed, 23])
-    from aarlab.testbed.models.lm_training import finetune_lm
+    from aarlab.testbed.models.generate import finetune_lm
 
     for step in range(STEPS):
         rows = rng.choice(len(task.inputs), min(STEP_ROWS, len(task.inputs)), replace=False)
@@ -90,9 +89,9 @@ def critic(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
 
 
 def debate(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
-    """Two debaters, one for each label, one turn each; the weak judge reads and relabels (24).
+    """Let two debaters argue, one for each label, one turn each; the weak judge relabels (24).
 
-    arXiv 2501.13124. The strong model argues both sides; the judge's out-of-fold view of row and
+    arXiv 2501.13124. The strong model argues both sides. The judge's out-of-fold view of row and
     transcript is averaged with the weak label, and a student learns that.
     """
     prompts = debate_prompts(task)
@@ -101,24 +100,24 @@ def debate(task: TrainTask, student: StudentFactory, seed: int) -> Predictor:
 
 
 def sides_of(task: TrainTask) -> tuple[str, str]:
-    """How the two debaters begin: for label 1, and for label 0."""
+    """Return how the two debaters begin: for label 1, and for label 0."""
     return PAIR_SIDES if task.kind == "preference" else SIDES
 
 
 def debate_prompts(task: TrainTask) -> list[str]:
-    """Of all rows for the first debater, then of all for the second, (2 N)."""
+    """Return the prompts of all rows for the first debater, then for the second, (2 N)."""
     return [f"{_shown(example)}\n{side}" for side in sides_of(task) for example in task.inputs]
 
 
 def transcripts(task: TrainTask, texts: Sequence[str]) -> list[str]:
-    """What was said on each row, from the texts (2 N) that follow `debate_prompts`."""
+    """Join what was said on each row, from the texts (2 N) that answer `debate_prompts`."""
     (first, second), n = sides_of(task), len(task.inputs)
     both = zip(texts[:n], texts[n:], strict=True)
     return [f"{first}{own}\n{second}{other}" for own, other in both]
 
 
 def group_advantages(rewards_N: Floats64, group: int) -> list[float]:
-    """(reward - group mean) / group spread; 0 where all of a group are alike."""
+    """Return (reward - group mean) / group spread; 0 where all of a group are alike."""
     grouped_GK = rewards_N.reshape(-1, group)
     spread_G1 = grouped_GK.std(axis=1, keepdims=True)
     centred_GK = grouped_GK - grouped_GK.mean(axis=1, keepdims=True)
@@ -142,18 +141,18 @@ def _shown(example: Example) -> str:
 
 
 def critique_prompt(example: Example) -> str:
-    """What a critic is asked."""
+    """Return what a critic is asked."""
     return f"{_shown(example)}\nPoint out what is wrong with it. Critique:"
 
 
 def _read(example: Example, text: str) -> Example:
-    """The row with a text, as a question to the judge."""
+    """Return the row with a text, as a question to the judge."""
     question = f"Keep this in mind: {text.strip()}\n{QUESTIONS[0]}"
     return verdict_row(example, question)
 
 
 def judge_of(task: TrainTask, student: StudentFactory, seed: int) -> Student:
-    """A head on half-way states of the bare question, trained on the weak labels."""
+    """Train a head on half-way states of the bare question on the weak labels."""
     rows = [verdict_row(example, QUESTIONS[0]) for example in task.inputs]
     options = student.options.model_copy(update={"seed": seed})
     return student.at(max(student.layer // 2, 1)).new(options).fit(rows, task.weak_labels_N)
@@ -162,7 +161,7 @@ def judge_of(task: TrainTask, student: StudentFactory, seed: int) -> Student:
 def gain(
     judge: Student, inputs: Sequence[Example], texts: Sequence[str], weak_N: Bools
 ) -> Floats64:
-    """How far each text moves the judge's log-odds toward the weak label, (N,)."""
+    """Return how far each text moves the judge's log-odds toward the weak label, (N,)."""
     before = judge.predict_proba([verdict_row(example, QUESTIONS[0]) for example in inputs])
     after = judge.predict_proba([_read(e, t) for e, t in zip(inputs, texts, strict=True)])
     return np.where(weak_N, 1.0, -1.0) * (log_odds(after) - log_odds(before))
@@ -171,7 +170,7 @@ def gain(
 def relabelled(
     task: TrainTask, student: StudentFactory, texts: Sequence[str], seed: int
 ) -> Predictor:
-    """A student on the mean of the weak labels and the judge's out-of-fold reading."""
+    """Train a student on the mean of the weak labels and the judge's out-of-fold reading."""
     rows = [_read(example, text) for example, text in zip(task.inputs, texts, strict=True)]
     factory = student.at(max(student.layer // 2, 1))
     options = student.options.model_copy(update={"seed": seed})

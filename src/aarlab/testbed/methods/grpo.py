@@ -1,8 +1,9 @@
 """Critic and debate at the study's scale (23, 24): GRPO by trl, with texts by vLLM on a GPU.
 
-Needs `pip install 'aarlab[gpu]'`, vLLM comes with `aarlab[vllm]`. `critic` and `debate` in
+Needs `pip install 'aarlab[gpu]'`; vLLM comes with `aarlab[vllm]`. `critic` and `debate` in
 generation.py are small and need neither.
-Not covered: vLLM and a GPU were never at hand; trl runs on a CPU, see benchmarks/generation.md.
+
+Not covered: vLLM and a GPU were never available; trl runs on a CPU, see benchmarks/generation.md.
 """
 
 import tempfile
@@ -14,7 +15,6 @@ import numpy as np
 
 from aarlab.core.errors import MethodFailed
 from aarlab.core.extras import installed
-from aarlab.testbed.contract import Predictor
 from aarlab.testbed.methods.generation import (
     critique_prompt,
     debate_prompts,
@@ -25,9 +25,10 @@ from aarlab.testbed.methods.generation import (
     transcripts,
 )
 from aarlab.testbed.methods.method import Method, plain_method
-from aarlab.testbed.options import GrpoOptions
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
+from aarlab.testbed.running.contract import Predictor
+from aarlab.testbed.students.options import GrpoOptions
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.tasks.train_task import TrainTask
 
 WRITE_ROWS = 32
 
@@ -35,10 +36,10 @@ WRITE_ROWS = 32
 def critic_grpo(
     task: TrainTask, student: StudentFactory, seed: int, options: GrpoOptions | None = None
 ) -> Predictor:
-    """A critic trained by GRPO to move the weak judge toward the weak label; it relabels (23).
+    """Train a critic by GRPO to move the weak judge toward the weak label; it relabels (23).
 
     Saunders et al. arXiv 2206.05802, McAleese et al. arXiv 2407.00215; baseline of the study: 50
-    steps, lr 1e-5, KL .02, 8 critiques a prompt, LoRA r = 32 here. Reward: the judge's gain in
+    steps, lr 1e-5, KL .02, 8 critiques per prompt, LoRA r = 32 here. Reward: the judge's gain in
     log-odds for the weak label. No supervised start, as there are no weak critiques. Known: below
     vanilla in the study on chat and code.
     """
@@ -51,16 +52,16 @@ def critic_grpo(
         return [float(value) for value in gains_N]
 
     asked = [critique_prompt(example) for example in task.inputs]
-    texts = _trained_texts((folder, student), asked, reward, (options or GrpoOptions(), seed))
+    texts = _trained_texts(folder, student, asked, reward, options or GrpoOptions(), seed)
     return relabelled(task, student, texts, seed)
 
 
 def debate_grpo(
     task: TrainTask, student: StudentFactory, seed: int, options: GrpoOptions | None = None
 ) -> Predictor:
-    """Two debaters trained by GRPO, each to win the weak judge for its side; it relabels (24).
+    """Train two debaters by GRPO, each to win the weak judge for its side; it relabels (24).
 
-    arXiv 2501.13124, whose debaters are not trained; the reward is that of self-play: the judge's
+    arXiv 2501.13124, whose debaters are not trained. The reward is that of self-play: the judge's
     gain in log-odds for the side that speaks, whatever the weak label. One policy speaks for both
     sides, one turn each, with the steps of `critic_grpo`. The judge learned the weak labels.
     """
@@ -72,13 +73,13 @@ def debate_grpo(
         texts = [sides[i // n] + text for i, text in zip(row, _said(completions), strict=True)]
         return [float(value) for value in gain(judge, inputs, texts, np.array(row) < n)]
 
-    asked, how = debate_prompts(task), (options or GrpoOptions(), seed)
-    texts = _trained_texts((folder, student), asked, reward, how)
+    asked = debate_prompts(task)
+    texts = _trained_texts(folder, student, asked, reward, options or GrpoOptions(), seed)
     return relabelled(task, student, transcripts(task, texts), seed)
 
 
 def _folder(student: StudentFactory, small: str) -> Path:
-    """Of the strong model's weights; MethodFailed where trl cannot train them."""
+    """Return the folder of the strong model's weights; MethodFailed where trl cannot train them."""
     folder: Path | None = student.language_model().folder
     if folder is None or not installed("trl"):
         raise MethodFailed(f"{small}_grpo needs trl: pip install 'aarlab[gpu]'; {small} does not")
@@ -90,22 +91,25 @@ def _said(completions: Sequence[str]) -> list[str]:
 
 
 def _trained_texts(
-    model: tuple[Path, StudentFactory],
+    folder: Path,
+    student: StudentFactory,
     asked: Sequence[str],
     reward: Any,
-    how: tuple[GrpoOptions, int],
+    options: GrpoOptions,
+    seed: int,
 ) -> list[str]:
-    """What the model says to each prompt after training; greedy. `row` of a reward is the prompt's
-    number."""
-    (folder, student), (options, _) = model, how
+    """Train the model and return its greedy text for each prompt.
+
+    `row` of a reward is the prompt's number.
+    """
     template = student.language_model().record.template
     prompts = [template.opening + text + template.prompt_end for text in asked]
     with student.counted(rows_trained=options.steps * options.prompts):
-        return _trained(folder, prompts, reward, how)
+        return _trained(folder, prompts, reward, options, seed)
 
 
 def _trained(
-    folder: Path, prompts: Sequence[str], reward: Any, how: tuple[GrpoOptions, int]
+    folder: Path, prompts: Sequence[str], reward: Any, options: GrpoOptions, seed: int
 ) -> list[str]:
     import torch
     from datasets import Dataset
@@ -114,7 +118,7 @@ def _trained(
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    (options, seed), cuda = how, torch.cuda.is_available()
+    cuda = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     policy = AutoModelForCausalLM.from_pretrained(
@@ -124,21 +128,38 @@ def _trained(
     rows = Dataset.from_list([{"prompt": prompts[i], "row": int(i)} for i in order])
     with tempfile.TemporaryDirectory() as scratch:
         config = GRPOConfig(
-            scratch, max_steps=options.steps, learning_rate=options.lr, beta=options.kl,
-            num_generations=options.generations, seed=seed, bf16=cuda, use_cpu=not cuda,
+            scratch,
+            max_steps=options.steps,
+            learning_rate=options.lr,
+            beta=options.kl,
+            num_generations=options.generations,
+            seed=seed,
+            bf16=cuda,
+            use_cpu=not cuda,
             per_device_train_batch_size=options.generations,
-            gradient_accumulation_steps=options.prompts, max_completion_length=options.max_new,
-            use_vllm=cuda and installed("vllm"), vllm_mode="colocate",
-            save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
-        )  # fmt: skip
+            gradient_accumulation_steps=options.prompts,
+            max_completion_length=options.max_new,
+            use_vllm=cuda and installed("vllm"),
+            vllm_mode="colocate",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
         lora = LoraConfig(
-            r=options.rank, lora_alpha=options.rank, target_modules="all-linear",
+            r=options.rank,
+            lora_alpha=options.rank,
+            target_modules="all-linear",
             task_type="CAUSAL_LM",
-        )  # fmt: skip
+        )
         trainer = GRPOTrainer(
-            policy, reward, args=config, train_dataset=rows, processing_class=tokenizer,
+            policy,
+            reward,
+            args=config,
+            train_dataset=rows,
+            processing_class=tokenizer,
             peft_config=lora,
-        )  # fmt: skip
+        )
         trainer.train()
         return _written(trainer.model, tokenizer, prompts, options.max_new)
 
@@ -153,9 +174,11 @@ def _written(model: Any, tokenizer: Any, prompts: Sequence[str], max_new: int) -
         given = tokenizer(part, return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.inference_mode():
             made = model.generate(
-                **given.to(model.device), max_new_tokens=max_new, do_sample=False,
+                **given.to(model.device),
+                max_new_tokens=max_new,
+                do_sample=False,
                 pad_token_id=tokenizer.pad_token_id,
-            )  # fmt: skip
+            )
         ends = made[:, given["input_ids"].shape[1] :]
         texts += tokenizer.batch_decode(ends, skip_special_tokens=True)
     return _said(texts)

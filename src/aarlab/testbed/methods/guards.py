@@ -1,5 +1,4 @@
-"""Guard baselines: shortcuts that a real method must beat. They never look into the strong
-model."""
+"""Guard baselines: shortcuts that a real method must beat. None looks into the strong model."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -10,20 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.types import Example
-from aarlab.testbed.answers import final_answer
 from aarlab.testbed.methods.method import Method, guard_method, method_of_recipe
-from aarlab.testbed.options import HeadOptions
-from aarlab.testbed.recipe import PredictStage, Recipe, TrainStage
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
-from aarlab.testbed.train import Head, fit_head
+from aarlab.testbed.recipes.recipe import PredictStage, Recipe, TrainStage
+from aarlab.testbed.students.options import HeadOptions
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.train import Head, fit_head
+from aarlab.testbed.tasks.train_task import TrainTask, final_answer
 
 Floats64 = NDArray[np.float64]
 LINEAR = HeadOptions(hidden=0, epochs=20, lr=1e-2, weight_decay=0.0)
 
 
 def guard_majority(task: TrainTask, student: StudentFactory, seed: int) -> "MajorityAnswer":
-    """The most frequent final answer within a group is right; .5 where nothing is more frequent.
+    """Call the most frequent final answer within a group right; .5 where nothing is more frequent.
 
     Seen in the study on math: an AAR used it instead of the teacher. Needs the rows of a group at
     once, and several answers to a problem.
@@ -51,8 +49,10 @@ class MajorityAnswer:
 
 
 def guard_length(task: TrainTask, student: StudentFactory, seed: int) -> "OnSurface":
-    """Logistic regression of the weak labels on the answers' lengths alone (log characters,
-    words)."""
+    """Fit a logistic regression of the weak labels on the answers' lengths alone.
+
+    The lengths are the logs of the numbers of characters and words.
+    """
     options = LINEAR.model_copy(update={"seed": seed})
     return OnSurface(fit_head(_lengths(task.inputs), task.weak_labels_N, options))
 
@@ -78,9 +78,9 @@ def _lengths(inputs: Sequence[Example]) -> NDArray[np.float32]:
 
 
 def guard_tfidf(task: TrainTask, student: StudentFactory, seed: int) -> "TfidfRegression":
-    """TF-IDF of the answers' words and word pairs, logistic regression on the hard weak labels.
+    """Fit the hard weak labels by logistic regression on TF-IDF of words and word pairs.
 
-    A preference row stands as the difference of its answers' vectors.
+    A preference row is represented by the difference of its answers' vectors.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -112,7 +112,7 @@ def _tfidf_rows(vectors: Any, inputs: Sequence[Example]) -> Any:
 
 
 def ensemble(members: int = 5) -> Recipe:
-    """The vanilla ensemble: the mean of `members` students on other seeds. Guard baseline."""
+    """Train the vanilla ensemble, the mean of `members` students on other seeds. Guard baseline."""
     return Recipe(train=TrainStage(targets="hard"), predict=PredictStage(members=members))
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aarlab.testbed.contract import Fit
-from aarlab.testbed.recipe import Recipe
-from aarlab.testbed.run_recipe import run_recipe
+from aarlab.testbed.recipes.recipe import Recipe
+from aarlab.testbed.recipes.run_recipe import run_recipe
+from aarlab.testbed.running.contract import Fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Method:
 
     @property
     def reads_texts(self) -> bool:
-        """Whether it reads texts of rows, and so is verified in the open class."""
+        """Return whether it reads texts of rows, and so is verified in the open class."""
         return self.needs_model or (self.guard and self.recipe is None)
 
 
@@ -34,12 +34,12 @@ def method_of_recipe(name: str, recipe: Recipe, guard: bool = False, doc: str = 
 
 
 def recipe_method(make: Callable[[], Recipe]) -> Method:
-    """A recipe under the name and docstring of the function that makes it."""
+    """Make a method of a recipe, with the name and docstring of the function that returns it."""
     return method_of_recipe(make.__name__, make(), doc=make.__doc__ or "")
 
 
 def plain_method(fit: Fit, name: str = "", needs_model: bool = False) -> Method:
-    """Plain code under the name and docstring of its `fit`."""
+    """Make a method of plain code, with the name and docstring of its `fit`."""
     return Method(name or fit.__name__, fit, fit.__doc__ or "", needs_model=needs_model)
 
 

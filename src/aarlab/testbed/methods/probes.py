@@ -1,7 +1,14 @@
 """Truth directions in frozen states (method 30): difference in means, PCA, CCS, VINC.
 
-Found without labels; the weak labels only choose the sign, and the threshold of verification rows.
-Legend: N rows, D state width, pairs_N2D contrast pairs (contrast.py).
+They are found without labels. The weak labels only choose the sign, and the threshold of
+verification rows.
+
+CCS, VINC and templates look at contrast pairs: a row said to be right and said to be wrong. A
+preference row is a pair by itself: its two answers, one of which is better. A verification row is
+asked about ("Is this right?") with the answers Yes and No. That needs the model, as a task stores
+only the features of its own texts.
+
+Legend: N rows, D state width, pairs_N2D contrast pairs.
 """
 
 from collections.abc import Sequence
@@ -10,12 +17,47 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aarlab.core.errors import MethodFailed, NotFound
 from aarlab.core.types import Example, TaskKind
-from aarlab.testbed.losses import Floats, expit
-from aarlab.testbed.methods.contrast import contrast_states
-from aarlab.testbed.stages.run import Floats64
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
+from aarlab.testbed.models.answers import QUESTIONS, verdict_row
+from aarlab.testbed.recipes.stages import Floats64
+from aarlab.testbed.students.features import AnswerLogp
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.train import Floats, expit
+from aarlab.testbed.tasks.train_task import TrainTask
+
+NEEDS_MODEL = "it asks the strong model about new texts, and this run has stored features only; "
+NEEDS_MODEL += "run it where the model is: aarlab testbed run"
+
+
+def contrast_states(student: StudentFactory, inputs: Sequence[Example]) -> Floats:
+    """Return the states (N, 2, D) of each row said to be right (0) and wrong (1).
+
+    Raises MethodFailed without the model where it is needed.
+    """
+    rows = list(inputs)
+    if rows[0].kind == "verification":
+        rows = [verdict_row(example, QUESTIONS[0]) for example in rows]
+    try:
+        return student.states(rows)
+    except NotFound as error:
+        raise MethodFailed(NEEDS_MODEL) from error
+
+
+def verdict_margins(student: StudentFactory, inputs: Sequence[Example]) -> Floats64:
+    """Return log P(label 1's word) - log P(label 0's), by question and order, (N, 6)."""
+    asked = [
+        [verdict_row(example, question, swapped) for example in inputs]
+        for question in QUESTIONS
+        for swapped in (False, True)
+    ]
+    try:
+        answers: list[AnswerLogp] = [student.zero_shot(rows) for rows in asked]
+    except NotFound as error:
+        raise MethodFailed(NEEDS_MODEL) from error
+    columns = [logp.given_prompt_NA[:, 0] - logp.given_prompt_NA[:, 1] for logp in answers]
+    return np.stack(columns, axis=1).astype(np.float64)
+
 
 RESTARTS, CCS_PENALTY = 10, 1e-2
 
@@ -35,16 +77,17 @@ class Direction:
 
 
 def row_vectors(states_NAD: Floats) -> Floats64:
-    """(N, D): the state, or the difference of the two answers' states."""
+    """Return the state, or the difference of the two answers' states, (N, D)."""
     paired = states_NAD.shape[1] == 2
     chosen = states_NAD[:, 0] - states_NAD[:, 1] if paired else states_NAD[:, 0]
     return chosen.astype(np.float64)
 
 
 def truth_mean(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
-    """Difference in means of the states with weak label 1 and 0 (30). Marks and Tegmark 2023.
+    """Use the difference in means of the states with weak label 1 and 0 (30).
 
-    Known: on the embedded math task the direction is mostly the answer's length.
+    Marks and Tegmark 2023. Known: on the embedded math task the direction is mostly the answer's
+    length.
     """
     vectors_ND = row_vectors(student.states(task.inputs))
     scale_D = _spread(vectors_ND)
@@ -53,7 +96,7 @@ def truth_mean(task: TrainTask, student: StudentFactory, seed: int) -> Direction
 
 
 def truth_pca(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
-    """The first principal component of the states (30); sign by the weak labels.
+    """Use the first principal component of the states (30); sign by the weak labels.
 
     Known: on the embedded math task it is the answer's length.
     """
@@ -65,14 +108,17 @@ def truth_pca(task: TrainTask, student: StudentFactory, seed: int) -> Direction:
 
 
 def _spread(vectors_MD: Floats64) -> Floats64:
-    """Standard deviation of each feature: a few huge ones would otherwise be the direction."""
+    """Return the standard deviation of each feature.
+
+    Without it a few huge features would be the direction.
+    """
     return np.asarray(np.maximum(vectors_MD.std(axis=0), 1e-6))
 
 
 def _direction(
     task: TrainTask, student: StudentFactory, vectors_ND: Floats64, direction_D: Floats64
 ) -> Direction:
-    """Sign by covariance with the weak labels; threshold at their share of positives."""
+    """Set the sign by covariance with the weak labels, the threshold at their positives' share."""
     weak_N = task.weak_labels_N
     along_N = vectors_ND @ direction_D
     sign = 1.0 if np.sum((weak_N - weak_N.mean()) * along_N) >= 0 else -1.0
@@ -99,24 +145,26 @@ class PairProbe(NamedTuple):
         return np.asarray(probs_N if self.sign > 0 else 1 - probs_N)
 
     def signed_by(self, pairs_N2D: Floats, weak_N: Floats64) -> "PairProbe":
-        """The probe with the sign that agrees with more weak labels."""
+        """Return the probe with the sign that agrees with more weak labels."""
         agreement = float(((self.proba(pairs_N2D) > 0.5) == (weak_N > 0.5)).mean())
         return self._replace(sign=self.sign if agreement >= 0.5 else -self.sign)
 
 
 def side_means(pairs_N2D: Floats, kind: TaskKind) -> Floats64:
-    """What each side is centred on, (2, D). The words Yes and No have means of their own; the two
-    answers of a preference row are exchangeable and share one, so that swapping them swaps the
-    prediction."""
+    """Return what each side is centred on, (2, D).
+
+    The words Yes and No have means of their own. The two answers of a preference row are
+    exchangeable and share one, so that swapping them swaps the prediction.
+    """
     axes = (0, 1) if kind == "preference" else (0,)
     return np.broadcast_to(pairs_N2D.mean(axis=axes), pairs_N2D.shape[1:]).astype(np.float64)
 
 
 def fit_ccs(pairs_N2D: Floats, seed: int, mean_2D: Floats64) -> PairProbe:
-    """Contrast-consistent search: minimise (p+ + p- - 1)^2 + min(p+, p-)^2, best of the restarts.
+    """Minimise (p+ + p- - 1)^2 + min(p+, p-)^2 and return the best of the restarts.
 
-    Burns et al. 2022, arXiv 2212.03827. `mean_2D` as of `side_means`. L-BFGS with a small ridge
-    penalty; sign still open.
+    Contrast-consistent search, Burns et al. 2022, arXiv 2212.03827. `mean_2D` as of `side_means`.
+    L-BFGS with a small ridge penalty; the sign is still open.
     """
     width = pairs_N2D.shape[2]
     scale_D = _spread((pairs_N2D - mean_2D).reshape(-1, width)) * np.sqrt(width)
@@ -126,10 +174,9 @@ def fit_ccs(pairs_N2D: Floats, seed: int, mean_2D: Floats64) -> PairProbe:
     rng = np.random.default_rng([seed, 30])
     starts = [rng.normal(size=pairs_N2D.shape[2] + 1) for _ in range(RESTARTS)]
     found = [
-        minimize(_ccs_loss, start, args=(scaled_N2D,), jac=True, method="L-BFGS-B",
-                 options={"maxiter": 100})
+        minimize(_ccs_loss, start, (scaled_N2D,), "L-BFGS-B", jac=True, options={"maxiter": 100})
         for start in starts
-    ]  # fmt: skip
+    ]
     best = min(found, key=lambda one: float(one.fun))
     return PairProbe(mean_2D, scale_D, best.x[:-1], float(best.x[-1]), 1, float(best.fun))
 
@@ -159,7 +206,7 @@ class OnPairs:
 
 
 def ccs(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
-    """Contrast-consistent search on the student's layer; the weak labels choose the sign (30).
+    """Run contrast-consistent search on the student's layer; the weak labels choose the sign (30).
 
     Known: finds a direction, not always the truth (Farquhar et al. 2023, arXiv 2312.10029).
     """
@@ -169,11 +216,10 @@ def ccs(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
 
 
 def vinc(task: TrainTask, student: StudentFactory, seed: int) -> OnPairs:
-    """Variance without negation consistency: the top eigenvector of Cov(x+ - x-) - Cov(x+ + x-)
-    (30).
+    """Use the top eigenvector of Cov(x+ - x-) - Cov(x+ + x-) (30).
 
-    The closed-form relative of CCS (EleutherAI, VINC); its invariance term needs paraphrases and is
-    left out.
+    Variance without negation consistency, the closed-form relative of CCS (EleutherAI, VINC). Its
+    invariance term needs paraphrases and is left out.
     """
     pairs_N2D = contrast_states(student, task.inputs)
     mean_2D = side_means(pairs_N2D, task.kind)

@@ -1,11 +1,10 @@
 """Published methods that are recipes. Each function returns its recipe with the published defaults.
 
-Numbers in brackets are those of the method catalogue in docs; "known" says what others than the
-authors found.
+Numbers in brackets are the methods' numbers. "Known" says what others than the authors found.
 """
 
 from aarlab.testbed.methods.method import Method, recipe_method
-from aarlab.testbed.recipe import LabelStage, PredictStage, Recipe, SelectStage, TrainStage
+from aarlab.testbed.recipes.recipe import LabelStage, PredictStage, Recipe, SelectStage, TrainStage
 
 
 def vanilla() -> Recipe:
@@ -22,18 +21,18 @@ def vanilla_soft() -> Recipe:
 
 
 def confident() -> Recipe:
-    """Keep the half of the rows the teacher is surest about, class by class, hard labels (11).
+    """Keep the half of the rows the teacher is most confident about, class by class (11).
 
-    The source keeps w < .25 or > .75; a calibrated teacher is rarely that sure, so a share is kept
-    instead (`select.kind` threshold gives the original). Known: best human method of the study on
-    chat; its gain over vanilla is inside the noise, and it harms where the teacher's errors are
-    structured.
+    Hard labels. The source keeps w < .25 or > .75. A calibrated teacher is rarely that confident,
+    so a share is kept instead (`select.kind` threshold gives the original). Known: best human
+    method of the study on chat; its gain over vanilla is inside the noise, and it harms where the
+    teacher's errors are structured.
     """
     return Recipe(select=SelectStage(kind="confident"), train=TrainStage(targets="hard"))
 
 
 def aux_confidence() -> Recipe:
-    """CE(p, (1-a) w + a 1[p > t]), a rising to .5 over the first tenth of the steps (2).
+    """Minimise CE(p, (1-a) w + a 1[p > t]), a rising to .5 over the first tenth of the steps (2).
 
     Burns et al. 2023. Known: over 21 data sets the only loss with signs of a consistent gain.
     """
@@ -58,7 +57,7 @@ def em_posterior() -> Recipe:
 
 
 def self_training() -> Recipe:
-    """One cross-fitted round: out-of-fold predictions of a vanilla student are the labels (31).
+    """Train on the out-of-fold predictions of a vanilla student, one cross-fitted round (31).
 
     Born-again networks, arXiv 1805.04770. Known: follows the teacher's structured errors.
     """

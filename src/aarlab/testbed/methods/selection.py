@@ -5,29 +5,36 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.testbed.folds import Ints, cross_fit, fold_of_rows
 from aarlab.testbed.methods.method import Method, plain_method, recipe_method
-from aarlab.testbed.recipe import Recipe, TrainStage
-from aarlab.testbed.run_recipe import RecipePredictor
-from aarlab.testbed.stages.fitting import out_of_fold, train_student
-from aarlab.testbed.stages.run import Floats64, RecipeRun, log_odds
-from aarlab.testbed.stages.select import nearest, neighbour_agreement, top_rows
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
-from aarlab.testbed.teacher import fit_temperature
+from aarlab.testbed.recipes.recipe import Recipe, SelectStage, TrainStage
+from aarlab.testbed.recipes.run_recipe import RecipePredictor
+from aarlab.testbed.recipes.stages import (
+    Floats64,
+    RecipeRun,
+    linear_agreement,
+    log_odds,
+    nearest_of,
+    neighbour_agreement,
+    out_of_fold,
+    top_rows,
+    train_student,
+)
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.teacher import Ints, fit_temperature
+from aarlab.testbed.tasks.train_task import TrainTask
 
 HARD = Recipe(train=TrainStage(targets="hard"))
 NEIGHBOURS, DROPPED = 50, 0.1
 EASY_SHARE, SMOOTHED_SHARE, CONVEXITY = 0.5, 0.4, 2.0
 KNOWN_SHARE = 0.3
-Score = Callable[[TrainTask, StudentFactory, int], Floats64]
+Score = Callable[[RecipeRun], Floats64]
 
 
 def mdl_curriculum() -> Recipe:
-    """Two epochs on the more confident half, then all rows at half the learning rate, soft (15).
+    """Train two epochs on the more confident half, then on all rows at half the learning rate (15).
 
-    Found by an AAR of the study (PGR .68 on chat), where the second phase is 3 epochs; here it has
-    the task's number of epochs. Not confirmed independently.
+    Soft labels. Found by an AAR of the study (PGR .68 on chat), where the second phase is 3 epochs;
+    here it has the task's number of epochs. Not confirmed independently.
     """
     return Recipe(train=TrainStage(order="confident_first"))
 
@@ -44,38 +51,29 @@ def calibrated_weights(task: TrainTask, student: StudentFactory, seed: int) -> R
 
 
 def reliability_weights(weak_N: Floats64, own_N: NDArray[np.bool_]) -> Floats64:
-    """|2 w' - 1| after calibration against the answers `own_N`, at least .001."""
+    """Return |2 w' - 1| after calibration against the answers `own_N`, at least .001."""
     logits_N = log_odds(weak_N)
     temperature = fit_temperature(logits_N, own_N.astype(np.float64))
     return np.maximum(np.abs(np.tanh(logits_N / temperature / 2)), 1e-3)
 
 
-def _logistic(task: TrainTask, student: StudentFactory, seed: int) -> Floats64:
-    """Out-of-fold P(own hard label | state) of a logistic regression on the states, (N,)."""
-    positive_N = task.weak_labels_N > 0.5
-    linear = student.options.model_copy(update={"hidden": 0, "epochs": 20, "seed": seed})
-
-    def fit_predict(train: Ints, held_out: Ints) -> Floats64:
-        rows = [task.inputs[i] for i in train]
-        model = student.new(linear).fit(rows, positive_N[train].astype(np.float64))
-        return model.predict_proba([task.inputs[i] for i in held_out])
-
-    probs_N = cross_fit(fold_of_rows(task.groups, 5, seed), fit_predict)
-    return np.where(positive_N, probs_N, 1 - probs_N)
+def _logistic(run: RecipeRun) -> Floats64:
+    """Return the out-of-fold P(own hard label | state) of a logistic regression, (N,)."""
+    return linear_agreement(run, run.task.weak_labels_N > 0.5)
 
 
-def _neighbour_share(task: TrainTask, student: StudentFactory, seed: int) -> Floats64:
-    """Share of the 50 nearest neighbours that have the row's label, (N,)."""
-    return neighbour_agreement(student.states(task.inputs), task.weak_labels_N > 0.5, NEIGHBOURS)
+def _neighbour_share(run: RecipeRun) -> Floats64:
+    """Return the share of the 50 nearest neighbours that have the row's label, (N,)."""
+    return neighbour_agreement(nearest_of(run, NEIGHBOURS), run.task.weak_labels_N > 0.5)
 
 
-def _component_size(task: TrainTask, student: StudentFactory, seed: int) -> Floats64:
-    """Size of the row's component in the graph of its 5 nearest rows of the same label."""
+def _component_size(run: RecipeRun) -> Floats64:
+    """Return the row's component size in the graph of 5 nearest rows of the same label, (N,)."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    near = nearest(student.states(task.inputs), 5).bank_NK
-    n, positive_N = len(near), task.weak_labels_N > 0.5
+    near = nearest_of(run, 5).bank_NK
+    n, positive_N = len(near), run.task.weak_labels_N > 0.5
     label_M = np.concatenate([positive_N, ~positive_N])
     rows, places = np.nonzero(label_M[near] == positive_N[:, None])
     edges = coo_matrix((np.ones(len(rows)), (rows, near[rows, places] % n)), shape=(n, n))
@@ -83,79 +81,66 @@ def _component_size(task: TrainTask, student: StudentFactory, seed: int) -> Floa
     return np.asarray(np.bincount(component_N)[component_N], np.float64)
 
 
-def _drop_worst(task: TrainTask, student: StudentFactory, seed: int, score: Score) -> Ints:
-    score_N = score(task, student, seed)
-    return top_rows(score_N, task.weak_labels_N, 1 - DROPPED, balanced=True)
+def _drop_worst(run: RecipeRun, score: Score) -> Ints:
+    return top_rows(score(run), run.task.weak_labels_N, 1 - DROPPED, balanced=True)
 
 
-def _filtered(score: Score) -> Callable[[TrainTask, StudentFactory, int], RecipePredictor]:
+def _filtered(
+    score: Score, what: str
+) -> Callable[[TrainTask, StudentFactory, int], RecipePredictor]:
     def fit(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
         run = RecipeRun(HARD, task, student, seed)
-        return _students(run, _drop_worst(task, student, seed, score), task.weak_labels_N)
+        return _students(run, _drop_worst(run, score), task.weak_labels_N)
 
     fit.__doc__ = f"""Drop the 10 % of each class that are lowest by a neighbourhood score (13).
 
-    The score: {score.__doc__} Hard labels. Known: independent evidence is negative.
+    The score: {what} Hard labels. Known: independent evidence is negative.
     """
     return fit
 
 
-neighbourhood_drop = _filtered(_neighbour_share)
-neighbourhood_logistic = _filtered(_logistic)
-neighbourhood_component = _filtered(_component_size)
+neighbourhood_drop = _filtered(
+    _neighbour_share, "Share of the 50 nearest neighbours that have the row's label, (N,)."
+)
+neighbourhood_logistic = _filtered(
+    _logistic, "Out-of-fold P(own hard label | state) of a logistic regression on the states, (N,)."
+)
+neighbourhood_component = _filtered(
+    _component_size,
+    "Size of the row's component in the graph of its 5 nearest rows of the same label.",
+)
 
 
 def neighbourhood_relabel(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """Flip the labels of the 10 % of each class that their 50 nearest neighbours contradict most
-    (13). Known: independent evidence is negative."""
+    """Flip the labels of the 10 % of each class that their neighbours contradict most (13).
+
+    The neighbours are the 50 nearest. Known: independent evidence is negative.
+    """
     run = RecipeRun(HARD, task, student, seed)
-    kept = _drop_worst(task, student, seed, _neighbour_share)
+    kept = _drop_worst(run, _neighbour_share)
     labels_N = 1 - task.weak_labels_N
     labels_N[kept] = task.weak_labels_N[kept]
     return _students(run, np.arange(len(labels_N)), labels_N)
 
 
-def overlap_density(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
+def overlap_density() -> Recipe:
     """Keep the half of each class with the highest sum of four z-scores, then fine-tune (14).
 
-    On frozen states: out-of-fold logistic P(own label), share of the 50 nearest neighbours with
-    the same label, local density (their mean cosine), and mid-entropy
-    -(H(w) - ln 2 / 2)^2 / (2 width^2), width the spread of H. After Shin, Cooper, Sala (ICLR 2025);
-    the variant of an AAR of the study (PGR .75 on chat). Hard labels.
+    On frozen states: out-of-fold logistic P(own label), share of the 50 nearest neighbours with the
+    same label, local density (their mean cosine), and mid-entropy -(H(w) - ln 2 / 2)^2 / (2
+    width^2), with width the spread of H. After Shin, Cooper, Sala (ICLR 2025); the variant of an
+    AAR of the study (PGR .75 on chat). Hard labels.
     """
-    run = RecipeRun(HARD, task, student, seed)
-    score_N = density_score(task, student, seed)
-    rows = top_rows(score_N, task.weak_labels_N, EASY_SHARE, balanced=True)
-    return _students(run, rows, task.weak_labels_N)
-
-
-def density_score(task: TrainTask, student: StudentFactory, seed: int) -> Floats64:
-    """The sum of the four z-scored signals, (N,)."""
-    density_N = nearest(student.states(task.inputs), NEIGHBOURS).cosine_NK.mean(axis=1)
-    signals = [
-        _logistic(task, student, seed),
-        _neighbour_share(task, student, seed),
-        density_N,
-        mid_entropy(task.weak_labels_N),
-    ]
-    scaled = [(s - s.mean()) / max(float(s.std()), 1e-9) for s in signals]
-    return np.asarray(np.sum(scaled, axis=0))
-
-
-def mid_entropy(weak_N: Floats64) -> Floats64:
-    """Highest where the weak label's entropy is half of its maximum ln 2."""
-    w = np.clip(weak_N, 1e-6, 1 - 1e-6)
-    entropy_N = -(w * np.log(w) + (1 - w) * np.log(1 - w))
-    width = max(float(entropy_N.std()), 1e-9)
-    return np.asarray(-((entropy_N - np.log(2) / 2) ** 2) / (2 * width**2))
+    return Recipe(select=SelectStage(kind="overlap"), train=TrainStage(targets="hard"))
 
 
 def epiplexity(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
     """Smooth the labels of rows from which a student learns little (16).
 
-    Two-fold out-of-fold soft labels; on them a student records each row's first minus last loss;
-    the lowest 40 % get labels moved toward 1/2 by (1 - rank / .4)^2; then train on all rows. Heads
-    are swap-consistent, so both orderings come for free. Found by an AAR (PGR .62 on chat).
+    The labels are soft and out of fold, from two folds. A student trained on them records each
+    row's first minus last loss. The lowest 40 % get labels moved toward 1/2 by (1 - rank / .4)^2.
+    Then it trains on all rows. Heads are swap-consistent, so both orderings come for free. Found by
+    an AAR (PGR .62 on chat).
     """
     run = RecipeRun(Recipe(), task, student, seed)
     rows = np.arange(len(task.inputs))
@@ -169,7 +154,7 @@ def epiplexity(task: TrainTask, student: StudentFactory, seed: int) -> RecipePre
 
 
 def smoothed(labels_N: Floats64, gain_N: Floats64) -> Floats64:
-    """Labels moved toward 1/2 by (1 - rank / .4)^2 where the rank of the gain is below .4."""
+    """Move labels toward 1/2 by (1 - rank / .4)^2 where the rank of the gain is below .4."""
     rank_N = np.argsort(np.argsort(gain_N, kind="stable")) / len(gain_N)
     strength_N = np.clip(1 - rank_N / SMOOTHED_SHARE, 0, 1) ** CONVEXITY
     return np.asarray((1 - strength_N) * labels_N + strength_N / 2)
@@ -181,7 +166,7 @@ def _loss(probs_N: Floats64, labels_N: Floats64) -> Floats64:
 
 
 def reliability(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """Mean label of all weak teachers at hand, rows weighted by how far these agree (17).
+    """Train on the mean label of all weak teachers, rows weighted by how far these agree (17).
 
     Reliability-aware alignment, arXiv 2406.19032: there several sampled answers of one teacher,
     here its seeds. Weight |2 v - 1| with v the share of teachers that say 1; rows that split the
@@ -195,11 +180,10 @@ def reliability(task: TrainTask, student: StudentFactory, seed: int) -> RecipePr
 
 
 def two_stage(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """First the surer half with weak labels; then all rows, the rest with that student's labels
-    (18).
+    """Train on the surer half first, then on all rows, the rest with that student's labels (18).
 
-    After arXiv 2503.04249: the discarded rows come back, labelled by the student of stage one,
-    where its confidence is above the median.
+    After arXiv 2503.04249. The surer half keeps its weak labels. The discarded rows come back,
+    labelled by the student of stage one, where its confidence is above the median.
     """
     run = RecipeRun(HARD, task, student, seed)
     weak_N = task.weak_labels_N
@@ -214,10 +198,10 @@ def two_stage(task: TrainTask, student: StudentFactory, seed: int) -> RecipePred
 
 
 def selective(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """The strong model's own label where it knows, the weak label elsewhere (19).
+    """Use the strong model's own label where it knows, the weak label elsewhere (19).
 
-    arXiv 2511.14166 trains a classifier of "I know"; here it knows the 30 % of the rows with the
-    largest zero-shot margin, if its three zero-shot scores agree in sign.
+    arXiv 2511.14166 trains a classifier of "I know". Here the model knows the 30 % of the rows with
+    the largest zero-shot margin, if its three zero-shot scores agree in sign.
     """
     run = RecipeRun(HARD, task, student, seed)
     margins_NK = run.zero_shot.all_margins(run.logp)
@@ -231,7 +215,7 @@ def selective(task: TrainTask, student: StudentFactory, seed: int) -> RecipePred
 def _students(
     run: RecipeRun, rows: Ints, labels_N: Floats64, weights_N: Floats64 | None = None
 ) -> RecipePredictor:
-    """One student of the run's recipe on these rows."""
+    """Train one student of the run's recipe on these rows."""
     weights_R = None if weights_N is None else weights_N[rows]
     student = train_student(run, rows, labels_N[rows], run.inner_seed(0, 0), weights_R)
     return RecipePredictor(run, (student,))
@@ -243,7 +227,7 @@ METHODS: tuple[Method, ...] = (
     plain_method(neighbourhood_relabel),
     plain_method(neighbourhood_logistic, "neighbourhood_logistic"),
     plain_method(neighbourhood_component, "neighbourhood_component"),
-    plain_method(overlap_density),
+    recipe_method(overlap_density),
     recipe_method(mdl_curriculum),
     plain_method(epiplexity),
     plain_method(reliability),

@@ -1,29 +1,28 @@
 """Several teachers and assisted teachers (methods 20-22).
 
-They get the labels of every weak teacher at hand, vanilla those of one: compare them with
+They get the labels of every weak teacher; vanilla gets those of one. Compare them with
 `vanilla_teachers`, which shows what more teachers alone are worth. Legend: S teachers, N rows.
 """
 
 import numpy as np
 
-from aarlab.testbed.methods.method import Method, plain_method
-from aarlab.testbed.recipe import Recipe
-from aarlab.testbed.run_recipe import RecipePredictor
-from aarlab.testbed.stages.fitting import out_of_fold, train_student
-from aarlab.testbed.stages.run import Floats64, RecipeRun, log_odds
-from aarlab.testbed.student import StudentFactory
-from aarlab.testbed.task import TrainTask
+from aarlab.testbed.methods.method import Method, plain_method, recipe_method
+from aarlab.testbed.recipes.recipe import LabelStage, Recipe
+from aarlab.testbed.recipes.run_recipe import RecipePredictor
+from aarlab.testbed.recipes.stages import Floats64, RecipeRun, log_odds, out_of_fold, train_student
+from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.tasks.train_task import TrainTask
 
 ROUNDS, NOISY_SHARE = 2, 0.2
 
 
-def vanilla_teachers(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
+def vanilla_teachers() -> Recipe:
     """Train on the mean label of all weak teachers: the comparator of this family."""
-    return _student(task, student, seed, task.teacher_labels_SN.mean(axis=0))
+    return Recipe(label=LabelStage(source="teachers"))
 
 
 def ensemble_teachers(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """Teachers combined with AdaBoost weights 1/2 ln((1-e)/e) on their log-odds (20).
+    """Combine teachers with AdaBoost weights 1/2 ln((1-e)/e) on their log-odds (20).
 
     EnsemW2S, arXiv 2410.04571, boosts against labelled rows, round by round. A method has none
     here: e is a teacher's disagreement with the vote of the others, in one pass, so a teacher that
@@ -35,7 +34,7 @@ def ensemble_teachers(task: TrainTask, student: StudentFactory, seed: int) -> Re
 
 
 def boosting_weights(labels_SN: Floats64) -> Floats64:
-    """1/2 ln((1-e)/e) by leave-one-out vote, not below 0, shape (S,); one teacher weighs 1."""
+    """Return 1/2 ln((1-e)/e) by leave-one-out vote, not below 0, (S,); one teacher weighs 1."""
     if len(labels_SN) == 1:
         return np.ones(1)
     odds_SN = log_odds(labels_SN)
@@ -45,11 +44,11 @@ def boosting_weights(labels_SN: Floats64) -> Floats64:
 
 
 def co_supervised(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """Each row is taught by the teacher that fits the current student best (21).
+    """Teach each row by the teacher that fits the current student best (21).
 
-    Co-supervised learning, arXiv 2402.15505: a mixture of specialised teachers, assigned by EM
-    with a filter for rows on which even the best one disagrees with the student (here the fifth
-    with the largest gap). Two rounds; the student's predictions are out of fold.
+    Co-supervised learning, arXiv 2402.15505: a mixture of specialised teachers, assigned by EM with
+    a filter for rows on which even the best one disagrees with the student (here the fifth with the
+    largest gap). Two rounds; the student's predictions are out of fold.
     """
     run = RecipeRun(Recipe(), task, student, seed)
     rows, labels_N = np.arange(len(task.inputs)), task.teacher_labels_SN.mean(axis=0)
@@ -63,26 +62,25 @@ def co_supervised(task: TrainTask, student: StudentFactory, seed: int) -> Recipe
 
 
 def closest_teacher(labels_SN: Floats64, own_N: Floats64) -> tuple[Floats64, Floats64]:
-    """Label and distance of the teacher nearest to the student's probability, each (N,)."""
+    """Return label and distance of the teacher nearest to the student's probability, each (N,)."""
     gap_SN = np.abs(labels_SN - own_N)
     best_N, rows = gap_SN.argmin(axis=0), np.arange(len(own_N))
     return labels_SN[best_N, rows], gap_SN[best_N, rows]
 
 
 def bayesian_ensemble(task: TrainTask, student: StudentFactory, seed: int) -> RecipePredictor:
-    """Soft labels as a Beta posterior over the teachers' votes, rows weighted by its precision
-    (22).
+    """Train on a Beta posterior over the teachers' votes, rows weighted by its precision (22).
 
-    Bayesian weak-to-strong, arXiv 2406.03199, trains by evidential deep learning; here the Beta is
-    in closed form: alpha = 1 + sum w, beta = 1 + sum (1 - w), target its mean, weight 1 minus its
-    standard deviation over that of the uniform prior.
+    Bayesian weak-to-strong, arXiv 2406.03199, trains by evidential deep learning. Here the Beta is
+    in closed form: alpha = 1 + sum w, beta = 1 + sum (1 - w). The soft label is its mean. The
+    weight is 1 minus its standard deviation over that of the uniform prior.
     """
     mean_N, weight_N = beta_labels(task.teacher_labels_SN)
     return _student(task, student, seed, mean_N, weight_N)
 
 
 def beta_labels(labels_SN: Floats64) -> tuple[Floats64, Floats64]:
-    """Mean and weight of each row's Beta posterior, each (N,)."""
+    """Return mean and weight of each row's Beta posterior, each (N,)."""
     alpha_N, beta_N = 1 + labels_SN.sum(axis=0), 1 + (1 - labels_SN).sum(axis=0)
     total_N = alpha_N + beta_N
     variance_N = alpha_N * beta_N / (total_N**2 * (total_N + 1))
@@ -102,7 +100,9 @@ def _student(
     return RecipePredictor(run, (member,))
 
 
-METHODS: tuple[Method, ...] = tuple(
-    plain_method(fit)
-    for fit in (vanilla_teachers, ensemble_teachers, co_supervised, bayesian_ensemble)
+METHODS: tuple[Method, ...] = (
+    recipe_method(vanilla_teachers),
+    plain_method(ensemble_teachers),
+    plain_method(co_supervised),
+    plain_method(bayesian_ensemble),
 )

@@ -1,7 +1,7 @@
 """Frozen features served from disk; the model is loaded only when an answer was never seen.
 
 Content decides: the key of an answer is the SHA-256 of its prompt and text within the folder of one
-model (weights, tokenizer, template and context), never a row id or a split, so any subset, order or
+model (weights, tokenizer, template and context), never a row id or a split. So any subset, order or
 new combination of cached answers is served. States are stored as computed: float32, not rounded.
 The folder may have a size limit; what this process uses stays. Imports no torch.
 
@@ -12,16 +12,14 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.types import Example
-from aarlab.testbed.features import AnswerLogp
 from aarlab.testbed.models.answers import AnswerItem, AnswerModel, Progress, Wanted
-from aarlab.testbed.models.pruning import prune
 from aarlab.testbed.models.shards import (
     KEY_BYTES,
     LOGP,
@@ -32,11 +30,13 @@ from aarlab.testbed.models.shards import (
     lease,
     open_shard,
     open_shards,
+    prune,
     write_shard,
 )
 from aarlab.testbed.models.token_states import RowStates, RowTokens, TokenStates
+from aarlab.testbed.students.features import AnswerLogp
 
-CHUNK = 1024
+CHUNK = 1024  # answers of a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,21 @@ class Stored:
 
 
 Column = NDArray[np.float32] | Stored
-Place = tuple[Column, int]
+
+
+class Place(NamedTuple):
+    """Where one answer's value of a column lies."""
+
+    column: Column
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """Name for people, `key` (64 hex, see `Compute.model_id`) for the cache; `computed` is kept
-    beside new features."""
+    """A model's name for people and its `key` (64 hex, see `Compute.model_id`) for the cache.
+
+    `computed` is kept next to new features.
+    """
 
     name: str
     key: str
@@ -62,10 +70,13 @@ class ModelId:
 
 
 class FeatureCache:
-    """Implements `FeatureSource`. Reads `read_dirs` and `write_dir`; computes what is missing with
-    the model that `load` returns, keeping it in memory only when `write_dir` is None. After a
-    write the least recently used shards of `write_dir` beyond `limit_bytes` are dropped. `lower`
-    are a task's files of lower states."""
+    """Serve cached features and compute missing ones; implements `FeatureSource`.
+
+    Reads `read_dirs` and `write_dir`. What is missing is computed with the model that `load`
+    returns, and kept in memory only when `write_dir` is None. After a write the least recently used
+    shards of `write_dir` beyond `limit_bytes` are dropped. `lower` are a task's files of lower
+    states.
+    """
 
     def __init__(
         self,
@@ -90,10 +101,11 @@ class FeatureCache:
         self.cut_rows = set[str]()
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
-        """(N, A, D), see FeatureSource. NotFound when answers are missing and there is no model.
+        """Return states (N, A, D), see FeatureSource.
 
-        Missing answers are computed on every layer that the cache knows of, in one pass: methods
-        that sweep layers ask for them one by one.
+        Raises NotFound when answers are missing and there is no model. Missing answers are computed
+        on every layer that the cache knows of, in one pass: methods that sweep layers ask for them
+        one by one.
         """
         also = self._known_layers() if self._load is not None else []
         if self._missing(examples, [_state_column(layer)]):
@@ -101,7 +113,10 @@ class FeatureCache:
         return self._gather(examples, _state_column(layer))
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
-        """See FeatureSource. NotFound when answers are missing and there is no model."""
+        """Return log-likelihoods of the answers, see FeatureSource.
+
+        Raises NotFound when answers are missing and there is no model.
+        """
         self.precompute(examples, (), logp=True)
         logp_NA3 = self._gather(examples, LOGP)
         return AnswerLogp(
@@ -109,12 +124,12 @@ class FeatureCache:
         )
 
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
-        """Layers whose states are cached for every one of these examples, ascending."""
+        """Return the layers whose states are cached for every one of these examples, ascending."""
         known = self._known_layers()
         return tuple(n for n in known if not self._missing(examples, [_state_column(n)]))
 
     def _known_layers(self) -> list[int]:
-        """Layers that the cache holds for any answer, ascending."""
+        """Return the layers that the cache holds for any answer, ascending."""
         names = {name for shard in self._shards for name in shard.columns} | set(self._columns)
         return sorted(int(name.removeprefix("state_")) for name in names if name != LOGP)
 
@@ -131,40 +146,63 @@ class FeatureCache:
     ) -> None:
         """Make the examples' features available, all layers and log-likelihoods in one pass.
 
-        `progress(done, total)` counts answers that had to be computed. Every 1,024 answers are
-        written as they are ready, so an interrupted call goes on where it was.
+        Of an answer that has some of them, only the others are computed. `progress(done, total)`
+        counts answers that had to be computed, a few at a time. Every 1,024 answers are written as
+        they are ready, so an interrupted call continues from there.
         """
         columns = [_state_column(layer) for layer in sorted(set(layers))] + [LOGP] * logp
         missing = self._missing(examples, columns)
         if not missing:
             return
-        wanted = Wanted(tuple(sorted(set(layers))), logp)
-        model = self._model(len(missing), columns)
-        # Answers to one prompt stay together: they share its computation.
-        ordered = sorted(missing, key=lambda key: (len(missing[key].prompt), missing[key].prompt))
-        for start in range(0, len(ordered), CHUNK):
-            part = ordered[start : start + CHUNK]
-            self._compute(model, {key: missing[key] for key in part}, wanted)
-            if progress is not None:
-                progress(start + len(part), len(ordered))
+        model, done = self._model(len(missing), columns), 0
+        for lacking, items in self._by_lacking(missing, columns).items():
+            asked = tuple(n for n in sorted(set(layers)) if _state_column(n) in lacking)
+            wanted = Wanted(asked, LOGP in lacking)
+            # Answers to one prompt stay together: they share its computation.
+            keys = sorted(items, key=lambda key: (len(missing[key].prompt), missing[key].prompt))
+            for start in range(0, len(keys), CHUNK):
+                part = {key: missing[key] for key in keys[start : start + CHUNK]}
+                self._compute(model, part, wanted, _onward(progress, done, len(part), len(missing)))
+                done += len(part)
 
-    def _compute(self, model: AnswerModel, items: dict[bytes, AnswerItem], wanted: Wanted) -> None:
-        found = model.features(list(items.values()), wanted)
+    def _by_lacking(
+        self, missing: dict[bytes, AnswerItem], columns: Sequence[str]
+    ) -> dict[tuple[str, ...], list[bytes]]:
+        """Group answers by which of the columns they lack."""
+        held = {name: self._column(name) for name in columns}
+        groups: dict[tuple[str, ...], list[bytes]] = {}
+        for key in missing:
+            lacking = tuple(name for name in columns if key not in held[name])
+            groups.setdefault(lacking, []).append(key)
+        return groups
+
+    def _compute(
+        self,
+        model: AnswerModel,
+        items: dict[bytes, AnswerItem],
+        wanted: Wanted,
+        progress: Callable[[float], None],
+    ) -> None:
+        """Compute the answers' features and keep them; `progress` gets the share that is done."""
+        made = model.features(list(items.values()), wanted, progress)
         columns: dict[str, Column] = {
-            _state_column(layer): found.states_LID[i] for i, layer in enumerate(wanted.layers)
+            _state_column(layer): made.states_LID[i] for i, layer in enumerate(wanted.layers)
         }
-        if found.logp_I3 is not None:
-            columns[LOGP] = found.logp_I3
+        if made.logp_I3 is not None:
+            columns[LOGP] = made.logp_I3
         self.n_computed += len(items)
-        self.n_truncated += found.n_truncated
+        self.n_truncated += made.n_truncated
         if self._write_dir is not None:
             columns = self._written(self._write_dir, list(items), columns)
         for name, array in columns.items():
             places = self._column(name)
-            places.update({key: (array, row) for row, key in enumerate(items)})
+            places.update({key: Place(array, row) for row, key in enumerate(items)})
 
     def language_model(self) -> Any:
-        """The model itself, for students that train it; NotFound where none may be loaded."""
+        """Return the model itself, for students that train it.
+
+        Raises NotFound where none may be loaded.
+        """
         if self._load is None:
             raise NotFound(f"{self.model.name} may not be loaded here: features only")
         if self._loaded is None:
@@ -174,8 +212,11 @@ class FeatureCache:
     def lower_rows(
         self, items: Sequence[AnswerItem], layer: int
     ) -> Sequence[RowStates | RowTokens]:
-        """Whole rows below the blocks that a student trains: states after `layer` blocks, kept
-        beside the features, or token ids for layer 0. `cut_rows` are those cut to the context."""
+        """Return whole rows below the blocks that a student trains.
+
+        They are states after `layer` blocks, kept next to the features, or token ids for layer 0.
+        `cut_rows` are those cut to the context.
+        """
         keys = [item_key(item).hex() for item in items]
         rows: Sequence[RowStates | RowTokens]
         if layer:
@@ -208,7 +249,7 @@ class FeatureCache:
     def _written(
         self, folder: Path, keys: list[bytes], columns: dict[str, Any]
     ) -> dict[str, Column]:
-        """The same columns, on disk."""
+        """Write the columns as a shard and return them as columns on disk."""
         new = NewShard(self.model.name, self.model.key, keys, columns, self.model.computed)
         shard = write_shard(folder, new)
         self._shards.append(shard)
@@ -219,7 +260,10 @@ class FeatureCache:
     def _missing(
         self, examples: Sequence[Example], columns: Sequence[str]
     ) -> dict[bytes, AnswerItem]:
-        """Different answers that lack one of the columns, by key; what the others need is held."""
+        """Return the different answers that lack one of the columns, by key.
+
+        The shards of the others are leased.
+        """
         items = {
             item_key(item): item
             for example in examples
@@ -227,7 +271,7 @@ class FeatureCache:
         }
         while True:
             held = [self._column(name) for name in columns]
-            if self._hold(place[0] for c in held for k in items if (place := c.get(k))):
+            if self._hold(place.column for c in held for k in items if (place := c.get(k))):
                 return {k: item for k, item in items.items() if any(k not in c for c in held)}
 
     def _hold(self, columns: Iterable[Column]) -> bool:
@@ -241,14 +285,21 @@ class FeatureCache:
                 gone.add(folder)
         if gone:
             self._shards = [shard for shard in self._shards if shard.folder not in gone]
-            # Only columns on disk are read anew: without a folder to write to all are in memory.
+            # Only columns on disk are read again: without a folder to write to all are in memory.
             for name, places in self._columns.items():
-                kept = {k: p for k, p in places.items() if not _is_in(p[0], gone)}
+                kept = {
+                    key: place
+                    for key, place in places.items()
+                    if not isinstance(place.column, Stored) or place.column.shard.folder not in gone
+                }
                 self._columns[name] = self._on_disk(name) | kept
         return not gone
 
     def _column(self, name: str) -> dict[bytes, Place]:
-        """Where each cached answer's value of a column lies; opens and checks its files once."""
+        """Return where each cached answer's value of a column lies.
+
+        Opens and checks the column's files once.
+        """
         if name not in self._columns:
             self._columns[name] = self._on_disk(name)
         return self._columns[name]
@@ -257,7 +308,8 @@ class FeatureCache:
         places: dict[bytes, Place] = {}
         for shard in self._shards:
             if name in shard.columns:
-                places.update(_places(shard, name))
+                column = Stored(shard, name)
+                places.update({key: Place(column, row) for row, key in enumerate(shard.keys())})
         return places
 
     def _gather(self, examples: Sequence[Example], column: str) -> NDArray[np.float32]:
@@ -274,16 +326,16 @@ class FeatureCache:
 
 
 def item_key(item: AnswerItem) -> bytes:
-    """16 bytes of SHA-256; the length of the prompt keeps (ab, c) and (a, bc) apart."""
+    """Return 16 bytes of SHA-256; the length of the prompt keeps (ab, c) and (a, bc) apart."""
     prompt = item.prompt.encode()
     text = b"%d\0%b%b" % (len(prompt), prompt, item.answer.encode())
     return hashlib.sha256(text).digest()[:KEY_BYTES]
 
 
 def cached_models(read_dirs: Sequence[Path]) -> dict[str, ModelId]:
-    """Models by name that these folders hold features of, read from the shards alone.
+    """Return models by name that these folders hold features of, read from the shards alone.
 
-    BadInput when one name stands for two keys: the caller must say which.
+    Raises BadInput when one name stands for two keys: the caller must say which.
     """
     found: dict[str, ModelId] = {}
     for folder in read_dirs:
@@ -298,30 +350,33 @@ def cached_models(read_dirs: Sequence[Path]) -> dict[str, ModelId]:
     return found
 
 
+def _onward(
+    progress: Progress | None, n_before: int, n_now: int, total: int
+) -> Callable[[float], None]:
+    """Return a callback that reports a share of `n_now` answers as a count out of `total`."""
+
+    def report(share: float) -> None:
+        if progress is not None:
+            progress(n_before + int(share * n_now), total)
+
+    return report
+
+
 def _state_column(layer: int) -> str:
     return f"state_{layer}"
 
 
-def _places(shard: Shard, name: str) -> dict[bytes, Place]:
-    column = Stored(shard, name)
-    return {key: (column, row) for row, key in enumerate(shard.keys())}
-
-
-def _is_in(column: Column, folders: set[Path]) -> bool:
-    return isinstance(column, Stored) and column.shard.folder in folders
-
-
 def _rows(places: Sequence[Place]) -> NDArray[np.float32]:
-    """One row per place, shard by shard."""
+    """Gather one row per place, shard by shard."""
     by_column: dict[int, list[int]] = {}
     for at, (column, _) in enumerate(places):
         by_column.setdefault(id(column), []).append(at)
     out: NDArray[np.float32] | None = None
     for ats in by_column.values():
-        column = places[ats[0]][0]
+        column = places[ats[0]].column
         array = column.shard.array(column.name) if isinstance(column, Stored) else column
         if out is None:
             out = np.empty((len(places), *array.shape[1:]), np.float32)
-        out[ats] = array[[places[at][1] for at in ats]]
+        out[ats] = array[[places[at].row for at in ats]]
     assert out is not None
     return out

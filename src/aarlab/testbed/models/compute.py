@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput
+from aarlab.core.hashing import content_hash
 from aarlab.testbed.models.cache import ModelId
 from aarlab.testbed.models.record import ModelRecord
 
@@ -30,8 +30,11 @@ CPU_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """`batch_tokens` go through the model at once (on a CPU: in each thread), `train_tokens` where
-    blocks are trained; `checkpoint` and `compile` see `adapters.forward`."""
+    """Where and how a model computes.
+
+    `batch_tokens` go through the model at once (on a CPU: in each thread), `train_tokens` where
+    blocks are trained. For `checkpoint` and `compile` see `adapters.forward`.
+    """
 
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -41,7 +44,7 @@ class Compute:
     compile: bool = False
 
     def model_id(self, record: ModelRecord) -> ModelId:
-        """Name and key of features computed so; bfloat16 is the model's own key."""
+        """Return name and key of features computed so; bfloat16 is the model's own key."""
         computed = f"{self.dtype} on {self.device}, torch {torch.__version__}"
         if self.dtype == "bfloat16":
             return ModelId(record.name, record.key, computed)
@@ -63,7 +66,10 @@ def choose(
     batch_tokens: int | None = None,
     training: Training = Training(),  # noqa: B008 (immutable)
 ) -> Compute:
-    """What the settings ask for on this machine; BadInput for cuda where torch finds none."""
+    """Return what the settings ask for on this machine.
+
+    Raises BadInput for cuda where torch finds none.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("AARLAB_DEVICE=cuda, but torch finds no CUDA device: set it to auto or cpu")
     where: Literal["cpu", "cuda"] = (
@@ -95,7 +101,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_for(what: str, n_bytes: int) -> Iterator[None]:
-    """Turns running out of memory into BadInput: `what` needs about `n_bytes`."""
+    """Turn running out of memory into BadInput: `what` needs about `n_bytes`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,5 +1,7 @@
-"""A plain Llama-family decoder for frozen states: what transformers' model classes compute, on one
-page, over trees of tokens instead of rows (a prompt shared by several answers runs once).
+"""A plain Llama-family decoder for frozen states.
+
+It computes what transformers' model classes compute, on one page, over trees of tokens instead of
+rows: a prompt shared by several answers runs once.
 
 Legend: B trees, T tokens of a tree (padded), D state width, H query heads, K key heads, F half a
 head, V vocabulary, N tokens.
@@ -31,7 +33,7 @@ class Shape:
     max_context: int
 
     def joined(self, name: str, n_outputs: int) -> tuple[int, ...]:
-        """Output rows of each projection that a block's matrix joins."""
+        """Return the output rows of each projection that a block's matrix joins."""
         if name == "qkv":
             keys = self.n_key_heads * self.head_dim
             return (self.n_heads * self.head_dim, keys, keys)
@@ -91,7 +93,7 @@ class Memory:
         return 0 if self._seen is None else self._seen[0].shape[1]
 
     def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values, the new ones last."""
+        """Add keys and values and return all of them, the new ones last."""
         if self._seen is not None:
             keys, values = (
                 torch.cat(pair, dim=1) for pair in zip(self._seen, (keys, values), strict=True)
@@ -138,19 +140,20 @@ class Decoder:
         each block, tokens also see what those hold, and `visible` is (B, T, S) over all of it.
         """
         cos_sin = self.rotation(positions_BT, state_BTD.dtype)
-        visible = None if visible_BTT is None else visible_BTT[:, None]
+        # Attention converts a boolean mask. Converted here, it is converted once for all blocks.
+        visible = None if visible_BTT is None else _as_scores(visible_BTT[:, None], state_BTD.dtype)
         for number, block in enumerate(blocks):
             memory = None if memories is None else memories[number]
-            attended_BTD = self._attention(block, state_BTD, cos_sin, (visible, memory))
+            attended_BTD = self._attention(block, state_BTD, cos_sin, visible, memory)
             state_BTD = self._mlp(block, attended_BTD)
             yield state_BTD
 
     def logits(self, state_ND: Tensor) -> Tensor:
-        """Logits (N, V), float32, from the states after the last block."""
+        """Return logits (N, V), float32, from the states after the last block."""
         return linear(self._norm(state_ND, self.final_norm_D), self.head_VD).float()
 
     def log_probs(self, state_ND: Tensor, targets_N: Tensor) -> Tensor:
-        """Log P(target) (N,), float32, from the states after the last block."""
+        """Return log P(target) (N,), float32, from the states after the last block."""
         logits_NV = self.logits(state_ND)
         return logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.logsumexp(dim=1)
 
@@ -158,7 +161,7 @@ class Decoder:
         return normed(state, weight, self.shape.norm_eps)
 
     def rotation(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions of any shape, with a dimension for heads."""
+        """Return cosines and sines of positions of any shape, with a dimension for heads."""
         half = torch.arange(0, self.shape.head_dim, 2, device=positions_BT.device)
         frequency = self.shape.rope_theta ** -(half.float() / self.shape.head_dim)
         angle_BT1F = positions_BT[..., None, None].float() * frequency
@@ -169,9 +172,9 @@ class Decoder:
         block: Block,
         state_BTD: Tensor,
         cos_sin: tuple[Tensor, Tensor],
-        context: tuple[Tensor | None, Memory | None],
+        visible: Tensor | None,
+        memory: Memory | None,
     ) -> Tensor:
-        visible, memory = context
         n_heads, n_keys = self.shape.n_heads, self.shape.n_key_heads
         normed_BTD = self._norm(state_BTD, block.attention_norm_D)
         qkv = project(normed_BTD, block.qkv, block.qkv_bias)
@@ -196,6 +199,11 @@ class Decoder:
     def _mlp(self, block: Block, state_BTD: Tensor) -> Tensor:
         gate_up = project(self._norm(state_BTD, block.mlp_norm_D), block.gate_up)
         return state_BTD + project(gated(gate_up), block.down)
+
+
+def _as_scores(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to its scores: 0 for visible tokens, minus infinity for others."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
 
 
 def _block(tensors: dict[str, Tensor], index: int) -> Block:

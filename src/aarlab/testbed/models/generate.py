@@ -1,21 +1,32 @@
-"""Text from the frozen decoder: greedy or sampled, batched, with cached keys and values.
+"""Text from the frozen decoder, and next-token training of a few of its blocks.
 
-Legend: B prompts of a batch (padded at the left), T tokens of the prompts, V vocabulary.
+Generation is greedy or sampled, batched, with cached keys and values. Training is supervised
+finetuning, or policy gradients by weights: a completion counts with its weight. An advantage as
+weight makes the step a policy-gradient step (on-policy, one update: GRPO without clipping).
+
+Legend: B prompts of a batch (padded at the left), T tokens of the prompts or of a row, V
+vocabulary, M completion tokens.
 """
 
+import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aarlab.core.errors import BadInput
-from aarlab.testbed.models.decoder import Memory
+from aarlab.testbed.models.answers import AnswerItem
+from aarlab.testbed.models.decoder import Block, Memory
 from aarlab.testbed.models.lm import LanguageModel
-from aarlab.testbed.options import GenerateOptions
+from aarlab.testbed.models.low_rank import LowRank
+from aarlab.testbed.models.token_states import RowStates
+from aarlab.testbed.students.adapters.tuning import fresh_blocks, threads, trained_weights
+from aarlab.testbed.students.options import GenerateOptions, LmOptions
 
 
 def generate(model: LanguageModel, prompts: Sequence[str], options: GenerateOptions) -> list[str]:
-    """One continuation of each prompt (put into the model's template), up to a stop string.
+    """Generate one continuation of each prompt (in the model's template), up to a stop string.
 
     Temperature 0 is greedy. The same seed, prompts and options give the same texts. A prompt too
     long for the context loses its start. Raises BadInput when nothing can follow.
@@ -64,7 +75,7 @@ def _batch(
 def _forward(
     model: LanguageModel, tokens_BT: Tensor, pads_B: Tensor, memories: list[Memory]
 ) -> Tensor:
-    """State of the last token (B, D); the memories grow by these tokens."""
+    """Return the state of the last token (B, D); the memories grow by these tokens."""
     seen, length = memories[0].length, tokens_BT.shape[1]
     places = torch.arange(seen + length)
     new_T = places[seen:]
@@ -88,6 +99,71 @@ def _pick(logits_BV: Tensor, temperature: float, random: torch.Generator) -> Ten
 
 
 def _stopped(text: str, stops: Sequence[str]) -> str | None:
-    """The text before the first stop string, None while there is none."""
+    """Return the text before the first stop string, or None while there is none."""
     found = [at for stop in stops if (at := text.find(stop)) > 0]
     return text[: min(found)] if found else None
+
+
+def finetune_lm(
+    model: LanguageModel,
+    texts: Sequence[AnswerItem],
+    options: LmOptions,
+    weights: Sequence[float] | None = None,
+) -> LanguageModel:
+    """Train the blocks `span` on log P(answer | prompt), mean per token, and return a new model.
+
+    The given model stays as it was. LoRA, AdamW, linear schedule. States below the span are
+    computed once.
+    """
+    first, last = options.span or (model.decoder.shape.n_blocks - 3, model.decoder.shape.n_blocks)
+    if not 0 <= first < last <= model.decoder.shape.n_blocks or not texts:
+        raise BadInput(f"cannot train blocks {first} to {last} on {len(texts)} texts")
+    lower = model.row_states(texts, first)
+    targets = [row.tail().ids_T.tolist() for row in model.row_tokens(texts)]
+    weights_N = np.ones(len(texts)) if weights is None else np.asarray(weights, np.float64)
+    tuned = fresh_blocks(model.decoder, (first, last), options.adapter, options.seed)
+    blocks = [*tuned, *model.decoder.blocks[last:]]
+    trained = [w for block in tuned for w in trained_weights(block)]
+    optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=0.0)
+    rng = np.random.default_rng([options.seed, 8])
+    orders = [rng.permutation(len(texts)).tolist() for _ in range(options.epochs)]
+    parts = [
+        order[start : start + options.batch]
+        for order in orders
+        for start in range(0, len(texts), options.batch)
+    ]
+    with threads(model.n_threads):
+        for step, part in enumerate(parts):
+            optimiser.param_groups[0]["lr"] = options.lr * (1 - step / len(parts))
+            optimiser.zero_grad(set_to_none=True)
+            for i in part:
+                loss = -_mean_logp(model, blocks, lower[i], targets[i]) * (weights_N[i] / len(part))
+                loss.backward()
+            optimiser.step()
+    return _with_blocks(model, first, tuned)
+
+
+def _mean_logp(
+    model: LanguageModel, blocks: Sequence[Block], row: RowStates, answer: Sequence[int]
+) -> Tensor:
+    """Return the mean log-probability of the answer's tokens, with gradient."""
+    bits = torch.from_numpy(np.array(row.bits_TD).view(np.int16)).view(torch.bfloat16)
+    state_BTD = bits.to(model.decoder.embedding_VD.dtype)[None]
+    positions = torch.arange(state_BTD.shape[1])[None]
+    for state in model.decoder.upward(state_BTD, blocks, positions, None):
+        state_BTD = state
+    states_MD = state_BTD[0, row.n_prompt - 1 : -1]
+    return model.decoder.log_probs(states_MD, torch.tensor(answer)).mean()
+
+
+def _with_blocks(model: LanguageModel, first: int, blocks: Sequence[Block]) -> LanguageModel:
+    """Return the model with these blocks' updates folded in."""
+    from dataclasses import fields, replace
+
+    decoder = copy.copy(model.decoder)
+    decoder.blocks = list(decoder.blocks)
+    for number, block in enumerate(blocks, start=first):
+        weights = {f.name: getattr(block, f.name) for f in fields(block)}
+        merged = {k: w.merged() for k, w in weights.items() if isinstance(w, LowRank)}
+        decoder.blocks[number] = replace(block, **merged)
+    return model.with_decoder(decoder)

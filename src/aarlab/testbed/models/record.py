@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.errors import Damaged, NotFound
 from aarlab.core.files import write_json
+from aarlab.core.hashing import content_hash
 
 RECORD = "model.json"
 WEIGHTS = "model.safetensors"
@@ -20,8 +20,11 @@ FILES = (WEIGHTS, CONFIG, TOKENIZER)
 
 
 class FileRecord(BaseModel):
-    """`stamp` is inode and change time when the sha256 was taken: while both stand, nobody wrote
-    to the file and it is not read again. A copy or a touched file has another, and is hashed."""
+    """A file's checksum and size.
+
+    `stamp` is inode and change time when the sha256 was taken. While both stand, nobody wrote to
+    the file and it is not read again. A copy or a touched file has another stamp, and is hashed.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     sha256: str
@@ -37,8 +40,10 @@ class TemplateRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """The identity of a converted model. `source` names package and version, or repository and
-    revision, or a path; `logit_error` is the mean |difference| of log-probabilities to the source.
+    """The identity of a converted model.
+
+    `source` names package and version, or repository and revision, or a path. `logit_error` is the
+    mean |difference| of log-probabilities to the source.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,7 +61,10 @@ class ModelRecord(BaseModel):
 
     @property
     def key(self) -> str:
-        """What features depend on: weights, tokenizer, shape, template and context (64 hex)."""
+        """Return a digest (64 hex) of what features depend on.
+
+        That is weights, tokenizer, shape, template and context.
+        """
         files = {name: file.sha256 for name, file in self.files.items()}
         return content_hash([files, self.template.model_dump(), self.context])
 
@@ -77,7 +85,7 @@ def file_stamp(status: os.stat_result) -> str:
 
 
 def mismatch(path: Path, expected: FileRecord) -> str | None:
-    """How a file differs from its record, None when it does not."""
+    """Return how a file differs from its record, or None when it does not."""
     if not path.is_file():
         return "it is missing"
     status = path.stat()
@@ -110,7 +118,7 @@ def read_record(folder: Path) -> ModelRecord:
 
 
 def verified_record(folder: Path) -> ModelRecord:
-    """The record, after every file it names was found as recorded, or Damaged."""
+    """Return the record after every file it names was found as recorded, or raise Damaged."""
     record = read_record(folder)
     for name, expected in record.files.items():
         if reason := mismatch(folder / name, expected):

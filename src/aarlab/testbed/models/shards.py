@@ -2,8 +2,12 @@
 
 A shard holds, for N answers, their keys and one or more columns: `state_<layer>.npy` (N, D) and
 `logp.npy` (N, 3), float32 as computed. It is written under a temporary name and renamed, so writers
-need no lock; the same answer in two shards is harmless. Who uses a shard holds a lease on it, a
-shared lock that keeps `pruning.prune` away. Imports no torch.
+need no lock; the same answer in two shards is harmless. Whoever uses a shard holds a lease on it, a
+shared lock that keeps `prune` away.
+
+`prune` keeps the cache below a size. The least recently used shards go, never one in use. A shard
+that is being written has a dot name. Of those, only what a killed writer left behind at least an
+hour ago is removed. Imports no torch.
 
 Covered: truncated, exchanged or damaged files (size and sha256; a file whose inode and change time
 are those of its writing is not hashed again). Not covered: a disk that changes bytes by itself, a
@@ -17,10 +21,12 @@ import json
 import os
 import secrets
 import shutil
+import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +76,7 @@ class Shard:
         return set(self.index.files) - {KEYS}
 
     def keys(self) -> list[bytes]:
-        """The N keys in row order; none when the shard was pruned meanwhile."""
+        """Return the N keys in row order; none when the shard was pruned meanwhile."""
         try:
             return [row.tobytes() for row in self.array(KEYS)]
         except (Damaged, FileNotFoundError):
@@ -79,7 +85,7 @@ class Shard:
             return []
 
     def array(self, column: str) -> NDArray[Any]:
-        """One memory-mapped column after it was checked, or Damaged."""
+        """Return one memory-mapped column after it was checked, or raise Damaged."""
         path = self.folder / f"{column}.npy"
         if column not in self._checked and (reason := mismatch(path, self.index.files[column])):
             raise damaged(path, reason)
@@ -122,7 +128,7 @@ def model_folder(folder: Path, model_key: str) -> Path:
 
 
 def open_shards(folder: Path, model_key: str) -> list[Shard]:
-    """Every complete shard of the model, in a fixed order; unfinished ones (dot names) are not."""
+    """Open every complete shard of the model, in a fixed order; not unfinished ones (dot names)."""
     where = model_folder(folder, model_key)
     if not where.is_dir():
         return []
@@ -165,8 +171,10 @@ class NewShard:
 
 
 def write_shard(folder: Path, new: NewShard) -> Shard:
-    """Publish a shard in one rename, leased from the start; OSError (disk full, read-only) leaves
-    nothing behind."""
+    """Publish a shard in one rename, leased from the start.
+
+    OSError (disk full, read-only) leaves nothing behind.
+    """
     for name, column in new.columns.items():
         if len(column) != len(new.keys) or not np.isfinite(column).all():
             raise BadInput(f"{name}: {column.shape} for {len(new.keys)} keys, or not finite")
@@ -202,3 +210,108 @@ def _fill(folder: Path, new: NewShard) -> ShardIndex:
     )
     write_json(folder / INDEX, index.model_dump())
     return index
+
+
+LEFT_BEHIND_S = 3600.0
+
+
+class Pruned(NamedTuple):
+    n_shards: int
+    n_bytes: int
+
+
+class Usage(NamedTuple):
+    """What the cache holds of one model; `used` is seconds since the epoch."""
+
+    model: str
+    n_shards: int
+    n_answers: int
+    n_bytes: int
+    used: float
+
+
+class _Found(NamedTuple):
+    folder: Path
+    used: float
+    n_bytes: int
+
+
+def prune(folder: Path, limit_bytes: int) -> Pruned:
+    """Drop the least recently used shards until at most `limit_bytes` are left.
+
+    Shards in use stay, even if the others are not enough.
+    """
+    for left in _left_behind(folder):
+        shutil.rmtree(left, ignore_errors=True)
+    found = sorted(_shards(folder), key=lambda shard: shard.used)
+    total = sum(shard.n_bytes for shard in found)
+    n_shards = n_bytes = 0
+    for shard in found:
+        if total - n_bytes <= limit_bytes:
+            break
+        if _dropped(shard.folder):
+            n_shards, n_bytes = n_shards + 1, n_bytes + shard.n_bytes
+    return Pruned(n_shards, n_bytes)
+
+
+def usage(folder: Path) -> list[Usage]:
+    """Return usage per model, the largest first.
+
+    Raises Damaged for a shard whose index cannot be read.
+    """
+    models: dict[tuple[str, str], Usage] = {}
+    for shard in _shards(folder):
+        try:
+            index = open_shard(shard.folder).index
+        except Damaged:
+            if not shard.folder.exists():  # pruned by another process just now
+                continue
+            raise
+        old = models.get((index.model, index.model_key), Usage(index.model, 0, 0, 0, 0.0))
+        models[index.model, index.model_key] = Usage(
+            index.model,
+            old.n_shards + 1,
+            old.n_answers + index.n_rows,
+            old.n_bytes + shard.n_bytes,
+            max(old.used, shard.used),
+        )
+    return sorted(models.values(), key=lambda one: one.n_bytes, reverse=True)
+
+
+def _shards(folder: Path) -> Iterator[_Found]:
+    for index in folder.glob(f"*/[!.]*/{INDEX}"):
+        try:
+            n_bytes = sum(path.stat().st_size for path in index.parent.iterdir())
+            yield _Found(index.parent, index.stat().st_mtime, n_bytes)
+        except FileNotFoundError:  # pruned by another process just now
+            continue
+
+
+def _dropped(folder: Path) -> bool:
+    """Delete a shard unless somebody holds it; the rename makes it vanish at once."""
+    try:
+        handle = os.open(folder / INDEX, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        going = folder.with_name(f".going-{folder.name}")
+        os.rename(folder, going)
+        shutil.rmtree(going, ignore_errors=True)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _left_behind(folder: Path) -> list[Path]:
+    before = time.time() - LEFT_BEHIND_S
+    found = []
+    for path in folder.glob("*/.*/"):
+        try:
+            if path.stat().st_mtime < before:
+                found.append(path)
+        except FileNotFoundError:  # its writer has just published it
+            continue
+    return found

@@ -1,9 +1,11 @@
 """Lower states of whole rows, token by token: computed once, kept on disk, memory-mapped.
 
-`top_blocks` students train the blocks above a layer; what lies below never changes. One pair of
-files per call that had to compute: `<name>.bin` (bf16 as uint16, all tokens one after the other)
-and `<name>.json` (which answers, where, sha256), published by rename, json last, so that writers
-side by side only ever add. Imports no torch. Legend: T tokens of a row, D state width.
+`top_blocks` students train the blocks above a layer; what lies below never changes. Each call that
+had to compute writes one pair of files. `<name>.bin` holds bf16 as uint16, all tokens one after the
+other. `<name>.json` says which answers, where, and the sha256. They are published by rename, json
+last, so that concurrent writers only ever add. Imports no torch.
+
+Legend: T tokens of a row, D state width.
 """
 
 import json
@@ -27,8 +29,11 @@ Bits = NDArray[np.uint16]
 
 
 class RowStates(NamedTuple):
-    """States (T, D) of prompt and answer, bf16 as uint16, how many tokens are the prompt's, and
-    whether the row was cut to fit the context."""
+    """States (T, D) of prompt and answer, bf16 as uint16.
+
+    `n_prompt` is how many tokens are the prompt's, `cut` whether the row was cut to fit the
+    context.
+    """
 
     bits_TD: Bits
     n_prompt: int
@@ -39,12 +44,14 @@ class RowStates(NamedTuple):
         return len(self.bits_TD)
 
     def tail(self) -> "RowStates":
-        """The answer alone."""
+        """Return the answer alone."""
         return self._replace(bits_TD=self.bits_TD[self.n_prompt :], n_prompt=0)
 
     def asked(self, n_said: int) -> "RowStates":
-        """The prompt and `n_said` tokens of the answer, the last of these in the answer's place:
-        where the next token is foretold."""
+        """Return the prompt and `n_said` tokens of the answer.
+
+        The last of these takes the answer's place, where the next token is predicted.
+        """
         n = self.n_prompt + n_said
         return self._replace(bits_TD=self.bits_TD[:n], n_prompt=n - 1)
 
@@ -69,7 +76,7 @@ class RowTokens(NamedTuple):
 
 
 def lower_arrays(rows: Mapping[str, RowStates], layer: int) -> dict[str, NDArray[np.generic]]:
-    """States of rows by content key as named arrays, for a task's files."""
+    """Return states of rows by content key as named arrays, for a task's files."""
     return {
         "layer": np.array(layer),
         "keys": np.array(list(rows)),
@@ -79,7 +86,7 @@ def lower_arrays(rows: Mapping[str, RowStates], layer: int) -> dict[str, NDArray
 
 
 def load_lower(path: Path, layer: int) -> dict[str, RowStates]:
-    """What `lower_arrays` made of this layer; Damaged for anything else."""
+    """Read what `lower_arrays` made of this layer; raises Damaged for anything else."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             found, keys = int(archive["layer"]), archive["keys"].tolist()
@@ -119,8 +126,11 @@ class _Index(BaseModel):
 
 
 class TokenStates:
-    """States after `layer` blocks by content of the answer; `folder` is that of one model and
-    layer, None keeps them in memory; `given` are files of `lower_arrays`."""
+    """States after `layer` blocks by content of the answer.
+
+    `folder` is that of one model and layer; None keeps them in memory. `given` are files of
+    `lower_arrays`.
+    """
 
     def __init__(
         self, model: TokenModel, layer: int, folder: Path | None, given: Sequence[Path] = ()
@@ -133,7 +143,10 @@ class TokenStates:
             self._open(path)
 
     def get(self, items: Sequence[AnswerItem], keys: Sequence[str]) -> list[RowStates]:
-        """States of each item, whose content keys are `keys`; computes what is missing, once."""
+        """Return states of each item, computing what is missing once.
+
+        `keys` are the items' content keys.
+        """
         missing = {k: item for k, item in zip(keys, items, strict=True) if k not in self._rows}
         if missing:
             self._compute(missing)

@@ -1,22 +1,109 @@
-"""What tools work with: sandbox, platform, the AAR's files. Time on the device is booked."""
+"""Tools of a language-model AAR: what they are and what they work with.
+
+A tool is a name, typed arguments and a function. Errors of its use are answers. It works with the
+sandbox, the platform and the AAR's files; time on the device is booked. Commands that run on while
+the model thinks have a thread each, and their output is in a file of the workspace.
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any, NamedTuple
+
+from inspect_ai.tool import ToolInfo, ToolParams
+from inspect_ai.util import JSONSchema
+from pydantic import BaseModel, ValidationError
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.language.spec import LanguageSpec
-from aarlab.agents.language.state import Running
-from aarlab.agents.language.store import Store
-from aarlab.agents.language.tools.background import Backgrounds
+from aarlab.agents.language.state import LoopState, Running, Store
+from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BudgetExhausted, Conflict
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict
+from aarlab.core.platform_tools import Input
 from aarlab.core.wire import Spend
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import Finished, SandboxSpec
+
+MAX_AT_ONCE = 4
+FOLDER = "background"
+JOIN_S = 15.0
+
+
+@dataclass
+class _Job:
+    begun: float
+    cancel: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+    seconds: float | None = None
+    ended: str = ""
+
+
+class Backgrounds:
+    """Those of this process; what ran in an earlier one ended with it."""
+
+    def __init__(self, sandbox: SandboxSpec) -> None:
+        self._sandbox = sandbox
+        self._jobs: dict[str, _Job] = {}
+
+    def start(self, name: str, command: str, timeout_s: float) -> None:
+        """Start a command in the background. Raises BadInput when too many run."""
+        if len(self._alive()) >= MAX_AT_ONCE:
+            raise BadInput(f"{MAX_AT_ONCE} background commands run already: kill one first")
+        job = _Job(time.monotonic())
+        limits = replace(self._sandbox.limits, wall_s=timeout_s, cpu_s=timeout_s * 8)
+        spec = replace(self._sandbox, limits=limits)
+        script = f'mkdir -p {FOLDER} && exec >{FOLDER}/{name}.log 2>&1 && exec /bin/bash -c "$0"'
+        argv = ["/bin/bash", "-c", script, command]
+        job.thread = threading.Thread(target=_work, args=(job, spec, argv), daemon=True)
+        self._jobs[name] = job
+        job.thread.start()
+
+    def seconds(self, name: str) -> float:
+        """Return the wall seconds so far; 0 for a command of an earlier process."""
+        job = self._jobs.get(name)
+        if job is None:
+            return 0.0
+        return time.monotonic() - job.begun if job.seconds is None else job.seconds
+
+    def ended(self, name: str) -> str:
+        """Return how the command ended; empty while it runs."""
+        job = self._jobs.get(name)
+        return "it ended when the AAR's process was restarted" if job is None else job.ended
+
+    def kill(self, name: str) -> None:
+        job = self._jobs.get(name)
+        if job is not None and job.thread is not None:
+            job.cancel.set()
+            job.thread.join(JOIN_S)
+
+    def kill_all(self) -> None:
+        for name in self._alive():
+            self._jobs[name].cancel.set()
+        for name in list(self._jobs):
+            self.kill(name)
+
+    def _alive(self) -> list[str]:
+        return [name for name, job in self._jobs.items() if not job.ended]
+
+
+def _work(job: _Job, spec: SandboxSpec, argv: list[str]) -> None:
+    try:
+        done = run(spec, argv, None, job.cancel)
+        job.seconds, job.ended = done.wall_s, how_it_ended(done)
+    except (AarlabError, OSError) as error:
+        job.seconds, job.ended = time.monotonic() - job.begun, f"it could not run: {error}"
+
+
+def how_it_ended(done: Finished) -> str:
+    if done.killed_by == "cancel":
+        return f"killed after {done.wall_s:.1f} s"
+    if done.killed_by is not None:
+        return f"ended by the {done.killed_by} limit after {done.wall_s:.1f} s"
+    return f"exit code {done.returncode} after {done.wall_s:.1f} s"
+
 
 LOG = logging.getLogger("aarlab.agents")
 FIRST_LOOK_S, LOOK_EVERY_S, ASK_EVERY_S = 1.0, 2.0, 5.0
@@ -39,8 +126,10 @@ class Kit:
     def run(
         self, argv: Sequence[str], key: str, stdin: bytes | None = None, timeout_s: float = 0.0
     ) -> Finished:
-        """One command in the sandbox; ends early when the operator stops the AAR. Its seconds are
-        booked under `key`."""
+        """Run one command in the sandbox; ends early when the operator stops the AAR.
+
+        Its seconds are booked under `key`.
+        """
         limits = replace(self.sandbox.limits, wall_s=timeout_s or self.spec.tool_timeout_s)
         with Attendance(self) as attendance:
             done = run(replace(self.sandbox, limits=limits), argv, stdin, attendance.cancel)
@@ -48,12 +137,12 @@ class Kit:
         return done
 
     def glance(self, argv: Sequence[str]) -> Finished:
-        """A quick look that is not booked."""
+        """Run a quick look that is not booked."""
         limits = replace(self.sandbox.limits, wall_s=60.0)
         return run(replace(self.sandbox, limits=limits), argv)
 
     def book(self, seconds: float, key: str, note: str) -> None:
-        """Device seconds, once a key."""
+        """Book device seconds, once per key."""
         spend = Spend(kind="device_s", amount=max(seconds, 0.0), note=note)
         try:
             self.platform.spend(spend, key=f"{key}-device")
@@ -95,3 +184,84 @@ class Attendance:
                         self.cancel.set()
             except (AarlabError, OSError) as error:
                 LOG.warning("while a command ran: %s", error)
+
+
+Change = Callable[[LoopState], LoopState]
+
+
+Args = Input
+
+
+class Place(NamedTuple):
+    """Where in its life the AAR makes this call. `key` is the same when the call is repeated."""
+
+    key: str
+    state: LoopState
+
+
+class Result(NamedTuple):
+    """What the model is shown, and what changes in the AAR's own state."""
+
+    text: str
+    change: Change | None = None
+
+
+class WrongCall(Exception):
+    """The call itself was malformed; the message says how to make it right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool of the model.
+
+    `repeatable`: a second run after a crash does no harm, so it is run again and not reported as
+    interrupted. Platform writes are, by their idempotency key.
+
+    `schema` is that of the arguments where the server checks them.
+    """
+
+    name: str
+    about: str
+    args: type[BaseModel]
+    run: Callable[[Kit, Any, Place], Result]
+    repeatable: bool = False
+    schema: Mapping[str, Any] | None = None
+
+    def info(self) -> ToolInfo:
+        schema = self.schema or self.args.model_json_schema()
+        properties = {
+            name: JSONSchema.model_validate(_plain(field))
+            for name, field in schema.get("properties", {}).items()
+        }
+        params = ToolParams(properties=properties, required=schema.get("required", []))
+        return ToolInfo(name=self.name, description=self.about, parameters=params)
+
+    def call(self, kit: Kit, arguments: dict[str, Any], place: Place) -> Result:
+        """Run the tool. Raises WrongCall for arguments that do not fit, or the tool's error."""
+        try:
+            args = self.args.model_validate(arguments)
+        except ValidationError as error:
+            raise WrongCall(f"{self.name}: {_explained(error)}") from error
+        return self.run(kit, args, place)
+
+
+def find_tool(tools: Sequence[Tool], name: str) -> Tool:
+    """Return a tool by its name. Raises WrongCall naming the tools there are."""
+    for tool in tools:
+        if tool.name == name:
+            return tool
+    raise WrongCall(f"there is no tool {name!r}; there are {', '.join(t.name for t in tools)}")
+
+
+def _plain(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _plain(value) for key, value in schema.items() if key != "title"}
+    return [_plain(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _explained(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(map(str, item["loc"])) or "arguments"
+        lines.append(f"{where}: {item['msg']}")
+    return "; ".join(lines)

@@ -7,22 +7,23 @@ the same even where the workspace has changed meanwhile.
 import base64
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aarlab.agents.forum_files import FOLDER as FORUM
 from aarlab.agents.forum_files import printable, quoted_lines
 from aarlab.agents.language.budget import budget_text
-from aarlab.agents.language.compaction import NOTEBOOK
-from aarlab.agents.language.tools.kit import Kit
-from aarlab.agents.language.tools.sandboxed import inside
-from aarlab.agents.language.tools.tool import Args, Place, Result, Tool
+from aarlab.agents.language.context import NOTEBOOK, cut
+from aarlab.agents.language.tools.kit import Args, Kit, Place, Result, Tool
+from aarlab.agents.language.tools.sandboxed import HEAD_CHARS, TAIL_CHARS, inside
+from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BadInput
 from aarlab.core.foreign import read_json
+from aarlab.core.platform_tools import TOOLS, TOOLS_PATH, CommentOn, Nothing, OneFinding, VoteOn
 from aarlab.core.wire import (
-    MAX_TEXT,
     Finding,
     FindingKind,
     NewFinding,
@@ -31,9 +32,9 @@ from aarlab.core.wire import (
     SnapshotFile,
     Submission,
 )
-from aarlab.core.wire_service import Ballot, FindingQuery, NewMethod
+from aarlab.core.wire_service import FindingQuery, NewMethod
 from aarlab.sandbox.workspace import copy_in, copy_out, copy_out_tree
-from aarlab.testbed.job import JobOutput
+from aarlab.testbed.running.job import JobOutput
 
 MAX_PREDICTIONS = 64 * 2**20
 MAX_METHOD_FILES, MAX_METHOD_BYTES = 100, 4 * 2**20
@@ -74,37 +75,11 @@ class GetSnapshot(Args):
     folder: Folder | None = Field(None, description="write its files there; else only list them")
 
 
-class PostFinding(Args):
-    kind: FindingKind
-    title: Annotated[str, Field(min_length=1, max_length=200)]
-    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-    submission: Id | None = Field(None, description="a claim about a score cites a submission")
-    snapshot: Id | None = None
-
-
-class CommentOn(Args):
-    finding: Id
-    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-
-
-class VoteOn(Args):
-    finding: Id
-    value: Ballot
-
-
 class Search(Args):
     query: Annotated[str, Field(max_length=200)] = ""
     kind: FindingKind | None = None
     sort: Literal["new", "top"] = "new"
     limit: Annotated[int, Field(ge=1, le=50)] = SHOWN_FINDINGS
-
-
-class One(Args):
-    finding: Id
-
-
-class Nothing(Args):
-    pass
 
 
 class Reason(Args):
@@ -150,7 +125,7 @@ def _submission(kit: Kit, args: SubmitPredictions) -> Submission:
 
 
 def _known(kit: Kit, task: str | None) -> str | None:
-    """Raises BadInput naming the tasks there are."""
+    """Return the task. Raises BadInput naming the tasks there are."""
     if task is not None and task not in kit.config.tasks:
         raise BadInput(f"no task {task!r}; there are {', '.join(kit.config.tasks)}")
     return task
@@ -213,7 +188,10 @@ def get_snapshot(kit: Kit, args: GetSnapshot, place: Place) -> Result:
 
 
 def _of_its_own(folder: str) -> str:
-    """Others' files never land where this AAR's notebook or the platform's files lie."""
+    """Return the folder, which is neither this AAR's notebook nor one of the platform's.
+
+    Others' files never land in those. Raises BadInput.
+    """
     top = PurePosixPath(folder).parts[:1]
     if top in ((), (NOTEBOOK,), (FORUM,)):
         raise BadInput(f"`folder` {folder}: give the files of others a folder of their own")
@@ -242,8 +220,8 @@ def my_budget(kit: Kit, args: Nothing, place: Place) -> Result:
 
 
 # ---------------------------------------------------------------- forum
-def post_finding(kit: Kit, args: PostFinding, place: Place) -> Result:
-    posted = kit.platform.post_finding(NewFinding(**args.model_dump()), key=place.key)
+def post_finding(kit: Kit, args: NewFinding, place: Place) -> Result:
+    posted = kit.platform.post_finding(args, key=place.key)
     return Result(f"posted finding {posted.id}")
 
 
@@ -263,7 +241,7 @@ def search_findings(kit: Kit, args: Search, place: Place) -> Result:
     return Result("\n".join([QUOTED, *map(_line, found)]) if found else "no finding matches")
 
 
-def read_finding(kit: Kit, args: One, place: Place) -> Result:
+def read_finding(kit: Kit, args: OneFinding, place: Place) -> Result:
     finding = kit.platform.finding(args.finding)
     lines = [QUOTED, _line(finding), *quoted_lines(finding.text[:SHOWN_CHARS])]
     for one in finding.comments:
@@ -295,17 +273,49 @@ def finish(kit: Kit, args: Reason, place: Place) -> Result:
     return Result("goodbye", lambda state: state.but(wants_end=why))
 
 
-def _tool(name: str, about: str, args: type[Args], run: Any) -> Tool:
+# ---------------------------------------------------------------- of installed packages
+class Anything(Args):
+    """Arguments that the server checks."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def served_tools(client: PlatformClient) -> list[Tool]:
+    """Return the tools that have no route of their own, such as those of installed packages."""
+    return [
+        Tool(
+            one.name,
+            one.about,
+            Anything,
+            partial(_served, one.name),
+            repeatable=True,
+            schema=one.input_schema,
+        )
+        for one in client.tools()
+        if one.path.startswith(TOOLS_PATH)
+    ]
+
+
+def _served(name: str, kit: Kit, args: Anything, place: Place) -> Result:
+    made = kit.platform.call_tool(name, args.model_extra or {}, key=place.key)
+    return Result(cut(json.dumps(made, ensure_ascii=False), HEAD_CHARS, TAIL_CHARS))
+
+
+def _tool(name: str, about: str, args: type[BaseModel], run: Any) -> Tool:
     return Tool(name, about, args, run, repeatable=True)
 
 
+def _declared(name: str, run: Any, args: type[BaseModel] | None = None) -> Tool:
+    """Return a tool as `core.platform_tools` declares it, or with other arguments.
+
+    Other arguments name files of the workspace, or are those of an inner model.
+    """
+    tool = TOOLS[name]
+    return _tool(tool.name, tool.about, args or tool.input, run)
+
+
 SCORE_TOOLS = (
-    _tool(
-        "submit_predictions",
-        "Score predictions on the search split. Costs one submission; a refusal costs nothing.",
-        SubmitPredictions,
-        submit_predictions,
-    ),
+    _declared("submit_predictions", submit_predictions, SubmitPredictions),
     _tool(
         "submit_method",
         "Ask the platform to verify a method: it runs the code itself on hidden rows. You learn "
@@ -327,14 +337,14 @@ SCORE_TOOLS = (
         OfTask,
         verified_methods,
     ),
-    _tool("my_budget", "What you used and what is left.", Nothing, my_budget),
+    _declared("my_budget", my_budget),
 )
 FORUM_TOOLS = (
-    _tool("post_finding", "Post to the forum of all AARs (Markdown).", PostFinding, post_finding),
-    _tool("comment", "Comment on a finding.", CommentOn, comment),
-    _tool("vote", "Vote on another AAR's finding.", VoteOn, vote),
-    _tool("search_findings", "Search the forum.", Search, search_findings),
-    _tool("read_finding", "One finding with its comments.", One, read_finding),
+    _declared("post_finding", post_finding, NewFinding),
+    _declared("comment", comment),
+    _declared("vote", vote),
+    _declared("search_findings", search_findings, Search),
+    _declared("read_finding", read_finding),
 )
 LIFE_TOOLS = (
     _tool(

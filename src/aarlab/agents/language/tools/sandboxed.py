@@ -11,9 +11,7 @@ from pydantic import Field
 
 from aarlab.agents.language.context import cut
 from aarlab.agents.language.state import Background, LoopState
-from aarlab.agents.language.tools.background import FOLDER, how_it_ended
-from aarlab.agents.language.tools.kit import Kit
-from aarlab.agents.language.tools.tool import Args, Place, Result, Tool
+from aarlab.agents.language.tools.kit import FOLDER, Args, Kit, Place, Result, Tool, how_it_ended
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput
 from aarlab.sandbox.spec import Finished
@@ -75,7 +73,7 @@ class Which(Args):
 
 
 def bash(kit: Kit, args: Bash, place: Place) -> Result:
-    """stdout and stderr in the order in which they came."""
+    """Return stdout and stderr in the order in which they came."""
     argv = ["/bin/bash", "-c", 'exec /bin/bash -c "$0" 2>&1', args.command]
     return _command(kit, argv, place, args.timeout_s, None)
 
@@ -121,7 +119,7 @@ def view(kit: Kit, args: View, place: Place) -> Result:
 
 
 def inside(kit: Kit, path: str) -> str:
-    """A path as the AAR names it, relative to its workspace; raises BadInput outside of it."""
+    """Return a path as the AAR names it, relative to its workspace; BadInput outside of it."""
     given, top = PurePosixPath(path), PurePosixPath(str(kit.sandbox.seen_workspace))
     if not given.is_absolute():
         return str(given)
@@ -198,7 +196,7 @@ def _job(state: LoopState, name: str) -> Background:
 
 
 def wait(kit: Kit, args: "Wait", place: Place) -> Result:
-    """Costs research time, and no device time while nothing runs."""
+    """Wait: costs research time, and no device time while no background command runs."""
     end = time.monotonic() + args.seconds
     running = [one.id for one in place.state.background if not one.ended]
     while (left_s := end - time.monotonic()) > 0:

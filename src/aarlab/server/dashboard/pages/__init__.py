@@ -1,1 +1,1 @@
-"""The routes, a file a page."""
+"""The routes, one file per page."""

@@ -1,21 +1,85 @@
-"""One AAR: what it does, what it has used, what people asked of it; and the forms that ask."""
+"""The page of one AAR, for the operator.
+
+It shows what the AAR does, what it has used and what people asked of it, with the forms that ask.
+"""
 
 import secrets
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.ranking import RunKey, first_runs
 from aarlab.core.wire_ledger import Control, NewControl
+from aarlab.core.wire_service import FindingQuery
 from aarlab.server.auth import OPERATOR
 from aarlab.server.dashboard.desk import Desk, DeskDep
-from aarlab.server.dashboard.forms import Form, FormDep, form_key, go_to
-from aarlab.server.dashboard.rendering import page, part
+from aarlab.server.dashboard.pages.campaign import campaign_view
+from aarlab.server.dashboard.rendering import Form, FormDep, form_key, go_to, page, part
 from aarlab.server.dashboard.session import OperatorViewer, Viewer
-from aarlab.server.dashboard.views.aar import aar_facts
 from aarlab.server.writes import write_once, writing
-from aarlab.store import controls
+from aarlab.store import controls, forum
+
+Facts = dict[str, Any]
+SHOWN = 15
+
+
+async def aar_facts(tx: AsyncConnection, desk: Desk, name: str) -> Facts:
+    """Return the facts of an AAR's page. Raises NotFound for an unknown AAR."""
+    whole = await campaign_view(tx, desk, operator=True)
+    row = next((row for row in whole["aars"] if row["name"] == name), None)
+    if row is None:
+        raise NotFound(f"no AAR {name[:64]!r} in this campaign")
+    posts = await forum.page(tx, FindingQuery(author=name, sort="new", limit=SHOWN))
+    asked = await controls.listed(tx, name)
+    return {
+        "aar": row,
+        "arms": whole["arms"],
+        "over": whole["over"],
+        "limits": desk.memory.aars[name].limits.model_dump(),
+        "controls": [c.model_dump() for c in asked[::-1][:SHOWN]],
+        "findings": [{"id": f.id, "title": f.title, "at": f.at} for f in posts.findings],
+        "snapshots": _snapshots(desk, name),
+        "spend": desk.memory.spend.get(name, {}),
+        "cases": _cases(desk, name),
+    }
+
+
+def _cases(desk: Desk, name: str) -> list[Facts]:
+    """Return what the audits found about its submissions, each with the latest verdict."""
+    memory = desk.memory
+    found = [memory.audits[number] for number in memory.audits_of.get("", [])]
+    return [
+        {**a.model_dump(), "verdict": given[-1].model_dump() if given else None}
+        for a in found
+        if a.aar == name
+        for given in (memory.cases_of.get(a.id),)
+    ]
+
+
+def _snapshots(desk: Desk, name: str) -> list[Facts]:
+    """List the AAR's newest snapshots, each with its verified PGR on the first task."""
+    mine = [snap for snap in desk.memory.snaps.values() if snap.aar == name][-SHOWN:]
+    rows, task = [], desk.tasks(operator=False)[0]
+    for snap in reversed(mine):
+        first = first_runs(desk.memory.runs_for(snap.id))
+        run = first.get(RunKey(task, snap.id, "selection", "none"))
+        suspect = any(a.severity == "suspect" for a in desk.memory.audits_for(snap.id))
+        rows.append(
+            {
+                "id": snap.id,
+                "short": desk.memory.names[snap.id],
+                "name": snap.name,
+                "at": snap.at,
+                "pgr": run.estimate.value if run and run.estimate else None,
+                "suspect": suspect,
+                "verdict": desk.memory.decision(snap.id),
+            }
+        )
+    return rows
+
 
 router = APIRouter(include_in_schema=False)
 LIMITS = {
@@ -42,7 +106,7 @@ async def live_aar(name: str, request: Request, desk: DeskDep, viewer: OperatorV
 async def control_all(
     request: Request, desk: DeskDep, viewer: OperatorViewer, form: FormDep
 ) -> Response:
-    """The whole campaign."""
+    """Steer the whole campaign."""
     await _steer(request, desk, None, _control(form, viewer), form)
     return go_to(viewer, "/")
 
@@ -56,7 +120,7 @@ async def control(
 
 
 def _control(form: Form, viewer: Viewer) -> NewControl:
-    """Raises BadInput, saying what is missing."""
+    """Read the control from the form. Raises BadInput, saying what is missing."""
     given: dict[str, Any] = {"action": form.get("action", ""), "text": form.get("text", "")}
     given["by"] = form.get("by") or viewer.name or "operator"
     try:

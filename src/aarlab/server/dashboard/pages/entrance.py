@@ -10,8 +10,7 @@ from aarlab.core.errors import BadInput, Forbidden
 from aarlab.core.wire import Wire
 from aarlab.server.auth import OPERATOR
 from aarlab.server.dashboard.desk import DeskDep
-from aarlab.server.dashboard.forms import FormDep, fields, form_key, go_to
-from aarlab.server.dashboard.rendering import HEADERS, bare, page
+from aarlab.server.dashboard.rendering import HEADERS, FormDep, bare, fields, form_key, go_to, page
 from aarlab.server.dashboard.session import (
     LIVES_S,
     OperatorViewer,
@@ -55,7 +54,7 @@ async def logout(viewer: OperatorViewer, _form: FormDep, desk: DeskDep) -> Respo
 
 @router.get("/share/{token}")
 async def open_share(token: str, request: Request, desk: DeskDep) -> Response:
-    """A share link: its token moves into a cookie, out of the address."""
+    """Open a share link. Its token moves out of the address into a cookie."""
     if not await desk.shares.is_live(token):
         error = "this share link has expired, was revoked, or is not one of this campaign"
         return bare(request, "login.html", {"error": error}, 403)
@@ -74,7 +73,7 @@ async def share_page(request: Request, desk: DeskDep, viewer: OperatorViewer) ->
 async def make_share(
     request: Request, desk: DeskDep, viewer: OperatorViewer, form: FormDep
 ) -> Response:
-    """The link is shown once, on the answer."""
+    """Make a share link. It is shown once, on the answer."""
     days = form.get("days", "7")
     if not (days.isascii() and days.isdigit() and len(days) < 9) or not 1 <= int(days) <= MAX_DAYS:
         raise BadInput(f"days: a whole number from 1 to {MAX_DAYS}")

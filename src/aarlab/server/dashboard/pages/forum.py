@@ -8,16 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.canonical import content_hash
 from aarlab.core.errors import BadInput
+from aarlab.core.hashing import content_hash
 from aarlab.core.wire import Comment, NewComment
 from aarlab.core.wire_service import MAX_CURSOR, FindingQuery
 from aarlab.server.auth import OPERATOR
 from aarlab.server.dashboard.desk import DeskDep
-from aarlab.server.dashboard.forms import FormDep, form_key, go_to
-from aarlab.server.dashboard.rendering import page
+from aarlab.server.dashboard.rendering import FormDep, form_key, go_to, page
 from aarlab.server.dashboard.session import OperatorViewer, ViewerDep
-from aarlab.server.routes.findings import rendered
+from aarlab.server.service.forum import rendered
 from aarlab.server.writes import write_once, writing
 from aarlab.store import forum, log
 
@@ -28,7 +27,7 @@ MAX_NAME = 100
 
 
 class Asked(BaseModel):
-    """An empty field of a form is none."""
+    """A request for posts. An empty field of a form means no filter."""
 
     q: Annotated[str, Field(max_length=200)] = ""
     kind: Literal["", "hypothesis", "result", "insight", "error"] = ""
@@ -72,7 +71,10 @@ async def thread(finding: str, request: Request, desk: DeskDep, viewer: ViewerDe
 async def comment(
     finding: str, request: Request, desk: DeskDep, viewer: OperatorViewer, form: FormDep
 ) -> Response:
-    """A person's comment: AARs read it in the thread, with the name under which it was written."""
+    """Post a person's comment.
+
+    AARs read it in the thread, with the name under which it was written.
+    """
     name = form.get("by", "") or viewer.name
     if not name or len(name) > MAX_NAME:
         raise BadInput(f"a comment needs your name, at most {MAX_NAME} characters")

@@ -1,19 +1,18 @@
-"""The log: entries, whether each fits the one before, and the check of the whole chain."""
+"""The log: its entries, whether each fits the one before, and the check of the whole chain."""
 
 from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from aarlab.core.chain import GENESIS
+from aarlab.core.hashing import GENESIS
 from aarlab.core.wire import LogRecord
 from aarlab.server.dashboard.desk import DeskDep
-from aarlab.server.dashboard.forms import Text
 from aarlab.server.dashboard.log_check import link_fault, shown
-from aarlab.server.dashboard.rendering import HEADERS, page, part
+from aarlab.server.dashboard.pages.campaign import Facts
+from aarlab.server.dashboard.rendering import HEADERS, Text, page, part
 from aarlab.server.dashboard.session import OperatorViewer
-from aarlab.server.dashboard.views.campaign import Facts
-from aarlab.server.routes.operator_export import exported
+from aarlab.server.service.export import exported
 from aarlab.store import log
 
 router = APIRouter(include_in_schema=False)
@@ -51,14 +50,17 @@ async def entries(
 async def check(
     request: Request, desk: DeskDep, viewer: OperatorViewer, again: bool = False
 ) -> Response:
-    """Checks the next part of the chain; the part of the page asks again until it is done."""
+    """Check the next part of the chain.
+
+    The part of the page asks again until the check is done.
+    """
     state = await desk.log_check.step(again)
     return part(request, viewer, "check", {"check": {**asdict(state), "done": state.done}})
 
 
 @router.get("/log/export")
 async def export(desk: DeskDep, _viewer: OperatorViewer) -> Response:
-    """What `aarlab campaign export` writes, as a file: no row, no label."""
+    """Return what `aarlab campaign export` writes, as a file without rows and labels."""
     made = await exported(desk.platform, ideas=True)
     headers = {**HEADERS, "Content-Disposition": 'attachment; filename="export.json"'}
     text = made.model_dump_json()
@@ -66,7 +68,10 @@ async def export(desk: DeskDep, _viewer: OperatorViewer) -> Response:
 
 
 def _linked(found: list[LogRecord]) -> list[Facts]:
-    """Newest first; the last one is only there for its hash, unless it is the log's first."""
+    """Return the entries, newest first.
+
+    The last one is only there for its hash, unless it is the log's first.
+    """
     links = zip(found, [*found[1:], None], strict=True)
     rows = []
     for entry, earlier in links:
@@ -78,5 +83,5 @@ def _linked(found: list[LogRecord]) -> list[Facts]:
 
 
 def _plain(entry: LogRecord, fault: str | None) -> Facts:
-    """`fault`: None where it was not looked at."""
+    """Return an entry as facts. `fault` is None if it was not checked."""
     return {**entry.model_dump(), "text": shown(entry.body)[:MAX_BODY], "fault": fault}

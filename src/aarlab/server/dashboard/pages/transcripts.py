@@ -1,15 +1,14 @@
-"""Transcripts: which there are, and one of them a page at a time."""
+"""Transcripts: a list of them, and one of them page by page."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from aarlab.server.dashboard.desk import Desk, DeskDep
-from aarlab.server.dashboard.forms import Text
-from aarlab.server.dashboard.rendering import page
+from aarlab.server.dashboard.pages.campaign import Facts
+from aarlab.server.dashboard.rendering import Text, page
 from aarlab.server.dashboard.session import OperatorViewer
 from aarlab.server.dashboard.transcripts import Index
-from aarlab.server.dashboard.views.campaign import Facts
 
 router = APIRouter(include_in_schema=False)
 SHOWN, MAX_TEXT = 50, 20_000
@@ -45,7 +44,10 @@ async def transcript(
     first: Line = None,
     q: Text = None,
 ) -> Response:
-    """A page of entries, the newest without `first`; with `q` the entries that hold its text."""
+    """Show a page of entries.
+
+    Without `first` it is the newest. With `q` it has the entries that hold its text.
+    """
     index = await desk.transcripts.open(aar)
     facts: Facts = {"aar": aar, "n_lines": index.n_lines, "per_page": SHOWN, "q": q or ""}
     facts["logs"] = f"{desk.platform.settings.run_dir.aar(aar) / 'logs'}"
@@ -60,12 +62,12 @@ async def transcript(
         entries = list(enumerate(read, start))
         facts |= {"first": start, "next_line": None}
     facts["entries"] = [
-        {**entry.model_dump(), "line": line, "text": entry.text[:MAX_TEXT], "cut": _cut(entry.text)}
+        {
+            **entry.model_dump(),
+            "line": line,
+            "text": entry.text[:MAX_TEXT],
+            "cut": max(len(entry.text) - MAX_TEXT, 0),
+        }
         for line, entry in entries
     ]
     return page(request, viewer, "transcript", facts)
-
-
-def _cut(text: str) -> int:
-    """Characters that are not shown."""
-    return max(len(text) - MAX_TEXT, 0)

@@ -1,4 +1,4 @@
-"""The tables of the first release."""
+"""All tables, as `store.tables` had them at version 0.1.0."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,107 +10,407 @@ COUNTER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    _aars()
-    _work()
-    _forum()
-    _log()
-
-
-def _aars() -> None:
     op.create_table(
         "aars",
-        sa.Column("name", sa.String(), primary_key=True),
-        sa.Column("token_sha256", sa.String(), nullable=False, unique=True),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("token_sha256", sa.String(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("record", sa.JSON(), nullable=False),
         sa.Column("at", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+        sa.UniqueConstraint("token_sha256"),
     )
     op.create_table(
-        "sessions",
-        sa.Column("id", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("aar", sa.String(), sa.ForeignKey("aars.name"), nullable=False, index=True),
-        sa.Column("started_at", sa.String(), nullable=False),
-        sa.Column("last_seen_at", sa.String(), nullable=False),
-    )
-    op.create_table(
-        "spend",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("aar", sa.String(), sa.ForeignKey("aars.name"), nullable=False, index=True),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("amount", sa.Float(), nullable=False),
-        sa.Column("note", sa.String(), nullable=False),
-        sa.Column("at", sa.String(), nullable=False),
-    )
-
-
-def _work() -> None:
-    op.create_table(
-        "submissions",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(), nullable=False, unique=True),
-        sa.Column("aar", sa.String(), sa.ForeignKey("aars.name"), nullable=False, index=True),
-        sa.Column("task", sa.String(), nullable=False),
-        sa.Column("method", sa.String(), nullable=False),
-        sa.Column("snapshot", sa.String()),
-        sa.Column("at", sa.String(), nullable=False),
-        sa.Column("predictions", sa.LargeBinary(), nullable=False),
-    )
-    op.create_table(
-        "scores",
-        sa.Column("submission", sa.String(), sa.ForeignKey("submissions.id"), primary_key=True),
-        sa.Column("improved", sa.Boolean(), nullable=False),
+        "audits",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("snapshot", sa.String(), nullable=True),
         sa.Column("record", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
     )
+    op.create_index(op.f("ix_audits_snapshot"), "audits", ["snapshot"], unique=False)
     op.create_table(
-        "snapshots",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(), nullable=False, unique=True),
-        sa.Column("aar", sa.String(), sa.ForeignKey("aars.name"), nullable=False, index=True),
+        "budget",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("record", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
-        "verifications",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(), nullable=False, unique=True),
-        sa.Column("state", sa.String(), nullable=False, index=True),
-        sa.Column("record", sa.JSON(), nullable=False),
-        sa.Column("predictions", sa.LargeBinary()),
-    )
-
-
-def _forum() -> None:
-    op.create_table(
-        "findings",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(), nullable=False, unique=True),
-        sa.Column("author", sa.String(), sa.ForeignKey("aars.name"), nullable=False),
-        sa.Column("at", sa.String(), nullable=False),
-        sa.Column("record", sa.JSON(), nullable=False),
+        "claims",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
-        "comments",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(), nullable=False, unique=True),
-        sa.Column("finding", sa.String(), sa.ForeignKey("findings.id"), nullable=False, index=True),
-        sa.Column("author", sa.String(), sa.ForeignKey("aars.name"), nullable=False),
-        sa.Column("at", sa.String(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
+        "idempotency",
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("request_sha256", sa.String(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("actor", "key"),
     )
-
-
-def _log() -> None:
     op.create_table(
         "log",
-        sa.Column("seq", COUNTER, primary_key=True, autoincrement=False),
+        sa.Column("seq", COUNTER, autoincrement=False, nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("at", sa.String(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("hash", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
     )
     op.create_table(
-        "idempotency",
-        sa.Column("actor", sa.String(), primary_key=True),
-        sa.Column("key", sa.String(), primary_key=True),
-        sa.Column("request_sha256", sa.String(), nullable=False),
-        sa.Column("answer", sa.Text(), nullable=False),
+        "operator_calls",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("purpose", sa.String(), nullable=False),
+        sa.Column("call", sa.String(), nullable=False),
+        sa.Column("booked", sa.Boolean(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("dollars", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("priced", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("call"),
+    )
+    op.create_index(op.f("ix_operator_calls_purpose"), "operator_calls", ["purpose"], unique=False)
+    op.create_table(
+        "paces",
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("left", sa.Float(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("what", "name"),
+    )
+    op.create_table(
+        "verdicts",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("snapshot", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_verdicts_snapshot"), "verdicts", ["snapshot"], unique=False)
+    op.create_table(
+        "verifications",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.Column("predictions", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_verifications_state"), "verifications", ["state"], unique=False)
+    op.create_table(
+        "case_verdicts",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("audit", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["audit"],
+            ["audits.id"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_case_verdicts_audit"), "case_verdicts", ["audit"], unique=False)
+    op.create_table(
+        "controls",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("aar", sa.String(), nullable=True),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index(op.f("ix_controls_aar"), "controls", ["aar"], unique=False)
+    op.create_table(
+        "findings",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["author"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_table(
+        "model_calls",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("call", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("dollars", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("aar", "call", name="one_record_a_call"),
+    )
+    op.create_table(
+        "reservations",
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("call", sa.String(), nullable=False),
+        sa.Column("dollars", sa.Float(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("aar", "call"),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("id", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("started_at", sa.String(), nullable=False),
+        sa.Column("last_seen_at", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_sessions_aar"), "sessions", ["aar"], unique=False)
+    op.create_table(
+        "snapshots",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_snapshots_aar"), "snapshots", ["aar"], unique=False)
+    op.create_table(
+        "spend",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("amount", sa.Float(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index(op.f("ix_spend_aar"), "spend", ["aar"], unique=False)
+    op.create_table(
+        "spend_totals",
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("amount", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("aar", "kind"),
+    )
+    op.create_table(
+        "submissions",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("snapshot", sa.String(), nullable=True),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("predictions", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_submissions_aar"), "submissions", ["aar"], unique=False)
+    op.create_table(
+        "teams",
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("aar"),
+    )
+    op.create_index(op.f("ix_teams_team"), "teams", ["team"], unique=False)
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("revoked_at", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("sha256"),
+    )
+    op.create_index(op.f("ix_tokens_aar"), "tokens", ["aar"], unique=False)
+    op.create_table(
+        "changes",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["finding"],
+            ["findings.id"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index(op.f("ix_changes_finding"), "changes", ["finding"], unique=False)
+    op.create_table(
+        "comments",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["author"],
+            ["aars.name"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["finding"],
+            ["findings.id"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_comments_finding"), "comments", ["finding"], unique=False)
+    op.create_table(
+        "method_submissions",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("snapshot", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("refused", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["snapshot"],
+            ["snapshots.id"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_method_submissions_aar"), "method_submissions", ["aar"], unique=False)
+    op.create_index(
+        op.f("ix_method_submissions_snapshot"), "method_submissions", ["snapshot"], unique=False
+    )
+    op.create_table(
+        "remarks",
+        sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.Column("person", sa.String(), nullable=False),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["finding"],
+            ["findings.id"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(op.f("ix_remarks_finding"), "remarks", ["finding"], unique=False)
+    op.create_table(
+        "scores",
+        sa.Column("submission", sa.String(), nullable=False),
+        sa.Column("improved", sa.Boolean(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["submission"],
+            ["submissions.id"],
+        ),
+        sa.PrimaryKeyConstraint("submission"),
+    )
+    op.create_table(
+        "supervised",
+        sa.Column("session", COUNTER, nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["session"],
+            ["sessions.id"],
+        ),
+        sa.PrimaryKeyConstraint("session"),
+    )
+    op.create_table(
+        "terms",
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.Column("term", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["finding"],
+            ["findings.id"],
+        ),
+        sa.PrimaryKeyConstraint("finding", "term"),
+    )
+    op.create_index(op.f("ix_terms_term"), "terms", ["term"], unique=False)
+    op.create_table(
+        "trees",
+        sa.Column("snapshot", sa.String(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("parent", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["snapshot"],
+            ["snapshots.id"],
+        ),
+        sa.PrimaryKeyConstraint("snapshot"),
+    )
+    op.create_index(op.f("ix_trees_parent"), "trees", ["parent"], unique=False)
+    op.create_index(op.f("ix_trees_sha256"), "trees", ["sha256"], unique=False)
+    op.create_table(
+        "votes",
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("value", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["finding"],
+            ["findings.id"],
+        ),
+        sa.PrimaryKeyConstraint("finding", "aar"),
     )

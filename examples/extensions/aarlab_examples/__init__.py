@@ -1,0 +1,1 @@
+"""One extension of aarlab of each kind."""

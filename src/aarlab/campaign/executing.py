@@ -1,0 +1,96 @@
+"""The executor of a campaign: checked when a spec is read, opened when the campaign runs."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import ValidationError
+
+from aarlab.campaign.aars import ExecutorSpec
+from aarlab.campaign.reading import SpecText, faults_of
+from aarlab.core.errors import AarlabError, BadInput, Fault, Faulty
+from aarlab.executors.base import Executor, Options, Place, Resources
+from aarlab.executors.known import executor_class
+
+HOUR_S = 3600.0
+
+
+def executor_faults(spec: ExecutorSpec, text: SpecText) -> list[Fault]:
+    """List what is wrong with a campaign's choice of executor: its name, then its options."""
+    try:
+        kind = executor_class(spec.name)
+    except AarlabError as error:
+        place = ("executor", "name")
+        return [Fault(text.line(place), f"executor: {error}")]
+    try:
+        kind.options.model_validate(spec.options)
+    except ValidationError as error:
+        return faults_of(error, kind.options, text, below=("executor", "options"))
+    return []
+
+
+@contextmanager
+def opened_executor(spec: ExecutorSpec, folder: Path) -> Iterator[Executor]:
+    """Open a campaign's executor, which keeps its files in `folder`; raises Faulty."""
+    if found := executor_faults(spec, SpecText(None)):
+        raise Faulty("the campaign's executor cannot be used:", found)
+    kind = executor_class(spec.name)
+    options: Options = kind.options.model_validate(spec.options)
+    executor = kind(options, Place(folder))
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Listens:
+    """An address on which the server listens for AARs on other machines, without TLS."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def listens(executor: Executor) -> Listens | None:
+    """Choose a free port for AARs that run elsewhere; None if they use the unix socket.
+
+    Raises BadInput if the executor's address is not one of this machine.
+    """
+    if (host := executor.platform_host) is None:
+        return None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise BadInput(
+                f"executor: {host} is not an address of this machine: {error}"
+            ) from error
+        return Listens(host, int(probe.getsockname()[1]))
+
+
+def resources(spec: ExecutorSpec) -> Resources:
+    """Return what each AAR asks for."""
+    limit_s = None if spec.hours is None else spec.hours * HOUR_S
+    return Resources(spec.cpus, spec.gpus, spec.memory_mb, limit_s)
+
+
+def lacking(spec: ExecutorSpec, local_only: Sequence[str] = ()) -> list[str]:
+    """Return what the executor needs before it can run AARs, each with its remedy.
+
+    `local_only` are AARs that need the server's unix socket.
+    """
+    with (
+        TemporaryDirectory(prefix="aarlab-check-") as folder,
+        opened_executor(spec, Path(folder)) as executor,
+    ):
+        elsewhere = local_only if listens(executor) is not None else ()
+        stay = [f"{name} (claude-code) works on this machine only" for name in elsewhere]
+        return [*stay, *executor.check(resources(spec))]

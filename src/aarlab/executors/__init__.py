@@ -1,0 +1,1 @@
+"""Start the processes of a campaign, on this machine or on others."""

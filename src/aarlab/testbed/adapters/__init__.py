@@ -1,1 +1,0 @@
-"""Students that train the strong model itself. Loads torch."""

@@ -1,0 +1,1 @@
+"""Recipes: the declared grammar of methods, and what its stages do."""

@@ -1,0 +1,1 @@
+"""Running a method: its contract, its folder, the sandbox job, checks and controls."""

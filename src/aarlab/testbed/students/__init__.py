@@ -1,0 +1,1 @@
+"""The weak and strong models' learners: features, training, teachers and baselines."""

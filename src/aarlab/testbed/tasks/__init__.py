@@ -1,0 +1,1 @@
+"""Tasks: their rows, files and settings, and how they are built."""
