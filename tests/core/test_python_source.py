@@ -1,7 +1,9 @@
 """Trees of many threads at once."""
 
+import ast
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,3 +44,25 @@ def parsed(depth: int) -> int:
 def test_threads_that_parse_at_once_do_not_disturb_each_other(busy: None) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda number: parsed(number % 30), range(200))) == {100}
+
+
+def test_a_thread_that_parses_by_itself_does_not_disturb(busy: None) -> None:
+    """The carets of a traceback are found by the standard library with `ast.parse`."""
+    over, begun = threading.Event(), threading.Event()
+
+    def foreign() -> None:
+        while not over.is_set():
+            begun.set()
+            try:
+                ast.parse(SOURCE)
+            except SystemError:
+                pass
+
+    thread = threading.Thread(target=foreign)
+    thread.start()
+    try:
+        begun.wait(10)
+        assert {parsed(number % 30) for number in range(200)} == {100}
+    finally:
+        over.set()
+        thread.join()

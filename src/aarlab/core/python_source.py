@@ -5,13 +5,20 @@ import threading
 
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # what foreign source raises
 _ONE_AT_A_TIME = threading.Lock()
+_TRIES = 100
 
 
 def parse_python(source: str | bytes) -> ast.Module:
     """Return the syntax tree. Raises what `ast.parse` raises: one of UNPARSABLE.
 
-    One thread at a time: CPython 3.11 counts the depth of all trees that are being built in one
-    place and raises SystemError when two threads build at once (its issue 106905).
+    CPython 3.11 counts the depth of all trees that are being built in one place and raises SystemError
+    when two threads build at once (its issue 106905). The lock keeps our own threads apart; others
+    build too, the standard library for the carets of a traceback, so a tree that met one is built again.
     """
-    with _ONE_AT_A_TIME:
-        return ast.parse(source)
+    for _ in range(_TRIES - 1):
+        try:
+            with _ONE_AT_A_TIME:
+                return ast.parse(source)
+        except SystemError:
+            continue
+    return ast.parse(source)

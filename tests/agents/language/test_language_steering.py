@@ -27,9 +27,9 @@ class Alive:
     def said(self, text: str) -> bool:
         return any(text in e.text for e in kit.transcript(self.config))
 
-    def joined(self, seconds: float = 20):
+    def joined(self, seconds: float = 60):
         self.thread.join(seconds)
-        assert self.state is not None
+        assert self.state is not None, "its AAR still lives, or failed"
         return self.state
 
 
@@ -76,7 +76,7 @@ def test_a_stop_ends_a_command_that_runs(desk: kit.Bench) -> None:
     alive = Alive(config, kit.mock_spec(_waits(120)))
     wait_for(lambda: (config.home / "running.json").exists())
     _asks(desk, "stop", "stop")
-    state = alive.joined(40)
+    state = alive.joined()
     assert state.why == "the operator stopped it"
     assert "[killed after" in kit.results(config)[0]
 
