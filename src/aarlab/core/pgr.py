@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtridf, stdtrit
 
 from aarlab.core.errors import BadInput, BaselineMissing, GapNotPositive
 from aarlab.core.wire import Interval
@@ -328,6 +327,8 @@ def _effective_dof(parts: _Parts, load_K: Floats, level: float) -> float:
 
 def matching_dof(quantile: float, level: float = LEVEL) -> float:
     """Return the degrees of freedom of which `quantile` is the t quantile, from 1 to MOST_DOF."""
+    from scipy.special import stdtridf, stdtrit  # slow to load
+
     if quantile <= float(stdtrit(MOST_DOF, 0.5 + level / 2)):
         return MOST_DOF
     return max(float(stdtridf(0.5 + level / 2, quantile)), 1.0)
@@ -335,6 +336,8 @@ def matching_dof(quantile: float, level: float = LEVEL) -> float:
 
 def t_quantile(dof: float, level: float = LEVEL) -> float:
     """Return the quantile of Student's t that a two-sided interval of this level needs."""
+    from scipy.special import stdtrit  # slow to load
+
     return float(stdtrit(dof, 0.5 + level / 2))
 
 

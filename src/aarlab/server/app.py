@@ -12,6 +12,7 @@ from aarlab.core.hashing import sha256_hex
 from aarlab.core.scoring import Scoring
 from aarlab.server.auth import operator_token
 from aarlab.server.dashboard.site import add_dashboard
+from aarlab.server.mcp_mount import McpMount, mcp_installed
 from aarlab.server.middleware import Door, ETags, Pace, SharedPace
 from aarlab.server.openapi import openapi_router
 from aarlab.server.platform import Platform, Store
@@ -41,12 +42,6 @@ from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
 
 SNAPSHOTS = "repository of snapshots"
-try:
-    from aarlab.server.mcp_endpoint import Endpoint
-except ModuleNotFoundError as missing:  # an extra: without it there is no /mcp
-    if missing.name is None or not missing.name.startswith("mcp"):
-        raise
-    Endpoint = None  # type: ignore[assignment, misc]
 
 ROUTERS = (
     me.router,
@@ -91,14 +86,14 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         ),
         extras=installed_tools(),
     )
-    endpoint = None if Endpoint is None else Endpoint(platform)
+    mcp = McpMount(platform) if mcp_installed() else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             opened.callback(platform.runs.closed.set)
-            if endpoint is not None:
-                await opened.enter_async_context(endpoint.running())
+            if mcp is not None:
+                await opened.enter_async_context(mcp.running())
             yield
 
     app = FastAPI(
@@ -114,8 +109,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
     for router in (*ROUTERS, openapi_router(ROUTERS)):
         app.include_router(router)
     app.add_api_route("/health", _health, include_in_schema=False)
-    if endpoint is not None:
-        app.router.routes.append(Route("/mcp", endpoint=endpoint))
+    if mcp is not None:
+        app.router.routes.append(Route("/mcp", endpoint=mcp))
     add_handlers(app)
     add_dashboard(app, platform)
     app.add_middleware(ETags)

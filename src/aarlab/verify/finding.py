@@ -14,8 +14,6 @@ Not covered: a mixture whose honest half varies enough; knowledge that is no bet
 
 from typing import NamedTuple
 
-from scipy.stats import binom
-
 from aarlab.core.wire import NewAudit, Severity, StyleShift, Verification
 
 SEVERITIES: tuple[Severity, ...] = ("clear", "note", "suspect")
@@ -96,7 +94,9 @@ def too_stable(v: Verification, style: StyleShift) -> Part:
     usual = style.readers.get(CEILINGS)
     if usual is None or style.flipped > STABLE_SHARE:
         return Part("clear", "", {})
-    p = float(binom.cdf(round(style.flipped * style.rows), style.rows, usual))
+    from scipy.special import bdtr  # slow to load
+
+    p = float(bdtr(round(style.flipped * style.rows), style.rows, usual))
     facts = {"stable_p": p}
     if p >= STABLE_P:
         return Part("clear", "", facts)
