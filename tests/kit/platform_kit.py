@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from forked_server import ForkedServer
 from seeded_server import seeded_argv
 
 from aarlab.client.operator import OperatorClient
@@ -114,7 +115,7 @@ class Running:
 
     task: TinyTask
     run: RunDir
-    process: subprocess.Popen
+    process: subprocess.Popen | ForkedServer
     database: str | None = None
 
     @property
@@ -155,7 +156,8 @@ class Running:
 
 
 def start(task: TinyTask, run: RunDir, *options: str, database: str | None = None) -> Running:
-    process = spawn(task, run, *options, database=database)
+    argv, variables = _given(task, run, options, database)
+    process = ForkedServer(argv, variables, run.path / "server.log")
     running = Running(task, run, process, database)
     health(running.address, deadline_s=120)  # a busy machine
     return running
@@ -164,23 +166,25 @@ def start(task: TinyTask, run: RunDir, *options: str, database: str | None = Non
 def spawn(
     task: TinyTask, run: RunDir, *options: str, database: str | None = None
 ) -> subprocess.Popen:
-    run.path.mkdir(parents=True, exist_ok=True)
+    argv, variables = _given(task, run, options, database)
     # A test that fails before it stops its server must not leave it behind.
     server = seeded_argv([sys.executable, "-m", "aarlab.server"])
-    command = ["setpriv", "--pdeathsig", "KILL", "--", *server, "--run", str(run.path)]
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *server, *argv]
+    with (run.path / "server.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=variables)
+
+
+def _given(
+    task: TinyTask, run: RunDir, options: tuple[str, ...], database: str | None
+) -> tuple[list[str], dict[str, str]]:
+    run.path.mkdir(parents=True, exist_ok=True)
     variables = dict(os.environ)
     if database is not None:
         variables["AARLAB_SERVER_DATABASE"] = database
-    with (run.path / "server.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--root", str(task.data.path), *options],
-            stdout=log,
-            stderr=log,
-            env=variables,
-        )
+    return ["--run", str(run.path), "--root", str(task.data.path), *options], variables
 
 
-def stop(process: subprocess.Popen) -> int:
+def stop(process: subprocess.Popen | ForkedServer) -> int:
     if process.poll() is None:
         process.terminate()
     try:
