@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import fsspec
 import hypothesis
 import pytest
@@ -23,6 +24,7 @@ from aarlab.campaign.processes import Child, wait_for_server
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
+from aarlab.executors.local import LocalExecutor
 from aarlab.report.load import load_export
 from aarlab.sandbox import workspace
 
@@ -56,13 +58,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def verification_seeds() -> Iterator[None]:
-    """Campaigns that a test runs in its own process are served with fixed verification seeds."""
+def campaigns_in_tests() -> Iterator[None]:
+    """Campaigns that a test runs in its own process have fixed verification seeds.
+
+    Their servers and verifiers are forked.
+    """
     plain = runner.server_argv
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             runner, "server_argv", lambda *given, **named: seeded_argv(plain(*given, **named))
         )
+        patch.setattr(LocalExecutor, "start", forked.start_job)
         yield
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from forked_server import ForkedServer
+from forked import Forked
 from seeded_server import seeded_argv
 
 from aarlab.client.operator import OperatorClient
@@ -115,7 +115,7 @@ class Running:
 
     task: TinyTask
     run: RunDir
-    process: subprocess.Popen | ForkedServer
+    process: subprocess.Popen | Forked
     database: str | None = None
 
     @property
@@ -157,7 +157,7 @@ class Running:
 
 def start(task: TinyTask, run: RunDir, *options: str, database: str | None = None) -> Running:
     argv, variables = _given(task, run, options, database)
-    process = ForkedServer(argv, variables, run.path / "server.log")
+    process = Forked("aarlab.server.__main__", argv, variables, run.path / "server.log")
     running = Running(task, run, process, database)
     health(running.address, deadline_s=120)  # a busy machine
     return running
@@ -184,7 +184,7 @@ def _given(
     return ["--run", str(run.path), "--root", str(task.data.path), *options], variables
 
 
-def stop(process: subprocess.Popen | ForkedServer) -> int:
+def stop(process: subprocess.Popen | Forked) -> int:
     if process.poll() is None:
         process.terminate()
     try:
