@@ -59,6 +59,7 @@ def test_read_export(toy_root: DataRoot) -> None:
     assert "1  hugo: mean of all teachers" in said and "+0.43 [+0.26, +0.60]" in said
 
 
+@pytest.mark.gate
 def test_the_examples_keep_strict_types(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(

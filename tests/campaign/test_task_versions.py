@@ -149,7 +149,7 @@ def test_a_finished_campaign_is_read_without_task_and_vault(
     with at_rest(run, bare) as operator:
         again = write_export(run, operator, run.export)
         with httpx.Client(
-            base_url="http://run", transport=httpx.HTTPTransport(uds=str(run.socket))
+            base_url="http://run", transport=httpx.HTTPTransport(uds=str(run.socket), verify=False)
         ) as client:
             pages = ("/", "/leaderboard", "/tasks", "/audits", "/log", f"/methods/{best}")
             for path in (*pages, "/aars/rowan", "/forum"):

@@ -118,6 +118,7 @@ def test_the_task_is_listed_and_has_rows_of_its_own(site: Path, here: None, tmp_
         task.generate("parity", preset("math").settings)
 
 
+@pytest.mark.gate
 def test_the_method_runs_by_its_name(site: Path, root: DataRoot) -> None:
     """On the example's task, whose students are trained by the example's adaptation."""
     words = ["--task", "parity-mlp-only-states", "--seeds", "1", "--no-permuted"]

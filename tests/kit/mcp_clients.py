@@ -16,7 +16,7 @@ async def connected(
     url: str, headers: dict[str, str], socket: Path | None = None
 ) -> AsyncIterator[Client]:
     """A client that knows an address and what to send with each request."""
-    over = None if socket is None else httpx2.AsyncHTTPTransport(uds=str(socket))
+    over = None if socket is None else httpx2.AsyncHTTPTransport(uds=str(socket), verify=False)
     async with (
         httpx2.AsyncClient(transport=over, headers=headers, trust_env=False, timeout=200) as inner,
         Client(streamable_http_client(url, http_client=inner)) as client,

@@ -91,7 +91,7 @@ class Opened:
 
     def client(self) -> httpx.Client:
         """Over the unix socket, without any key."""
-        transport = httpx.HTTPTransport(uds=str(self.folder / SOCKET))
+        transport = httpx.HTTPTransport(uds=str(self.folder / SOCKET), verify=False)
         return httpx.Client(transport=transport, base_url="http://models", timeout=30)
 
 

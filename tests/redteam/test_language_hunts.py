@@ -7,6 +7,7 @@ from language_hunts import HUNTS
 from language_kit import Bench
 from language_world import GREETING, Hunted, World, hunt
 
+pytestmark = pytest.mark.gate
 MEMORY = "memory of its supervisor"
 
 

@@ -18,7 +18,7 @@ from aarlab.sandbox.spec import SandboxSpec
 
 GET = """
 import sys, time, httpx
-client = httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1]), base_url="http://platform")
+client = httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1], verify=False), base_url="http://platform")
 for want in sys.argv[2:]:
     for _ in range(600):
         try:

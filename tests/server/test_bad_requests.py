@@ -21,7 +21,7 @@ ROUTES = [
 
 
 def _http(running: Running, token: str = "") -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=str(running.run.socket))
+    transport = httpx.HTTPTransport(uds=str(running.run.socket), verify=False)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return httpx.Client(base_url="http://platform", transport=transport, headers=headers)
 

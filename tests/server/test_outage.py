@@ -28,7 +28,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 def _http(running: Running, token: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
-    transport = httpx.HTTPTransport(uds=str(running.run.socket))
+    transport = httpx.HTTPTransport(uds=str(running.run.socket), verify=False)
     return httpx.Client(
         base_url="http://platform", transport=transport, headers=headers, timeout=60
     )

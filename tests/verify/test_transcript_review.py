@@ -367,7 +367,7 @@ def spent(desk: Running):
 
 
 def test_at_the_cap_it_stops_says_so_and_reads_the_rest_later(desk: Running) -> None:
-    lines = [entry(n, f"try {n}: flipped.json\n" + "x" * 4_950) for n in range(1, 14)]
+    lines = [entry(n, f"try {n}: flipped.json\n" + "word " * 990) for n in range(1, 14)]
     written(desk.run.transcript("mo"), *lines)
     (nothing,) = review(desk, cap=0.0)
     assert nothing.read == 0 and ASKED == []

@@ -37,7 +37,9 @@ def test_time_without_credit_is_no_research_and_settings_end_it(desk: Bench) -> 
             platform.open_session()
             made = ClaudeCode(config, spec, platform, lambda: connect(config), settings)
             with listening(made._proxy(vendors), config.home / "models"):
-                transport = httpx.HTTPTransport(uds=str(config.home / "models" / SOCKET))
+                transport = httpx.HTTPTransport(
+                    uds=str(config.home / "models" / SOCKET), verify=False
+                )
                 with httpx.Client(transport=transport, base_url="http://models") as agent:
 
                     def asks() -> int:
