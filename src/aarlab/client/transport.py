@@ -5,17 +5,19 @@ Reads are safe to repeat. Writes are too, since their idempotency key is the sam
 
 import random
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from aarlab.core.errors import ERRORS, AarlabError, Damaged, Unreachable
+from aarlab.core.errors import ERRORS, AarlabError, Damaged, Superseded, Unreachable
+from aarlab.core.supervision import LIFE_HEADER
 from aarlab.core.wire import Problem
 
 FIRST_WAIT_S = 0.05
@@ -51,6 +53,18 @@ class Address:
                 probe.connect(str(self.place))
 
 
+@dataclass
+class Life:
+    """The life of one AAR process, which all its connections share.
+
+    `number` is None until the process opened its session. `over` is set when the platform refused a
+    request of this life because a newer one has begun.
+    """
+
+    number: int | None = None
+    over: threading.Event = field(default_factory=threading.Event)
+
+
 class Transport:
     """Raises the core.errors class that the platform named, or Unreachable at the deadline."""
 
@@ -61,9 +75,11 @@ class Transport:
         deadline_s: float = 60.0,
         request_s: float = 60.0,
         headers: Mapping[str, str] | None = None,
+        life: Life | None = None,
     ) -> None:
         self._address, self._deadline_s = address, deadline_s
         self._answered = False
+        self._life = Life() if life is None else life
         self._client = address.client(token, request_s)
         self._client.headers.update(headers or {})
 
@@ -111,6 +127,8 @@ class Transport:
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         give_up, wait_s = time.monotonic() + self._deadline_s, FIRST_WAIT_S
+        if self._life.number is not None:
+            request.headers[LIFE_HEADER] = str(self._life.number)
         while True:
             failure: AarlabError
             try:
@@ -128,6 +146,8 @@ class Transport:
                 if response.is_success:
                     return response
                 failure = _problem(response)
+                if isinstance(failure, Superseded):
+                    self._life.over.set()
                 if response.status_code not in RETRIED:
                     raise failure
                 wait_s = max(wait_s, _retry_after_s(response))

@@ -7,7 +7,7 @@ without TLS.
 
 Covered: a submission that fails; jobs that wait; jobs that Slurm ends (time limit, memory,
 preemption, lost node); a controller that does not answer; a campaign killed with jobs running.
-Not covered: a node that Slurm gives up while its processes live on.
+Not covered: a node that Slurm gives up while its processes live on; the platform refuses those.
 """
 
 import os
