@@ -31,7 +31,7 @@ class Link:
         token, place = config.token_file.read_text(encoding="utf-8").strip(), config.supervisor_file
         known = place is not None and place.exists()
         vouches = place.read_text(encoding="utf-8").strip() if place is not None and known else ""
-        address = Address(config.url or config.socket)
+        address = Address(config.url or config.socket, config.ca)
         return PlatformClient(address, token, self.deadline_s, vouches, self.life)
 
 
