@@ -62,8 +62,12 @@ class Address:
             headers=headers,
             timeout=request_s,
             trust_env=False,
-            verify=True if self.ca is None else _only(self.ca),
+            verify=self.verify(),
         )
+
+    def verify(self) -> ssl.SSLContext | bool:
+        """Return which certificates a client of a URL accepts. Raises BadInput for a bad `ca`."""
+        return True if self.ca is None else _only(self.ca)
 
     def knock(self) -> None:
         """Raise OSError if nothing listens on the unix socket: httpx leaks a failed one."""
