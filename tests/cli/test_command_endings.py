@@ -19,6 +19,7 @@ from toy_campaign import toy_spec
 from aarlab.agents.state import AarState, load_state, save_state
 from aarlab.campaign.runner import create
 from aarlab.cli import ending, testbed
+from aarlab.client.transport import Address, health
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.testbed.running import panel
@@ -88,6 +89,21 @@ def test_serve_says_where_and_how_to_sign_in_and_ends_with_its_process(
     assert f"http://127.0.0.1:{port}/" in said and str(run.tokens / "operator") in said
     assert is_open(port) and run.socket.exists()
     code, last = end(process, number)
+    assert code == 0 and "Traceback" not in last
+    assert not is_open(port) and not run.socket.exists()
+
+
+def test_serve_speaks_tls_with_a_certificate_of_the_campaign(
+    toy_root: DataRoot, run: RunDir, started: list[subprocess.Popen[str]]
+) -> None:
+    port = free_port()
+    process = serve(toy_root, str(run.path), "--port", str(port), "--tls")
+    started.append(process)
+    said, ca = said_at_start(process, 4), run.tls / "ca.pem"
+    assert f"https://127.0.0.1:{port}/" in said and str(ca) in said
+    health(Address(f"https://127.0.0.1:{port}", ca), deadline_s=10)
+    health(Address(run.socket), deadline_s=10)
+    code, last = end(process, signal.SIGTERM)
     assert code == 0 and "Traceback" not in last
     assert not is_open(port) and not run.socket.exists()
 

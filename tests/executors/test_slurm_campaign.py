@@ -78,7 +78,7 @@ def test_a_campaign_runs_as_jobs_and_ends_well(
     assert seen >= {"rowan", "edda"} and seen <= AARS and live(slurm) == {}
     assert whole(run).spec["campaign"]["executor"]["name"] == "slurm"
     config = json.loads((run.aar("rowan") / "aar.json").read_text())
-    assert (config["url"] or "").startswith("http://127.0.0.1:") == bool(options)
+    assert (config["url"] or "").startswith("https://127.0.0.1:") == bool(options)
 
 
 def test_kill_9_leaves_jobs_that_end_before_others_start(

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_models import Counts, FakeModels
 from language_kit import Bench
 from platform_kit import wait_for
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.language.calling import INTERRUPTED
 from aarlab.agents.prices import Price
 from aarlab.agents.specs import LanguageSpec
 from aarlab.core.ledger import TOKEN_KINDS
+from aarlab.core.transcript import read_transcript
 from aarlab.core.wire import AarRecord, CampaignExport
 
 VENDORS = {
@@ -144,3 +147,25 @@ def booked_tokens(aar: AarRecord) -> dict[str, int]:
 
 def heard_tokens(counts: Counts) -> dict[str, int]:
     return {kind: counts.distinct_tokens.get(kind, 0) for kind in TOKEN_KINDS}
+
+
+def check_books(desk: Bench, aar: Supervisor) -> None:
+    """Nothing is lost or doubled: ledger, transcript, submissions, findings, commands."""
+    name = aar.config.name
+    export, record = books(desk, name)
+    assert booked_tokens(record) == heard_tokens(aar.fake.counts()), "right to the token"
+    entries = list(read_transcript(aar.config.home / "transcript.jsonl"))
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert sum(e.dollars or 0 for e in entries) == pytest.approx(record.spend["dollars"], rel=1e-9)
+    for made in (
+        [s.method for s in export.submissions if s.aar == name],
+        [s.name for s in export.snapshots if s.aar == name],
+        [f.title for f in export.findings if f.author == name],
+    ):
+        assert made and len(made) == len(set(made)), Counter(made).most_common(3)
+    told = [e for e in entries if e.kind == "tool_result"]
+    assert len({e.call for e in told}) == len(told), "each call has one result"
+    ran = (aar.config.workspace / "log.txt").read_text().split()
+    assert len(ran) == len(set(ran)), "no command ran twice"
+    asked = [json.loads(e.text) for e in entries if e.kind == "tool_call" and e.tool == "bash"]
+    assert len(asked) <= len(ran) + sum(e.text == INTERRUPTED for e in told)

@@ -83,6 +83,10 @@ def endless(said: Conversation) -> Reply:
     return _one(said, Call("bash", {"command": "echo begun; sleep 1000000", "timeout_s": 2}))
 
 
+def waiter(said: Conversation) -> Reply:
+    return _one(said, Call("bash", {"command": "echo begun >> log.txt; sleep 3600"}))
+
+
 def stubborn(said: Conversation) -> Reply:
     """A tool that never returns and ignores signals, with children that do the same."""
     command = "trap '' TERM INT HUP; (trap '' TERM; sleep 7777) & while true; do sleep 1; done"

@@ -20,7 +20,7 @@ from platform_kit import Running, TinyTask, platform
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.loop import LanguageAar, build
 from aarlab.agents.language.state import LoopState
-from aarlab.agents.platform_link import connect as link
+from aarlab.agents.platform_link import Link
 from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
 from aarlab.core.layout import DataRoot, RunDir
@@ -108,7 +108,7 @@ def bench(root: DataRoot, run: RunDir, *options: str):
 
 
 def connect(config: AarConfig) -> PlatformClient:
-    return link(config, 20)
+    return Link(config, 20)()
 
 
 @dataclass
@@ -133,7 +133,8 @@ def aar(config: AarConfig, spec: LanguageSpec | None = None):
     """An AAR, built as its process would; `spec` may hold what no file can, e.g. a function."""
     if spec is not None:
         config = config.model_copy(update={"language": spec})
-    with connect(config) as one, connect(config) as two:
+    link = Link(config, 20)
+    with link() as one, link() as two:
         made = build(config, one, two)
         try:
             yield made

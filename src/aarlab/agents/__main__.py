@@ -8,16 +8,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.platform_link import beating, connect
-from aarlab.client.platform import PlatformClient
+from aarlab.agents.platform_link import Link, beating
 from aarlab.core.clock import now_iso
-from aarlab.core.errors import AarlabError, BadInput
+from aarlab.core.errors import AarlabError, BadInput, Superseded
 from aarlab.core.files import write_json
 from aarlab.core.logs import log_to_stderr
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
 SETTINGS = 78  # sysexits EX_CONFIG: the same process would end the same way
+SUPERSEDED = 75  # sysexits EX_TEMPFAIL: a newer process of the same AAR has begun
 ERROR_FILE = "error.json"  # core.layout.RunDir.aar_error
 
 
@@ -29,6 +29,10 @@ def main(argv: list[str]) -> int:
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
         why = live(config)
+    except Superseded as error:
+        # The folder is the newer process's by now, `error.json` included: only the log says why.
+        LOG.error("the AAR stopped: %s", error)
+        return SUPERSEDED
     except (AarlabError, ValidationError, OSError) as error:
         LOG.exception("the AAR stopped")
         _leave_error(home, error)
@@ -53,27 +57,24 @@ def live(config: AarConfig) -> str:
 
     Each kind of AAR loads only its own libraries.
     """
+    connect = Link(config, PLATFORM_DEADLINE_S)
     if config.researcher == "language":
         from aarlab.agents.language.loop import run_language
 
-        return run_language(config, lambda: _connect(config)).why
+        return run_language(config, connect).why
     if config.researcher == "external":
         from aarlab.agents.external.claude_code import run_external
 
-        return run_external(config, lambda: _connect(config)).why
+        return run_external(config, connect).why
     if config.researcher in ("random", "evolutionary", "fixed"):
         from aarlab.agents.control import run_control
 
-        with _connect(config) as platform, beating(lambda: _connect(config)):
+        with connect() as platform, beating(connect):
             return run_control(config, platform).why
     raise BadInput(
         f"no researcher {config.researcher!r}; there are language, external, random, evolutionary, "
         "fixed"
     )
-
-
-def _connect(config: AarConfig) -> PlatformClient:
-    return connect(config, PLATFORM_DEADLINE_S)
 
 
 if __name__ == "__main__":

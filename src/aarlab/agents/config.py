@@ -36,6 +36,7 @@ class AarConfig(BaseModel):
     supervisor_file: Path | None = None
     socket: Path
     url: str | None = None  # of the platform, where its socket is on another machine
+    ca: Path | None = None  # the CA of the platform at `url`; None: a public one
     models: Path
     n_seeds: int
     max_trials: int

@@ -8,17 +8,21 @@ same methods. If the budget ends in between, the last method lacks some.
 
 Every call to the platform carries an idempotency key made of the AAR's name and the trial's number.
 A step repeated after `kill -9` gets the stored answer and counts once.
+
+A process stops at once when a newer one of the same AAR has begun (Superseded): it ends its trial
+and writes nothing more, neither to the platform nor to its state.
 """
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.forum_files import sync_forum
 from aarlab.agents.researchers import Evolutionary, Fixed, RandomSearch
-from aarlab.agents.state import AarState, Trial, load_state, save_state
+from aarlab.agents.state import AarState, Claim, Trial, load_state
 from aarlab.agents.trial import TrialRunner
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BadInput, BudgetExhausted, MethodFailed
@@ -78,15 +82,24 @@ class Aar:
 
 
 def research(aar: Aar) -> AarState:
-    """Run until budget, trials or proposals end; picks up where a killed process was."""
+    """Run until budget, trials or proposals end; picks up where a killed process was.
+
+    Raises Superseded once a newer process of the AAR has begun.
+    """
+    claim = Claim(aar.config.home, aar.platform.open_session().life)
+    claim.make()
     state = load_state(aar.config.state)
-    aar.platform.open_session()
+
+    def saved(new: AarState) -> AarState:
+        claim.save(aar.config.state, new)
+        return new
+
     while not state.finished:
         try:
-            state = _steered(aar, state) or _one_trial(aar, state)
+            state = _steered(aar, state) or _one_trial(aar, state, saved)
         except BudgetExhausted as error:
             state = state.ended(str(error))
-        save_state(aar.config.state, state)
+        saved(state)
     return state
 
 
@@ -103,7 +116,7 @@ def _steered(aar: Aar, state: AarState) -> AarState | None:
     return None
 
 
-def _one_trial(aar: Aar, state: AarState) -> AarState:
+def _one_trial(aar: Aar, state: AarState, saved: Callable[[AarState], AarState]) -> AarState:
     trial = state.pending
     if trial is None:
         # Failed trials count too; `extend` may have raised what the config says.
@@ -114,8 +127,7 @@ def _one_trial(aar: Aar, state: AarState) -> AarState:
         trial = next_trial(aar, state)
         if trial is None:
             return state.ended("nothing left to try")
-        state = state.proposed(trial)
-        save_state(aar.config.state, state)
+        state = saved(state.proposed(trial))
     return state.updated(_carry_out(aar, state, trial))
 
 
@@ -148,7 +160,7 @@ def _carry_out(aar: Aar, state: AarState, trial: Trial) -> Trial:
 
 
 def _scored(aar: Aar, trial: Trial, key: str) -> Trial:
-    result = aar.runner.run(trial)
+    result = aar.runner.run(trial, aar.platform.life.over)
     spend = Spend(kind="device_s", amount=result.device_s, note=trial.method[:200])
     aar.platform.spend(spend, key=f"{key}-spend")
     submission = Submission(

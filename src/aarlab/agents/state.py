@@ -1,16 +1,109 @@
-"""An AAR's memory on disk: saved before and after every step that has an effect outside."""
+"""An AAR's memory on disk: saved before and after every step that has an effect outside.
 
+One life of an AAR at a time writes there. `life` holds the number of the newest one, which the
+platform counts (core.supervision). It is written before the memory is loaded, and every save first
+looks whether it has become higher.
+
+Covered: two processes on one shared folder, in any order, where the file system has locks that all
+its machines see. A process that is halted within a save for longer than LOCK_S looks again before
+its file takes the place of the old one. Not covered: one that is halted between this look and the
+renaming, which are one after the other; without locks, a claim that falls between the two.
+"""
+
+import errno
+import fcntl
 import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.core.endings import AarEnding, ending_of, plain_reason
-from aarlab.core.errors import Damaged
+from aarlab.core.errors import Damaged, Superseded
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import Score
+
+LOG = logging.getLogger("aarlab.agents")
+LIFE, LIFE_LOCK = "life", "life.lock"
+LOCK_S = 5.0  # a lock of a machine that is gone may stay
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one life of an AAR has on the AAR's folder, until a newer one claims it."""
+
+    home: Path
+    life: int
+
+    def make(self) -> None:
+        """Claim the folder for this life. Raises Superseded if a newer one has it."""
+        with self.held() as locked:
+            if not locked:  # by an older life, or on a machine that is gone: it keeps that lock
+                (self.home / LIFE_LOCK).unlink(missing_ok=True)
+            write_atomic(self.home / LIFE, f"{self.life}\n")
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Write within this block. Raises Superseded if a newer life has the folder.
+
+        Yields True where no other life can claim the folder meanwhile.
+        """
+        handle = os.open(self.home / LIFE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            locked = _locked(handle, self.home)
+            self.check()
+            yield locked
+        finally:
+            os.close(handle)
+
+    def check(self) -> None:
+        """Raise Superseded if a newer life has the folder."""
+        try:
+            newest = int((self.home / LIFE).read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            raise Damaged(f"{self.home / LIFE} is not a number: remove it") from None
+        if newest > self.life:
+            raise Superseded(
+                f"a newer process of this AAR has its folder (life {newest}; this is life "
+                f"{self.life}): this one must stop. If the platform's database was replaced by "
+                f"an older copy, remove {self.home / LIFE}"
+            )
+
+    def save(self, path: Path, state: "AarState") -> None:
+        """Save a state for this life. Raises Superseded if a newer one has the folder."""
+        with self.held():
+            save_state(path, state, self.check)
+
+
+def _locked(handle: int, home: Path) -> bool:
+    """Lock the file, for LOCK_S at most, and return whether it is: if not, the life decides."""
+    until = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.002)
+                continue
+            LOG.warning("%s is locked by another process for %g s", home / LIFE_LOCK, LOCK_S)
+            return False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            LOG.warning("%s is on a file system without locks", home)
+            return False
+
 
 Outcome = Literal["pending", "scored", "failed"]
 
@@ -97,5 +190,6 @@ def reopen(path: Path) -> None:
     save_state(path, state.model_copy(update={"finished": False, "why": ""}))
 
 
-def save_state(path: Path, state: AarState) -> None:
-    write_atomic(path, state.model_dump_json(indent=1) + "\n")
+def save_state(path: Path, state: AarState, ready: Callable[[], None] = lambda: None) -> None:
+    """Replace the file; `ready` is called last before that (core.files)."""
+    write_atomic(path, state.model_dump_json(indent=1) + "\n", ready=ready)

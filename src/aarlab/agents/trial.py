@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.state import Trial
-from aarlab.core.errors import BadInput, MethodFailed, NotFound
+from aarlab.core.errors import BadInput, MethodFailed, NotFound, Superseded
 from aarlab.core.files import write_atomic
 from aarlab.core.foreign import read_json
 from aarlab.core.isolation import SANDBOX_KINDS
 from aarlab.core.wire import Isolation, NewSnapshot, SnapshotFile
-from aarlab.sandbox.running import run
+from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import Finished, SandboxKind, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_in, copy_out
 from aarlab.testbed.methods import installed_folder
@@ -173,16 +173,20 @@ class TrialRunner:
             name=trial.method[:200], message=trial.origin, parent=trial.parent, files=files
         )
 
-    def run(self, trial: Trial) -> TrialResult:
-        """Return predictions on the search split. Raises MethodFailed with the method's message."""
+    def run(self, trial: Trial, over: Cancel) -> TrialResult:
+        """Return predictions on the search split.
+
+        Raises MethodFailed with the method's message, Superseded once this life of the AAR is
+        `over`.
+        """
         kept = self.config.predictions(trial.index)
         if not kept.exists():
-            result = self._run_in_sandbox(trial)
+            result = self._run_in_sandbox(trial, over)
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(kept, result.model_dump_json() + "\n", 0o600)
         return TrialResult.model_validate_json(kept.read_bytes())
 
-    def _run_in_sandbox(self, trial: Trial) -> TrialResult:
+    def _run_in_sandbox(self, trial: Trial, over: Cancel) -> TrialResult:
         public = self.config.tasks[trial.task or self.config.task]
         view = method_view(public, self.config.models)
         spec, folder = self._sandbox(view), f"trials/{trial.index:04d}"
@@ -199,7 +203,9 @@ class TrialRunner:
         copy_in(spec, files)
         module = ["-m", "aarlab.testbed.running.run_method"]
         paths = [str(inside / "job.json"), str(inside / "out")]
-        done = run(spec, [self.python, *module, *paths])
+        done = run(spec, [self.python, *module, *paths], cancel=over)
+        if over.is_set():
+            raise Superseded("a newer process of this AAR has begun: its trial was ended")
         output = take_output(spec, f"{folder}/out", done)
         return TrialResult(output=output, device_s=done.wall_s)
 

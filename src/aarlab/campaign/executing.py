@@ -48,14 +48,14 @@ def opened_executor(spec: ExecutorSpec, folder: Path) -> Iterator[Executor]:
 
 @dataclass(frozen=True, slots=True)
 class Listens:
-    """An address on which the server listens for AARs on other machines, without TLS."""
+    """An address on which the server listens, with TLS, for AARs on other machines."""
 
     host: str
     port: int
 
     @property
     def url(self) -> str:
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"https://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def listens(executor: Executor) -> Listens | None:

@@ -100,6 +100,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         else (run.platform / "supervisors" / aar.name).absolute(),
         socket=run.socket.absolute(),
         url=None if campaign.listens is None else campaign.listens.url,
+        ca=None if campaign.listens is None else (run.tls / "ca.pem").absolute(),
         models=campaign.root.models.absolute(),
         n_seeds=spec.seeds_per_submission,
         max_trials=sys.maxsize if submissions is None else submissions,

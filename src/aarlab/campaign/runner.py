@@ -363,7 +363,11 @@ def _server(campaign: Campaign, at_rest: bool = False) -> Iterator[Child]:
     run.socket.parent.mkdir(parents=True, exist_ok=True)
     argv = server_argv(run, campaign.root, campaign.spec, at_rest)
     if (tcp := campaign.listens) is not None:
+        from aarlab.campaign.certificates import certificates  # of the extra `server`
+
+        made = certificates(run, tcp.host)
         argv += ["--host", tcp.host, "--port", str(tcp.port)]
+        argv += ["--certificate", str(made.certificate), "--certificate-key", str(made.key)]
     child = Child("server", argv, run.path / "server.log")
     child.start()
     try:

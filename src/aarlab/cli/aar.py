@@ -26,6 +26,10 @@ KINDS: dict[ClientKind, str] = {
 
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 AarName = Annotated[str, typer.Argument(help="an AAR of the campaign's spec")]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(help="CA of the server at --url: RUN/platform/tls/ca.pem for its own"),
+]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
 Why = Annotated[str, typer.Option(help="why; kept with the control")]
 
@@ -128,27 +132,36 @@ def connect(
     show_token: Annotated[
         bool, typer.Option(help="write the token itself into settings over HTTP")
     ] = False,
+    ca: CaFile = None,
 ) -> None:
     """Print the settings with which an agent becomes this AAR.
 
     Without --url, --forward or --port they start `aarlab aar bridge`, which needs no port and no
-    token.
+    token. So do those for a --url with a --ca.
     """
+    from aarlab.client.transport import Address
+
     run = RunDir(folder.absolute())
     token_file = _token_file(run, name)
     if url is not None and (forward or port is not None):
         raise BadInput("give either --url, where it is served, or --forward and --port")
+    if ca is not None and url is None:
+        raise BadInput("--ca is the CA of the server at --url: give both")
+    if url is not None:
+        Address(url, ca)  # refuses what would show the token to the network
     with contextlib.ExitStack() as opened:
         if forward:
             url = _forward(run, port, opened)
         elif port is not None:
             url = f"http://{LOOPBACK}:{port}"
+        far = () if ca is None else ("--url", str(url), "--ca", str(ca.absolute()))
         place = Place(
             token_file,
             run.socket,
-            (sys.executable, "-m", "aarlab.cli", "aar", "bridge", str(run.path), name),
+            (sys.executable, "-m", "aarlab.cli", "aar", "bridge", str(run.path), name, *far),
             url,
             token_file.read_text(encoding="utf-8").strip() if show_token else None,
+            ca,
         )
         _print(place, client)
         _print_listening(run, place, forward)
@@ -157,17 +170,27 @@ def connect(
 
 
 @app.command()
-def bridge(folder: Folder, name: AarName) -> None:
+def bridge(
+    folder: Folder,
+    name: AarName,
+    url: Annotated[
+        str | None, typer.Option(help="where the platform answers, if not on the run's socket")
+    ] = None,
+    ca: CaFile = None,
+) -> None:
     """Serve this AAR's MCP server on stdin and stdout; an MCP client starts it."""
+    from aarlab.client.transport import Address
+
     run = RunDir(folder.absolute())
     token_file = _token_file(run, name)
+    address = Address(run.socket if url is None else url, ca)
     try:
         from aarlab.agents.external.bridge import run_bridge
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] not in ("mcp", "httpx2", "anyio"):
             raise
         raise NotFound("the MCP package is missing; run: pip install 'aarlab[mcp]'") from None
-    run_bridge(run.socket, token_file)
+    run_bridge(address, token_file)
 
 
 def _token_file(run: RunDir, name: str) -> Path:
@@ -200,11 +223,11 @@ def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     if forward:
         told.print(f"{place.mcp} leads to the campaign; Ctrl-C ends it")
-    elif place.url is None and _answers(run.socket):
+    elif place.url is None and _answers(run.socket, None):
         told.print(f"listening: {run.socket}")
     elif place.url is None:
         told.print(f"nothing listens on {run.socket}: start the campaign or `aarlab serve`")
-    elif _answers(place.url):
+    elif _answers(place.url, place.ca):
         told.print(f"listening: {place.url}")
     else:
         told.print(
@@ -213,11 +236,11 @@ def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
         )
 
 
-def _answers(place: Path | str) -> bool:
+def _answers(place: Path | str, ca: Path | None) -> bool:
     from aarlab.client.transport import Address, health
 
     try:
-        health(Address(place), deadline_s=2)
+        health(Address(place, ca), deadline_s=2)
     except AarlabError:
         return False
     return True

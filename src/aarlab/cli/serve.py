@@ -1,5 +1,6 @@
 """`aarlab serve`: the pages of one campaign, or of all in a folder."""
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ def serve(
         str, typer.Option(help="address to listen on; 0.0.0.0 lets other machines in")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8321,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="speak TLS on the port, with a CA made for the campaign")
+    ] = False,
 ) -> None:
     """Serve one campaign: dashboard and API on a port of this machine, API on its unix socket.
 
@@ -28,15 +32,18 @@ def serve(
     """
     if (folder is None) == (runs is None):
         raise BadInput("give the folder of one campaign, or --runs FOLDER for many")
+    if tls and runs is not None:
+        raise BadInput("--tls is for one campaign: put a proxy with TLS in front of --runs")
     require("server")
     if runs is not None:
         _serve_lobby(runs.absolute(), host, port)
     elif folder is not None:
-        _serve_one(RunDir(folder.absolute()), host, port)
+        _serve_one(RunDir(folder.absolute()), host, port, tls)
 
 
-def _serve_one(run: RunDir, host: str, port: int) -> None:
+def _serve_one(run: RunDir, host: str, port: int, tls: bool) -> None:
     """Serve one campaign in this process, so that a signal to this process ends the server."""
+    from aarlab.campaign.certificates import certificates
     from aarlab.campaign.runner import open_spec
     from aarlab.core.logs import log_to_stderr
     from aarlab.server.serve import serve as serve_platform
@@ -44,6 +51,7 @@ def _serve_one(run: RunDir, host: str, port: int) -> None:
 
     spec = open_spec(run)
     log_to_stderr()
+    made = certificates(run, *_names(host)) if tls else None
     settings = ServerSettings(
         run=run.path,
         data=data_root().path,
@@ -52,8 +60,16 @@ def _serve_one(run: RunDir, host: str, port: int) -> None:
         at_rest=True,
         host=host,
         port=port,
+        certificate=made and made.certificate,
+        certificate_key=made and made.key,
     )
-    serve_platform(settings, lambda: _say(host, port, run.tokens / "operator"))
+
+    def said() -> None:
+        _say(host, port, run.tokens / "operator", "http" if made is None else "https")
+        if made is not None:
+            typer.echo(f"clients trust the CA of this campaign: {made.ca}")
+
+    serve_platform(settings, said)
 
 
 def _serve_lobby(runs: Path, host: str, port: int) -> None:
@@ -67,9 +83,15 @@ def _serve_lobby(runs: Path, host: str, port: int) -> None:
         serve_lobby(runs, commands(), host, port, lambda: _say(host, port, token))
 
 
-def _say(host: str, port: int, token: Path) -> None:
+def _names(host: str) -> list[str]:
+    """Return under which names a server is reached that listens on `host`, which may be all."""
+    everywhere = host in ("0.0.0.0", "::")
+    return [socket.gethostname(), socket.getfqdn()] if everywhere else [host]
+
+
+def _say(host: str, port: int, token: Path, scheme: str = "http") -> None:
     """Print the address and how to sign in; called once the port is open."""
     shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"http://{shown}:{port}/")
+    typer.echo(f"{scheme}://{shown}:{port}/")
     typer.echo(f"to sign in, paste the token: cat '{token}'")
     typer.echo("Ctrl-C ends the server")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import RootModel
 
-from aarlab.client.transport import Address, Transport
+from aarlab.client.transport import Address, Life, Transport
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.platform_tools import ToolFacts
 from aarlab.core.supervision import SUPERVISOR_HEADER
@@ -20,6 +20,7 @@ from aarlab.core.wire import (
     NewComment,
     NewFinding,
     NewSnapshot,
+    OpenedSession,
     Score,
     SessionRecord,
     ShownScore,
@@ -50,13 +51,22 @@ class PlatformClient:
 
     A write with a `key` can be repeated after the caller was restarted. `supervisor` is the key of
     the AAR's supervisor (core.supervision), the only one whose requests count the AAR's time.
+
+    A supervisor opens a session before it writes. The clients of one process share its `life`, so
+    that any of them raises Superseded once a newer process has opened one.
     """
 
     def __init__(
-        self, address: Address, token: str, deadline_s: float = 60.0, supervisor: str = ""
+        self,
+        address: Address,
+        token: str,
+        deadline_s: float = 60.0,
+        supervisor: str = "",
+        life: Life | None = None,
     ) -> None:
         headers = {SUPERVISOR_HEADER: supervisor} if supervisor else {}
-        self._http = Transport(address, token, deadline_s, headers=headers)
+        self.life = Life() if life is None else life
+        self._http = Transport(address, token, deadline_s, headers=headers, life=self.life)
         self._supervises = bool(supervisor)
 
     @classmethod
@@ -85,9 +95,15 @@ class PlatformClient:
     def tasks(self) -> list[TaskInfo]:
         return self._http.get("/v1/tasks", list[TaskInfo])
 
-    def open_session(self, key: str | None = None) -> SessionRecord:
-        """Call once per life of the AAR's process: research time runs from here."""
-        return self._http.post("/v1/sessions", SessionRecord, key=key)
+    def open_session(self, key: str | None = None) -> OpenedSession:
+        """Call once per life of the AAR's process: research time runs from here.
+
+        A supervisor's earlier lives, in whatever process, are refused from now on.
+        """
+        opened = self._http.post("/v1/sessions", OpenedSession, key=key)
+        if self._supervises:
+            self.life.number = opened.life
+        return opened
 
     def wait(self, new: NewWait, key: str | None = None) -> None:
         """Report what the AAR waits for, or that it continues.

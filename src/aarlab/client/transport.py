@@ -1,21 +1,28 @@
-"""One JSON request to the platform, over a unix socket or HTTP, tried again until a deadline.
+"""One JSON request to the platform, over a unix socket or HTTPS, tried again until a deadline.
 
 Reads are safe to repeat. Writes are too, since their idempotency key is the same over all tries.
+
+Covered: tokens leave this machine under TLS only, to a server whose certificate is of the given CA
+(without one: of a public CA). A certificate of another is refused at once.
 """
 
+import ipaddress
 import random
 import socket
+import ssl
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from aarlab.core.errors import ERRORS, AarlabError, Damaged, Unreachable
+from aarlab.core.errors import ERRORS, AarlabError, BadInput, Damaged, Superseded, Unreachable
+from aarlab.core.supervision import LIFE_HEADER
 from aarlab.core.wire import Problem
 
 FIRST_WAIT_S = 0.05
@@ -27,9 +34,18 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the platform listens: the path of a unix socket, or an http(s) URL."""
+    """Where the platform listens: the path of a unix socket, or a URL.
+
+    `ca` is a file with the only CA whose certificates count; None: those of public CAs do. Raises
+    BadInput for http beyond this machine, which would show the token to the network.
+    """
 
     place: Path | str
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.place, str):
+            _check_url(self.place)
 
     def client(self, token: str, request_s: float) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -39,16 +55,67 @@ class Address:
             return httpx.Client(
                 base_url="http://platform", transport=transport, headers=headers, timeout=request_s
             )
-        # trust_env off: a proxy in the environment must not see tokens.
+        # trust_env off: a proxy in the environment must not see tokens. It also turns
+        # SSL_CERT_FILE off, so the CA is given here.
         return httpx.Client(
-            base_url=self.place, headers=headers, timeout=request_s, trust_env=False
+            base_url=self.place,
+            headers=headers,
+            timeout=request_s,
+            trust_env=False,
+            verify=self.verify(),
         )
+
+    def verify(self) -> ssl.SSLContext | bool:
+        """Return which certificates a client of a URL accepts. Raises BadInput for a bad `ca`."""
+        return True if self.ca is None else _only(self.ca)
 
     def knock(self) -> None:
         """Raise OSError if nothing listens on the unix socket: httpx leaks a failed one."""
         if isinstance(self.place, Path):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 probe.connect(str(self.place))
+
+
+@dataclass
+class Life:
+    """The life of one AAR process, which all its connections share.
+
+    `number` is None until the process opened its session. `over` is set when the platform refused a
+    request of this life because a newer one has begun.
+    """
+
+    number: int | None = None
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+def _check_url(given: str) -> None:
+    """Raise BadInput unless this is an https URL, or an http URL of this machine."""
+    try:
+        url = httpx.URL(given)
+    except httpx.InvalidURL as error:
+        raise BadInput(f"{given!r} is not a URL ({error}): expected https://HOST:PORT") from None
+    if url.scheme not in ("https", "http") or not url.host:
+        raise BadInput(f"{given!r} is not a URL: expected https://HOST:PORT")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise BadInput(
+            f"{given}: http would send the token readable through the network. Use https "
+            "(`aarlab serve RUN --tls` makes a certificate), or a tunnel to this machine"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _only(ca: Path) -> ssl.SSLContext:
+    """Return a context that accepts certificates of this CA alone. Raises BadInput."""
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except OSError as error:  # ssl.SSLError is one
+        raise BadInput(f"{ca} cannot be read as the certificate of a CA: {error}") from None
 
 
 class Transport:
@@ -61,9 +128,11 @@ class Transport:
         deadline_s: float = 60.0,
         request_s: float = 60.0,
         headers: Mapping[str, str] | None = None,
+        life: Life | None = None,
     ) -> None:
         self._address, self._deadline_s = address, deadline_s
         self._answered = False
+        self._life = Life() if life is None else life
         self._client = address.client(token, request_s)
         self._client.headers.update(headers or {})
 
@@ -111,6 +180,8 @@ class Transport:
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         give_up, wait_s = time.monotonic() + self._deadline_s, FIRST_WAIT_S
+        if self._life.number is not None:
+            request.headers[LIFE_HEADER] = str(self._life.number)
         while True:
             failure: AarlabError
             try:
@@ -119,6 +190,11 @@ class Transport:
                 response = self._client.send(request)
             except (httpx.TransportError, OSError) as error:
                 self._answered = False
+                if (fault := _certificate_fault(error)) is not None:
+                    raise Unreachable(
+                        f"{self._address.place} is refused: {fault}. Expected a certificate of "
+                        f"{self._address.ca or 'a public CA'}"
+                    ) from None
                 failure = Unreachable(
                     f"{self._address.place} does not answer ({type(error).__name__}): "
                     "is the server of this campaign running?"
@@ -128,6 +204,8 @@ class Transport:
                 if response.is_success:
                     return response
                 failure = _problem(response)
+                if isinstance(failure, Superseded):
+                    self._life.over.set()
                 if response.status_code not in RETRIED:
                     raise failure
                 wait_s = max(wait_s, _retry_after_s(response))
@@ -136,6 +214,16 @@ class Transport:
             # Jitter only: clients that lost one server must not all come back together.
             time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+def _certificate_fault(error: BaseException) -> str | None:
+    """Return what is wrong with the server's certificate, if that is what failed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _retry_after_s(response: httpx.Response) -> float:

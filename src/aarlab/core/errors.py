@@ -43,6 +43,15 @@ class Conflict(AarlabError):
     code = "conflict"
 
 
+class Superseded(AarlabError):
+    """A newer process of the same AAR has begun: the one that gets this must stop at once.
+
+    It is no Conflict, which tools may treat as settled, and no answer of a tool.
+    """
+
+    code = "superseded"
+
+
 class Damaged(AarlabError):
     """A file does not match its checksum or cannot be parsed; says which command repairs it."""
 
@@ -134,6 +143,7 @@ ERRORS: dict[str, type[AarlabError]] = {
         Forbidden,
         BudgetExhausted,
         Conflict,
+        Superseded,
         Damaged,
         BaselineMissing,
         GapNotPositive,

@@ -3,15 +3,24 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
-    """Replace `path`; raises OSError (disk full, no permission) and then leaves nothing behind."""
+def write_atomic(
+    path: Path,
+    data: bytes | str,
+    mode: int = 0o644,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Replace `path`; raises OSError (disk full, no permission) and then leaves nothing behind.
+
+    `ready` is called when only the renaming is left: what it raises keeps the old file.
+    """
     with _written(path, data, mode) as temporary:
+        ready()
         os.replace(temporary, path)
 
 

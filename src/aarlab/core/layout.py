@@ -367,6 +367,11 @@ class RunDir:
         return self.platform / "tokens"
 
     @property
+    def tls(self) -> Path:
+        """Return the folder of the campaign's CA and its server's certificate, where it has any."""
+        return self.platform / "tls"
+
+    @property
     def signing_key(self) -> Path:
         return self.tokens / "signing"
 

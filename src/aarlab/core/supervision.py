@@ -2,12 +2,16 @@
 
 The supervisor sends its key with each request, in addition to the AAR's token. The key never enters
 a sandbox. It is derived from the operator's token, so that it is not stored anywhere.
+
+One life at a time: the platform counts the lives of each AAR's supervisor. A supervisor sends the
+number of its own with each request, and is refused once a newer one has begun.
 """
 
 import hashlib
 import hmac
 
 SUPERVISOR_HEADER = "X-Aarlab-Supervisor"
+LIFE_HEADER = "Aarlab-Life"
 
 
 def supervisor_key(operator_token: str, aar: str) -> str:

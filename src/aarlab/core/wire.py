@@ -646,6 +646,15 @@ class SessionRecord(Wire):
     note: str = ""
 
 
+class OpenedSession(SessionRecord):
+    """A new session; `life` is the number that the AAR's supervisor sends from now on.
+
+    A supervisor of a lower number is refused. Agents that joined by themselves send none.
+    """
+
+    life: int = Field(ge=0)
+
+
 class SubmissionRecord(Wire):
     """`exact` is for the report; the AAR saw `score`."""
 

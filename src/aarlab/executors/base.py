@@ -144,7 +144,7 @@ class Executor(ABC):
     def platform_host(self) -> str | None:
         """Return the address of this machine for jobs that run elsewhere.
 
-        The server then listens there on TCP. None: jobs run here and use the unix socket.
+        The server then listens there on TCP with TLS. None: jobs run here and use the unix socket.
         """
         return None
 

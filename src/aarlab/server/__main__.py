@@ -23,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="also listen on TCP")
+    parser.add_argument("--certificate", type=Path, help="TLS on TCP: the server's certificate")
+    parser.add_argument("--certificate-key", type=Path, help="its private key, of mode 600")
     parser.add_argument("--no-unix-socket", action="store_true", help="TCP only")
     parser.add_argument("--database", help="postgresql://USER@HOST/NAME, without a password")
     parser.add_argument("--database-file", type=Path, help="file with the URL, password and all")
@@ -43,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
                 at_rest=given.at_rest,
                 host=given.host,
                 port=given.port,
+                certificate=given.certificate,
+                certificate_key=given.certificate_key,
                 unix_socket=not given.no_unix_socket,
                 **places,
             )

@@ -4,8 +4,11 @@ An AAR's token is refused on the operator's routes, and the operator's on those 
 
 Covered: missing, malformed, unknown, revoked and foreign tokens, and those without the scope.
 Tokens are kept as SHA-256 and compared in constant time or by index lookup of the hash.
+A supervisor of an older life of its AAR is refused: reads by what this server knows, writes in
+their transaction. A supervisor that opened no session writes nothing.
 Not covered: a token that its owner gives away. A revocation made through another server of the same
-database is seen after FRESH_S.
+database is seen after FRESH_S, and so is a new life by the reads of an older one. Agents that
+joined by themselves have no lives.
 """
 
 import hashlib
@@ -18,19 +21,20 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from aarlab.core.errors import Forbidden
+from aarlab.core.errors import BadInput, Forbidden
 from aarlab.core.files import write_new
 from aarlab.core.hashing import sha256_hex
-from aarlab.core.supervision import SUPERVISOR_HEADER, supervisor_key
+from aarlab.core.supervision import LIFE_HEADER, SUPERVISOR_HEADER, supervisor_key
 from aarlab.core.wire import NewAar
 from aarlab.server.platform import Known, Platform, platform_of
 from aarlab.server.problems import Unauthenticated
 from aarlab.server.service.caller import Caller
-from aarlab.store import aars
+from aarlab.store import aars, shared
 from aarlab.store.aars import Access
 
 OPERATOR = "@operator"  # no AAR can have this name
 SAFE = frozenset({"GET", "HEAD"})
+LIFE_DIGITS = 9
 FRESH_S = 1.0
 
 PlatformDep = Annotated[Platform, Depends(platform_of)]
@@ -64,9 +68,17 @@ async def calling_aar(request: Request, platform: PlatformDep) -> NewAar:
 
 
 async def caller(request: Request, platform: PlatformDep) -> Caller:
-    """Return the AAR behind the token, as the functions of `server.service` take it."""
+    """Return the AAR behind the token, as the functions of `server.service` take it.
+
+    Raises Forbidden for a supervisor that writes and gives no life.
+    """
     aar = await calling_aar(request, platform)
-    return Caller(platform, aar, by_supervisor(request, platform, aar.name))
+    supervised, life = by_supervisor(request, platform, aar.name), life_in(request)
+    if supervised and life is None and request.method not in SAFE and not _begins(request):
+        raise Forbidden(
+            f"a supervisor sends {LIFE_HEADER} with every write: POST /v1/sessions gives its value"
+        )
+    return Caller(platform, aar, supervised, life)
 
 
 async def admitted(request: Request, platform: Platform) -> Access:
@@ -74,7 +86,7 @@ async def admitted(request: Request, platform: Platform) -> Access:
 
     A supervisor has no rate limit. Otherwise an agent that floods the platform with its token could
     block the signs of life by which its hours are counted. Raises Forbidden for the operator's
-    token, Unauthenticated for an unknown one.
+    token, Unauthenticated for an unknown one, Superseded for an older life.
     """
     token = _bearer(request)
     access = await _access(platform, token)
@@ -86,11 +98,30 @@ async def admitted(request: Request, platform: Platform) -> Access:
     vouched = by_supervisor(request, platform, name)
     if not vouched:
         await platform.requests.admit(name)
-    begins = request.method == "POST" and request.url.path == "/v1/sessions"
-    if not (vouched and begins) and platform.pace.touch_due(f"{name} {vouched}"):
+    life = life_in(request)
+    newest = max(access.life, platform.lives.get(name, 0))
+    if life is not None and life < newest:
+        shared.refuse_older(name, life, newest)
+    if not (vouched and _begins(request)) and platform.pace.touch_due(f"{name} {vouched}"):
         async with platform.store.database.write() as tx:
+            if life is not None:
+                await shared.check_life(tx, name, life)
             await aars.touch(tx, name, vouched)
     return access
+
+
+def life_in(request: Request) -> int | None:
+    """Return the life that a request says it is of. Raises BadInput unless it is a number."""
+    given = request.headers.get(LIFE_HEADER)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) <= LIFE_DIGITS):
+        raise BadInput(f"{LIFE_HEADER} is the number that POST /v1/sessions gave")
+    return int(given)
+
+
+def _begins(request: Request) -> bool:
+    return request.method == "POST" and request.url.path == "/v1/sessions"
 
 
 def by_supervisor(request: Request, platform: Platform, name: str) -> bool:

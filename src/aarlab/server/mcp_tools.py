@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from aarlab.core.platform_tools import PlatformTool
 from aarlab.core.wire_base import KEY
+from aarlab.server.auth import life_in
 from aarlab.server.platform import Platform
 from aarlab.server.service import tools
 from aarlab.server.service.caller import Caller
@@ -41,7 +42,8 @@ def mcp_function(platform: Platform, tool: PlatformTool) -> Callable[..., Any]:
     async def run(ctx: Ctx, **given: Any) -> Any:
         key = given.pop("key", None) if tool.method == "POST" else None
         aar = _access(ctx).need("read" if tool.method == "GET" else "write")
-        return await tools.call(Caller(platform, aar), tool, tool.input(**given), key)
+        life = life_in(ctx.request_context.request)
+        return await tools.call(Caller(platform, aar, life=life), tool, tool.input(**given), key)
 
     parameters = [Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=Ctx)]
     parameters += [_parameter(name, field) for name, field in tool.input.model_fields.items()]

@@ -48,6 +48,8 @@ class Platform:
     posts: SharedPace
     # By the hash of the token, for moments only: another server may have revoked it.
     known: dict[str, Known] = field(default_factory=dict, repr=False)
+    # The newest life of each AAR that this server began, so that reads of older ones are refused.
+    lives: dict[str, int] = field(default_factory=dict)
     # Public rows of development tasks, read on first request.
     opened: dict[str, PublicTask] = field(default_factory=dict, repr=False)
     runs: RunSlot = field(default_factory=RunSlot)

@@ -1,6 +1,8 @@
 """Run the platform: one process with a unix socket, and a TCP port if one is asked for.
 
 The socket is open to every uid on purpose, since sandboxed AARs have their own. Tokens authorise.
+With a certificate the port speaks TLS and the socket does not: uvicorn's own setting would cover
+both, so the port then has a uvicorn server of its own over the same app.
 
 Signed heads of the log are exported while the platform runs, after N entries or T seconds.
 """
@@ -10,16 +12,19 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
-from aarlab.core.errors import Conflict, Unavailable
+from aarlab.core.errors import BadInput, Conflict, Unavailable
 from aarlab.core.hashing import LogHead
 from aarlab.server.app import create_app, join_servers, open_scorer, open_store
 from aarlab.server.auth import operator_token
@@ -86,6 +91,7 @@ async def exporting(
 
 BACKLOG = 256
 SHUTDOWN_S = 10
+GOODBYE_S = 0.3
 
 
 def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None) -> None:
@@ -93,9 +99,10 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
 
     `listening` is called once, when connections are accepted.
 
-    Raises AarlabError for a loose vault, a port or socket in use, another server on the run, or a
-    database that does not answer or belongs to another run.
+    Raises AarlabError for a loose vault, a port or socket in use, another server on the run, a
+    certificate that cannot be used, or a database that does not answer or belongs to another run.
     """
+    tls = _tls(settings)
     settings.run.mkdir(parents=True, exist_ok=True)  # before the umask: AARs pass through it
     os.umask(0o077)
     stop = Stop()
@@ -110,25 +117,86 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
             token = operator_token(settings.run_dir.tokens)
             await join_servers(store, token, signer.public_key)
             async with AsyncExitStack() as opened:
-                sockets = _sockets(settings, opened)
-                config = uvicorn.Config(
-                    create_app(settings, store, scorer),
-                    log_config=None,
-                    access_log=False,
-                    lifespan="on",
-                    server_header=False,
-                    timeout_graceful_shutdown=SHUTDOWN_S,
-                )
+                unix, tcp = _sockets(settings, opened)
+                app = create_app(settings, store, scorer)
                 await opened.enter_async_context(exporting(settings, store.database, signer))
-                server = uvicorn.Server(config)
-                stop.applies_to(server)
-                listening()
-                await server.serve(sockets=sockets)
+                if tls is None:
+                    server = uvicorn.Server(_config(app, lifespan="on"))
+                    stop.applies_to(server)
+                    listening()
+                    await server.serve(sockets=[*unix, *tcp])
+                else:
+                    await opened.enter_async_context(app.router.lifespan_context(app))
+                    secure = _config(
+                        app, lifespan="off", ssl_certfile=tls.file, ssl_keyfile=tls.key
+                    )
+                    servers = [(_Quiet(secure), tcp)]
+                    if unix:
+                        servers.append((_Quiet(_config(app, lifespan="off")), unix))
+                    stop.applies_to(*(server for server, _ in servers))
+                    listening()
+                    async with asyncio.TaskGroup() as tasks:
+                        for server, sockets in servers:
+                            tasks.create_task(server.serve(sockets=sockets))
         finally:
             await store.database.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+def _config(app: FastAPI, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        **more,
+    )
+
+
+class _Quiet(uvicorn.Server):
+    """One of several servers of a process, which end together when `Stop` says so."""
+
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
+        return nullcontext()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish open requests, then end the connections.
+
+        The end of TLS is a message that a client must answer, and an idle one does not.
+        """
+        ending = asyncio.ensure_future(super().shutdown(sockets))
+        while not (await asyncio.wait([ending], timeout=GOODBYE_S))[0]:
+            for connection in list(self.server_state.connections):
+                cycle = getattr(connection, "cycle", None)
+                if cycle is None or cycle.response_complete:
+                    connection.transport.abort()
+        await ending
+
+
+class _Tls(NamedTuple):
+    """A certificate that can be used, and its key."""
+
+    file: Path
+    key: Path
+
+
+def _tls(settings: ServerSettings) -> _Tls | None:
+    """Return what the TCP port speaks TLS with; None without a certificate. Raises BadInput."""
+    certificate, key = settings.certificate, settings.certificate_key
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None or settings.port is None:
+        raise BadInput("TLS needs three things: a port, a certificate, and the certificate's key")
+    try:
+        if key.stat().st_mode & 0o077:
+            raise BadInput(f"{key} is readable by others than its owner: chmod 600 {key}")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadInput(f"{certificate} with {key} cannot be used for TLS: {error}") from None
+    return _Tls(certificate, key)
 
 
 class Stop:
@@ -140,7 +208,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked = False
-        self._server: uvicorn.Server | None = None
+        self._servers: tuple[uvicorn.Server, ...] = ()
 
     def heed_signals(self) -> None:
         """Install the handlers, if this thread may."""
@@ -148,29 +216,32 @@ class Stop:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._ask())
 
-    def applies_to(self, server: uvicorn.Server) -> None:
-        """End this server when a signal arrives, or has arrived."""
-        self._server = server
+    def applies_to(self, *servers: uvicorn.Server) -> None:
+        """End these servers when a signal arrives, or has arrived."""
+        self._servers = servers
         if self._asked:
-            server.should_exit = True
+            self._ask()
 
     def _ask(self) -> None:
         self._asked = True
-        if self._server is not None:
-            self._server.should_exit = True
+        for server in self._servers:
+            server.should_exit = True
 
 
-def _sockets(settings: ServerSettings, opened: AsyncExitStack) -> list[socket.socket]:
-    sockets = []
+def _sockets(
+    settings: ServerSettings, opened: AsyncExitStack
+) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Return what listens on the unix socket and on TCP, none or one of each."""
+    unix, tcp = [], []
     if settings.unix_socket:
         path = settings.run_dir.socket
-        sockets.append(opened.enter_context(unix_listener(path)))
+        unix.append(opened.enter_context(unix_listener(path)))
         opened.callback(path.unlink, missing_ok=True)
     if settings.port is not None:
-        sockets.append(opened.enter_context(tcp_listener(settings.host, settings.port)))
-    if not sockets:
+        tcp.append(opened.enter_context(tcp_listener(settings.host, settings.port)))
+    if not unix and not tcp:
         raise Conflict("nothing to listen on: allow the unix socket or give a port")
-    return sockets
+    return unix, tcp
 
 
 def unix_listener(path: Path) -> socket.socket:

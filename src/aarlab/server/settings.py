@@ -24,6 +24,8 @@ class ServerSettings(StoreSettings):
     unix_socket: bool = True
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65535, description="None: no TCP port")
+    certificate: Path | None = Field(default=None, description="of the TCP port: TLS; None: none")
+    certificate_key: Path | None = None
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     requests_per_s: float = Field(
         default=50.0, gt=0, allow_inf_nan=False, description="per AAR, sustained"

@@ -28,7 +28,8 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class Writing:
     """Who writes what; `fingerprint` is of the route and the body, what the key stands for.
 
-    `content_sha256` is of the body alone, as `content_hash` gives it.
+    `content_sha256` is of the body alone, as `content_hash` gives it. With a `life` the write is
+    refused unless this is the newest one of the actor.
     """
 
     platform: Platform
@@ -37,6 +38,7 @@ class Writing:
     route: str
     fingerprint: str
     content_sha256: str
+    life: int | None = None
 
 
 def writing(
@@ -67,7 +69,7 @@ async def write_once(
 ) -> Answer:
     """Run `act` in the transaction that records its answer; replay it if it ran before."""
     async with refusals_logged(wanted), wanted.platform.store.database.write() as tx:
-        known = await shared.recall(tx, wanted.actor, wanted.key, wanted.fingerprint)
+        known = await shared.recall(tx, wanted.actor, wanted.key, wanted.fingerprint, wanted.life)
         if known is not None:
             return answer.model_validate_json(known)
         given = await act(tx)

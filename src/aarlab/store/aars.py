@@ -21,7 +21,7 @@ from aarlab.core.errors import Conflict, Forbidden, NotFound
 from aarlab.core.ids import new_id
 from aarlab.core.ledger import dollars_of, dollars_per_hour
 from aarlab.core.research_time import Change, Stretch
-from aarlab.core.wire import AarRecord, NewAar, SessionRecord
+from aarlab.core.wire import AarRecord, NewAar, OpenedSession, SessionRecord
 from aarlab.core.wire_service import NewToken, NewWait, Scope, TokenRecord
 from aarlab.store import controls, ledger
 from aarlab.store.tables import (
@@ -56,17 +56,21 @@ async def team_members(tx: AsyncConnection, team: str) -> frozenset[str]:
 
 
 _LIVE = (
-    select(aars.c.record, tokens.c.scopes)
+    select(aars.c.record, aars.c.life, tokens.c.scopes)
     .join(aars, aars.c.name == tokens.c.aar)
     .where(tokens.c.sha256 == bindparam("sha256"), tokens.c.revoked_at.is_(None))
 )
 
 
 class Access(NamedTuple):
-    """Whom a token stands for and what it opens."""
+    """Whom a token stands for and what it opens.
+
+    `life` is the newest one of the AAR's supervisor when the token was looked up.
+    """
 
     aar: NewAar
     scopes: frozenset[Scope]
+    life: int = 0
 
     def need(self, scope: Scope) -> NewAar:
         """Return the AAR. Raises Forbidden if the token does not have the scope."""
@@ -95,7 +99,7 @@ async def add_token(tx: AsyncConnection, aar: str, new: NewToken, sha256: str) -
 async def access_of(tx: AsyncConnection, sha256: str) -> Access | None:
     """Return what a token that was not revoked opens."""
     row = (await tx.execute(_LIVE, {"sha256": sha256})).first()
-    return row and Access(NewAar.model_validate(row.record), frozenset(row.scopes))
+    return row and Access(NewAar.model_validate(row.record), frozenset(row.scopes), row.life)
 
 
 async def tokens_of(tx: AsyncConnection, aar: str) -> list[TokenRecord]:
@@ -136,6 +140,12 @@ _SESSIONS = (
 )
 _OWN_SESSIONS = _SESSIONS.where(sessions.c.aar == bindparam("aar"))
 _NEWEST = _OWN_SESSIONS.order_by(None).order_by(sessions.c.id.desc()).limit(1)
+_NEXT_LIFE = (
+    update(aars)
+    .where(aars.c.name == bindparam("aar"))
+    .values(life=aars.c.life + 1)
+    .returning(aars.c.life)
+)
 _SEEN = (
     update(sessions).where(sessions.c.id == bindparam("id_")).values(last_seen_at=bindparam("seen"))
 )
@@ -227,13 +237,23 @@ def _waiting_for(lives: Sequence[SessionRecord]) -> str:
     return "" if last is None or last.kind == "research" else f"{last.kind}: {last.note}"
 
 
-async def open_session(tx: AsyncConnection, name: str) -> SessionRecord:
+async def open_session(tx: AsyncConnection, name: str) -> OpenedSession:
     """Start a life of the AAR's supervisor. The gap before it does not count as research time.
 
-    Amounts reserved by an earlier life are released, since its call is over.
+    Requests of earlier lives are refused from now on. Amounts reserved by an earlier life are
+    released, since its call is over.
     """
     await ledger.release(tx, name)
-    return await _opened(tx, name, research_time.began(_now()))
+    (life,) = (await tx.execute(_NEXT_LIFE, {"aar": name})).one()
+    session = await _opened(tx, name, research_time.began(_now()))
+    return OpenedSession(**session.model_dump(), life=life)
+
+
+async def current_session(tx: AsyncConnection, name: str) -> OpenedSession:
+    """Return the newest session of an AAR that has one, and the life that is the newest now."""
+    session = (await all_sessions(tx, name, waits=True))[-1]
+    life = await tx.scalar(select(aars.c.life).where(aars.c.name == name))
+    return OpenedSession(**session.model_dump(), life=life)
 
 
 async def touch(tx: AsyncConnection, name: str, by_supervisor: bool = False) -> None:

@@ -3,7 +3,8 @@
 A second server with another operator token would issue tokens that do not work. One with another
 folder of snapshots could not read what the first has frozen. Both are refused at start.
 
-A write that is sent twice happens once: the first answer is stored with the write.
+A write that is sent twice happens once: the first answer is stored with the write. A write of an
+older life of an AAR is refused in the transaction that it would be part of.
 
 Rates that hold over all servers are token buckets, one row each. A server takes several tokens at
 once, so most requests do not ask the database. Times are the database's, whose clock all servers
@@ -15,12 +16,12 @@ Not covered: what a server took and did not use is lost with it, so an AAR gets 
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aarlab.core.errors import Conflict
-from aarlab.store.tables import claims, idempotency, paces
+from aarlab.core.errors import Conflict, Superseded
+from aarlab.store.tables import aars, claims, idempotency, paces
 
 
 async def claimed(tx: AsyncConnection, name: str) -> str | None:
@@ -81,16 +82,47 @@ async def take(tx: AsyncConnection, rate: Rate, name: str, most: int) -> tuple[i
 _KNOWN = select(idempotency.c.request_sha256, idempotency.c.answer).where(
     idempotency.c.actor == bindparam("actor"), idempotency.c.key == bindparam("key")
 )
+_LIFE = select(aars.c.life).where(aars.c.name == bindparam("actor"))
+_KNOWN_OF_LIFE = (
+    select(aars.c.life, idempotency.c.request_sha256, idempotency.c.answer)
+    .outerjoin(
+        idempotency,
+        and_(idempotency.c.actor == aars.c.name, idempotency.c.key == bindparam("key")),
+    )
+    .where(aars.c.name == bindparam("actor"))
+)
 _NEW_ANSWER = insert(idempotency)
 
 
-async def recall(tx: AsyncConnection, actor: str, key: str, request_sha256: str) -> str | None:
+def refuse_older(aar: str, life: int, newest: int) -> None:
+    """Raise Superseded unless `life` is the newest one of the AAR."""
+    if life != newest:
+        raise Superseded(
+            f"a newer process of {aar} has begun (its life {newest}; this is life {life}): this "
+            "one must stop"
+        )
+
+
+async def check_life(tx: AsyncConnection, aar: str, life: int) -> None:
+    """Raise Superseded unless `life` is the newest one of the AAR."""
+    refuse_older(aar, life, await tx.scalar(_LIFE, {"actor": aar}) or 0)
+
+
+async def recall(
+    tx: AsyncConnection, actor: str, key: str, request_sha256: str, life: int | None = None
+) -> str | None:
     """Return the stored answer (JSON), or None for a new key.
 
-    Raises Conflict if the key had another request.
+    Raises Superseded if `life` is not the newest one of the AAR `actor`, and Conflict if the key
+    had another request.
     """
-    row = (await tx.execute(_KNOWN, {"actor": actor, "key": key})).first()
-    if row is None:
+    asked = {"actor": actor, "key": key}
+    if life is None:
+        row = (await tx.execute(_KNOWN, asked)).first()
+    else:
+        row = (await tx.execute(_KNOWN_OF_LIFE, asked)).one()
+        refuse_older(actor, life, row.life)
+    if row is None or row.request_sha256 is None:
         return None
     if row.request_sha256 != request_sha256:
         raise Conflict(f"idempotency key {key!r} was used for another request: take a fresh key")

@@ -30,6 +30,7 @@ aars = Table(
     Column("scope", String, nullable=False),
     Column("record", JSON, nullable=False),  # wire.NewAar
     Column("at", String, nullable=False),
+    Column("life", Integer, nullable=False, default=0),  # of its newest supervisor
 )
 
 sessions = Table(

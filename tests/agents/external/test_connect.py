@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -19,6 +21,7 @@ from mcp.client.stdio import stdio_client
 from mcp_clients import call, connected
 from platform_kit import Running, platform, write_task
 
+from aarlab.campaign.certificates import certificates
 from aarlab.cli.main import cli, run_safely
 from aarlab.core.layout import RunDir
 
@@ -221,3 +224,38 @@ def test_a_bridge_without_a_campaign_or_with_a_dead_token_says_so(
     done = said("bridge", str(running.run.path), "dead")
     assert (done.returncode, done.stdout) == (2, "") and "refused the token" in done.stderr
     assert "Traceback" not in done.stderr and "aar_nothing" not in done.stderr
+
+
+async def test_settings_for_a_server_with_its_own_ca_start_a_bridge_over_tls(
+    running: Running, tmp_path: Path
+) -> None:
+    """The pasted settings work, with the campaign's CA and with no other."""
+    run = RunDir(tmp_path / "far")
+    run.path.mkdir()
+    run.spec.write_text("{}", encoding="utf-8")
+    files, port = certificates(run, "127.0.0.1"), str(free_port())
+    words = ["--certificate", str(files.certificate), "--certificate-key", str(files.key)]
+    with platform(running.task, run, "--task", running.task.name, "--port", port, *words) as far:
+        token = far.token("ada")
+        (run.tokens / "ada").write_text(token + "\n")
+        url = ("--url", f"https://127.0.0.1:{port}")
+        done = said("connect", str(run.path), "ada", *url, "--ca", str(files.ca))
+        assert done.returncode == 0 and f"listening: {url[1]}" in done.stderr
+        assert f"--cacert {files.ca}" in done.stdout
+        done = said(
+            "connect", str(run.path), "ada", *url, "--ca", str(files.ca), "--client", "generic"
+        )
+        settings = json.loads(done.stdout)["mcpServers"]["aarlab"]
+        async with Client(stdio_client(StdioServerParameters(**settings))) as client:
+            await works(client)
+        other = certificates(RunDir(tmp_path / "other"), "127.0.0.1").ca
+        done = said("bridge", str(run.path), "ada", *url, "--ca", str(other))
+        assert done.returncode == 2 and "is refused" in done.stderr
+
+
+def test_a_url_that_would_show_the_token_is_refused(running: Running) -> None:
+    for command in ("connect", "bridge"):
+        done = said(command, str(running.run.path), "ada", "--url", "http://lab.example:8321")
+        assert done.returncode == 2 and "readable through the network" in done.stderr
+    done = said("connect", str(running.run.path), "ada", "--ca", "x")
+    assert done.returncode == 2 and "give both" in done.stderr

@@ -124,8 +124,10 @@ def test_torn_files_are_never_read(desk: kit.Bench, tmp_path: Path) -> None:
     again = kit.live(config, kit.mock_spec(kit.script()))
     assert again.finished and transcript.read_bytes() == whole
     (config.home / "loop.json").write_bytes(half)
+    store = Store(config.home, str)
+    store.claim(100)
     with pytest.raises(Damaged, match="remove the AAR's folder"):
-        Store(config.home, str).load()
+        store.load()
 
 
 def test_a_transcript_without_any_whole_line_is_empty(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from proxy_kit import settings_of
 
 from aarlab.agents.external.claude_code import ClaudeCode
 from aarlab.agents.language.models import SettingsRefused
+from aarlab.agents.platform_link import Link
 from aarlab.agents.proxy.proxy import SOCKET, listening, vendors_client
 from aarlab.agents.refusals import refusal_in
 from aarlab.agents.specs import ExternalSpec, LanguageSpec
@@ -32,10 +33,10 @@ def test_time_without_credit_is_no_research_and_settings_end_it(desk: Bench) -> 
     config = config_of(desk, LanguageSpec(model=MODEL), "claude")
     spec = ExternalSpec(agent="claude-code", model=MODEL)
     with FakeModels(said, [Fault("refused", at=(2, 3), message=EMPTY)]) as fake:
-        settings = settings_of(fake)
-        with connect(config) as platform, vendors_client(settings) as vendors:
+        settings, link = settings_of(fake), Link(config, 20)
+        with link() as platform, vendors_client(settings) as vendors:
             platform.open_session()
-            made = ClaudeCode(config, spec, platform, lambda: connect(config), settings)
+            made = ClaudeCode(config, spec, platform, link, settings)
             with listening(made._proxy(vendors), config.home / "models"):
                 transport = httpx.HTTPTransport(
                     uds=str(config.home / "models" / SOCKET), verify=False

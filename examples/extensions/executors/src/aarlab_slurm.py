@@ -2,12 +2,11 @@
 
 Assumed: the run's folder, the data root and the Python environment have the same paths on all
 nodes, and one ordinary user owns them. Where AARs run on other nodes than the campaign, `host` is
-the address of the campaign's machine in a network that only trusted users can read: tokens pass it
-without TLS.
+the address of the campaign's machine, which they reach over TCP with TLS.
 
 Covered: a submission that fails; jobs that wait; jobs that Slurm ends (time limit, memory,
 preemption, lost node); a controller that does not answer; a campaign killed with jobs running.
-Not covered: a node that Slurm gives up while its processes live on.
+Not covered: a node that Slurm gives up while its processes live on; the platform refuses those.
 """
 
 import os

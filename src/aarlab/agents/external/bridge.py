@@ -1,4 +1,4 @@
-"""An MCP server on stdin and stdout that forwards every request to a campaign's unix socket.
+"""An MCP server on stdin and stdout that forwards every request to a campaign's server.
 
 It is for clients that start a program and speak to it, as most do. They need no port, address or
 token in their settings. The token stays in its file. After a campaign is restarted, the next call
@@ -30,28 +30,32 @@ from mcp_types import (
 from aarlab.client.transport import Address, health
 from aarlab.core.errors import Forbidden
 
-URL = "http://platform/mcp"
 ANSWER_S = 300.0  # a trial takes its time
 NAME = "aarlab"
 
 
-def run_bridge(socket: Path, token_file: Path) -> None:
+def run_bridge(address: Address, token_file: Path) -> None:
     """Serve MCP on stdin and stdout until stdin ends.
 
     Raises Unreachable where no server answers, and Forbidden where the token is refused.
     """
-    health(Address(socket), deadline_s=5)
-    anyio.run(_bridge, socket, token_file.read_text(encoding="utf-8").strip())
+    health(address, deadline_s=5)
+    anyio.run(_bridge, address, token_file.read_text(encoding="utf-8").strip())
 
 
-async def _bridge(socket: Path, token: str) -> None:
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=False)
+async def _bridge(address: Address, token: str) -> None:
+    if isinstance(address.place, Path):
+        url = "http://platform/mcp"
+        transport = httpx2.AsyncHTTPTransport(uds=str(address.place), verify=False)
+    else:
+        url = f"{address.place.rstrip('/')}/mcp"
+        transport = httpx2.AsyncHTTPTransport(verify=address.verify())
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(
         transport=transport, headers=headers, timeout=ANSWER_S, trust_env=False
     ) as http:
         try:
-            async with Client(streamable_http_client(URL, http_client=http)) as client:
+            async with Client(streamable_http_client(url, http_client=http)) as client:
                 server = _server(client)
                 async with stdio_server() as (read, write):
                     await server.run(read, write, server.create_initialization_options())

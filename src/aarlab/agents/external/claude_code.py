@@ -53,11 +53,11 @@ from aarlab.agents.proxy.proxy import SOCKET, Proxy, listening, vendors_client
 from aarlab.agents.proxy.settings import ProxySettings
 from aarlab.agents.refusals import Refusal
 from aarlab.agents.specs import ExternalSpec, LanguageSpec
-from aarlab.agents.state import AarState, load_state, save_state
+from aarlab.agents.state import AarState, Claim, load_state
 from aarlab.agents.trial import ONE_THREAD, sandbox_kind, task_mounts
 from aarlab.client.platform import PlatformClient
 from aarlab.core.clock import now_iso
-from aarlab.core.errors import AarlabError, BadInput, NotFound
+from aarlab.core.errors import AarlabError, BadInput, NotFound, Superseded
 from aarlab.core.extras import installed
 from aarlab.core.files import write_atomic
 from aarlab.core.foreign import storable
@@ -321,7 +321,9 @@ class ClaudeCode:
             "system": self._system(),
             "model": (self.spec.model or "").partition("/")[2],
             "again": again,
-            **mcp_servers(f"http://127.0.0.1:{PLATFORM_PORT}/mcp", self._token()),
+            **mcp_servers(
+                f"http://127.0.0.1:{PLATFORM_PORT}/mcp", self._token(), self.platform.life.number
+            ),
         }
         copy_in(self.sandbox, {SETUP: json.dumps(setup).encode()})
         last = messages[-1].seq if messages else progress.operator_after
@@ -348,7 +350,10 @@ class ClaudeCode:
 
     @contextmanager
     def _watching(self) -> Iterator[threading.Event]:
-        """Yield an event that is set when the operator stops or pauses the AAR or a budget ends."""
+        """Yield an event that is set when the AAR must end now.
+
+        The operator stops or pauses it, a budget ends, or a newer process of the AAR has begun.
+        """
         cancel, over = threading.Event(), threading.Event()
 
         def look() -> None:
@@ -356,6 +361,9 @@ class ClaudeCode:
                 while not over.wait(POLL_S):
                     try:
                         me = platform.me()
+                    except Superseded:
+                        cancel.set()
+                        return
                     except AarlabError as error:
                         LOG.warning("while Claude Code ran: %s", error)
                         continue
@@ -438,16 +446,20 @@ _VARIABLES = {
 
 
 def run_external(config: AarConfig, connect: Callable[[], PlatformClient]) -> AarState:
-    """Run the AAR until it finishes. Raises if it cannot continue."""
+    """Run the AAR until it finishes.
+
+    Raises if it cannot continue, and Superseded once a newer process of the AAR has begun.
+    """
     state = load_state(config.state)
     if state.finished:
         return state
     if config.external is None or config.external.agent != "claude-code":
         raise BadInput(f"{config.name} joins by itself: it has no process here")
     with connect() as platform:
-        platform.open_session()
+        claim = Claim(config.home, platform.open_session().life)
+        claim.make()
         with beating(connect):
             why = ClaudeCode(config, config.external, platform, connect).run()
     state = state.ended(why)
-    save_state(config.state, state)
+    claim.save(config.state, state)
     return state

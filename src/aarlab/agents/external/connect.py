@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from aarlab.core.supervision import LIFE_HEADER
+
 MCP_NAME = "aarlab"
 TOKEN_VARIABLE = "AARLAB_TOKEN"
 ClientKind = Literal["claude-code", "codex", "generic", "curl"]
@@ -21,7 +23,7 @@ class Place:
     """The address of the platform and the file of the AAR's token.
 
     Without a `url` the platform is reached through `socket` on this machine. The command `bridge`
-    connects a client to it.
+    connects a client to it. So it does with the file of a `ca`, which most clients cannot be given.
     """
 
     token_file: Path
@@ -29,6 +31,11 @@ class Place:
     bridge: tuple[str, ...]
     url: str | None = None
     token: str | None = None
+    ca: Path | None = None
+
+    @property
+    def bridged(self) -> bool:
+        return self.url is None or self.ca is not None
 
     @property
     def mcp(self) -> str:
@@ -51,21 +58,26 @@ def client_settings(place: Place, kind: ClientKind) -> str:
         return _curl(place)
     if kind == "codex":
         return _codex(place)
-    if place.url is not None:
+    if not place.bridged:
         return json.dumps(mcp_servers(place.mcp, place.said_token), indent=2)
     command, *words = place.bridge
     return json.dumps({"mcpServers": {MCP_NAME: {"command": command, "args": words}}}, indent=2)
 
 
-def mcp_servers(url: str, token: str) -> dict[str, object]:
-    """Return HTTP settings in the form that Claude Code and most other clients read."""
+def mcp_servers(url: str, token: str, life: int | None = None) -> dict[str, object]:
+    """Return HTTP settings in the form that Claude Code and most other clients read.
+
+    With a `life` the platform refuses the client once its AAR has a newer one.
+    """
     headers = {"Authorization": f"Bearer {token}"}
+    if life is not None:
+        headers[LIFE_HEADER] = str(life)
     return {"mcpServers": {MCP_NAME: {"type": "http", "url": url, "headers": headers}}}
 
 
 def _codex(place: Place) -> str:
     head = f"[mcp_servers.{MCP_NAME}]\n"
-    if place.url is None:
+    if place.bridged:
         command, *words = place.bridge
         return f"{head}command = {json.dumps(command)}\nargs = {json.dumps(words)}"
     if place.token is not None:
@@ -78,6 +90,7 @@ def _curl(place: Place) -> str:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
     call |= {"params": {"name": "my_budget", "arguments": {}}}
     where = "" if place.url is not None else f"--unix-socket {shlex.quote(str(place.socket))} "
+    where += "" if place.ca is None else f"--cacert {shlex.quote(str(place.ca))} "
     token = place.token or f"${TOKEN_VARIABLE}"
     return (
         f'curl -sS {where}{place.mcp} -H "Authorization: Bearer {token}" \\\n'

@@ -32,7 +32,7 @@ from aarlab.agents.language.tools.kit import Kit, Place, Result, Tool, WrongCall
 from aarlab.agents.prices import Price
 from aarlab.client.platform import PlatformClient
 from aarlab.core import foreign
-from aarlab.core.errors import AarlabError, BadInput, TooManyRequests, Unreachable
+from aarlab.core.errors import AarlabError, BadInput, Superseded, TooManyRequests, Unreachable
 from aarlab.core.foreign import storable as foreign_storable
 from aarlab.core.foreign import storable as storable_text
 from aarlab.core.wire_ledger import WaitKind
@@ -246,7 +246,10 @@ ALERT_EVERY = 50
 
 @dataclass
 class Answerer:
-    """A tool's error goes to the model, never further."""
+    """A tool's error goes to the model, never further.
+
+    Two end the process instead: the platform is away, or a newer process of the AAR has begun.
+    """
 
     name: str
     kit: Kit
@@ -278,8 +281,8 @@ class Answerer:
             done = self._done(state, call, index, place)
         except (WrongCall, BadInput) as error:
             return _wrong(state, call, place, f"error: {error}")
-        except Unreachable:
-            raise  # the platform is away: the process ends, and its successor calls again
+        except (Superseded, Unreachable):
+            raise  # its successor, which may work already, calls again
         except (AarlabError, OSError, UnicodeError) as error:
             return _result(state, call, place, f"error: {error}", error=True)
         except Exception as error:

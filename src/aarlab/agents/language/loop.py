@@ -8,6 +8,8 @@ answer is on disk before anything is done with it, so that only a call in flight
 Tools run one by one, each result saved; one that was cut off is reported to the model, not run
 again, unless running it again is harmless. Platform writes carry keys made of the AAR's name and
 the place of the call.
+A process whose AAR has a newer one stops at once (Superseded): the session, which begins a life, is
+opened and the folder claimed before anything is loaded.
 Not covered: what a cut-off model call cost at its provider; device seconds of a background command
 since they were last booked.
 
@@ -74,7 +76,7 @@ from aarlab.agents.refusals import Refusal
 from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.trial import BASE_MB, ONE_THREAD, sandbox_kind, task_mounts
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
 from aarlab.core.wire import Me
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
@@ -125,7 +127,10 @@ class LanguageAar:
 
     # ------------------------------------------------------------ life
     def run(self) -> LoopState:
-        """Run from the start, or from where a killed process was, to the end of the budget."""
+        """Run from the start, or from where a killed process was, to the end of the budget.
+
+        Raises Superseded once a newer process of the AAR has begun.
+        """
         state = self._opened()
         try:
             while not state.finished:
@@ -135,6 +140,7 @@ class LanguageAar:
         return state
 
     def _opened(self) -> LoopState:
+        self.store.claim(self.platform.open_session().life)
         state = self.store.load()
         if state is not None and state.finished:
             if self.store.closed():
@@ -142,7 +148,6 @@ class LanguageAar:
             state = state.but(finished=False, why="", warned=False).said(
                 "note", "the budget was extended"
             )
-        self.platform.open_session()
         if state is None:
             return self._fresh(LoopState(prompt_hash=self.prompts()))
         if state.prompt_hash != self.prompts():
@@ -493,5 +498,7 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
 def _wanted(second: PlatformClient) -> str:
     try:
         return second.me().wanted
+    except Superseded:
+        return "stop"
     except AarlabError:
         return "run"

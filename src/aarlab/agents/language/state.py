@@ -3,17 +3,22 @@
     loop.json       the state            answers/<call>.json   a model's answer, until it is in it
     state.json      finished, and why    requests/<key>.json   what a platform call was made with
     running.json    the tool at work     transcript.jsonl      what happened, for people
+    life            the newest life      (agents.state)
 
 `loop.json` is saved before and after all that has effects. Transcript entries are saved together
 with it (`outbox`), so that after a crash no entry is missing and none is there twice.
 
 Order is the contract. An answer is written before anything else happens with it. The state is
-written before the transcript, which is completed from the state's `outbox` after a crash.
+written before the transcript, which is completed from the state's `outbox` after a crash. A newer
+life claims the folder before it loads, for loading repairs and deletes; from then on all that an
+older one would write is refused.
 """
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +26,7 @@ from inspect_ai.model import ChatMessage, ChatMessageTool, ModelOutput
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aarlab.agents.language.transcripts import TranscriptWriter
-from aarlab.agents.state import AarState, load_state, save_state
+from aarlab.agents.state import AarState, Claim, load_state, save_state
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import Damaged
 from aarlab.core.files import write_atomic
@@ -174,9 +179,25 @@ class Store:
         `clean` takes secrets out of whatever goes into the transcript.
         """
         self.home, self._clean = home, clean
+        self._claim = Claim(home, 0)
         for folder in (self._answers, self._requests):
             folder.mkdir(parents=True, exist_ok=True)
-        self._transcript = TranscriptWriter(home / "transcript.jsonl")
+
+    def claim(self, life: int) -> None:
+        """Take the folder for this life. Raises Superseded if a newer one has it."""
+        self._claim = Claim(self.home, life)
+        self._claim.make()
+
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        """Write within this block. Raises Superseded if a newer life has the folder."""
+        with self._claim.held():
+            yield
+
+    @cached_property
+    def _transcript(self) -> TranscriptWriter:
+        """Return the writer. It repairs the file, which only the life that has the folder may."""
+        return TranscriptWriter(self.home / "transcript.jsonl")
 
     @property
     def _answers(self) -> Path:
@@ -192,7 +213,14 @@ class Store:
         return load_state(self.home / "state.json").finished
 
     def load(self) -> LoopState | None:
-        """Return the last saved state, its transcript entries completed; None at the start."""
+        """Return the last saved state, its transcript entries completed; None at the start.
+
+        Raises Superseded, as all that writes here, if a newer life has the folder.
+        """
+        with self._mine():
+            return self._loaded()
+
+    def _loaded(self) -> LoopState | None:
         path = loop_file(self.home)
         if not path.exists():
             return None
@@ -213,16 +241,19 @@ class Store:
             if path.stem != state.call:
                 path.unlink(missing_ok=True)
         if state.phase != "tools":
-            self.drop_requests()
+            self._drop_requests()
 
     def save(self, state: LoopState) -> LoopState:
         """Write a state with its transcript entries; return it without them."""
         told = [one.model_copy(update={"text": self._clean(one.text)}) for one in state.outbox]
         state = state.but(outbox=told)
-        write_atomic(loop_file(self.home), state.model_dump_json() + "\n", PRIVATE)
-        self._transcript.add(state.outbox)
-        if state.finished:
-            save_state(self.home / "state.json", AarState().ended(state.why))
+        text = state.model_dump_json() + "\n"
+        with self._mine():
+            write_atomic(loop_file(self.home), text, PRIVATE, self._claim.check)
+            self._transcript.add(state.outbox, self._claim.check)
+            if state.finished:
+                ended = AarState().ended(state.why)
+                save_state(self.home / "state.json", ended, self._claim.check)
         return state.but(outbox=[])
 
     # ------------------------------------------------------------ model calls
@@ -231,27 +262,37 @@ class Store:
         return Answer.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def keep_answer(self, call: str, answer: Answer) -> None:
-        write_atomic(self._answers / f"{call}.json", answer.model_dump_json() + "\n", PRIVATE)
+        text = answer.model_dump_json() + "\n"
+        with self._mine():
+            write_atomic(self._answers / f"{call}.json", text, PRIVATE)
 
     def drop_answer(self, call: str) -> None:
         """Delete a stored answer once the saved state has it."""
-        (self._answers / f"{call}.json").unlink(missing_ok=True)
+        with self._mine():
+            (self._answers / f"{call}.json").unlink(missing_ok=True)
 
     # ------------------------------------------------------------ tools
     def request(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what a platform call is made with: made once, the same when it is repeated."""
         path = self._requests / f"{key}.json"
         if not path.exists():
-            write_atomic(path, json.dumps(make()) + "\n", PRIVATE)
+            text = json.dumps(make()) + "\n"
+            with self._mine():
+                write_atomic(path, text, PRIVATE)
         made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return made
 
     def drop_requests(self) -> None:
+        with self._mine():
+            self._drop_requests()
+
+    def _drop_requests(self) -> None:
         for path in self._requests.glob("*.json"):
             path.unlink(missing_ok=True)
 
     def started(self, running: Running) -> None:
-        write_atomic(self.home / "running.json", running.model_dump_json() + "\n", PRIVATE)
+        with self._mine():
+            write_atomic(self.home / "running.json", running.model_dump_json() + "\n", PRIVATE)
 
     def still_running(self, running: Running) -> None:
         self.started(running.model_copy(update={"seen_s": time.time()}))
@@ -261,4 +302,5 @@ class Store:
         return Running.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def ended(self) -> None:
-        (self.home / "running.json").unlink(missing_ok=True)
+        with self._mine():
+            (self.home / "running.json").unlink(missing_ok=True)

@@ -5,7 +5,7 @@ It also writes the last transcript entry of an AAR that the campaign has given u
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aarlab.core.clock import now_iso
@@ -25,12 +25,18 @@ class TranscriptWriter:
         for entry in read_transcript(path):
             self.last = entry.seq
 
-    def add(self, entries: Sequence[TranscriptEntry]) -> None:
-        """Append those that are not there yet; on disk when this returns."""
+    def add(
+        self, entries: Sequence[TranscriptEntry], ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """Append those that are not there yet; on disk when this returns.
+
+        `ready` is called before the first byte is written.
+        """
         fresh = [entry for entry in entries if entry.seq > self.last]
         if not fresh:
             return
         text = "".join(entry.model_dump_json(exclude_defaults=True) + "\n" for entry in fresh)
+        ready()
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         with os.fdopen(handle, "wb") as out:
             out.write(text.encode())

@@ -47,6 +47,7 @@ _STATUS = {
     "not_found": 404,
     "forbidden": 403,
     "budget_exhausted": 402,
+    "superseded": 403,
     "too_many_requests": 429,
 }
 _KIND = {"budget_exhausted": "billing_error", "forbidden": "permission_error"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from aarlab.core.wire import Me, SessionRecord, Spend, TaskInfo
+from aarlab.core.wire import Me, OpenedSession, SessionRecord, Spend, TaskInfo
 from aarlab.core.wire_ledger import ModelCall, NewReservation
 from aarlab.core.wire_service import MAX_CURSOR, NewWait, OperatorMessage
 from aarlab.server.auth import CallerDep
@@ -43,11 +43,12 @@ async def tasks(caller: CallerDep) -> list[TaskInfo]:
 
 
 @router.post("/sessions")
-async def open_session(caller: CallerDep, key: KeyDep) -> SessionRecord:
-    """Begin a life of the AAR.
+async def open_session(caller: CallerDep, key: KeyDep) -> OpenedSession:
+    """Begin a life of the AAR. Requests of its earlier lives are refused from now on.
 
     The time since its supervisor was seen last is not research time. For an agent that joined by
-    itself this is a request like any other: a gap before it counts up to ten minutes.
+    itself this is a request like any other: it begins no life, and a gap before it counts up to ten
+    minutes.
     """
     return await usage.open_session(caller, key)
 

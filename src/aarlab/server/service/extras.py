@@ -69,7 +69,7 @@ async def call(
     )
     async with refusals_logged(writing):
         async with caller.platform.store.database.read() as tx:
-            known = await shared.recall(tx, aar.name, key, writing.fingerprint)
+            known = await shared.recall(tx, aar.name, key, writing.fingerprint, writing.life)
         if known is not None:
             return output.model_validate_json(known)
         try:

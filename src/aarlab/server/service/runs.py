@@ -19,6 +19,7 @@ from aarlab.core.errors import (
     BadInput,
     Forbidden,
     SandboxUnavailable,
+    Superseded,
     TooManyRequests,
     Unavailable,
 )
@@ -135,7 +136,7 @@ async def _submit(
     key = f"trial-{sha256_hex(writing.key + writing.fingerprint)[:40]}"
     try:
         return {"score": await submissions.submit(caller, submission, key)}
-    except Unavailable:
+    except (Superseded, Unavailable):
         raise
     except AarlabError as error:
         return {"refused": f"{error.code}: {error}"}
@@ -161,7 +162,9 @@ async def _once(
     database, aar = caller.platform.store.database, caller.aar
     async with refusals_logged(writing):
         async with database.read() as tx:
-            known = await shared.recall(tx, aar.name, writing.key, writing.fingerprint)
+            known = await shared.recall(
+                tx, aar.name, writing.key, writing.fingerprint, writing.life
+            )
             now = await standing.standing(tx, aar.name)
         if known is not None:
             return kind.model_validate_json(known)

@@ -32,7 +32,8 @@ async def freeze(caller: Caller, new: NewSnapshot, key: str) -> Snapshot:
         files = snapshots.decode(new)
         tree_sha256, n_bytes = snapshots.tree_sha256(files), sum(map(len, files.values()))
         async with platform.store.database.read() as view:
-            if await shared.recall(view, aar.name, key, writing.fingerprint) is None:
+            known = await shared.recall(view, aar.name, key, writing.fingerprint, writing.life)
+            if known is None:
                 limit = platform.settings.snapshot_bytes
                 await snapshots.check_room(view, aar.name, n_bytes, limit)
             if new.parent is not None:

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import Forbidden, TooManyRequests
-from aarlab.core.wire import Me, SessionRecord, Spend
+from aarlab.core.wire import Me, OpenedSession, SessionRecord, Spend
 from aarlab.core.wire_ledger import ModelCall, NewReservation
 from aarlab.core.wire_service import NewWait, OperatorMessage
 from aarlab.server.service.caller import Caller
@@ -23,23 +23,27 @@ async def messages(caller: Caller, after: int = 0) -> list[OperatorMessage]:
         return await controls.messages(tx, caller.aar.name, after)
 
 
-async def open_session(caller: Caller, key: str) -> SessionRecord:
-    """Begin a life of the AAR.
+async def open_session(caller: Caller, key: str) -> OpenedSession:
+    """Begin a life of the AAR. Requests of its earlier lives are refused from now on.
 
     The time since its supervisor was seen last is not research time. For an agent that joined by
-    itself this is a request like any other: a gap before it counts up to ten minutes.
+    itself this is a request like any other: it begins no life, and a gap before it counts up to ten
+    minutes.
     """
     name = caller.aar.name
 
-    async def act(tx: AsyncConnection) -> SessionRecord:
+    async def act(tx: AsyncConnection) -> OpenedSession:
         if not caller.supervised:
             await aars.touch(tx, name)
-            return (await aars.all_sessions(tx, name, waits=True))[-1]
+            return await aars.current_session(tx, name)
         session = await aars.open_session(tx, name)
-        await log.append(tx, "session", {"aar": name}, session.started_at)
+        await log.append(tx, "session", {"aar": name, "life": session.life}, session.started_at)
         return session
 
-    return await write_once(caller.writing("POST /v1/sessions", key), SessionRecord, act)
+    opened = await write_once(caller.writing("POST /v1/sessions", key), OpenedSession, act)
+    lives = caller.platform.lives
+    lives[name] = max(lives.get(name, 0), opened.life)
+    return opened
 
 
 async def wait(caller: Caller, new: NewWait, key: str) -> SessionRecord:
@@ -81,7 +85,7 @@ async def reserve(caller: Caller, new: NewReservation, key: str) -> Me:
     """
     name, writing, held = caller.aar.name, caller.writing("POST /v1/reservations", key, new), None
     async with refusals_logged(writing), caller.platform.store.database.write() as tx:
-        await shared.recall(tx, name, key, writing.fingerprint)
+        await shared.recall(tx, name, key, writing.fingerprint, writing.life)
         try:
             return standing.me(await standing.reserve(tx, name, new))
         except TooManyRequests as error:  # it asks again every moment: no entry of the log

@@ -21,7 +21,7 @@ from aarlab.agents.config import AarConfig
 from aarlab.agents.language.state import LoopState, Running, Store
 from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict, Superseded
 from aarlab.core.platform_tools import Input
 from aarlab.core.wire import Spend
 from aarlab.sandbox.running import run
@@ -151,7 +151,10 @@ class Kit:
 
 
 class Attendance:
-    """Looks after a command that takes long: notes that it lives, and ends it on `stop`."""
+    """Looks after a command that takes long: notes that it lives, and ends it on `stop`.
+
+    It is also ended when a newer process of the AAR has begun.
+    """
 
     def __init__(self, kit: Kit) -> None:
         self._kit, self.cancel = kit, threading.Event()
@@ -176,12 +179,16 @@ class Attendance:
         while not self._done.wait(pause_s):
             pause_s = LOOK_EVERY_S
             try:
-                if self._kit.running is not None:
+                if self._kit.platform.life.over.is_set():
+                    self.cancel.set()
+                elif self._kit.running is not None:
                     self._kit.store.still_running(self._kit.running)
                 if time.monotonic() - asked >= ASK_EVERY_S:
                     asked = time.monotonic()
                     if self._kit.wanted() == "stop":
                         self.cancel.set()
+            except Superseded:
+                self.cancel.set()
             except (AarlabError, OSError) as error:
                 LOG.warning("while a command ran: %s", error)
 

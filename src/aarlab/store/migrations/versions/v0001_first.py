@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("record", sa.JSON(), nullable=False),
         sa.Column("at", sa.String(), nullable=False),
+        sa.Column("life", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
         sa.UniqueConstraint("token_sha256"),
     )
