@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -31,6 +31,7 @@ from aarlab.campaign.aars import (
 from aarlab.campaign.executing import executor_faults
 from aarlab.campaign.reading import (
     SpecText,
+    address_fault,
     faults_of,
     read_yaml,
     secret_lines,
@@ -121,8 +122,45 @@ class AlertSpec(Frozen):
 
     crashes: Annotated[int, Field(ge=1)] = 2
     silent_minutes: Annotated[float, Field(gt=0)] = 60.0
-    budget_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    budget_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     free_disk_gb: Annotated[float, Field(ge=0)] = 2.0
+
+
+NotifyEvent = Literal[
+    "campaign_started",
+    "campaign_ended",
+    "control",
+    "aar_ended",
+    "method_verified",
+    "process_restarted",
+    "process",
+    "crashing",
+    "silent",
+    "waiting",
+    "account",
+    "budget",
+    "budget_reached",
+    "audit",
+    "disk",
+]
+
+
+class NotifySpec(Frozen):
+    """Which events are sent to a webhook (campaign.webhook).
+
+    `url` is published with the spec. An address with a secret part, a secret to sign with and a
+    token come from the settings (campaign.settings), which replace `url`.
+    """
+
+    url: Annotated[str, Field(max_length=2000)] | None = None
+    events: list[NotifyEvent] = Field(default=list(get_args(NotifyEvent)))
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, given: str | None) -> str | None:
+        if given is not None and (fault := address_fault(given)):
+            raise wrong(fault)
+        return given
 
 
 class CampaignSpec(Frozen):
@@ -159,6 +197,7 @@ class CampaignSpec(Frozen):
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
+    notify: NotifySpec | None = Field(default=None, description="a webhook; None: none is sent")
     device_dollars_per_hour: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     @model_validator(mode="before")
