@@ -26,6 +26,8 @@ WHAT_FOR = {
     "sandbox": "running methods of AARs apart from everything else",
     "report": "reports and figures",
     "sweep": "`aarlab testbed sweep`",
+    "mlflow": "`aarlab report track --to mlflow`",
+    "wandb": "`aarlab report track --to wandb`",
     "agents": "language-model AARs",
     "mcp": "AARs that join over MCP",
     "claude-code": "Claude Code as an AAR",

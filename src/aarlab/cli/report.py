@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from aarlab.cli.options import check_empty
+from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
 from aarlab.core.errors import NotFound
 from aarlab.core.extras import require
@@ -95,6 +96,63 @@ def write(
         check_report(out, export)
     write_report(export, folder, task)
     Console().print(f"wrote {folder / 'index.html'}")
+
+
+@app.command()
+def track(
+    source: Source,
+    to: Annotated[str, typer.Option(help="mlflow, wandb, or an installed exporter")],
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="a folder, or MLflow's tracking URI; default: a folder in the campaign's"
+        ),
+    ] = None,
+    project: Annotated[str, typer.Option(help="project or experiment there")] = "aarlab",
+    online: Annotated[
+        bool, typer.Option("--online", help="W&B: send at once, with the key of the environment")
+    ] = False,
+) -> None:
+    """Write curves, spend, events and verified results into an experiment tracker.
+
+    While the campaign runs, scores are those that AARs were shown. Verified results follow after
+    its end.
+    """
+    require("report", *({"mlflow", "wandb"} & {to}))
+    from aarlab.report.settings import without_telemetry
+    from aarlab.report.tracking import EXPORTERS, Destination, tracking_of
+
+    without_telemetry()
+    exporter = EXPORTERS.get(to)
+    export, ended, events = _now(source)
+    folder = source if source.is_dir() else source.parent
+    destination = Destination(where or str(folder / exporter.folder), project, online)
+    console = Console(highlight=False)
+    console.print(f"wrote {exporter.send(tracking_of(export, ended, events), destination)}")
+
+
+def _now(source: Path) -> "tuple[CampaignExport, bool, list[dict[str, Any]]]":
+    """Return the export of a campaign, whether its research has ended, and its events.
+
+    A campaign that is running is asked for its figures; otherwise its export is read.
+    """
+    from aarlab.campaign.runner import open_spec, reached
+    from aarlab.campaign.status import is_running
+    from aarlab.campaign.webhook import sent_events
+    from aarlab.core.endings import Ending, last_ending
+    from aarlab.report.load import load_export
+
+    run = RunDir(source.absolute())
+    if not source.is_dir() or not run.spec.exists():
+        export = load_export(export_path(source))
+        return export, export.ending is not None, []
+    events = list(sent_events(run, open_spec(run)))
+    if is_running(run):
+        with reached(run, data_root()) as operator:
+            return operator.export(), False, events
+    export, last = load_export(export_path(source)), last_ending(run.events)
+    interrupted = last is not None and last[0] is Ending.INTERRUPTED
+    return export, export.ending is not None and not interrupted, events
 
 
 @app.command()
