@@ -113,7 +113,10 @@ class _Reader:
             return None
         if not node.tag.startswith(_TAG) or node.tag.removeprefix(_TAG) not in _KNOWN_TAGS:
             tag = node.tag.removeprefix(_TAG)
-            return self._fault(node, f"the YAML type {tag!r} has no use here: text, numbers, lists")
+            return self._fault(
+                node,
+                f"the YAML type {tag!r} is not allowed: write text, numbers, lists or mappings",
+            )
         if isinstance(node, yaml.SequenceNode):
             return [self.value(each, depth + 1) for each in node.value]
         if isinstance(node, yaml.MappingNode):
@@ -131,14 +134,14 @@ class _Reader:
                     if isinstance(part, yaml.MappingNode):
                         merged = {**self.value(part, depth + 1), **merged}
                     else:
-                        self._fault(key, "`<<` merges mappings, and this is none")
+                        self._fault(key, "`<<` merges mappings, and this is not one")
             elif not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
                 said = "a list or mapping"
                 if isinstance(key, yaml.ScalarNode):
                     said = f"{key.value[:SHOWN]!r}; put it into quotes if it is a name"
                 self._fault(key, f"keys are text, and this is {said}")
             elif key.value in own:
-                self._fault(key, f"`{key.value[:SHOWN]}` stands twice; keep one")
+                self._fault(key, f"`{key.value[:SHOWN]}` is given twice; keep one")
             else:
                 own[key.value] = self.value(value, depth + 1)
         return {**merged, **own}

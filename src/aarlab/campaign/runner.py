@@ -74,7 +74,7 @@ def create(
         if frozen != spec.model_copy(update={"versions": frozen.versions}):
             raise Conflict(
                 f"{run.path} holds another campaign; choose another folder, or "
-                f"`aarlab campaign resume {run.path}` to go on with that one"
+                f"`aarlab campaign resume {run.path}` to resume that one"
             )
         return
     check_vacant(run)

@@ -190,7 +190,8 @@ class CampaignSpec(Frozen):
     seeds_per_submission: Annotated[int, Field(ge=1, le=16)] = 3
     trial_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     trial_memory_mb: TrialMemory | None = Field(
-        default=None, description="of a run of a method; None: 4,096, more with a model at hand"
+        default=None,
+        description="of a run of a method; None: 4,096, more with a model in the sandbox",
     )
     isolation: SandboxKind = DEFAULT_SANDBOX
     executor: ExecutorSpec = ExecutorSpec()
@@ -259,7 +260,9 @@ class CampaignSpec(Frozen):
         if both := sorted(set(self.tasks) & set(self.held_out)):
             raise wrong(f"must not be among `tasks`: {', '.join(both)}", "held_out")
         if other := sorted(set(self.versions) - {*self.tasks, *self.held_out}):
-            raise wrong(f"names no task of this campaign: {', '.join(other)}", "versions")
+            raise wrong(
+                f"names tasks that this campaign does not have: {', '.join(other)}", "versions"
+            )
 
     def _own_methods_fit(self) -> None:
         """Check that own methods are complete, uniquely named and run only by their researcher."""

@@ -78,13 +78,13 @@ def write(
     task: Annotated[
         str | None, typer.Option(help="which development task; default: the first")
     ] = None,
-    replace: Annotated[bool, typer.Option(help="files in --out that are of something else")] = (
+    replace: Annotated[bool, typer.Option(help="overwrite files of something else in --out")] = (
         False
     ),
 ) -> None:
     """Write index.html, figures, CSV, report.md and summary.json. Needs no server.
 
-    With --task below a folder of that name.
+    With --task, writes into a subfolder of that name.
     """
     require("report")
     from aarlab.report.load import load_export
@@ -105,7 +105,7 @@ def track(
     where: Annotated[
         str | None,
         typer.Option(
-            help="a folder, or MLflow's tracking URI; default: a folder in the campaign's"
+            help="a folder, or MLflow's tracking URI; default: a folder in that of the campaign"
         ),
     ] = None,
     project: Annotated[str, typer.Option(help="project or experiment there")] = "aarlab",
@@ -158,9 +158,9 @@ def _now(source: Path) -> "tuple[CampaignExport, bool, list[dict[str, Any]]]":
 @app.command()
 def compare(
     first: Annotated[Path, typer.Argument(help="a campaign's folder or an export.json")],
-    second: Annotated[Path, typer.Argument(help="the same, taken off the first")],
+    second: Annotated[Path, typer.Argument(help="a campaign to subtract from the first")],
     out: Annotated[Path, typer.Option(help="folder of the comparison")] = Path("comparison"),
-    replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
+    replace: Annotated[bool, typer.Option(help="overwrite what is in that folder")] = False,
 ) -> None:
     """Compare two campaigns with intervals, and report what makes the comparison unfair."""
     require("report")
@@ -173,5 +173,5 @@ def compare(
     notes = write_comparison(exports[0], exports[1], out)
     console = Console()
     for note in notes:
-        console.print(f"not like with like: {note}")
+        console.print(f"not comparable: {note}")
     console.print(f"wrote {out / 'comparison.html'}")

@@ -4,7 +4,8 @@ The campaign is a parent run, each AAR a nested run. Curves of figures over subm
 number of the submission as their step. `NAME_by_minute` has the same figures over the campaign's
 research time in minutes, since a step of MLflow is a whole number.
 
-A campaign that is written again updates its runs: points that are there stay, new ones are added.
+A campaign that is written again updates its runs. MLflow's stores in a database keep a point with
+the same name, value, time and step once.
 """
 
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def send(tracking: Tracking, to: Destination) -> str:
 def _write(
     client: MlflowClient, experiment: str, one: Tracked, tracking: Tracking, parent: str = ""
 ) -> str:
-    """Write one run, or what is new of it. Return its id."""
+    """Write one run, again if it exists. Return its id."""
     known = client.search_runs([experiment], f"tags.`{KEY}` = '{one.key}'", max_results=1)
     if known:
         run = known[0].info.run_id
@@ -63,15 +64,9 @@ def _write(
             experiment, start_time=_ms(one.began), tags=tags, run_name=one.name
         )
         run = made.info.run_id
-    there = known[0].data.metrics if known else {}
-    written = {
-        (name, metric.step, metric.value)
-        for name in there
-        for metric in client.get_metric_history(run, name)
-    }
-    new = [m for m in _metrics(one, tracking) if (m.key, m.step, m.value) not in written]
-    for start in range(0, len(new), MOST_METRICS):
-        client.log_batch(run, metrics=new[start : start + MOST_METRICS])
+    metrics = list(_metrics(one, tracking))
+    for start in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run, metrics=metrics[start : start + MOST_METRICS])
     changing = {name: value for name, value in one.params.items() if value}
     set_before = known[0].data.params if known else {}
     client.log_batch(
