@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 import yaml
+from extension_kit import distribution
 from hook_receiver import Hook, receiving
 from toy_campaign import command, finished, processes_of, toy_spec
 
+from aarlab.campaign.checking import remarks
 from aarlab.campaign.settings import WebhookSettings, webhook_settings
 from aarlab.campaign.spec import CampaignSpec, NotifySpec, load_spec
 from aarlab.campaign.watch import EventLog
@@ -336,6 +338,20 @@ def test_killed_senders_lose_nothing_and_doubles_have_one_id(run: RunDir) -> Non
     assert len({each.body for each in hook.got}) == 20
 
 
+WATCHER = """
+import json, os
+from aarlab.report.tracking import Exporter
+
+def send(tracking, to):
+    names = {name for one in tracking.aars for row in one.rows for name in row.figures}
+    with open(os.environ["WATCHED"], "w", encoding="utf-8") as out:
+        json.dump([tracking.ended, sorted(names), len(tracking.tables)], out)
+    return "a look"
+
+EXPORTER = Exporter("watcher", send)
+"""
+
+
 @pytest.mark.gate
 def test_a_campaign_that_is_killed_tells_the_webhook_everything(
     tmp_path: Path, toy_root: DataRoot, monkeypatch: pytest.MonkeyPatch
@@ -347,12 +363,20 @@ def test_a_campaign_that_is_killed_tells_the_webhook_everything(
         process = command(toy_root, "campaign", "run", str(path), "--out", str(run.path))
         for wanted in ("campaign_started", "aar_ended"):
             until(lambda wanted=wanted: any(e["event"] == wanted for e in hook.events))
+            if wanted == "aar_ended":
+                assert _tracked(run, toy_root, tmp_path, monkeypatch) == [
+                    False,
+                    ["gauss/best_shown_pgr", "gauss/shown_pgr"],
+                    0,
+                ]
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
             until(lambda: not processes_of(run.path))
             process = command(toy_root, "campaign", "resume", str(run.path))
         code, out = finished(process)
     assert code == 0, out
+    ended, names, tables = _tracked(run, toy_root, tmp_path, monkeypatch)
+    assert ended and "gauss/search_pgr" in names and tables == 1
     expected = list(sent_events(run, toy_spec()))
     by_id = {e["id"]: e for e in hook.events}
     assert list(by_id.values()) == expected
@@ -369,6 +393,36 @@ def test_a_campaign_that_is_killed_tells_the_webhook_everything(
         assert f"{run_made.estimate.value:.3f}" not in everything
     for token in run.tokens.iterdir():
         assert token.read_text().strip() not in everything
+
+
+def _tracked(run: RunDir, root: DataRoot, site: Path, patch: pytest.MonkeyPatch) -> Any:
+    """Return what an exporter of an installed package gets of the campaign now."""
+    if not (site / "watcher.py").exists():
+        (site / "watcher.py").write_text(WATCHER)
+        distribution(site, "watcher", {"aarlab.exporters": {"watcher": "watcher:EXPORTER"}})
+    with patch.context() as inner:
+        inner.setenv("PYTHONPATH", str(site))
+        inner.setenv("WATCHED", str(site / "watched.json"))
+        code, out = finished(
+            command(root, "report", "track", str(run.path), "--to", "watcher"), 120
+        )
+    assert code == 0, out
+    return json.loads((site / "watched.json").read_text())
+
+
+def test_the_check_of_a_spec_says_that_the_address_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(spec: CampaignSpec) -> list[str]:
+        found = remarks(spec, DataRoot(tmp_path), lambda task: True)
+        return [f"{one.gravity}: {one.text}" for one in found if one.place == ("notify",)]
+
+    monkeypatch.delenv("AARLAB_NOTIFY_URL", raising=False)
+    assert said(toy_spec()) == []
+    (one,) = said(spec_with())
+    assert one.startswith("to do: ") and "AARLAB_NOTIFY_URL" in one
+    monkeypatch.setenv("AARLAB_NOTIFY_URL", "https://hooks.example.org/in")
+    assert said(spec_with()) == []
 
 
 # ---------------------------------------------------------------- secrets

@@ -10,7 +10,9 @@ from seats import facts, operator_seat
 from aarlab.agents.state import AarState, save_state
 from aarlab.core.clock import now_iso
 from aarlab.core.endings import AarEnding, Ending
-from aarlab.server.dashboard.activity import steering
+from aarlab.server.dashboard.activity import alerts, steering
+from aarlab.server.dashboard.memory import Memory
+from aarlab.server.dashboard.run_files import Disk
 
 ALL = ["pause", "stop", "message", "extend"]
 
@@ -69,3 +71,12 @@ def test_an_ended_campaign_offers_no_pause_and_no_stop(served: Running) -> None:
     assert "It has ended (finished), so it cannot be paused" in wren
     assert "More budget" in wren
     assert "stop permanently" not in wren and "before its next turn" not in wren
+
+
+def test_a_webhook_that_takes_no_events_is_an_alert() -> None:
+    text = "the webhook at hooks.example.org takes no events (HTTP 500)"
+    event = {"at": "2026-01-31T09:00:00+00:00", "kind": "alert", "what": "webhook", "text": text}
+    found = alerts([], Memory(), [event, {**event, "what": "disk"}], Disk(2**50, 2**50))
+    assert [(one["gravity"], one["text"]) for one in found] == [
+        ("warn", f"{text} (2026-01-31 09:00 UTC)")
+    ]

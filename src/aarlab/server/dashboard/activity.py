@@ -192,6 +192,9 @@ def _of_events(events: Sequence[Facts]) -> list[Facts]:
             about, when = str(event.get("about", ""))[:64], moment(event["at"])
             text = f"{about}: {event.get('text', '')} ({when})"[:300]
             found.append(_alert("warn", str(event["what"]), text, "/"))
+        if event["kind"] == "alert" and event.get("what") == "webhook":
+            text = f"{event.get('text', '')} ({moment(event['at'])})"[:300]
+            found.append(_alert("warn", "webhook", text, "/"))
         if event["kind"] in ("process_failed", "process_crashed", "process_restarted"):
             given_up = event["kind"] == "process_failed"
             done = {
