@@ -72,7 +72,11 @@ def webhook_settings() -> WebhookSettings:
                 f"AARLAB_NOTIFY_FILE: {known.file} must be a file that only you may read: "
                 f"chmod 600 {known.file}"
             )
-        return WebhookSettings(_env_file=known.file, _env_file_encoding="utf-8")
+
+        class OfFile(WebhookSettings):
+            model_config = SettingsConfigDict(env_file=known.file, env_file_encoding="utf-8")
+
+        return OfFile()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not of the form NAME=VALUE"
         raise BadInput(f"AARLAB_NOTIFY_FILE cannot be read: {why}") from None

@@ -56,6 +56,7 @@ def _write(
 ) -> str:
     """Write one run, again if it exists. Return its id."""
     known = client.search_runs([experiment], f"tags.`{KEY}` = '{one.key}'", max_results=1)
+    run: str
     if known:
         run = known[0].info.run_id
     else:
