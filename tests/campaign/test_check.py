@@ -52,7 +52,7 @@ def said(text: str | bytes) -> str:
         (GOOD + "alerts: {crashs: 2}", 4, "did you mean `crashes`?"),
         (GOOD + "isolation: docker", 4, "there are bubblewrap, process"),
         (GOOD + "isolation: none", 4, "there are bubblewrap, process"),
-        (GOOD + "name: y", 4, "`name` stands twice"),
+        (GOOD + "name: y", 4, "`name` is given twice"),
         (GOOD + "1: 2", 4, "keys are text"),
         (HEAD + "aars: !!set {a, b}", 3, "the YAML type 'set'"),
         (HEAD + "aars: [{name: a, researcher: langauge}]", 3, "did you mean `language`?"),
@@ -285,6 +285,6 @@ def test_an_unknown_sandbox_is_refused_and_never_taken_for_none() -> None:
     with pytest.raises(BadInput, match="bubblewrap, process"):
         spec_of("demo", "nope")
     for wrong in ("none", "docker"):
-        with pytest.raises(BadInput, match="is no sandbox"):
+        with pytest.raises(BadInput, match="is not a sandbox"):
             sandbox_kind(wrong)  # type: ignore[arg-type]
     assert toy_spec().isolation == "bubblewrap"

@@ -29,7 +29,7 @@ def found(*aars: AarRecord, audits=(), limits=None, rate=0.0, **given: object) -
     budget = CampaignBudget(limits=limits or CampaignLimits(), device_dollars_per_hour=rate)
     crashes = {record.name: 0 for record in aars}
     look = Look(NOW, aars, audits, budget, **{"crashes": crashes, **given})
-    return [f"{what} {about}" for what, about, _ in alerts(look, AlertSpec())]
+    return [f"{what} {about}" for what, about, *_ in alerts(look, AlertSpec())]
 
 
 def test_nothing_where_all_is_well() -> None:
@@ -43,7 +43,8 @@ def test_nothing_where_all_is_well() -> None:
         ({"last_seen_at": BEFORE}, {}, ["silent ann"]),
         ({"last_seen_at": BEFORE, "wanted": "pause"}, {}, []),
         ({"last_seen_at": BEFORE}, {"crashes": {}}, []),  # it has ended
-        ({"spend": {"dollars": 9.5}}, {}, ["budget ann dollars"]),
+        ({"spend": {"dollars": 8.0}}, {}, ["budget ann dollars"]),
+        ({"spend": {"dollars": 10.0}}, {}, ["budget_reached ann dollars"]),
         ({"spend": {"device_s": 7200.0}}, {"rate": 4.6}, ["budget ann dollars"]),
         ({"research_s": 4.6 * 3600}, {}, ["budget ann hours"]),
         ({"researcher": "guard", "submissions": 2, "limits": Limits(submissions=2)}, {}, []),

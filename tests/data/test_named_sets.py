@@ -546,7 +546,7 @@ def test_the_command_downloads_and_names_the_next_step(
     (("persona", "--from", "{}/part/train_label.jsonl"), "is a file; --from takes a folder"),
     (("persona", "--from", "{}"), "lacks 2 of the 2 files of persona"),
     (("persona", "--from", "{}/part"), "part/train_unlabel.jsonl does not exist"),
-    (("persona", "--from", "{}/part", "--seed", "1"), "--seed is for making the rows anew"),
+    (("persona", "--from", "{}/part", "--seed", "1"), "--seed is for generating rows"),
     (("persona", "--files", "{}/none"), "give a local copy of it by --from"),
     (("persona", "--rows", "5"), "--rows is for mappings"),
     (("persona", "--skip-bad-rows"), "--skip-bad-rows is for mappings"),

@@ -25,6 +25,7 @@ from aarlab.core.registry import GROUPS, Registry
 from aarlab.core.verdicts import flags_of
 from aarlab.executors.known import EXECUTORS
 from aarlab.report.tables import audits as audit_table
+from aarlab.report.tracking import EXPORTERS
 from aarlab.report.view import campaign_view
 from aarlab.testbed.methods import REGISTRY
 from aarlab.testbed.models.lm import LanguageModel
@@ -226,6 +227,7 @@ WRONG: dict[str, tuple[Entries, type[AarlabError], str]] = {
     "rows": ({"aarlab.tasks": {"oversight": "p:TASK"}}, Conflict, "'oversight'"),
     "probe": ({"aarlab.adaptations": {"probe": "p:X"}}, Conflict, "built-in adaptation 'probe'"),
     "audit": ({"aarlab.audits": {"static": "p:X"}}, Conflict, "built-in audit 'static'"),
+    "mlflow": ({"aarlab.exporters": {"mlflow": "p:X"}}, Conflict, "built-in exporter 'mlflow'"),
     "local": ({"aarlab.executors": {"local": "p:X"}}, Conflict, "built-in executor 'local'"),
     "name": ({"aarlab.audits": {"My Audit": "p:X"}}, BadInput, "1 to 40 of a-z"),
 }
@@ -236,7 +238,8 @@ def test_a_name_that_is_taken_or_odd_is_refused(case: str, tmp_path: Path) -> No
     entries, error, said = WRONG[case]
     distribution(tmp_path, "rude", entries)
     ((group, some),) = entries.items()
-    registries = {one.group: one for one in (TASKS, REGISTRY, AUDITS, ADAPTATIONS, EXECUTORS)}
+    known = (TASKS, REGISTRY, AUDITS, ADAPTATIONS, EXECUTORS, EXPORTERS)
+    registries = {one.group: one for one in known}
     assert {*registries, "aarlab.tools"} == set(GROUPS), "tools: test_extra_tools.py"
     with installed(tmp_path), pytest.raises(error) as found:
         registries[group].names()

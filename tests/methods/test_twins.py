@@ -79,7 +79,7 @@ def test_as_many_are_drawn_as_asked_whatever_their_labels(kind) -> None:
 def test_a_twin_of_another_row_is_refused(changes) -> None:
     data, _ = world()
     wrong = replace(data.twins.rows[0], **changes)
-    with pytest.raises(BadInput, match="of no selection row"):
+    with pytest.raises(BadInput, match="does not match a selection row"):
         draw_twins(replace(data, twins=replace(data.twins, rows=(wrong,))), 5, 0)
 
 
@@ -242,7 +242,7 @@ def test_features_of_twins_are_among_those_of_rows_in_no_telling_order(root, tmp
 def test_twins_of_other_rows_are_refused(root, tmp_path) -> None:
     wanted = job(root, tmp_path, named_files("vanilla"))
     wrong = wanted.model_copy(update={"eval_inputs": None, "split": "search"})
-    with pytest.raises(BadInput, match="twins of other rows"):
+    with pytest.raises(BadInput, match="restyled rows that do not belong"):
         run_job(wrong)
 
 

@@ -91,7 +91,7 @@ def test_one_seed_is_said_wherever_the_report_shows_an_interval(export) -> None:
     words = [t.get_text() for f in figures if f for t in f.findobj(Text)]
     assert any(w.startswith("PGR on the selection split, one seed, rows only:") for w in words)
     assert "selection, one seed, rows only" in words and not [w for w in words if "95 %" in w]
-    assert "Those of one seed are no 95 % intervals" in page
+    assert "Those of one seed are not 95 % intervals" in page
     assert "95 % interval 0" not in page
     assert render._tiles(view)[0].small.startswith("one seed, rows only ")
 

@@ -260,5 +260,5 @@ def test_a_link_in_a_tree_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_text_in_a_tree_is_damage() -> None:
-    with pytest.raises(Damaged, match="no UTF-8"):
+    with pytest.raises(Damaged, match="not UTF-8"):
         list(repository.tree_entries(b"100644 \xff\0" + b"s" * 20))

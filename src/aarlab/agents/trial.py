@@ -120,7 +120,7 @@ def sandbox_kind(isolation: Isolation) -> SandboxKind:
         if kind == isolation:
             return kind
     known = " and ".join(SANDBOX_KINDS)
-    raise BadInput(f"isolation {isolation!r} is no sandbox; there are {known}")
+    raise BadInput(f"isolation {isolation!r} is not a sandbox; there are {known}")
 
 
 def take_output(spec: SandboxSpec, folder: str, done: Finished) -> JobOutput:

@@ -17,6 +17,7 @@ from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import executor_faults, lacking
 from aarlab.campaign.reading import SpecText, nearest
 from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.webhook import receiver_of
 from aarlab.core.errors import AarlabError, Fault, NotFound
 from aarlab.core.isolation import is_isolated
 from aarlab.core.layout import DataRoot
@@ -90,6 +91,11 @@ def remarks(
     except AarlabError as error:
         yield Remark("to do", str(error), ("isolation",))
     yield from _executor(spec)
+    if spec.notify is not None:
+        try:
+            receiver_of(spec)
+        except AarlabError as error:
+            yield Remark("to do", str(error), ("notify",))
 
 
 def faults(

@@ -8,7 +8,7 @@ Covered: duplicate keys; YAML's readings of plain words (`on`, `no`, `12:30` and
 text, and a number with a leading zero is refused); tags, sets and other types; keys that are not
 text; text whose aliases expand to far more than its size. Fields whose name suggests a key, token,
 password or authorization header; values that look like a provider's key, a token, or a URL with a
-password.
+password; webhook addresses whose path or query is the secret.
 Not covered: a secret that looks like an ordinary word, in a field whose name does not suggest one.
 """
 
@@ -18,6 +18,7 @@ import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,7 @@ MAX_TEXT = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 60
 MAX_DIGITS = 100
+LONG_PART = 16
 SHOWN = 60
 WRONG = "aarlab_wrong"
 Place = tuple[str | int, ...]
@@ -111,7 +113,10 @@ class _Reader:
             return None
         if not node.tag.startswith(_TAG) or node.tag.removeprefix(_TAG) not in _KNOWN_TAGS:
             tag = node.tag.removeprefix(_TAG)
-            return self._fault(node, f"the YAML type {tag!r} has no use here: text, numbers, lists")
+            return self._fault(
+                node,
+                f"the YAML type {tag!r} is not allowed: write text, numbers, lists or mappings",
+            )
         if isinstance(node, yaml.SequenceNode):
             return [self.value(each, depth + 1) for each in node.value]
         if isinstance(node, yaml.MappingNode):
@@ -129,14 +134,14 @@ class _Reader:
                     if isinstance(part, yaml.MappingNode):
                         merged = {**self.value(part, depth + 1), **merged}
                     else:
-                        self._fault(key, "`<<` merges mappings, and this is none")
+                        self._fault(key, "`<<` merges mappings, and this is not one")
             elif not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
                 said = "a list or mapping"
                 if isinstance(key, yaml.ScalarNode):
                     said = f"{key.value[:SHOWN]!r}; put it into quotes if it is a name"
                 self._fault(key, f"keys are text, and this is {said}")
             elif key.value in own:
-                self._fault(key, f"`{key.value[:SHOWN]}` stands twice; keep one")
+                self._fault(key, f"`{key.value[:SHOWN]}` is given twice; keep one")
             else:
                 own[key.value] = self.value(value, depth + 1)
         return {**merged, **own}
@@ -357,6 +362,9 @@ _VALUE = re.compile(
     r"|\bxox[abposr]-[A-Za-z0-9-]{10,}"
     r"|\bey[A-Za-z0-9_-]{10,}\.ey[A-Za-z0-9_-]{10,}\."  # JSON web token
     r"|://[^/\s:@]*:[^/\s@]+@"  # a password in a URL
+    r"|\bhooks\.slack\.com/(?:services|workflows|triggers)/\S+"
+    r"|\bdiscord(?:app)?\.com/api/webhooks/\S+"
+    r"|\bwebhook\.office\.com/\S+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|(?i:\b(?:basic|bearer|token)\s+(?=\S*[0-9])[A-Za-z0-9+/_=.-]{16,})"
     r"|(?i:[?&](?:api_?key|key|token|access_token|sig|signature|secret)=\S{4,})"
@@ -425,10 +433,48 @@ def _found(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
             yield from _found(inner, (*place, number))
     elif isinstance(value, str) and _looks_secret(value):
         yield place, "looks like a key or a password"
+    elif isinstance(value, str) and place == ("notify", "url") and _has_secret_part(value):
+        yield place, "has a secret part; set AARLAB_NOTIFY_URL instead"
 
 
 def _looks_secret(text: str) -> bool:
     return bool(LOOKS_SECRET.search(text) or _VALUE.search(text))
+
+
+def _has_secret_part(url: str) -> bool:
+    """Return whether an address holds what may be a secret.
+
+    That is a user, a query, a fragment, or a long part of the path with letters and digits.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return True
+    return any(
+        len(part) >= LONG_PART and re.search("[0-9]", part) and re.search("[A-Za-z]", part)
+        for part in parts.path.split("/")
+    )
+
+
+def is_local(host: str) -> bool:
+    """Return whether a host's name is one of this machine's own."""
+    return host in ("localhost", "127.0.0.1", "::1")
+
+
+def address_fault(url: str) -> str | None:
+    """Return why nothing can be sent to an address, without quoting it; None if it can be used."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "is not an address"
+    if not host or not url.isprintable() or " " in url:
+        return "is not an address of the form https://HOST/PATH"
+    if parts.scheme == "https" or (parts.scheme == "http" and is_local(host)):
+        return None
+    return "must begin with https:// (http:// only for this machine)"
 
 
 def _names_secret(key: str) -> bool:

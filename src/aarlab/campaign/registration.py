@@ -20,6 +20,7 @@ from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import Listens
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.watch import EventLog
+from aarlab.campaign.webhook import Webhook
 from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso
 from aarlab.core.files import write_atomic
@@ -44,6 +45,7 @@ class Campaign:
     log: EventLog
     executor: Executor = field(default_factory=LocalExecutor)
     listens: Listens | None = None  # on TCP as well, for AARs on other machines
+    webhook: Webhook | None = None
 
 
 def register(campaign: Campaign, operator: OperatorClient) -> None:

@@ -37,6 +37,7 @@ from aarlab.campaign.supervision import (
 )
 from aarlab.campaign.watch import EVENT as CERTIFY
 from aarlab.campaign.watch import EventLog, Notify
+from aarlab.campaign.webhook import sending
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
 from aarlab.core.endings import Ending, campaign_ending, given_up_text, plain_reason
@@ -73,7 +74,7 @@ def create(
         if frozen != spec.model_copy(update={"versions": frozen.versions}):
             raise Conflict(
                 f"{run.path} holds another campaign; choose another folder, or "
-                f"`aarlab campaign resume {run.path}` to go on with that one"
+                f"`aarlab campaign resume {run.path}` to resume that one"
             )
         return
     check_vacant(run)
@@ -173,8 +174,11 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
     open_spec(run)
     with _locked(run, "run"):
         root, spec, log = bind(run, root), open_spec(run), EventLog(run.events, notify)
-        with opened_executor(spec.executor, run.executor) as executor:
-            campaign = Campaign(run, root, spec, log, executor, listens(executor))
+        with (
+            opened_executor(spec.executor, run.executor) as executor,
+            sending(run, spec, log) as webhook,
+        ):
+            campaign = Campaign(run, root, spec, log, executor, listens(executor), webhook)
             with _ended_with_event(campaign):
                 _take_over(campaign)
                 with _server(campaign) as server:
@@ -203,9 +207,11 @@ def _run(campaign: Campaign, server: Child) -> CampaignExport:
     campaign.log.add("campaign_started", name=campaign.spec.name)
     with operator_of(run) as operator:
         register(campaign, operator)
-    _research_and_verify(campaign, Supervisor(campaign, server))
+    supervisor = Supervisor(campaign, server)
+    _research_and_verify(campaign, supervisor)
     with operator_of(run) as operator:
         export = write_export(run, operator, run.export)
+    supervisor.note_verified(export.verifications)
     if campaign.spec.verify.certify:
         for one in results(export, campaign.spec.tasks):
             campaign.log.add(CERTIFY, **one.model_dump())

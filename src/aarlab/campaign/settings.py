@@ -1,8 +1,13 @@
-"""Settings for restarting crashed processes; only this module here reads the environment itself."""
+"""Settings for restarting crashed processes and for a webhook.
 
+Only this module here reads the environment itself.
+"""
+
+import stat
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from aarlab.core.errors import BadInput
@@ -34,3 +39,44 @@ def restart_settings() -> RestartSettings:
         first = error.errors(include_url=False)[0]
         name = "AARLAB_RESTART_" + str(first["loc"][0]).upper()
         raise BadInput(f"{name}={first['input']!r}: {first['msg']}") from error
+
+
+class WebhookSettings(BaseSettings):
+    """AARLAB_NOTIFY_* variables: what a webhook needs and a spec must not hold.
+
+    `url` replaces `notify.url` of the spec. `secret` signs the requests; `token` is sent as a
+    bearer token. AARLAB_NOTIFY_FILE names a file with the same variables, one NAME=VALUE per line;
+    variables of the environment come before those of the file.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AARLAB_NOTIFY_", frozen=True, extra="ignore")
+
+    url: SecretStr = SecretStr("")
+    secret: SecretStr = SecretStr("")
+    token: SecretStr = SecretStr("")
+    file: Path | None = None
+
+
+def webhook_settings() -> WebhookSettings:
+    """Read the settings, also those of the file that AARLAB_NOTIFY_FILE names.
+
+    Raises BadInput if the file cannot be read or others may read it, and never quotes a value.
+    """
+    try:
+        known = WebhookSettings()
+        if known.file is None:
+            return known
+        mode = known.file.stat().st_mode
+        if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o077:
+            raise BadInput(
+                f"AARLAB_NOTIFY_FILE: {known.file} must be a file that only you may read: "
+                f"chmod 600 {known.file}"
+            )
+
+        class OfFile(WebhookSettings):
+            model_config = SettingsConfigDict(env_file=known.file, env_file_encoding="utf-8")
+
+        return OfFile()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not of the form NAME=VALUE"
+        raise BadInput(f"AARLAB_NOTIFY_FILE cannot be read: {why}") from None

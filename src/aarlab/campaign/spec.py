@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -31,6 +31,7 @@ from aarlab.campaign.aars import (
 from aarlab.campaign.executing import executor_faults
 from aarlab.campaign.reading import (
     SpecText,
+    address_fault,
     faults_of,
     read_yaml,
     secret_lines,
@@ -121,8 +122,45 @@ class AlertSpec(Frozen):
 
     crashes: Annotated[int, Field(ge=1)] = 2
     silent_minutes: Annotated[float, Field(gt=0)] = 60.0
-    budget_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    budget_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     free_disk_gb: Annotated[float, Field(ge=0)] = 2.0
+
+
+NotifyEvent = Literal[
+    "campaign_started",
+    "campaign_ended",
+    "control",
+    "aar_ended",
+    "method_verified",
+    "process_restarted",
+    "process",
+    "crashing",
+    "silent",
+    "waiting",
+    "account",
+    "budget",
+    "budget_reached",
+    "audit",
+    "disk",
+]
+
+
+class NotifySpec(Frozen):
+    """Which events are sent to a webhook (campaign.webhook).
+
+    `url` is published with the spec. An address with a secret part, a secret to sign with and a
+    token come from the settings (campaign.settings), which replace `url`.
+    """
+
+    url: Annotated[str, Field(max_length=2000)] | None = None
+    events: list[NotifyEvent] = Field(default=list(get_args(NotifyEvent)))
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, given: str | None) -> str | None:
+        if given is not None and (fault := address_fault(given)):
+            raise wrong(fault)
+        return given
 
 
 class CampaignSpec(Frozen):
@@ -152,13 +190,15 @@ class CampaignSpec(Frozen):
     seeds_per_submission: Annotated[int, Field(ge=1, le=16)] = 3
     trial_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     trial_memory_mb: TrialMemory | None = Field(
-        default=None, description="of a run of a method; None: 4,096, more with a model at hand"
+        default=None,
+        description="of a run of a method; None: 4,096, more with a model in the sandbox",
     )
     isolation: SandboxKind = DEFAULT_SANDBOX
     executor: ExecutorSpec = ExecutorSpec()
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
+    notify: NotifySpec | None = Field(default=None, description="a webhook; None: none is sent")
     device_dollars_per_hour: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     @model_validator(mode="before")
@@ -220,7 +260,9 @@ class CampaignSpec(Frozen):
         if both := sorted(set(self.tasks) & set(self.held_out)):
             raise wrong(f"must not be among `tasks`: {', '.join(both)}", "held_out")
         if other := sorted(set(self.versions) - {*self.tasks, *self.held_out}):
-            raise wrong(f"names no task of this campaign: {', '.join(other)}", "versions")
+            raise wrong(
+                f"names tasks that this campaign does not have: {', '.join(other)}", "versions"
+            )
 
     def _own_methods_fit(self) -> None:
         """Check that own methods are complete, uniquely named and run only by their researcher."""

@@ -18,19 +18,21 @@ from aarlab.campaign.policy import requested_verifications
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign, config_path
 from aarlab.campaign.status import endings, give_up, guest_over, why_it_died
-from aarlab.campaign.watch import Look, alerts
+from aarlab.campaign.watch import VERIFIED, Look, alerts, events_of, newly_verified
+from aarlab.campaign.webhook import note_trouble
 from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.endings import AarEnding, plain_reason
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import AarRecord
+from aarlab.core.wire import AarRecord, Verification
 from aarlab.core.wire_ledger import Control
 
 POLL_S = 0.25
 LOOK_EVERY_S = 2.0
 LOOK_DEADLINE_S = 2.0
 VERIFIER_NICE = 5
+ENDED = "aar_ended"
 
 
 def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
@@ -86,6 +88,8 @@ class Supervisor:
     guests: dict[str, bool] = field(default_factory=dict)  # whether its time is over
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
+    _queued: set[str] | None = None
+    _verified: set[str] | None = None  # re-runs that an event was logged of
     _seen: int | None = None
     _next_look: float = 0.0
 
@@ -102,6 +106,14 @@ class Supervisor:
             if not child.finished:  # one that was given up gets another chance with `resume`
                 self.campaign.run.given_up(aar.name).unlink(missing_ok=True)
                 child.start()
+            elif self._ended_unnoticed(aar.name):
+                self._say_ended(how_it_ended(self.campaign.run, aar.name))
+
+    def _ended_unnoticed(self, name: str) -> bool:
+        """Return whether an AAR ended after its last event, while no process watched it."""
+        ends = [e["at"] for e in events_of(self.campaign.run, ENDED) if e.get("aar") == name]
+        ended_s = self._state(name).stat().st_mtime
+        return not ends or parse_iso(ends[-1]).timestamp() < ended_s
 
     def wait(self, ended: Callable[[], bool]) -> None:
         """Poll the processes until `ended()` is true.
@@ -118,6 +130,8 @@ class Supervisor:
                     f"({self.server.died_of}): {plain_reason(self.server.last_words(3))}; see "
                     f"{self.server.log}"
                 )
+            if (webhook := self.campaign.webhook) is not None:
+                note_trouble(webhook, self.campaign.log)
             if time.monotonic() >= self._next_look:
                 self.look()
                 self._next_look = time.monotonic() + LOOK_EVERY_S
@@ -149,7 +163,7 @@ class Supervisor:
     def _say_ended(self, made: AarEnding | None) -> None:
         if made is not None:
             facts = {"aar": made.aar, "ending": made.ending.value, "why": made.why}
-            self.campaign.log.add("aar_ended", **facts)
+            self.campaign.log.add(ENDED, **facts)
 
     def research_over(self) -> bool:
         """Return whether every AAR has ended.
@@ -184,10 +198,13 @@ class Supervisor:
                 judged = {verdict.snapshot for verdict in operator.verdicts()}
                 judged |= {verdict.audit for verdict in operator.case_verdicts()}
                 self._request(operator)
-                left = len(operator.verifications("queued"))
+                queued = {run.id for run in operator.verifications("queued")}
+                if queued != self._queued:  # something was settled, or asked for
+                    self.note_verified(operator.verifications())
+                    self._queued = queued
         except (AarlabError, OSError):
             return  # the server is being started again
-        self.campaign.log.notify("reruns_left", {"count": left})
+        self.campaign.log.notify("reruns_left", {"count": len(queued)})
         self._heed(controls)
         self._look_at_guests(aars)
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
@@ -196,8 +213,17 @@ class Supervisor:
         found = {(alert.what, alert.about): alert for alert in alerts(now, spec.alerts)}
         for key, alert in found.items():
             if key not in self._told:
-                self.campaign.log.add("alert", **alert._asdict())
+                self.campaign.log.add("alert", **alert.facts)
         self._told = set(found)
+
+    def note_verified(self, runs: Sequence[Verification]) -> None:
+        """Log an event for each method that was verified since the last one was logged."""
+        campaign = self.campaign
+        if self._verified is None:
+            logged = events_of(campaign.run, VERIFIED)
+            self._verified = {str(event.get("run", "")) for event in logged}
+        for facts in newly_verified(runs, campaign.spec, self._verified):
+            campaign.log.add(VERIFIED, **facts)
 
     def _look_at_guests(self, aars: Sequence[AarRecord]) -> None:
         spec = self.campaign.spec

@@ -10,7 +10,8 @@ Light on purpose: `campaign status` reads it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -20,20 +21,31 @@ from pydantic import FiniteFloat
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import used
-from aarlab.core.wire import AarRecord, Audit, Name, Wire
+from aarlab.core.verdicts import is_ranking_run
+from aarlab.core.wire import AarRecord, Audit, Name, Verification, Wire
 from aarlab.core.wire_ledger import CampaignBudget
 
 if TYPE_CHECKING:
-    from aarlab.campaign.spec import AlertSpec
+    from aarlab.campaign.spec import AlertSpec, CampaignSpec
 
 
 GB = 2**30
 
 
 class Alert(NamedTuple):
-    what: str  # crashing, account, waiting, silent, budget, audit, disk
+    """`aar` and the kind of `audit` are set where `about` is the id of an audit."""
+
+    what: str  # crashing, account, waiting, silent, budget, budget_reached, audit, disk
     about: str
     text: str
+    aar: str = ""
+    audit: str = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return the facts of its event."""
+        known = {"aar": self.aar, "audit": self.audit} if self.aar else {}
+        return {"what": self.what, "about": self.about, **known, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ def alerts(look: Look, spec: "AlertSpec") -> Iterator[Alert]:
     yield from _budgets(look, spec)
     for audit in look.audits:
         if audit.severity == "suspect" and not {audit.id, audit.snapshot} & look.judged:
-            yield Alert("audit", audit.id, f"{audit.aar}: {audit.kind}: {audit.summary}")
+            yield Alert("audit", audit.id, audit.summary, audit.aar, audit.kind)
     if look.free_bytes < spec.free_disk_gb * GB:
         yield Alert("disk", "", f"{look.free_bytes / GB:.1f} GB are free")
 
@@ -123,7 +135,25 @@ def _nearly(
     for name, amount in amounts.items():
         limit = limits.get(name)
         if limit is not None and amount >= share * limit:
-            yield Alert("budget", f"{who} {name}", f"{amount:.4g} of {limit:g} {name} are used")
+            what = "budget_reached" if amount >= limit else "budget"
+            yield Alert(what, f"{who} {name}", f"{amount:.4g} of {limit:g} {name} are used")
+
+
+def newly_verified(
+    runs: Iterable[Verification], spec: "CampaignSpec", known: set[str]
+) -> Iterator[dict[str, str]]:
+    """Yield the facts of an event `method_verified` for each settled re-run that is not `known`.
+
+    Adds them to `known`. Only re-runs that rank on development tasks are events, and no figure is
+    in them.
+    """
+    for run in runs:
+        if run.state == "queued" or run.task not in spec.tasks or not is_ranking_run(run):
+            continue
+        if run.id not in known:
+            known.add(run.id)
+            facts = {"aar": run.aar, "snapshot": run.snapshot[:12], "task": run.task}
+            yield {"run": run.id, **facts, "state": run.state}
 
 
 Notify = Callable[[str, dict[str, Any]], None]
@@ -143,6 +173,24 @@ class EventLog:
         self.notify(kind, facts)
 
 
+def events_of(run: RunDir, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of one kind, oldest first; damaged lines are left out."""
+    try:
+        lines = run.events.read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in lines:
+        if f'"{kind}"'.encode() not in line:
+            continue
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("kind") == kind:
+            yield event
+
+
+VERIFIED = "method_verified"
 EVENT = "certify"
 
 
@@ -164,20 +212,10 @@ class Certified(Wire):
 
 def last_certified(run: RunDir) -> list[Certified]:
     """Read the last report of each task from the events; damaged lines are left out."""
-    try:
-        lines = run.events.read_bytes().split(b"\n")
-    except OSError:
-        return []
     found = dict[str, Certified]()
-    for line in lines:
-        if f'"{EVENT}"'.encode() not in line:
-            continue
-        try:
-            event: dict[str, Any] = json.loads(line)
-            if event.pop("kind") == EVENT:
-                event.pop("at")
-                made = Certified.model_validate(event)
-                found[made.task] = made
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+    for event in events_of(run, EVENT):
+        facts = {name: fact for name, fact in event.items() if name not in ("kind", "at")}
+        with suppress(ValueError):
+            made = Certified.model_validate(facts)
+            found[made.task] = made
     return list(found.values())

@@ -36,7 +36,7 @@ Why = Annotated[str, typer.Option(help="why; kept with the control")]
 
 @app.command()
 def pause(folder: Folder, name: AarName, why: Why = "", by: By = None) -> None:
-    """Let it finish the step it is at, then wait; no research time runs."""
+    """Pause this AAR after its current step. Research time does not count meanwhile."""
     from aarlab.cli.steering import steer
 
     steer(folder, name, "pause", by, why)
@@ -52,7 +52,7 @@ def resume(folder: Folder, name: AarName, by: By = None) -> None:
 
 @app.command()
 def stop(folder: Folder, name: AarName, why: Why = "", by: By = None) -> None:
-    """End it for good after the step it is at; what it made stays."""
+    """Stop this AAR permanently after its current step. Its work is kept."""
     from aarlab.cli.steering import steer
 
     steer(folder, name, "stop", by, why)
@@ -87,7 +87,7 @@ def extend(
     methods: Annotated[int | None, typer.Option(min=0)] = None,
     by: By = None,
 ) -> None:
-    """Add to its limits; an AAR that ended by its budget continues."""
+    """Raise its limits. An AAR that ended because its budget was used up continues."""
     from aarlab.cli import steering
 
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
@@ -98,7 +98,7 @@ def extend(
 def transcript(
     folder: Folder,
     name: AarName,
-    whole: Annotated[bool, typer.Option(help="long results too, not only their beginning")] = False,
+    whole: Annotated[bool, typer.Option(help="print long results in full")] = False,
 ) -> None:
     """Print what a language-model AAR read, thought and did, while it runs and after."""
     from aarlab.cli.transcripts import print_entry
@@ -123,7 +123,7 @@ def connect(
     client: Annotated[str | None, typer.Option(help=f"only one of {', '.join(KINDS)}")] = None,
     url: Annotated[str | None, typer.Option(help="where the platform answers over HTTP")] = None,
     forward: Annotated[
-        bool, typer.Option(help="lead a port of this machine to the campaign, until Ctrl-C")
+        bool, typer.Option(help="forward a port of this machine to the campaign, until Ctrl-C")
     ] = False,
     port: Annotated[
         int | None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aarlab.core.wire import Audit, CampaignExport, Verification
 
-app = typer.Typer(no_args_is_help=True, help="What the platform found out about each method.")
+app = typer.Typer(no_args_is_help=True, help="What the platform found about each method.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 Snapshot = Annotated[
     str, typer.Argument(help="a method, such as rowan-7, or a snapshot's id or its start")
@@ -39,10 +39,10 @@ COLOUR = {"clear": "green", "note": "yellow", "suspect": "red"}
 @app.command("list")
 def list_audits(
     folder: Folder,
-    everything: Annotated[bool, typer.Option("--all", help="clear ones as well")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="include clear findings")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List findings, the gravest first; works while the campaign runs and after.
+    """List findings, most severe first. Works during and after a campaign.
 
     Methods are in the order of the leaderboard.
     """
@@ -84,7 +84,7 @@ def list_audits(
 
 @app.command()
 def kinds(as_json: AsJson = False) -> None:
-    """List the audits there are, built-in and installed: what each asks, and when it is suspect."""
+    """List built-in and installed audits: what each asks, and when a finding is suspect."""
     from rich.table import Table
 
     from aarlab.verify.audits import AUDITS, check_installed
@@ -204,7 +204,7 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
 
 @app.command()
 def run(folder: Folder, as_json: AsJson = False) -> None:
-    """Work off queued re-runs and add the audits that are missing."""
+    """Run queued verifications and add missing audits."""
     from aarlab.campaign.runner import verify_again
 
     with when_interrupted(f"What is queued stays queued; to resume: aarlab audit run {folder}"):
@@ -281,7 +281,7 @@ def certify(
     seeds: Annotated[int, typer.Option(min=2, max=64)] = 8,
     as_json: AsJson = False,
 ) -> None:
-    """Score a method on the certify split: once, for the report."""
+    """Score a method once on the certify split, for the report."""
     from aarlab.campaign.runner import open_spec, reached, verify_again
     from aarlab.core.wire import NewVerification
 
@@ -327,7 +327,7 @@ def verdict(
 
     run_dir, name = RunDir(folder.absolute()), by or getpass.getuser()
     if not reason.strip():
-        raise BadInput("--reason is empty: say why, it is what readers of the log will see")
+        raise BadInput("--reason is empty: give a reason; it is kept in the log")
     with reached(run_dir, data_root()) as operator:
         export = operator.export()
         if decision == "confirmed" or decision == "dismissed":

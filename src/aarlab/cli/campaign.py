@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
-Why = Annotated[str, typer.Option(help="why; kept with the control")]
+Why = Annotated[str, typer.Option(help="the reason; kept in the log")]
 
 
 @app.command()
@@ -31,7 +31,7 @@ def run(
     spec: Annotated[str, typer.Argument(help="a spec file (YAML) or a preset, e.g. demo")],
     out: Annotated[Path | None, typer.Option(help="folder of the campaign")] = None,
     sandbox: Annotated[
-        SandboxKind | None, typer.Option(help="process: no isolation, every score is stamped so")
+        SandboxKind | None, typer.Option(help="process: no isolation; every score is marked so")
     ] = None,
 ) -> int:
     """Run a campaign to its end, or resume one that was interrupted.
@@ -61,7 +61,7 @@ def run(
 def resume(folder: Folder) -> int:
     """Resume a paused or interrupted campaign; AARs that were given up are started again.
 
-    Exit codes as of `run`.
+    Exit codes are those of `run`.
     """
     from aarlab.cli import steering
 
@@ -70,7 +70,7 @@ def resume(folder: Folder) -> int:
     from aarlab.verify.audits import check_installed
 
     if steering.go_on(run_dir):
-        Console().print("it goes on")
+        Console().print("resumed")
         return 0
     check_installed()
     return exit_code(run_shown(run_dir))
@@ -80,7 +80,7 @@ def resume(folder: Folder) -> int:
 def pause(folder: Folder, why: Why = "", by: By = None) -> None:
     """Pause: all AARs finish their current step, then wait for `resume`.
 
-    No research time runs.
+    Research time does not count meanwhile.
     """
     from aarlab.cli import steering
 
@@ -89,7 +89,7 @@ def pause(folder: Folder, why: Why = "", by: By = None) -> None:
 
 @app.command()
 def stop(folder: Folder, why: Why = "", by: By = None) -> None:
-    """End the research for good; verification and the export follow."""
+    """Stop the research permanently. Verification and the export follow."""
     from aarlab.cli import steering
 
     steering.steer(folder, None, "stop", by, why)
@@ -97,9 +97,9 @@ def stop(folder: Folder, why: Why = "", by: By = None) -> None:
 
 @app.command()
 def message(
-    folder: Folder, text: Annotated[str, typer.Argument(help="to all AARs")], by: By = None
+    folder: Folder, text: Annotated[str, typer.Argument(help="the message")], by: By = None
 ) -> None:
-    """Tell all language-model AARs something; each reads it at its next turn."""
+    """Send a message to all language-model AARs. Each reads it at its next turn."""
     from aarlab.cli import steering
 
     steering.steer(folder, None, "message", by, text)
@@ -116,7 +116,7 @@ def extend(
     device_s: Annotated[float | None, typer.Option(min=0, callback=finite)] = None,
     by: By = None,
 ) -> None:
-    """Add to the limits of all AARs together (`aarlab aar extend`: to those of one)."""
+    """Raise the limits of all AARs together (`aarlab aar extend`: those of one)."""
     from aarlab.cli import steering
 
     more = {"hours": hours, "dollars": dollars, "tokens": tokens, "device_s": device_s}
@@ -128,7 +128,7 @@ def list_campaigns(
     runs: Annotated[Path, typer.Argument(help="a folder of campaigns")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """List the campaigns of a folder, the newest first, as their files show them."""
+    """List the campaigns of a folder, newest first."""
     from rich.table import Table
 
     from aarlab.server.lobby.processes import campaigns
@@ -186,10 +186,12 @@ def _status(run: RunDir) -> "CampaignStatus":
 @app.command()
 def export(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option(help="file; default: export.json there")] = None,
-    replace: Annotated[bool, typer.Option(help="the file --out, if there is one")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="file; default: export.json in the campaign's folder")
+    ] = None,
+    replace: Annotated[bool, typer.Option(help="overwrite the file --out")] = False,
 ) -> None:
-    """Write what the report needs: no row, no label."""
+    """Write export.json, which the report reads. It holds no rows and no labels."""
     from aarlab.campaign.runner import export_of
 
     run_dir = RunDir(folder.absolute())
@@ -202,9 +204,9 @@ def export(
 
 @app.command()
 def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
-    """Say offline whether a spec can run here: tasks, models, keys, prices, budgets, sandbox.
+    """Check offline whether a spec can run here: tasks, models, keys, prices, budgets, sandbox.
 
-    Exit code 0: it can run. 1: the spec is good, and something is to do first. 2: it is wrong.
+    Exit code 0: it can run. 1: the spec is valid, but something is missing here. 2: it is invalid.
     """
     from aarlab.campaign.checking import Remark, estimate, remarks
     from aarlab.cli.method import broken_contracts
@@ -224,7 +226,7 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
     try:
         print_estimate(frozen, estimate(frozen), console)
     except NotFound:
-        console.print("no estimate: a price is unknown here, as said above")
+        console.print("no estimate: a price is unknown (see above)")
     return 1 if any(remark.gravity == "to do" for remark in found) else 0
 
 

@@ -20,7 +20,7 @@ Source = Annotated[Path, typer.Argument(help="a campaign's folder or an export.j
 def compare(
     source: Source,
     out: Annotated[Path | None, typer.Option(help="folder of the comparison")] = None,
-    replace: Annotated[bool, typer.Option(help="what is in that folder already")] = False,
+    replace: Annotated[bool, typer.Option(help="overwrite what is in that folder")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms of one campaign, with intervals over replicates."""

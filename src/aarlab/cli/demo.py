@@ -37,11 +37,13 @@ def demo(
     ] = None,
     dollars: Annotated[
         float | None,
-        typer.Option(min=0.01, callback=finite, help="the most that --model may cost, of all AARs"),
+        typer.Option(
+            min=0.01, callback=finite, help="spending limit for all AARs that use --model"
+        ),
     ] = None,
     aars: Annotated[int, typer.Option(min=1, max=9, help="AARs that use --model")] = 1,
     sandbox: Annotated[
-        SandboxKind | None, typer.Option(help="process: no isolation, every score is stamped so")
+        SandboxKind | None, typer.Option(help="process: no isolation; every score is marked so")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="discard an earlier run in that folder")] = False,
     as_json: AsJson = False,

@@ -26,11 +26,13 @@ WHAT_FOR = {
     "sandbox": "running methods of AARs apart from everything else",
     "report": "reports and figures",
     "sweep": "`aarlab testbed sweep`",
+    "mlflow": "`aarlab report track --to mlflow`",
+    "wandb": "`aarlab report track --to wandb`",
     "agents": "language-model AARs",
     "mcp": "AARs that join over MCP",
     "claude-code": "Claude Code as an AAR",
     "hub": "`aarlab task fetch` from the Hugging Face hub",
-    "postgres": "PostgreSQL in place of SQLite",
+    "postgres": "PostgreSQL instead of SQLite",
     "s3": "snapshots on S3",
     "gpu": "critic_grpo and debate_grpo with LoRA",
     "vllm": "the same, faster, on a GPU",
@@ -50,7 +52,7 @@ class Finding(NamedTuple):
 
 
 def doctor(as_json: AsJson = False) -> int:
-    """Say what this machine has for aarlab, what is missing, and the command that adds it.
+    """Check what this machine has for aarlab, what is missing, and which command adds it.
 
     Exit code 2 where aarlab cannot work at all; a missing extra is a note.
     """

@@ -46,7 +46,7 @@ def export_head(
     folder: Annotated[Path, typer.Argument(help="the campaign's folder")],
     out: Annotated[Path | None, typer.Option(help="append to this file, not to stdout")] = None,
 ) -> None:
-    """Check the log, then sign its head: a line to keep where it cannot be changed."""
+    """Check the log and sign its head. Keep that line where nobody can change it."""
     require("server")
     from aarlab.store.heads import Signer, append
 

@@ -85,7 +85,7 @@ def list_methods(as_json: AsJson = False) -> None:
             table.add_section()
             table.add_row(Text(title, style="bold"))
         for method in methods:
-            needs = " (needs the model at hand)" if method.needs_model else ""
+            needs = " (needs a task with the model)" if method.needs_model else ""
             table.add_row(method.name, _first_sentence(method.doc) + needs)
     if installed:
         table.add_section()

@@ -88,7 +88,7 @@ def pull_model(
     name: Annotated[str, typer.Argument(help="a model of the catalogue")],
     force: Annotated[bool, typer.Option(help="fetch again, e.g. a damaged one")] = False,
 ) -> None:
-    """Fetch weights once, check them, convert them, keep them."""
+    """Download a model's weights once, verify and convert them."""
     require("testbed")
     from aarlab.testbed.models.pull import pull
 

@@ -209,7 +209,7 @@ def fetch(
     rows: Annotated[
         int, typer.Option(min=0, help="mapping: at most so many source rows; 0: all")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="of dealing, pairing and the order of rows")] = 0,
+    seed: Annotated[int, typer.Option(help="seed for splits, pairing and the order of rows")] = 0,
     skip_bad_rows: Annotated[
         bool, typer.Option(help="mapping: leave out rows that do not fit, and count them")
     ] = False,
@@ -271,7 +271,7 @@ def _fetch_set(
         if from_ is not None and is_finished(from_):
             if seed:
                 raise BadInput(
-                    f"--seed is for making the rows anew; {from_} is a finished folder, "
+                    f"--seed is for generating rows; {from_} is a finished folder, "
                     "which is copied as it is"
                 )
             steps.tell(f"checking and copying the finished folder {from_}")
@@ -425,7 +425,7 @@ def show(
 
 @app.command()
 def use(task: Annotated[str, typer.Argument(help="NAME@VERSION, of `aarlab task list`")]) -> None:
-    """Let the bare name mean this version from now on; campaigns keep the one they are bound to."""
+    """Make this version the default of its task. Existing campaigns keep theirs."""
     root = data_root()
     found = root.find_task(task)
     root.set_default(found.name, found.version)
@@ -437,7 +437,7 @@ def remove(
     task: Annotated[str, typer.Argument(help="NAME, or NAME@VERSION where there are several")],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     force: Annotated[
-        bool, typer.Option(help="also where finished campaigns use it: they can be read still")
+        bool, typer.Option(help="also if finished campaigns use it; their results stay readable")
     ] = False,
 ) -> None:
     """Delete one version of a task, its hidden side too. Refused while a campaign needs it."""

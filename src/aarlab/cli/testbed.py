@@ -143,7 +143,7 @@ def sweep(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Tune options on the search split; then one honest score of the best on selection.
+    """Tune options on the search split, then score the best once on selection.
 
     With the study's methods (vanilla, confident, aux_confidence, zero_shot and a budget for each)
     this is the human baseline; that of the embedded tasks ships (testbed/tuned). The same command

@@ -12,12 +12,12 @@ from aarlab.core.transcript import EntryKind, TranscriptEntry, call_text
 SHOWN_LINES, SHOWN_CHARS = 16, 2_000
 TAIL = 2**18
 HEADINGS: dict[EntryKind, str] = {
-    "system": "is told at the start",
-    "user": "is told",
+    "system": "system prompt",
+    "user": "reads",
     "assistant": "says",
     "tool_call": "calls",
     "tool_result": "gets",
-    "operator": "is told by the operator",
+    "operator": "gets a message of the operator",
     "note": "(note of the platform)",
     "error": "(error)",
 }

@@ -23,7 +23,7 @@ TRAINED_ON: dict[Ablation, str] = {
 GIVEN: dict[Delivery, str] = {"blind": "rows without texts", "open": "rows with their texts"}
 APART_IN_WORDS = (
     "These methods were verified on rows with their texts, or ship more data than logic needs. "
-    "What such a method knows from the texts or from the data cannot be told from what it learned, "
+    "What such a method knows from the texts or the data cannot be separated from what it learned, "
     "so it ranks only after a person has accepted it."
 )
 TRAIN_ROWS_PUBLIC = "train rows public"
@@ -31,7 +31,7 @@ EQUALITY_ASKED = "answer equality asked"
 STAMPS_IN_WORDS = {
     TRAIN_ROWS_PUBLIC: "it was trained on rows that AARs see, so labels of them may have been "
     "shipped with the code",
-    EQUALITY_ASKED: "it was told which answers of a problem agree, as majority voting needs",
+    EQUALITY_ASKED: "it was given which answers of a problem agree, as majority voting needs",
 }
 
 

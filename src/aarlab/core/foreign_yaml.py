@@ -78,7 +78,7 @@ class _Yaml(yaml.SafeLoader):
         value: float = super().construct_yaml_float(node)
         if not math.isfinite(value):
             raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value[:SHOWN]} is no number", node.start_mark
+                None, None, f"{node.value[:SHOWN]} is not a number", node.start_mark
             )
         return value
 

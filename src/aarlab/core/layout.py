@@ -405,6 +405,11 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def webhook(self) -> Path:
+        """Return the path of the note that says how far events were sent (campaign.webhook)."""
+        return self.path / "webhook.json"
+
+    @property
     def export(self) -> Path:
         return self.path / "export.json"
 

@@ -24,6 +24,7 @@ GROUPS = (
     "aarlab.adaptations",
     "aarlab.executors",
     "aarlab.tools",
+    "aarlab.exporters",
 )
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 

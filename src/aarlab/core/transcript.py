@@ -48,7 +48,7 @@ def read_transcript(path: Path) -> Iterator[TranscriptEntry]:
             try:
                 yield TranscriptEntry.model_validate_json(line)
             except ValidationError as error:
-                raise Damaged(f"{path}:{number} is no transcript entry ({error})") from error
+                raise Damaged(f"{path}:{number} is not a transcript entry ({error})") from error
 
 
 def call_text(arguments: str) -> str:

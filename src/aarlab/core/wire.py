@@ -177,7 +177,7 @@ class Score(Feedback):
     """The answer to a submission: its figures, its id, and what is left of the budget."""
 
     submission: str
-    submissions_left: int | None = Field(description="None is no limit")
+    submissions_left: int | None = Field(description="None: no limit")
     isolation: Isolation
     exact_feedback: bool = False
 
@@ -582,7 +582,7 @@ class LeaderboardEntry(Wire):
     open_because: str = Field(
         default="", description="why it was given texts; empty for a blind one"
     )
-    stamps: list[str] = Field(default=[], description="what to know beside the figure")
+    stamps: list[str] = Field(default=[], description="what to know in addition to the figure")
 
 
 # ---------------------------------------------------------------- log and export (operator)

@@ -85,12 +85,22 @@ def apart_csv(view: CampaignView) -> str:
 
 
 def _board_csv(view: CampaignView, apart: bool) -> str:
-    rows = [
+    return _csv(f"rank verdict {METHOD_HEADER}", _board(view, apart))
+
+
+def _board(view: CampaignView, apart: bool) -> list[dict[str, Any]]:
+    return [
         {"rank": method.rank, "verdict": method.decision, **_method(view, method)}
         for method in view.methods
         if method.verified and method.apart == apart
     ]
-    return _csv(f"rank verdict {METHOD_HEADER}", rows)
+
+
+def leaderboard_cells(view: CampaignView) -> list[list[str]]:
+    """Return the leaderboard as header and rows of the cells that its CSV has."""
+    header = f"rank verdict {METHOD_HEADER}".split()
+    shown = ([_cell(row.get(name)) for name in header] for row in _board(view, apart=False))
+    return [header, *(["" if cell is None else str(cell) for cell in cells] for cells in shown)]
 
 
 def spend_csv(view: CampaignView) -> str:

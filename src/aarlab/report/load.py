@@ -80,7 +80,7 @@ def _check_references(path: Path, export: CampaignExport) -> None:
         if submission.task not in tasks:
             raise Damaged(f"{where}.task: no task {submission.task!r} in the export; {REPAIR}")
         if submission.id in seen:
-            raise Damaged(f"{where}.id: {submission.id!r} stands twice; {REPAIR}")
+            raise Damaged(f"{where}.id: {submission.id!r} is given twice; {REPAIR}")
         seen.add(submission.id)
     for index, verification in enumerate(export.verifications):
         if verification.aar not in aars:

@@ -226,8 +226,8 @@ def negative_note(view: CampaignView) -> str:
     total = len(view.submissions)
     return (
         f"Of {wording.number_of(total, 'submission')}, {total - below - level} lie clearly above "
-        f"the weak teacher, {level} cannot be told from it, and {below} lie clearly below it "
-        f"(intervals: {levels}; search split)."
+        f"the weak teacher, {level} cannot be distinguished from it, and {below} lie "
+        f"clearly below it (intervals: {levels}; search split)."
     )
 
 
@@ -355,7 +355,7 @@ def _intervals(view: CampaignView) -> str:
     text = f"Intervals are Fieller's at 95 % and cover {named}. ± is one standard error."
     if any(estimate.n_seeds == 1 for estimate in estimates):
         text += (
-            " Those of one seed are no 95 % intervals: they cover rows only, and what plain "
+            " Those of one seed are not 95 % intervals: they cover rows only, and what plain "
             "students differ by where the task has that measured."
         )
     return text

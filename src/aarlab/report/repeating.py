@@ -95,7 +95,7 @@ def _seeds(view: CampaignView, campaign: Mapping[str, Any]) -> str:
         f"Weak teachers {teacher or UNKNOWN}; a submission has "
         f"{campaign.get('seeds_per_submission', UNKNOWN)} seeds; seeds of the "
         f"researchers: {', '.join(map(str, own)) or UNKNOWN}; those of verification were drawn by "
-        "the platform and stand beside each result in the export."
+        "the platform and are given with each result in the export."
     )
 
 

@@ -288,7 +288,7 @@ def _check_text(path: PurePosixPath) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise WorkspaceState(f"{str(path)!a}: the name is no UTF-8; rename the file") from None
+        raise WorkspaceState(f"{str(path)!a}: the name is not UTF-8; rename the file") from None
 
 
 def _checked(name: str) -> PurePosixPath:

@@ -120,6 +120,8 @@ class Recorded(Scoring):
         try:
             return CampaignExport.model_validate_json(path.read_bytes())
         except OSError:
-            raise NotFound(f"{path} is not there, and: {self._missing()}") from None
+            raise NotFound(f"{path} does not exist, and: {self._missing()}") from None
         except ValidationError:
-            raise Damaged(f"{path} is no export of this version, and: {self._missing()}") from None
+            raise Damaged(
+                f"{path} is not an export of this version, and: {self._missing()}"
+            ) from None

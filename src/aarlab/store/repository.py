@@ -95,7 +95,7 @@ def tree_entries(data: bytes) -> Iterator[Entry]:
         try:
             text = name.decode()
         except UnicodeDecodeError:
-            raise Damaged("a tree of the repository holds a name that is no UTF-8") from None
+            raise Damaged("a tree of the repository holds a name that is not UTF-8") from None
         yield Entry(text, mode == FOLDER, data[end + 1 : end + 21].hex())
         at = end + 21
 

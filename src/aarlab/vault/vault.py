@@ -197,7 +197,7 @@ def _spread(found: dict[str, Any], split: Split, path: Path) -> SeedSpread | Non
         spread = SeedSpread(float(arrays[0]), int(arrays[1]))
         if 0 <= spread.variance <= 0.25 and spread.n_seeds >= 2:  # of a share, at most
             return spread
-    raise Damaged(f"{path}: {names[0]} and {names[1]} are no spread of seeds")
+    raise Damaged(f"{path}: {names[0]} and {names[1]} are not a spread of seeds")
 
 
 def _label_free(found: dict[str, Any], split: Split, truth: Truth, path: Path) -> LabelFree | None:

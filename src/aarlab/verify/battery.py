@@ -231,7 +231,7 @@ def _of_style(style: StyleShift | None) -> Part:
         return Part("note", f"{said}, up to {style.most:.0%} in a run", facts)
     said = f"the style of a row is followed, not its content: {said}"
     if usual > STYLE_TELLS:
-        return Part("note", f"{said}; so do honest readers of this task", facts)
+        return Part("note", f"{said}; so do honest references for this task", facts)
     if style.rows < STYLE_ROWS:
         return Part("note", f"{said}; too few rows to tell", facts)
     return Part("suspect", said, facts)

@@ -169,7 +169,7 @@ class Judge:
         if sent_N.shape != (len(rows),) or sent_N.dtype != np.float64:
             raise Refused(f"its process sent {sent_N.shape} predictions for {len(rows)} rows")
         if not ((sent_N >= 0) & (sent_N <= 1)).all():  # said here, where no row is named
-            raise Refused("its process sent predictions that are no probabilities")
+            raise Refused("its process sent predictions that are not probabilities")
         probs_N = np.empty(len(rows))
         probs_N[order_N] = sent_N
         return probs_N

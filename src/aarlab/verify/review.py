@@ -267,7 +267,7 @@ def _read(path: Path) -> Kept:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Kept(raw["call"], Reply(**raw["reply"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path} is no answer of a review: remove it") from error
+        raise Damaged(f"{path} is not the answer of a review: remove it") from error
 
 
 class Unpriced:

@@ -66,7 +66,7 @@ def test_a_pause_stops_research_time(desk: kit.Bench) -> None:
     _asks(desk, "pause", "resume")
     alive.joined()
     paused_s = time.monotonic() - began
-    assert alive.said("goes on after the pause") and alive.state.why.startswith("it finished")
+    assert alive.said("continues after the pause") and alive.state.why.startswith("it finished")
     with kit.connect(config) as platform:
         assert platform.me().research_s < paused_s + 3
 

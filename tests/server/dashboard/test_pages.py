@@ -129,7 +129,7 @@ def test_a_methods_story_goes_from_the_number_to_the_reason(served: Running) -> 
         assert any(e["kind"] == "assistant" for e in story["excerpt"]["entries"])
         plain = client.get(f"/methods/{child}?against=vanilla").text
         assert (
-            "beside vanilla" in plain and 'class="removed"' in plain
+            "next to vanilla" in plain and 'class="removed"' in plain
         ) or 'class="changed"' in plain
         alone = facts(client, f"/methods/{child}?against=nothing")
         assert {f["change"] for f in alone["files"]} == {"added"}

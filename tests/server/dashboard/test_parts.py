@@ -73,7 +73,7 @@ async def test_a_damaged_line_and_a_missing_file_are_said(tmp_path: Path) -> Non
     run = RunDir(tmp_path)
     transcript(run, "wren", [entry(1), "{}\n", entry(3)])
     kept = Indexes(run)
-    with pytest.raises(Damaged, match=":2 is no transcript entry"):
+    with pytest.raises(Damaged, match=":2 is not a transcript entry"):
         await kept.page("wren", 0, 5)
     assert kept.last("wren").seq == 3
     for name in ("finch", "..", "a/b", "A"):

@@ -10,7 +10,9 @@ from seats import facts, operator_seat
 from aarlab.agents.state import AarState, save_state
 from aarlab.core.clock import now_iso
 from aarlab.core.endings import AarEnding, Ending
-from aarlab.server.dashboard.activity import steering
+from aarlab.server.dashboard.activity import alerts, steering
+from aarlab.server.dashboard.memory import Memory
+from aarlab.server.dashboard.run_files import Disk
 
 ALL = ["pause", "stop", "message", "extend"]
 
@@ -25,13 +27,13 @@ def ended(ending: Ending) -> AarEnding:
         ("language", ("run", "run"), None, "running", ALL, ""),
         ("control", ("pause", "run"), None, "running", ["resume", *ALL[1:]], ""),
         ("language", ("pause", "pause"), None, "running", ALL[1:], "with the whole campaign"),
-        ("language", ("run", "run"), None, "interrupted", ALL, "counts when it resumes"),
+        ("language", ("run", "run"), None, "interrupted", ALL, "takes effect when it is resumed"),
         ("language", ("run", "run"), None, "finished", ["extend"], "It has ended (finished)"),
-        ("language", ("run", "run"), Ending.BUDGET, "running", ["extend"], "budget it goes on"),
+        ("language", ("run", "run"), Ending.BUDGET, "running", ["extend"], "budget it continues"),
         ("language", ("run", "run"), Ending.BUDGET, "budget", ["extend"], "campaign is resumed"),
-        ("language", ("stop", "run"), None, "running", [], "stopped for good"),
-        ("language", ("run", "run"), Ending.STOPPED, "running", [], "stopped for good"),
-        ("language", ("run", "run"), None, "stopped", [], "stopped for good"),
+        ("language", ("stop", "run"), None, "running", [], "stopped permanently"),
+        ("language", ("run", "run"), Ending.STOPPED, "running", [], "stopped permanently"),
+        ("language", ("run", "run"), None, "stopped", [], "stopped permanently"),
         ("language", ("run", "run"), Ending.GIVEN_UP, "partly", [], "campaign resume"),
         ("human", ("run", "run"), None, "running", [], "Baselines"),
     ],
@@ -54,7 +56,7 @@ def test_an_ended_campaign_offers_no_pause_and_no_stop(served: Running) -> None:
     with operator_seat(served) as client:
         before = client.get("/").text
         assert 'id="steer-wren"' in before and "counts when it is resumed" in before
-        assert "stop for good" in client.get("/aars/wren").text
+        assert "stop permanently" in client.get("/aars/wren").text
         path = Path(served.run.aar("heron")) / "state.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_state(path, AarState(finished=True, why="its budget is used up"))
@@ -68,4 +70,13 @@ def test_an_ended_campaign_offers_no_pause_and_no_stop(served: Running) -> None:
         assert "steer" not in text and 'value="pause"' not in text and over in text
     assert "It has ended (finished), so it cannot be paused" in wren
     assert "More budget" in wren
-    assert "stop for good" not in wren and "before its next turn" not in wren
+    assert "stop permanently" not in wren and "before its next turn" not in wren
+
+
+def test_a_webhook_that_takes_no_events_is_an_alert() -> None:
+    text = "the webhook at hooks.example.org takes no events (HTTP 500)"
+    event = {"at": "2026-01-31T09:00:00+00:00", "kind": "alert", "what": "webhook", "text": text}
+    found = alerts([], Memory(), [event, {**event, "what": "disk"}], Disk(2**50, 2**50))
+    assert [(one["gravity"], one["text"]) for one in found] == [
+        ("warn", f"{text} (2026-01-31 09:00 UTC)")
+    ]

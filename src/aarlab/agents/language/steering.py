@@ -32,7 +32,7 @@ class Steering:
             time.sleep(self.poll_s)
             me = self.platform.me()
         if state.paused:
-            state = self.save(state.but(paused=False).said("note", "goes on after the pause"))
+            state = self.save(state.but(paused=False).said("note", "continues after the pause"))
         if me.wanted == "stop":
             return state.but(wants_end=STOPPED), me
         return self._with_messages(state), me

@@ -114,7 +114,7 @@ def parse(verb: str, path: str, body: bytes, models: Sequence[str]) -> Asked:
     Raises NotFound for a route, BadInput for a body, Forbidden for what may not pass.
     """
     if path not in ROUTES or verb != "POST":
-        raise NotFound(f"{verb} {path} is no route here; there are POST {', '.join(ROUTES)}")
+        raise NotFound(f"{verb} {path} is not a route here; there are POST {', '.join(ROUTES)}")
     vendor, api = ROUTES[path]
     raw = read_json(body, f"{path}: the body")
     if not isinstance(raw, dict) or not isinstance(raw.get("model"), str):
@@ -146,7 +146,7 @@ def _reaches_out(raw: dict[str, Any]) -> str | None:
             return f"`{name}` {str(raw[name])[:60]!r}, whose price is another,"
     tools = raw.get("tools") or []
     if not isinstance(tools, list):
-        return "`tools` that is no list"
+        return "`tools` that is not a list"
     for tool in tools:
         kind = tool.get("type", "custom") if isinstance(tool, dict) else "?"
         if not str(kind).startswith(_CLIENT_TOOLS):

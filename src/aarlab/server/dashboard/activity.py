@@ -72,18 +72,18 @@ def steering(
     over = Ending(state) if state in {ending.value for ending in run_files.ENDED} else None
     ending = ended.ending if ended else over
     if "stop" in (wanted, wanted_of_all) or ending is Ending.STOPPED:
-        return [], "It was stopped for good, so nothing more can be asked of it."
+        return [], "It was stopped permanently and cannot be steered any more."
     if ending is Ending.GIVEN_UP:
         return [], "It was given up. Once the cause is removed, `aarlab campaign resume` starts it."
     if ending is not None:
-        then = "goes on" if going else "goes on when the campaign is resumed"
+        then = "continues" if going else "continues when the campaign is resumed"
         return ["extend"], (
             f"It has ended ({ending.words}), so it cannot be paused, stopped or written to. With "
             f"more budget it {then}."
         )
-    later = "" if going else "The campaign does not run now: what is asked counts when it resumes."
+    later = "" if going else "The campaign is not running. This takes effect when it is resumed."
     if wanted_of_all == "pause":
-        paused = "It is paused with the whole campaign, and goes on when all are resumed. "
+        paused = "It is paused with the whole campaign, and continues when all are resumed. "
         return ["stop", "message", "extend"], (paused + later).rstrip()
     return ["resume" if wanted == "pause" else "pause", "stop", "message", "extend"], later
 
@@ -192,6 +192,9 @@ def _of_events(events: Sequence[Facts]) -> list[Facts]:
             about, when = str(event.get("about", ""))[:64], moment(event["at"])
             text = f"{about}: {event.get('text', '')} ({when})"[:300]
             found.append(_alert("warn", str(event["what"]), text, "/"))
+        if event["kind"] == "alert" and event.get("what") == "webhook":
+            text = f"{event.get('text', '')} ({moment(event['at'])})"[:300]
+            found.append(_alert("warn", "webhook", text, "/"))
         if event["kind"] in ("process_failed", "process_crashed", "process_restarted"):
             given_up = event["kind"] == "process_failed"
             done = {

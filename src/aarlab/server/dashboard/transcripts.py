@@ -145,7 +145,7 @@ def _entries(index: Index, first: int, count: int) -> list[TranscriptEntry]:
             try:
                 found.append(TranscriptEntry.model_validate_json(line))
             except ValidationError:
-                raise Damaged(f"{index.path}:{number + 1} is no transcript entry") from None
+                raise Damaged(f"{index.path}:{number + 1} is not a transcript entry") from None
     return found
 
 

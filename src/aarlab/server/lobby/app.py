@@ -192,7 +192,7 @@ async def login(request: Request, lobby: LobbyDep) -> Response:
     try:
         lobby.pace.admit("@login")
         if not matches(lobby.token, form.get("token", "")):
-            raise Forbidden("that is not the lobby's token")
+            raise Forbidden("wrong token for this list of campaigns")
     except AarlabError as error:
         return _login(str(error), 403)
     answer = RedirectResponse("/", 303, HEADERS)
@@ -245,7 +245,9 @@ async def pages(
     if session is None and not cookie and not path.startswith(("share/", "static/")):
         return _login("", 401)
     if path == "logout":
-        raise BadInput("log out in the lobby: it is one session for all campaigns")
+        raise BadInput(
+            "log out on the page with the list of campaigns: one session serves all of them"
+        )
     try:
         await lobby.processes.ready(run)
         # The token of a campaign that was just started is only there now.

@@ -327,7 +327,9 @@ def pull_entry(
             convert(entry, origin, source, target)
             _publish(target, folder, Path(scratch) / "replaced")
     if before and before != (after := _commit(folder)):
-        tell(f"{entry.name} was commit {before} and is now {after}: its features are made anew")
+        tell(
+            f"{entry.name} was commit {before} and is now {after}: its features are computed again"
+        )
     tell(f"{entry.name} is ready in {folder}")
     return folder
 

@@ -119,7 +119,7 @@ def lease(folder: Path) -> Lease | None:
 def damaged(path: Path, reason: str) -> Damaged:
     return Damaged(
         f"feature cache {path} is damaged: {reason}; delete the folder {path.parent} and run the "
-        f"same command again (it is computed anew), or: aarlab task build --force"
+        f"same command again (it is computed again), or: aarlab task build --force"
     )
 
 

@@ -92,7 +92,7 @@ def load_lower(path: Path, layer: int) -> dict[str, RowStates]:
             found, keys = int(archive["layer"]), archive["keys"].tolist()
             tokens_M3, bits_TD = archive["tokens"], archive["bits"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise Damaged(f"{path}: unreadable lower states ({error}); build the task again") from error
+        raise Damaged(f"{path}: unreadable activations ({error}); build the task again") from error
     if found != layer or len(keys) != len(tokens_M3) or tokens_M3[:, 0].sum() != len(bits_TD):
         raise Damaged(f"{path}: not the states after {layer} blocks; build the task again")
     ends = np.cumsum(tokens_M3[:, 0])
@@ -187,7 +187,7 @@ class TokenStates:
             bits_MD = np.memmap(data, np.uint16, mode="r").reshape(-1, index.width)
         except (OSError, ValueError, ValidationError) as error:
             raise Damaged(
-                f"{path} and its .bin are damaged ({error}); delete both, they are made anew"
+                f"{path} and its .bin are damaged ({error}); delete both; they are computed again"
             ) from error
         for place in index.rows:
             bits_TD = bits_MD[place.start : place.start + place.n_tokens]

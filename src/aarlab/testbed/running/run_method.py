@@ -73,7 +73,7 @@ class Inputs:
             raise BadInput(f"job: split {job.split} needs eval_inputs; only search is public")
         self.twins = load_inputs(job.twins) if job.twins is not None else ()
         if not {twin.id for twin in self.twins} <= {row.id for row in self.rows}:
-            raise BadInput("job: twins of other rows than those to predict")
+            raise BadInput("job: restyled rows that do not belong to the rows to predict")
         stored = sorted((job.public / "features").glob("*.npz"))
         self.features: FeatureSource = StoredFeatures.open([*stored, *job.features])
         if job.model is not None:

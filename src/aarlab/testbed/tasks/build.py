@@ -256,7 +256,7 @@ def _check(data: TaskData) -> None:
     for name, split in data.splits.items():
         wrong = [e.id for e in split.examples if e.kind != data.kind]
         if wrong:
-            raise BadInput(f"task {data.name}: row {wrong[0]!r} of {name} is no {data.kind} row")
+            raise BadInput(f"task {data.name}: row {wrong[0]!r} of {name} is not a {data.kind} row")
         if split.targets_N.shape != (len(split.examples),):
             raise BadInput(f"task {data.name}: {name} has not one target per row")
         if set(np.unique(split.targets_N).tolist()) != {0, 1}:

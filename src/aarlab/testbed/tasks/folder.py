@@ -176,7 +176,7 @@ def _train_splits(
         n_hidden, n_train = (len(rows.examples) for rows in (made[HIDDEN], train))
         if not enough_hidden(n_hidden, n_train):
             raise BadInput(
-                f"{files[HIDDEN]}: {n_hidden:,} rows beside {n_train:,} of train_unlabel; verified "
+                f"{files[HIDDEN]}: {n_hidden:,} rows with {n_train:,} of train_unlabel; verified "
                 f"runs train on these and need at least {HIDDEN_LEAST}, and half as many as "
                 "train_unlabel has: add rows, or import with --no-train-hidden"
             )
@@ -421,7 +421,8 @@ def _one_file_each(rows: dict[str, list[_Row]], options: FolderOptions) -> dict[
         faults.refuse()
     if instruction is not None:
         options.tell(
-            f"most rows have one prompt, {shown(instruction)}: rows are told apart by their answers"
+            f"most rows have one prompt, {shown(instruction)}: rows are distinguished by their "
+            "answers"
         )
     if any(dropped.values()):
         gone = ", ".join(f"{n:,} of {stem}" for stem, n in dropped.items() if n)

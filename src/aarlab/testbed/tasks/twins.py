@@ -69,8 +69,8 @@ def _check(data: TaskData) -> None:
         alike = row is not None and replace(twin, answers=row.answers) == row
         if row is None or not alike or len(twin.answers) != len(row.answers):
             raise BadInput(
-                f"task {data.name}: twin {twin.id!r} is of no selection row with its group, prompt "
-                "and number of answers"
+                f"task {data.name}: restyled row {twin.id!r} does not match a selection row in "
+                "group, prompt and number of answers"
             )
 
 

@@ -16,7 +16,7 @@
     }
     offline.hidden = !text;
   };
-  const silent = () => tell("The server does not answer. This page goes on by itself when it does.");
+  const silent = () => tell("The server does not answer. This page continues by itself when it does.");
 
   // Shared with curve.js: one GET with the ETag of the last answer; null where nothing changed.
   window.aarlabFetch = async (url, state) => {

@@ -390,7 +390,8 @@ def write_folder(
     notes = []
     if instruction is not None:
         notes.append(
-            f"most rows have one prompt, {shown(instruction)}: rows are told apart by their answers"
+            f"most rows have one prompt, {shown(instruction)}: rows are distinguished by their "
+            "answers"
         )
     rows_of = {stem: len(lines) for stem, lines in made.items()}
     return Written(rows_of, {k: n for k, n in left_out.items() if n}, tuple(notes))
