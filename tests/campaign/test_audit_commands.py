@@ -45,7 +45,7 @@ def test_a_verdict_takes_a_method_out_of_the_ranking_and_is_logged(
     short = standings_of(exported(run), first_task(exported(run))).names[best.snapshot]
     words = ("verdict", str(run.path), short, "disqualified")
     code, out = said(toy_root, *words, "--reason", "counts answers", "--by", "ann")
-    assert code == 0 and f"{short} disqualified; the log has it" in out
+    assert code == 0 and f"{short} disqualified; recorded in the log" in out
     after = exported(run)
     assert best.snapshot not in {entry.snapshot for entry in after.leaderboard}
     assert (after.verdicts[-1].by, after.verdicts[-1].reason) == ("ann", "counts answers")
@@ -88,7 +88,7 @@ def test_a_finding_about_an_aar_is_confirmed_and_dismissed(run: RunDir, toy_root
     assert code == 0 and found.id in "".join(out.split())
     words = ("verdict", str(run.path), found.id[:12])
     code, out = said(toy_root, *words, "confirmed", "--reason", "hunts", "--by", "ann")
-    assert code == 0 and "the log has it" in out
+    assert code == 0 and "recorded in the log" in out
     after = exported(run)
     assert author not in {entry.aar for entry in after.leaderboard} and after.leaderboard
     assert after.case_verdicts[-1].disqualifies == "task"

@@ -60,7 +60,7 @@ def said(text: str | bytes) -> str:
         (HEAD + "unequal_budgets: true\narms: [{arm: directed}]", 4, "needs `language`"),
         (HEAD + AAR.replace("[{", "\n- {").replace("}]", "}") * 1 + "- {name: a, researcher: "
          "random}", 5, "names of AARs must differ"),
-        ("a: &x [*x]", 1, "unfolds to too much"),
+        ("a: &x [*x]", 1, "expands to too much"),
         ("a:\n\t- 1", 2, "not YAML"),
         (b"name: x\n# \xff", 2, "not UTF-8"),
     ],

@@ -88,7 +88,7 @@ def test_a_campaign_keeps_the_version_it_was_made_on(
 def test_versions_of_no_task_or_no_form_are_refused(root: DataRoot, tmp_path: Path) -> None:
     given = toy_spec().model_dump()
     for wrong in ({"tasks": ["gauss@12"]}, {"versions": {"other": "0123456789ab"}}):
-        with pytest.raises(ValueError, match=r"versions|no task of this campaign"):
+        with pytest.raises(ValueError, match=r"versions|tasks that this campaign does not have"):
             CampaignSpec.model_validate({**given, **wrong})
     absent = CampaignSpec.model_validate({**given, "tasks": ["gauss@0123456789ab"]})
     with pytest.raises(NotFound, match="gauss@0123456789ab"):
@@ -121,7 +121,7 @@ def test_a_campaign_made_before_versions_means_the_folder_without_one(
     del frozen["campaign"]["versions"]
     run.spec.write_text(json.dumps(frozen))
     assert run.task_versions() == {"gauss": UNVERSIONED}
-    with pytest.raises(NotFound, match="older than versions"):
+    with pytest.raises(NotFound, match="from before tasks had versions"):
         bind(run, root)
     for side in (root.public, root.vault):
         (side / first.folder).rename(side / "gauss")

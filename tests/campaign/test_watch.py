@@ -1,10 +1,11 @@
 """Alerts: each says what it should, and nothing where all is well."""
 
 import pytest
+from toy_campaign import toy_spec
 
 from aarlab.campaign.spec import AlertSpec
-from aarlab.campaign.watch import Look, alerts
-from aarlab.core.wire import AarRecord, Audit, Limits
+from aarlab.campaign.watch import Look, alerts, newly_verified
+from aarlab.core.wire import AarRecord, Audit, Limits, Verification
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 
 NOW, BEFORE = "2026-01-01T10:00:00+00:00", "2026-01-01T08:30:00+00:00"
@@ -75,3 +76,26 @@ def test_a_suspect_audit_is_told_until_a_person_judged_it() -> None:
     assert found(aar(), audits=audits) == ["audit aud_1", "audit aud_3"]
     assert found(aar(), audits=audits, judged={"f" * 40, "another"}) == ["audit aud_3"]
     assert found(aar(), audits=audits, judged={"aud_3"}) == ["audit aud_1"]
+
+
+def test_a_method_is_announced_once_and_only_by_a_run_that_ranks() -> None:
+    def run(number: str, **changes: object) -> Verification:
+        known = {"aar": "ann", "method": "m", "task": "gauss", "split": "selection"}
+        known |= {"ablation": "none", "run_seeds": [1], "snapshot": "f" * 40, "state": "done"}
+        return Verification.model_validate({"id": number, **known, **changes})
+
+    runs = [
+        run("ver_1", accuracy=0.7),
+        run("ver_2", state="failed", error="Traceback ..."),
+        run("ver_3", state="queued"),
+        run("ver_4", ablation="permuted"),
+        run("ver_5", split="certify"),
+        run("ver_6", task="unseen"),
+    ]
+    known = set[str]()
+    facts = {"aar": "ann", "snapshot": "f" * 12, "task": "gauss"}
+    assert list(newly_verified(runs, toy_spec(), known)) == [
+        {"run": "ver_1", **facts, "state": "done"},
+        {"run": "ver_2", **facts, "state": "failed"},
+    ]
+    assert list(newly_verified(runs, toy_spec(), known)) == []

@@ -47,8 +47,8 @@ def test_with_a_model_its_aars_share_the_dollars_and_the_cheat_stays_scripted() 
     ("words", "said"),
     [
         (["--model", MODEL], "--dollars 5"),
-        (["--dollars", "5"], "belong to --model"),
-        (["--aars", "3"], "belong to --model"),
+        (["--dollars", "5"], "need --model"),
+        (["--aars", "3"], "need --model"),
         (["--model", MODEL, "--dollars", "5"], "ANTHROPIC_API_KEY"),
         (["--model", "claude-sonnet-4-5", "--dollars", "5"], "anthropic/claude-sonnet-4-5"),
         (["--model", "scripted/nobody", "--dollars", "5"], "no script 'nobody'"),

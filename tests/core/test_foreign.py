@@ -17,7 +17,7 @@ REFUSED = {
     "two values": (b"1 2", "not JSON"),
     "nan": (b'{"a": NaN}', "NaN is not a number"),
     "infinity": (b"[-Infinity]", "is not a number"),
-    "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' is there twice"),
+    "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' is given twice"),
     "no utf-8": (b'"\xff"', "not UTF-8"),
     "utf-16": ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
     "a surrogate as utf-8": (b'"\xed\xa0\x80"', "not UTF-8"),
@@ -72,8 +72,8 @@ BOMB = b"a: &a [x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in range(98, 112)
 )
 YAML = {
-    "a key twice": (b"a: 1\nb: 2\na: 3\n", "line 3: not YAML .*the key 'a' is there twice"),
-    "an inner key twice": (b"a: {x: 1, x: 2}\n", "line 1: .*the key 'x' is there twice"),
+    "a key twice": (b"a: 1\nb: 2\na: 3\n", "line 3: not YAML .*the key 'a' is given twice"),
+    "an inner key twice": (b"a: {x: 1, x: 2}\n", "line 1: .*the key 'x' is given twice"),
     "no yaml": (b"a: [\n", "not YAML"),
     "a date that is none": (b"a: 2026-13-45\n", "not YAML"),
     "nan": (b"a: 1\nb: .nan\n", "line 2: .*nan is not a number"),

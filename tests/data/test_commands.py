@@ -82,7 +82,7 @@ BAD = {
         VERIFICATION,
         "a.jsonl",
         b'{"q": "x", "label": 1, "label": 0}\n',
-        "line 1: not JSON (the key 'label' is there twice)",
+        "line 1: not JSON (the key 'label' is given twice)",
     ),
 }
 

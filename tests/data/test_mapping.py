@@ -184,7 +184,7 @@ def test_bad_rows_and_mappings_say_what_and_where(tmp_path):
     assert load_mapping(str(path))[0] == "mine"
     assert isinstance(load_mapping(str(path))[1], MappingSpec)
     path.write_text("mine: {repo: r, licence: l, checked: c, right: x, right: y, wrong: [z]}\n")
-    with pytest.raises(BadInput, match=r"line 1: .*'right' is there twice"):
+    with pytest.raises(BadInput, match=r"line 1: .*'right' is given twice"):
         load_mapping(str(path))
 
 

@@ -155,7 +155,7 @@ def test_the_command_names_lines_and_never_praises_a_method_that_writes(tmp_path
     write_method(tmp_path / "mine", {"method.py": VIOLATIONS["own file"][0]})
     found = CliRunner().invoke(app, ["check", "mine"])
     assert isinstance(found.exception, MethodFailed) and "violation" in str(found.exception)
-    assert "method.py:10" in found.output and "keeps the contract" not in found.output
+    assert "method.py:10" in found.output and "meets the contract" not in found.output
     write_method(tmp_path / "ends", {"method.py": "import os\nos._exit(3)\n"})
     found = CliRunner().invoke(app, ["check", "ends"])
     assert "ended the process" in str(found.exception)

@@ -201,7 +201,7 @@ def test_remove_refuses_while_a_campaign_needs_the_version(copied, monkeypatch, 
     run.events.write_text(json.dumps(event) + "\n")
     run.export.write_text("{}")
     assert "--force" in said(root, monkeypatch, "task", "remove", old, "--yes")
-    assert "give --yes" in said(root, monkeypatch, "task", "remove", old, "--force")
+    assert "use --yes" in said(root, monkeypatch, "task", "remove", old, "--force")
     listed = said(root, monkeypatch, "task", "list")
     assert old in listed and f"gauss@{second.version}" in listed and "built, default" in listed
     assert f"removed {old}" in said(root, monkeypatch, "task", "remove", old, "--force", "--yes")

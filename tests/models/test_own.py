@@ -114,7 +114,7 @@ def test_a_model_is_removed_when_nothing_needs_it(root, tiny_folders, monkeypatc
     assert "pairs both" in said and "tasks words@000000000000" in said
     assert "tasks words@000000000000" in removed(root, monkeypatch, "both", "--yes", "--force")
     shutil.rmtree(task)
-    assert "give --yes" in removed(root, monkeypatch, "both")
+    assert "use --yes" in removed(root, monkeypatch, "both")
     assert removed(root, monkeypatch, "both", "--yes") is None
     assert (root.models / "mine" / "model.json").is_file()
     assert removed(root, monkeypatch, "mine", "--yes") is None
@@ -171,7 +171,7 @@ def test_a_file_of_own_models_is_read_as_strictly_as_any(root):
     assert catalogue_of(root).model("mine").title == "a/b"
     path.write_text("models:\n  mine: {hf: a/b}\n  mine: {hf: c/d}\n")
     for use in (lambda: catalogue_of(root), lambda: add_own(root, "models", "x", {"hf": "a/b"})):
-        with pytest.raises(BadInput, match=r"models\.yaml, line 3: .*'mine' is there twice"):
+        with pytest.raises(BadInput, match=r"models\.yaml, line 3: .*'mine' is given twice"):
             use()
     path.write_text("[1, 2]")
     with pytest.raises(BadInput, match=r"models\.yaml"):

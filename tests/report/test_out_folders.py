@@ -69,7 +69,7 @@ def test_files_of_out_options_are_not_written_over(thesis: Path, tmp_path: Path)
 
 def test_a_sweep_keeps_what_another_one_wrote(thesis: Path, tmp_path: Path) -> None:
     bench = SimpleNamespace(task=SimpleNamespace(info=SimpleNamespace(content_hash="a")))
-    with pytest.raises(Conflict, match="holds no sweep"):
+    with pytest.raises(Conflict, match="does not hold a sweep"):
         _kept_results(thesis, bench, SETTINGS, ["confident"])
     out = tmp_path / "sweep"
     assert _kept_results(out, bench, SETTINGS, ["confident"]) == []

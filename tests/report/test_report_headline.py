@@ -28,7 +28,7 @@ def test_the_best_of_several_leads_with_its_shrunk_figure_beside_the_plain_one(e
     assert (plain.name, plain.value) == ("Best PGR, verified", "0.60")
     said = prose.summary_paragraphs(view)[0]
     assert (
-        "the best of 6, and the best of several is also a lucky one: less that, the figure to"
+        "the best of 6, and the best of several is partly lucky. Corrected for that, the figure to"
         in said
     )
     assert "quote is 0.51 (95 % interval 0.40 to 0.63)" in said

@@ -109,7 +109,7 @@ class _Reader:
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             if not self.faults:
-                self._fault(node, "this unfolds to too much: nested too deep, or too many aliases")
+                self._fault(node, "this expands to too much: nested too deep, or too many aliases")
             return None
         if not node.tag.startswith(_TAG) or node.tag.removeprefix(_TAG) not in _KNOWN_TAGS:
             tag = node.tag.removeprefix(_TAG)
@@ -138,7 +138,7 @@ class _Reader:
             elif not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
                 said = "a list or mapping"
                 if isinstance(key, yaml.ScalarNode):
-                    said = f"{key.value[:SHOWN]!r}; put it into quotes if it is a name"
+                    said = f"{key.value[:SHOWN]!r}; put it in quotes if it is a name"
                 self._fault(key, f"keys are text, and this is {said}")
             elif key.value in own:
                 self._fault(key, f"`{key.value[:SHOWN]}` is given twice; keep one")
@@ -169,7 +169,7 @@ class _Reader:
             return None
         if re.fullmatch(r"0[0-9]+", digits):
             fixed = digits.lstrip("0") or "0"
-            said = f"a leading zero makes it octal to some readers; write {fixed}, or 0o... "
+            said = f"a leading zero makes it octal for some programs; write {fixed}, or 0o... "
             self._fault(node, f"{text} is not clear: {said}for octal")
             return None
         return int(text, 0)
@@ -259,7 +259,7 @@ def _wanted(kind: str, context: dict[str, Any]) -> str:
         return f"{words} {context[key]:,}"
     if kind == "string_pattern_mismatch":
         if "a-z0-9" in context.get("pattern", ""):
-            return "made of a-z, 0-9, `_`, `.` and `-`, begin with a letter or digit, be short"
+            return "made of a-z, 0-9, `_`, `.` and `-`, start with a letter or digit, and be short"
         return f"of the form {context.get('pattern')}"
     if kind in ("too_short", "string_too_short"):
         return f"at least {context.get('min_length', 1)} long"
@@ -372,7 +372,7 @@ _VALUE = re.compile(
 )
 # Numbers of tokens and the like: fields of the spec itself, by their full names.
 _KNOWN = frozenset(("tokens", "context_tokens", "max_output_tokens", "max_tokens", "budget_tokens"))
-WHERE = "a spec is published with its campaign; keys belong into the environment of the command"
+WHERE = "a spec is published with its campaign; keys belong in the environment of the command"
 
 
 def secrets_in(text: SpecText) -> list[Fault]:

@@ -139,7 +139,7 @@ def bind(run: RunDir, root: DataRoot) -> DataRoot:
         try:
             root.check_task(task)
         except NotFound as error:
-            bound = f"bound to {task}@{wanted}" if wanted else "older than versions of tasks"
+            bound = f"bound to {task}@{wanted}" if wanted else "from before tasks had versions"
             raise NotFound(
                 f"the campaign in {run.path} is {bound}, and cannot run without it: {error}. "
                 "It can be read as it is: campaign status, report, audit list, serve"
@@ -197,7 +197,7 @@ def _take_over(campaign: Campaign) -> None:
         handle.stop(GRACE_S)
         if handle.poll() is None:
             raise Unavailable(
-                f"{name} of an earlier run still works, and does not end: {handle.id}"
+                f"{name} of an earlier run is still running and does not stop: {handle.id}"
             )
         campaign.log.add("process_left", process=name, job=handle.id)
 

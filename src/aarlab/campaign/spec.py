@@ -181,7 +181,9 @@ class CampaignSpec(Frozen):
     methods: dict[Name, Files] = Field(
         default={}, description="own method folders; in a spec file a list of paths"
     )
-    unequal_budgets: bool = Field(default=False, description="compare arms all the same")
+    unequal_budgets: bool = Field(
+        default=False, description="compare arms although their budgets differ"
+    )
     language: LanguageSpec | None = None
     directions: list[Annotated[str, Field(min_length=1, max_length=4000)]] = Field(default=[])
     prices: dict[str, Price] = Field(default={})
@@ -198,7 +200,9 @@ class CampaignSpec(Frozen):
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
-    notify: NotifySpec | None = Field(default=None, description="a webhook; None: none is sent")
+    notify: NotifySpec | None = Field(
+        default=None, description="a webhook; None: no events are sent"
+    )
     device_dollars_per_hour: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     @model_validator(mode="before")
@@ -275,7 +279,7 @@ class CampaignSpec(Frozen):
                 raise wrong(found, "methods")
         others = {name for aar in self.aars for name in (*aar.methods, *aar.recipes)}
         if both := sorted(others & self.methods.keys()):
-            raise wrong(f"need names of their own; taken: {', '.join(both)}", "methods")
+            raise wrong(f"need other names; taken: {', '.join(both)}", "methods")
         wanted = own_aar(list(self.methods)) if self.methods else None
         for aar in self.aars:
             if (aar.own or (self.methods and aar.name == AAR)) and aar != wanted:
@@ -300,7 +304,7 @@ class CampaignSpec(Frozen):
             return self
         if differs := unequal(made, self.limits):
             raise wrong(
-                f"compared arms have unequal budgets ({differs}): make them equal, or say "
+                f"compared arms have unequal budgets ({differs}): make them equal, or set "
                 "`unequal_budgets: true`",
                 "arms",
             )

@@ -97,7 +97,7 @@ def why_it_died(run: RunDir, child: Child) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         last = child.last_words(1)
         said = f"{child.died_of}: {last}" if last else child.died_of
-    return plain_reason(cleaner([])(said)) or "its process died without a word"
+    return plain_reason(cleaner([])(said)) or "its process died without an error message"
 
 
 ACTIVE_S = 120.0

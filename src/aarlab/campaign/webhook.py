@@ -420,7 +420,8 @@ def started_webhook(run: RunDir, spec: CampaignSpec, log: EventLog) -> Webhook |
     try:
         webhook = Webhook(run, spec, receiver_of(spec))
     except (AarlabError, ValueError, ImportError) as error:
-        log.add("alert", what="webhook", about="", text=f"no events are sent: {error}")
+        why = str(error) if isinstance(error, AarlabError) else type(error).__name__
+        log.add("alert", what="webhook", about="", text=f"no events are sent: {why}")
         return None
     webhook.start()
     return webhook

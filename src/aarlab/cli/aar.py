@@ -15,7 +15,7 @@ from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound
 from aarlab.core.layout import RunDir
 
 PORT, LOOPBACK = 8331, "127.0.0.1"  # `aarlab serve` has 8321
-app = typer.Typer(no_args_is_help=True, help="Steer an AAR; let an agent of your own join.")
+app = typer.Typer(no_args_is_help=True, help="Steer an AAR, or connect your own agent.")
 KINDS: dict[ClientKind, str] = {
     "claude-code": "Claude Code: .mcp.json in the agent's folder",
     "codex": "Codex: ~/.codex/config.toml",
@@ -31,7 +31,7 @@ CaFile = Annotated[
     typer.Option(help="CA of the server at --url: RUN/platform/tls/ca.pem for its own"),
 ]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
-Why = Annotated[str, typer.Option(help="why; kept with the control")]
+Why = Annotated[str, typer.Option(help="the reason; kept in the log")]
 
 
 @app.command()
@@ -222,7 +222,7 @@ def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
     """Print what answers at the address in the settings, or what to start. Sends no token."""
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     if forward:
-        told.print(f"{place.mcp} leads to the campaign; Ctrl-C ends it")
+        told.print(f"{place.mcp} is forwarded to the campaign; stop with Ctrl-C")
     elif place.url is None and _answers(run.socket, None):
         told.print(f"listening: {run.socket}")
     elif place.url is None:
@@ -265,5 +265,5 @@ def _forward(run: RunDir, port: int | None, opened: contextlib.ExitStack) -> str
                 raise
             bound = opened.enter_context(forwarding(0, str(run.socket)))
     except OSError as error:
-        raise Conflict(f"port {port}: {error.strerror}; take another with --port") from error
+        raise Conflict(f"port {port}: {error.strerror}; choose another with --port") from error
     return f"http://{LOOPBACK}:{bound}"

@@ -218,7 +218,9 @@ def transcripts(
     model: Annotated[str, typer.Option(help="a model of Inspect, e.g. anthropic/...")],
     dollars: Annotated[
         float,
-        typer.Option(min=0, callback=finite, help="cap of all such calls of the campaign"),
+        typer.Option(
+            min=0, callback=finite, help="spending limit for all such calls of the campaign"
+        ),
     ],
     aar: Annotated[str | None, typer.Option(help="only this AAR's; default: all")] = None,
     as_json: AsJson = False,
@@ -344,7 +346,7 @@ def verdict(
                 NewVerdict(snapshot=snapshot, decision=decision, reason=reason, by=name)
             )
         write_export(run_dir, operator, run_dir.export)
-    Console().print(f"{about} {decision}; the log has it")
+    Console().print(f"{about} {decision}; recorded in the log")
 
 
 def _export(folder: Path) -> "CampaignExport":
@@ -362,8 +364,8 @@ def _found(export: "CampaignExport", about: str) -> str:
     if len(found) != 1 or not about:
         what = f"{len(found)} methods are" if found else "no method is"
         raise NotFound(
-            f"{what} named {about!r}, or of a snapshot that starts so; `aarlab audit list --all` "
-            "shows them"
+            f"{what} named {about!r}, and no single snapshot id starts with it; "
+            "`aarlab audit list --all` shows them"
         )
     return found[0]
 

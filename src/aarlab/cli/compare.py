@@ -70,7 +70,9 @@ def classify(
     model: Annotated[str, typer.Option(help="a model of Inspect, e.g. anthropic/...")],
     dollars: Annotated[
         float | None,
-        typer.Option(min=0, callback=finite, help="cap of all such calls of the campaign"),
+        typer.Option(
+            min=0, callback=finite, help="spending limit for all such calls of the campaign"
+        ),
     ] = None,
 ) -> None:
     """Let a language model put each idea into its family; kept in ideas.json next to the export.

@@ -102,7 +102,7 @@ def demo_spec(
     from aarlab.campaign.spec import parse_spec
 
     if model is None and (dollars is not None or aars != 1):
-        raise BadInput("--dollars and --aars belong to --model: name a language model")
+        raise BadInput("--dollars and --aars need --model")
     if model is not None and dollars is None:
         raise BadInput(f"say what {model} may cost at most, all AARs together: --dollars 5")
     spec = preset() if model is None else preset(model, dollars, aars)
@@ -161,7 +161,7 @@ def _say_who(console: Console, spec: "CampaignSpec") -> None:
             continue
         what = f"a language model, {language.model}"
         if language.model.startswith("scripted/"):
-            what = "scripted, in place of a language model; what it measures is real"
+            what = "scripted, instead of a language model; what it measures is real"
         cheats = "; it cheats on purpose" if aar.name == SCRIPTED_CHEAT else ""
         lines.append(f"{aar.name}: {what}{cheats}")
     dollars = spec.campaign_limits.dollars

@@ -23,7 +23,7 @@ LOW_DISK_GB, LOW_MEMORY_GB = 2.0, 4.0
 WHAT_FOR = {
     "testbed": "tasks, methods, models",
     "server": "campaigns, the dashboard, `aarlab log`",
-    "sandbox": "running methods of AARs apart from everything else",
+    "sandbox": "running methods of AARs isolated from everything else",
     "report": "reports and figures",
     "sweep": "`aarlab testbed sweep`",
     "mlflow": "`aarlab report track --to mlflow`",
@@ -128,15 +128,13 @@ def _home() -> Iterator[Finding]:
             free = shutil.disk_usage(there).free / GB
     except OSError as error:
         reason = f"{home}: {error.strerror}"
-        yield Finding(
-            "AARLAB_HOME", "error", reason, "set AARLAB_HOME to a folder that takes files"
-        )
+        yield Finding("AARLAB_HOME", "error", reason, "set AARLAB_HOME to a writable folder")
         return
     yield Finding(
         "AARLAB_HOME", "ok", str(home) + ("" if there == home else " (made on first use)")
     )
     low = free < LOW_DISK_GB
-    todo = f"models and tasks want about {LOW_DISK_GB:g} GB: free some" if low else ""
+    todo = f"models and tasks need about {LOW_DISK_GB:g} GB: free some" if low else ""
     yield Finding("disk", "note" if low else "ok", f"{free:.1f} GB free", todo)
 
 
@@ -149,7 +147,7 @@ def _machine() -> Iterator[Finding]:
         "memory",
         "note" if low else "ok",
         f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB available",
-        f"a campaign wants about {LOW_MEMORY_GB:g} GB: close other programs" if low else "",
+        f"a campaign needs about {LOW_MEMORY_GB:g} GB: close other programs" if low else "",
     )
     yield Finding("cores", "ok", str(os.cpu_count() or "unknown"))
 

@@ -37,7 +37,7 @@ ADVICE = {
     errno.ENOENT: "Check the path; the folder above it must exist and allow new files.",
     errno.ENOTDIR: "A part of the path is a file: name a folder.",
     errno.EISDIR: "This is a folder: name a file.",
-    errno.EEXIST: "Something is there already: choose another name.",
+    errno.EEXIST: "This exists already: choose another name.",
     errno.ENAMETOOLONG: "The path is too long: choose a shorter one.",
 }
 UNIX_MODULES = frozenset({"fcntl", "grp", "pwd", "resource", "termios"})

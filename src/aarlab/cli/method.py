@@ -124,7 +124,7 @@ def new(
     if like:
         method = find_method(like)
         if method.recipe is None:
-            raise BadInput(f"{like} is plain code, no recipe: read it in aarlab/testbed/methods")
+            raise BadInput(f"{like} is plain code, not a recipe: read it in aarlab/testbed/methods")
         files = recipe_files(method.recipe, like)
     write_method(folder, files)
     Console().print(
@@ -219,7 +219,7 @@ def _print(console: Console, report: "Report") -> None:
         console.print(f" ({one.kind} rows): ", end="")
         console.print(f"{one.what}\n  -> {one.mend}", highlight=False)
     if not report.violations:
-        console.print(f"{report.method} keeps the contract", style="green")
+        console.print(f"{report.method} meets the contract", style="green")
 
 
 @app.command()

@@ -128,7 +128,7 @@ def remove_model(
     again = entry is not None and is_pinned(entry.source)
     if said and not (force and again):
         how = (
-            "--force removes its weights all the same, and `aarlab models pull` brings them back"
+            "--force removes its weights anyway; `aarlab models pull` downloads them again"
             if again
             else "remove those first"
         )

@@ -22,7 +22,7 @@ def comma_list(text: str, option: str, at_least: int = 0) -> list[str]:
         raise BadInput(f"{option} {text!r}: an item is empty; separate items by one comma")
     twice = next((item for item in items if items.count(item) > 1), None)
     if twice is not None:
-        raise BadInput(f"{option} {text!r}: {twice!r} is there twice")
+        raise BadInput(f"{option} {text!r}: {twice!r} is given twice")
     if len(items) < at_least:
         raise BadInput(f"{option} {text!r}: name at least {at_least}")
     return items
@@ -63,7 +63,7 @@ def confirmed(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise BadInput(f"{question} Nobody can be asked here: give --yes")
+        raise BadInput(f"{question} This is not a terminal, so nobody can be asked: use --yes")
     typer.confirm(question, abort=True)
 
 
@@ -72,7 +72,7 @@ def check_empty(folder: Path, option: str) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists() or folder.is_symlink():
-        raise Conflict(f"{folder} is there already and is not empty: give another {option}")
+        raise Conflict(f"{folder} already exists and is not empty: give another {option}")
 
 
 def check_file(path: Path, replace: bool, option: str) -> None:
@@ -80,4 +80,4 @@ def check_file(path: Path, replace: bool, option: str) -> None:
     if path.is_dir():
         raise Conflict(f"{path} is a folder: {option} takes a file")
     if path.exists() and not replace:
-        raise Conflict(f"{path} is there already: give another {option}, or --replace")
+        raise Conflict(f"{path} already exists: give another {option}, or --replace")

@@ -77,7 +77,7 @@ def _serve_lobby(runs: Path, host: str, port: int) -> None:
     from aarlab.server.lobby.app import serve_lobby
 
     if not runs.is_dir():
-        typer.echo(f"{runs} does not exist yet: it is made, without a campaign")
+        typer.echo(f"{runs} does not exist yet: it is created, without a campaign")
     with when_interrupted("Campaigns that were started from the dashboard keep running."):
         token = runs / ".lobby" / "operator"
         serve_lobby(runs, commands(), host, port, lambda: _say(host, port, token))

@@ -21,7 +21,7 @@ def steer(folder: Path, aar: str | None, action: Action, by: str | None, text: s
     new = NewControl(action=action, text=text, by=by or getpass.getuser())
     with reached(run, data_root()) as operator:
         made = operator.control(aar, new)
-    _say(f"{action} {aar or 'the campaign'}, by {made.by}; the log has it ({_when(run)})")
+    _say(f"{action} {aar or 'the campaign'}, by {made.by}; recorded in the log ({_when(run)})")
 
 
 def extend(folder: Path, aar: str | None, by: str | None, more: dict[str, float | None]) -> None:
@@ -64,7 +64,7 @@ def go_on(run: RunDir) -> bool:
 
 
 def _when(run: RunDir) -> str:
-    return "the AAR sees it at its next step" if is_running(run) else "it counts on resume"
+    return "takes effect at the AAR's next step" if is_running(run) else "takes effect on resume"
 
 
 def _say(text: str) -> None:

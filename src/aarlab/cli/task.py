@@ -38,7 +38,9 @@ def build(
     name: Annotated[str | None, typer.Option(help="of a folder's task; else the folder's")] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="for a repeatable task; AARs that know it can make the labels again"),
+        typer.Option(
+            help="for a repeatable task; AARs that know the seed can reproduce the labels"
+        ),
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
     certify: Annotated[
@@ -207,7 +209,7 @@ def fetch(
         typer.Option(help="mapping: a local file (.jsonl, .json, .csv, .parquet, .gz)"),
     ] = None,
     rows: Annotated[
-        int, typer.Option(min=0, help="mapping: at most so many source rows; 0: all")
+        int, typer.Option(min=0, help="mapping: maximum number of source rows; 0: all")
     ] = 0,
     seed: Annotated[int, typer.Option(help="seed for splits, pairing and the order of rows")] = 0,
     skip_bad_rows: Annotated[
@@ -266,7 +268,7 @@ def _fetch_set(
         f"  {source.credit}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
-    kept = "Files that came whole are kept; run the same command to continue."
+    kept = "Complete files are kept; run the same command to continue."
     with when_interrupted(kept), Steps(console) as steps:
         if from_ is not None and is_finished(from_):
             if seed:

@@ -223,7 +223,7 @@ def _kept_results(
     """
     path = out / "scores.json"
     if out.is_dir() and any(out.iterdir()) and not (out / "journal.log").is_file():
-        raise Conflict(f"{out} is there already and holds no sweep: choose another --out")
+        raise Conflict(f"{out} already exists and does not hold a sweep: choose another --out")
     if not path.is_file():
         return []
     try:

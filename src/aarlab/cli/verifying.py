@@ -11,11 +11,11 @@ from aarlab.core.wire import Interval
 from aarlab.verify.own import Verdict
 
 WORDS = {
-    "verified": "verified: above the weak teacher, and the score is owed to the teacher's labels",
-    "elicitation": "elicitation: above the weak teacher, owed to the strong model more than to "
+    "verified": "verified: above the weak teacher, and the score comes from the teacher's labels",
+    "elicitation": "elicitation: above the weak teacher, from the strong model more than from "
     "the teacher's labels",
-    "not attributed": "above the weak teacher; it failed on permuted labels, so nothing says what "
-    "the score is owed to",
+    "not attributed": "above the weak teacher; it failed on permuted labels, so it is unknown "
+    "where the score comes from",
     "not above the teacher": "not clearly above the weak teacher",
     "suspect": "suspect: read the findings below before you trust the score",
     "no gap": "no gap: accuracies only",

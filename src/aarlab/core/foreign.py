@@ -106,7 +106,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = set[str]()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {key[:SHOWN]!a} is there twice")
+                raise ValueError(f"the key {key[:SHOWN]!a} is given twice")
             seen.add(key)
     return made
 

@@ -69,7 +69,7 @@ class _Yaml(yaml.SafeLoader):
                 continue
             if (key.tag, key.value) in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value[:SHOWN]!a} is there twice", key.start_mark
+                    None, None, f"the key {key.value[:SHOWN]!a} is given twice", key.start_mark
                 )
             seen.add((key.tag, key.value))
         return node

@@ -226,7 +226,7 @@ def _header(cells: list[str], path: Path, place: str, faults: Faults) -> bool:
     elif "" in cells:
         faults.add(path, place, "a column without a name: the first line names the columns")
     elif twice is not None:
-        faults.add(path, place, f"the column {shown(twice)} is there twice")
+        faults.add(path, place, f"the column {shown(twice)} is given twice")
     else:
         return True
     return False
@@ -248,7 +248,7 @@ def _parquet(path: Path, faults: Faults, most: int) -> Iterator[ForeignRow]:
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                faults.add(path, "", f"the column {shown(twice)} is there twice")
+                faults.add(path, "", f"the column {shown(twice)} is given twice")
                 return
             number = 0
             for batch in file.iter_batches(batch_size=1024):

@@ -271,7 +271,7 @@ class MethodContract(wire_base_Wire):
     """What a method must be, one that works, and what it can import where it is run."""
 
     text: str = Field(description="Markdown: the contract")
-    example: list[TextFile] = Field(description="a whole method folder that keeps the contract")
+    example: list[TextFile] = Field(description="a whole method folder that meets the contract")
     python: str
     libraries: list[Library] = Field(description="installed where the platform runs methods")
     rules: list[str]

@@ -93,8 +93,8 @@ def headline_sentence(view: CampaignView) -> str:
         )
     if found.kind == "shrunk":
         return (
-            f"It is the best of {found.n_compared}, and the best of several is also a lucky one: "
-            f"less that, the figure to quote is {wording.interval_words(found.estimate)}."
+            f"It is the best of {found.n_compared}, and the best of several is partly lucky. "
+            f"Corrected for that, the figure to quote is {wording.interval_words(found.estimate)}."
         )
     return (
         f"It is the best of {found.n_compared} and flattered by that choice; this export does not "
@@ -246,8 +246,8 @@ def operator_note(view: CampaignView) -> str:
     spent = view.operator_spend.items()
     said = ", ".join(f"{name} {wording.dollars(sums['dollars'])}" for name, sums in spent)
     return (
-        f"Model calls of the operator ({said}) stand apart: they are in no AAR's figures and not "
-        "in dollars per AAR-hour."
+        f"Model calls of the operator ({said}) are counted separately: they are in no AAR's "
+        "figures and not in dollars per AAR-hour."
     )
 
 

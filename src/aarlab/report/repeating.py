@@ -123,7 +123,7 @@ def _price(price: Mapping[str, Any]) -> str:
         for kind, amount in price.items()
         if isinstance(amount, int | float)
     ]
-    dearer = ", dearer for long calls" if price.get("tiers") else ""
+    dearer = ", more for long calls" if price.get("tiers") else ""
     return f"per million tokens {', '.join(shown)}{dearer} ({price.get('dated', 'no date')})"
 
 

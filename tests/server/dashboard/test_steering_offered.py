@@ -55,7 +55,7 @@ def end_campaign(running: Running, ending: Ending) -> None:
 def test_an_ended_campaign_offers_no_pause_and_no_stop(served: Running) -> None:
     with operator_seat(served) as client:
         before = client.get("/").text
-        assert 'id="steer-wren"' in before and "counts when it is resumed" in before
+        assert 'id="steer-wren"' in before and "A pause takes effect on resume" in before
         assert "stop permanently" in client.get("/aars/wren").text
         path = Path(served.run.aar("heron")) / "state.json"
         path.parent.mkdir(parents=True, exist_ok=True)

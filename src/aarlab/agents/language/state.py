@@ -6,7 +6,7 @@
     life            the newest life      (agents.state)
 
 `loop.json` is saved before and after all that has effects. Transcript entries are saved together
-with it (`outbox`), so that after a crash no entry is missing and none is there twice.
+with it (`outbox`), so that after a crash no entry is missing and none is given twice.
 
 Order is the contract. An answer is written before anything else happens with it. The state is
 written before the transcript, which is completed from the state's `outbox` after a crash. A newer

@@ -124,7 +124,7 @@ def alerts(
         path = f"/aars/{aar['name']}"
         if aar["stuck"]:
             since = moment(aar["seen"])
-            text = f"{aar['name']} has budget left, and nothing was heard of it since {since}"
+            text = f"{aar['name']} has budget left, and has not been seen since {since}"
             found.append(_alert("warn", "stuck", text, path))
         found += _of_budget(aar, path)
     return sorted(found, key=lambda a: GRAVITY[a["gravity"]])[:MAX_ALERTS]

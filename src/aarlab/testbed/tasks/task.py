@@ -156,7 +156,7 @@ def load_inputs(path: Path) -> tuple[Example, ...]:
         if example is None:
             continue
         if example.id in seen:
-            raise BadInput(f"{path} line {number}: id {example.id!r} is there twice")
+            raise BadInput(f"{path} line {number}: id {example.id!r} is given twice")
         seen.add(example.id)
         examples.append(example)
     if not examples:

@@ -143,7 +143,7 @@ def _steer_note(desk: Desk, rows: list[Facts], standing: run_files.Standing) -> 
         return f"No AAR can be paused or stopped any more: {why}."
     if standing.state == "running":
         return ""
-    return f"The campaign does not run now ({standing.words}): a pause counts when it is resumed."
+    return f"The campaign is not running ({standing.words}). A pause takes effect on resume."
 
 
 def _counts(desk: Desk) -> Facts:
