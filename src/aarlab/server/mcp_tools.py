@@ -41,9 +41,10 @@ def mcp_function(platform: Platform, tool: PlatformTool) -> Callable[..., Any]:
 
     async def run(ctx: Ctx, **given: Any) -> Any:
         key = given.pop("key", None) if tool.method == "POST" else None
-        aar = _access(ctx).need("read" if tool.method == "GET" else "write")
-        life = life_in(ctx.request_context.request)
-        return await tools.call(Caller(platform, aar, life=life), tool, tool.input(**given), key)
+        request = ctx.request_context.request
+        aar = _access(request).need("read" if tool.method == "GET" else "write")
+        caller = Caller(platform, aar, life=life_in(request))
+        return await tools.call(caller, tool, tool.input(**given), key)
 
     parameters = [Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=Ctx)]
     parameters += [_parameter(name, field) for name, field in tool.input.model_fields.items()]
@@ -64,8 +65,7 @@ def _parameter(name: str, field: FieldInfo) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def _access(ctx: Ctx) -> Access:
-    request = ctx.request_context.request
+def _access(request: Any) -> Access:
     access = None if request is None else request.scope.get(ACCESS)
     if not isinstance(access, Access):
         raise RuntimeError("a tool was called past the endpoint, which checks the token")

@@ -252,7 +252,7 @@ async def open_session(tx: AsyncConnection, name: str) -> OpenedSession:
 async def current_session(tx: AsyncConnection, name: str) -> OpenedSession:
     """Return the newest session of an AAR that has one, and the life that is the newest now."""
     session = (await all_sessions(tx, name, waits=True))[-1]
-    life = await tx.scalar(select(aars.c.life).where(aars.c.name == name))
+    life = (await tx.execute(select(aars.c.life).where(aars.c.name == name))).scalar_one()
     return OpenedSession(**session.model_dump(), life=life)
 
 
