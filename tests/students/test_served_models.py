@@ -1,5 +1,7 @@
 """What needs the model: adaptations, templates, generated texts and trainers, over the socket."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from aarlab.students.client import Client
 from aarlab.students.grants import Grant, Limits
 from aarlab.students.rows import Template
 from aarlab.students.trainer import trainer_of
+from aarlab.testbed.methods import METHODS
 from aarlab.testbed.models.answers import QUESTIONS, verdict_row
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import generate
@@ -18,7 +21,7 @@ from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.students.train import expit
-from aarlab.testbed.tasks.train_task import StudentSettings
+from aarlab.testbed.tasks.train_task import StudentSettings, TrainTask
 
 LAYER = 3
 ADAPTERS = {
@@ -385,3 +388,41 @@ def test_two_sessions_of_one_client_share_a_quota(server):
             Client.open(server / "s", token)
         del kept
         assert one.students.new() is not None, "what is no longer used is freed"
+
+
+def words_task():
+    rows, targets = word_rows(64, "train")
+    weak = np.clip(0.5 + 0.3 * (2 * targets - 1), 0, 1)
+    labels = np.stack([weak, 0.9 * weak + 0.05])
+    groups, sizes = tuple(row.group for row in rows), {"train": len(rows)}
+    return TrainTask("words", "verification", rows, weak, groups, sizes, labels)
+
+
+@pytest.mark.parametrize("name", ["ccs", "vinc", "em_posterior_templates", "zero_shot", "ccs_es"])
+def test_a_method_that_asks_about_new_texts_gives_the_same_bits(server, here, name):
+    task = words_task()
+    here.states(task.inputs)  # `ccs_es` asks which layers there are
+    expected = METHODS[name].fit(task, here, 3).predict_proba(TEST)
+    with client_of(server, grant(rows=(*task.inputs, *TEST), reads_texts=True)) as client:
+        client.students.states(task.inputs)
+        found = METHODS[name].fit(task, client.students, 3).predict_proba(TEST)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["top_blocks", "lora"])
+def test_a_recipe_on_trained_blocks_gives_the_same_bits(server, here, name):
+    task, here.adapter = words_task(), ADAPTERS[name]
+    expected = METHODS["self_training"].fit(task, here, 3).predict_proba(TEST)
+    with client_of(server, grant(rows=(*task.inputs, *TEST), adapter=here.adapter)) as client:
+        blind = replace(task, inputs=client.rows[: len(task.inputs)])
+        fitted = METHODS["self_training"].fit(blind, client.students, 3)
+        assert np.array_equal(fitted.predict_proba(client.rows[len(task.inputs) :]), expected)
+
+
+@pytest.mark.parametrize("name", ["critic", "debate", "generative_finetuning"])
+def test_a_method_that_needs_the_model_itself_says_where_to_run_it(server, name):
+    with (
+        client_of(server, grant(reads_texts=True, rows=words_task().inputs)) as client,
+        pytest.raises(MethodFailed, match="run it where the model is"),
+    ):
+        METHODS[name].fit(words_task(), client.students, 0)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import aarlab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from student_kit import SETTINGS, admitted, client_of, rows_of, served, stored_world
@@ -247,6 +248,18 @@ def test_a_grant_that_does_not_fit_is_refused(folder, stored, change, said):
 
     with Operator(folder / "s") as operator, pytest.raises(BadInput, match=re.escape(said)):
         operator._ask("admit", facts, **packed_rows(made.rows[:3]))
+
+
+def test_status_shows_servers_and_clients(folder, stored, monkeypatch, capsys):
+    monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(folder / "locks"))
+    with client_of(folder, grant(stored, "rowan\x1b[31m", kind="background")) as client:
+        kept = client.students.new().fit(client.rows, np.zeros(len(client.rows)))
+        assert aarlab(capsys, "students", "status", "--json")[0] == 0
+        code, said = aarlab(capsys, "students", "status", "--socket", str(folder / "s"))
+        assert code == 0 and "background" in said and "\x1b" not in said and "5,600" in said
+        assert kept.options.epochs == 10
+    monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(folder / "none"))
+    assert "no student server runs on this machine" in aarlab(capsys, "students", "status")[1]
 
 
 # ---------------------------------------------------------------- quotas
@@ -551,8 +564,8 @@ def started(root: Path, place: Path) -> subprocess.Popen:
     more = {"AARLAB_HOME": str(root), "AARLAB_DEVICE_LOCKS": str(place / "locks")}
     with (place / "log").open("ab") as log:
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env=os.environ | more)
-    line = process.stdout.readline()
-    assert b"serving students" in line, (place / "log").read_text()
+    while b"serving students on cpu" not in (line := process.stdout.readline()):
+        assert line, (place / "log").read_text()
     return process
 
 
