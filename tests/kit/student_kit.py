@@ -46,7 +46,7 @@ def rows_of(world: World) -> tuple:
 
 
 def admitted(folder: Path, grant: Grant) -> str:
-    with Operator(folder / "s") as operator:
+    with Operator(folder / "s", folder / "locks") as operator:
         return operator.admit(grant)
 
 

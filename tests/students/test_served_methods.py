@@ -16,7 +16,7 @@ from aarlab.testbed.students.student import StudentFactory
 
 FEW = (
     "vanilla", "confident", "em_posterior", "es_finetuning", "reliability", "born_again",
-    "truth_mean", "overlap_density", "low_rank", "ccs", "vanilla_teachers", "guard_length",
+    "truth_mean", "overlap_density", "easy_to_hard", "ccs", "vanilla_teachers", "guard_length",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from tiny_task import HEAD, word_rows
 from aarlab.core.errors import BadInput, BudgetExhausted, MethodFailed, NotFound
 from aarlab.students.client import Client
 from aarlab.students.grants import Grant, Limits
+from aarlab.students.queue import DeviceQueue
 from aarlab.students.rows import Template
 from aarlab.students.trainer import trainer_of
 from aarlab.testbed.methods import METHODS
@@ -375,6 +376,45 @@ def test_an_error_holds_no_part_of_a_text(server, monkeypatch):
         with pytest.raises(BadInput, match="the server's log says why") as caught:
             client.students.states(client.rows)
         assert "harbour" not in str(caught.value) and "sum" not in str(caught.value)
+
+
+def test_texts_that_are_too_long_together_are_refused(server, monkeypatch):
+    monkeypatch.setattr("aarlab.students.rows.MAX_FILLED_ALL", 500)
+    with client_of(server, grant()) as client:
+        assert len(client.ask(client.rows[:4], TEMPLATE)) == 4
+        for call in (client.ask, client.generate):
+            with pytest.raises(BadInput, match="ask for fewer rows at once"):
+                call(client.rows, TEMPLATE)
+        monkeypatch.setattr("aarlab.students.rows.MAX_FILLED", 30)
+        with pytest.raises(BadInput, match="filled in it has over 30"):
+            client.ask(client.rows[:1], TEMPLATE)
+        monkeypatch.setattr("aarlab.students.calls.MAX_ROWS", 10)
+        with pytest.raises(BadInput, match="48 at once; ask for up to 10"):
+            client.students.states(client.rows)
+
+
+WORK = {
+    "states": lambda client: client.students.states(client.rows),
+    "generate": lambda client: client.generate(client.rows[:2], TEMPLATE),
+    "top_blocks": lambda client: client.students.new().fit(client.rows, np.zeros(48)),
+    "full": lambda client: client.students.new().fit(client.rows, np.zeros(48)),
+    "probe": lambda client: client.students.new().fit(client.rows, np.zeros(48)),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_long_work_of_every_kind_lets_others_in(tiny, tmp_path, monkeypatch, name):
+    breaths = []
+    monkeypatch.setattr(DeviceQueue, "breathe", lambda queue: breaths.append(queue))
+    granted = grant(adapter=ADAPTERS.get(name))
+    with served(tmp_path, {"tiny": cache_of(tiny)}), client_of(tmp_path, granted) as client:
+        if name != "states":
+            client.students.states(client.rows)
+        before = len(breaths)
+        WORK[name](client)
+        steps = 48 // HEAD.batch * HEAD.epochs
+        least = {"states": 1, "generate": 5, "probe": HEAD.epochs}.get(name, steps)
+        assert len(breaths) - before >= least
 
 
 def test_two_sessions_of_one_client_share_a_quota(server):

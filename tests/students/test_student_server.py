@@ -73,7 +73,7 @@ def until(done, what, timeout_s=30.0):
 
 
 def status_of(folder, name="m"):
-    with Operator(folder / "s") as operator:
+    with Operator(folder / "s", folder / "locks") as operator:
         (found,) = [one for one in operator.status()["clients"] if one["name"] == name]
     return found
 
@@ -179,16 +179,23 @@ def test_wrong_words_open_nothing(folder, stored, tmp_path):
     admitted(folder, grant(stored))
     with pytest.raises(Forbidden, match="no client has this token"):
         Client.open(folder / "s", "x" * 48)
-    wrong = tmp_path / "wrong"
+    key, wrong = (
+        key_path(folder / "s", folder / "locks"),
+        key_path(folder / "s", tmp_path / "wrong"),
+    )
+    wrong.parent.mkdir()
     wrong.write_text("0" * 64)
     with pytest.raises(BadInput, match="no client has this token"):
-        Operator(folder / "s", wrong)
-    assert stat.S_IMODE(key_path(folder / "s").stat().st_mode) == 0o600
+        Operator(folder / "s", wrong.parent)
+    with pytest.raises(NotFound, match="is one running"):
+        Operator(folder / "other", folder / "locks")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert key.parent != (folder / "s").parent, "sandboxes see the folder of a socket"
     assert stat.S_IMODE((folder / "s").stat().st_mode) == 0o666
 
 
 def test_a_withdrawn_client_is_ended_and_what_it_used_is_said(folder, stored):
-    with Operator(folder / "s") as operator:
+    with Operator(folder / "s", folder / "locks") as operator:
         token = operator.admit(grant(stored))
         client = Client.open(folder / "s", token)
         client.students.new().fit(client.rows, np.zeros(len(client.rows)))
@@ -223,7 +230,7 @@ def test_grants_on_the_same_files_share_one_copy(tmp_path, stored):
             admitted(tmp_path, grant(stored, name))
         assert len({id(client.stored) for client in server._clients.values()}) == 1
         assert isinstance(next(iter(server._stored.values())), StoredFeatures)
-        with Operator(tmp_path / "s") as operator:
+        with Operator(tmp_path / "s", tmp_path / "locks") as operator:
             for name in "abc":
                 operator.withdraw(name)
         assert server._stored == {}
@@ -246,7 +253,10 @@ def test_a_grant_that_does_not_fit_is_refused(folder, stored, change, said):
     facts = made.facts.model_dump(mode="json") | change
     from aarlab.students.rows import packed_rows
 
-    with Operator(folder / "s") as operator, pytest.raises(BadInput, match=re.escape(said)):
+    with (
+        Operator(folder / "s", folder / "locks") as operator,
+        pytest.raises(BadInput, match=re.escape(said)),
+    ):
         operator._ask("admit", facts, **packed_rows(made.rows[:3]))
 
 
@@ -540,7 +550,8 @@ def test_a_device_has_one_server(tmp_path):
         with served(tmp_path / "locks", device="cuda-1"):
             pass
     assert running(tmp_path / "locks") == []
-    assert not (tmp_path / "s").exists() and not key_path(tmp_path / "s").exists()
+    assert not (tmp_path / "s").exists()
+    assert not key_path(tmp_path / "s", tmp_path / "locks").exists()
     with served(tmp_path):
         pass
 

@@ -14,7 +14,7 @@ from aarlab.core.extras import require
 app = typer.Typer(no_args_is_help=True, help="Strong students on one device, for many clients.")
 Device = Literal["auto", "cpu", "cuda"]
 Socket = Annotated[
-    Path | None, typer.Option(help="unix socket; default: next to the device's lock")
+    Path | None, typer.Option(help="unix socket, in a folder of its own")
 ]
 
 
@@ -47,12 +47,12 @@ def status(socket: Socket = None, as_json: AsJson = False) -> None:
     """Print the servers of this machine and what their clients hold and have used."""
     from aarlab.students.grants import Operator
     from aarlab.students.server import running
-    from aarlab.students.settings import StudentSettings
+    from aarlab.students.settings import DeviceSettings
 
     if socket is not None:
         paths = [socket]
     else:
-        paths = [Path(one["socket"]) for one in running(StudentSettings().device_locks)]
+        paths = [Path(one["socket"]) for one in running(DeviceSettings().device_locks)]
     found = list[dict[str, Any]]()
     for path in paths:
         with Operator(path) as operator:

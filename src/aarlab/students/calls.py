@@ -37,7 +37,7 @@ from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, Hea
 from aarlab.testbed.students.student import Compute, Student, StudentFactory
 
 LOG = logging.getLogger("aarlab.students")
-MAX_REPLY = 2**30  # bytes
+MAX_REPLY, MAX_ROWS = 2**30, 200_000  # bytes of an answer, rows of a call
 ROW_BYTES = 500  # of a row on the server, beside its texts
 WINDOW = 20  # characters of a text in an error message that are too many
 KEY = 16  # bytes of a drawn key, in hexadecimal
@@ -288,6 +288,8 @@ class Session:
         numbers_B, swapped_B = message.arrays.get("rows"), message.arrays.get("swapped")
         if numbers_B is None or numbers_B.dtype != np.int32 or numbers_B.ndim != 1:
             raise BadInput("rows: expected numbers of rows")
+        if len(numbers_B) > MAX_ROWS:
+            raise BadInput(f"rows: {len(numbers_B):,} at once; ask for up to {MAX_ROWS:,}")
         if swapped_B is not None and (
             swapped_B.dtype != np.bool_ or swapped_B.shape != numbers_B.shape
         ):
@@ -391,10 +393,8 @@ class Session:
             raise BadInput("texts: expected handles of generated texts, one text for each row")
         self._check(template, rows, len(blocks))
         texts = [b.texts for b in blocks if isinstance(b, Texts)]
-        own = [list(some) for some in zip(*texts, strict=True)] or [[] for _ in rows]
-        return self._keep_rows(
-            [template.fill(row, some) for row, some in zip(rows, own, strict=True)]
-        )
+        own = list(zip(*texts, strict=True)) if texts else [()] * len(rows)
+        return self._keep_rows(template.fill_all(rows, own))
 
     def put(self, message: Message) -> Answer:
         """Take texts that the client brings itself, where its grant allows it."""

@@ -43,7 +43,8 @@ def written(
     """
     if not 1 <= n * len(rows) <= MAX_TEXTS:
         raise BadInput(f"generate: {n} texts for {len(rows)} rows; 1 to {MAX_TEXTS:,} in all")
-    prompts = [template.fill(row).prompt for row in rows for _ in range(n)]
+    filled = template.fill_all(rows, [()] * len(rows))
+    prompts = [row.prompt for row in filled for _ in range(n)]
     made = _in_memory(model, prompts, options)
     made = [text if text.strip() else BLANK for text in made]
     return [Texts(tuple(made[k::n])) for k in range(n)]

@@ -13,10 +13,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aarlab.core.errors import AarlabError, BadInput, NotFound, Unreachable
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.types import Example
 from aarlab.students.client import connected
 from aarlab.students.queue import Kind
 from aarlab.students.rows import packed_rows, unpacked_rows
+from aarlab.students.settings import DeviceSettings
 from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
 from aarlab.testbed.students.options import AdapterOptions, HeadOptions, explain
 from aarlab.testbed.tasks.train_task import StudentSettings
@@ -107,15 +109,19 @@ class Grant:
 
 
 class Operator:
-    """The trusted side's connection to a student server. `key_file` is next to its socket."""
+    """The trusted side's connection to a student server, whose key lies in the folder of locks.
 
-    def __init__(self, path: Path, key_file: Path | None = None) -> None:
-        key = key_file or key_path(path)
+    Without `locks` it is that of AARLAB_DEVICE_LOCKS.
+    """
+
+    def __init__(self, path: Path, locks: Path | None = None) -> None:
+        key = key_path(path, locks or DeviceSettings().device_locks)
         try:
             word = key.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             raise NotFound(
-                f"no {key}: is a student server running? aarlab students serve"
+                f"no key of a student server at {path} ({key}): is one running? "
+                "aarlab students serve"
             ) from None
         self._path = path
         self._channel = Channel(connected(path), MAX_ANSWER)
@@ -161,6 +167,9 @@ class Operator:
         return message
 
 
-def key_path(path: Path) -> Path:
-    """Return where the operator's key lies for a server's socket."""
-    return path.with_name(f"{path.name}.key")
+def key_path(path: Path, locks: Path) -> Path:
+    """Return where the operator's key of the server at a socket lies.
+
+    It is not next to the socket: sandboxes see the folder of a socket.
+    """
+    return locks / f"{sha256_hex(str(path.absolute()).encode())[:16]}.key"

@@ -26,7 +26,7 @@ from aarlab.core.types import Example
 from aarlab.testbed.running.channel import MAX_WORD
 
 MAX_TEMPLATE, MAX_FIELDS, MAX_WORD_LENGTH = 4_000, 16, 200  # characters, fields, characters
-MAX_FILLED = 100_000  # characters of a filled template
+MAX_FILLED, MAX_FILLED_ALL = 100_000, 2**26  # characters of a filled template, of those of a call
 TEXTS = ("text", "text2", "text3", "text4")
 FIELDS: dict[int, tuple[str, ...]] = {1: ("prompt", "answer"), 2: ("prompt", "first", "second")}
 WORDS: dict[int, tuple[str, ...]] = {1: (" Yes", " No"), 2: (" A", " B")}
@@ -131,6 +131,19 @@ class Template:
             raise BadInput(f"template: filled in it has over {MAX_FILLED:,} characters")
         words = WORDS[len(row.answers)] if self.words is None else self.words
         return Example(row.id, row.group, filled, self._turned(words) or row.answers)
+
+    def fill_all(self, rows: Sequence[Example], texts_NK: Sequence[Sequence[str]]) -> list[Example]:
+        """Return all rows with their texts filled in; BadInput once they are too long together."""
+        made, n_left = list[Example](), MAX_FILLED_ALL
+        for row, texts in zip(rows, texts_NK, strict=True):
+            made.append(self.fill(row, texts))
+            n_left -= len(made[-1].prompt)
+            if n_left < 0:
+                raise BadInput(
+                    f"template: filled in it has over {MAX_FILLED_ALL:,} characters in all; "
+                    "ask for fewer rows at once"
+                )
+        return made
 
     def _turned(self, words: tuple[str, ...]) -> tuple[str, ...]:
         return words[::-1] if self.swapped else words

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from aarlab.core.errors import BadInput
 from aarlab.students.server import Serving, StudentServer
-from aarlab.students.settings import StudentSettings
+from aarlab.students.settings import DeviceSettings
 from aarlab.testbed.models.compute import choose
 from aarlab.testbed.settings import load_settings
 from aarlab.testbed.tasks.making import Workshop
@@ -20,7 +20,8 @@ from aarlab.testbed.tasks.making import Workshop
 class Wanted:
     """What to serve and where. `price` is in dollars an hour of the device.
 
-    Without a `socket` it lies next to the lock on the device.
+    Without a `socket` it lies in a folder of its own below that of the locks. A sandbox sees the
+    folder of a socket, so it should hold nothing else.
     """
 
     models: tuple[str, ...]
@@ -46,9 +47,10 @@ def serve(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) -> No
     settings = load_settings().model_copy(update={"device": wanted.device})
     if not 0 <= wanted.price < float("inf"):
         raise BadInput(f"price {wanted.price}: expected dollars an hour")
-    locks = StudentSettings().device_locks
+    locks = DeviceSettings().device_locks
     device = device_name(choose(wanted.device).device)
-    path = (wanted.socket or locks / f"{device}.sock").absolute()
+    path = (wanted.socket or locks / device / "socket").absolute()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shop = Workshop(settings.root, tell, settings=settings)
     caches = {name: shop.feature_cache(name) for name in wanted.models}
     server = StudentServer(Serving(path, locks, device, wanted.price), caches)

@@ -1,6 +1,6 @@
 """The server: one lock on a device, one socket, a thread for each connection.
 
-A connection begins with a word. The operator's key, which lies in a file next to the socket, opens
+A connection begins with a word. The operator's key, which lies in the folder of the locks, opens
 the trusted side: grants are made and withdrawn there. A grant's token opens a session of its
 client (`calls.py`). All sessions share the models and one queue for the device.
 
@@ -52,7 +52,11 @@ from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
 from aarlab.testbed.students.features import StoredFeatures
 
 LOG = logging.getLogger("aarlab.students")
-MAX_REQUEST, MAX_GRANT = 2**26, 2**30  # bytes of a client's frame, and of the operator's
+MAX_GREETING, MAX_REQUEST, MAX_GRANT = (
+    2**12,
+    2**24,
+    2**30,
+)  # bytes of a first frame, a client's, the operator's
 FRAME_S = 60.0  # for the rest of a frame that has begun
 GREETING_S = 10.0  # for a new connection to say who it is
 IDLE_S = 6 * 3600.0  # after which a session that asks nothing is ended
@@ -184,7 +188,7 @@ class StudentServer:
             for cache in self._models.values():
                 cache.language_model().between = self.queue.breathe
             self._listening = _listen(path)
-            write_atomic(key_path(path), self._key, 0o600)
+            write_atomic(key_path(path, self._serving.locks), self._key, 0o600)
         except BaseException:
             self.stop()
             raise
@@ -215,7 +219,7 @@ class StudentServer:
                 self._listening.shutdown(socket.SHUT_RDWR)
             self._listening.close()
             path.unlink(missing_ok=True)
-            key_path(path).unlink(missing_ok=True)
+            key_path(path, self._serving.locks).unlink(missing_ok=True)
         with self._lock:
             channels = list(self._open)
         for channel in channels:
@@ -226,7 +230,7 @@ class StudentServer:
     def _serve(self, end: socket.socket, user: int) -> None:
         known = False
         try:
-            message = Channel(end, MAX_REQUEST, GREETING_S).receive()
+            message = Channel(end, MAX_GREETING, GREETING_S).receive()
             with self._lock:
                 self._unknown[user] -= 1
             known = True

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class StudentSettings(BaseSettings):
+class DeviceSettings(BaseSettings):
     """`AARLAB_DEVICE_LOCKS` is the folder of the locks on devices. It is local to the machine.
 
     By default each user has one: servers of two users do not know of each other.
