@@ -101,19 +101,25 @@ def fits(place: Path) -> dict[str, float]:
     targets, options = rng.random(ROWS), HeadOptions()
     here = StudentFactory(StoredFeatures.open([path]), LAYER, options)
     grant = Grant.of("a", rows, StudentSettings(LAYER, options, None), features=[str(path)])
-    with serving(place), opened(place, grant) as client:
+    with serving(place) as process, opened(place, grant) as client:
         there = client.students
         pairs = [
             (seconds(lambda: here.new().fit(rows, targets).predict_proba(rows)),
              seconds(lambda: there.new().fit(client.rows, targets).predict_proba(client.rows)))
             for _ in range(PAIRS + 2)
         ][2:]  # fmt: skip
+        cpu_here_s = cpu_of(lambda: here.new().fit(rows, targets).predict_proba(rows), None)
+        cpu_served_s = cpu_of(
+            lambda: there.new().fit(client.rows, targets).predict_proba(client.rows), process
+        )
         student, mine = there.new().fit(client.rows, targets), here.new().fit(rows, targets)
         shares = np.quantile([b / a - 1 for a, b in pairs], (0.25, 0.5, 0.75)).tolist()
         some, few = client.rows[:100], client.rows[:1]
         return {
             "fit_here_ms": 1000 * statistics.median(a for a, _ in pairs),
             "fit_served_ms": 1000 * statistics.median(b for _, b in pairs),
+            "cpu_here_ms": 1000 * cpu_here_s,
+            "cpu_served_ms": 1000 * cpu_served_s,
             "overhead_low": shares[0],
             "overhead": shares[1],
             "overhead_high": shares[2],
@@ -159,6 +165,20 @@ def pss_mb(process: psutil.Process) -> float:
     return process.memory_full_info().pss / 1e6
 
 
+def cpu_of(work: Callable[[], object], other: psutil.Process | None) -> float:
+    """CPU seconds of one call, of this process and of another, by PAIRS calls."""
+
+    def spent() -> float:
+        theirs = 0.0 if other is None else sum(other.cpu_times()[:2])
+        return time.process_time() + theirs
+
+    work()
+    before = spent()
+    for _ in range(PAIRS):
+        work()
+    return (spent() - before) / PAIRS
+
+
 def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
@@ -181,7 +201,8 @@ Made by `python benchmarks/students.py --out benchmarks/students.md` on {found["
 A fit and a prediction of a head on {ROWS} stored states of width {WIDTH}, medians of {PAIRS}
 pairs in turn: {ms["fit_here_ms"]} ms in-process, {ms["fit_served_ms"]} ms by a server,
 **{found["overhead"]:+.1%}** (half of the pairs from {found["overhead_low"]:+.1%} to
-{found["overhead_high"]:+.1%}).
+{found["overhead_high"]:+.1%}). In CPU time of both processes: {ms["cpu_here_ms"]} ms and
+{ms["cpu_served_ms"]} ms, **{found["cpu_served_ms"] / found["cpu_here_ms"] - 1:+.1%}**.
 
 | call, median of {CALLS} | ms by a server | ms in-process |
 |---|---|---|

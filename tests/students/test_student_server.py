@@ -306,7 +306,7 @@ def test_compute_is_counted_on_the_server_and_returned(folder, stored):
         assert used["device_s"] == pytest.approx(compute.seconds) and compute.seconds > 0
         with client.students.counted(rows_forwarded=5, rows_trained=7):
             pass
-        assert client.usage()["rows_trained"] == n * epochs, "a client books nothing"
+        assert compute.rows_trained == client.usage()["rows_trained"] == n * epochs
 
 
 # ---------------------------------------------------------------- frames
@@ -396,6 +396,41 @@ def test_a_frame_of_any_content_is_answered_and_is_no_fault_of_the_server(
         assert "the student server failed" not in answer.facts.get("message", ""), answer
         channel.send("usage")
         assert channel.receive().kind == "ok"
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "said"),
+    [
+        ("new", {"layer": 2, "options": {"self": 1}}, "options: there is no 'self'"),
+        ("new", {"layer": 2, "options": {"hidden": 10**6}}, "head.hidden"),
+        ("new", {"layer": 2, "options": []}, "options: expected names and values"),
+        ("new", {"layer": "2", "options": {}}, "layer: expected a whole number"),
+        ("new", {"layer": True, "options": {}}, "layer: expected a whole number"),
+        ("new", {"layer": 2, "options": {}, "adapter": {"kind": "none"}}, "adapter.kind"),
+        ("new", {"layer": 2, "options": {}, "adapter": {"kind": "lora"}}, "not the model"),
+        ("states", {"layer": 9}, "no states of layer 9"),
+        ("step", {"handle": 1, "lr": 1e9}, "lr: expected a number from 0 to 1"),
+        ("step", {"handle": 1, "lr": "x"}, "lr: expected a number from 0 to 1"),
+        ("ask", {"template": 5}, "template: expected a text"),
+        ("ask", {"template": "{prompt}", "words": [1]}, "words: expected a list of texts"),
+        ("ask", {"template": "{prompt}", "texts": [1]}, "handles of generated texts"),
+        ("ask", {"template": "{prompt}", "texts": [7]}, "no handle 7"),
+        ("fit", {"handle": 1}, "not that of a student"),
+        ("restore", {"handle": 1, "saved": 1}, "not what this trainer saved"),
+        ("usage", {"free": 3}, "free: expected a list"),
+        ("generate", {"template": "{prompt}", "n": 0, "options": {}}, "not the model"),
+        ("nonsense", {}, "no call 'nonsense'; there are info, usage"),
+    ],
+)
+def test_wrong_values_are_named(folder, stored, kind, facts, said):
+    end, channel = raw_session(folder, admitted(folder, grant(stored)))
+    with end:
+        rows = np.arange(8, dtype=np.int32)
+        channel.send("trainer", {"layer": 2, "adapter": None, "options": {}}, rows=rows)
+        assert channel.receive().facts["handle"] == 1
+        channel.send(kind, facts, rows=rows)
+        answer = channel.receive()
+        assert answer.kind == "error" and said in answer.facts["message"], answer.facts
 
 
 def test_a_frame_over_the_limit_ends_the_session_and_frees_it(folder, stored):

@@ -558,12 +558,12 @@ def _sum(parts: Sequence[Compute]) -> Compute:
 
 def _fault(error: Exception) -> dict[str, Any]:
     """Return the facts of an error that is no AarlabError. They hold nothing of its message."""
-    if isinstance(error, RuntimeError | MemoryError) and "torch" in sys.modules:
+    hungry = isinstance(error, MemoryError)
+    if isinstance(error, RuntimeError) and "torch" in sys.modules:
         from aarlab.testbed.models.compute import is_out_of_memory
 
-        if is_out_of_memory(error):
-            return {"code": "bad_input", "message": OUT_OF_MEMORY}
-    if isinstance(error, MemoryError):
+        hungry = is_out_of_memory(error)
+    if hungry:
         return {"code": "bad_input", "message": OUT_OF_MEMORY}
     said = f"the student server failed ({type(error).__name__}); its log says where"
     return {"code": "error", "message": said}
@@ -624,7 +624,8 @@ def _options(kind: type[Given], given: Any, name: str) -> Given:
         raise BadInput(f"{name}: expected names and values")
     if unknown := sorted(given.keys() - kind.model_fields.keys()):
         raise BadInput(f"{name}: there is no {unknown[0][:40]!r}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return kind(**values)
 
 
 def _template(message: Message) -> Template:

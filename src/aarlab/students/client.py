@@ -307,7 +307,7 @@ class ServedTrainer:
 
     def forward(self, rows: Sequence[Example]) -> Floats:
         """Return log-odds of label 1, shape (B,)."""
-        return self._ask("forward", **self._served.names.of(rows)).arrays["logits"]
+        return self._ask("forward", None, **self._served.names.of(rows)).arrays["logits"]
 
     def backward(self, grad_B: NDArray[np.floating]) -> None:
         """Add the gradient of sum(grad * logit) over the rows of the last `forward`."""

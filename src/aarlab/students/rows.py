@@ -72,7 +72,7 @@ def unpacked_rows(arrays: Arrays, n_answers: int) -> tuple[Example, ...]:
     if n_answers not in WORDS or not texts or len(texts) % size:
         raise BadInput("rows: expected id, group, prompt and one or two answers of each")
     rows = tuple(
-        Example(*texts[at : at + 3], tuple(texts[at + 3 : at + size]))
+        Example(texts[at], texts[at + 1], texts[at + 2], tuple(texts[at + 3 : at + size]))
         for at in range(0, len(texts), size)
     )
     for number, row in enumerate(rows):
