@@ -15,12 +15,14 @@ from aarlab.students.queue import DeviceQueue
 from aarlab.students.rows import Template
 from aarlab.students.trainer import trainer_of
 from aarlab.testbed.methods import METHODS
+from aarlab.testbed.methods.generation import NEW_TOKENS, SIDES, _written, debate_prompts
 from aarlab.testbed.models.answers import QUESTIONS, verdict_row
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import generate
 from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
 from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.teacher import cross_fit, fold_of_rows
 from aarlab.testbed.students.train import expit
 from aarlab.testbed.tasks.train_task import StudentSettings, TrainTask
 
@@ -363,8 +365,10 @@ def test_generation_out_of_memory_says_what_to_lower(server, monkeypatch):
             client.generate(client.rows, TEMPLATE, options=GenerateOptions(batch=64))
 
 
-def test_an_error_holds_no_part_of_a_text(server, monkeypatch):
-    secret = "the sum of 12 and 34 harbour, which nobody may see"
+@pytest.mark.parametrize(
+    "secret", ["the sum of 12 and 34 harbour, which nobody may see", "a sum\nof\nharbours\n" * 3]
+)
+def test_an_error_holds_no_part_of_a_text(server, monkeypatch, secret):
     (row,) = word_rows(1, "train")[0]
     rows = (type(row)("r", "g", secret, (" an answer",)),)
 
@@ -430,8 +434,8 @@ def test_two_sessions_of_one_client_share_a_quota(server):
         assert one.students.new() is not None, "what is no longer used is freed"
 
 
-def words_task():
-    rows, targets = word_rows(64, "train")
+def words_task(n=64):
+    rows, targets = word_rows(n, "train")
     weak = np.clip(0.5 + 0.3 * (2 * targets - 1), 0, 1)
     labels = np.stack([weak, 0.9 * weak + 0.05])
     groups, sizes = tuple(row.group for row in rows), {"train": len(rows)}
@@ -466,3 +470,33 @@ def test_a_method_that_needs_the_model_itself_says_where_to_run_it(server, name)
         pytest.raises(MethodFailed, match="run it where the model is"),
     ):
         METHODS[name].fit(words_task(), client.students, 0)
+
+
+def debate(client, task, n, seed):
+    """`generation.debate` as a method without texts: the judge reads both sides on the server."""
+    rows, factory = client.rows[:n], client.students.at(max(client.students.layer // 2, 1))
+    said = "{prompt}\nAnswer: {answer}\n"
+    written = GenerateOptions(max_new=NEW_TOKENS, stop=("\n\n", "<|im_end|>"), seed=seed)
+    texts = [client.generate(rows, said + side, 1, written)[0] for side in SIDES]
+    shown = f"Keep this in mind: {SIDES[0]}{{text}}\n{SIDES[1]}{{text2}}\n{QUESTIONS[0]}"
+    read = client.ask(rows, f"{{prompt}}\n{{answer}}\n{shown} (Yes or No)", texts=texts)
+    options = client.students.options.model_copy(update={"seed": seed})
+
+    def fit_predict(train, held_out):
+        judge = factory.new(options).fit([read[i] for i in train], task.weak_labels_N[train])
+        return judge.predict_proba([read[i] for i in held_out])
+
+    read_N = cross_fit(fold_of_rows(task.groups, 2, seed), fit_predict)
+    return client.students.new(options).fit(rows, (task.weak_labels_N + read_N) / 2)
+
+
+def test_a_debate_needs_no_text_on_the_clients_side(server, here):
+    task = words_task(32)
+    prompts = debate_prompts(task)
+    texts = _written(here.language_model(), prompts, 3, 0.0)
+    assert all(text == text.rstrip() for text in texts), "the built-in method cuts space at ends"
+    expected = METHODS["debate"].fit(task, here, 3).predict_proba(TEST)
+    with client_of(server, grant(rows=(*task.inputs, *TEST))) as client:
+        fitted = debate(client, task, len(task.inputs), 3)
+        found = fitted.predict_proba(client.rows[len(task.inputs) :])
+    assert np.array_equal(found, expected)

@@ -550,9 +550,11 @@ def test_a_client_that_does_not_read_holds_up_nobody(folder, stored, monkeypatch
 
 def test_connections_that_do_not_say_who_they_are_are_few_and_short(folder, stored, monkeypatch):
     monkeypatch.setattr(server_module, "UNKNOWN", 3)
+    monkeypatch.setattr(server_module, "GREETING_S", 600.0)
     token = admitted(folder, grant(stored))
     silent = [connected(folder / "s") for _ in range(3)]
     one_more = connected(folder / "s")
+    one_more.settimeout(20)
     assert one_more.recv(1) == b"", "one more is closed at once"
     for end in (*silent, one_more):
         end.close()
@@ -567,6 +569,22 @@ def test_connections_that_do_not_say_who_they_are_are_few_and_short(folder, stor
     monkeypatch.setattr(server_module, "GREETING_S", 0.2)
     with connected(folder / "s") as end:
         assert end.recv(1) == b"", "a silent one is closed"
+
+
+def test_a_connection_without_a_thread_is_closed_and_the_server_goes_on(
+    folder, stored, monkeypatch, caplog
+):
+    token, start = admitted(folder, grant(stored)), threading.Thread.start
+
+    def none_left(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with connected(folder / "s") as end:
+        end.settimeout(20)
+        assert end.recv(1) == b"" and "no thread is left" in caplog.text
+    monkeypatch.setattr(threading.Thread, "start", start)
+    Client.open(folder / "s", token).close()
 
 
 # ---------------------------------------------------------------- lock, socket, restart

@@ -261,6 +261,7 @@ class Session:
         """Return an error message, unless it holds a part of a text of the call's rows."""
         said = said[:1000]
         texts = [text for row in self._shown for text in (row.prompt, *row.answers)]
+        texts += [repr(text)[1:-1] for text in texts]  # as messages quote them
         parts = {said[at : at + WINDOW] for at in range(max(len(said) - WINDOW + 1, 1))}
         whole = any(text.strip() in said for text in texts if len(text.strip()) > 3)
         if whole or any(part in text for text in texts for part in parts if len(part) == WINDOW):

@@ -199,7 +199,8 @@ class StudentServer:
         while not self._stopped.is_set():
             try:
                 end, _ = self._listening.accept()
-            except OSError:  # closed by `stop`, or a connection that is gone already
+            except OSError:  # closed by `stop`; gone already; or no descriptor is left
+                self._stopped.wait(0.05)
                 continue
             user = _user_of(end)
             with self._lock:
@@ -208,7 +209,12 @@ class StudentServer:
             if full:
                 end.close()
                 continue
-            threading.Thread(target=self._serve, args=(end, user), daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(end, user), daemon=True).start()
+            except RuntimeError:
+                LOG.exception("a connection is closed: no thread is left")
+                self._known(user)
+                end.close()
 
     def stop(self) -> None:
         """End all sessions, remove the socket and its key, and release the device."""
@@ -228,22 +234,23 @@ class StudentServer:
 
     # ------------------------------------------------------------ one connection
     def _serve(self, end: socket.socket, user: int) -> None:
-        known = False
         try:
-            message = Channel(end, MAX_GREETING, GREETING_S).receive()
-            with self._lock:
-                self._unknown[user] -= 1
-            known = True
+            try:
+                message = Channel(end, MAX_GREETING, GREETING_S).receive()
+            finally:
+                self._known(user)
             self._greet(end, message)
         except (ChannelClosed, BadInput, ClientGone):
             pass  # that connection's own end
         except Exception:
             LOG.exception("a connection is ended")
         finally:
-            if not known:
-                with self._lock:
-                    self._unknown[user] -= 1
             end.close()
+
+    def _known(self, user: int) -> None:
+        """Count one connection less of a user that has not said who it is."""
+        with self._lock:
+            self._unknown[user] -= 1
 
     def _greet(self, end: socket.socket, message: Message) -> None:
         if message.kind == "operator" and _is_word(message.facts.get("key"), self._key):
