@@ -125,7 +125,7 @@ def _prepare(rows: Facts, seed: int) -> Facts:
     """Fills the data root's cache for the modes that find their states there."""
     for split in SPLITS:
         rows["cache"].states(rows[split][0], LAYER)
-        _block_factory(rows, rows["cache"]).new()._rows(rows[split][0])
+        _block_factory(rows, rows["cache"]).new().rows_of(rows[split][0])
     return {}
 
 
@@ -248,7 +248,7 @@ def _cold_blocks(rows: Facts, seed: int) -> Facts:
 def _one_tuned(rows: Facts, cache: Any, seed: int) -> Facts:
     """Lower states read or computed, training and predicting."""
     factory, begun = _block_factory(rows, cache), time.perf_counter()
-    lower = [factory.new()._rows(rows[split][0]) for split in SPLITS]
+    lower = [factory.new().rows_of(rows[split][0]) for split in SPLITS]
     cache.states(rows["train"][0], LAYER)
     prepared = time.perf_counter() - begun
     tokens = EPOCHS * int(lower[0].lengths_N().sum())

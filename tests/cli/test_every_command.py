@@ -131,6 +131,9 @@ log verify nope
 log verify FILE
 log verify FOLDER --head nope
 log head nope
+students serve --models nope
+students serve --models nope --price inf
+students status --socket nope
 serve
 serve nope
 serve FILE

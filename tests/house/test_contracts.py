@@ -16,6 +16,10 @@ BREAKS = {
         "import aarlab.vault.scorer",
     ),
     "Server side and report never load torch": ("report/view.py", "import torch"),
+    "A method reaches students by their client alone": (
+        "students/client.py",
+        "import aarlab.students.server",
+    ),
     "AARs, test bed, client and sandbox know no database": (
         "agents/state.py",
         "import sqlalchemy",

@@ -12,10 +12,10 @@ from aarlab.testbed.students.train import (
     EPSILON,
     LOSSES,
     RAMP,
+    AdamW,
     Batch,
     Head,
-    _AdamW,
-    _Weights,
+    HeadWeights,
     auxiliary_weight,
     fit_head,
     logit,
@@ -52,9 +52,9 @@ def test_learns_and_generalises(hidden, answers):
 def test_backward_is_the_gradient_that_torch_finds(hidden, answers):
     rng = np.random.default_rng(1)
     width, inputs = 4, rng.normal(size=(7, answers, 4)).astype(np.float32)
-    theta = rng.normal(size=_Weights.size(width, hidden)).astype(np.float32)
+    theta = rng.normal(size=HeadWeights.size(width, hidden)).astype(np.float32)
     slope = rng.normal(size=7).astype(np.float32)
-    weights, grad = _Weights(theta, width, hidden), np.zeros_like(theta)
+    weights, grad = HeadWeights(theta, width, hidden), np.zeros_like(theta)
     logits, last = weights.forward(inputs)
     weights.backward(inputs, last, slope, grad)
 
@@ -122,14 +122,14 @@ def test_auxiliary_threshold_gives_the_batch_the_weak_prior():
 def test_a_step_of_adamw_is_the_published_formula_to_the_bit():
     """Buffers make a step faster and must change no number."""
     rng, options = np.random.default_rng(3), HeadOptions(hidden=5, weight_decay=10.0)
-    width, size = 4, _Weights.size(4, 5)
+    width, size = 4, HeadWeights.size(4, 5)
     theta = rng.normal(size=size).astype(np.float32)
     plain, first, second = theta.copy(), np.zeros(size, np.float32), np.zeros(size, np.float32)
-    optimiser = _AdamW(theta, width, options)
+    optimiser = AdamW(theta, width, options)
     for number in range(1, 30):
         grad, lr = rng.normal(size=size).astype(np.float32), 0.01 / number
         optimiser.step(grad, lr)
-        weights = _Weights(plain, width, options.hidden)
+        weights = HeadWeights(plain, width, options.hidden)
         for matrix in (weights.hidden_DH, weights.out_K):
             matrix *= np.float32(1 - lr * options.weight_decay)
         first += np.float32(1 - BETA_1) * (grad - first)

@@ -133,7 +133,7 @@ def test_blocks_on_cached_lower_states_are_the_whole_model(model):
     made = factory(model)
     student = made.new()
     blocks = fresh_blocks(model.decoder, (2, 3), made.adapter, 0)
-    lower = student._rows(rows)
+    lower = student.rows_of(rows)
     pack = Pack(lower, range(len(rows)), model.decoder)
     means = pack.means(Forward(model.decoder, model.compute).kept_states(blocks, pack))
     frozen = made.source.states(rows, LAST)[:, 0]
@@ -157,7 +157,7 @@ def test_lower_states_are_computed_once_and_read_from_disk(model, tmp_path, monk
 def test_a_long_row_loses_the_start_of_its_prompt_and_keeps_its_answer(model):
     long = Example("1", "g", "What " * 400, (" harbour",))
     made = factory(model)
-    rows = made.new()._rows([long])
+    rows = made.new().rows_of([long])
     (row,) = rows.lower_M
     assert rows.n_cut == made.compute.rows_cut == len(made.source.cut_rows) == 1
     context = model.record.context
@@ -269,7 +269,7 @@ def test_packed_rows_that_share_prompts_have_the_gradients_of_single_rows(
     folder = pull_entry(tiny_entry(FolderSource(tiny_folders[family])), DataRoot(tmp_path))
     model = LanguageModel.load(folder, 2, torch.float32)
     model.compute = replace(model.compute, **how)
-    rows = factory(model, "lora").new()._rows(examples(6, answers=2)[0])
+    rows = factory(model, "lora").new().rows_of(examples(6, answers=2)[0])
     assert len(set(rows.prompts_M)) == 3  # shared by answers and by rows
     blocks = fresh_blocks(model.decoder, (0, 3), AdapterOptions(kind="lora", rank=4), 0)
     readout = mean_readout(model.decoder, np.eye(3, WIDTH, dtype=np.float32))
@@ -310,7 +310,7 @@ def ragged_reference(q, k, v, q_ends, k_ends, longest_q, longest_k, **more):
 def test_rows_for_the_cuda_kernel_are_those_of_plain_attention(model, monkeypatch, answers, kept):
     monkeypatch.setattr(packing, "varlen_attn", ragged_reference)
     monkeypatch.setattr(packing, "STEP", 1)  # as on a card
-    rows = factory(model, "lora").new()._rows(examples(6, answers)[0])
+    rows = factory(model, "lora").new().rows_of(examples(6, answers)[0])
     pack = Pack(rows, range(len(rows.lower_M)), model.decoder)
     n = len(pack.kept_K) if kept else len(pack.positions_T)
     torch.manual_seed(0)
@@ -320,7 +320,7 @@ def test_rows_for_the_cuda_kernel_are_those_of_plain_attention(model, monkeypatc
 
 
 def test_long_rows_go_through_the_fused_kernel_alike(model, monkeypatch):
-    rows = factory(model, "lora").new()._rows(examples(6, 2)[0])
+    rows = factory(model, "lora").new().rows_of(examples(6, 2)[0])
     pack = Pack(rows, range(len(rows.lower_M)), model.decoder)
     q, k, v = (torch.randn(len(pack.positions_T), h, 8) for h in (4, 2, 2))
     plain = [pack.attend(q, k, v, False), pack.attend(q[pack.kept_K], k, v, True)]
@@ -330,7 +330,7 @@ def test_long_rows_go_through_the_fused_kernel_alike(model, monkeypatch):
 
 
 def test_tokens_that_fill_a_pack_up_change_nothing(model, monkeypatch):
-    rows = factory(model, "lora").new()._rows(examples(6, 2)[0])
+    rows = factory(model, "lora").new().rows_of(examples(6, 2)[0])
     blocks = fresh_blocks(model.decoder, (0, 3), AdapterOptions(kind="lora", rank=4), 0)
     readout = mean_readout(model.decoder, np.eye(3, WIDTH, dtype=np.float32))
     tuned, sizes, found = Tuned(blocks, readout), [], []
@@ -371,7 +371,7 @@ def test_labels_are_read_off_two_tokens_at_one_position(model):
     adapter = AdapterOptions(kind="lora", rank=4, alpha=8.0, readout="labels")
     made = StudentFactory(cache_of(model), LAST, OPTIONS, adapter=adapter)
     student = made.new(OPTIONS.model_copy(update={"epochs": 12, "lr": 2e-2}))
-    lower = student._rows(rows[:1]).lower_M[0]
+    lower = student.rows_of(rows[:1]).lower_M[0]
     assert lower.n_prompt == lower.n_tokens - 1, "one token is read: the last of the question"
     # Untrained, the prediction is the model's own: log P(Yes) - log P(No).
     asked = verdict_row(rows[0], QUESTIONS[0])
@@ -383,9 +383,9 @@ def test_labels_are_read_off_two_tokens_at_one_position(model):
     positions = torch.arange(len(tokens))[None]
     state = [*model.decoder.upward(state, model.decoder.blocks, positions, None)][-1]
     logits = model.decoder.logits(state[0, -1:])[0]
-    tuned = student._fresh(rows, 0)
+    tuned = student.fresh(rows, 0)
     tuner = Tuner(model.decoder, tuned, model.compute)
-    found = float(tuner.logits(student._rows(rows[:1]), np.array([0])).detach())
+    found = float(tuner.logits(student.rows_of(rows[:1]), np.array([0])).detach())
     assert found == pytest.approx(float(logits[said[0][1]] - logits[said[1][1]]), abs=1e-4)
     assert len(tuned.trained()) == sum(len(trained_weights(block)) for block in tuned.blocks)
     student.fit(rows, targets)

@@ -24,6 +24,7 @@ from aarlab.cli import (
     models,
     report,
     serve,
+    students,
     task,
     testbed,
 )
@@ -78,6 +79,7 @@ cli.add_typer(report.app, name="report")
 cli.add_typer(task.app, name="task")
 cli.add_typer(models.app, name="models")
 cli.add_typer(testbed.app, name="testbed")
+cli.add_typer(students.app, name="students")
 cli.add_typer(method.app, name="method")
 campaign.app.command("compare")(compare.compare)
 campaign.app.command("classify")(compare.classify)

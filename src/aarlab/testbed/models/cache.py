@@ -128,6 +128,16 @@ class FeatureCache:
         known = self._known_layers()
         return tuple(n for n in known if not self._missing(examples, [_state_column(n)]))
 
+    def held_bytes(self) -> int:
+        """Return the size of the features that are in memory alone."""
+        columns = {
+            id(place.column): place.column
+            for places in self._columns.values()
+            for place in places.values()
+        }
+        arrays = sum(c.nbytes for c in columns.values() if not isinstance(c, Stored))
+        return arrays + sum(states.held_bytes() for states in self._tokens.values())
+
     def _known_layers(self) -> list[int]:
         """Return the layers that the cache holds for any answer, ascending."""
         names = {name for shard in self._shards for name in shard.columns} | set(self._columns)

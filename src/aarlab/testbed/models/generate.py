@@ -60,6 +60,7 @@ def _batch(
     made: list[list[int]] = [[] for _ in prompts]
     texts: list[str | None] = [None] * len(prompts)
     for step in range(options.max_new):
+        model.between()
         last_BD = _forward(model, tokens_BT, pads_B, memories)
         next_B = _pick(model.decoder.logits(last_BD), options.temperature, random)
         tokens_BT = next_B[:, None]

@@ -60,6 +60,7 @@ class LanguageModel:
         self._embeddings: NDArray[np.float32] | None = None
         self.folder: Path | None = None  # of weights as they are here, in Hugging Face format
         self._context = min(record.context, decoder.shape.max_context)
+        self.between: Callable[[], None] = lambda: None  # called between steps of long work
 
     @classmethod
     def load(
@@ -116,6 +117,7 @@ class LanguageModel:
         have, too little memory, or values that are not finite.
         """
         self._check(items, wanted)
+        self.between()
         given, cut = self._rows(items)
         n_truncated = sum(cut)
         sums = self._sums(len(items), len(wanted.layers))
@@ -135,6 +137,7 @@ class LanguageModel:
         Rows longer than the context lose the start of the prompt, as in `features`.
         """
         self._check(items, Wanted((layer,), logp=False))
+        self.between()
         rows, cut = self._rows(items)
         made: dict[int, RowStates] = {}
         self._run_in_memory(rows, lambda batch: made.update(self._whole_rows(batch, layer)))
@@ -188,7 +191,7 @@ class LanguageModel:
         Its `key` is the original's: keep its features in memory, never in the original's cache.
         """
         model = LanguageModel(decoder, self._tokenizer, self.record, self.n_threads)
-        model.layout, model.compute = self.layout, self.compute
+        model.layout, model.compute, model.between = self.layout, self.compute, self.between
         return model
 
     def token_ids(self, text: str) -> list[int]:

@@ -152,6 +152,10 @@ class TokenStates:
             self._compute(missing)
         return [self._rows[key] for key in keys]
 
+    def held_bytes(self) -> int:
+        """Return the size of the states that are in memory alone."""
+        return sum(row.bits_TD.nbytes for row in self._rows.values()) if not self._folder else 0
+
     def _compute(self, missing: dict[str, AnswerItem]) -> None:
         states = list(self._model.row_states(list(missing.values()), self._layer))
         if self._folder is None:

@@ -6,7 +6,9 @@ Nothing is unpickled.
 Covered: lengths over the limit, other types than numbers and bytes, shapes that do not fit the
 body, invalid JSON, an end in the middle. All of them raise BadInput or ChannelClosed before more
 than the limit is read or kept.
-Not covered: a sender that sends slowly or not at all; end its process.
+With `frame_s` also a sender that takes longer for the rest of a message, and a reader that takes
+longer to take one: ChannelClosed.
+Not covered: a sender that sends nothing; and without `frame_s` one that is slow. End its process.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ import json
 import math
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -44,10 +47,15 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """One end of a connected stream socket; refuses messages over `limit` bytes."""
+    """One end of a connected stream socket; refuses messages over `limit` bytes.
 
-    def __init__(self, end: socket.socket, limit: int) -> None:
-        self._end, self._limit = end, limit
+    A message that has begun must have arrived, or gone, after `frame_s` seconds.
+    """
+
+    def __init__(self, end: socket.socket, limit: int, frame_s: float | None = None) -> None:
+        self._end, self._limit, self._frame_s = end, limit, frame_s
+        self._until: float | None = None
+        end.settimeout(frame_s)
 
     def send(self, kind: str, facts: Mapping[str, Any] | None = None, **arrays: Any) -> None:
         """Send a message. Raises ChannelClosed if the other end is no longer reading."""
@@ -56,18 +64,21 @@ class Channel:
         header = json.dumps({"kind": kind, "facts": facts or {}, "arrays": about}).encode()
         body = sum(array.nbytes for array in kept.values())
         try:
+            if self._frame_s is not None:
+                self._end.settimeout(self._frame_s)
             self._end.sendall(_LENGTHS.pack(len(header), body) + header)
             for array in kept.values():
                 if array.nbytes:
                     self._end.sendall(array.reshape(-1).view(np.uint8).data)
         except OSError as error:
-            raise ChannelClosed(f"the other side is gone: {error.strerror}") from error
+            raise ChannelClosed(f"the other side is gone: {error}") from error
 
     def receive(self) -> Message:
         """Return the next message.
 
         Raises ChannelClosed at the end, BadInput for an invalid message.
         """
+        self._until = None if self._frame_s is None else time.monotonic() + self._frame_s
         header_bytes, body_bytes = _LENGTHS.unpack(self._exactly(_LENGTHS.size))
         if header_bytes > MAX_HEADER or body_bytes > self._limit:
             raise BadInput(f"a message of {header_bytes} + {body_bytes} bytes is too long")
@@ -95,9 +106,11 @@ class Channel:
         view, at = memoryview(found), 0
         while at < count:
             try:
+                if self._until is not None:
+                    self._end.settimeout(max(self._until - time.monotonic(), 1e-3))
                 got = self._end.recv_into(view[at:])
             except OSError as error:
-                raise ChannelClosed(f"the other side is gone: {error.strerror}") from error
+                raise ChannelClosed(f"the other side is gone: {error}") from error
             if got == 0:
                 raise ChannelClosed("the other side closed the channel")
             at += got

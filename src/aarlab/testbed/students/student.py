@@ -16,7 +16,7 @@ from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.students.features import AnswerLogp, FeatureSource
 from aarlab.testbed.students.options import AdapterOptions, HeadOptions
-from aarlab.testbed.students.train import Floats, Head, fit_head
+from aarlab.testbed.students.train import Between, Floats, Head, fit_head, nothing
 from aarlab.testbed.tasks.train_task import student_settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class StudentFactory:
     """Make strong students on one layer of a frozen model.
 
     They are heads on the states of that layer. With an `adapter`, the model's blocks up to that
-    layer are trained as well.
+    layer are trained as well. `between` is called between the steps of training.
     """
 
     source: FeatureSource
@@ -53,6 +53,7 @@ class StudentFactory:
     options: HeadOptions = field(default_factory=HeadOptions)
     compute: Compute = field(default_factory=Compute)
     adapter: AdapterOptions | None = None
+    between: Between = nothing
 
     def new(self, options: HeadOptions | None = None) -> "Student":
         """Return an untrained student; without options, with the task's default adaptation."""
@@ -152,7 +153,8 @@ class Student:
         start = self.head if resume else None
         states_NAD = self._factory.states(inputs)
         with self._factory.counted(rows_trained=len(inputs) * options.epochs):
-            self._head = fit_head(states_NAD, targets_N, options, weights_N, start)
+            between = self._factory.between
+            self._head = fit_head(states_NAD, targets_N, options, weights_N, start, between)
         return self
 
     @property

@@ -14,7 +14,7 @@ Legend: N rows, A answers per row (2 preference, 1 verification), D width of a s
 units, B rows of a batch; p = sigmoid(logit) is the student, w the target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,8 +28,14 @@ __all__ = ["Head", "HeadOptions", "fit_head"]
 
 
 Floats = NDArray[np.float32]
+Between = Callable[[], None]
+"""Called between the steps of long work. The student server lets others use the device there."""
 RAMP = 0.1  # share of steps over which the auxiliary weight rises (Burns et al. 2023)
 CLIP = 1e-3  # targets are kept this far from 0 and 1 where their log-odds are needed
+
+
+def nothing() -> None:
+    """Do nothing between two steps."""
 
 
 class Batch(NamedTuple):
@@ -187,18 +193,18 @@ class Head:
 
         Raises BadInput when the width differs from training.
         """
-        _check_states(states_NAD)
+        check_states(states_NAD)
         if states_NAD.shape[2] != len(self.mean_D):
             raise BadInput(f"states of width {states_NAD.shape[2]}, trained on {len(self.mean_D)}")
-        weights = _Weights(self.theta, len(self.mean_D), self.hidden)
-        return weights.forward(_standardised(states_NAD, self.mean_D, self.scale_D))[0]
+        weights = HeadWeights(self.theta, len(self.mean_D), self.hidden)
+        return weights.forward(standardised(states_NAD, self.mean_D, self.scale_D))[0]
 
     def predict_proba(self, states_NAD: Floats) -> Floats:
         """Return P(label 1), shape (N,)."""
         return sigmoid(self.logits(states_NAD))
 
 
-class _Weights:
+class HeadWeights:
     """Views into one flat vector.
 
     They are `hidden_DH` and `bias_H` (absent in a linear head), `out_K` and `bias`.
@@ -229,7 +235,7 @@ class _Weights:
     def backward(self, inputs_BAD: Floats, last_MK: Floats, slope_B: Floats, into: Floats) -> None:
         """Write the gradient of sum(slope * logit) into the flat vector `into`."""
         batch, answers, width = inputs_BAD.shape
-        grad = _Weights(into, width, len(self.bias_H))
+        grad = HeadWeights(into, width, len(self.bias_H))
         slope_M = (slope_B[:, None] * SIGNS[answers]).reshape(batch * answers)
         np.dot(slope_M, last_MK, out=grad.out_K)
         grad.bias[0] = slope_M.sum()
@@ -240,7 +246,7 @@ class _Weights:
             slope_MH.sum(axis=0, out=grad.bias_H)
 
 
-class _AdamW:
+class AdamW:
     """AdamW: decoupled weight decay on the matrices, none on biases (Loshchilov and Hutter 2019).
 
     A step writes into two buffers: fresh arrays of this size would cost as much as the arithmetic.
@@ -248,7 +254,7 @@ class _AdamW:
 
     def __init__(self, theta: Floats, width: int, options: HeadOptions) -> None:
         self.theta, self.first, self.second = theta, np.zeros_like(theta), np.zeros_like(theta)
-        self.decayed = _Weights(theta, width, options.hidden)
+        self.decayed = HeadWeights(theta, width, options.hidden)
         self.decay, self.step_number = options.weight_decay, 0
         self._one, self._other = np.empty_like(theta), np.empty_like(theta)
 
@@ -278,41 +284,45 @@ def fit_head(
     options: HeadOptions,
     weights_N: NDArray[np.floating] | None = None,
     start: Head | None = None,
+    between: Between = nothing,
 ) -> Head:
     """Train a head on states (N, A, D) and soft targets (N,) in [0, 1].
 
     Row weights are scaled to mean 1. Features are standardised with the training rows only. With
     `start` training continues from that head: its standardisation and size are kept, and the
-    optimiser starts again. Raises BadInput on bad shapes.
+    optimiser starts again. `between` is called after each epoch. Raises BadInput on bad shapes.
     """
-    _check_states(states_NAD)
+    check_states(states_NAD)
     targets_N = checked_targets(len(states_NAD), targets_N)
     row_weights_N = checked_weights(len(targets_N), weights_N)
     rng = np.random.default_rng(options.seed)
-    head = start or _fresh(states_NAD, options.hidden, rng)
+    head = start or fresh_head(states_NAD, options.hidden, rng)
     if head.hidden != options.hidden:
         raise BadInput(f"cannot go on with {options.hidden} hidden units: it has {head.hidden}")
-    inputs_NAD = _standardised(states_NAD, head.mean_D, head.scale_D)
+    inputs_NAD = standardised(states_NAD, head.mean_D, head.scale_D)
     theta = head.theta.copy()
-    losses = _loop(inputs_NAD, targets_N, row_weights_N, theta, options, rng)
-    return Head(head.mean_D, head.scale_D, theta, head.hidden, head.losses + losses)
+    losses = list(head.losses)
+    for loss in _epochs(inputs_NAD, targets_N, row_weights_N, theta, options, rng):
+        losses.append(loss)
+        between()
+    return Head(head.mean_D, head.scale_D, theta, head.hidden, tuple(losses))
 
 
-def _loop(
+def _epochs(
     inputs_NAD: Floats,
     targets_N: Floats,
     weights_N: Floats,
     theta: Floats,
     options: HeadOptions,
     rng: np.random.Generator,
-) -> tuple[float, ...]:
-    """Update theta in place; return the mean weighted loss of each epoch."""
+) -> Iterator[float]:
+    """Update theta in place; yield the mean weighted loss of each epoch."""
     n, _, width = inputs_NAD.shape
-    weights, grad = _Weights(theta, width, options.hidden), np.zeros_like(theta)
-    optimiser, loss_of = _AdamW(theta, width, options), LOSSES[options.loss]
+    weights, grad = HeadWeights(theta, width, options.hidden), np.zeros_like(theta)
+    optimiser, loss_of = AdamW(theta, width, options), LOSSES[options.loss]
     smoothed_N = (1 - options.smoothing) * targets_N + np.float32(options.smoothing / 2)
     prior = float(targets_N.mean())
-    n_steps, step, losses = options.epochs * -(-n // options.batch), 0, []
+    n_steps, step = options.epochs * -(-n // options.batch), 0
     for _ in range(options.epochs):
         order_N, total = rng.permutation(n), 0.0
         for begin in range(0, n, options.batch):
@@ -326,28 +336,30 @@ def _loop(
             optimiser.step(grad, options.lr * (1 - progress))
             total += float(loss.value_B @ weights_N[rows])
             step += 1
-        losses.append(total / n)
-    return tuple(losses)
+        yield total / n
 
 
-def _fresh(states_NAD: Floats, hidden: int, rng: np.random.Generator) -> Head:
+def fresh_head(states_NAD: Floats, hidden: int, rng: np.random.Generator) -> Head:
+    """Return an untrained head that standardises by these states (N, A, D)."""
     width = states_NAD.shape[2]
     flat_MD = states_NAD.reshape(-1, width)
     scale_D = flat_MD.std(axis=0)
     scale_D = np.where(scale_D > 1e-6, scale_D, 1.0).astype(np.float32)  # constant features stay 0
-    theta = np.zeros(_Weights.size(width, hidden), np.float32)
-    weights = _Weights(theta, width, hidden)
+    theta = np.zeros(HeadWeights.size(width, hidden), np.float32)
+    weights = HeadWeights(theta, width, hidden)
     # The last layer starts at 0: soft targets near 1/2 would not outweigh a random first guess.
     if hidden:
         weights.hidden_DH[:] = rng.normal(0, np.sqrt(2 / width), (width, hidden))
     return Head(flat_MD.mean(axis=0).astype(np.float32), scale_D, theta, hidden, ())
 
 
-def _standardised(states_NAD: Floats, mean_D: Floats, scale_D: Floats) -> Floats:
+def standardised(states_NAD: Floats, mean_D: Floats, scale_D: Floats) -> Floats:
+    """Return states with mean 0 and standard deviation 1 where these were measured."""
     return np.ascontiguousarray((states_NAD - mean_D) / scale_D, dtype=np.float32)
 
 
-def _check_states(states_NAD: Floats) -> None:
+def check_states(states_NAD: Floats) -> None:
+    """Raise BadInput for other shapes than (N, 1 or 2, D), NaN and infinity."""
     if states_NAD.ndim != 3 or states_NAD.shape[1] not in SIGNS:
         raise BadInput(f"states: expected shape (N, 1 or 2 answers, D), got {states_NAD.shape}")
     if not np.isfinite(states_NAD).all():

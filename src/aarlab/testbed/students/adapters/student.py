@@ -57,30 +57,36 @@ class AdapterStudent(Student):
         targets_N = checked_targets(len(inputs), targets_N)
         row_weights_N = checked_weights(len(inputs), weights_N)
         smoothed_N = (1 - options.smoothing) * targets_N + np.float32(options.smoothing / 2)
-        if resume and self._tuned is None:
-            raise BadInput("this student has not been trained: call fit(inputs, targets) first")
+        start = copied(self.tuned) if resume else None
         with (
             self._factory.counted(rows_trained=len(inputs) * options.epochs),
             threads(self._model.n_threads),
         ):
-            rows = self._rows(inputs)
-            start = copied(self._tuned) if resume and self._tuned is not None else None
-            tuner = self._tuner(start or self._fresh(inputs, options.seed))
+            rows = self.rows_of(inputs)
+            tuner = self.tuner(start or self.fresh(inputs, options.seed))
             self._tuned = tune(tuner, rows, smoothed_N, row_weights_N, options)
         return self
 
     def predict_proba(self, inputs: Sequence[Example]) -> NDArray[np.float64]:
         """Return P(label 1), shape (N,)."""
+        tuner = self.tuner(self.tuned)
+        with self._factory.counted(rows_forwarded=len(inputs)), threads(self._model.n_threads):
+            return predict(tuner, self.rows_of(inputs))
+
+    def tuner(self, tuned: Tuned) -> Tuner:
+        """Return what trains these blocks or predicts with them."""
+        model, between = self._model, self._factory.between
+        return Tuner(model.decoder, tuned, model.compute, model.n_threads, between)
+
+    @property
+    def tuned(self) -> Tuned:
+        """Return the trained blocks and readout."""
         if self._tuned is None:
             raise BadInput("this student has not been trained: call fit(inputs, targets) first")
-        with self._factory.counted(rows_forwarded=len(inputs)), threads(self._model.n_threads):
-            return predict(self._tuner(self._tuned), self._rows(inputs))
+        return self._tuned
 
-    def _tuner(self, tuned: Tuned) -> Tuner:
-        model = self._model
-        return Tuner(model.decoder, tuned, model.compute, model.n_threads)
-
-    def _fresh(self, inputs: Sequence[Example], seed: int) -> Tuned:
+    def fresh(self, inputs: Sequence[Example], seed: int) -> Tuned:
+        """Return untrained blocks and a readout that standardises by these rows' states."""
         decoder = self._model.decoder
         blocks = fresh_blocks(decoder, self._span, self._adapter, seed)
         if self._adapter.readout == "labels":
@@ -100,7 +106,8 @@ class AdapterStudent(Student):
                 return n_alike, (first, second)
         raise BadInput(f"{self._model.record.name} cannot tell the labels {words} apart")
 
-    def _rows(self, inputs: Sequence[Example]) -> Rows:
+    def rows_of(self, inputs: Sequence[Example]) -> Rows:
+        """Return the rows as they lie below the trained blocks; BadInput for mixed kinds."""
         counts = {len(example.answers) for example in inputs}
         if len(counts) != 1:
             raise BadInput(f"expected rows with one number of answers, got {counts or 'none'}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from aarlab.testbed.models.low_rank import LowRank, normed
 from aarlab.testbed.students.adapters.adaptation import ADAPTATIONS, Matrix
 from aarlab.testbed.students.adapters.packing import Forward, Ints, Pack, Rows
 from aarlab.testbed.students.options import AdapterOptions, HeadOptions
-from aarlab.testbed.students.train import LOSSES, SIGNS, Batch, Floats
+from aarlab.testbed.students.train import LOSSES, SIGNS, Batch, Between, Floats, nothing
 
 BUCKETS = 8  # batches that are sorted by length together: parts of a batch end together
 WHOLE_BATCH_LOSSES = ("aux_confidence",)  # a row's target depends on its batch
@@ -122,13 +122,14 @@ class Tuner:
     """One training or prediction.
 
     At most `tokens` go through the blocks at a time, unless one row is longer. They are divided
-    among `n_threads`.
+    among `n_threads`. `between` is called between two steps of training.
     """
 
     decoder: Decoder
     tuned: Tuned
     compute: Compute
     n_threads: int = 1
+    between: Between = nothing
     tokens: int = field(init=False)
     halved: bool = field(init=False, default=False)
     forward: Forward = field(init=False)
@@ -176,6 +177,7 @@ def tune(
     prior = float(targets_N.mean())
     with _pool(tuner.n_threads) as pool:
         for step, chosen in enumerate(batches):
+            tuner.between()
             progress = step / len(batches)
             optimiser.param_groups[0]["lr"] = options.lr * (1 - progress)
 
@@ -185,21 +187,47 @@ def tune(
                 return slope_B / np.float32(len(chosen))  # noqa: B023
 
             whole = options.loss in WHOLE_BATCH_LOSSES
-            _set_gradients(tuner, trained, _in_memory(tuner, rows, chosen, slopes, whole, pool))
+            parts = in_memory(
+                tuner,
+                lambda: _gradients(tuner, rows, chosen, slopes, whole, pool),  # noqa: B023
+            )
+            set_gradients(trained, parts)
             optimiser.step()
     return tuner.tuned
 
 
 Slopes = Callable[[Floats, Ints], Floats]
+T = TypeVar("T")
 
 
-def _in_memory(
-    tuner: Tuner, rows: Rows, chosen: Ints, slopes: Slopes, whole: bool, pool: ThreadPoolExecutor
-) -> list[list[Tensor]]:
-    """Return what `_gradients` does, with `tokens` halved once when memory runs out."""
+def logits_of(tuner: Tuner, rows: Rows, chosen: Ints) -> Floats:
+    """Return log-odds of label 1 (B,) of some rows, without gradients."""
+    with _pool(tuner.n_threads) as pool:
+        return in_memory(tuner, lambda: _values(pool, tuner, rows, tuner.parts(rows, chosen)))
+
+
+def gradients_of(tuner: Tuner, rows: Rows, chosen: Ints, slope_B: Floats) -> list[list[Tensor]]:
+    """Return gradients of sum(slope * logit) with respect to what is trained, part by part.
+
+    The logits are computed again. Nothing has to stay in memory between the two.
+    """
+    place = {int(row): at for at, row in enumerate(chosen)}
+
+    def slopes(_: Floats, part: Ints) -> Floats:
+        return slope_B[[place[int(row)] for row in part]]
+
+    with _pool(tuner.n_threads) as pool:
+        return in_memory(tuner, lambda: _gradients(tuner, rows, chosen, slopes, False, pool))
+
+
+def in_memory(tuner: Tuner, work: Callable[[], T]) -> T:
+    """Return what `work` does, with `tokens` halved once when memory runs out.
+
+    Raises BadInput, which says what to lower, if that is not enough.
+    """
     while True:
         try:
-            return _gradients(tuner, rows, chosen, slopes, whole, pool)
+            return work()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -266,9 +294,8 @@ def _values(
     return np.concatenate(list(pool.map(one, [part for turn in turns for part in turn])))
 
 
-def _set_gradients(
-    tuner: Tuner, trained: Sequence[Tensor], parts: Sequence[Sequence[Tensor]]
-) -> None:
+def set_gradients(trained: Sequence[Tensor], parts: Sequence[Sequence[Tensor]]) -> None:
+    """Set each weight's gradient to the sum over the parts, in their order."""
     for number, weight in enumerate(trained):
         weight.grad = parts[0][number]
         for part in parts[1:]:
@@ -300,11 +327,8 @@ def predict(tuner: Tuner, rows: Rows) -> NDArray[np.float64]:
     """Return P(label 1), (N,); a row's result does not depend on the rows next to it."""
     order = np.argsort(rows.lengths_N(), kind="stable")
     probs_N = np.empty(len(rows))
-    with _pool(tuner.n_threads) as pool:
-        turns = tuner.parts(rows, order)
-        logits = _values(pool, tuner, rows, turns).astype(np.float64)
-    places = np.concatenate([part for turn in turns for part in turn])
-    probs_N[places] = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    logits = logits_of(tuner, rows, order).astype(np.float64)
+    probs_N[order] = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
     return probs_N
 
 

@@ -1,0 +1,64 @@
+"""Start a server of catalogue models on a device of this machine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from aarlab.core.errors import BadInput
+from aarlab.students.server import Serving, StudentServer
+from aarlab.students.settings import DeviceSettings
+from aarlab.testbed.models.compute import choose
+from aarlab.testbed.settings import load_settings
+from aarlab.testbed.tasks.making import Workshop
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to serve and where. `price` is in dollars an hour of the device.
+
+    Without a `socket` it lies in a folder of its own below that of the locks. A sandbox sees the
+    folder of a socket, so it should hold nothing else.
+    """
+
+    models: tuple[str, ...]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    socket: Path | None = None
+    price: float = 0.0
+
+
+def device_name(device: Literal["cpu", "cuda"]) -> str:
+    """Return a name of the device that is the same for every process of this machine."""
+    if device == "cpu":
+        return "cpu"
+    about = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"cuda-{about.uuid}"
+
+
+def serve(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) -> None:
+    """Serve until the process is told to end; `tell` hears what it does, the socket last.
+
+    Raises NotFound for a model that the catalogue does not know, and Conflict where another server
+    has the device.
+    """
+    settings = load_settings().model_copy(update={"device": wanted.device})
+    if not 0 <= wanted.price < float("inf"):
+        raise BadInput(f"price {wanted.price}: expected dollars an hour")
+    locks = DeviceSettings().device_locks
+    device = device_name(choose(wanted.device).device)
+    path = (wanted.socket or locks / device / "socket").absolute()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shop = Workshop(settings.root, tell, settings=settings)
+    caches = {name: shop.feature_cache(name) for name in wanted.models}
+    server = StudentServer(Serving(path, locks, device, wanted.price), caches)
+    # Heads are small: a library that takes a thread per core for each is ten times slower.
+    with threadpool_limits(1):
+        try:
+            server.start()
+            tell(f"serving students on {device} at {path}")
+            server.run()
+        finally:
+            server.stop()
