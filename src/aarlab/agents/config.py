@@ -11,6 +11,18 @@ from aarlab.core.wire import Isolation, TaskInfo
 from aarlab.testbed.tasks.task import load_info
 
 
+class StudentAccess(BaseModel):
+    """A student server of this machine: its socket, and the file of a token for each task.
+
+    The files are written anew when the server was started again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    socket: Path
+    tokens: dict[str, Path]
+
+
 class AarConfig(BaseModel):
     """The configuration of one AAR process.
 
@@ -38,6 +50,7 @@ class AarConfig(BaseModel):
     url: str | None = None  # of the platform, where its socket is on another machine
     ca: Path | None = None  # the CA of the platform at `url`; None: a public one
     models: Path
+    students: StudentAccess | None = None  # None: a method's sandbox trains its own
     n_seeds: int
     max_trials: int
     trial_timeout_s: float

@@ -8,16 +8,25 @@ again.
 """
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aarlab.agents.config import AarConfig
+from aarlab.agents.config import AarConfig, StudentAccess
 from aarlab.agents.state import Trial
-from aarlab.core.errors import BadInput, MethodFailed, NotFound, Superseded
+from aarlab.core.errors import (
+    BadInput,
+    Forbidden,
+    MethodFailed,
+    NotFound,
+    Superseded,
+    Unreachable,
+)
 from aarlab.core.files import write_atomic
 from aarlab.core.foreign import read_json
 from aarlab.core.isolation import SANDBOX_KINDS
@@ -25,6 +34,7 @@ from aarlab.core.wire import Isolation, NewSnapshot, SnapshotFile
 from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import Finished, SandboxKind, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_in, copy_out
+from aarlab.students.client import Client
 from aarlab.testbed.methods import installed_folder
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.models.record import FILES, WEIGHTS, read_record
@@ -35,11 +45,14 @@ from aarlab.testbed.running.method_folder import recipe_files
 from aarlab.testbed.tasks.task import load_info, model_at_hand
 
 MAX_OUTPUT_BYTES = 64 * 2**20
+SERVER_S = 120.0  # for a student server to be there again
+MOST_SERVERS = 4  # on which a trial is begun, one after the other
 # Several methods share the cores: libraries that take a thread a core each slow all down.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 PUBLIC, MODEL = "/public", "/model"
+STUDENTS, TOKEN = "/students", "/student-token"  # of a student server
 BASE_MB, MB = 4096, 2**20
 PER_WEIGHT = 8  # bytes of address space for a byte of weights: loading, gradients, activations
 
@@ -57,16 +70,18 @@ def task_mounts(tasks: Mapping[str, Path]) -> dict[Path, str]:
 class MethodView(NamedTuple):
     """What a method's sandbox must see and may use, whoever runs it.
 
-    It sees the public task, and the strong model's folder if the task provides the model.
+    It sees the public task, and either the strong model's folder, if the task provides the model,
+    or the socket of a student server.
     """
 
     public_task: Path
     model: Path | None
+    students: Mapping[Path, str] = MappingProxyType({})  # socket and token of a student server
 
     @property
     def read_only(self) -> Mapping[Path, str]:
         """Return paths of this machine mapped to paths inside, for `SandboxSpec`."""
-        seen = {self.public_task: PUBLIC}
+        seen = {self.public_task: PUBLIC, **self.students}
         return seen if self.model is None else {**seen, self.model: MODEL}
 
     @property
@@ -149,11 +164,21 @@ def how_it_ended(spec: SandboxSpec, done: Finished) -> str:
 
 
 class TrialResult(BaseModel):
-    """Predictions, and the seconds that the sandbox held the device, measured from outside."""
+    """Predictions, and the seconds that the sandbox held the device, measured from outside.
+
+    With a student server they are those that it counted.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     output: JobOutput
+    device_s: float
+
+
+class _Counted(NamedTuple):
+    """Device seconds under one token. A server that is started again gives other tokens."""
+
+    token: str
     device_s: float
 
 
@@ -187,8 +212,13 @@ class TrialRunner:
         return TrialResult.model_validate_json(kept.read_bytes())
 
     def _run_in_sandbox(self, trial: Trial, over: Cancel) -> TrialResult:
-        public = self.config.tasks[trial.task or self.config.task]
-        view = method_view(public, self.config.models)
+        task = trial.task or self.config.task
+        public = self.config.tasks[task]
+        access = self.config.students
+        if access is None:
+            view = method_view(public, self.config.models)
+        else:
+            view = MethodView(public, None, {access.socket: STUDENTS, access.tokens[task]: TOKEN})
         spec, folder = self._sandbox(view), f"trials/{trial.index:04d}"
         inside = spec.seen_workspace / folder
         job = Job(
@@ -201,13 +231,41 @@ class TrialRunner:
         files = {f"{folder}/method/{path}": d for path, d in self.method_files(trial).items()}
         files[f"{folder}/job.json"] = job.model_dump_json().encode()
         copy_in(spec, files)
-        module = ["-m", "aarlab.testbed.running.run_method"]
-        paths = [str(inside / "job.json"), str(inside / "out")]
-        done = run(spec, [self.python, *module, *paths], cancel=over)
-        if over.is_set():
-            raise Superseded("a newer process of this AAR has begun: its trial was ended")
+        words = ["-m", "aarlab.testbed.running.run_method"]
+        words += [str(inside / "job.json"), str(inside / "out")]
+        if access is not None:
+            words[1] = "aarlab.students.run_method"
+            words += [str(spec.seen_read_only(path)) for path in view.students]
+        for _ in range(MOST_SERVERS):
+            before = self._counted(access, task)
+            done = run(spec, [self.python, *words], cancel=over)
+            if over.is_set():
+                raise Superseded("a newer process of this AAR has begun: its trial was ended")
+            after = self._counted(access, task)
+            if before is None or after is None or before.token == after.token:
+                break  # else the student server was started again, and what it held is gone
         output = take_output(spec, f"{folder}/out", done)
-        return TrialResult(output=output, device_s=done.wall_s)
+        if before is None or after is None:
+            return TrialResult(output=output, device_s=done.wall_s)
+        return TrialResult(output=output, device_s=max(after.device_s - before.device_s, 0.0))
+
+    def _counted(self, access: StudentAccess | None, task: str) -> "_Counted | None":
+        """Return what the student server has counted for this AAR on a task; None without one.
+
+        Waits for a server that is being started again. Raises Unreachable if it does not come back.
+        """
+        if access is None:
+            return None
+        until = time.monotonic() + SERVER_S
+        while True:
+            try:
+                token = access.tokens[task].read_text(encoding="utf-8").strip()
+                with Client.open(access.socket, token) as client:
+                    return _Counted(token, float(client.usage()["device_s"]))
+            except (Unreachable, Forbidden, OSError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
 
     def sandbox(self) -> SandboxSpec:
         """Return the sandbox of a method on the first task."""

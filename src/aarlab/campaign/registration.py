@@ -19,6 +19,7 @@ from aarlab.agents.prices import Price, price_of, table_version
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import Listens
 from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.students import Access
 from aarlab.campaign.watch import EventLog
 from aarlab.campaign.webhook import Webhook
 from aarlab.client.operator import OperatorClient
@@ -46,6 +47,7 @@ class Campaign:
     executor: Executor = field(default_factory=LocalExecutor)
     listens: Listens | None = None  # on TCP as well, for AARs on other machines
     webhook: Webhook | None = None
+    students: Access | None = None  # None: a method's sandbox trains its own
 
 
 def register(campaign: Campaign, operator: OperatorClient) -> None:
@@ -104,6 +106,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         url=None if campaign.listens is None else campaign.listens.url,
         ca=None if campaign.listens is None else (run.tls / "ca.pem").absolute(),
         models=campaign.root.models.absolute(),
+        students=None if campaign.students is None else campaign.students.of(aar.name),
         n_seeds=spec.seeds_per_submission,
         max_trials=sys.maxsize if submissions is None else submissions,
         trial_timeout_s=spec.trial_timeout_s,

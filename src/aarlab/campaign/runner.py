@@ -28,6 +28,7 @@ from aarlab.campaign.reading import SpecText, secrets_in
 from aarlab.campaign.registration import Campaign, register, research_settings
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.campaign.status import endings, wanted_of
+from aarlab.campaign.students import student_server
 from aarlab.campaign.supervision import (
     LOOK_DEADLINE_S,
     Supervisor,
@@ -181,8 +182,9 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
             campaign = Campaign(run, root, spec, log, executor, listens(executor), webhook)
             with _ended_with_event(campaign):
                 _take_over(campaign)
-                with _server(campaign) as server:
-                    return _run(campaign, server)
+                with _server(campaign) as server, student_server(run, root, spec) as students:
+                    campaign = replace(campaign, students=students and students.access)
+                    return _run(campaign, server, students and students.child)
 
 
 def _take_over(campaign: Campaign) -> None:
@@ -202,12 +204,12 @@ def _take_over(campaign: Campaign) -> None:
         campaign.log.add("process_left", process=name, job=handle.id)
 
 
-def _run(campaign: Campaign, server: Child) -> CampaignExport:
+def _run(campaign: Campaign, server: Child, students: Child | None) -> CampaignExport:
     run = campaign.run
     campaign.log.add("campaign_started", name=campaign.spec.name)
     with operator_of(run) as operator:
         register(campaign, operator)
-    supervisor = Supervisor(campaign, server)
+    supervisor = Supervisor(campaign, server, beside=[] if students is None else [students])
     _research_and_verify(campaign, supervisor)
     with operator_of(run) as operator:
         export = write_export(run, operator, run.export)
@@ -261,7 +263,7 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
     until.parent.mkdir(parents=True, exist_ok=True)
     until.unlink(missing_ok=True)
     verifier = verifier_child(campaign, until)
-    supervisor.beside = [verifier]
+    supervisor.beside.append(verifier)
     try:
         if campaign.spec.verify.live:
             verifier.start()

@@ -117,6 +117,12 @@ class VerifySpec(Frozen):
     certify: bool = Field(default=True, description="score the best-ranked method once at the end")
 
 
+class StudentServerSpec(Frozen):
+    """The student server that AARs' experiments use: texts, model and device are there alone."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 class AlertSpec(Frozen):
     """When to alert the operator: events of kind `alert`, in `events.jsonl` and on the terminal."""
 
@@ -197,6 +203,9 @@ class CampaignSpec(Frozen):
     )
     isolation: SandboxKind = DEFAULT_SANDBOX
     executor: ExecutorSpec = ExecutorSpec()
+    student_server: StudentServerSpec | None = Field(
+        default=None, description="for AARs' experiments; None: a method's sandbox trains its own"
+    )
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
@@ -249,6 +258,9 @@ class CampaignSpec(Frozen):
         if twice := sorted({name for name in labels if labels.count(name) > 1}):
             at = len(labels) - 1 - labels[::-1].index(twice[0])
             raise wrong(f"give arms a `name` each; twice: {', '.join(twice)}", "arms", at)
+        if self.student_server is not None and self.executor.name != "local":
+            said = "a student server serves its own machine, and this executor runs AARs on others"
+            raise wrong(said, "student_server")
         self._tasks_fit()
         self._own_methods_fit()
         for number, aar in enumerate(self.aars):

@@ -56,9 +56,13 @@ from aarlab.testbed.tasks.twins import places_of, shift
 
 
 class Inputs:
-    """All that a job reads, opened once for its runs."""
+    """All that a job reads, opened once for its runs.
 
-    def __init__(self, job: Job) -> None:
+    With `students` a run gets those, and no features are read here.
+    """
+
+    def __init__(self, job: Job, students: Callable[[], StudentFactory] | None = None) -> None:
+        self._students = students
         self.public: PublicTask = open_public(job.public)
         self.weak_labels: WeakLabels = self.public.weak_labels
         if job.weak_labels is not None:
@@ -74,13 +78,18 @@ class Inputs:
         self.twins = load_inputs(job.twins) if job.twins is not None else ()
         if not {twin.id for twin in self.twins} <= {row.id for row in self.rows}:
             raise BadInput("job: restyled rows that do not belong to the rows to predict")
-        stored = sorted((job.public / "features").glob("*.npz"))
-        self.features: FeatureSource = StoredFeatures.open([*stored, *job.features])
-        if job.model is not None:
-            from aarlab.testbed.models.lm import source_at_hand  # loads torch
+        if students is None:
+            self.features = self._features(job)
 
-            lower = [*sorted((job.public / "lower").glob("*.npz")), *job.lower]
-            self.features = source_at_hand(self.features, job.model, lower)
+    def _features(self, job: Job) -> FeatureSource:
+        stored = sorted((job.public / "features").glob("*.npz"))
+        features = StoredFeatures.open([*stored, *job.features])
+        if job.model is None:
+            return features
+        from aarlab.testbed.models.lm import source_at_hand  # loads torch
+
+        lower = [*sorted((job.public / "lower").glob("*.npz")), *job.lower]
+        return source_at_hand(features, job.model, lower)
 
     def train_task(self, job: Job, pair: SeedPair) -> TrainTask:
         if self.weak_labels.ids != tuple(example.id for example in self.train):
@@ -91,16 +100,23 @@ class Inputs:
         return make_train_task(self.public.info, self.train, labels_SN)
 
     def student(self) -> StudentFactory:
+        if self._students is not None:
+            return self._students()
         return StudentFactory.of_task(self.features, self.public.info)
 
 
-def run_job(job: Job, before_method: Callable[[], None] = lambda: None) -> JobOutput:
+def run_job(
+    job: Job,
+    before_method: Callable[[], None] = lambda: None,
+    students: Callable[[], StudentFactory] | None = None,
+) -> JobOutput:
     """Run all runs of a job; raises MethodFailed, or BadInput, NotFound, Damaged for its inputs.
 
     `before_method` is called when all inputs are read and no line of the method has run.
+    `students` makes the students of a run where they are not made here (`aarlab.students`).
     """
     started = time.perf_counter()
-    inputs = Inputs(job)
+    inputs = Inputs(job, students)
     before_method()
     fit: Fit = load_method(job.method).fit
     _one_thread()
@@ -170,14 +186,18 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def main(argv: list[str], before_method: Callable[[], None] = lambda: None) -> int:
+def main(
+    argv: list[str],
+    before_method: Callable[[], None] = lambda: None,
+    students: Callable[[], StudentFactory] | None = None,
+) -> int:
     if len(argv) != 2:
         sys.stderr.write("usage: python -m aarlab.testbed.running.run_method JOB.json OUT_DIR\n")
         return 2
     out = Path(argv[1])
     out.mkdir(parents=True, exist_ok=True)
     try:
-        output = run_job(read_job(Path(argv[0])), before_method)
+        output = run_job(read_job(Path(argv[0])), before_method, students)
     except AarlabError as error:
         problem = JobError(code=error.code, message=str(error))
         write_atomic(out / ERROR, problem.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,170 @@
+"""The student server of a campaign: started, or found running, and one grant for each AAR and task.
+
+A server belongs to a device and is shared by what runs on the machine. A campaign uses the one that
+is there; only where there is none it starts its own and ends it afterwards.
+
+Not covered: a server of somebody else that ends while the campaign runs. AARs wait for it two
+minutes, then they fail and are started again like after any crash.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aarlab.agents.config import StudentAccess
+from aarlab.campaign.processes import Child
+from aarlab.campaign.spec import CampaignSpec
+from aarlab.core.endings import plain_reason
+from aarlab.core.errors import AarlabError, Unreachable
+from aarlab.core.extras import require
+from aarlab.core.files import write_atomic
+from aarlab.core.hashing import sha256_hex
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.students.grants import Grant, Operator
+from aarlab.students.settings import DeviceSettings
+from aarlab.testbed.tasks.task import model_at_hand, open_public
+from aarlab.testbed.tasks.train_task import student_settings
+
+START_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a campaign's AARs need of a student server, on the machine of the campaign."""
+
+    run: RunDir
+    root: DataRoot
+    spec: CampaignSpec
+    socket: Path
+
+    def of(self, aar: str) -> StudentAccess:
+        """Return where one AAR finds the server and its tokens."""
+        tokens = {task: self._tokens(aar) / f"{task}.token" for task in self.spec.tasks}
+        return StudentAccess(socket=self.socket, tokens=tokens)
+
+    def _tokens(self, aar: str) -> Path:
+        return self.run.path.absolute() / "students" / aar
+
+    def admit(self, locks: Path) -> None:
+        """Make a grant for each AAR and task; the tokens of earlier grants are void.
+
+        A token's file is open to the sandbox of its AAR, whose uid is not known to it.
+        """
+        with Operator(self.socket, locks) as operator:
+            for task in self.spec.tasks:
+                folder = self.root.public_task(task).absolute()
+                public = open_public(folder)
+                facts: dict[str, Any] = {
+                    "model": model_at_hand(public.info) or "",
+                    "features": [str(path) for path in sorted((folder / "features").glob("*.npz"))],
+                    "reads_texts": True,
+                }
+                rows, settings = (*public.train, *public.search), student_settings(public.info)
+                for aar in self.spec.aars:
+                    name = f"{mark_of(self.run)}/{aar.name}/{task}"
+                    grant = Grant.of(name, rows, settings, **facts)
+                    path = self._tokens(aar.name) / f"{task}.token"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomic(path, operator.admit(grant) + "\n", 0o644)
+
+
+@dataclass
+class StudentChild(Child):
+    """The campaign's own server. Each start makes its grants anew."""
+
+    access: Access | None = None
+    locks: Path = Path()
+
+    def start(self) -> None:
+        super().start()
+        if self.access is not None:
+            try:
+                self._admitted(self.access)
+            except AarlabError as error:
+                with self.log.open("a", encoding="utf-8") as log:
+                    log.write(f"no grants were made: {error}\n")
+                self.stop()  # the next poll sees it ended, and starts it again
+
+    def _admitted(self, access: Access) -> None:
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                access.admit(self.locks)
+            except AarlabError as error:
+                ended = self.handle is None or self.handle.poll() is not None
+                if ended or time.monotonic() > until:
+                    said = plain_reason(self.last_words(3))
+                    raise Unreachable(
+                        f"the student server did not start: {error}; {said}"
+                    ) from error
+                time.sleep(0.1)
+            else:
+                return
+
+
+class Students(NamedTuple):
+    """The access to a student server and, if the campaign started it, its process."""
+
+    access: Access
+    child: StudentChild | None
+
+
+@contextmanager
+def student_server(run: RunDir, root: DataRoot, spec: CampaignSpec) -> Iterator[Students | None]:
+    """Yield the student server of a campaign, as long as the campaign runs.
+
+    Yields None where the spec wants none. Raises Unreachable if it does not start.
+    """
+    if spec.student_server is None:
+        yield None
+        return
+    require("testbed")
+    locks = DeviceSettings().device_locks
+    socket = _running(locks, spec.student_server.device)
+    if socket is not None:
+        access = Access(run, root, spec, socket)
+        access.admit(locks)
+        yield Students(access, None)
+        return
+    socket = locks / "campaigns" / mark_of(run) / "socket"
+    access = Access(run, root, spec, socket)
+    models = {model_at_hand(open_public(root.public_task(task)).info) for task in spec.tasks}
+    argv = [sys.executable, "-m", "aarlab.students", "--device", spec.student_server.device]
+    argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
+    child = StudentChild("students", argv, run.path / "students.log", access=access, locks=locks)
+    child.start()
+    try:
+        if child.handle is None or child.handle.poll() is not None:
+            raise Unreachable(
+                f"the student server did not start: {plain_reason(child.last_words(3))}; see "
+                f"{child.log}"
+            )
+        yield Students(access, child)
+    finally:
+        child.stop()
+
+
+def mark_of(run: RunDir) -> str:
+    """Return a name of the run's folder that differs from those of other campaigns."""
+    return sha256_hex(str(run.path.absolute()).encode())[:12]
+
+
+def _running(locks: Path, device: str) -> Path | None:
+    """Return the socket of a server that runs on such a device of this machine, if there is one."""
+    if not locks.is_dir():
+        return None
+    for path in sorted(locks.glob("*.lock")):
+        if device != "auto" and not path.stem.startswith(device):
+            continue
+        try:
+            found = Path(json.loads(path.read_text(encoding="utf-8"))["socket"])
+            with Operator(found, locks):
+                return found
+        except (OSError, ValueError, KeyError, AarlabError):
+            continue
+    return None

@@ -1,0 +1,91 @@
+"""AARs whose experiments run on a student server: a real campaign, server and sandboxes."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from toy_campaign import EXPECTED_SUBMISSIONS, toy_spec
+
+from aarlab.agents.config import AarConfig
+from aarlab.campaign import runner
+from aarlab.campaign.runner import create, run_campaign
+from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
+from aarlab.campaign.students import StudentChild
+from aarlab.core.errors import BadInput
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.wire import CampaignExport
+from aarlab.students.grants import Operator
+
+Toy = tuple[RunDir, CampaignExport]
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The locks of devices, this test's own: another test process may hold the CPU's."""
+    folder = tmp_path / "l"
+    monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(folder))
+    return folder
+
+
+def spec_on_a_server() -> CampaignSpec:
+    given = {"student_server": StudentServerSpec(device="cpu"), "verify": VerifySpec(top=0)}
+    return toy_spec().model_copy(update=given)
+
+
+def predictions_of(run: RunDir) -> dict[str, list[dict]]:
+    """What each AAR predicted, but for one that goes by scores: those are shaped at random."""
+    folders = {name: run.aar(name) / "predictions" for name in ("rowan", "human", "guards")}
+    return {
+        name: [json.loads(path.read_text())["output"]["runs"] for path in sorted(f.iterdir())]
+        for name, f in folders.items()
+    }
+
+
+def killing_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Kill the student server while a trial runs on it; return its process ids."""
+    begun, plain = list[int](), StudentChild.poll
+
+    def poll(child: StudentChild) -> str | None:
+        assert child.handle is not None
+        pid = child.handle.process.pid
+        if pid not in begun:
+            begun.append(pid)
+        if len(begun) == 1 and child.access is not None and used_s(child) > 0:
+            os.kill(pid, signal.SIGKILL)
+        return plain(child)
+
+    def used_s(child: StudentChild) -> float:
+        if child.handle.poll() is not None:
+            return 0.0  # killed
+        with Operator(child.access.socket, child.locks) as operator:
+            return sum(one["device_s"] for one in operator.status()["clients"])
+
+    monkeypatch.setattr(StudentChild, "poll", poll)
+    return begun
+
+
+@pytest.mark.gate
+def test_predictions_are_those_of_sandboxes_also_when_the_server_is_killed(
+    toy_run: Toy, toy_root: DataRoot, tmp_path: Path, locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, run = killing_once(monkeypatch), RunDir(tmp_path / "run")
+    create(run, spec_on_a_server(), {"why": "test"})
+    export = run_campaign(run, toy_root, lambda kind, facts: None)
+    assert predictions_of(run) == predictions_of(toy_run[0])
+    assert len(export.submissions) == EXPECTED_SUBMISSIONS
+    assert len(begun) == 2, "it was killed once and started again"
+    spent = {aar.name: aar.spend.get("device_s", 0.0) for aar in export.aars}
+    assert spent["rowan"] > 0 and spent["guards"] == 0, "a guard asks no student"
+    configs = [
+        AarConfig.model_validate_json(p.read_bytes()) for p in run.path.glob("aars/*/aar.json")
+    ]
+    tokens = {c.students.tokens["gauss"].read_text() for c in configs}
+    assert len(tokens) == len(configs) == 4
+
+
+def test_another_executor_is_refused() -> None:
+    raw = spec_on_a_server().model_dump(mode="json")
+    with pytest.raises(BadInput, match="serves its own machine"):
+        runner.parse_spec({**raw, "executor": "slurm"}, "spec")
