@@ -81,7 +81,7 @@ def test_predictions_are_those_of_sandboxes_also_when_the_server_is_killed(
     configs = [
         AarConfig.model_validate_json(p.read_bytes()) for p in run.path.glob("aars/*/aar.json")
     ]
-    tokens = {c.students.tokens["gauss"].read_text() for c in configs}
+    tokens = {c.students.token("gauss") for c in configs}
     assert len(tokens) == len(configs) == 4
 
 

@@ -12,7 +12,7 @@ from aarlab.testbed.tasks.task import load_info
 
 
 class StudentAccess(BaseModel):
-    """A student server of this machine: its socket, and the file of a token for each task.
+    """A student server of this machine: its socket, and a folder with TASK.token for each task.
 
     The files are written anew when the server was started again.
     """
@@ -20,7 +20,11 @@ class StudentAccess(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     socket: Path
-    tokens: dict[str, Path]
+    tokens: Path
+
+    def token(self, task: str) -> str:
+        """Return the token for a task; raises OSError where there is none."""
+        return (self.tokens / f"{task}.token").read_text(encoding="utf-8").strip()
 
 
 class AarConfig(BaseModel):

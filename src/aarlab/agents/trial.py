@@ -52,7 +52,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 PUBLIC, MODEL = "/public", "/model"
-STUDENTS, TOKEN = "/students", "/student-token"  # of a student server
+STUDENTS, TOKENS = "/students/socket", "/students/tokens"  # of a student server
 BASE_MB, MB = 4096, 2**20
 PER_WEIGHT = 8  # bytes of address space for a byte of weights: loading, gradients, activations
 
@@ -67,6 +67,11 @@ def task_mounts(tasks: Mapping[str, Path]) -> dict[Path, str]:
     return {folder: f"{PUBLIC}/{name}" for name, folder in tasks.items()}
 
 
+def student_mounts(access: StudentAccess | None) -> dict[Path, str]:
+    """Return a student server's socket and an AAR's tokens mapped to paths inside."""
+    return {} if access is None else {access.socket: STUDENTS, access.tokens: TOKENS}
+
+
 class MethodView(NamedTuple):
     """What a method's sandbox must see and may use, whoever runs it.
 
@@ -76,7 +81,7 @@ class MethodView(NamedTuple):
 
     public_task: Path
     model: Path | None
-    students: Mapping[Path, str] = MappingProxyType({})  # socket and token of a student server
+    students: Mapping[Path, str] = MappingProxyType({})  # what `student_mounts` gives
 
     @property
     def read_only(self) -> Mapping[Path, str]:
@@ -218,7 +223,7 @@ class TrialRunner:
         if access is None:
             view = method_view(public, self.config.models)
         else:
-            view = MethodView(public, None, {access.socket: STUDENTS, access.tokens[task]: TOKEN})
+            view = MethodView(public, None, student_mounts(access))
         spec, folder = self._sandbox(view), f"trials/{trial.index:04d}"
         inside = spec.seen_workspace / folder
         job = Job(
@@ -235,7 +240,8 @@ class TrialRunner:
         words += [str(inside / "job.json"), str(inside / "out")]
         if access is not None:
             words[1] = "aarlab.students.run_method"
-            words += [str(spec.seen_read_only(path)) for path in view.students]
+            words.append(str(spec.seen_read_only(access.socket)))
+            words.append(str(spec.seen_read_only(access.tokens) / f"{task}.token"))
         for _ in range(MOST_SERVERS):
             before = self._counted(access, task)
             done = run(spec, [self.python, *words], cancel=over)
@@ -259,7 +265,7 @@ class TrialRunner:
         until = time.monotonic() + SERVER_S
         while True:
             try:
-                token = access.tokens[task].read_text(encoding="utf-8").strip()
+                token = access.token(task)
                 with Client.open(access.socket, token) as client:
                     return _Counted(token, float(client.usage()["device_s"]))
             except (Unreachable, Forbidden, OSError):

@@ -44,8 +44,7 @@ class Access:
 
     def of(self, aar: str) -> StudentAccess:
         """Return where one AAR finds the server and its tokens."""
-        tokens = {task: self._tokens(aar) / f"{task}.token" for task in self.spec.tasks}
-        return StudentAccess(socket=self.socket, tokens=tokens)
+        return StudentAccess(socket=self.socket, tokens=self._tokens(aar))
 
     def _tokens(self, aar: str) -> Path:
         return self.run.path.absolute() / "students" / aar

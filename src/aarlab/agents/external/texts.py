@@ -7,7 +7,7 @@ that all AARs of a campaign work under the same rules.
 import platform
 from importlib import metadata, resources
 
-from aarlab.agents.language.prompts import direction_text, filled, note_texts, text_of
+from aarlab.agents.language.prompts import TRYING, direction_text, filled, note_texts, text_of
 from aarlab.core.errors import Damaged, NotFound
 from aarlab.core.wire_service import Library, MethodContract, Note, TextFile
 
@@ -91,6 +91,7 @@ def note(name: str) -> Note:
         "workspace": "$WORKSPACE",
         "notes_folder": "$NOTES",
         "python": "python",
+        "trying": TRYING,
         "teacher_seeds": "`task_info` lists",
     }
     return Note(name=name, text=filled(NOTES_ARE_FOR + texts[name], places))

@@ -54,6 +54,7 @@ from aarlab.agents.language.models import (
 )
 from aarlab.agents.language.prompts import (
     SEEN,
+    TRYING,
     SeenTask,
     filled,
     limits_text,
@@ -74,7 +75,13 @@ from aarlab.agents.platform_link import beating
 from aarlab.agents.prices import price_of
 from aarlab.agents.refusals import Refusal
 from aarlab.agents.specs import LanguageSpec
-from aarlab.agents.trial import BASE_MB, ONE_THREAD, sandbox_kind, task_mounts
+from aarlab.agents.trial import (
+    BASE_MB,
+    ONE_THREAD,
+    sandbox_kind,
+    student_mounts,
+    task_mounts,
+)
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
 from aarlab.core.wire import Me
@@ -447,7 +454,11 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
     notes = config.home / "notes"
     seen_notes = sandbox.seen_read_only(notes) if notes in sandbox.read_only else notes
     limits = limits_text(sandbox.limits, sandbox.limits.wall_s)
-    places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits)
+    trying = TRYING
+    if (access := config.students) is not None:
+        seen = [sandbox.seen_read_only(path) for path in (access.socket, access.tokens)]
+        trying = f"python -m aarlab.students.trying --socket {seen[0]} --tokens {seen[1]}"
+    places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
     write_notes(notes, places)
     kit = Kit(
         config=config,
@@ -476,9 +487,10 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
 def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
     """Return a sandbox with the workspace, public tasks and notes.
 
-    It has no socket: the AAR reaches the platform through its tools.
+    It sees the socket of a student server, if there is one, and none of the platform: the AAR
+    reaches the platform through its tools.
     """
-    read_only = task_mounts(config.tasks)
+    read_only = task_mounts(config.tasks) | student_mounts(config.students)
     if spec.notes:
         read_only[config.home / "notes"] = SEEN
     return SandboxSpec(

@@ -87,12 +87,19 @@ def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
     )
 
 
+TRYING = "python -m aarlab.testbed.running.trying"
+
+
 def places_of(
-    tasks: Sequence[SeenTask], workspace: Path | str, notes: Path | str, limits: str = ""
+    tasks: Sequence[SeenTask],
+    workspace: Path | str,
+    notes: Path | str,
+    limits: str = "",
+    trying: str = TRYING,
 ) -> dict[str, str]:
     """Return the values of {public} (of the first task), {workspace}, {limits} and so on.
 
-    Prompts and notes use these placeholders.
+    Prompts and notes use these placeholders. `trying` is the command that runs a method.
     """
     first, *others = tasks
     more = f" Other tasks lie in {', '.join(o.folder for o in others)}; what the notes say of "
@@ -103,6 +110,7 @@ def places_of(
         "notes_folder": str(notes),
         "limits": limits,
         "python": "python",
+        "trying": trying,
         "teacher_seeds": ", ".join(map(str, first.info.teacher_seeds)),
     }
 

@@ -7,12 +7,14 @@ split, or OUT/error.json and exit code 1. The public weak teachers take turns ov
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_atomic
 from aarlab.testbed.running import run_method
 from aarlab.testbed.running.job import PREDICTIONS, Job, JobOutput, SeedPair
+from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.task import load_info
 
 MAX_SEEDS = 16
@@ -39,17 +41,20 @@ def summary(output: JobOutput) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m aarlab.testbed.running.trying", description=__doc__
-    )
+def parser_of(prog: str, about: str | None) -> argparse.ArgumentParser:
+    """Return the arguments that `try_out` reads."""
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     parser.add_argument("method", type=Path, help="folder with method.py")
     parser.add_argument("out", type=Path, help="folder for job.json and predictions.json")
     parser.add_argument("--public", type=Path, default=Path("/public"), help="the task")
     parser.add_argument("--seeds", type=int, default=3, choices=range(1, MAX_SEEDS + 1))
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--no-diagnostics", action="store_true", help="a little faster")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def try_out(given: argparse.Namespace, students: Callable[[], StudentFactory] | None = None) -> int:
+    """Run the method and return the exit code; `students` as in `run_method.run_job`."""
     try:
         job = job_for(
             given.method, given.public, given.seeds, given.first_seed, not given.no_diagnostics
@@ -62,11 +67,15 @@ def main(argv: list[str]) -> int:
         (given.out / stale).unlink(missing_ok=True)
     path = given.out / "job.json"
     write_atomic(path, job.model_dump_json(indent=1) + "\n")
-    code = run_method.main([str(path), str(given.out)])
+    code = run_method.main([str(path), str(given.out)], students=students)
     if code == 0:
         done = JobOutput.model_validate_json((given.out / PREDICTIONS).read_bytes())
         sys.stdout.write(f"{summary(done)}\nwrote {given.out / PREDICTIONS}\n")
     return code
+
+
+def main(argv: list[str]) -> int:
+    return try_out(parser_of("python -m aarlab.testbed.running.trying", __doc__).parse_args(argv))
 
 
 if __name__ == "__main__":
