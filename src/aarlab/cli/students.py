@@ -13,9 +13,7 @@ from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Strong students on one device, for many clients.")
 Device = Literal["auto", "cpu", "cuda"]
-Socket = Annotated[
-    Path | None, typer.Option(help="unix socket, in a folder of its own")
-]
+Socket = Annotated[Path | None, typer.Option(help="unix socket, in a folder of its own")]
 
 
 @app.command()
