@@ -2,10 +2,11 @@
 
     python benchmarks/students.py --out benchmarks/students.md          # a minute on two cores
 
-Fits: heads with the default options on random stored states of the embedded student's size, in this
-process and by a server in a process of its own, in turn. The share is the median of the pairs'
-ratios. Memory: a server of a random language model of the embedded student's shape, before and
-after nine clients have asked it for states and trained a LoRA student each.
+Fits: heads with the default options on random stored states of the embedded student's width, in
+this process and by a server in a process of its own, in pairs that take turns. The share is the
+median of the pairs' ratios; on a busy machine the share of CPU time says more. Memory: a server of
+a random language model of the embedded student's shape, before and after nine clients have trained
+a LoRA student each.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.task import write_arrays
 from aarlab.testbed.tasks.train_task import StudentSettings
 
-WIDTH, LAYER, ROWS, N_CLIENTS, PAIRS, CALLS = 576, 20, 600, 9, 15, 300
+WIDTH, LAYER, ROWS, N_CLIENTS, PAIRS, CALLS = 576, 20, 1500, 9, 25, 300
 SHAPE = {
     "hidden_size": WIDTH, "intermediate_size": 1536, "num_hidden_layers": 30,
     "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 2048,
@@ -103,23 +104,32 @@ def fits(place: Path) -> dict[str, float]:
     grant = Grant.of("a", rows, StudentSettings(LAYER, options, None), features=[str(path)])
     with serving(place) as process, opened(place, grant) as client:
         there = client.students
-        pairs = [
-            (seconds(lambda: here.new().fit(rows, targets).predict_proba(rows)),
-             seconds(lambda: there.new().fit(client.rows, targets).predict_proba(client.rows)))
-            for _ in range(PAIRS + 2)
-        ][2:]  # fmt: skip
-        cpu_here_s = cpu_of(lambda: here.new().fit(rows, targets).predict_proba(rows), None)
-        cpu_served_s = cpu_of(
-            lambda: there.new().fit(client.rows, targets).predict_proba(client.rows), process
-        )
+
+        def mine_once() -> object:
+            return here.new().fit(rows, targets).predict_proba(rows)
+
+        def served_once() -> object:
+            return there.new().fit(client.rows, targets).predict_proba(client.rows)
+
+        for work in (mine_once, served_once) * 2:
+            work()
+        pairs, cpu_here_s, cpu_served_s = [], 0.0, -sum(process.cpu_times()[:2])
+        for _ in range(PAIRS):
+            started = time.process_time()
+            took_s = seconds(mine_once)
+            between = time.process_time()
+            pairs.append((took_s, seconds(served_once)))
+            cpu_here_s += between - started
+            cpu_served_s += time.process_time() - between
+        cpu_served_s += sum(process.cpu_times()[:2])
         student, mine = there.new().fit(client.rows, targets), here.new().fit(rows, targets)
         shares = np.quantile([b / a - 1 for a, b in pairs], (0.25, 0.5, 0.75)).tolist()
         some, few = client.rows[:100], client.rows[:1]
         return {
             "fit_here_ms": 1000 * statistics.median(a for a, _ in pairs),
             "fit_served_ms": 1000 * statistics.median(b for _, b in pairs),
-            "cpu_here_ms": 1000 * cpu_here_s,
-            "cpu_served_ms": 1000 * cpu_served_s,
+            "cpu_here_ms": 1000 * cpu_here_s / PAIRS,
+            "cpu_served_ms": 1000 * cpu_served_s / PAIRS,
             "overhead_low": shares[0],
             "overhead": shares[1],
             "overhead_high": shares[2],
@@ -163,20 +173,6 @@ def memory(place: Path) -> dict[str, float]:
 
 def pss_mb(process: psutil.Process) -> float:
     return process.memory_full_info().pss / 1e6
-
-
-def cpu_of(work: Callable[[], object], other: psutil.Process | None) -> float:
-    """CPU seconds of one call, of this process and of another, by PAIRS calls."""
-
-    def spent() -> float:
-        theirs = 0.0 if other is None else sum(other.cpu_times()[:2])
-        return time.process_time() + theirs
-
-    work()
-    before = spent()
-    for _ in range(PAIRS):
-        work()
-    return (spent() - before) / PAIRS
 
 
 def seconds(work: Callable[[], object]) -> float:

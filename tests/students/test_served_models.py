@@ -370,7 +370,7 @@ def test_generation_out_of_memory_says_what_to_lower(server, monkeypatch):
 )
 def test_an_error_holds_no_part_of_a_text(server, monkeypatch, secret):
     (row,) = word_rows(1, "train")[0]
-    rows = (type(row)("r", "g", secret, (" an answer",)),)
+    rows = (type(row)("r", "g", secret, (" zebra",)),)
 
     def fails(self, items, *rest):
         raise BadInput(f"an answer to {items[0].prompt[:30]!r} is empty")
