@@ -1,4 +1,4 @@
-"""What every executor keeps: the same tests for the built-in one and for the example."""
+"""What every executor keeps: the same tests for each of the built-in ones."""
 
 import os
 import signal
