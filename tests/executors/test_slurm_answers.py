@@ -146,9 +146,12 @@ def test_a_job_that_is_queued_again_waits_no_two_minutes(
     commands.jobs(("7", "x", "RUNNING", "None", "0", "0"))
     assert handle.poll() is None
     for again in ("1", "2"):
-        commands.jobs(("7", "x", "PENDING", "BeginTime", "0", again))
+        commands.jobs(("7", "x", "PENDING", "None", "0", again))  # the reason comes later
+        commands.put("scontrol", "exit 1")
+        assert handle.poll() is None, "the controller did not take it: it is asked again"
+        commands.put("scontrol", "")
         assert [handle.poll(), handle.poll()] == [None, None]
-        assert updates() == int(again), "once for each time"
+        assert updates() == 2 * int(again), "until it is taken, for each time"
     assert handle.begun()
 
 

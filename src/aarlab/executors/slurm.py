@@ -122,10 +122,13 @@ class SlurmExecutor(Executor):
         with suppress(NotStarted):
             self._call("scancel", *words, job)
 
-    def start_now(self, job: str) -> None:
-        """Start a job that Slurm queued again without the two minutes that it makes it wait."""
-        with suppress(NotStarted):
+    def start_now(self, job: str) -> bool:
+        """Take the two minutes off a job that Slurm queued again; False if that fails for now."""
+        try:
             self._call("scontrol", "update", f"JobId={job}", "StartTime=now")
+        except NotStarted:
+            return False
+        return True
 
     def _list(self) -> None:
         asked_at = time.monotonic()
@@ -226,9 +229,12 @@ class SlurmHandle:
         again = int(row["RestartCnt"] or 0)
         if row["Reason"].replace(" ", "_") in HELD:
             self._executor.cancel(self.id)  # it will have ended, and the campaign starts another
-        elif row["Reason"] == "BeginTime" and again > self._hurried:
+        elif (
+            row["State"] == "PENDING"
+            and again > self._hurried
+            and self._executor.start_now(self.id)
+        ):
             self._hurried = again
-            self._executor.start_now(self.id)
 
     def stop(self, grace_s: float) -> None:
         if self.poll() is not None:
