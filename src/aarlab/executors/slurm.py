@@ -17,7 +17,6 @@ Not covered: a shared folder that a node no longer reaches.
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,13 +25,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import ClassVar
 
-from aarlab.executors.base import Ended, Executor, Job, NotStarted, Options, Place, Resources
+from aarlab.executors.base import LEFT, Ended, Executor, Job, NotStarted, Options, Place, Resources
 
 ANSWER_S = 60.0
 GONE_S = 120.0  # Slurm's KillWait, 30 s by default, and the end of a job on a slow node
 NOTICE_S = 120  # USR1 comes so long before the time limit, and up to 60 s earlier still
 LEAST_LIMIT_S = 600.0  # of a job that gets a notice: Slurm would give it to a shorter one at once
-LEFT = 128 + signal.SIGUSR1  # the exit code of a job that gave way to the notice
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
 FIELDS = {
     **{"JobID": 20, "Name": 120, "State": 24, "Reason": 60},
