@@ -111,7 +111,7 @@ def measured(kind: Any, folder: Path) -> dict[str, Any]:
         os.environ["ANTHROPIC_API_KEY"] = fake.key  # for the check before the campaign starts
         spec = lost_node.spec_of(fake, engine.executor(keys), LANGUAGES, CONTROLS)
         for aar in spec["aars"][len(LANGUAGES) :]:
-            aar["limits"] = {"submissions": TRIALS}
+            aar["limits"] = {"submissions": TRIALS, "dollars": 1.0}
         path = folder / "spec.yaml"
         path.write_text(yaml.safe_dump(spec), encoding="utf-8")
         process = command(root, "campaign", "run", str(path), "--out", str(run.path))
@@ -212,7 +212,7 @@ def table(all_figures: list[dict[str, Any]]) -> str:
             "new life after the kill": f"{min(back):.0f} to {max(back):.0f} s",
             "campaign": f"{figures['ending']} in {figures['wall_s']} s with the cluster's start",
             "model calls asked / recorded": f"{calls['asked']} / {calls['recorded']} "
-            f"({calls['paid_twice']} paid twice, {calls['cut_off']} may be)",
+            f"({calls['paid_twice']} paid twice, at most {calls['cut_off']} could be)",
             "submissions / findings": f"{figures['submissions']} / {figures['findings']}, "
             "none lost, none doubled",
             "verified methods": str(figures["verified"]),
