@@ -1,5 +1,7 @@
 """The executor in a spec: by name, with options, checked where it is read."""
 
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import yaml
 from extension_kit import distribution, installed
 
 from aarlab.campaign.checking import remarks
-from aarlab.campaign.executing import lacking, resources
+from aarlab.campaign.executing import lacking, opened_executor, resources
 from aarlab.campaign.runner import create, open_spec
 from aarlab.campaign.spec import CampaignSpec, load_spec
 from aarlab.core.errors import BadInput, Damaged
@@ -16,6 +18,7 @@ from aarlab.core.layout import DataRoot, RunDir
 from aarlab.executors import known, local
 from aarlab.executors.base import Executor, Job, Options, Place, Resources
 from aarlab.executors.local import LocalExecutor, LocalHandle
+from aarlab.executors.slurm import SlurmOptions
 
 PARTS = {"name": "x", "tasks": ["math"], "aars": [{"name": "rowan", "researcher": "random"}]}
 
@@ -78,6 +81,18 @@ def test_a_wrong_choice_is_refused_by_line(tmp_path: Path, executor: object, sai
         load_spec(spec_file(tmp_path, executor))
 
 
+def test_the_page_on_clusters_shows_a_spec_and_all_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the built-in executors
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    path = tmp_path / "spec.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    spec = load_spec(path).executor
+    assert (spec.name, resources(spec)) == ("slurm", Resources(4, None, 16000, 43_200.0))
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(SlurmOptions.model_fields)
+
+
 def test_a_run_is_readable_where_its_executor_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +114,43 @@ def test_what_an_executor_lacks_is_said_before_a_campaign_starts(
     monkeypatch.setattr(local, "SETPRIV", "setpriv-that-is-not-there")
     found = [r.text for r in remarks(spec, DataRoot(tmp_path), lambda _: True)]
     assert [text for text in found if "util-linux" in text]
+
+
+PACKAGE = """
+from aarlab.executors.base import Executor, Options
+from aarlab.executors.local import LocalExecutor
+
+class TinyOptions(Options):
+    word: str
+
+class TinyExecutor(Executor):
+    options = TinyOptions
+    separation = "processes of the same user on this machine"
+
+    def __init__(self, options, place):
+        self.word = options.word
+
+    def start(self, job):
+        return LocalExecutor().start(job)
+"""
+
+
+def test_an_installed_package_adds_one(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    distribution(site, "tiny", {"aarlab.executors": {"tiny": "tiny_executor:TinyExecutor"}})
+    (site / "tiny_executor.py").write_text(PACKAGE)
+    given = {"name": "tiny", "options": {"word": "a"}}
+    with installed(site):
+        spec = load_spec(spec_file(tmp_path, given))
+        with opened_executor(spec.executor, tmp_path / "executor") as executor:
+            handle = executor.start(Job("ada", ("sh", "-c", "exit 3"), tmp_path / "log"))
+            while (end := handle.poll()) is None:
+                time.sleep(0.02)
+        assert end.code == 3
+        with pytest.raises(BadInput, match=r"line 10: executor.options.words: is not"):
+            load_spec(spec_file(tmp_path, {"name": "tiny", "options": {"words": "a"}}))
+    with pytest.raises(BadInput, match="no executor 'tiny'; there are local, queued"):
+        load_spec(spec_file(tmp_path, given))
 
 
 def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
