@@ -1,0 +1,132 @@
+"""A campaign on a cluster that loses a node, and what must hold of it afterwards.
+
+Language-model AARs, with a vendor's own client against a fake endpoint that counts what it is
+asked, beside control researchers, on the toy task. Nothing here knows the cluster's engine.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fake_models import FakeModels, Fault
+from fake_talk import Conversation, Reply
+from fault_scripts import worker
+
+from aarlab.agents.state import load_state
+from aarlab.core.layout import RunDir
+from aarlab.core.ledger import TOKEN_KINDS
+from aarlab.core.transcript import read_transcript
+from aarlab.core.wire import CampaignExport
+from aarlab.report.load import load_export
+from aarlab.store.log import verify_log
+
+MODEL = "anthropic/claude-x"
+STEPS = 24
+THINKS = [Fault("slow", every=1, wait_s=0.5)]
+CONTROLS = ("random", "evolutionary")
+
+
+def steady(said: Conversation) -> Reply:
+    """What the models say: it works, submits, freezes and posts in turn, then finishes."""
+    return worker(said, STEPS)
+
+
+def spec_of(
+    fake: FakeModels, executor: dict[str, Any], languages: list[str], controls: list[str]
+) -> dict[str, Any]:
+    """A campaign's spec: language AARs and control researchers by name."""
+    price = {"dated": "made up", "input": 3.0, "output": 15.0}
+    direction = "elicitation"
+    return {
+        "name": "cluster",
+        "tasks": ["gauss"],
+        "executor": executor,
+        "language": {"model": MODEL, "base_url": fake.anthropic_url, "max_output_tokens": 500},
+        "prices": {MODEL: price},
+        "aars": [
+            *({"name": n, "researcher": "language", "direction": direction} for n in languages),
+            *(
+                {"name": n, "researcher": CONTROLS[i % 2], "direction": direction, "seed": i}
+                for i, n in enumerate(controls)
+            ),
+        ],
+        "limits": {"submissions": 6, "dollars": 50.0},
+        "seeds_per_submission": 2,
+        "verify": {"top": 1, "ablate_top": 0, "seeds": 2, "certify": False, "live": False},
+    }
+
+
+def calls(run: RunDir, name: str) -> int:
+    """How many model calls an AAR has begun."""
+    path = run.aar(name) / "loop.json"
+    return int(json.loads(path.read_text())["calls"]) if path.exists() else 0
+
+
+def lives(run: RunDir) -> dict[str, int]:
+    """The number of processes that each AAR has had."""
+    return {path.parent.name: int(path.read_text()) for path in run.path.glob("aars/*/life")}
+
+
+def events(run: RunDir, kind: str) -> list[dict[str, Any]]:
+    lines = run.events.read_text().splitlines() if run.events.exists() else []
+    return [event for line in lines if (event := json.loads(line))["kind"] == kind]
+
+
+def until(true: Callable[[], bool], within_s: float, what: str) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def recorded(export: CampaignExport) -> int:
+    """Model calls in the ledger."""
+    return sum(spend.calls for spend in export.model_spend)
+
+
+def check_whole(run: RunDir, fake: FakeModels, kills: int) -> CampaignExport:
+    """Nothing is lost or doubled: log, ledger, transcripts, submissions, snapshots, findings.
+
+    `kills` is the number of language AARs that were on the lost node: each may have paid the call
+    twice that was in flight.
+    """
+    export = load_export(run.export)
+    verify_log(run.database)
+    counts = fake.counts()
+    assert counts.wrong_key == 0 and counts.leaks == []
+    asked, booked = counts.n_paid, recorded(export)
+    assert booked <= asked <= booked + kills, (booked, asked, kills)
+    assert sum(n - 1 for n in counts.paid.values()) <= kills
+    for aar in export.aars:
+        _check_aar(run.aar(aar.name), aar.name, export)
+    total = {kind: sum(int(a.spend.get(kind, 0)) for a in export.aars) for kind in TOKEN_KINDS}
+    heard = {kind: counts.distinct_tokens.get(kind, 0) for kind in TOKEN_KINDS}
+    assert total == heard, "right to the token"
+    return export
+
+
+def _check_aar(home: Path, name: str, export: CampaignExport) -> None:
+    state = load_state(home / "state.json")
+    assert state.finished, name
+    if state.trials:  # a control researcher
+        mine = [s.id for s in export.submissions if s.aar == name]
+        assert [t.score.submission for t in state.done if t.score] == mine
+        return
+    for made in (
+        [s.method for s in export.submissions if s.aar == name],
+        [s.name for s in export.snapshots if s.aar == name],
+        [f.title for f in export.findings if f.author == name],
+    ):
+        assert made and len(made) == len(set(made)), Counter(made).most_common(3)
+    entries = list(read_transcript(home / "transcript.jsonl"))
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    told = [entry for entry in entries if entry.kind == "tool_result"]
+    assert len({entry.call for entry in told}) == len(told), "each call has one result"
+    spent = next(aar.spend for aar in export.aars if aar.name == name)
+    dollars = sum(entry.dollars or 0.0 for entry in entries)
+    assert abs(dollars - spent["dollars"]) < 1e-9 * max(dollars, 1.0)
+    ran = (home / "workspace" / "log.txt").read_text().split()
+    assert len(ran) == len(set(ran)), "no command ran twice"
