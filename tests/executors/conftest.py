@@ -1,4 +1,4 @@
-"""A Slurm of the tests' own, and the example package as pip would install it."""
+"""A Slurm and a Ray of the tests' own."""
 
 from collections.abc import Iterator
 
@@ -7,22 +7,9 @@ from extension_kit import EXAMPLES, distribution_of, installed
 from ray_cluster import RayCluster
 from slurm import Slurm
 
-EXAMPLE = EXAMPLES / "executors"
-
 
 @pytest.fixture(scope="module")
-def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """See the example as an installed package, here and in child processes."""
-    folder = tmp_path_factory.mktemp("installed")
-    distribution_of(folder, EXAMPLE)
-    places = (folder, EXAMPLE / "src")
-    with pytest.MonkeyPatch.context() as patch, installed(*places):
-        patch.setenv("PYTHONPATH", ":".join(map(str, places)))
-        yield
-
-
-@pytest.fixture(scope="module")
-def slurm(installed_example: None) -> Iterator[Slurm]:
+def slurm() -> Iterator[Slurm]:
     """A cluster of one node, to which the Slurm commands of this process talk."""
     cluster = Slurm()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,5 +1,6 @@
 """The executor in a spec: by name, with options, checked where it is read."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import yaml
 from extension_kit import distribution, installed
 
 from aarlab.campaign.checking import remarks
-from aarlab.campaign.executing import lacking, resources
+from aarlab.campaign.executing import lacking, opened_executor, resources
 from aarlab.campaign.runner import create, open_spec
 from aarlab.campaign.spec import CampaignSpec, load_spec
 from aarlab.core.errors import BadInput, Damaged
@@ -99,6 +100,43 @@ def test_what_an_executor_lacks_is_said_before_a_campaign_starts(
     monkeypatch.setattr(local, "SETPRIV", "setpriv-that-is-not-there")
     found = [r.text for r in remarks(spec, DataRoot(tmp_path), lambda _: True)]
     assert [text for text in found if "util-linux" in text]
+
+
+PACKAGE = """
+from aarlab.executors.base import Executor, Options
+from aarlab.executors.local import LocalExecutor
+
+class TinyOptions(Options):
+    word: str
+
+class TinyExecutor(Executor):
+    options = TinyOptions
+    separation = "processes of the same user on this machine"
+
+    def __init__(self, options, place):
+        self.word = options.word
+
+    def start(self, job):
+        return LocalExecutor().start(job)
+"""
+
+
+def test_an_installed_package_adds_one(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    distribution(site, "tiny", {known.EXECUTORS.group: {"tiny": "tiny_executor:TinyExecutor"}})
+    (site / "tiny_executor.py").write_text(PACKAGE)
+    given = {"name": "tiny", "options": {"word": "a"}}
+    with installed(site):
+        spec = load_spec(spec_file(tmp_path, given))
+        with opened_executor(spec.executor, tmp_path / "executor") as executor:
+            handle = executor.start(Job("ada", ("sh", "-c", "exit 3"), tmp_path / "log"))
+            while (end := handle.poll()) is None:
+                time.sleep(0.02)
+        assert end.code == 3
+        with pytest.raises(BadInput, match=r"line 10: executor.options.words: is not"):
+            load_spec(spec_file(tmp_path, {"name": "tiny", "options": {"words": "a"}}))
+    with pytest.raises(BadInput, match="no executor 'tiny'; there are local, queued"):
+        load_spec(spec_file(tmp_path, given))
 
 
 def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every executor keeps: the same tests for the built-in one and for the example."""
+"""What every executor keeps: the same tests for each of the built-in ones."""
 
 import os
 import signal
@@ -214,3 +214,27 @@ def test_resources_are_checked_before_a_campaign_starts(slurm: Slurm, tmp_path: 
     assert list(executor.check(Resources(cpus=2, memory_mb=1024, time_limit_s=600))) == []
     (said,) = executor.check(Resources(cpus=4000))
     assert said.startswith("sbatch: ") and "configuration is not available" in said
+
+
+def test_a_job_that_gives_way_to_a_notice_starts_again(slurm: Slurm, tmp_path: Path) -> None:
+    """As before its time limit; the handle is that of one job all the time."""
+    text = (
+        f"test -e {tmp_path}/up && exit 0; trap 'exit 138' USR1; echo up > {tmp_path}/up; "
+        "while :; do sleep 0.05; done"
+    )
+    handle = made("slurm", tmp_path).start(shell(tmp_path, text))
+    appears(tmp_path / "up")
+    assert handle.poll() is None
+    slurm.say("scancel", "--signal=USR1", "--batch", handle.id)
+    assert ended(handle, 60) == Ended(0)
+    log = (tmp_path / "ada.log").read_text()
+    assert f"job {handle.id} was queued again 1 times; now on n1" in log
+
+
+def test_a_job_without_a_device_sees_none(slurm: Slurm, tmp_path: Path) -> None:
+    text = (
+        f'echo "[$CUDA_VISIBLE_DEVICES]" > {tmp_path}/seen; test -n "${{CUDA_VISIBLE_DEVICES+x}}"'
+    )
+    handle = made("slurm", tmp_path).start(shell(tmp_path, text))
+    assert ended(handle) == Ended(0)
+    assert (tmp_path / "seen").read_text() == "[]\n"

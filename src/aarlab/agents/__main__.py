@@ -1,7 +1,15 @@
-"""`python -m aarlab.agents AAR.json`: one AAR, from its config to the end of its budget."""
+"""`python -m aarlab.agents AAR.json`: one AAR, from its config to the end of its budget.
+
+SIGUSR1 is an engine's notice that the process will be ended soon. A language-model AAR then ends
+after the step that it is in, so that a model call under way is not paid twice. Any AAR ends LEAVE_S
+after the notice, which is as safe as `kill -9`.
+"""
 
 import logging
+import os
+import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,22 +21,26 @@ from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput, Superseded
 from aarlab.core.files import write_json
 from aarlab.core.logs import log_to_stderr
+from aarlab.executors.base import LEFT
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
 SETTINGS = 78  # sysexits EX_CONFIG: the same process would end the same way
 SUPERSEDED = 75  # sysexits EX_TEMPFAIL: a newer process of the same AAR has begun
+LEAVE_S = 60.0
 ERROR_FILE = "error.json"  # core.layout.RunDir.aar_error
 
 
 def main(argv: list[str]) -> int:
     log_to_stderr("INFO")
     logging.getLogger("httpx").setLevel("WARNING")  # one line per request, for days
+    leaving = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: _take_notice(leaving))
     home = Path(argv[0]).parent
     (home / ERROR_FILE).unlink(missing_ok=True)
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
-        why = live(config)
+        why = live(config, leaving)
     except Superseded as error:
         # The folder is the newer process's by now, `error.json` included: only the log says why.
         LOG.error("the AAR stopped: %s", error)
@@ -37,8 +49,20 @@ def main(argv: list[str]) -> int:
         LOG.exception("the AAR stopped")
         _leave_error(home, error)
         return SETTINGS if getattr(error, "code", "") == "model_settings" else 1
+    if not why and leaving.is_set():
+        LOG.info("left after a notice; all is saved")
+        return LEFT
     LOG.info("finished: %s", why)
     return 0
+
+
+def _take_notice(leaving: threading.Event) -> None:
+    """Ask the AAR to end after its step, and end the process after LEAVE_S."""
+    if not leaving.is_set():
+        leaving.set()
+        last = threading.Timer(LEAVE_S, os._exit, [LEFT])
+        last.daemon = True
+        last.start()
 
 
 def _leave_error(home: Path, error: Exception) -> None:
@@ -52,8 +76,8 @@ def _leave_error(home: Path, error: Exception) -> None:
         write_json(home / ERROR_FILE, said)
 
 
-def live(config: AarConfig) -> str:
-    """Run the AAR and return why it ended.
+def live(config: AarConfig, leaving: threading.Event) -> str:
+    """Run the AAR and return why it ended, or an empty text where it left before its end.
 
     Each kind of AAR loads only its own libraries.
     """
@@ -61,7 +85,7 @@ def live(config: AarConfig) -> str:
     if config.researcher == "language":
         from aarlab.agents.language.loop import run_language
 
-        return run_language(config, connect).why
+        return run_language(config, connect, leaving).why
     if config.researcher == "external":
         from aarlab.agents.external.claude_code import run_external
 

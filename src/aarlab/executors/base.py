@@ -4,6 +4,7 @@ An executor starts a job once and says how it ended. Restarts, their waits, cras
 last lines of a log are the campaign's (campaign/processes.py) and the same for every executor.
 """
 
+import signal
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,13 @@ from typing import ClassVar, Protocol
 from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_atomic
 from aarlab.core.wire_base import Strict
+
+LEFT = 128 + signal.SIGUSR1
+"""The exit code of a job that gave way: the engine sent SIGUSR1, since its time ends soon.
+
+Such a job has saved all it did and wants to be started again. A job that knows nothing of this dies
+of the signal, which a shell reports with the same code.
+"""
 
 
 class NotStarted(AarlabError):

@@ -1,4 +1,4 @@
-"""Executors by name: the built-in one and those of installed packages."""
+"""Executors by name: the built-in ones and those of installed packages."""
 
 from importlib.metadata import EntryPoint
 from typing import Any, cast
@@ -6,6 +6,7 @@ from typing import Any, cast
 from aarlab.core.registry import Registry
 from aarlab.executors.base import Executor
 from aarlab.executors.local import LocalExecutor
+from aarlab.executors.slurm import SlurmExecutor
 
 
 def _class_of(entry: EntryPoint) -> type[Executor]:
@@ -16,7 +17,11 @@ def _class_of(entry: EntryPoint) -> type[Executor]:
 
 
 EXECUTORS: Registry[type] = Registry(
-    "executor", "aarlab.executors", type, {"local": LocalExecutor}, load=_class_of
+    "executor",
+    "aarlab.executors",
+    type,
+    {"local": LocalExecutor, "slurm": SlurmExecutor},
+    load=_class_of,
 )
 
 

@@ -18,6 +18,7 @@ Puts one language-model AAR together from its config and lets it live.
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class LanguageAar:
     steering: Steering
     forum: bool = True
     prompts: Callable[[], str] = prompt_hash
+    leaving: threading.Event = field(default_factory=threading.Event)
     _synced: float = field(default=-1e9, init=False)
     _tools_size: int = field(default=0, init=False)
     _least: int = field(default=0, init=False)
@@ -129,11 +131,12 @@ class LanguageAar:
     def run(self) -> LoopState:
         """Run from the start, or from where a killed process was, to the end of the budget.
 
+        Returns an unfinished state after the step in which `leaving` is set.
         Raises Superseded once a newer process of the AAR has begun.
         """
         state = self._opened()
         try:
-            while not state.finished:
+            while not (state.finished or self.leaving.is_set()):
                 state = self._step(state)
         finally:
             self.kit.backgrounds.kill_all()
@@ -411,14 +414,17 @@ def _warned(state: LoopState, me: Me) -> LoopState:
     return told(state.but(warned=True), text)
 
 
-def run_language(config: AarConfig, connect: Callable[[], PlatformClient]) -> LoopState:
-    """Run an AAR to its end, from the start or from where it was.
+def run_language(
+    config: AarConfig, connect: Callable[[], PlatformClient], leaving: threading.Event
+) -> LoopState:
+    """Run an AAR to its end, or until `leaving` is set, from the start or from where it was.
 
     `connect` opens a client of the platform. Raises if the AAR cannot continue (model away, key
     wrong): its state is safe.
     """
     with connect() as platform, connect() as second:
         aar = build(config, platform, second)
+        aar.leaving = leaving
         try:
             with beating(connect):
                 return aar.run()

@@ -4,9 +4,14 @@ Assumed: the run's folder, the data root and the Python environment have the sam
 nodes, and one ordinary user owns them. Where AARs run on other nodes than the campaign, `host` is
 the address of the campaign's machine, which they reach over TCP with TLS.
 
+A job whose node is lost, or that is preempted, is queued again by Slurm under the same id, and so
+is one whose time limit comes near. That is no crash. The platform refuses what an older copy does
+that lives on (core.supervision).
+
 Covered: a submission that fails; jobs that wait; jobs that Slurm ends (time limit, memory,
-preemption, lost node); a controller that does not answer; a campaign killed with jobs running.
-Not covered: a node that Slurm gives up while its processes live on; the platform refuses those.
+preemption, lost node); a job that Slurm holds after failed starts; a controller that does not
+answer; a campaign killed with jobs running; variables of the campaign in Slurm's files (none).
+Not covered: a shared folder that a node no longer reaches.
 """
 
 import os
@@ -20,11 +25,22 @@ from itertools import accumulate
 from pathlib import Path
 from typing import ClassVar
 
-from aarlab.executors.base import Ended, Executor, Job, NotStarted, Options, Place, Resources
+from aarlab.executors.base import LEFT, Ended, Executor, Job, NotStarted, Options, Place, Resources
 
 ANSWER_S = 60.0
 GONE_S = 120.0  # Slurm's KillWait, 30 s by default, and the end of a job on a slow node
-FIELDS = {"JobID": 20, "Name": 120, "State": 24, "Reason": 60, "exit_code": 20}
+NOTICE_S = 120  # USR1 comes so long before the time limit, and up to 60 s earlier still
+LEAST_LIMIT_S = 600.0  # of a job that gets a notice: Slurm would give it to a shorter one at once
+COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
+FIELDS = {
+    **{"JobID": 20, "Name": 120, "State": 24, "Reason": 60},
+    **{"exit_code": 20, "RestartCnt": 12},
+}
+AGAIN = """\
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
+  echo "job $SLURM_JOB_ID was queued again $SLURM_RESTART_COUNT times; now on $SLURMD_NODENAME" >&2
+fi"""
+HELD = {"JobHoldMaxRequeue", "launch_failed_requeued_held"}
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"}
 OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL"),
@@ -62,8 +78,8 @@ class SlurmExecutor(Executor):
         return self.given.host
 
     def check(self, resources: Resources) -> Iterator[str]:
-        if shutil.which("sbatch") is None:
-            return (yield "sbatch is not found: install the commands of Slurm on this machine")
+        if missing := [name for name in COMMANDS if shutil.which(name) is None]:
+            return (yield _no_command(missing[0]))
         file = Path(self.given.env_file or os.devnull)
         if not file.exists() or (self.given.env_file and file.stat().st_mode & 0o077):
             yield f"{file} must exist and be readable by its owner alone: chmod 600 {file}"
@@ -79,7 +95,7 @@ class SlurmExecutor(Executor):
             if handle.poll() is None:
                 raise NotStarted(f"job {handle.id} of {job.name} does not end")
         log = str(job.log.absolute()).replace("%", "%%")
-        words = ["--no-requeue", "--export=NIL", f"--job-name={self._name(job.name)}"]
+        words = ["--requeue", "--export=NIL", f"--job-name={self._name(job.name)}"]
         words += [f"--output={log}", "--open-mode=append", *self._wants(job.resources)]
         said = self._call("sbatch", "--parsable", *words, script=self._script(job))
         return SlurmHandle(self, said.strip().partition(";")[0])
@@ -104,6 +120,14 @@ class SlurmExecutor(Executor):
         with suppress(NotStarted):
             self._call("scancel", *words, job)
 
+    def start_now(self, job: str) -> bool:
+        """Take the two minutes off a job that Slurm queued again; False if that fails for now."""
+        try:
+            self._call("scontrol", "update", f"JobId={job}", "StartTime=now")
+        except NotStarted:
+            return False
+        return True
+
     def _list(self) -> None:
         asked_at = time.monotonic()
         fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
@@ -111,7 +135,7 @@ class SlurmExecutor(Executor):
         self._rows, self._listed_at = {}, asked_at
         starts = accumulate(FIELDS.values(), initial=0)
         parts = [(name, at, at + FIELDS[name]) for name, at in zip(FIELDS, starts, strict=False)]
-        for line in said.splitlines():
+        for line in filter(None, said.split("\n")):
             row = {name: line[at:end].strip() for name, at, end in parts}
             self._rows[row["JobID"]] = row
 
@@ -128,18 +152,44 @@ class SlurmExecutor(Executor):
             "time": None if limit_s is None else max(1, round(limit_s / 60)),
         }
         words = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
+        if limit_s is None or limit_s >= LEAST_LIMIT_S:
+            words.append(f"--signal=B:USR1@{NOTICE_S}")
         return [*words, *self.given.extra]  # such as --account=NAME
 
     def _script(self, job: Job) -> str:
+        """Return a script that ends as the job does, or queues it again where it gave way.
+
+        A job that got no device sees none: without a variable it would see all of its node.
+        """
         lines = [f"export {name}={shlex.quote(value)}" for name, value in job.env.items()]
+        lines.append('export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"')
         if self.given.env_file is not None:
             lines.append(f"set -a; . {shlex.quote(self.given.env_file)}; set +a")
-        return "\n".join(["#!/bin/sh", *lines, f"exec {shlex.join(job.argv)}", ""])
+        scontrol = shlex.quote(shutil.which("scontrol") or "scontrol")
+        # USR1 reaches the shell alone, TERM the job as well; `wait` returns at a signal of the
+        # shell's own.
+        run = f"""\
+trap : TERM USR1
+{shlex.join(job.argv)} &
+child=$!
+trap 'kill -USR1 "$child"' USR1
+while wait "$child"; status=$?; kill -0 "$child" 2>/dev/null; do :; done
+trap - TERM USR1
+if [ "$status" -eq {LEFT} ]; then
+  {scontrol} requeue "$SLURM_JOB_ID"
+elif [ "$status" -gt 128 ]; then
+  kill -"$((status - 128))" $$
+fi
+exit "$status"
+"""
+        return "\n".join(["#!/bin/sh", *lines, AGAIN, run])
 
     def _call(self, *words: str, script: str = "") -> str:
         try:
             sent = script.encode()
             done = subprocess.run(words, input=sent, capture_output=True, timeout=ANSWER_S)
+        except FileNotFoundError:
+            raise NotStarted(_no_command(words[0])) from None
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotStarted(f"{words[0]}: {error}") from error
         if done.returncode != 0:
@@ -154,6 +204,7 @@ class SlurmHandle:
         self.id = job
         self._executor, self._since = executor, time.monotonic()
         self._begun = False
+        self._hurried = 0
         self._ended: Ended | None = None
 
     def begun(self) -> bool:
@@ -163,11 +214,25 @@ class SlurmHandle:
         if self._ended is None and (row := self._executor.row(self.id, self._since)) is not None:
             state = row.get("State", "LOST")
             self._begun = self._begun or state not in WAITING
-            if state == "LOST":
+            if state in WAITING:
+                self._hurry(row)
+            elif state == "LOST":
                 self._ended = Ended(None, f"Slurm does not know job {self.id} any more")
             elif state in OVER:
                 self._ended = _ended(row)
         return self._ended
+
+    def _hurry(self, row: dict[str, str]) -> None:
+        """Mend what keeps a job waiting that Slurm queued again, once for each time."""
+        again = int(row["RestartCnt"] or 0)
+        if row["Reason"].replace(" ", "_") in HELD:
+            self._executor.cancel(self.id)  # it will have ended, and the campaign starts another
+        elif (
+            row["State"] == "PENDING"
+            and again > self._hurried
+            and self._executor.start_now(self.id)
+        ):
+            self._hurried = again
 
     def stop(self, grace_s: float) -> None:
         if self.poll() is not None:
@@ -185,6 +250,10 @@ class SlurmHandle:
                 return True
             time.sleep(0.2)
         return False
+
+
+def _no_command(name: str) -> str:
+    return f"{name} is not found: install Slurm's commands on this machine, or put them on PATH"
 
 
 def _ended(row: dict[str, str]) -> Ended:
