@@ -63,8 +63,9 @@ class RayCluster:
         """Return the node of each AAR that has a process, by the AAR's name."""
         found = {}
         for node, raylet in self.nodes.items():
-            with suppress(psutil.Error):
-                for words in (each.cmdline() for each in raylet.children(recursive=True)):
+            for each in raylet.children(recursive=True):
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    words = each.cmdline()
                     if "aarlab.agents" in words and words[0] != "setpriv":
                         found[Path(words[-1]).parent.name] = node
         return found
