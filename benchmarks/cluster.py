@@ -213,7 +213,7 @@ def table(all_figures: list[dict[str, Any]]) -> str:
             "new life after the kill": f"{min(back):.0f} to {max(back):.0f} s",
             "campaign": f"{figures['ending']} in {figures['wall_s']} s with the cluster's start",
             "model calls asked / recorded": f"{calls['asked']} / {calls['recorded']} "
-            f"({calls['paid_twice']} paid twice, {calls['cut_off']} may be)",
+            f"({calls['paid_twice']} paid twice, at most {calls['cut_off']} could be)",
             "submissions / findings": f"{figures['submissions']} / {figures['findings']}, "
             "none lost, none doubled",
             "verified methods": str(figures["verified"]),

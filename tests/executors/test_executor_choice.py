@@ -1,5 +1,6 @@
 """The executor in a spec: by name, with options, checked where it is read."""
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from aarlab.core.layout import DataRoot, RunDir
 from aarlab.executors import known, local
 from aarlab.executors.base import Executor, Job, Options, Place, Resources
 from aarlab.executors.local import LocalExecutor, LocalHandle
+from aarlab.executors.slurm import SlurmOptions
 
 PARTS = {"name": "x", "tasks": ["math"], "aars": [{"name": "rowan", "researcher": "random"}]}
 
@@ -77,6 +79,18 @@ def test_options_and_resources_are_frozen_with_the_campaign(tmp_path: Path) -> N
 def test_a_wrong_choice_is_refused_by_line(tmp_path: Path, executor: object, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         load_spec(spec_file(tmp_path, executor))
+
+
+def test_the_page_on_clusters_shows_a_spec_and_all_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the built-in executors
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    path = tmp_path / "spec.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    spec = load_spec(path).executor
+    assert (spec.name, resources(spec)) == ("slurm", Resources(4, None, 16000, 43_200.0))
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(SlurmOptions.model_fields)
 
 
 def test_a_run_is_readable_where_its_executor_is_not_installed(
