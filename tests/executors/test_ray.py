@@ -198,3 +198,29 @@ def test_keys_reach_the_job_and_ray_keeps_none(
     assert handle.poll() == Ended(0)
     assert (tmp_path / "seen").read_text() == f"{secret} \n", "no GPU was asked for: none is seen"
     assert ray_cluster.holds(secret) == []
+
+
+@pytest.mark.gate
+@pytest.mark.usefixtures("ray_package")
+def test_a_lost_head_is_waited_for_and_a_new_one_knows_no_job(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = RayCluster(), RayCluster()
+    try:
+        old.start()
+        monkeypatch.setenv("RAY_ADDRESS", old.address)
+        handle = made().start(sleeper(tmp_path))
+        wait_for(lambda: pids(tmp_path) and handle.begun(), 60)
+        old.remove()
+        wait_for(lambda: not alive(pids(tmp_path)[0]), 30)
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            assert handle.poll() is None and handle.begun()
+            time.sleep(0.05)
+        new.start()
+        monkeypatch.setenv("RAY_ADDRESS", new.address)
+        wait_for(lambda: handle.poll() is not None, 90)
+        assert handle.poll() == Ended(None, f"Ray does not know {handle.id} any more")
+    finally:
+        old.remove()
+        new.remove()

@@ -64,5 +64,6 @@ def test_two_nodes_are_lost(
     lives = lost_node.lives(run)
     assert lives == {name: 2 if name in moved else 1 for name in ("ada", "bea", "rowan")}
     assert lost_node.events(run, "process_crashed") == [], "a lost node is no crash of the AAR"
+    assert {s.aar for s in export.submissions} == {"ada", "bea", "rowan"}
     assert export.ending is not None and export.ending.value == "finished"
     assert processes_of(run.path) == []

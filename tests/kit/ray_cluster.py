@@ -37,6 +37,7 @@ class RayCluster:
             pytest.skip("no ray: pip install ray")
         self.size = (nodes, cpus)
         self._lost: list[psutil.Process] = []
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `remove`
@@ -92,6 +93,9 @@ class RayCluster:
         return next(each for each in parents if each in self.raylets)
 
     def remove(self) -> None:
+        """End all of it. May be called again, and before the start."""
+        if self._process is None:
+            return
         for halted in self._lost:
             with suppress(psutil.Error):
                 halted.kill()
@@ -99,10 +103,11 @@ class RayCluster:
             self._process.communicate("", timeout=60)
         finally:
             self._process.kill()
+            self._process = None
             self._errors.close()
 
     def _ask(self, *words: object) -> Any:
-        assert self._process.stdin and self._process.stdout
+        assert self._process and self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(words) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
