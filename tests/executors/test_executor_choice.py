@@ -137,7 +137,7 @@ class TinyExecutor(Executor):
 
 def test_an_installed_package_adds_one(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    distribution(site, "tiny", {known.EXECUTORS.group: {"tiny": "tiny_executor:TinyExecutor"}})
+    distribution(site, "tiny", {"aarlab.executors": {"tiny": "tiny_executor:TinyExecutor"}})
     (site / "tiny_executor.py").write_text(PACKAGE)
     given = {"name": "tiny", "options": {"word": "a"}}
     with installed(site):
