@@ -1,6 +1,6 @@
 """Nine AARs on three nodes of a cluster, and a node lost in the middle: what is lost, what doubled.
 
-    python benchmarks/cluster.py --engine slurm
+    python benchmarks/cluster.py --engine slurm   # or ray
 
 A real campaign by the real command: six language-model AARs, whose model is a script behind a local
 endpoint that counts what it is asked, and three control researchers, on the toy task of the tests,
@@ -34,6 +34,7 @@ from slurm import Slurm
 from toy_campaign import build_toy, command
 
 from aarlab.core.layout import RunDir
+from cluster_ray import RayEngine
 
 LANGUAGES = ["ada", "bea", "cleo", "dora", "elsa", "fay"]
 CONTROLS = ["rowan", "sorrel", "tansy"]
@@ -82,7 +83,7 @@ class SlurmEngine(AbstractContextManager["SlurmEngine"]):
         self.cluster.lose(node)
 
 
-ENGINES = {"slurm": SlurmEngine}
+ENGINES = {"slurm": SlurmEngine, "ray": RayEngine}
 
 
 def main() -> None:

@@ -21,14 +21,17 @@ QUICK = RestartSettings(first_s=0.05, factor=1, longest_s=0.1, healthy_s=60, mos
 
 def made(name: str, folder: Path) -> Executor:
     kind = executor_class(name)
-    given = {"poll_s": 0.2} if name == "slurm" else {}
+    given = {} if name == "local" else {"poll_s": 0.2}
     return kind(kind.options.model_validate(given), Place(folder))
 
 
-@pytest.fixture(params=["local", "slurm"])
+ENGINES = {"slurm": "slurm", "ray": "ray_cluster"}  # the fixture that starts it
+
+
+@pytest.fixture(params=["local", "slurm", pytest.param("ray", marks=pytest.mark.gate)])
 def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Executor]:
-    if request.param == "slurm":
-        request.getfixturevalue("slurm")
+    if request.param in ENGINES:
+        request.getfixturevalue(ENGINES[request.param])
     executor = made(request.param, tmp_path / "executor")
     yield executor
     for _, handle in executor.leftovers():
@@ -110,11 +113,12 @@ def test_stop_ends_one_that_does_not_listen(executor: Executor, tmp_path: Path) 
 
 
 def test_two_campaigns_do_not_see_each_others_jobs(executor: Executor, tmp_path: Path) -> None:
-    kind = "local" if type(executor).__name__ == "LocalExecutor" else "slurm"
+    kind = type(executor).__name__.removesuffix("Executor").lower()
     mine = [executor.start(shell(tmp_path, "sleep 60", name)) for name in ("ada", "ada-2")]
     other = made(kind, tmp_path / "other")
     assert list(other.leftovers()) == []
     assert ended(other.start(shell(tmp_path, "exit 0", "ada"))) == Ended(0)
+    other.close()
     assert [handle.poll() for handle in mine] == [None, None]
     for handle in mine:
         handle.stop(0.5)
