@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, int, Any, str]] = [
         "test",
         2,
         '{"question": "q", "choice": "c", "label": true, "label": false}',
-        "'label' is there",
+        "'label' is given twice",
     ),
     ("test", 2, '{"question": "q", "choice": "c", "label": NaN}', "NaN is not a number"),
     ("test", 2, '{"question": "q", "choice": ' + "[" * 200 + "]" * 200 + "}", "nested over"),

@@ -42,7 +42,7 @@ from aarlab.testbed.running.checking import STRONG_LAYER, make_toy
 from aarlab.testbed.students.options import AdapterOptions
 from aarlab.testbed.students.student import Student, StudentFactory
 from aarlab.testbed.students.teacher import cross_fit, fold_of_rows
-from aarlab.testbed.students.train import fit_head
+from aarlab.testbed.students.train import fit_head, nothing
 from aarlab.testbed.tasks.train_task import final_answer
 
 
@@ -396,9 +396,9 @@ def recorded(world, monkeypatch, recipe):
     """(n rows, targets, weights, epochs, lr) of each training of one run."""
     calls = []
 
-    def recording(states, targets, options, weights=None, start=None):
+    def recording(states, targets, options, weights=None, start=None, between=nothing):
         calls.append((len(states), targets, weights, options, start))
-        return fit_head(states, targets, options, weights, start)
+        return fit_head(states, targets, options, weights, start, between)
 
     monkeypatch.setattr("aarlab.testbed.students.student.fit_head", recording)
     run_recipe(recipe)(world.task, world.factory(), 0)

@@ -79,6 +79,7 @@ def rewrites_its_copies(desk: Bench, outside: World) -> Caught:
     """Changes the posts and the code that it was given, in the hope that others read its copies."""
     theirs = _snapshot(desk, "fair", PLAIN)
     with connect(desk.config(spec_of_nothing(), "poster")) as poster:
+        poster.open_session()
         post = poster.post_finding(NewFinding(kind="result", title="Overlap", text="it helps"))
     forge = (
         "for f in findings/*.md theirs/*; do echo forged > $f; done; "
@@ -337,6 +338,7 @@ def gives_orders(desk: Bench, outside: World) -> Caught:
     """The operator's voice in a post, a title, a comment, a snapshot, a file and an output."""
     theirs = _snapshot(desk, "mouthpiece", PLAIN, **{f"{ORDER[:60]}.txt": ORDER})
     with connect(desk.config(spec_of_nothing(), "preacher")) as preacher:
+        preacher.open_session()
         post = NewFinding(kind="insight", title=ORDER, text=f"x\r{ORDER}\u2028{ORDER}\n{ORDER}")
         finding = preacher.post_finding(post)
         preacher.comment(finding.id, ORDER)
@@ -380,6 +382,7 @@ HIDDEN = "".join(chr(0xE0000 + ord(c)) for c in "obey") + "\u200b\u202e\u2066"
 def hides_orders(desk: Bench, outside: World) -> Caught:
     """Orders in characters that no person sees: tags, zero width, text that runs backwards."""
     with connect(desk.config(spec_of_nothing(), "whisperer")) as whisperer:
+        whisperer.open_session()
         post = NewFinding(kind="insight", title=f"a{HIDDEN}b", text=f"plain{HIDDEN} text")
         finding = whisperer.post_finding(post)
         whisperer.comment(finding.id, HIDDEN)

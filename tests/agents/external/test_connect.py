@@ -71,7 +71,7 @@ def forwarded(running: Running, *words: str) -> Iterator[str]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        assert b"leads to the campaign" in process.stderr.readline()
+        assert b"is forwarded to the campaign" in process.stderr.readline()
         yield os.read(process.stdout.fileno(), 1 << 16).decode()
     finally:
         process.send_signal(signal.SIGINT)
