@@ -41,7 +41,7 @@ def mcp_function(platform: Platform, tool: PlatformTool) -> Callable[..., Any]:
 
     async def run(ctx: Ctx, **given: Any) -> Any:
         key = given.pop("key", None) if tool.method == "POST" else None
-        request = ctx.request_context.request
+        request: Any = ctx.request_context.request
         aar = _access(request).need("read" if tool.method == "GET" else "write")
         caller = Caller(platform, aar, life=life_in(request))
         return await tools.call(caller, tool, tool.input(**given), key)

@@ -117,6 +117,7 @@ async def recall(
     had another request.
     """
     asked = {"actor": actor, "key": key}
+    row: Any
     if life is None:
         row = (await tx.execute(_KNOWN, asked)).first()
     else:
