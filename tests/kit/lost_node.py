@@ -113,7 +113,7 @@ def _check_aar(home: Path, name: str, export: CampaignExport) -> None:
     assert state.finished, name
     if state.trials:  # a control researcher
         mine = [s.id for s in export.submissions if s.aar == name]
-        assert [t.score.submission for t in state.done if t.score] == mine
+        assert mine and [t.score.submission for t in state.done if t.score] == mine, name
         return
     for made in (
         [s.method for s in export.submissions if s.aar == name],
