@@ -28,7 +28,7 @@ def made(name: str, folder: Path) -> Executor:
 ENGINES = {"slurm": "slurm", "ray": "ray_cluster"}  # the fixture that starts it
 
 
-@pytest.fixture(params=["local", "slurm", pytest.param("ray", marks=pytest.mark.gate)])
+@pytest.fixture(params=["local", "slurm", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Executor]:
     if request.param in ENGINES:
         request.getfixturevalue(ENGINES[request.param])

@@ -68,7 +68,7 @@ def test_without_ray_it_says_which_package_is_missing(
     assert "ray" not in sys.modules
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_no_cluster_is_said(made: Made, tmp_path: Path) -> None:
     executor = made(address="127.0.0.1:1")
@@ -76,7 +76,7 @@ def test_no_cluster_is_said(made: Made, tmp_path: Path) -> None:
         executor.start(sleeper(tmp_path))
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_resources_and_options_are_checked_before_a_campaign_starts(
     made: Made, tmp_path: Path
@@ -91,7 +91,7 @@ def test_resources_and_options_are_checked_before_a_campaign_starts(
     assert len(said) == 3
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_lost_node_moves_the_job_and_its_process_is_dead(
     made: Made, tmp_path: Path, ray_cluster: RayCluster
 ) -> None:
@@ -118,7 +118,7 @@ def test_a_lost_node_moves_the_job_and_its_process_is_dead(
     ray_cluster.add_node()
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_job_without_a_node_is_lost_until_there_is_one(
     made: Made, tmp_path: Path, ray_cluster: RayCluster
 ) -> None:
@@ -138,7 +138,7 @@ def test_a_job_without_a_node_is_lost_until_there_is_one(
     wait_for(lambda: len(pids(tmp_path)) == 2 and handle.state == "running", 60)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_starting_again_finds_the_job_that_runs(made: Made, tmp_path: Path) -> None:
     first, job = made(), sleeper(tmp_path)
@@ -157,7 +157,7 @@ def test_starting_again_finds_the_job_that_runs(made: Made, tmp_path: Path) -> N
     assert ended is not None and ended.code is None and "ray.kill" in ended.why
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_talks_to_ray_may_die(made: Made, tmp_path: Path) -> None:
     """Ray ends a process that has lost the head; the campaign's own must live on."""
@@ -175,7 +175,7 @@ def test_what_talks_to_ray_may_die(made: Made, tmp_path: Path) -> None:
     assert handle.poll() == Ended(-15) and not alive(pids(tmp_path)[0])
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_job_that_cannot_run_there_says_why(made: Made, tmp_path: Path) -> None:
     handle = made().start(Job("ada", ("true",), tmp_path / "nowhere" / "log"))
@@ -185,7 +185,7 @@ def test_a_job_that_cannot_run_there_says_why(made: Made, tmp_path: Path) -> Non
     assert not handle.begun()
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_keys_reach_the_job_and_ray_keeps_none(
     made: Made, tmp_path: Path, ray_cluster: RayCluster
 ) -> None:
@@ -200,7 +200,7 @@ def test_keys_reach_the_job_and_ray_keeps_none(
     assert ray_cluster.holds(secret) == []
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_package")
 def test_a_lost_head_is_waited_for_and_a_new_one_knows_no_job(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -95,7 +95,7 @@ def test_a_command_of_the_older_process_is_ended(desk: Bench) -> None:
     assert (config.workspace / "log.txt").read_text().split() == ["begun"]
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_copies_of_a_control_researcher(desk: Bench, fake: FakeModels) -> None:
     made = {"researcher": "random", "language": None, "max_trials": 4, "seed": 5}
     config = desk.config(LanguageSpec(model="mockllm/model"), "rowan").model_copy(update=made)
