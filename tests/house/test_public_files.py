@@ -92,7 +92,7 @@ def test_the_site_builds_and_a_dead_link_fails(tmp_path: Path) -> None:
     for name in ("docs", "src", "benchmarks", "examples"):
         ignored = shutil.ignore_patterns("__pycache__", "embedded", "*.egg-info")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    for name in ("mkdocs.yml", "CHANGELOG.md", "CONTRIBUTING.md"):
+    for name in ("mkdocs.yml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, tmp_path)
 
     def build() -> subprocess.CompletedProcess[str]:
