@@ -6,25 +6,30 @@ import signal
 from pathlib import Path
 
 import pytest
+from student_kit import served
 from toy_campaign import EXPECTED_SUBMISSIONS, toy_spec
 
 from aarlab.agents.config import AarConfig
 from aarlab.campaign import runner
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
-from aarlab.campaign.students import StudentChild
+from aarlab.campaign.students import StudentChild, student_server
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
+from aarlab.students.client import Client
 from aarlab.students.grants import Operator
 
 Toy = tuple[RunDir, CampaignExport]
 
 
 @pytest.fixture
-def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The locks of devices, this test's own: another test process may hold the CPU's."""
-    folder = tmp_path / "l"
+def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The locks of devices, this test's own: another test process may hold the CPU's.
+
+    Its path is short, because a socket's path must be.
+    """
+    folder = tmp_path_factory.mktemp("k") / "locks"
     monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(folder))
     return folder
 
@@ -83,6 +88,17 @@ def test_predictions_are_those_of_sandboxes_also_when_the_server_is_killed(
     ]
     tokens = {c.students.token("gauss") for c in configs}
     assert len(tokens) == len(configs) == 4
+
+
+def test_a_server_that_runs_is_used_and_left_running(toy_root: DataRoot, locks: Path) -> None:
+    run, spec = RunDir(locks.parent / "run"), spec_on_a_server()
+    with served(locks.parent):
+        with student_server(run, toy_root, spec) as students:
+            assert students is not None and students.child is None
+            assert students.access.socket == locks.parent / "s"
+            access = students.access.of("rowan")
+        with Client.open(access.socket, access.token("gauss")) as client:
+            assert client.info()["device"] == "cpu" and len(client.rows) > 100
 
 
 def test_another_executor_is_refused() -> None:

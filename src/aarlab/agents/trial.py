@@ -187,6 +187,23 @@ class _Counted(NamedTuple):
     device_s: float
 
 
+def _counted(access: StudentAccess, task: str) -> _Counted:
+    """Return what the student server has counted for an AAR on a task.
+
+    Waits for a server that is being started again. Raises Unreachable if it does not come back.
+    """
+    until = time.monotonic() + SERVER_S
+    while True:
+        try:
+            token = access.token(task)
+            with Client.open(access.socket, token) as client:
+                return _Counted(token, float(client.usage()["device_s"]))
+        except (Unreachable, Forbidden, OSError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
 @dataclass(frozen=True, slots=True)
 class TrialRunner:
     """Runs trials on any of the config's tasks."""
@@ -236,42 +253,28 @@ class TrialRunner:
         files = {f"{folder}/method/{path}": d for path, d in self.method_files(trial).items()}
         files[f"{folder}/job.json"] = job.model_dump_json().encode()
         copy_in(spec, files)
-        words = ["-m", "aarlab.testbed.running.run_method"]
-        words += [str(inside / "job.json"), str(inside / "out")]
-        if access is not None:
-            words[1] = "aarlab.students.run_method"
-            words.append(str(spec.seen_read_only(access.socket)))
-            words.append(str(spec.seen_read_only(access.tokens) / f"{task}.token"))
-        for _ in range(MOST_SERVERS):
-            before = self._counted(access, task)
-            done = run(spec, [self.python, *words], cancel=over)
+        paths = [str(inside / "job.json"), str(inside / "out")]
+
+        def ran(*words: str) -> Finished:
+            done = run(spec, [self.python, "-m", *words], cancel=over)
             if over.is_set():
                 raise Superseded("a newer process of this AAR has begun: its trial was ended")
-            after = self._counted(access, task)
-            if before is None or after is None or before.token == after.token:
+            return done
+
+        if access is None:
+            done = ran("aarlab.testbed.running.run_method", *paths)
+            output = take_output(spec, f"{folder}/out", done)
+            return TrialResult(output=output, device_s=done.wall_s)
+        paths.append(str(spec.seen_read_only(access.socket)))
+        paths.append(str(spec.seen_read_only(access.tokens) / f"{task}.token"))
+        for _ in range(MOST_SERVERS):
+            before = _counted(access, task)
+            done = ran("aarlab.students.run_method", *paths)
+            after = _counted(access, task)
+            if before.token == after.token:
                 break  # else the student server was started again, and what it held is gone
         output = take_output(spec, f"{folder}/out", done)
-        if before is None or after is None:
-            return TrialResult(output=output, device_s=done.wall_s)
         return TrialResult(output=output, device_s=max(after.device_s - before.device_s, 0.0))
-
-    def _counted(self, access: StudentAccess | None, task: str) -> "_Counted | None":
-        """Return what the student server has counted for this AAR on a task; None without one.
-
-        Waits for a server that is being started again. Raises Unreachable if it does not come back.
-        """
-        if access is None:
-            return None
-        until = time.monotonic() + SERVER_S
-        while True:
-            try:
-                token = access.token(task)
-                with Client.open(access.socket, token) as client:
-                    return _Counted(token, float(client.usage()["device_s"]))
-            except (Unreachable, Forbidden, OSError):
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
 
     def sandbox(self) -> SandboxSpec:
         """Return the sandbox of a method on the first task."""

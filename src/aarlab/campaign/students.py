@@ -7,10 +7,9 @@ Not covered: a server of somebody else that ends while the campaign runs. AARs w
 minutes, then they fail and are started again like after any crash.
 """
 
-import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,15 @@ from aarlab.agents.config import StudentAccess
 from aarlab.campaign.processes import Child
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.core.endings import plain_reason
-from aarlab.core.errors import AarlabError, Unreachable
+from aarlab.core.errors import AarlabError, NotFound, Unreachable
 from aarlab.core.extras import require
 from aarlab.core.files import write_atomic
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.students.grants import Grant, Operator
+from aarlab.students.server import running
 from aarlab.students.settings import DeviceSettings
-from aarlab.testbed.tasks.task import model_at_hand, open_public
+from aarlab.testbed.tasks.task import load_info, model_at_hand, open_public
 from aarlab.testbed.tasks.train_task import student_settings
 
 START_S = 120.0
@@ -72,6 +72,23 @@ class Access:
                     write_atomic(path, operator.admit(grant) + "\n", 0o644)
 
 
+def _admitted(access: Access, locks: Path, ended: Callable[[], bool] = lambda: False) -> None:
+    """Make the grants once the server answers.
+
+    Raises NotFound or Unreachable if it does not, or has `ended`.
+    """
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            access.admit(locks)
+        except (NotFound, Unreachable):  # no key yet, no socket yet
+            if ended() or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
 @dataclass
 class StudentChild(Child):
     """The campaign's own server. Each start makes its grants anew."""
@@ -83,27 +100,14 @@ class StudentChild(Child):
         super().start()
         if self.access is not None:
             try:
-                self._admitted(self.access)
+                _admitted(self.access, self.locks, self._ended)
             except AarlabError as error:
                 with self.log.open("a", encoding="utf-8") as log:
                     log.write(f"no grants were made: {error}\n")
                 self.stop()  # the next poll sees it ended, and starts it again
 
-    def _admitted(self, access: Access) -> None:
-        until = time.monotonic() + START_S
-        while True:
-            try:
-                access.admit(self.locks)
-            except AarlabError as error:
-                ended = self.handle is None or self.handle.poll() is not None
-                if ended or time.monotonic() > until:
-                    said = plain_reason(self.last_words(3))
-                    raise Unreachable(
-                        f"the student server did not start: {error}; {said}"
-                    ) from error
-                time.sleep(0.1)
-            else:
-                return
+    def _ended(self) -> bool:
+        return self.handle is None or self.handle.poll() is not None
 
 
 class Students(NamedTuple):
@@ -124,16 +128,17 @@ def student_server(run: RunDir, root: DataRoot, spec: CampaignSpec) -> Iterator[
         return
     require("testbed")
     locks = DeviceSettings().device_locks
-    socket = _running(locks, spec.student_server.device)
-    if socket is not None:
-        access = Access(run, root, spec, socket)
-        access.admit(locks)
-        yield Students(access, None)
-        return
+    device = spec.student_server.device
+    for note in running(locks):
+        if "socket" in note and (device == "auto" or note["device"].startswith(device)):
+            access = Access(run, root, spec, Path(note["socket"]))
+            _admitted(access, locks)
+            yield Students(access, None)
+            return
     socket = locks / "campaigns" / mark_of(run) / "socket"
     access = Access(run, root, spec, socket)
-    models = {model_at_hand(open_public(root.public_task(task)).info) for task in spec.tasks}
-    argv = [sys.executable, "-m", "aarlab.students", "--device", spec.student_server.device]
+    models = {model_at_hand(load_info(root.public_task(task))) for task in spec.tasks}
+    argv = [sys.executable, "-m", "aarlab.students", "--device", device]
     argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
     child = StudentChild("students", argv, run.path / "students.log", access=access, locks=locks)
     child.start()
@@ -151,19 +156,3 @@ def student_server(run: RunDir, root: DataRoot, spec: CampaignSpec) -> Iterator[
 def mark_of(run: RunDir) -> str:
     """Return a name of the run's folder that differs from those of other campaigns."""
     return sha256_hex(str(run.path.absolute()).encode())[:12]
-
-
-def _running(locks: Path, device: str) -> Path | None:
-    """Return the socket of a server that runs on such a device of this machine, if there is one."""
-    if not locks.is_dir():
-        return None
-    for path in sorted(locks.glob("*.lock")):
-        if device != "auto" and not path.stem.startswith(device):
-            continue
-        try:
-            found = Path(json.loads(path.read_text(encoding="utf-8"))["socket"])
-            with Operator(found, locks):
-                return found
-        except (OSError, ValueError, KeyError, AarlabError):
-            continue
-    return None
