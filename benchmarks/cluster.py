@@ -106,9 +106,7 @@ def measured(kind: Any, folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         engine: Engine = stack.enter_context(kind())
         fake = stack.enter_context(FakeModels(lost_node.steady, lost_node.THINKS))
-        keys = folder / "keys"
-        keys.write_text(f"ANTHROPIC_API_KEY={fake.key}\n", encoding="utf-8")
-        keys.chmod(0o600)
+        keys = lost_node.key_file(folder, fake)
         os.environ["ANTHROPIC_API_KEY"] = fake.key  # for the check before the campaign starts
         spec = lost_node.spec_of(fake, engine.executor(keys), LANGUAGES, CONTROLS)
         for aar in spec["aars"][len(LANGUAGES) :]:

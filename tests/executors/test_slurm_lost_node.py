@@ -1,4 +1,4 @@
-"""A node of a Slurm cluster is lost in the middle of a campaign: its AARs go on elsewhere."""
+"""A Slurm node is lost in the middle of a campaign: its AARs continue on other nodes."""
 
 import time
 from collections import defaultdict
@@ -40,9 +40,7 @@ def test_two_nodes_are_lost(
     run, seen = RunDir(tmp_path / "run"), defaultdict[str, list[str]](list)
     with FakeModels(lost_node.steady, lost_node.THINKS) as fake:
         monkeypatch.setenv("ANTHROPIC_API_KEY", fake.key)
-        keys = tmp_path / "keys"
-        keys.write_text(f"ANTHROPIC_API_KEY={fake.key}\n")
-        keys.chmod(0o600)
+        keys = lost_node.key_file(tmp_path, fake)
         options = {"host": "127.0.0.1", "poll_s": 0.5, "env_file": str(keys)}
         executor = {"name": "slurm", "options": options, "cpus": 1}
         spec = lost_node.spec_of(fake, executor, ["ada", "bea"], ["rowan"])

@@ -87,6 +87,14 @@ def recorded(export: CampaignExport) -> int:
     return sum(spend.calls for spend in export.model_spend)
 
 
+def key_file(folder: Path, fake: FakeModels) -> Path:
+    """Write the file from which nodes read the model's key."""
+    path = folder / "keys"
+    path.write_text(f"ANTHROPIC_API_KEY={fake.key}\n", encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
 def check_whole(run: RunDir, fake: FakeModels, kills: int) -> CampaignExport:
     """Nothing is lost or doubled: log, ledger, transcripts, submissions, snapshots, findings.
 
