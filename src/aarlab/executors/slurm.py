@@ -30,6 +30,7 @@ from aarlab.executors.base import LEFT, Ended, Executor, Job, NotStarted, Option
 ANSWER_S = 60.0
 GONE_S = 120.0  # Slurm's KillWait, 30 s by default, and the end of a job on a slow node
 NOTICE_S = 120  # USR1 comes so long before the time limit, and up to 60 s earlier still
+HURRY_S = 3.0  # slurmd refuses a job that starts in the second of its last kill: "already killed"
 LEAST_LIMIT_S = 600.0  # of a job that gets a notice: Slurm would give it to a shorter one at once
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
 FIELDS = {
@@ -204,7 +205,8 @@ class SlurmHandle:
         self.id = job
         self._executor, self._since = executor, time.monotonic()
         self._begun = False
-        self._hurried = 0
+        self._again = 0  # times that Slurm queued it again
+        self._hurry_at: float | None = None
         self._ended: Ended | None = None
 
     def begun(self) -> bool:
@@ -224,15 +226,19 @@ class SlurmHandle:
 
     def _hurry(self, row: dict[str, str]) -> None:
         """Mend what keeps a job waiting that Slurm queued again, once for each time."""
-        again = int(row["RestartCnt"] or 0)
         if row["Reason"].replace(" ", "_") in HELD:
             self._executor.cancel(self.id)  # it will have ended, and the campaign starts another
-        elif (
-            row["State"] == "PENDING"
-            and again > self._hurried
+            return
+        if row["State"] != "PENDING":
+            return
+        if (again := int(row["RestartCnt"] or 0)) > self._again:
+            self._again, self._hurry_at = again, time.monotonic() + HURRY_S
+        if (
+            self._hurry_at is not None
+            and time.monotonic() >= self._hurry_at
             and self._executor.start_now(self.id)
         ):
-            self._hurried = again
+            self._hurry_at = None
 
     def stop(self, grace_s: float) -> None:
         if self.poll() is not None:
