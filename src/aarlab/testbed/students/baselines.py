@@ -43,6 +43,24 @@ class Sources(NamedTuple):
     strong: FeatureSource
 
 
+class _Held:
+    """Frozen states that are kept as long as this source, by the very sequence of rows.
+
+    Seeds train on the same rows, and finding a row's states costs a hash of its text.
+    """
+
+    def __init__(self, source: FeatureSource) -> None:
+        self._known: dict[tuple[int, int], tuple[Sequence[Example], Floats]] = {}
+        self._source = source
+        self.answer_logp, self.layers = source.answer_logp, source.layers
+
+    def states(self, examples: Sequence[Example], layer: int) -> Floats:
+        place = (id(examples), layer)
+        if place not in self._known:
+            self._known[place] = (examples, self._source.states(examples, layer))
+        return self._known[place][1]
+
+
 class Kept:
     """Predictions of seeds that are done, in a closed folder.
 
@@ -112,16 +130,18 @@ def train_baselines(
     parts: tuple[Part, ...] = (*data.train_splits, *options.eval_splits)
     parts += ("twins",) if data.twins.rows else ()
     weak, temperatures = _weak(data, options, sources.weak, parts, progress, kept)
+    strong = sources.strong
     if options.adapter is None:
+        strong = _Held(strong)
         progress("strong states")
         own_rows: tuple[Part, ...] = ("teacher",) if options.teacher_row_ceiling else ()
         for part in (*parts, *own_rows):
-            _states(data, part, sources.strong, options.strong_layer)
+            _states(data, part, strong, options.strong_layer)
     progress("ceilings")
     ceilings = dict[Part, Floats]()
     for split in data.train_splits:
         mine = tuple(part for part in parts if _ceiling_rows(data, part) == split)
-        ceilings |= _ceilings(data, options, sources.strong, (split, *mine), progress, kept)
+        ceilings |= _ceilings(data, options, strong, (split, *mine), progress, kept)
     facts: dict[str, Any] = {
         "weak_label_accuracy": _accuracy(data, "train", weak["train"]),
         "temperatures": temperatures,
@@ -130,7 +150,7 @@ def train_baselines(
     if hidden:
         facts["hidden_weak_label_accuracy"] = _accuracy(data, "train_hidden", weak["train_hidden"])
     if options.teacher_row_ceiling:
-        own = _ceilings(data, options, sources.strong, ("teacher", "search"), progress, None)
+        own = _ceilings(data, options, strong, ("teacher", "search"), progress, None)
         facts["ceiling_on_teacher_rows_search"] = _accuracy(data, "search", own["search"])
     public, fresh = options.public_seeds, options.fresh_seeds
 
@@ -146,8 +166,8 @@ def train_baselines(
         {split: Baseline(weak[split], ceilings[split]) for split in options.eval_splits},
         facts,
         Baseline(weak["twins"], ceilings["twins"]) if data.twins.rows else None,
-        _spread(data, options, sources.strong, weak, progress, kept),
-        _label_free(data, options, sources.strong, float(weak["train"].mean())),
+        _spread(data, options, strong, weak, progress, kept),
+        _label_free(data, options, strong, float(weak["train"].mean())),
     )
 
 

@@ -252,10 +252,11 @@ class Workshop:
         if options.zero_shot:
             self._pass(data.name, strong, "model", rows, of_strong, logp=True)
         else:
-            self._pass(data.name, strong, "model", rows, of_strong)
             judged = [row for some in label_free_rows(data, options).values() for row in some]
-            if judged:
-                self._pass(data.name, strong, "log-likelihoods by the model", judged, (), logp=True)
+            if judged:  # first, as their states come with it
+                what = "a sample's log-likelihoods by the model"
+                self._pass(data.name, strong, what, judged, of_strong, logp=True)
+            self._pass(data.name, strong, "model", rows, of_strong)
         if weak is strong:
             self._pass(data.name, weak, "model", learned, of_weak)
 
