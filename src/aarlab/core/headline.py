@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from aarlab.core.problem import WEAK_TO_STRONG
 from aarlab.core.ranking import (
     Made,
     Placed,
@@ -28,10 +29,7 @@ from aarlab.core.showing import interval
 from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import CampaignExport, Interval
 
-PGR_IN_WORDS = (
-    "PGR, the performance gap recovered, is the share of the way from the weak teacher's accuracy "
-    "(0) to that of the same strong model trained on the true labels (1)."
-)
+PGR_IN_WORDS = WEAK_TO_STRONG.in_words
 GUARD_IN_WORDS = (
     "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
     "Brackets are 95 % intervals, except where they say “one seed”: those cover rows only."

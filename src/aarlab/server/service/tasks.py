@@ -11,7 +11,8 @@ import json
 import numpy as np
 
 from aarlab.agents.external import texts
-from aarlab.core.errors import AarlabError, BadInput, Damaged
+from aarlab.core.errors import AarlabError, BadInput, Damaged, NotFound
+from aarlab.core.problem import KEY
 from aarlab.core.wire import TaskInfo
 from aarlab.core.wire_service import (
     LABEL_MEANING,
@@ -56,7 +57,11 @@ def note(name: str) -> Note:
 def infos(caller: Caller) -> list[TaskInfo]:
     """List the development tasks without generator settings: their seeds could remake a task."""
     known = [task_info(caller.platform, name) for name in development_tasks(caller.platform)]
-    return [task.model_copy(update={"settings": {}}) for task in known]
+    kept = [{k: v for k, v in task.settings.items() if k == KEY} for task in known]
+    return [
+        task.model_copy(update={"settings": settings})
+        for task, settings in zip(known, kept, strict=True)
+    ]
 
 
 def facts(caller: Caller) -> list[TaskFacts]:
@@ -112,10 +117,13 @@ async def weak_labels(
 ) -> WeakLabelPage:
     """Read a page of weak labels by one public teacher, by default the first.
 
-    Raises NotFound, naming the seeds that exist, for an unknown `teacher_seed`.
+    Raises NotFound, naming the seeds that exist, for an unknown `teacher_seed`, or where the
+    research problem has no weak labels.
     """
     opened = await opened_task(caller.platform, task)
     labels = opened.weak_labels
+    if not labels.seeds:
+        raise NotFound(f"{opened.info.name}: {opened.info.problem.title} has no weak labels")
     seed = labels.seeds[0] if teacher_seed is None else teacher_seed
     probs_N = np.round(labels.of_seed(seed), DECIMALS)
     ids = labels.ids[after : after + limit]
