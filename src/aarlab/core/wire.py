@@ -12,7 +12,7 @@ from aarlab.core.endings import AarEnding, Ending
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.ideas import Idea
 from aarlab.core.isolation import Isolation as Isolation
-from aarlab.core.problem import ProblemFacts, problem_facts
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts, problem_facts
 from aarlab.core.types import TaskKind
 from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
@@ -715,6 +715,14 @@ class CampaignExport(Wire):
     endings: list[AarEnding] = Field(default=[], description="of AARs that ended or were given up")
     ending: Ending | None = Field(default=None, description="of the campaign; None: not ended")
     head: Head
+
+    def problem_of(self, task: str | None = None) -> ProblemFacts:
+        """Return what is said of the research problem of a task, by default of the first task.
+
+        Weak-to-strong where the export does not have the task.
+        """
+        known = (one.problem for one in self.tasks if task in (None, one.name))
+        return next(known, WEAK_TO_STRONG)
 
 
 class Problem(Wire):

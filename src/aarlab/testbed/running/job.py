@@ -28,7 +28,7 @@ class SeedPair(JobModel):
     seed: int
 
 
-NO_TEACHER = -1
+NO_TEACHER = 0  # stands for a teacher seed where the research problem has no weak labels
 
 
 def teacher_of(run: int, teachers: Sequence[int]) -> int:
