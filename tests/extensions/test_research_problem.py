@@ -76,20 +76,9 @@ def ran(
     return run, load_export(run.export)
 
 
-def test_the_whole_campaign(ran: tuple[RunDir, CampaignExport]) -> None:
-    _, export = ran
-    for v in export.verifications:
-        print(v.method, v.split, v.ablation, v.state, v.estimate, v.error)
-    for a in export.audits:
-        print(a.kind, a.severity, a.summary)
-    for s in export.submissions:
-        print(s.method, s.exact, s.score)
-    print(export.leaderboard, export.best)
+def test_debug(ran):
+    run, export = ran
     import shutil
-
-    shutil.copytree(
-        _.path,
-        "/tmp/problems-run",
-        ignore=shutil.ignore_patterns("socket", "*.lock"),
-        dirs_exist_ok=True,
-    )
+    shutil.copytree(run.path, "/tmp/problems-run", ignore=shutil.ignore_patterns("socket", "*.lock"), dirs_exist_ok=True)
+    from aarlab.report.write import write_report
+    write_report(export, Path("/tmp/problems-report"))
