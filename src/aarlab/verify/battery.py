@@ -164,7 +164,10 @@ def rerun(v: Verification, export: CampaignExport) -> NewAudit:
         return about(v, "rerun", "clear", said)
     claim = max(claims, key=lambda interval: interval.value)
     fell = Drop(Both(claim, v.estimate), vanilla_of(export, v.task))
-    said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection; {fell.said()}"
+    drop = fell.said()
+    if not export.problem_of(v.task).weak_labels:  # there is no vanilla
+        drop = f"search minus selection is {fell.value:+.2f}"
+    said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection; {drop}"
     facts = {"drop": fell.value, "drop_z": fell.z}
     if fell.z > DROP_Z:
         return about(v, "rerun", "suspect", f"the claim does not hold: {said}", **facts)

@@ -27,7 +27,7 @@ from aarlab.core.wire_service import (
 )
 from aarlab.server.platform import Platform
 from aarlab.server.service.caller import Caller
-from aarlab.server.tasks import check_development, development_tasks, task_info
+from aarlab.server.tasks import check_development, development_tasks, problem_of, task_info
 from aarlab.testbed.tasks.task import PublicTask, open_public
 
 PAGE_BYTES = 200_000
@@ -36,22 +36,24 @@ DECIMALS = 6
 
 def rules(caller: Caller) -> Text:
     """Return what is asked, scored and forbidden, for this AAR."""
-    return Text(text=texts.rules_text(caller.aar.name, caller.aar.direction))
+    problem = problem_of(caller.platform)
+    return Text(text=texts.rules_text(caller.aar.name, caller.aar.direction, problem))
 
 
-async def contract() -> MethodContract:
+async def contract(caller: Caller) -> MethodContract:
     """Return what a method must be, with one that works, and the libraries it can import."""
-    return await asyncio.to_thread(texts.method_contract)
+    return await asyncio.to_thread(texts.method_contract, problem_of(caller.platform))
 
 
-def notes() -> list[Note]:
+def notes(caller: Caller) -> list[Note]:
     """Return the background notes."""
-    return [texts.note(name) for name in texts.note_names()]
+    problem = problem_of(caller.platform)
+    return [texts.note(name, problem) for name in texts.note_names(problem)]
 
 
-def note(name: str) -> Note:
+def note(caller: Caller, name: str) -> Note:
     """Return one background note; raises NotFound naming those there are."""
-    return texts.note(name)
+    return texts.note(name, problem_of(caller.platform))
 
 
 def infos(caller: Caller) -> list[TaskInfo]:
