@@ -97,7 +97,12 @@ def _why_no_interval(found: Difference) -> str:
 
 
 def families(view: CampaignView) -> Table | None:
-    """Return ideas by family and arm; None where the export has none."""
+    """Return ideas by family and arm; None where the export has none.
+
+    The families are those of weak-to-strong supervision.
+    """
+    if not view.problem.weak_labels:
+        return None
     counts = family_counts(view)
     if not any(counts.values()):
         return None

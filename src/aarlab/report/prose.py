@@ -273,6 +273,8 @@ def arms_note(arms: Comparison | None) -> str:
 
 def ideas_note(view: CampaignView) -> str:
     """Return who classified, and what could not be."""
+    if not view.problem.weak_labels:
+        return "There are no families of ideas for this research problem."
     ideas = timed_ideas(view)
     if not ideas:
         return "The export holds no classified ideas: export the campaign again to have them."
