@@ -172,5 +172,5 @@ def test_the_reviewer_is_told_what_the_research_problem_asks() -> None:
         one="all", brief="Say {which} are true.",
     )  # fmt: skip
     other = prompt_of({"method.py": b"x"}, facts)
-    assert "benchmark of other things.\nAuthors were told:\nSay {which} are true. Raise a" in other
+    assert "benchmark of other things.\nIts authors read:\nSay {which} are true. Raise a" in other
     assert "teacher" not in other

@@ -178,7 +178,7 @@ def prompt_of(files: Mapping[str, bytes], problem: ProblemFacts = WEAK_TO_STRONG
     )
     if len(shown) > MAX_CODE:
         raise ValueError("more code than one review takes")
-    asked = WEAK_TO_STRONG_ASKS if problem.weak_labels else f"Authors were told:\n{problem.brief}"
+    asked = WEAK_TO_STRONG_ASKS if problem.weak_labels else f"Its authors read:\n{problem.brief}"
     mark = f"[{secrets.token_hex(16)}]"
     return PROMPT.format(title=problem.title, asked=asked, mark=mark, code=shown)
 

@@ -119,7 +119,8 @@ class WeakToStrong(Problem):
         """Return the part of each row of PGR, a ratio of means, around the baselines' accuracy."""
         base = _baselines(rows)
         weak, ceiling = float(base.weak_SN.mean()), float(base.ceiling_SN.mean())
-        return (_correct(rows, probs_SN) - weak) / (ceiling - weak)
+        correct_SN = _correct(rows, probs_SN).astype(np.float64)
+        return (correct_SN - weak) / (ceiling - weak)
 
     def check(self, rows: HiddenRows) -> None:
         found = gap_of(rows)
