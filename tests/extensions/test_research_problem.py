@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from method_world import OPTIONS
 from platform_kit import TinyTask, platform, write_task
 from seats import operator_seat
+from tiny_task import tiny_pair
 
 from aarlab.agents.external import texts
 from aarlab.agents.language import prompts
@@ -33,10 +34,12 @@ from aarlab.problems.known import PROBLEMS
 from aarlab.problems.weak_to_strong.scoring import Baselines
 from aarlab.report.load import load_export
 from aarlab.report.write import write_report
+from aarlab.testbed.settings import TestbedSettings
 from aarlab.testbed.students.baselines import Sources
 from aarlab.testbed.tasks.build import build_task
 from aarlab.testbed.tasks.generators.assembly import SplitRows
-from aarlab.testbed.tasks.generators.registry import TASKS
+from aarlab.testbed.tasks.generators.registry import TASKS, preset
+from aarlab.testbed.tasks.making import Workshop
 from aarlab.testbed.tasks.task import load_public
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
@@ -222,6 +225,23 @@ def test_the_statements_are_true_and_need_no_teacher() -> None:
     for row, target in zip(split.examples, split.targets_N, strict=True):
         a, b = map(int, re.findall(r"\d+", row.answers[0]))
         assert (("larger" in row.answers[0]) == (a > b)) == bool(target)
+
+
+def test_statements_are_built_from_a_models_states_alone(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    place = tmp_path_factory.mktemp("models")
+    made, lines = DataRoot(place / "root"), list[str]()
+    tiny_pair(made, place / "hf")
+    chosen = preset("statements")
+    few = replace(chosen.settings, rows=SplitRows(0, 24, 16, 16, 16, 0))
+    small = replace(chosen, settings=few, pair="tiny", weak_layer=1, strong_layer=3, more_layers=())
+    built = Workshop(made, lines.append, settings=TestbedSettings(device="cpu")).build_preset(small)
+    assert built.info.problem.figure == "Somers' D" and built.info.n_train == 24
+    assert not any("teacher" in line or "ceiling" in line for line in lines), lines
+    again = Workshop(made, lines.append, settings=TestbedSettings(device="cpu")).build_preset(small)
+    assert again.from_cache
+    Scorer(Vault(made)).check("statements", "certify")
 
 
 def test_a_missing_package_is_named(root: DataRoot, site: Path) -> None:
