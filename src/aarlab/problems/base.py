@@ -54,7 +54,7 @@ class Sealed:
 class HiddenRows(Sealed):
     """The labels of one split and the problem (group) of each row.
 
-    `baselines` reads what the build of a weak-to-strong task stored besides (`vault.Baselines`). It
+    `baselines` reads what the build of a weak-to-strong task also stored (its `Baselines`). It
     raises BaselineMissing for any other task.
     """
 
