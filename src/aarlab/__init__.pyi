@@ -15,6 +15,7 @@ from aarlab.core.headline import verdict_of
 from aarlab.core.pgr import Gap, Outcomes, pgr
 from aarlab.core.types import Example
 from aarlab.core.wire import CampaignExport, Interval, LeaderboardEntry, Limits, TaskInfo
+from aarlab.problems.base import Problem
 from aarlab.report.load import load_export
 from aarlab.report.write import write_report
 from aarlab.testbed.methods import METHODS, Method, find_method
@@ -51,6 +52,7 @@ __all__ = [
     "NotFound",
     "Outcomes",
     "Predictor",
+    "Problem",
     "Recipe",
     "Student",
     "StudentFactory",

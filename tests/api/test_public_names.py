@@ -23,7 +23,7 @@ NAMES = {
     "METHODS", "AarSpec", "AarlabError", "ArmSpec", "BadInput", "CampaignExport",
     "CampaignSpec", "Example", "Fit", "Gap", "HeadOptions", "Interval", "LeaderboardEntry",
     "Limits", "Method", "MethodFailed", "MethodLike", "MethodScore", "NotFound", "Outcomes",
-    "Predictor", "Recipe", "Student", "StudentFactory", "Task", "TaskInfo", "TrainTask",
+    "Predictor", "Problem", "Recipe", "Student", "StudentFactory", "Task", "TaskInfo", "TrainTask",
     "VerifySpec", "__version__", "find_method", "load_export", "load_spec", "mutate_recipe",
     "open_task", "pgr", "run_campaign", "sample_recipe", "score_method", "score_methods",
     "task_names", "verdict_of", "write_report",

@@ -24,6 +24,7 @@ from aarlab.core.layout import ADAPTATION_NAMES, DataRoot, RunDir, build_command
 from aarlab.core.registry import GROUPS, Registry
 from aarlab.core.verdicts import flags_of
 from aarlab.executors.known import EXECUTORS
+from aarlab.problems.known import PROBLEMS
 from aarlab.report.tables import audits as audit_table
 from aarlab.report.tracking import EXPORTERS
 from aarlab.report.view import campaign_view
@@ -229,6 +230,7 @@ WRONG: dict[str, tuple[Entries, type[AarlabError], str]] = {
     "audit": ({"aarlab.audits": {"static": "p:X"}}, Conflict, "built-in audit 'static'"),
     "mlflow": ({"aarlab.exporters": {"mlflow": "p:X"}}, Conflict, "built-in exporter 'mlflow'"),
     "local": ({"aarlab.executors": {"local": "p:X"}}, Conflict, "built-in executor 'local'"),
+    "weak": ({"aarlab.problems": {"weak_to_strong": "p:X"}}, Conflict, "research problem 'weak_"),
     "name": ({"aarlab.audits": {"My Audit": "p:X"}}, BadInput, "1 to 40 of a-z"),
 }
 
@@ -238,7 +240,7 @@ def test_a_name_that_is_taken_or_odd_is_refused(case: str, tmp_path: Path) -> No
     entries, error, said = WRONG[case]
     distribution(tmp_path, "rude", entries)
     ((group, some),) = entries.items()
-    known = (TASKS, REGISTRY, AUDITS, ADAPTATIONS, EXECUTORS, EXPORTERS)
+    known = (TASKS, REGISTRY, AUDITS, ADAPTATIONS, EXECUTORS, EXPORTERS, PROBLEMS)
     registries = {one.group: one for one in known}
     assert {*registries, "aarlab.tools"} == set(GROUPS), "tools: test_extra_tools.py"
     with installed(tmp_path), pytest.raises(error) as found:

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aarlab.executors import known
+from aarlab.problems.known import PROBLEMS
 from aarlab.testbed.methods import REGISTRY
 from aarlab.testbed.students.adapters.adaptation import ADAPTATIONS
 from aarlab.testbed.tasks.generators.registry import TASKS
 from aarlab.verify.audits import AUDITS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "extensions"
-REGISTRIES = (TASKS, REGISTRY, AUDITS, ADAPTATIONS)
+REGISTRIES = (TASKS, REGISTRY, AUDITS, ADAPTATIONS, PROBLEMS)
 Entries = Mapping[str, Mapping[str, str]]  # value by name by group
 
 

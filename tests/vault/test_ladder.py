@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aarlab.vault.scorer import GRID, Z, climb, on_grid
+from aarlab.problems.base import GRID, Z
+from aarlab.problems.weak_to_strong.scoring import climb, on_grid
 
 N = 400
 answers_N = arrays(np.bool_, N)

@@ -10,7 +10,8 @@ from fake_models import Conversation, FakeModels
 from fake_models import Reply as FakeReply
 from pydantic import SecretStr
 
-from aarlab.verify.review import MAX_CODE, endpoint, review_code
+from aarlab.core.problem import ProblemFacts
+from aarlab.verify.review import MAX_CODE, endpoint, prompt_of, review_code
 from aarlab.verify.settings import ReviewSettings
 
 FILES = {"method.py": b"def fit(task, student, seed): ..."}
@@ -161,3 +162,15 @@ def test_code_too_long_to_show_is_a_flag_and_is_not_sent() -> None:
 
 def test_without_a_url_there_is_no_review() -> None:
     assert endpoint(ReviewSettings(url=None)) is None
+
+
+def test_the_reviewer_is_told_what_the_research_problem_asks() -> None:
+    plain = prompt_of({"method.py": b"x"})
+    assert "weak-to-strong supervision.\nA method gets train inputs with labels of a weak" in plain
+    facts = ProblemFacts(
+        name="other", title="other things", figure="D", in_words="D is D.", zero="chance",
+        one="all", brief="Say {which} are true.",
+    )  # fmt: skip
+    other = prompt_of({"method.py": b"x"}, facts)
+    assert "benchmark of other things.\nIts authors read:\nSay {which} are true. Raise a" in other
+    assert "teacher" not in other

@@ -1,5 +1,6 @@
 """Settings of one AAR process: written by the campaign, read once at start."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aarlab.agents.prices import Price
 from aarlab.agents.specs import ExternalSpec, LanguageSpec
+from aarlab.core.problem import ProblemFacts
 from aarlab.core.wire import Isolation, TaskInfo
 from aarlab.testbed.tasks.task import load_info
 
@@ -77,6 +79,11 @@ class AarConfig(BaseModel):
     def infos(self) -> dict[str, TaskInfo]:
         """Return the public facts of all tasks, in their order."""
         return {name: load_info(folder) for name, folder in self.tasks.items()}
+
+    @cached_property
+    def problem(self) -> ProblemFacts:
+        """Return the research problem, which all tasks of a campaign share."""
+        return load_info(self.public_task).problem
 
     @property
     def workspace(self) -> Path:

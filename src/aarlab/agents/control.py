@@ -30,8 +30,11 @@ from aarlab.core.wire import NewFinding, Spend, Submission
 from aarlab.testbed.tasks.task import has_zero_shot
 
 
-def finding_of(trial: Trial, state: AarState, direction: str) -> NewFinding:
-    """Return a finding that cites the submission; negative results and failures are posted too."""
+def finding_of(trial: Trial, state: AarState, direction: str, figure: str = "PGR") -> NewFinding:
+    """Return a finding that cites the submission; negative results and failures are posted too.
+
+    `figure` is the name of the research problem's figure.
+    """
     if trial.outcome == "failed" or trial.score is None:
         return NewFinding(
             kind="error",
@@ -44,7 +47,7 @@ def finding_of(trial: Trial, state: AarState, direction: str) -> NewFinding:
     text = (
         f"{_origin(trial, direction)}\n\nResult on the search split{where}: {best} "
         f"(trial {trial.index + 1}, {len(state.done)} before it). The score is attached by the "
-        f"platform; it must be beaten by {trial.score.step:.2f} PGR to change."
+        f"platform; it must be beaten by {trial.score.step:.2f} {figure} to change."
     )
     return NewFinding(
         kind="result",
@@ -123,7 +126,8 @@ def _one_trial(aar: Aar, state: AarState, saved: Callable[[AarState], AarState])
         most = max(aar.config.max_trials, aar.platform.me().limits.submissions or 0)
         if len(state.done) >= most:
             return state.ended(f"all {most} trials are done")
-        sync_forum(aar.platform, aar.runner.sandbox(), aar.config.forum_cursor)
+        sandbox, figure = aar.runner.sandbox(), aar.config.problem.figure
+        sync_forum(aar.platform, sandbox, aar.config.forum_cursor, figure)
         trial = next_trial(aar, state)
         if trial is None:
             return state.ended("nothing left to try")
@@ -155,7 +159,8 @@ def _carry_out(aar: Aar, state: AarState, trial: Trial) -> Trial:
         trial = _scored(aar, trial, key)
     except MethodFailed as error:
         trial = trial.model_copy(update={"outcome": "failed", "error": str(error)})
-    aar.platform.post_finding(finding_of(trial, state, aar.config.direction), key=f"{key}-finding")
+    finding = finding_of(trial, state, aar.config.direction, aar.config.problem.figure)
+    aar.platform.post_finding(finding, key=f"{key}-finding")
     return trial
 
 

@@ -45,13 +45,18 @@ class Cursor(BaseModel):
     written: int = 0
 
 
-def sync_forum(platform: PlatformClient, spec: SandboxSpec, kept: Path) -> None:
-    """Copy what changed since the last call. A workspace that refuses files goes without them."""
+def sync_forum(
+    platform: PlatformClient, spec: SandboxSpec, kept: Path, figure: str = "PGR"
+) -> None:
+    """Copy what changed since the last call. A workspace that refuses files goes without them.
+
+    `figure` is the name of the research problem's figure.
+    """
     try:
         cursor = _started(spec, kept)
         batch: dict[str, bytes] = {}
         for finding in platform.changed_findings(cursor.after):
-            batch[f"{FOLDER}/{file_name(finding)}"] = _bounded(file_text(finding))
+            batch[f"{FOLDER}/{file_name(finding)}"] = _bounded(file_text(finding, figure))
             if len(batch) >= BATCH:
                 cursor, batch = _written(spec, kept, cursor, batch, finding.changed), {}
             last = finding.changed
@@ -68,7 +73,7 @@ def file_name(finding: Finding) -> str:
     return f"{finding.seq:05d}-{finding.kind}-{author}-{slug}.md"
 
 
-def file_text(finding: Finding) -> str:
+def file_text(finding: Finding, figure: str = "PGR") -> str:
     """Return a header of the platform, then the post and the last comments as quotations."""
     header = {
         "finding": finding.id,
@@ -76,7 +81,7 @@ def file_text(finding: Finding) -> str:
         "time": finding.at,
         "kind": finding.kind,
         "title": json.dumps(printable(finding.title), ensure_ascii=False),
-        "submission": _cited(finding),
+        "submission": _cited(finding, figure),
         "snapshot": printable(finding.snapshot or "none"),
         "votes": f"{finding.votes.up} up, {finding.votes.down} down",
         "comments": str(len(finding.comments)),
@@ -115,13 +120,13 @@ def _bounded(text: str) -> bytes:
     return text.encode()[:MAX_FILE].decode(errors="ignore").encode()
 
 
-def _cited(finding: Finding) -> str:
+def _cited(finding: Finding, figure: str) -> str:
     if finding.score is None:
         return "none"
     score = finding.score
     best = "raised the author's best" if score.improved else "did not raise the author's best"
     where = f" on {finding.task}" if finding.task else ""
-    shown = f"shaped PGR {score.pgr:.2f} (stderr {score.stderr:.2f})"
+    shown = f"shaped {figure} {score.pgr:.2f} (stderr {score.stderr:.2f})"
     return f"{score.submission}{where}; {shown}; {best}"
 
 

@@ -9,7 +9,7 @@ again.
 
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -40,7 +40,7 @@ from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.models.record import FILES, WEIGHTS, read_record
 from aarlab.testbed.recipes.recipe import recipe_from
 from aarlab.testbed.running.frozen_method import freeze
-from aarlab.testbed.running.job import ERROR, PREDICTIONS, Job, JobError, JobOutput, SeedPair
+from aarlab.testbed.running.job import ERROR, PREDICTIONS, Job, JobError, JobOutput, turns
 from aarlab.testbed.running.method_folder import recipe_files
 from aarlab.testbed.tasks.task import load_info, model_at_hand
 
@@ -247,7 +247,7 @@ class TrialRunner:
             method=inside / "method",
             public=view.public_in(spec),
             model=view.model_in(spec),
-            runs=self._runs(load_info(public).teacher_seeds),
+            runs=turns(load_info(public).teacher_seeds, range(self.config.n_seeds)),
             diagnostics=False,
         )
         files = {f"{folder}/method/{path}": d for path, d in self.method_files(trial).items()}
@@ -290,11 +290,6 @@ class TrialRunner:
             env=ONE_THREAD,
             isolation=sandbox_kind(self.config.isolation),
         )
-
-    def _runs(self, teachers: Sequence[int]) -> list[SeedPair]:
-        """Return the runs, for which the public weak teachers take turns."""
-        seeds = range(self.config.n_seeds)
-        return [SeedPair(teacher_seed=teachers[i % len(teachers)], seed=i) for i in seeds]
 
     def method_files(self, trial: Trial) -> dict[str, bytes]:
         """Return the method folder of a trial, by relative path."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
@@ -22,8 +23,10 @@ from aarlab.core.errors import AarlabError, Fault, NotFound
 from aarlab.core.isolation import is_isolated
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import NO_PGR
+from aarlab.core.problem import ProblemFacts
 from aarlab.core.wire import Wire
 from aarlab.executors.known import executor_class
+from aarlab.problems.known import PROBLEMS
 from aarlab.sandbox.probe import probe
 from aarlab.testbed.methods import REGISTRY
 from aarlab.testbed.tasks.task import has_clear_gap, load_info
@@ -81,6 +84,7 @@ def remarks(
     for name, tasks in (("tasks", spec.tasks), ("held_out", spec.held_out)):
         for number, task in enumerate(tasks):
             yield from _task(task, root, buildable, (name, number))
+    yield from _problem(spec, root)
     for number, aar in enumerate(spec.aars):
         yield from _aar(spec, aar, ("aars", number))
     yield from _models(spec)
@@ -141,6 +145,34 @@ def _task(
     else:
         how = f"aarlab task import FOLDER{nearest(task, root.task_names())}"
     yield Remark("to do", f"task {task} is not in {root.path}: {how}", place)
+
+
+def _problem(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
+    """Yield what the research problem of the tasks rules out; tasks that are not built are passed.
+
+    All tasks of a campaign are of one problem: its figures are ranked and reported together.
+    """
+    facts = dict[str, ProblemFacts]()
+    for task in (*spec.tasks, *spec.held_out):
+        with suppress(AarlabError):  # said of the task itself
+            facts[task] = load_info(root.public_task(task)).problem
+    names = sorted({one.name for one in facts.values()})
+    if len(names) > 1:
+        said = ", ".join(f"{task} ({one.name})" for task, one in facts.items())
+        yield Remark("error", f"tasks of several research problems: {said}", ("tasks",))
+    for name in names:
+        if name not in PROBLEMS:
+            yield Remark("to do", PROBLEMS.unknown(name), ("tasks",))
+    without = next((one for one in facts.values() if not one.weak_labels), None)
+    if without is None:
+        return
+    for number, aar in enumerate(spec.aars):
+        if aar.researcher in ("random", "evolutionary") or aar.recipes:
+            text = (
+                f"{aar.name}: {without.title} has no weak labels, from which recipes are made; "
+                "use researcher `fixed` with `methods`, `language` or `external`"
+            )
+            yield Remark("error", text, ("aars", number))
 
 
 def without_pgr(root: DataRoot, task: str) -> str | None:

@@ -185,15 +185,18 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
     console.print(f"{short}: {one_line(made.name)}")
     told = ""
     for v in verifications:
-        figure = "failed" if v.estimate is None else f"PGR {interval(v.estimate)}"
+        problem = export.problem_of(v.task)
+        figure = "failed" if v.estimate is None else f"{problem.figure} {interval(v.estimate)}"
         failed = f": {one_line(v.error)}" if v.state == "failed" and v.error else ""
         seeds = number_of(len(v.run_seeds), "seed")
-        line = f"{v.task} {v.split}, trained on {TRAINED_ON[v.ablation]}, {seeds}: {figure}"
+        labels = f"trained on {TRAINED_ON[v.ablation]}, " if problem.weak_labels else ""
+        line = f"{v.task} {v.split}, {labels}{seeds}: {figure}"
         console.print(line + failed)
         if v.state == "done" and given(v) != told:
             told = given(v)
             console.print(f"  given: {told}")
-        if said := probes(v.evidence):
+        other = "teachers" if problem.weak_labels else "seeds"
+        if said := probes(v.evidence, other):
             console.print(f"  {said}")
     for found in audits:
         console.print(f"{found.severity:8} {found.kind:11} {one_line(found.summary)}")

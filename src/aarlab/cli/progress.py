@@ -86,7 +86,7 @@ class CampaignView:
 
     def _table(self) -> Group:
         table = Table(title=f"campaign {self.spec.name}, {time.monotonic() - self.begun:.0f} s")
-        for column in ("AAR", "direction", "trials", "best PGR while searching", "now"):
+        for column in ("AAR", "direction", "trials", "best score while searching", "now"):
             table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=46)
         for aar in self.spec.aars:
             table.add_row(*self._row(aar))

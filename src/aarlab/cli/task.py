@@ -411,14 +411,15 @@ def show(
     console.print(found.reference, highlight=False)
     console.print_json(task.info.model_dump_json())
     console.print(f"verified runs: {_of_train_rows(hidden)}")
-    table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
-    for split in ("search", "selection", "certify"):
-        if split not in baselines:
-            table.add_row(split, "-", "-", "-")
-            continue
-        base = baselines[split]
-        table.add_row(split, str(base.n_rows), f"{base.weak:.3f}", f"{base.ceiling:.3f}")
-    console.print(table)
+    if task.info.problem.weak_labels:
+        table = Table("split", "rows", "weak", "ceiling", title="baselines (operator)")
+        for split in ("search", "selection", "certify"):
+            if split not in baselines:
+                table.add_row(split, "-", "-", "-")
+                continue
+            base = baselines[split]
+            table.add_row(split, str(base.n_rows), f"{base.weak:.3f}", f"{base.ceiling:.3f}")
+        console.print(table)
     console.print(SPLITS_IN_WORDS)
     for example in task.train[:rows]:
         console.rule(example.id)
@@ -521,10 +522,15 @@ def _of_train_rows(n_hidden: int | None) -> str:
 
 
 def note_on_gap(console: Console, info: "TaskInfo") -> None:
-    """Print, with figures, that a task has no PGR; prints no line if the gap is clear."""
+    """Print, with figures, that a task has no PGR; prints no line if the gap is clear.
+
+    Also prints none for a task of another research problem.
+    """
     from aarlab.cli.operator import open_scorer
     from aarlab.core.pgr import NO_PGR
 
+    if not info.problem.weak_labels:
+        return
     scorer = open_scorer(data_root())
     found = {split: scorer.gap(info.name, split) for split in RANKED}
     unclear = {split: one for split, one in found.items() if not one.clear}

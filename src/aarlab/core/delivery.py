@@ -102,13 +102,16 @@ def one_table_note(verifications: Iterable[Verification], task: str) -> str:
     return f"All these methods were verified with texts: {'; '.join(reasons)}."
 
 
-def probes(seen: Evidence | None) -> str:
-    """Return what the probes of a run showed, as one line; empty without any."""
+def probes(seen: Evidence | None, other: str = "teachers") -> str:
+    """Return what the probes of a run showed, as one line; empty without any.
+
+    Two runs have `other` teachers, or other seeds where the problem has no teacher.
+    """
     if seen is None:
         return ""
     parts = [f"{share:.1%} when rows came {name}" for name, share in seen.changed.items()]
     if seen.style is not None:
         parts.append(f"{seen.style.flipped:.0%} in another style")
     if seen.disagreement is not None:
-        parts.append(f"{seen.disagreement:.1%} between two runs with other teachers")
+        parts.append(f"{seen.disagreement:.1%} between two runs with other {other}")
     return f"answers changed: {', '.join(parts)}" if parts else ""

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.ranking import (
     Made,
     Placed,
@@ -28,10 +29,7 @@ from aarlab.core.showing import interval
 from aarlab.core.verdicts import standing_in
 from aarlab.core.wire import CampaignExport, Interval
 
-PGR_IN_WORDS = (
-    "PGR, the performance gap recovered, is the share of the way from the weak teacher's accuracy "
-    "(0) to that of the same strong model trained on the true labels (1)."
-)
+PGR_IN_WORDS = WEAK_TO_STRONG.in_words
 GUARD_IN_WORDS = (
     "A guard is a shortcut on purpose, such as the most frequent answer or the length of the text. "
     "Brackets are 95 % intervals, except where they say “one seed”: those cover rows only."
@@ -62,6 +60,7 @@ class Standings:
     board: Sequence[Placed]
     names: Mapping[str, str]
     suspected: Collection[str]
+    problem: ProblemFacts = WEAK_TO_STRONG
 
 
 def first_task(export: CampaignExport) -> str | None:
@@ -83,6 +82,7 @@ def standings_of(export: CampaignExport, task: str) -> Standings:
         placed(export.verifications, task, kept_out, roles, accepted),
         short_names(made, roles),
         suspects - decisions.keys(),
+        export.problem_of(task),
     )
 
 
@@ -91,23 +91,23 @@ def verdict(found: Standings) -> str:
 
     "Clearly above" is defined by `ranking.against`: the lower bound of the difference, corrected
     for the number of methods tried, is above 0. Only figures of the same split are compared. The
-    references are the best guard, the weak teacher and the best hand-tuned baseline. A method must
-    be clearly above all of them.
+    references are the best guard, what has the figure 0 (the weak teacher) and the best hand-tuned
+    baseline. A method must be clearly above all of them.
     """
     left = [line for line in found.board if line.rank is not None] or _not_above(found)
     if not left:
         return _nothing_ranks(found)
-    tried = n_tried(found.board)
+    tried, zero, name = n_tried(found.board), found.problem.zero, found.problem.figure
     guard, human = _best(found, "guard"), _best(found, "human")
     both = (("the best guard", guard), ("the best hand-tuned baseline", human))
     bars = [(what, line) for what, line in both if line is not None]
     cleared: list[str] = []
-    for what, line in (*bars[:1], ("the weak teacher", None), *bars[1:]):
+    for what, line in (*bars[:1], (zero, None), *bars[1:]):
         reference = None if line is None else line.estimate
         above = [one for one in left if against(one.estimate, reference, tried) == "above"]
         if not above:
             best = _said(found, left[0])
-            figures = f"PGR {interval(left[0].estimate)} against {_figure(found, line)}"
+            figures = f"{name} {interval(left[0].estimate)} against {_figure(found, line)}"
             if not cleared:
                 leads = "the best" if left[0].rank else "the one with the highest figure"
                 return f"No method is clearly above {what}: {leads}, {best}, has {figures}."
@@ -119,14 +119,14 @@ def verdict(found: Standings) -> str:
     best = _said(found, left[0])
     if not bars:
         return (
-            f"{best} is clearly above the weak teacher: PGR {interval(left[0].estimate)}; no guard "
+            f"{best} is clearly above {zero}: {name} {interval(left[0].estimate)}; no guard "
             "and no hand-tuned baseline was verified to compare it with."
         )
     what, line = bars[-1]
     missing = "" if human else "; no hand-tuned baseline was verified"
     missing = missing if guard else "; no guard was verified"
     return (
-        f"{best} is clearly above {what}: PGR {interval(left[0].estimate)} against "
+        f"{best} is clearly above {what}: {name} {interval(left[0].estimate)} against "
         f"{_figure(found, line)}{missing}."
     )
 
@@ -185,6 +185,18 @@ DROP_IN_WORDS = (
     "that it was chosen on. What vanilla fell by between the same splits is taken off, because all "
     "scores on search share its rows and its public weak teachers"
 )
+
+
+def drop_in_words(problem: ProblemFacts) -> str:
+    """Say what search minus selection means; vanilla exists in weak-to-strong alone."""
+    if problem.weak_labels:
+        return DROP_IN_WORDS
+    return (
+        f"{problem.figure} on search minus {problem.figure} on selection: positive where the "
+        "method looked better on the split that it was chosen on"
+    )
+
+
 NO_VANILLA = "vanilla was not run on both splits, so the drop is compared with nothing"
 
 

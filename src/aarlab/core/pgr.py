@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,17 +157,40 @@ def shrunk_best(
     the same weak teacher; `outcomes.transfer_SN` is not looked at. Of one method the plain figure
     is returned. Raises as `pgr` does.
     """
-    n_runs = min(len(one) for one in methods)
     plain = [pgr(replace(outcomes, transfer_SN=one), level) for one in methods]
-    found, m = plain[0], len(methods)
-    if m == 1:
-        return found
-    mean_SN = np.mean([one[:n_runs] for one in methods], axis=0)
+    if len(methods) == 1:
+        return plain[0]
     _, weak, ceiling = _checked(outcomes)
     own = [
-        _ratio((one[:n_runs] - mean_SN, weak, ceiling), outcomes.groups_N, (1.0, 0.0, 0.0), level)
-        for one in methods
+        _ratio((one, weak, ceiling), outcomes.groups_N, (1.0, 0.0, 0.0), level)
+        for one in _distances(methods)
     ]
+    return _shrunk(plain, own)
+
+
+def shrunk_best_mean(
+    methods: Sequence[Floats], groups_N: tuple[str, ...], level: float = LEVEL
+) -> Interval:
+    """Return the mean figure of the best of several methods, less what choosing it flatters it by.
+
+    `methods` are parts of the figure of each (S, N), the chosen one first. See `shrunk_best`.
+    """
+    plain = [mean_figure(one, groups_N, level) for one in methods]
+    if len(methods) == 1:
+        return plain[0]
+    return _shrunk(plain, [_mean((one,), groups_N, level) for one in _distances(methods)])
+
+
+def _distances(methods: Sequence[NDArray[Any]]) -> list[Floats]:
+    """Return how far each method (S, N) is from the mean of all, over the runs that all have."""
+    n_runs = min(len(one) for one in methods)
+    mean_SN = np.mean([one[:n_runs] for one in methods], axis=0)
+    return [one[:n_runs] - mean_SN for one in methods]
+
+
+def _shrunk(plain: Sequence[Interval], own: Sequence[Interval]) -> Interval:
+    """Shrink the first of several figures by the reliability of its distance to their mean."""
+    found, m = plain[0], len(plain)
     # The mean holds a share of each method: its distance has 1 - 1/M of the own variance.
     noise_M = np.array([one.stderr**2 for one in own]) / (1 - 1 / m)
     values_M = np.array([one.value for one in plain])
@@ -188,6 +211,14 @@ def shrunk_best(
             "high": value + (found.high - found.value) * scale,
         }
     )
+
+
+def mean_figure(parts_SN: Floats, groups_N: tuple[str, ...], level: float = LEVEL) -> Interval:
+    """Return the mean of each seed's and row's part of a figure, with its interval.
+
+    The interval covers rows (problems as clusters) and seeds, as that of an accuracy does.
+    """
+    return _mean((_arm("figure", parts_SN, groups_N),), groups_N, level)
 
 
 def seed_spread(correct_SN: NDArray[np.bool_]) -> SeedSpread:
@@ -368,7 +399,7 @@ def _parts(
     )
 
 
-def _arm(name: str, correct_SN: NDArray[np.bool_], groups_N: tuple[str, ...]) -> Floats:
+def _arm(name: str, correct_SN: NDArray[Any], groups_N: tuple[str, ...]) -> Floats:
     if correct_SN.ndim != 2 or correct_SN.shape[1] != len(groups_N) or len(correct_SN) < 1:
         raise BadInput(
             f"{name}: expected correct_SN of shape (S, {len(groups_N)}), got {correct_SN.shape}"

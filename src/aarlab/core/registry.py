@@ -25,6 +25,7 @@ GROUPS = (
     "aarlab.executors",
     "aarlab.tools",
     "aarlab.exporters",
+    "aarlab.problems",
 )
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 

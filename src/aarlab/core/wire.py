@@ -12,6 +12,7 @@ from aarlab.core.endings import AarEnding, Ending
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.ideas import Idea
 from aarlab.core.isolation import Isolation as Isolation
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts, problem_facts
 from aarlab.core.types import TaskKind
 from aarlab.core.wire_base import MAX_TEXT as MAX_TEXT
 from aarlab.core.wire_base import Name as Name
@@ -80,6 +81,11 @@ class TaskInfo(Wire):
     teacher_seeds: list[int] = Field(description="seeds of the public weak teachers")
     settings: dict[str, Any] = Field(description="generator or import settings and split seeds")
     content_hash: str = Field(description="sha256 over the public inputs and weak labels")
+
+    @property
+    def problem(self) -> ProblemFacts:
+        """Return what is said of the task's research problem; raises Damaged if it is wrong."""
+        return problem_facts(self.name, self.settings)
 
 
 class LabelFreeScore(Wire):
@@ -709,6 +715,14 @@ class CampaignExport(Wire):
     endings: list[AarEnding] = Field(default=[], description="of AARs that ended or were given up")
     ending: Ending | None = Field(default=None, description="of the campaign; None: not ended")
     head: Head
+
+    def problem_of(self, task: str | None = None) -> ProblemFacts:
+        """Return what is said of the research problem of a task, by default of the first task.
+
+        Weak-to-strong where the export does not have the task.
+        """
+        known = (one.problem for one in self.tasks if task in (None, one.name))
+        return next(known, WEAK_TO_STRONG)
 
 
 class Problem(Wire):

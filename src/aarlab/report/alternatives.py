@@ -12,7 +12,8 @@ def arms(comparison: Comparison) -> str:
     parts = []
     for group in comparison.groups:
         values = ", ".join(wording.signed(value) for value in group.values(MEASURES[0]))
-        parts.append(f"{group.name}: best verified PGR of its replicates {values or 'none'}")
+        figure = f"best verified {comparison.figure} of its replicates"
+        parts.append(f"{group.name}: {figure} {values or 'none'}")
     return "Arms compared. " + "; ".join(parts) + "."
 
 
@@ -39,7 +40,7 @@ def complexity(view: CampaignView) -> str:
 def standings(view: CampaignView) -> str:
     known = [m for m in view.methods if m.verified and not m.apart]
     parts = [f"{m.short} {wording.interval(m.verified)}" for m in known]
-    return "PGR on the selection split. " + "; ".join(parts) + "."
+    return f"{view.problem.figure} on the selection split. " + "; ".join(parts) + "."
 
 
 def transfers(view: CampaignView) -> str:
@@ -49,7 +50,7 @@ def transfers(view: CampaignView) -> str:
         cells = zip(found.columns, row.estimates, strict=True)
         said = ", ".join(f"{c.task.name} {wording.interval(e)}" for c, e in cells)
         parts.append(f"{row.method.short}: {said}")
-    return "Verified PGR by task. " + "; ".join(parts) + "."
+    return f"Verified {view.problem.figure} by task. " + "; ".join(parts) + "."
 
 
 def accuracies(view: CampaignView) -> str:

@@ -61,7 +61,9 @@ def arms_figure(comparison: Comparison | None, wide: bool = True) -> Figure | No
             over_time = placed(figure, (0.74, 3.25), (rows_in + 1.35, 0.45))
             verified = placed(figure, (1.35, 4.15), (0.48, 3.75))
         _draw_frontiers(over_time, groups, comparison.equal_h)
+        over_time.set_ylabel(f"Best search {comparison.figure}")
         _draw_verified(verified, groups, wide)
+        verified.set_xlabel(f"Best verified {comparison.figure}, selection split")
         draw_key(
             figure,
             0.12,
@@ -98,7 +100,6 @@ def _draw_frontiers(axes: Axes, groups: Sequence[Group], equal_h: float) -> None
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.set_xlabel(f"Research {unit} of the team")
-    axes.set_ylabel("Best search PGR")
     side_labels(axes, [e[0] for e in ends], [e[1] for e in ends], [e[2] for e in ends])
 
 
@@ -124,7 +125,6 @@ def _draw_verified(axes: Axes, groups: Sequence[Group], wide: bool) -> None:
     measure = MEASURES[0]
     row_frame(axes, len(groups))
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
-    axes.set_xlabel("Best verified PGR, selection split")
     for row, group in enumerate(groups):
         colour, found = SERIES[row], group.spread(measure)
         values = group.values(measure)

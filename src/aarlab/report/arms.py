@@ -263,19 +263,26 @@ REFERENCE = "directed"
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure of one team. `of` gives None where the team has none."""
+    """A figure of one team. `of` gives None where the team has none.
+
+    `title` has a place for the name of the problem's figure.
+    """
 
     key: str
     title: str
     of: Callable[[Reached], float | None]
 
+    def named(self, figure: str) -> str:
+        """Return the title with the name of the problem's figure."""
+        return self.title.format(figure=figure)
+
 
 MEASURES = (
-    Measure("verified", "Best verified PGR, selection", lambda r: r.verified),
+    Measure("verified", "Best verified {figure}, selection", lambda r: r.verified),
     Measure("corrected", "The same, corrected for the number verified", lambda r: r.corrected),
     Measure(
         "equal_hours",
-        "Best search PGR at equal research hours",
+        "Best search {figure} at equal research hours",
         lambda r: r.at_equal_h.value if r.at_equal_h else None,
     ),
 )
@@ -306,6 +313,7 @@ class Comparison:
     reference: str
     equal_h: float
     differences: dict[str, tuple[Difference, ...]]
+    figure: str = "PGR"  # name of the problem's figure
 
     @property
     def replicates(self) -> int:
@@ -338,7 +346,8 @@ def compare(sides: Sequence[Side], reference: str) -> Comparison:
         Group(side.name, tuple(reached(side.view, team, equal_h) for team in side.teams))
         for side in sides
     )
-    return Comparison(groups, reference, equal_h, _differences(groups, reference))
+    figure = sides[0].view.problem.figure
+    return Comparison(groups, reference, equal_h, _differences(groups, reference), figure)
 
 
 def _differences(groups: Sequence[Group], reference: str) -> dict[str, tuple[Difference, ...]]:

@@ -54,8 +54,9 @@ def standings_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         for row, method in enumerate(methods):
             _draw_standing(axes, row + (0 if wide else 0.1), method, view)
         _name_rows(axes, methods, wide)
-        what = f"PGR on the selection split, {levels(estimates)}"
-        axes.set_xlabel(f"{what}: 0 is the weak teacher, 1 the ceiling")
+        problem = view.problem
+        what = f"{problem.figure} on the selection split, {levels(estimates)}"
+        axes.set_xlabel(f"{what}: 0 is {problem.zero}, 1 {problem.one}")
         key = [
             KeyEntry(f"method of an AAR{', in its colour' if wide else ''}", "o", MUTED, MUTED),
             KeyEntry("tuned by hand", "s", INK, INK),
@@ -105,7 +106,7 @@ def optimism_figure(view: CampaignView, wide: bool = True) -> Figure | None:
         for row, method in enumerate(methods):
             _draw_dumbbell(axes, row, method, fell)
         _name_rows(axes, methods, wide)
-        axes.set_xlabel("PGR")
+        axes.set_xlabel(view.problem.figure)
         key = [
             KeyEntry(
                 f"selection, {levels(m.verified for m in methods if m.verified)}",
@@ -135,7 +136,7 @@ def ablation_figure(view: CampaignView, wide: bool = True) -> Figure | None:
             _draw_bar(axes, row - 0.15 + lowered, true, TRUE_COLOUR)
             _draw_bar(axes, row + 0.15 + lowered, permuted, PERMUTED_COLOUR)
         _name_rows(axes, methods, wide)
-        axes.set_xlabel("PGR on the selection split")
+        axes.set_xlabel(f"{view.problem.figure} on the selection split")
         key = [
             KeyEntry("the teacher's labels", "s", TRUE_COLOUR, TRUE_COLOUR),
             KeyEntry("permuted labels", "s", PERMUTED_COLOUR, PERMUTED_COLOUR),

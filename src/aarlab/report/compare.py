@@ -66,6 +66,7 @@ def unfair(first: CampaignExport, second: CampaignExport) -> list[str]:
         if one.get(key) != other.get(key)
     ]
     for name, of in (
+        ("research problem", lambda e: e.problem_of().name),
         ("AARs", lambda e: sum(len(team.aars) for team in teams_of(e))),
         ("teams", lambda e: len(teams_of(e))),
         ("price of a device hour", lambda e: e.budget.device_dollars_per_hour),
@@ -139,8 +140,8 @@ def teams_table(comparison: Comparison) -> Table:
         Column("Research time", True),
         Column("Submissions", True),
         Column("Verified", True),
-        Column("Best verified PGR", True),
-        Column("Search PGR at equal hours", True),
+        Column(f"Best verified {comparison.figure}", True),
+        Column(f"Search {comparison.figure} at equal hours", True),
     )
     rows = tuple(
         Row(

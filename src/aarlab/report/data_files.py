@@ -14,6 +14,7 @@ from typing import Any
 from aarlab.core.endings import Ending
 from aarlab.core.isolation import is_isolated
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_of, dollars_per_hour
+from aarlab.core.problem import WEAK_TO_STRONG
 from aarlab.core.wire import BaselineAccuracy, Interval
 from aarlab.report import closing
 from aarlab.report.arms import MEASURES, Comparison, compare_arms
@@ -313,6 +314,7 @@ def summary_of(view: CampaignView) -> dict[str, Any]:
     best = view.ranked[0] if view.ranked else None
     return {
         "campaign": view.export.campaign,
+        **_problem(view),
         "started_at": view.export.started_at,
         "verdict": view.verdict,
         "delivery_note": view.one_table_note or None,
@@ -388,6 +390,16 @@ def _kept_out(found: closing.KeptOut) -> dict[str, Any]:
         "error": found.error or None,
         "reasons": list(found.reasons),
     }
+
+
+def _problem(view: CampaignView) -> dict[str, str]:
+    """Return the research problem and the name of what is called `pgr` in a summary and in CSV.
+
+    Nothing for weak-to-strong, whose figure is PGR.
+    """
+    if view.problem == WEAK_TO_STRONG:
+        return {}
+    return {"problem": view.problem.name, "figure": view.problem.figure}
 
 
 def _headline(view: CampaignView) -> dict[str, Any] | None:

@@ -84,13 +84,15 @@ def draw_strip(strip: Axes, references: list[Reference], limits: tuple[float, fl
     )
 
 
-def draw_rows(rows: Axes, references: list[Reference], limits: tuple[float, float]) -> None:
-    """Draw the same as the strip, lying down: a row per reference."""
+def draw_rows(
+    rows: Axes, references: list[Reference], limits: tuple[float, float], what: str = "PGR"
+) -> None:
+    """Draw the same as the strip, lying down: a row per reference. `what` names the figure."""
     rows.set_xlim(*limits)
     rows.set_ylim(len(references) - 0.5, -0.5)
     rows.set_yticks([])
     rows.spines["left"].set_visible(False)
-    rows.set_xlabel("PGR")
+    rows.set_xlabel(what)
     rows.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
     for row, reference in enumerate(references):
         low, high = (min(max(edge, limits[0]), limits[1]) for edge in _edges(reference))
@@ -176,7 +178,7 @@ def curve_figure(view: CampaignView, layout: Layout = WIDE, titled: bool = False
         _draw_points(axes, view, per_hour, layout)
         _name_lines(axes, view, layout)
         axes.set_xlabel(f"Cumulative research {unit}, all AARs")
-        axes.set_ylabel("PGR on the search split")
+        axes.set_ylabel(f"{view.problem.figure} on the search split")
         if references and layout.strip:
             ends = (layout.strip, layout.strip + STRIP_IN)
             draw_strip(placed(figure, ends, frame), references, axes.get_ylim())
@@ -184,7 +186,7 @@ def curve_figure(view: CampaignView, layout: Layout = WIDE, titled: bool = False
         elif references:
             ends = (REFERENCE_NAME_IN, layout.width - 0.12)
             rows = placed(figure, ends, (0.42, layout.height + 0.2))
-            draw_rows(rows, references, axes.get_ylim())
+            draw_rows(rows, references, axes.get_ylim(), view.problem.figure)
             draw_key(figure, 0.05, layout.height + 0.02, NARROW_KEY)
         if titled:
             _draw_title(figure, view, layout)
@@ -320,9 +322,9 @@ def _name_lines(axes: Axes, view: CampaignView, layout: Layout) -> None:
     if others:
         said = f"{len(others)} other" + ("s" if len(others) > 1 else "")
         named.append((best[others[0]], said, MUTED))
-    rules: list[tuple[float, str, str, Any]] = [(0.0, "weak teacher", MUTED, "-")]
+    rules: list[tuple[float, str, str, Any]] = [(0.0, _plain(view.problem.zero), MUTED, "-")]
     if high >= 1.0:
-        rules.append((1.0, "ceiling", MUTED, "-"))
+        rules.append((1.0, _plain(view.problem.one), MUTED, "-"))
     for method, text, style in (
         (view.best_on_search("human"), "best by hand", (0, (6, 3))),
         (view.best_on_search("guard"), "best guard", (0, (1, 2))),
@@ -334,6 +336,11 @@ def _name_lines(axes: Axes, view: CampaignView, layout: Layout) -> None:
     named += [(value, text, colour) for value, text, colour, _ in rules]
     values, texts, colours = (list(part) for part in zip(*named, strict=True))
     side_labels(axes, values, texts, colours)
+
+
+def _plain(name: str) -> str:
+    """Return a reference without its article, to stand next to a line."""
+    return name.removeprefix("the ").removeprefix("a ")
 
 
 def _draw_title(figure: Figure, view: CampaignView, layout: Layout) -> None:

@@ -19,7 +19,7 @@ def groups(comparison: Comparison) -> Table:
         Column("Arm"),
         Column("Replicates", True),
         Column("Submissions", True),
-        *(Column(measure.title, True) for measure in MEASURES),
+        *(Column(measure.named(comparison.figure), True) for measure in MEASURES),
     )
     rows = tuple(
         Row(
@@ -59,14 +59,14 @@ def differences(comparison: Comparison) -> Table:
         Column("p, permutation (smallest possible)", True),
     )
     rows = tuple(
-        _difference_row(measure, found)
+        _difference_row(measure.named(comparison.figure), found)
         for measure in MEASURES
         for found in comparison.differences[measure.key]
     )
     return Table(f"Differences to {comparison.reference}", columns, rows)
 
 
-def _difference_row(measure: Measure, found: Difference) -> Row:
+def _difference_row(measure: str, found: Difference) -> Row:
     bounds = wording.NONE
     if found.low is not None and found.high is not None:
         bounds = f"[{wording.signed(found.low)}, {wording.signed(found.high)}]"
@@ -78,7 +78,7 @@ def _difference_row(measure: Measure, found: Difference) -> Row:
     return Row(
         (
             Cell(f"{found.a} − {found.b}", f"{found.n_a} against {found.n_b}"),
-            Cell(measure.title),
+            Cell(measure),
             Cell(wording.difference(found.value)),
             Cell(bounds, why),
             Cell(wording.p_value(found.p_welch)),
@@ -97,7 +97,12 @@ def _why_no_interval(found: Difference) -> str:
 
 
 def families(view: CampaignView) -> Table | None:
-    """Return ideas by family and arm; None where the export has none."""
+    """Return ideas by family and arm; None where the export has none.
+
+    The families are those of weak-to-strong supervision.
+    """
+    if not view.problem.weak_labels:
+        return None
     counts = family_counts(view)
     if not any(counts.values()):
         return None
@@ -138,7 +143,8 @@ def transfers(view: CampaignView) -> Table | None:
         )
         for row in found.rows
     )
-    return Table("Verified selection PGR by task, with its interval", tuple(columns), rows)
+    caption = f"Verified selection {view.problem.figure} by task, with its interval"
+    return Table(caption, tuple(columns), rows)
 
 
 def hacks(view: CampaignView) -> Table | None:
@@ -151,7 +157,7 @@ def hacks(view: CampaignView) -> Table | None:
         Column("Method"),
         Column("Standing"),
         Column("Caught by"),
-        Column("Search PGR", True),
+        Column(f"Search {view.problem.figure}", True),
         Column("Would have scored (selection)", True),
         Column("Would have ranked", True),
     )

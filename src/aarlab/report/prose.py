@@ -57,7 +57,7 @@ def _best_sentence(view: CampaignView) -> str:
         rows = wording.number_of(best.verified.n_rows, "row")
         seeds = wording.number_of(best.verified.n_seeds, "fresh seed")
         return (
-            f"The best verified method, {_named(best)}, has a PGR of "
+            f"The best verified method, {_named(best)}, has a {view.problem.figure} of "
             f"{wording.interval_words(best.verified)} on the selection split, which no AAR could "
             f"query ({rows}, {seeds}). {headline_sentence(view)}"
         ).rstrip()
@@ -66,17 +66,17 @@ def _best_sentence(view: CampaignView) -> str:
     waiting = next((m for m in view.apart if m.role == "aar" and m.ranks), None)
     if waiting is not None and waiting.verified is not None:
         return (
-            f"No method ranks: the best that stands apart, {_named(waiting)}, has a PGR of "
-            f"{wording.interval_words(waiting.verified)} on the selection split, but waits for a "
-            f"person's verdict ({waiting.apart_because})."
+            f"No method ranks: the best that stands apart, {_named(waiting)}, has a "
+            f"{view.problem.figure} of {wording.interval_words(waiting.verified)} on the selection "
+            f"split, but waits for a person's verdict ({waiting.apart_because})."
         )
-    leading = view.best_on_search("aar")
+    leading, name = view.best_on_search("aar"), view.problem.figure
     if leading is None or leading.search is None:
-        return "No AAR has a score, so there is no PGR to report."
+        return f"No AAR has a score, so there is no {name} to report."
     chosen = len(view.submissions) > 1
     return (
-        "No method was verified, so there is no selection PGR to rely on. The highest search PGR, "
-        f"{wording.interval_words(leading.search)} by {_named(leading)}, is "
+        f"No method was verified, so there is no selection {name} to rely on. The highest search "
+        f"{name}, {wording.interval_words(leading.search)} by {_named(leading)}, is "
         f"unverified{' and flattered by the choice among all submissions' if chosen else ''}."
     )
 
@@ -109,8 +109,8 @@ def _none_above_sentence(view: CampaignView) -> str:
     if len(values) > 1:
         span = f"from {wording.signed(min(values))} to {wording.signed(max(values))}"
     return (
-        f"No verified method is clearly above the weak teacher, so none ranks: the {many} had "
-        f"a PGR {span} on the selection split."
+        f"No verified method is clearly above {view.problem.zero}, so none ranks: the {many} had "
+        f"a {view.problem.figure} {span} on the selection split."
     )
 
 
@@ -121,6 +121,8 @@ def _optimism_sentence(view: CampaignView) -> str:
         return ""
     had = wording.signed(drop.method.search.value)
     text = f"On the search split, where it was chosen, it had {had}: search minus selection is "
+    if not view.problem.weak_labels:
+        return f"{text}{wording.difference(drop.method.drop)}."
     if drop.vanilla is None:
         return f"{text}{wording.difference(drop.method.drop)}; {NO_VANILLA}."
     return (
@@ -151,7 +153,7 @@ def _baseline_sentence(view: CampaignView) -> str:
 
 def ablation_sentence(view: CampaignView) -> str:
     best = view.ranked[0] if view.ranked else None
-    if best is None or best.verified is None:
+    if best is None or best.verified is None or not view.problem.weak_labels:
         return ""
     if best.ablated is None:
         return (
@@ -226,7 +228,7 @@ def negative_note(view: CampaignView) -> str:
     total = len(view.submissions)
     return (
         f"Of {wording.number_of(total, 'submission')}, {total - below - level} lie clearly above "
-        f"the weak teacher, {level} cannot be distinguished from it, and {below} lie "
+        f"{view.problem.zero}, {level} cannot be distinguished from it, and {below} lie "
         f"clearly below it (intervals: {levels}; search split)."
     )
 
@@ -271,6 +273,8 @@ def arms_note(arms: Comparison | None) -> str:
 
 def ideas_note(view: CampaignView) -> str:
     """Return who classified, and what could not be."""
+    if not view.problem.weak_labels:
+        return "There are no families of ideas for this research problem."
     ideas = timed_ideas(view)
     if not ideas:
         return "The export holds no classified ideas: export the campaign again to have them."
@@ -326,9 +330,12 @@ def _setting(view: CampaignView) -> str:
             f" The campaign also ran on {', '.join(others)}: see the transfer table, "
             "submissions.csv, and the reports that `--task` writes."
         )
+    start = f"Task {task_reference(view.export, task)} ({task.kind}), model pair {task.pair}: "
+    if not task.problem.weak_labels:
+        start += f"{task.n_train:,} training rows without labels, "
+        return f"{start}{task.n_search:,} search rows.{extra}"
     return (
-        f"Task {task_reference(view.export, task)} ({task.kind}), model pair "
-        f"{task.pair}: {task.n_train:,} training rows with weak labels, {task.n_search:,} "
+        f"{start}{task.n_train:,} training rows with weak labels, {task.n_search:,} "
         f"search rows. Seeds of the public weak teachers: {seeds}.{extra}"
     )
 
@@ -340,6 +347,8 @@ def _scores(view: CampaignView) -> str:
         if exact
         else "AARs saw shaped feedback on search only; this page shows exact scores."
     )
+    if not view.problem.weak_labels:
+        return f"{view.problem.in_words} {feedback}"
     return (
         "PGR = (transfer − weak) / (ceiling − weak), in accuracy on the same rows: 0 is no better "
         f"than the weak teacher, 1 as good as training on the truth. {feedback}"
@@ -352,7 +361,8 @@ def _intervals(view: CampaignView) -> str:
     ]
     covers = sorted({source for estimate in estimates for source in estimate.covers})
     named = ", ".join(covers) if covers else "nothing, as there are no scores"
-    text = f"Intervals are Fieller's at 95 % and cover {named}. ± is one standard error."
+    kind = "Fieller's at 95 %" if view.problem.weak_labels else "at 95 %"
+    text = f"Intervals are {kind} and cover {named}. ± is one standard error."
     if any(estimate.n_seeds == 1 for estimate in estimates):
         text += (
             " Those of one seed are not 95 % intervals: they cover rows only, and what plain "
@@ -369,10 +379,15 @@ def _verification(view: CampaignView) -> str:
     given = f"; {blind} of them on rows without texts" if blind else ""
     seeds = sorted({m.verified.n_seeds for m in rerun if m.verified})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return (
+    said = (
         f"{wording.number_of(len(rerun), 'method')} re-run from the snapshot on {count} "
         "seeds that the platform drew after the code was frozen, and scored on the selection "
-        f"split{given}. The teacher ablation permutes the weak labels over all rows; "
+        f"split{given}."
+    )
+    if not view.problem.weak_labels:
+        return said
+    return (
+        f"{said} The teacher ablation permutes the weak labels over all rows; "
         "TC = (PGR − PGR permuted) / max(PGR, 0.05), at most 1, defined where PGR is clearly above "
         "0."
     )

@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from aarlab.core.headline import (
     AAR_IN_WORDS,
-    DROP_IN_WORDS,
     GUARD_IN_WORDS,
     PERMUTED_IN_WORDS,
-    PGR_IN_WORDS,
     SEARCH_MINUS_SELECTION,
     SPLITS_IN_WORDS,
+    Drop,
+    drop_in_words,
 )
 from aarlab.core.pgr import TC_UNDEFINED
 from aarlab.core.showing import level
@@ -68,10 +68,11 @@ def render_page(view: CampaignView) -> str:
             view=view,
             words=wording,
             title=view.task.title if view.task else view.export.campaign,
-            words_of=(PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS),
+            problem=view.problem,
+            words_of=(view.problem.in_words, AAR_IN_WORDS, GUARD_IN_WORDS),
             splits_in_words=SPLITS_IN_WORDS,
             permuted_in_words=PERMUTED_IN_WORDS,
-            drop_in_words=f"{SEARCH_MINUS_SELECTION.capitalize()}: {DROP_IN_WORDS}",
+            drop_in_words=f"{SEARCH_MINUS_SELECTION.capitalize()}: {drop_in_words(view.problem)}",
             summary=[
                 *prose.summary_paragraphs(view),
                 *(said.text for said in closing.further(view)),
@@ -98,6 +99,7 @@ def comparison_page(
         .get_template("comparison.html")
         .render(
             title=title,
+            name=comparison.figure,
             figure=_row_figure(comparison, arm_figures.arms_figure, "arms", alternative),
             tables=shown,
             notes=notes,
@@ -162,20 +164,37 @@ def _tiles(view: CampaignView) -> list[Tile]:
         else "nothing was verified"
     )
     drop = view.drop(best) if best else None
-    human, guard = view.best_human, view.best_guard
+    human, guard, name = view.best_human, view.best_guard, view.problem.figure
     return [
         *_headline_tile(view),
-        Tile("Best PGR, verified", wording.signed(estimate.value if estimate else None), bounds),
+        Tile(
+            f"Best {name}, verified", wording.signed(estimate.value if estimate else None), bounds
+        ),
         Tile(
             "The same, on search",
             wording.signed(best.search.value if best and best.search else None),
             "nothing to compare"
             if drop is None
             else f"{SEARCH_MINUS_SELECTION} {wording.difference(drop.value)}"
-            + (" less vanilla's" if drop.vanilla else "; vanilla not run"),
+            + _compared_with_vanilla(view, drop),
         ),
         _reference_tile("Best by hand", human),
         _reference_tile("Best guard", guard),
+        *_contribution_tile(view, best),
+    ]
+
+
+def _compared_with_vanilla(view: CampaignView, drop: Drop) -> str:
+    if not view.problem.weak_labels:
+        return ""
+    return " less vanilla's" if drop.vanilla else "; vanilla not run"
+
+
+def _contribution_tile(view: CampaignView, best: Method | None) -> list[Tile]:
+    """Return the tile with what the teacher adds; none in a problem without a teacher."""
+    if not view.problem.weak_labels:
+        return []
+    return [
         Tile(
             "Teacher contribution",
             wording.signed(best.contribution if best else None),
@@ -185,7 +204,7 @@ def _tiles(view: CampaignView) -> list[Tile]:
             + (f", a coin {wording.signed(view.coin)}" if view.coin is not None else "")
             if best and best.ablated
             else "ablation not run",
-        ),
+        )
     ]
 
 
@@ -197,8 +216,8 @@ def _headline_tile(view: CampaignView) -> list[Tile]:
     one = found.estimate
     bounds = f"{level(one)} {wording.signed(one.low)} to {wording.signed(one.high)}"
     if found.kind == "certify":
-        return [Tile("Best PGR, certified", wording.signed(one.value), bounds)]
-    name = f"Best PGR, less the luck of the best of {found.n_compared}"
+        return [Tile(f"Best {view.problem.figure}, certified", wording.signed(one.value), bounds)]
+    name = f"Best {view.problem.figure}, less the luck of the best of {found.n_compared}"
     return [Tile(name, wording.signed(one.value), bounds)]
 
 
@@ -256,7 +275,8 @@ def _curve_alternative(view: CampaignView) -> str:
         if points:
             best = max(point.estimate.value for point in points)
             parts.append(f"{name} reaches {wording.signed(best)} in {len(points)} submissions")
-    return "PGR against cumulative research time. " + ("; ".join(parts) or "No submissions") + "."
+    said = "; ".join(parts) or "No submissions"
+    return f"{view.problem.figure} against cumulative research time. {said}."
 
 
 def _optimism_alternative(view: CampaignView) -> str:
@@ -265,7 +285,8 @@ def _optimism_alternative(view: CampaignView) -> str:
         f"{wording.interval(m.verified)}" + _drop_words(view, m)
         for m in view.standing[: bars.SHOWN_OPTIMISM]
     ]
-    return "Search and selection PGR of the verified methods. " + "; ".join(parts) + "."
+    name = view.problem.figure
+    return f"Search and selection {name} of the verified methods. " + "; ".join(parts) + "."
 
 
 def _drop_words(view: CampaignView, method: Method) -> str:

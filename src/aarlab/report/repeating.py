@@ -91,8 +91,9 @@ def _seeds(view: CampaignView, campaign: Mapping[str, Any]) -> str:
         if isinstance(listed, list)
         else set()
     )
+    teachers = f"Weak teachers {teacher or UNKNOWN}; a" if view.problem.weak_labels else "A"
     return (
-        f"Weak teachers {teacher or UNKNOWN}; a submission has "
+        f"{teachers} submission has "
         f"{campaign.get('seeds_per_submission', UNKNOWN)} seeds; seeds of the "
         f"researchers: {', '.join(map(str, own)) or UNKNOWN}; those of verification were drawn by "
         "the platform and are given with each result in the export."

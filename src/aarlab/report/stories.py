@@ -79,15 +79,19 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
     runs = [
         v for v in view.export.verifications if method.snapshot and v.snapshot == method.snapshot
     ]
-    facts = [(_run_name(view, run), _run_text(run)) for run in sorted(runs, key=lambda v: v.at)]
+    facts = [
+        (_run_name(view, run), _run_text(view, run)) for run in sorted(runs, key=lambda v: v.at)
+    ]
     if not any(run.ablation == "none" and run.estimate for run in runs):
         facts.append(("Verification", "not verified"))
-    if not any(run.ablation == "permuted" and run.estimate for run in runs):
+    ablated = any(run.ablation == "permuted" and run.estimate for run in runs)
+    if view.problem.weak_labels and not ablated:
         facts.append(("Teacher ablation", "not run"))
     if method.selection is not None:
         if (was := given(method.selection)) != BEFORE_BLIND:  # the leaderboard says that once
             facts.append(("Given", was))
-        if said := probes(method.selection.evidence):
+        other = "teachers" if view.problem.weak_labels else "seeds"
+        if said := probes(method.selection.evidence, other):
             facts.append(("Probes", said))
     audits = [a for a in view.export.audits if method.snapshot and a.snapshot == method.snapshot]
     return facts + [(f"Audit: {a.kind}", f"{a.severity}: {a.summary}") for a in audits]
@@ -95,17 +99,20 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
 
 def _run_name(view: CampaignView, run: Verification) -> str:
     task = "" if view.task and run.task == view.task.name else f"{run.task}, "
+    if not view.problem.weak_labels:
+        return f"{task}{run.split}"
     return f"{task}{run.split}, trained on {TRAINED_ON[run.ablation]}"
 
 
-def _run_text(run: Verification) -> str:
+def _run_text(view: CampaignView, run: Verification) -> str:
     if run.state == "queued":
         return "waiting for the verifier"
     if run.estimate is None:
         return f"failed: {run.error or 'no reason was recorded'}"
     seeds = ", ".join(map(str, run.run_seeds))
     return (
-        f"PGR {wording.interval(run.estimate)}, accuracy {wording.accuracy(run.accuracy)} on "
-        f"{run.estimate.n_rows:,} rows; seeds {seeds}; {wording.duration(run.seconds)}; "
+        f"{view.problem.figure} {wording.interval(run.estimate)}, "
+        f"accuracy {wording.accuracy(run.accuracy)} on {run.estimate.n_rows:,} rows; "
+        f"seeds {seeds}; {wording.duration(run.seconds)}; "
         f"{isolation_words(run.isolation)}"
     )

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aarlab.core.delivery import TRAINED_ON
-from aarlab.core.headline import DROP_IN_WORDS, NO_VANILLA, SEARCH_MINUS_SELECTION
+from aarlab.core.headline import NO_VANILLA, SEARCH_MINUS_SELECTION, drop_in_words
 from aarlab.core.isolation import is_isolated, isolation_words
 from aarlab.core.ledger import TOKEN_KINDS, device_dollars, dollars_per_hour
 from aarlab.core.pgr import TC_UNDEFINED
+from aarlab.core.problem import ProblemFacts
 from aarlab.core.ranking import above_teacher
 from aarlab.core.showing import marked
 from aarlab.core.wire import AarRecord, CaseVerdict, Finding
@@ -79,16 +80,24 @@ class Table:
 
 
 NAME_COLUMN = Column("Method", about="the AAR and the running number of its methods")
-FIGURE_COLUMNS = (
-    Column("Selection PGR", True, "on hidden rows that no AAR could query"),
-    Column("Search PGR", True, "on the rows by which the method was chosen"),
-    Column(SEARCH_MINUS_SELECTION.capitalize(), True, DROP_IN_WORDS),
-    Column("Above best guard"),
-    Column("PGR, permuted labels", True, "trained on shuffled labels of the teacher"),
-    Column("TC", True, "teacher contribution"),
-    Column("Audits"),
-    Column("Rows × seeds", True, "and whether code ran behind the full wall of the sandbox"),
-)
+
+
+def figure_columns(problem: ProblemFacts) -> tuple[Column, ...]:
+    """Return the columns that `_figure_cells` fills."""
+    name = problem.figure
+    ablation = (
+        Column(f"{name}, permuted labels", True, "trained on shuffled labels of the teacher"),
+        Column("TC", True, "teacher contribution"),
+    )
+    return (
+        Column(f"Selection {name}", True, "on hidden rows that no AAR could query"),
+        Column(f"Search {name}", True, "on the rows by which the method was chosen"),
+        Column(SEARCH_MINUS_SELECTION.capitalize(), True, drop_in_words(problem)),
+        Column("Above best guard"),
+        *(ablation if problem.weak_labels else ()),
+        Column("Audits"),
+        Column("Rows × seeds", True, "and whether code ran behind the full wall of the sandbox"),
+    )
 
 
 def leaderboard(view: CampaignView) -> Table:
@@ -98,21 +107,22 @@ def leaderboard(view: CampaignView) -> Table:
     Baselines without a verified score are last. Methods that stand apart have a table of their own.
     """
     shown = [m for m in view.methods if (m.role != "aar" or m.verified) and not m.apart]
-    columns = (NAME_COLUMN, Column("Rank", True), *FIGURE_COLUMNS)
+    columns = (NAME_COLUMN, Column("Rank", True), *figure_columns(view.problem))
     rows = tuple(
         Row(
-            (method_cell(method), _rank_cell(method), *_figure_cells(view, method)),
+            (method_cell(method), _rank_cell(view, method), *_figure_cells(view, method)),
             quiet=method.role != "aar",
         )
         for method in shown
     )
-    caption = "Verified methods, best selection PGR first; last those not clearly above 0, by time"
+    best = f"best selection {view.problem.figure} first"
+    caption = f"Verified methods, {best}; last those not clearly above 0, by time"
     return Table(caption, columns, rows)
 
 
 def methods_apart(view: CampaignView) -> Table | None:
     """Return the table of methods that stand apart until a person accepts them, if any."""
-    columns = (NAME_COLUMN, Column("Apart because"), *FIGURE_COLUMNS)
+    columns = (NAME_COLUMN, Column("Apart because"), *figure_columns(view.problem))
     rows = tuple(
         Row(
             (method_cell(method), Cell(method.apart_because), *_figure_cells(view, method)),
@@ -130,13 +140,7 @@ def methods_apart(view: CampaignView) -> Table | None:
 def _figure_cells(view: CampaignView, method: Method) -> tuple[Cell, ...]:
     verified = method.verified
     stamped = " · ".join((_bounds(method), *method.stamps))
-    return (
-        Cell(wording.signed(verified.value), stamped)
-        if verified
-        else Cell(wording.NONE, "not verified"),
-        Cell(wording.plus_minus(method.search)),
-        _drop_cell(view, method),
-        _verdict_cell(view.guard_verdict(method)),
+    ablation = (
         Cell(
             wording.signed(method.ablated.value if method.ablated else None),
             f"a coin: {wording.signed(view.coin)}"
@@ -144,6 +148,15 @@ def _figure_cells(view: CampaignView, method: Method) -> tuple[Cell, ...]:
             else "",
         ),
         _contribution(method),
+    )
+    return (
+        Cell(wording.signed(verified.value), stamped)
+        if verified
+        else Cell(wording.NONE, "not verified"),
+        Cell(wording.plus_minus(method.search)),
+        _drop_cell(view, method),
+        _verdict_cell(view.guard_verdict(method)),
+        *(ablation if view.problem.weak_labels else ()),
         _audit_cell(method),
         Cell(
             f"{verified.n_rows:,} × {verified.n_seeds}" if verified else wording.NONE,
@@ -185,11 +198,12 @@ def _bounds(method: Method) -> str:
     return f"[{wording.signed(estimate.low)}, {wording.signed(estimate.high)}{marked(estimate)}]"
 
 
-def _rank_cell(method: Method) -> Cell:
+def _rank_cell(view: CampaignView, method: Method) -> Cell:
     if method.rank:
         return Cell(str(method.rank))
     if method.role == "aar" and method.verified and not above_teacher(method.verified):
-        why = "not clearly above the weak teacher, so its figure ranks it neither up nor down"
+        zero = view.problem.zero
+        why = f"not clearly above {zero}, so its figure ranks it neither up nor down"
         return Cell(wording.NONE, "not above 0", title=why)
     return Cell(wording.NONE)
 
@@ -200,6 +214,8 @@ def _drop_cell(view: CampaignView, method: Method) -> Cell:
     if drop is None:
         return Cell(wording.NONE)
     own = wording.difference(drop.method.drop)
+    if not view.problem.weak_labels:
+        return Cell(own)
     if drop.vanilla is None:
         return Cell(own, "vanilla not run", title=NO_VANILLA)
     vanilla = wording.difference(drop.vanilla.drop)
@@ -253,8 +269,8 @@ def aars(view: CampaignView) -> Table:
         Column("Research time", True),
         Column("Submissions", True),
         Column("Findings", True),
-        Column("Best search PGR", True),
-        Column("Best selection PGR", True),
+        Column(f"Best search {view.problem.figure}", True),
+        Column(f"Best selection {view.problem.figure}", True),
     )
     findings = Counter(finding.author for finding in view.export.findings)
     return Table(

@@ -102,7 +102,7 @@ def _draw_column(axes: Axes, column: TaskColumn, rows: list[TransferRow], index:
             linestyle="none",
             zorder=3,
         )
-    axes.set_xlabel("PGR")
+    axes.set_xlabel(column.task.problem.figure)
     _title(axes, column, index)
 
 

@@ -27,6 +27,7 @@ from aarlab.core.joining import Frozen, Sent, snapshots_of
 from aarlab.core.layout import reference_of
 from aarlab.core.ledger import PURPOSES, TOKEN_KINDS
 from aarlab.core.pgr import coin_pgr, teacher_contribution
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.ranking import (
     Against,
     Made,
@@ -200,6 +201,11 @@ class CampaignView:
         if self.task is None:
             return "The export names no task, so there is nothing to report."
         return verdict(self.standings)
+
+    @property
+    def problem(self) -> ProblemFacts:
+        """Return what is said of the research problem of the task."""
+        return WEAK_TO_STRONG if self.task is None else self.task.problem
 
     @property
     def n_tried(self) -> int:

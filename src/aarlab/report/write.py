@@ -17,12 +17,11 @@ from aarlab.core.errors import BadInput
 from aarlab.core.files import write_atomic
 from aarlab.core.headline import (
     AAR_IN_WORDS,
-    DROP_IN_WORDS,
     GUARD_IN_WORDS,
     PERMUTED_IN_WORDS,
-    PGR_IN_WORDS,
     SEARCH_MINUS_SELECTION,
     SPLITS_IN_WORDS,
+    drop_in_words,
 )
 from aarlab.core.wire import CampaignExport
 from aarlab.report import (
@@ -58,7 +57,7 @@ def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
     """Return the report as Markdown; `images` are the file names of figures written next to it."""
     arms = compare_arms(view)
     parts = [f"# {escape(view.export.campaign)}", f"**{escape(view.verdict)}**"]
-    parts += [escape(text) for text in (PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS)]
+    parts += [escape(text) for text in (view.problem.in_words, AAR_IN_WORDS, GUARD_IN_WORDS)]
     parts += map(escape, prose.summary_paragraphs(view))
     parts += [escape(said.text) for said in closing.further(view)]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in images]
@@ -77,8 +76,8 @@ def markdown_of(view: CampaignView, images: Iterable[str]) -> str:
         tables.baselines(view),
     ]
     parts += [table_text(table) for table in shown if table is not None and table.rows]
-    notes = [SPLITS_IN_WORDS, PERMUTED_IN_WORDS]
-    notes.append(f"{SEARCH_MINUS_SELECTION.capitalize()}: {DROP_IN_WORDS}.")
+    notes = [SPLITS_IN_WORDS, *([PERMUTED_IN_WORDS] if view.problem.weak_labels else [])]
+    notes.append(f"{SEARCH_MINUS_SELECTION.capitalize()}: {drop_in_words(view.problem)}.")
     notes += [prose.arms_note(arms), prose.ideas_note(view), prose.multiplicity_note(view)]
     if said := prose.delivery_note(view):
         notes.append(said)

@@ -27,6 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from aarlab.agents.external import texts
 from aarlab.core.errors import AarlabError, BadInput
 from aarlab.core.foreign import read_json
+from aarlab.core.problem import ProblemFacts
 from aarlab.server.auth import admitted
 from aarlab.server.mcp_schemas import input_schema, written_out
 from aarlab.server.mcp_tools import ACCESS, mcp_function
@@ -34,6 +35,7 @@ from aarlab.server.middleware import WHAT, log_crash
 from aarlab.server.platform import Platform
 from aarlab.server.problems import MAX_MESSAGE, faults_text, known_problem, problem
 from aarlab.server.service.tools import offered
+from aarlab.server.tasks import problem_of
 
 NAME = "aarlab"
 PARSE_ERROR = -32700  # of JSON-RPC
@@ -48,7 +50,9 @@ class Endpoint:
         # Its own log lines carry arguments and exceptions: the door logs what may be logged.
         logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
         self._platform = platform
-        self._server = PlatformServer(NAME, instructions=texts.instructions(), log_level="CRITICAL")
+        about = problem_of(platform)
+        said = texts.instructions(about)
+        self._server = PlatformServer(NAME, instructions=said, log_level="CRITICAL")
         for tool in offered(platform):
             self._server.add_tool(
                 mcp_function(platform, tool),
@@ -56,7 +60,7 @@ class Endpoint:
                 description=tool.about,
                 annotations=READS if tool.method == "GET" else WRITES,
             )
-        _add_texts(self._server)
+        _add_texts(self._server, about)
         self._server.streamable_http_app(
             stateless_http=True,
             json_response=True,
@@ -103,30 +107,31 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _add_texts(server: MCPServer[Any]) -> None:
+def _add_texts(server: MCPServer[Any], about: ProblemFacts) -> None:
     """Add the texts of the tools as resources and a prompt, for clients that show those."""
 
     def contract() -> str:
-        return texts.method_contract().text
+        return texts.method_contract(about).text
 
     async def begin() -> str:
         """Begin your research in this campaign."""
-        return f"{texts.instructions()}\nBegin with step 1."
+        return f"{texts.instructions(about)}\nBegin with step 1."
 
     pages = [("contract", contract, "What a method must be, with an example.")]
     pages += [
-        (f"notes/{name}", partial(_note, name), "A background note.") for name in texts.note_names()
+        (f"notes/{name}", partial(_note, name, about), "A background note.")
+        for name in texts.note_names(about)
     ]
-    for name, read, about in pages:
+    for name, read, what in pages:
         uri, kind = f"aarlab://{name}", "text/markdown"
         server.add_resource(
-            FunctionResource(uri=uri, name=name, description=about, mime_type=kind, fn=read)
+            FunctionResource(uri=uri, name=name, description=what, mime_type=kind, fn=read)
         )
     server.add_prompt(Prompt.from_function(begin, name="begin"))
 
 
-def _note(name: str) -> str:
-    return texts.note(name).text
+def _note(name: str, about: ProblemFacts) -> str:
+    return texts.note(name, about).text
 
 
 class PlatformServer(MCPServer[Any]):

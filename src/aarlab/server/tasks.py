@@ -1,8 +1,11 @@
 """Which tasks there are: AARs see the development tasks only, the operator all of the vault."""
 
+from contextlib import suppress
+
 from pydantic import ValidationError
 
 from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.wire import TaskInfo
 from aarlab.server.platform import Platform
 from aarlab.server.recorded import Recorded
@@ -17,6 +20,17 @@ def check_development(platform: Platform, task: str) -> None:
     known = development_tasks(platform)
     if task not in known:
         raise NotFound(f"no task {task!r} in this campaign; its tasks are: {', '.join(known)}")
+
+
+def problem_of(platform: Platform) -> ProblemFacts:
+    """Return the research problem, which all tasks of a campaign share.
+
+    Weak-to-strong where no task can be read.
+    """
+    for task in development_tasks(platform):
+        with suppress(NotFound, Damaged):
+            return task_info(platform, task).problem
+    return WEAK_TO_STRONG
 
 
 def task_info(platform: Platform, task: str) -> TaskInfo:

@@ -13,27 +13,19 @@ import stat
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from aarlab.core.errors import BadInput, BaselineMissing, Damaged, Forbidden, NotFound
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import SeedSpread
+from aarlab.core.problem import ProblemFacts
 from aarlab.core.types import EVAL_SPLITS, Split
-
-Bools = NDArray[np.bool_]
-
-
-class Sealed:
-    """An object that is never copied, pickled or printed with its content."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} (sealed)>"
-
-    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds hidden labels and cannot be pickled")
+from aarlab.core.wire import TaskInfo
+from aarlab.problems.base import Bools, Sealed
+from aarlab.problems.weak_to_strong.scoring import Baselines, LabelFree, answers
 
 
 @dataclass(repr=False, eq=False)
@@ -49,28 +41,6 @@ class Truth(Sealed):
         self.row_of = {row_id: row for row, row_id in enumerate(self.ids_N)}
 
 
-@dataclass(repr=False, eq=False)
-class LabelFree(Sealed):
-    """Right or wrong (M,) of the strong model asked directly, on the rows at `rows_M`."""
-
-    rows_M: NDArray[np.intp]
-    correct_M: Bools
-
-
-@dataclass(repr=False, eq=False)
-class Baselines(Sealed):
-    """Right or wrong of the weak teacher and of the ceiling, per seed and row.
-
-    `spread` is how much plain students differ, `label_free` how the strong model judges without
-    labels; each is None for a task where it was not measured.
-    """
-
-    weak_SN: Bools
-    ceiling_SN: Bools
-    spread: SeedSpread | None = None
-    label_free: LabelFree | None = None
-
-
 class Vault(Sealed):
     """Reads splits on first use and keeps them. Refuses a vault that others could read."""
 
@@ -79,6 +49,7 @@ class Vault(Sealed):
         self._data = data
         self._truth: dict[tuple[str, Split], Truth] = {}
         self._baselines: dict[tuple[str, Split], Baselines] = {}
+        self._problems: dict[str, ProblemFacts] = {}
 
     def tasks(self) -> list[str]:
         """List the names of tasks; for a campaign's data root, only those of the campaign."""
@@ -97,7 +68,28 @@ class Vault(Sealed):
             known = self._truth[task, split] = self._load_truth(task, split)
         return known
 
+    def problem(self, task: str) -> ProblemFacts:
+        """Return the research problem that the task was built for, from its public description.
+
+        Raises NotFound for an unknown task, Damaged for a description that cannot be read.
+        """
+        if task not in self._problems:
+            self._folder(task)
+            path = self._data.public_task(task) / "task.json"
+            try:
+                info = TaskInfo.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError):
+                raise Damaged(f"{path} cannot be read; {_rebuild(task)}") from None
+            self._problems[task] = info.problem
+        return self._problems[task]
+
     def baselines(self, task: str, split: Split) -> Baselines:
+        """Return how weak teacher and ceiling did on a split.
+
+        Raises BaselineMissing for a task whose problem has neither.
+        """
+        if not (facts := self.problem(task)).weak_labels:
+            raise BaselineMissing(f"{task}: {facts.title} has no weak teacher and no ceiling")
         known = self._baselines.get((task, split))
         if known is None:
             known = self._baselines[task, split] = self._load_baselines(task, split)
@@ -210,11 +202,6 @@ def _label_free(found: dict[str, Any], split: Split, truth: Truth, path: Path) -
         raise Damaged(f"{path}: label_free_{split} is not of rows of {split}")
     rows_M = np.array(rows, dtype=np.intp)
     return LabelFree(rows_M, answers(probs_M) == truth.targets_N[rows_M])
-
-
-def answers(probs_SN: NDArray[np.floating[Any]]) -> Bools:
-    """Return the label that P(label 1) stands for: 1 above one half, else 0."""
-    return probs_SN > 0.5
 
 
 def check_closed(root: Path) -> None:

@@ -10,6 +10,7 @@ killed continues where it stopped.
 """
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -27,6 +28,8 @@ from aarlab.core.errors import AarlabError, Conflict
 from aarlab.core.isolation import DEFAULT_SANDBOX, SANDBOX_KINDS
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
+from aarlab.testbed.tasks.task import load_info
 from aarlab.verify.auditing import audit, queue_ablations
 from aarlab.verify.audits import check_installed
 from aarlab.verify.battery import ABLATIONS, Effort
@@ -49,6 +52,7 @@ class Plan:
     last_call: Callable[[], bool]
     poll_s: float
     review_dollars: float | None = None
+    problem: ProblemFacts = WEAK_TO_STRONG
 
 
 def work(plan: Plan, bench: Bench, stop: threading.Event) -> None:
@@ -80,7 +84,7 @@ def _ablate(plan: Plan) -> bool:
 
 def _audit(plan: Plan, final: bool) -> None:
     with operator(plan.run) as platform:
-        review = reviewer(plan.run, platform, ReviewSettings(), plan.review_dollars)
+        review = reviewer(plan.run, platform, ReviewSettings(), plan.review_dollars, plan.problem)
         if review is not None:
             review.settle()
         audit(platform, review, final)
@@ -131,11 +135,23 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     try:
         check_installed()
         with _alone(run), closing(Bench(run, verifiers, stop)) as bench:
-            work(Plan(run, effort, last_call, given.poll_s, given.review_dollars), bench, stop)
+            plan = Plan(
+                run, effort, last_call, given.poll_s, given.review_dollars, _problem(run, root)
+            )
+            work(plan, bench, stop)
     except AarlabError:
         LOG.exception("the verifier stopped")
         return 1
     return 0
+
+
+def _problem(run: RunDir, root: DataRoot) -> ProblemFacts:
+    """Return the research problem of the campaign's tasks; weak-to-strong without a spec."""
+    if not run.spec.exists():
+        return WEAK_TO_STRONG
+    campaign = json.loads(run.spec.read_text(encoding="utf-8")).get("campaign", {})
+    tasks = campaign.get("tasks") or [None]
+    return WEAK_TO_STRONG if tasks[0] is None else load_info(root.public_task(tasks[0])).problem
 
 
 @contextmanager

@@ -123,8 +123,13 @@ AUDITS: Registry[BatteryAudit[Any]] = Registry(
 def built_in_of(
     subject: AuditedRun | AuditedSubmissions | AuditedCode | AuditedTranscript,
 ) -> Iterator[NewAudit]:
-    """Yield what the built-in audits that read this find."""
+    """Yield what the built-in audits that read this find, but for those its problem leaves out."""
+    left_out: tuple[str, ...] = ()
+    if isinstance(subject, AuditedRun):
+        left_out = subject.export.problem_of(subject.run.task).audits_left_out
     for name in AUDITS.built_in:
+        if name in left_out:
+            continue
         audit = AUDITS.get(name)
         if audit.reads is type(subject) and (found := audit.find(subject)) is not None:
             yield found

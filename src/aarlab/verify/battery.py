@@ -73,6 +73,8 @@ def ablations_wanted(export: CampaignExport, effort: Effort) -> list[NewVerifica
     for task in dict.fromkeys(v.task for v in audited(export)):
         if effort.tasks is not None and task not in effort.tasks:
             continue
+        if not export.problem_of(task).weak_labels:
+            continue  # nothing that could be permuted
         best = [v for v in audited(export) if v.task == task and v.estimate is not None]
         wanted += [(v, kind) for v in best[: effort.top] for kind in effort.kinds]
     chosen = []
@@ -157,10 +159,15 @@ def rerun(v: Verification, export: CampaignExport) -> NewAudit:
         return about(v, "rerun", "note", f"the re-run failed: {v.error[:500]}")
     claims = [s.exact for s in export.submissions if (s.snapshot, s.task) == (v.snapshot, v.task)]
     if not claims:
-        return about(v, "rerun", "clear", f"PGR {_text(v.estimate)}; nothing was claimed before")
+        figure = export.problem_of(v.task).figure
+        said = f"{figure} {_text(v.estimate)}; nothing was claimed before"
+        return about(v, "rerun", "clear", said)
     claim = max(claims, key=lambda interval: interval.value)
     fell = Drop(Both(claim, v.estimate), vanilla_of(export, v.task))
-    said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection; {fell.said()}"
+    drop = fell.said()
+    if not export.problem_of(v.task).weak_labels:  # there is no vanilla
+        drop = f"search minus selection is {fell.value:+.2f}"
+    said = f"claimed {_text(claim)} on search, {_text(v.estimate)} on selection; {drop}"
     facts = {"drop": fell.value, "drop_z": fell.z}
     if fell.z > DROP_Z:
         return about(v, "rerun", "suspect", f"the claim does not hold: {said}", **facts)

@@ -29,7 +29,7 @@ from aarlab.testbed.running.method_folder import guarded, load_method
 from aarlab.testbed.students.features import AnswerLogp
 from aarlab.testbed.students.options import HeadOptions
 from aarlab.testbed.students.student import StudentFactory
-from aarlab.testbed.tasks.train_task import TrainTask
+from aarlab.testbed.tasks.train_task import TrainTask, leading
 
 LIMIT = 2**31
 NO_LOGP = (
@@ -133,7 +133,7 @@ def run(channel: Channel, folder: Path) -> None:
         name="task",
         kind=facts["kind"],
         inputs=rows,
-        weak_labels_N=labels_SN[0],
+        weak_labels_N=leading(labels_SN),
         groups=tuple(row.group for row in rows),
         split_sizes=facts["split_sizes"],
         teacher_labels_SN=labels_SN,

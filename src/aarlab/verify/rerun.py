@@ -42,7 +42,7 @@ from aarlab.sandbox.workspace import (
     remove_tree,
 )
 from aarlab.testbed.running.frozen_method import reads_texts
-from aarlab.testbed.running.job import Job, SeedPair
+from aarlab.testbed.running.job import Job, turns
 from aarlab.testbed.tasks import generators
 from aarlab.testbed.tasks.task import load_info, load_inputs
 from aarlab.testbed.tasks.task_files import TWIN_INPUTS
@@ -132,11 +132,11 @@ class Verifier:
         self, wanted: Verification, files: Mapping[str, bytes], cancel: Cancel | None
     ) -> VerificationResult:
         held, train_rows = held_for(self.root, wanted.task, wanted.split, self.basis)
-        begun = time.monotonic()
+        pairs, begun = turns(held.labels.seeds, wanted.run_seeds), time.monotonic()
 
         def work(number: int, lane: int, until: Cancel) -> Heard:
-            teachers, seed = held.labels.seeds, wanted.run_seeds[number]
-            pair = Pair(teachers[number % len(teachers)], seed, wanted.ablation)
+            teacher, seed = pairs[number].teacher_seed, pairs[number].seed
+            pair = Pair(teacher, seed, wanted.ablation)
             left_s = max(begun + WALL_S - time.monotonic(), 0.1)
             spec = self._blind_sandbox(wanted, left_s, lane)
             copy_in(spec, {f"method/{path}": data for path, data in files.items()})
@@ -279,10 +279,7 @@ class Verifier:
             method=inside / "method",
             public=view.public_in(spec),
             model=view.model_in(spec),
-            runs=[
-                SeedPair(teacher_seed=teachers[i % len(teachers)], seed=seed)
-                for i, seed in enumerate(wanted.run_seeds)
-            ],
+            runs=turns(teachers, wanted.run_seeds),
             split=wanted.split,
             eval_inputs=inside / INPUTS,
             train_inputs=inside / TRAIN_INPUTS if TRAIN_INPUTS in hidden else None,

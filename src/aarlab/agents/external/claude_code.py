@@ -258,7 +258,7 @@ class ClaudeCode:
     # ------------------------------------------------------------ runs
     def _live(self) -> str:
         failures = 0
-        write_notes(self.config.home / "notes", self._places())
+        write_notes(self.config.home / "notes", self._places(), self.config.problem)
         progress = self._progress()
         while (why := self._end(progress)) is None:
             progress = self._begun(progress)

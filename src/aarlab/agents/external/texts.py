@@ -7,8 +7,18 @@ that all AARs of a campaign work under the same rules.
 import platform
 from importlib import metadata, resources
 
-from aarlab.agents.language.prompts import TRYING, direction_text, filled, note_texts, text_of
+from aarlab.agents.language.prompts import (
+    TRYING,
+    direction_text,
+    filled,
+    note_texts,
+    notes_about,
+    said_of,
+    text_of,
+    words_of,
+)
 from aarlab.core.errors import Damaged, NotFound
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.wire_service import Library, MethodContract, Note, TextFile
 
 # What methods usually import; those that are not installed are left out.
@@ -29,62 +39,77 @@ NOTES_ARE_FOR = (
 )
 
 
-def instructions() -> str:
+def instructions(problem: ProblemFacts = WEAK_TO_STRONG) -> str:
     """Return the text that a client receives when it connects.
 
     It is short, since some clients cut it at 2,048 bytes.
     """
-    return _own("instructions")
+    text = said_of(_own("instructions"), problem)
+    if problem.weak_labels:
+        return text
+    before, _, rest = text.partition("The question:")
+    _, after, rest = rest.partition("\n\nWhat counts:")
+    return f"{before}The problem: {problem.title}. {problem.in_words}{after}{rest}"
 
 
-def rules_text(name: str, direction: str) -> str:
+def rules_text(name: str, direction: str, problem: ProblemFacts = WEAK_TO_STRONG) -> str:
     """Return the rules for the AAR `name`, including its direction."""
     chosen = direction_text(direction)
-    system = text_of("system")
+    system, words = said_of(text_of("system"), problem), words_of(problem)
     values = {
+        **words,
         "name": name,
         "problem": filled(
-            _section(system, "The problem"), {"tasks": "`task_info` lists the tasks."}
+            _section(system, "The problem"), {**words, "tasks": "`task_info` lists the tasks."}
         ),
         "method": filled(_section(system, "A method"), {"notes": "`notes` has background notes."}),
         "rules": filled(_section(system, "Rules"), {"workflow": ""}).rstrip(),
         "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
     }
-    return filled(_own("rules"), values)
+    return filled(said_of(_own("rules"), problem), values)
 
 
-def method_contract() -> MethodContract:
+def method_contract(problem: ProblemFacts = WEAK_TO_STRONG) -> MethodContract:
     """Return the contract from the notes, with their example as a method folder.
 
-    Raises Damaged where the notes have no example.
+    That of a problem without weak labels is its brief, without an example. Raises Damaged where
+    the notes have no example.
     """
+    if not problem.weak_labels:
+        return _contract(problem.brief, [])
     text = _section(note_texts()["testbed.md"], "A method")
     _, opened, rest = text.partition(f"```python\n{EXAMPLE_HEAD}")
     example, closed, _ = rest.partition("```")
     if not (opened and closed):
         raise Damaged("notes/testbed.md has no example method: install aarlab again")
+    return _contract(text, [TextFile(path="method.py", text=example)])
+
+
+def _contract(text: str, example: list[TextFile]) -> MethodContract:
     return MethodContract(
         text=text,
-        example=[TextFile(path="method.py", text=example)],
+        example=example,
         python=platform.python_version(),
         libraries=[*_libraries()],
         rules=METHOD_RULES,
     )
 
 
-def note_names() -> list[str]:
+def note_names(problem: ProblemFacts = WEAK_TO_STRONG) -> list[str]:
     """List the notes, beginning with README.md, which says what the others are about."""
-    return sorted(note_texts(), key=lambda name: (name != "README.md", name))
+    return sorted(notes_about(problem), key=lambda name: (name != "README.md", name))
 
 
-def note(name: str) -> Note:
+def note(name: str, problem: ProblemFacts = WEAK_TO_STRONG) -> Note:
     """Return one background note, adapted for a reader outside the sandbox.
 
     Raises NotFound, listing the notes that exist.
     """
-    texts = note_texts()
+    texts = notes_about(problem)
     if name not in texts:
-        raise NotFound(f"no note {name[:60]!r}; there are {', '.join(note_names())}")
+        raise NotFound(f"no note {name[:60]!r}; there are {', '.join(note_names(problem))}")
+    if not problem.weak_labels:
+        return Note(name=name, text=texts[name])
     places = {
         "public": "$PUBLIC",
         "more_tasks": "",

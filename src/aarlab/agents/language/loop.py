@@ -259,7 +259,9 @@ class LanguageAar:
 
     def _sync(self) -> None:
         if self.forum and time.monotonic() - self._synced >= SYNC_EVERY_S:
-            sync_forum(self.platform, self.kit.sandbox, self.kit.config.forum_cursor)
+            config = self.kit.config
+            figure = config.problem.figure
+            sync_forum(self.platform, self.kit.sandbox, config.forum_cursor, figure)
             self._synced = time.monotonic()
 
     # ------------------------------------------------------------ the model
@@ -465,7 +467,7 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
         seen = [sandbox.seen_read_only(path) for path in (access.socket, access.tokens)]
         trying = f"python -m aarlab.students.trying --socket {seen[0]} --tokens {seen[1]}"
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
-    write_notes(notes, places)
+    write_notes(notes, places, config.problem)
     kit = Kit(
         config=config,
         spec=spec,

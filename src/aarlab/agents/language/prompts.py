@@ -14,11 +14,46 @@ from typing import NamedTuple
 from aarlab.agents.specs import LanguageSpec
 from aarlab.core.files import write_atomic
 from aarlab.core.hashing import content_hash
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.wire import TaskInfo
 from aarlab.sandbox.spec import SandboxLimits
 
 PROMPT_VERSION = 2
 UNDIRECTED = ("", "undirected", "none")
+
+
+# What the prompts say of weak labels, and what they say in a research problem without any.
+WITHOUT_WEAK_LABELS = {
+    "how can a strong model learn from a weaker teacher and end up\nbetter than its teacher? "
+    "This stands in for people who oversee models smarter than themselves.": "{title}.",
+    "the train rows with weak labels and": "the train rows and",
+    "`inputs`, `weak_labels_N`, `groups`, `teacher_labels_SN`;": "`inputs` and `groups`;",
+    "do not use the teacher's\nor the student's knowledge": "do not use the\nstudent's knowledge",
+    "best shaped PGR so far": "best shaped {figure} so far",
+    "with fresh weak\n  teachers and seeds": "with fresh\n  seeds",
+    "use neither the teacher nor the student's knowledge": "do not use the student's knowledge",
+    "(train, search) and `weak_labels`, page": "(train, search), page",
+}
+
+
+def said_of(text: str, problem: ProblemFacts) -> str:
+    """Return a prompt with what holds for the research problem.
+
+    The section on weak-to-strong supervision gives way to {brief}. Fill in `words_of` afterwards.
+    """
+    if problem.weak_labels:
+        return text
+    for said, instead in WITHOUT_WEAK_LABELS.items():
+        text = text.replace(said, instead)
+    before, heading, rest = text.partition("## The problem\n")
+    _, after, rest = rest.partition("\n## ")
+    return f"{before}{heading}{{brief}}\n{{tasks}}\n{after}{rest}" if heading else text
+
+
+def words_of(problem: ProblemFacts) -> dict[str, str]:
+    """Return the values of {brief}, {title} and {figure} that `said_of` leaves in a prompt."""
+    brief = f"{problem.brief}\n{problem.in_words}\n"
+    return {"brief": brief, "title": problem.title, "figure": problem.figure}
 
 
 class SeenTask(NamedTuple):
@@ -35,6 +70,13 @@ def text_of(name: str) -> str:
 def note_texts() -> dict[str, str]:
     """Return the background notes as shipped, by file name."""
     return _folder("notes")
+
+
+def notes_about(problem: ProblemFacts) -> dict[str, str]:
+    """Return the background notes on a research problem, by file name."""
+    if problem.weak_labels:
+        return note_texts()
+    return {"README.md": f"# {problem.title}\n\n{problem.brief}\n{problem.in_words}\n"}
 
 
 def directions() -> dict[str, str]:
@@ -146,7 +188,8 @@ def system_text(
         "workflow": _workflow(spec),
         "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
     }
-    return filled(text_of("system"), values)
+    problem = tasks[0].info.problem
+    return filled(said_of(text_of("system"), problem), {**values, **words_of(problem)})
 
 
 def _tasks(tasks: Sequence[SeenTask]) -> str:
@@ -189,13 +232,16 @@ def _folder(name: str) -> dict[str, str]:
 SEEN = "/notes"
 
 
-def write_notes(folder: Path, places: dict[str, str]) -> None:
+def write_notes(
+    folder: Path, places: dict[str, str], problem: ProblemFacts = WEAK_TO_STRONG
+) -> None:
     """Write the notes with {public}, {workspace}, {python} ... replaced.
 
-    The folder holds no other files.
+    The folder holds no other files. Those that ship are about weak-to-strong supervision; for any
+    other problem its brief is the only note.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder.chmod(0o755)
-    for name, text in note_texts().items():
+    for name, text in notes_about(problem).items():
         write_atomic(folder / name, filled(text, places))

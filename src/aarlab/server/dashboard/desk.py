@@ -1,10 +1,12 @@
 """What the dashboard's routes share: the platform and what was read before."""
 
 import asyncio
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from aarlab.core.problem import ProblemFacts
 from aarlab.server.dashboard.background import ExactScores, Families
 from aarlab.server.dashboard.log_check import LogCheck
 from aarlab.server.dashboard.memory import Memory
@@ -12,7 +14,7 @@ from aarlab.server.dashboard.run_files import has_ended
 from aarlab.server.dashboard.shares import Shares
 from aarlab.server.dashboard.transcripts import Indexes
 from aarlab.server.platform import Platform
-from aarlab.server.tasks import development_tasks
+from aarlab.server.tasks import development_tasks, problem_of
 
 
 class Desk:
@@ -33,6 +35,11 @@ class Desk:
         if operator:
             shown += [task for task in self.platform.scorer.tasks() if task not in shown]
         return shown
+
+    @cached_property
+    def problem(self) -> ProblemFacts:
+        """Return the research problem, which all tasks of a campaign share."""
+        return problem_of(self.platform)
 
     async def shows_figures(self, operator: bool) -> bool:
         """Return whether a viewer sees figures and ranks of verified methods.

@@ -156,6 +156,7 @@ def _shared(request: Request, viewer: Viewer) -> dict[str, Any]:
         "viewer": viewer,
         "query": request.query_params,
         "here_with": here_with,
+        "problem": request.app.state.desk.problem,
     }
 
 

@@ -60,12 +60,12 @@ async def rules(caller: CallerDep) -> Text:
 
 
 @router.get("/contract")
-async def contract(_caller: CallerDep) -> MethodContract:
+async def contract(caller: CallerDep) -> MethodContract:
     """Return what a method must be, with one that works, and the libraries it can import."""
-    return await tasks.contract()
+    return await tasks.contract(caller)
 
 
 @router.get("/notes")
-async def notes(_caller: CallerDep) -> list[Note]:
+async def notes(caller: CallerDep) -> list[Note]:
     """List the background notes."""
-    return tasks.notes()
+    return tasks.notes(caller)

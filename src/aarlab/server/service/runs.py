@@ -32,7 +32,7 @@ from aarlab.server.service.snapshots import encoded, read
 from aarlab.server.service.tasks import named_task, opened_task
 from aarlab.server.writes import Writing, refusals_logged, write_once
 from aarlab.store import aars, ledger, log, shared, snapshots, standing
-from aarlab.testbed.running.job import JobOutput, SeedPair
+from aarlab.testbed.running.job import JobOutput, turns
 
 try:
     from aarlab.server import sandbox_runs
@@ -78,11 +78,8 @@ async def trial(caller: Caller, new: NewTrial, key: str) -> Trial:
     async def act(wall_s: float) -> Trial:
         files = await _files(caller, new.snapshot, own=new.submit)
         public = await opened_task(caller.platform, task)
-        seeds = public.info.teacher_seeds
-        runs = [
-            SeedPair(teacher_seed=seeds[i % len(seeds)], seed=new.first_seed + i)
-            for i in range(new.seeds)
-        ]
+        seeds = range(new.first_seed, new.first_seed + new.seeds)
+        runs = turns(public.info.teacher_seeds, seeds)
         view = sandbox_runs.method_view(data.public_task(task), data.models)
         asked = sandbox_runs.Asked(runs, [example.id for example in public.search])
         place = _place(caller, wall_s)

@@ -11,7 +11,8 @@ import json
 import numpy as np
 
 from aarlab.agents.external import texts
-from aarlab.core.errors import AarlabError, BadInput, Damaged
+from aarlab.core.errors import AarlabError, BadInput, Damaged, NotFound
+from aarlab.core.problem import KEY
 from aarlab.core.wire import TaskInfo
 from aarlab.core.wire_service import (
     LABEL_MEANING,
@@ -26,7 +27,7 @@ from aarlab.core.wire_service import (
 )
 from aarlab.server.platform import Platform
 from aarlab.server.service.caller import Caller
-from aarlab.server.tasks import check_development, development_tasks, task_info
+from aarlab.server.tasks import check_development, development_tasks, problem_of, task_info
 from aarlab.testbed.tasks.task import PublicTask, open_public
 
 PAGE_BYTES = 200_000
@@ -35,28 +36,34 @@ DECIMALS = 6
 
 def rules(caller: Caller) -> Text:
     """Return what is asked, scored and forbidden, for this AAR."""
-    return Text(text=texts.rules_text(caller.aar.name, caller.aar.direction))
+    problem = problem_of(caller.platform)
+    return Text(text=texts.rules_text(caller.aar.name, caller.aar.direction, problem))
 
 
-async def contract() -> MethodContract:
+async def contract(caller: Caller) -> MethodContract:
     """Return what a method must be, with one that works, and the libraries it can import."""
-    return await asyncio.to_thread(texts.method_contract)
+    return await asyncio.to_thread(texts.method_contract, problem_of(caller.platform))
 
 
-def notes() -> list[Note]:
+def notes(caller: Caller) -> list[Note]:
     """Return the background notes."""
-    return [texts.note(name) for name in texts.note_names()]
+    problem = problem_of(caller.platform)
+    return [texts.note(name, problem) for name in texts.note_names(problem)]
 
 
-def note(name: str) -> Note:
+def note(caller: Caller, name: str) -> Note:
     """Return one background note; raises NotFound naming those there are."""
-    return texts.note(name)
+    return texts.note(name, problem_of(caller.platform))
 
 
 def infos(caller: Caller) -> list[TaskInfo]:
     """List the development tasks without generator settings: their seeds could remake a task."""
     known = [task_info(caller.platform, name) for name in development_tasks(caller.platform)]
-    return [task.model_copy(update={"settings": {}}) for task in known]
+    kept = [{k: v for k, v in task.settings.items() if k == KEY} for task in known]
+    return [
+        task.model_copy(update={"settings": settings})
+        for task, settings in zip(known, kept, strict=True)
+    ]
 
 
 def facts(caller: Caller) -> list[TaskFacts]:
@@ -112,10 +119,13 @@ async def weak_labels(
 ) -> WeakLabelPage:
     """Read a page of weak labels by one public teacher, by default the first.
 
-    Raises NotFound, naming the seeds that exist, for an unknown `teacher_seed`.
+    Raises NotFound, naming the seeds that exist, for an unknown `teacher_seed`, or where the
+    research problem has no weak labels.
     """
     opened = await opened_task(caller.platform, task)
     labels = opened.weak_labels
+    if not labels.seeds:
+        raise NotFound(f"{opened.info.name}: {opened.info.problem.title} has no weak labels")
     seed = labels.seeds[0] if teacher_seed is None else teacher_seed
     probs_N = np.round(labels.of_seed(seed), DECIMALS)
     ids = labels.ids[after : after + limit]

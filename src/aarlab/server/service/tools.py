@@ -69,12 +69,12 @@ async def task_info(caller: Caller, _: asked.Nothing) -> list[TaskFacts]:
     return tasks.facts(caller)
 
 
-async def method_contract(_caller: Caller, _: asked.Nothing) -> MethodContract:
-    return await tasks.contract()
+async def method_contract(caller: Caller, _: asked.Nothing) -> MethodContract:
+    return await tasks.contract(caller)
 
 
-async def notes(_caller: Caller, given: asked.OneNote) -> Note:
-    return tasks.note(given.name)
+async def notes(caller: Caller, given: asked.OneNote) -> Note:
+    return tasks.note(caller, given.name)
 
 
 async def my_budget(caller: Caller, _: asked.Nothing) -> Me:

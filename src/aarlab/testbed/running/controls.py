@@ -156,15 +156,19 @@ def diagnose(
     rows, train = rows[:MAX_ROWS], task.inputs[:MAX_ROWS]
     train_N, rows_N = checked_predictions(predictor, train), checked_predictions(predictor, rows)
     weak_N = task.weak_labels_N[: len(train)]
+    of_teacher, prior = dict[str, float](), 0.5  # of a problem without weak labels
+    if len(weak_N):
+        agrees = _share((train_N > 0.5) == (weak_N > 0.5))
+        of_teacher = {"agrees_with_teacher": agrees, "misfit": _kl(weak_N, train_N)}
+        prior = float(task.weak_labels_N.mean())
     facts = {
-        "agrees_with_teacher": _share((train_N > 0.5) == (weak_N > 0.5)),
-        "misfit": _kl(weak_N, train_N),
+        **of_teacher,
         "confidence": float(np.abs(2 * rows_N - 1).mean()),
         "share_of_label_1": _share(rows_N > 0.5),
     }
     if zero_shot:
         with suppress(NotFound):  # a task without log-likelihoods
-            asked = ZeroShot(student.zero_shot(task.inputs), float(task.weak_labels_N.mean()))
+            asked = ZeroShot(student.zero_shot(task.inputs), prior)
             margins_N = asked.margins(student.zero_shot(rows), "pmi")
             facts["agrees_with_zero_shot"] = _share((rows_N > 0.5) == (margins_N > 0))
     if task.kind == "preference":

@@ -3,6 +3,7 @@
 This module loads neither numpy nor torch.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
@@ -25,6 +26,22 @@ class SeedPair(JobModel):
 
     teacher_seed: int
     seed: int
+
+
+NO_TEACHER = 0  # stands for a teacher seed where the research problem has no weak labels
+
+
+def teacher_of(run: int, teachers: Sequence[int]) -> int:
+    """Return the weak teacher of a run, each in turn; NO_TEACHER where there is none."""
+    return teachers[run % len(teachers)] if teachers else NO_TEACHER
+
+
+def turns(teachers: Sequence[int], seeds: Iterable[int]) -> list[SeedPair]:
+    """Pair the seed of each run with the weak teacher of the run."""
+    return [
+        SeedPair(teacher_seed=teacher_of(run, teachers), seed=seed)
+        for run, seed in enumerate(seeds)
+    ]
 
 
 class Job(JobModel):

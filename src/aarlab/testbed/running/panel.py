@@ -19,6 +19,7 @@ from aarlab.testbed.methods import METHODS, Method, find_method, method_of_recip
 from aarlab.testbed.recipes.recipe import recipe_from_json
 from aarlab.testbed.running.contract import Predictor, checked_predictions
 from aarlab.testbed.running.controls import diagnose
+from aarlab.testbed.running.job import teacher_of
 from aarlab.testbed.running.method_folder import load_method
 from aarlab.testbed.students.features import FeatureSource
 from aarlab.testbed.students.student import StudentFactory
@@ -161,7 +162,7 @@ def _run_seeds(
 
 def _run(method: Method, bench: Bench, seed: int, permuted: bool) -> _Done:
     labels, info = bench.weak_labels, bench.task.info
-    labels_SN = labels.led_by(labels.seeds[(seed - bench.first_seed) % len(labels.seeds)])
+    labels_SN = labels.led_by(teacher_of(seed - bench.first_seed, labels.seeds))
     if permuted:
         labels_SN = labels_SN[:, np.random.default_rng([seed, 1]).permutation(labels_SN.shape[1])]
     task = make_train_task(info, bench.task.train, labels_SN)

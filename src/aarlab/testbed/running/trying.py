@@ -13,7 +13,7 @@ from pathlib import Path
 from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_atomic
 from aarlab.testbed.running import run_method
-from aarlab.testbed.running.job import PREDICTIONS, Job, JobOutput, SeedPair
+from aarlab.testbed.running.job import PREDICTIONS, Job, JobOutput, turns
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.task import load_info
 
@@ -23,10 +23,7 @@ MAX_SEEDS = 16
 def job_for(method: Path, public: Path, n_seeds: int, first_seed: int, diagnostics: bool) -> Job:
     """Return a job of seeds first_seed, first_seed + 1, ... with the public teachers in turn."""
     teachers = load_info(public).teacher_seeds
-    runs = [
-        SeedPair(teacher_seed=teachers[i % len(teachers)], seed=first_seed + i)
-        for i in range(n_seeds)
-    ]
+    runs = turns(teachers, range(first_seed, first_seed + n_seeds))
     return Job(method=method.resolve(), public=public.resolve(), runs=runs, diagnostics=diagnostics)
 
 

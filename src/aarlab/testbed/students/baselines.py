@@ -171,6 +171,17 @@ def train_baselines(
     )
 
 
+def without_teachers(data: TaskData) -> Trained:
+    """Return what a task of a problem without weak labels has: no teacher, no ceiling."""
+
+    def none_of(split: Split) -> WeakLabels:
+        ids = tuple(example.id for example in data.splits[split].examples)
+        return WeakLabels(ids, (), np.empty((0, len(ids)), np.float32))
+
+    hidden = none_of("train_hidden") if "train_hidden" in data.splits else None
+    return Trained(none_of("train"), none_of("train"), hidden, {}, {}, None, {}, {})
+
+
 def label_free_rows(data: TaskData, options: BuildOptions) -> dict[Split, list[Example]]:
     """Return the rows of each evaluation split on which the label-free judge is measured.
 
@@ -204,10 +215,10 @@ def _label_free(
 def gaps(data: TaskData, baselines: dict[Split, Baseline]) -> dict[Split, Gap]:
     """Return the gap between ceiling and weak teacher on each split in `GAP_SPLITS`.
 
-    AARs are scored and methods are ranked on these splits.
+    AARs are scored and methods are ranked on these splits. There is none without baselines.
     """
     found: dict[Split, Gap] = {}
-    for name in GAP_SPLITS:
+    for name in GAP_SPLITS if baselines else ():
         split = data.splits[name]
         truth_N = split.targets_N.astype(bool)
         weak_SN, ceiling_SN = ((probs > 0.5) == truth_N for probs in baselines[name])

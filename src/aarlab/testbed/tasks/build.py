@@ -21,6 +21,7 @@ from aarlab.core.errors import BadInput
 from aarlab.core.hashing import content_hash, sha256_hex
 from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
+from aarlab.core.problem import WEAK_TO_STRONG
 from aarlab.core.types import ALL_SPLITS, NEEDED_SPLITS, Example, Split
 from aarlab.core.wire import TaskInfo
 from aarlab.testbed.models.answers import student_items
@@ -34,6 +35,7 @@ from aarlab.testbed.students.baselines import (
     check_gap,
     gaps,
     train_baselines,
+    without_teachers,
 )
 from aarlab.testbed.students.features import Arrays, feature_arrays
 from aarlab.testbed.tasks.data import HIDDEN_LEAST, LabelledSplit, TaskData, check_disjoint
@@ -135,7 +137,10 @@ def _write(
 ) -> str:
     """Write both sides below `folder` and return the version."""
     sources, progress, kept = training
-    trained = train_baselines(data, options, sources, progress, kept)
+    if data.problem.weak_labels:
+        trained = train_baselines(data, options, sources, progress, kept)
+    else:
+        trained = without_teachers(data)
     found = gaps(data, trained.baselines)
     if options.require_gap:
         check_gap(data.name, found)
@@ -249,7 +254,8 @@ def _features(data: TaskData, options: BuildOptions, sources: Sources) -> SplitA
 
 
 def _check(data: TaskData) -> None:
-    missing = [split for split in NEEDED_SPLITS if split not in data.splits]
+    needed = [s for s in NEEDED_SPLITS if s != "teacher" or data.problem.weak_labels]
+    missing = [split for split in needed if split not in data.splits]
     if missing:
         raise BadInput(f"task {data.name}: no rows for split {', '.join(missing)}")
     check_disjoint(data.splits)
@@ -286,6 +292,8 @@ def _settings_hash(data: TaskData, options: BuildOptions) -> str:
         name: [[input_row(e), int(t)] for e, t in zip(s.examples, s.targets_N, strict=True)]
         for name, s in sorted(data.splits.items())
     }
+    if data.problem != WEAK_TO_STRONG:
+        rows["problem"] = data.problem.model_dump(mode="json")
     if data.columns:
         rows["columns"] = data.columns
     if data.twins.rows:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import BadInput
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.types import ALL_SPLITS, Example, Split, TaskKind
 
 
@@ -50,7 +51,8 @@ NO_TWINS = Twins("the source of these rows knows no second style")
 class TaskData:
     """A task before it is built: every split of `NEEDED_SPLITS`, and `train_hidden` if it has one.
 
-    Verified runs train on the rows of `train_hidden`, which no AAR sees.
+    Verified runs train on the rows of `train_hidden`, which no AAR sees. There need be no split
+    `teacher` where the research problem has no weak labels.
 
     `columns` holds, by row id, the source's other columns besides texts and label. They are for
     the operator only, because a column may reveal the label.
@@ -64,6 +66,7 @@ class TaskData:
     splits: dict[Split, LabelledSplit]
     twins: Twins = NO_TWINS
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    problem: ProblemFacts = WEAK_TO_STRONG
 
     @property
     def names(self) -> tuple[Split, ...]:

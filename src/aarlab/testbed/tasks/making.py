@@ -241,7 +241,8 @@ class Workshop:
             for split in (*data.train_splits, *options.eval_splits)
             for example in data.splits[split].examples
         ] + list(data.twins.rows)
-        learned = list(data.splits["teacher"].examples)
+        teachers = data.splits["teacher"].examples if data.problem.weak_labels else ()
+        learned = list(teachers)
         # A teacher that skims needs no forward pass.
         of_weak = () if options.teacher.skim is not None else (options.weak_layer,)
         of_strong = options.student_layers

@@ -24,7 +24,7 @@ from aarlab.core.hashing import content_hash, sha256_hex
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
 from aarlab.core.wire import TaskInfo
-from aarlab.testbed.tasks.train_task import TrainTask
+from aarlab.testbed.tasks.train_task import TrainTask, leading
 
 Floats64 = NDArray[np.float64]
 ROW_FIELDS = {"id", "group", "prompt", "answers"}
@@ -45,7 +45,12 @@ class WeakLabels(NamedTuple):
         return np.asarray(self.probs_SN[self.seeds.index(seed)], dtype=np.float64)
 
     def led_by(self, seed: int) -> Floats64:
-        """Return the labels of every teacher (S, N): this seed's first, the others in turn."""
+        """Return the labels of every teacher (S, N): this seed's first, the others in turn.
+
+        Without any teacher they are (0, N), whatever the seed.
+        """
+        if not self.seeds:
+            return self.probs_SN.astype(np.float64)
         own_N, place = self.of_seed(seed), self.seeds.index(seed)
         others = np.roll(self.probs_SN.astype(np.float64), -place, axis=0)[1:]
         return np.concatenate([own_N[None], others])
@@ -68,12 +73,13 @@ class PublicTask:
 def make_train_task(
     info: TaskInfo, train: tuple[Example, ...], teacher_labels_SN: NDArray[np.floating]
 ) -> TrainTask:
-    """Return a train task whose weak labels are those of the first teacher.
+    """Return a train task whose weak labels are those of the first teacher, if there is one.
 
     Raises BadInput unless each teacher has one label in [0, 1] per train row.
     """
     labels_SN = np.asarray(teacher_labels_SN, dtype=np.float64)
-    if labels_SN.ndim != 2 or len(labels_SN) == 0 or labels_SN.shape[1] != len(train):
+    teachers = len(labels_SN) > 0 or not info.problem.weak_labels
+    if labels_SN.ndim != 2 or not teachers or labels_SN.shape[1] != len(train):
         raise BadInput(f"{info.name}: weak labels {labels_SN.shape} for {len(train)} train rows")
     if not ((labels_SN >= 0) & (labels_SN <= 1)).all():
         raise BadInput(f"{info.name}: weak labels must be probabilities")
@@ -81,7 +87,7 @@ def make_train_task(
         name=info.name,
         kind=info.kind,
         inputs=train,
-        weak_labels_N=labels_SN[0],
+        weak_labels_N=leading(labels_SN),
         groups=tuple(example.group for example in train),
         split_sizes={"train": info.n_train, "search": info.n_search},
         teacher_labels_SN=labels_SN,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.files import write_atomic, write_json
+from aarlab.core.problem import KEY, WEAK_TO_STRONG
 from aarlab.core.types import Example, Split
 from aarlab.core.wire import TaskInfo
 from aarlab.testbed.students.baselines import Trained
@@ -64,6 +65,10 @@ def task_info(
             exclude={"head": {"seed"}} | ({"skim": True} if options.teacher.skim is None else {})
         ),
     }
+    if not data.problem.weak_labels:
+        del settings["weak_layer"], settings["teacher"]
+    if data.problem != WEAK_TO_STRONG:
+        settings |= {KEY: data.problem.model_dump(mode="json")}
     settings |= {HIDDEN_TRAIN: "train_hidden" in data.splits}
     settings |= {} if options.zero_shot else {"log_likelihoods": False}
     settings |= {} if clear_gap else {"gap": NOT_CLEAR}

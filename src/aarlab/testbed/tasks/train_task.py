@@ -47,12 +47,18 @@ def equality_words(rows: Sequence[Example]) -> tuple[str, ...]:
 Floats64 = NDArray[np.float64]
 
 
+def leading(labels_SN: Floats64) -> Floats64:
+    """Return the labels (N,) of the first teacher, or none, (0,), where there is no teacher."""
+    return labels_SN[0] if len(labels_SN) else np.empty(0)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainTask:
     """All that a method gets to see: there is no field for the truth.
 
     `teacher_labels_SN` has the labels of every available weak teacher, row 0 those of
-    `weak_labels_N`, for methods with several teachers.
+    `weak_labels_N`, for methods with several teachers. In a research problem without weak labels
+    their shapes are (0, N) and (0,).
     """
 
     name: str

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from aarlab.core.delivery import APART_IN_WORDS
-from aarlab.core.headline import DROP_IN_WORDS, VANILLA
+from aarlab.core.headline import VANILLA, drop_in_words
 from aarlab.core.ranking import against
 from aarlab.core.wire import LeaderboardEntry, Verification
 from aarlab.server.dashboard.curve import axis_of, bar
@@ -63,7 +63,7 @@ def leaderboard_view(desk: Desk, wanted: Filter, operator: bool, page: int) -> F
         "withheld": False,
         "one_table": {task: said for task in tasks if (said := desk.memory.one_table_note(task))},
         "apart_in_words": APART_IN_WORDS,
-        "drop_in_words": DROP_IN_WORDS,
+        "drop_in_words": drop_in_words(desk.problem),
     }
 
 
@@ -71,7 +71,7 @@ def withheld(desk: Desk) -> Facts:
     """Return the page without its entries, for a share link while the campaign runs."""
     nothing: Facts = {"entries": [], "aars": [], "families": [], "held_out": [], "tried": {}}
     page: Facts = {
-        "drop_in_words": DROP_IN_WORDS,
+        "drop_in_words": drop_in_words(desk.problem),
         "n_entries": 0,
         "page": 0,
         "pages": 1,

@@ -4,6 +4,7 @@ It shows who does what, what it has cost, and what needs attention.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.delivery import event_words
-from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, PGR_IN_WORDS, verdict
+from aarlab.core.headline import AAR_IN_WORDS, GUARD_IN_WORDS, verdict
 from aarlab.core.ledger import PURPOSES, dollars_of, dollars_per_hour
 from aarlab.core.wire import SessionRecord
 from aarlab.server.dashboard import activity, run_files
@@ -49,7 +50,7 @@ async def campaign_view(tx: AsyncConnection, desk: Desk, operator: bool) -> Fact
         "verdict": await asyncio.to_thread(_verdict, desk, standing.state)
         if await desk.shows_figures(operator)
         else "",
-        "words": [PGR_IN_WORDS, AAR_IN_WORDS, GUARD_IN_WORDS],
+        "words": [desk.problem.in_words, AAR_IN_WORDS, GUARD_IN_WORDS],
         "tasks": desk.tasks(operator=False),
         "aars": rows,
         "arms": sorted({row["arm"] for row in rows if row["role"] in ("language", "control")}),
@@ -71,7 +72,7 @@ def _verdict(desk: Desk, state: str) -> str:
     found = desk.memory.standings(desk.tasks(operator=False)[0])
     if not found.board and state == "running":
         return ""
-    return verdict(found)
+    return verdict(replace(found, problem=desk.problem))
 
 
 def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool, state: str) -> list[Facts]:

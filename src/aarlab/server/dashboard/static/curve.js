@@ -1,4 +1,4 @@
-// The live curve: PGR against research hours. Colours, dashes and marks come with words beside them.
+// The live curve: the figure against research hours. Colours, dashes and marks come with words beside them.
 "use strict";
 (() => {
   const EVERY_MS = 5000;
@@ -98,7 +98,7 @@
       padding: [10, box.clientWidth > 600 ? 90 : 12, 0, 0],
       legend: { show: false }, cursor: { points: { size: 5 }, drag: { x: true, y: false } },
       scales: { x: { time: false, range: (_u, _low, high) => [0, (high || 1) * 1.01] }, y: { range: (_u, low, high) => [Math.max(Math.min(low ?? 0, 0), -0.6) - 0.05, Math.max(high ?? 0, 0.5) + 0.08] } },
-      axes: [axis("research hours of all AARs together"), axis("PGR")],
+      axes: [axis("research hours of all AARs together"), axis(figure.dataset.figure)],
       series: [{}, frontier, ...lines, ...dots],
       hooks: { draw: [marks, (u) => { if (box.clientWidth > 600) labels(u); }], setCursor: [(u) => names(u.cursor.idx)] },
     };
@@ -152,7 +152,7 @@
     plot = new uPlot(options(), aligned(), box);
     names(null);
     const top = data.frontier.at(-1);
-    box.setAttribute("aria-label", top ? `PGR on ${data.task} against research hours: the frontier is at ${shown(top[1])} after ${top[0].toFixed(1)} hours` : "No submission is scored yet");
+    box.setAttribute("aria-label", top ? `${figure.dataset.figure} on ${data.task} against research hours: the frontier is at ${shown(top[1])} after ${top[0].toFixed(1)} hours` : "No submission is scored yet");
     waiting.textContent = data.waiting ? `${data.waiting} submissions are still being scored.` : "";
   };
   const look = async () => {

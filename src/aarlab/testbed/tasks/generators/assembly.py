@@ -21,7 +21,7 @@ class SplitRows:
     """Rows wanted in each split.
 
     `train_hidden` defaults to the size of train. It is left out where that would be too few rows.
-    With 0 there are no hidden rows.
+    With 0 there are no hidden rows. `teacher` may be 0 in tasks of a problem without weak labels.
     """
 
     teacher: int = 600
@@ -32,7 +32,8 @@ class SplitRows:
     train_hidden: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.of(split) for split in NEEDED_SPLITS) < 2:
+        wanted = [split for split in NEEDED_SPLITS if split != "teacher" or self.teacher]
+        if min(map(self.of, wanted)) < 2:
             raise BadInput("every split needs at least 2 rows")
         if self.train_hidden and not enough_hidden(self.train_hidden, self.train):
             raise BadInput(

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 from aarlab.core.errors import BadInput
 from aarlab.core.ids import checked_name
 from aarlab.core.layout import DataRoot
+from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.types import TaskKind
 from aarlab.testbed.tasks.data import TaskData, check_disjoint
 from aarlab.testbed.tasks.generators.assembly import Assembled
@@ -32,7 +33,8 @@ class GeneratedTask(Generic[S]):
     `settings` is a dataclass with a field `seed`, all of whose fields become JSON. `assemble`
     makes the rows and the same selection rows in another style, from settings, task name and what
     `fetch` returned; the same settings give the same rows on every machine. `fetch` gets data that
-    the rows are made from, and keeps it in the data root.
+    the rows are made from, and keeps it in the data root. `problem` is the research problem whose
+    task this is.
     """
 
     name: str
@@ -43,6 +45,7 @@ class GeneratedTask(Generic[S]):
     preset: Callable[[], TaskPreset]
     assemble: Callable[[S, str, Any], Assembled]
     fetch: Callable[[DataRoot], object] = _nothing
+    problem: ProblemFacts = WEAK_TO_STRONG
 
     def generate(self, name: str, settings: S, source: object = None) -> TaskData:
         """Make a task called `name`; `source` is what `fetch` returned.
@@ -64,4 +67,5 @@ class GeneratedTask(Generic[S]):
             settings={"source": "generator", "generator": self.name, **asdict(cast(Any, settings))},
             splits=made.splits,
             twins=made.twins,
+            problem=self.problem,
         )

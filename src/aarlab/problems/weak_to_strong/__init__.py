@@ -1,0 +1,1 @@
+"""Weak-to-strong supervision, the built-in problem. Its tasks are those of the test bed."""
