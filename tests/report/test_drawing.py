@@ -41,8 +41,8 @@ def test_plain_is_one_drawable_line_of_bounded_length(text: str, limit: int) -> 
 
 def test_inline_svg_has_no_fixed_colour_no_address_and_unique_ids(export: CampaignExport) -> None:
     view = campaign_view(export)
-    first = drawing.inline_svg(figures.curve_figure(view), "one")
-    second = drawing.inline_svg(figures.curve_figure(view), "two")
+    first = drawing.inlined(drawing.bare_svg(figures.curve_figure(view)), "one")
+    second = drawing.inlined(drawing.bare_svg(figures.curve_figure(view)), "two")
     assert "var(--ink)" in first and "var(--series-1)" in first
     assert not set(re.findall(r"#[0-9a-f]{6}\b", first)) & set(drawing.CSS_NAMES)
     assert "http" not in first
@@ -54,7 +54,7 @@ def test_inline_svg_has_no_fixed_colour_no_address_and_unique_ids(export: Campai
 
 def test_the_same_campaign_draws_the_same_bytes(export: CampaignExport) -> None:
     view = campaign_view(export)
-    assert drawing.svg_text(figures.curve_figure(view)) == drawing.svg_text(
+    assert drawing.bare_svg(figures.curve_figure(view)) == drawing.bare_svg(
         figures.curve_figure(view)
     )
 
@@ -76,9 +76,9 @@ def test_a_dollar_sign_in_a_name_is_not_mathematics(export: CampaignExport) -> N
         }
     )
     view = campaign_view(renamed)
-    assert drawing.svg_text(figures.curve_figure(view, titled=True))
+    assert drawing.bare_svg(figures.curve_figure(view, titled=True))
     optimism = bars.optimism_figure(view)
-    assert optimism is not None and drawing.svg_text(optimism)
+    assert optimism is not None and drawing.bare_svg(optimism)
 
 
 @pytest.mark.parametrize("wide", [True, False])
