@@ -22,6 +22,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint req
 demo: .venv/installed
 	$(BIN)/aarlab demo
 
+# Models in tests are small: threads that wait for one another on busy cores took most of their time.
+test gate: export OMP_NUM_THREADS = 1
+test gate: export OPENBLAS_NUM_THREADS = 1
+
 # Files of tests side by side: most of them wait for processes, not for a core.
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 4 --dist loadfile
