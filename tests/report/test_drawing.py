@@ -163,6 +163,30 @@ def test_a_key_of_two_rows_makes_the_figure_higher_and_moves_nothing() -> None:
     assert box.y0 * height == pytest.approx(0.5) and box.y1 * height == pytest.approx(2.4)
 
 
+def test_each_sign_of_a_key_stands_left_of_its_word() -> None:
+    figure = drawing.new_figure(4.3, 3.0)
+    entries = [
+        drawing.KeyEntry("both", "o", line="-"),
+        drawing.KeyEntry("line", line="-"),
+        *(drawing.KeyEntry(f"a long word for sign {n}", "o") for n in range(3)),
+    ]
+    drawing.draw_key(figure, 0.1, 0.16, entries)
+    words = [figure.texts[0], *figure.texts]
+    assert len(figure.artists) == len(words), "the first entry has a line and a marker on it"
+    for sign, word in zip(figure.artists, words, strict=True):
+        signed, written = sign.get_window_extent(), word.get_window_extent()
+        assert 0 < written.x0 - signed.x1 < 0.2 * figure.dpi
+        assert signed.y0 - 1 < (written.y0 + written.y1) / 2 < signed.y1 + 1
+
+
+def test_an_svg_file_is_the_bare_figure_on_white(export: CampaignExport) -> None:
+    bare = drawing.bare_svg(figures.curve_figure(campaign_view(export)))
+    paper = '\n <rect width="100%" height="100%" fill="#ffffff"/>'
+    filed = drawing.on_paper(bare)
+    assert filed.replace(paper, "") == bare and filed.count(paper) == 1
+    assert 0 < filed.index("<svg ") < filed.index(paper) < filed.index("<path")
+
+
 @pytest.mark.parametrize("wide", [True, False])
 def test_the_keys_of_the_other_figures_fit(export: CampaignExport, wide: bool) -> None:
     view = campaign_view(export)

@@ -16,6 +16,7 @@ from aarlab.core.wire_ledger import OperatorSpend
 from aarlab.report import ReportFiles, arm_figures, tables, write_report
 from aarlab.report.data_files import SPREADSHEETS
 from aarlab.report.prose import methods_notes
+from aarlab.report.render import render_page
 from aarlab.report.stories import stories
 from aarlab.report.view import campaign_view
 
@@ -201,6 +202,12 @@ def test_summary_golden(files: ReportFiles) -> None:
     assert (guard["aar"], guard["short"]) == ("guards", "guard_tfidf")
     assert guard["rank"] is None and guard["beats_best_guard"] is None
     assert (guard["selection"]["pgr"], guard["search"]["pgr"]) == (-0.1783, -0.187)
+
+
+def test_the_page_is_the_same_whether_its_figures_were_drawn_before_or_not(
+    export: CampaignExport, page: str
+) -> None:
+    assert render_page(campaign_view(export)) == page
 
 
 def test_user_text_never_becomes_markup(page: str) -> None:

@@ -240,7 +240,11 @@ def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[Ke
         text.set_position((right + 0.05 / width, y))
         # Lines of the figure itself: axes of their own for each sign took most of a figure's time.
         if entry.line is not None:
-            style = {"linestyle": entry.line, "linewidth": entry.line_width}
+            style = {
+                "linestyle": entry.line,
+                "linewidth": entry.line_width,
+                "solid_capstyle": "butt",
+            }
             figure.add_artist(Line2D([left, right], [y, y], color=entry.edge, **style))
         if entry.marker:
             sign = Line2D(
