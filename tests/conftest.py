@@ -47,12 +47,16 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep the garbage collector away from a million objects of modules, which stay to the end."""
+    """Keep the garbage collector away from a million objects of modules, which stay to the end.
+
+    Tests import more of them: it comes less often than by default.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
 
 
