@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -307,11 +308,14 @@ def test_sparse_campaigns_say_what_is_missing(
     assert SAID.get(name, "") in text
 
 
-def test_figures_without_data_are_removed(export: CampaignExport, tmp_path: Path) -> None:
-    write_report(export, tmp_path)
-    files = write_report(export.model_copy(update=SPARSE["no verification"]), tmp_path)
-    assert files.ablation_png is None and not (tmp_path / "ablation.png").exists()
-    assert files.optimism_png is None and not (tmp_path / "optimism.png").exists()
+def test_figures_without_data_are_removed(
+    export: CampaignExport, files: ReportFiles, tmp_path: Path
+) -> None:
+    shutil.copytree(files.page.parent, tmp_path, dirs_exist_ok=True)
+    assert (tmp_path / "ablation.png").exists() and (tmp_path / "optimism.png").exists()
+    again = write_report(export.model_copy(update=SPARSE["no verification"]), tmp_path)
+    assert again.ablation_png is None and not (tmp_path / "ablation.png").exists()
+    assert again.optimism_png is None and not (tmp_path / "optimism.png").exists()
 
 
 def test_repeating_a_verification_does_not_improve_a_score(export: CampaignExport) -> None:
