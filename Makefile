@@ -22,14 +22,21 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint req
 demo: .venv/installed
 	$(BIN)/aarlab demo
 
-# Files of tests side by side: most of them wait for processes, not for a core.
+# Models in tests are small: threads that wait for one another on busy cores took most of their time.
+test gate: export OMP_NUM_THREADS = 1
+test gate: export OPENBLAS_NUM_THREADS = 1
+
+# Files of tests side by side: most of them wait for processes, not for a core. Taken as they come:
+# by default files with few tests are the last, and those of campaigns, long ones, are among them.
+BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest $(BESIDE)
 
 # The longest tests of walls and promises. They gate in CI, after the default suite. Only files that
 # have one are loaded: each test process would import all the others first.
 gate: .venv/installed-dev
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m 'gate and not slow' $$(grep -rl 'mark\.gate' tests --include='*.py')
+	$(BIN)/python -m pytest $(BESIDE) -m 'gate and not slow' $$(grep -rl 'mark\.gate' tests --include='*.py')
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -1,11 +1,12 @@
 """Fixtures that several folders of tests share."""
 
+import gc
 import os
 import pickle
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import forked
@@ -42,6 +43,21 @@ def pytest_configure() -> None:
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         apart = 500 + 100 * int(worker.removeprefix("gw"))
         workspace.FIRST_UID += apart
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector away from a million objects of modules, which stay to the end.
+
+    Tests import more of them: it comes less often than by default.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

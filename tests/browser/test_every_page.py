@@ -1,4 +1,7 @@
-"""Every page in a real browser: usable by all, no wider than the screen, no fault in a script."""
+"""Every page in a real browser: usable by all, no wider than the screen, no fault in a script.
+
+No page asks another server for anything.
+"""
 
 import hashlib
 
@@ -43,9 +46,13 @@ def paths(served: Running, page) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("width, scheme", LOOKS)
-def test_every_page_is_usable(chromium, served: Running, width: int, scheme: str) -> None:
+def test_every_page_is_usable_and_asks_nothing_from_elsewhere(
+    chromium, served: Running, width: int, scheme: str
+) -> None:
     look = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
     page = log_in(chromium, served, **look)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     for name, path in paths(served, page).items():
         page.goto(f"{served.url}{path}")
         page.wait_for_load_state("networkidle")
@@ -53,6 +60,7 @@ def test_every_page_is_usable(chromium, served: Running, width: int, scheme: str
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     expected = [text for text in page.eyes.seen if "404" in text]
     assert page.eyes.seen == expected and len(expected) == 1
+    assert asked and all(url.startswith(served.url) for url in asked)
 
 
 def test_axe_finds_what_is_wrong_and_is_as_published(chromium) -> None:
@@ -60,13 +68,3 @@ def test_axe_finds_what_is_wrong_and_is_as_published(chromium) -> None:
     page = chromium.new_page()
     page.set_content("<html><body><main><img src=x><input></main></body></html>")
     assert {fault.split(":")[0] for fault in axe.faults(page)} >= {"image-alt", "label"}
-
-
-def test_nothing_is_asked_from_elsewhere(chromium, served: Running) -> None:
-    page = log_in(chromium, served)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    for path in paths(served, page).values():
-        page.goto(f"{served.url}{path}")
-        page.wait_for_load_state("networkidle")
-    assert asked and all(url.startswith(served.url) for url in asked)

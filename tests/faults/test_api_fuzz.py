@@ -7,26 +7,13 @@ import socket
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from platform_kit import Running, TinyTask, platform
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from aarlab.core.layout import RunDir
 from aarlab.server.app import ROUTERS
 from aarlab.server.openapi import document
 
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
 DOCUMENT = document([route for router in ROUTERS for route in router.routes], operator=True)
 ROUTES = [
     f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods
@@ -49,6 +36,16 @@ def api(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory):
 
 
 def fuzz(api: tuple[Running, str], route: str, examples: int) -> None:
+    import schemathesis  # takes a second, also where none of these tests is run
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    promises = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+    ]
     running, url = api
     method, path = route.split(" ")
     tokens = [running.operator_token, running.token("fuzzed"), "nobody"]
@@ -65,7 +62,7 @@ def fuzz(api: tuple[Running, str], route: str, examples: int) -> None:
     def sent(case: schemathesis.Case) -> None:
         for token in tokens:
             response = case.call(base_url=url, headers={"Authorization": f"Bearer {token}"})
-            case.validate_response(response, checks=CHECKS)
+            case.validate_response(response, checks=promises)
 
     sent()
     assert httpx.get(f"{url}/health", trust_env=False).status_code == 200

@@ -6,6 +6,7 @@ start it as users do, with `platform_kit.spawn`; tests of the command run everyt
 """
 
 import ctypes
+import gc
 import importlib
 import multiprocessing
 import os
@@ -64,6 +65,7 @@ class Forked:
 
 
 def _main(module: str, argv: list[str], variables: dict[str, str], log: str) -> None:
+    gc.freeze()  # what is imported stays to the end
     # A test that fails before it stops its server must not leave it behind.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()

@@ -22,6 +22,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 SPLITS = {"train_label": "a", "train_unlabel": "b", "test": "c"}
 
 
+@pytest.mark.gate
 def test_the_benchmark_runs_without_a_card(tmp_path: Path) -> None:
     for stem, seed in SPLITS.items():
         examples, targets = word_rows(96, seed)

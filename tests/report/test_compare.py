@@ -11,7 +11,7 @@ from aarlab.cli.main import cli
 from aarlab.core.errors import BadInput
 from aarlab.core.ideas import Complexity, Idea
 from aarlab.core.wire import CampaignExport
-from aarlab.report import load_export, write_report
+from aarlab.report import load_export
 from aarlab.report.compare import compare_campaigns, unfair, write_arms, write_comparison
 from aarlab.report.more_tables import hacks, transfers
 from aarlab.report.view import campaign_view
@@ -56,7 +56,16 @@ def test_nothing_to_compare_is_an_error(export: CampaignExport, tmp_path: Path) 
         compare_campaigns(export, export.model_copy(update={"tasks": [task], "submissions": []}))
 
 
-def test_commands_write_and_say_where(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def by_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `aarlab report` wrote of the golden campaign, which has arms."""
+    folder = tmp_path_factory.mktemp("by-command") / "r"
+    done = CliRunner().invoke(cli, ["report", str(GOLDEN), "--out", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_commands_write_and_say_where(tmp_path: Path, by_command: Path) -> None:
     run = CliRunner()
     out = str(tmp_path / "c")
     done = run.invoke(cli, ["report", "compare", str(GOLDEN), str(GOLDEN), "--out", out])
@@ -65,16 +74,14 @@ def test_commands_write_and_say_where(tmp_path: Path) -> None:
     assert found["differences"]["verified"][0]["value"] == 0.0
     done = run.invoke(cli, ["campaign", "compare", str(GOLDEN), "--out", str(tmp_path / "a")])
     assert done.exit_code == 0 and "undirected" in done.output
-    done = run.invoke(cli, ["report", str(GOLDEN), "--out", str(tmp_path / "r")])
-    assert done.exit_code == 0 and (tmp_path / "r" / "index.html").exists()
+    assert (by_command / "index.html").exists()
 
 
-def test_a_campaign_with_arms_shows_all_its_figures(tmp_path: Path) -> None:
-    page = write_report(load_export(GOLDEN), tmp_path).page
-    names = {path.name for path in tmp_path.iterdir()}
+def test_a_campaign_with_arms_shows_all_its_figures(by_command: Path) -> None:
+    names = {path.name for path in by_command.iterdir()}
     for figure in ("arms", "transfer", "diversity", "complexity", "spend", "accuracy"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.read_text()))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (by_command / "index.html").read_text()))
     for said in ("Only 3 replicates in the smallest arm",
                  "Classified by the keyword rules of aarlab, version 1 (",
                  "No language model did research here", "commit 999ff4aab47c"):  # fmt: skip

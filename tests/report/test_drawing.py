@@ -41,8 +41,8 @@ def test_plain_is_one_drawable_line_of_bounded_length(text: str, limit: int) -> 
 
 def test_inline_svg_has_no_fixed_colour_no_address_and_unique_ids(export: CampaignExport) -> None:
     view = campaign_view(export)
-    first = drawing.inline_svg(figures.curve_figure(view), "one")
-    second = drawing.inline_svg(figures.curve_figure(view), "two")
+    first = drawing.inlined(drawing.bare_svg(figures.curve_figure(view)), "one")
+    second = drawing.inlined(drawing.bare_svg(figures.curve_figure(view)), "two")
     assert "var(--ink)" in first and "var(--series-1)" in first
     assert not set(re.findall(r"#[0-9a-f]{6}\b", first)) & set(drawing.CSS_NAMES)
     assert "http" not in first
@@ -54,7 +54,7 @@ def test_inline_svg_has_no_fixed_colour_no_address_and_unique_ids(export: Campai
 
 def test_the_same_campaign_draws_the_same_bytes(export: CampaignExport) -> None:
     view = campaign_view(export)
-    assert drawing.svg_text(figures.curve_figure(view)) == drawing.svg_text(
+    assert drawing.bare_svg(figures.curve_figure(view)) == drawing.bare_svg(
         figures.curve_figure(view)
     )
 
@@ -76,9 +76,9 @@ def test_a_dollar_sign_in_a_name_is_not_mathematics(export: CampaignExport) -> N
         }
     )
     view = campaign_view(renamed)
-    assert drawing.svg_text(figures.curve_figure(view, titled=True))
+    assert drawing.bare_svg(figures.curve_figure(view, titled=True))
     optimism = bars.optimism_figure(view)
-    assert optimism is not None and drawing.svg_text(optimism)
+    assert optimism is not None and drawing.bare_svg(optimism)
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -161,6 +161,30 @@ def test_a_key_of_two_rows_makes_the_figure_higher_and_moves_nothing() -> None:
     box = axes.get_position()
     height = figure.get_figheight()
     assert box.y0 * height == pytest.approx(0.5) and box.y1 * height == pytest.approx(2.4)
+
+
+def test_each_sign_of_a_key_stands_left_of_its_word() -> None:
+    figure = drawing.new_figure(4.3, 3.0)
+    entries = [
+        drawing.KeyEntry("both", "o", line="-"),
+        drawing.KeyEntry("line", line="-"),
+        *(drawing.KeyEntry(f"a long word for sign {n}", "o") for n in range(3)),
+    ]
+    drawing.draw_key(figure, 0.1, 0.16, entries)
+    words = [figure.texts[0], *figure.texts]
+    assert len(figure.artists) == len(words), "the first entry has a line and a marker on it"
+    for sign, word in zip(figure.artists, words, strict=True):
+        signed, written = sign.get_window_extent(), word.get_window_extent()
+        assert 0 < written.x0 - signed.x1 < 0.2 * figure.dpi
+        assert signed.y0 - 1 < (written.y0 + written.y1) / 2 < signed.y1 + 1
+
+
+def test_an_svg_file_is_the_bare_figure_on_white(export: CampaignExport) -> None:
+    bare = drawing.bare_svg(figures.curve_figure(campaign_view(export)))
+    paper = '\n <rect width="100%" height="100%" fill="#ffffff"/>'
+    filed = drawing.on_paper(bare)
+    assert filed.replace(paper, "") == bare and filed.count(paper) == 1
+    assert 0 < filed.index("<svg ") < filed.index(paper) < filed.index("<path")
 
 
 @pytest.mark.parametrize("wide", [True, False])

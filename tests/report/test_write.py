@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from aarlab.core.wire_ledger import OperatorSpend
 from aarlab.report import ReportFiles, arm_figures, tables, write_report
 from aarlab.report.data_files import SPREADSHEETS
 from aarlab.report.prose import methods_notes
+from aarlab.report.render import render_page
 from aarlab.report.stories import stories
 from aarlab.report.view import campaign_view
 
@@ -203,6 +205,12 @@ def test_summary_golden(files: ReportFiles) -> None:
     assert (guard["selection"]["pgr"], guard["search"]["pgr"]) == (-0.1783, -0.187)
 
 
+def test_the_page_is_the_same_whether_its_figures_were_drawn_before_or_not(
+    export: CampaignExport, page: str
+) -> None:
+    assert render_page(campaign_view(export)) == page
+
+
 def test_user_text_never_becomes_markup(page: str) -> None:
     parsed = Page(page)
     names = [tag for tag, _ in parsed.tags]
@@ -300,11 +308,14 @@ def test_sparse_campaigns_say_what_is_missing(
     assert SAID.get(name, "") in text
 
 
-def test_figures_without_data_are_removed(export: CampaignExport, tmp_path: Path) -> None:
-    write_report(export, tmp_path)
-    files = write_report(export.model_copy(update=SPARSE["no verification"]), tmp_path)
-    assert files.ablation_png is None and not (tmp_path / "ablation.png").exists()
-    assert files.optimism_png is None and not (tmp_path / "optimism.png").exists()
+def test_figures_without_data_are_removed(
+    export: CampaignExport, files: ReportFiles, tmp_path: Path
+) -> None:
+    shutil.copytree(files.page.parent, tmp_path, dirs_exist_ok=True)
+    assert (tmp_path / "ablation.png").exists() and (tmp_path / "optimism.png").exists()
+    again = write_report(export.model_copy(update=SPARSE["no verification"]), tmp_path)
+    assert again.ablation_png is None and not (tmp_path / "ablation.png").exists()
+    assert again.optimism_png is None and not (tmp_path / "optimism.png").exists()
 
 
 def test_repeating_a_verification_does_not_improve_a_score(export: CampaignExport) -> None:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from aarlab.core.showing import HUES, Look
@@ -235,26 +236,27 @@ def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[Ke
     width, height = figure.get_figwidth(), figure.get_figheight()
     for entry, text, (row, along_in) in zip(entries, texts, places, strict=True):
         x_in, y = left_in + along_in, 1 - (top_in + row * KEY_ROW_IN) / height
-        sign_in = _sign_in(entry)
-        text.set_position(((x_in + sign_in + 0.05) / width, y))
-        axes = figure.add_axes((x_in / width, y - 0.06 / height, sign_in / width, 0.12 / height))
-        axes.set_axis_off()
-        axes.set_xlim(-1, 1)
+        left, right = x_in / width, (x_in + _sign_in(entry)) / width
+        text.set_position((right + 0.05 / width, y))
+        # Lines of the figure itself: axes of their own for each sign took most of a figure's time.
         if entry.line is not None:
-            axes.plot(
-                [-1, 1], [0, 0], color=entry.edge, linestyle=entry.line, linewidth=entry.line_width
-            )
+            style = {
+                "linestyle": entry.line,
+                "linewidth": entry.line_width,
+                "solid_capstyle": "butt",
+            }
+            figure.add_artist(Line2D([left, right], [y, y], color=entry.edge, **style))
         if entry.marker:
-            axes.plot(
-                0,
-                0,
+            sign = Line2D(
+                [(left + right) / 2],
+                [y],
                 marker=entry.marker,
                 markersize=5.5,
                 markerfacecolor=entry.face,
                 markeredgecolor=entry.edge,
                 markeredgewidth=1.1,
-                clip_on=False,
             )
+            figure.add_artist(sign)
 
 
 def _flow(widths_in: Sequence[float], room_in: float) -> list[tuple[int, float]]:
@@ -286,26 +288,30 @@ def png_bytes(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def svg_text(figure: Figure) -> str:
-    """Return a stand-alone SVG file: same bytes for the same figure."""
-    return _svg(figure, facecolor=PAPER)
-
-
-def _svg(figure: Figure, **options: Any) -> str:
+def bare_svg(figure: Figure) -> str:
+    """Return an SVG file without a background: same bytes for the same figure."""
     out = io.StringIO()
     with house_style():  # the salt of the ids is read when the file is written
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, **options)
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     return out.getvalue()
 
 
-def inline_svg(figure: Figure, prefix: str) -> str:
+def on_paper(bare: str) -> str:
+    """Return an SVG file with a white background, to be shown anywhere."""
+    return re.sub(
+        r"<svg [^>]*>", rf'\g<0>\n <rect width="100%" height="100%" fill="{PAPER}"/>', bare, count=1
+    )
+
+
+def inlined(bare: str, prefix: str) -> str:
     """Return the SVG element alone, transparent, its colours CSS variables, its ids with `prefix`.
 
     Ids are unique by `prefix`. It is hidden from assistive technology: the page gives the text
     alternative on the element around it.
     """
-    body = _svg(figure, transparent=True)
-    body = body[body.index("<svg") :]
+    body = bare[bare.index("<svg") :]
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r' xmlns(:xlink)?="[^"]*"', "", body)

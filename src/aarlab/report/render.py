@@ -1,6 +1,7 @@
 """The page: numbers, tables, sentences and figures put into the template, every text escaped."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,12 @@ class Tile:
     small: str
 
 
-def render_page(view: CampaignView) -> str:
-    """Return a self-contained HTML page without script or request, also of a sparse campaign."""
+def render_page(view: CampaignView, drawn: Mapping[str, str] | None = None) -> str:
+    """Return a self-contained HTML page without script or request, also of a sparse campaign.
+
+    `drawn` holds SVGs without a background of wide figures, by the name of their files: what is
+    there is not drawn again.
+    """
     comparison = compare_arms(view)
     return (
         environment()
@@ -78,7 +83,7 @@ def render_page(view: CampaignView) -> str:
                 *(said.text for said in closing.further(view)),
             ],
             tiles=_tiles(view),
-            figures=_figures(view, comparison),
+            figures=_figures(view, comparison, drawn or {}),
             tables=_tables(view, comparison),
             stories=stories.stories(view),
             notes=_notes(view, comparison),
@@ -100,7 +105,7 @@ def comparison_page(
         .render(
             title=title,
             name=comparison.figure,
-            figure=_row_figure(comparison, arm_figures.arms_figure, "arms", alternative),
+            figure=_row_figure(comparison, arm_figures.arms_figure, "arms", alternative, None),
             tables=shown,
             notes=notes,
         )
@@ -228,43 +233,80 @@ def _reference_tile(name: str, method: Method | None) -> Tile:
     return Tile(name, wording.signed(method.verified.value), f"{method.short}, selection")
 
 
-def _figures(view: CampaignView, arms: Comparison | None) -> dict[str, PageFigure | None]:
-    curve = PageFigure(
-        Markup(drawing.inline_svg(figures.curve_figure(view), "curve-w")),
-        Markup(drawing.inline_svg(figures.curve_figure(view, figures.NARROW), "curve-n")),
-        _curve_alternative(view),
-    )
+def _figures(
+    view: CampaignView, arms: Comparison | None, drawn: Mapping[str, str]
+) -> dict[str, PageFigure | None]:
+    # Its file has a title, which the page gives in its own words: it is drawn for each.
+    wide = drawing.bare_svg(figures.curve_figure(view))
+    narrow = drawing.bare_svg(figures.curve_figure(view, figures.NARROW))
     return {
-        "curve": curve,
-        "standings": _row_figure(view, bars.standings_figure, "std", alternatives.standings(view)),
-        "optimism": _row_figure(view, bars.optimism_figure, "opt", _optimism_alternative(view)),
-        "ablation": _row_figure(view, bars.ablation_figure, "abl", _ablation_alternative(view)),
+        "curve": _page_figure(wide, narrow, "curve", _curve_alternative(view)),
+        "standings": _row_figure(
+            view, bars.standings_figure, "std", alternatives.standings(view), drawn.get("standings")
+        ),
+        "optimism": _row_figure(
+            view, bars.optimism_figure, "opt", _optimism_alternative(view), drawn.get("optimism")
+        ),
+        "ablation": _row_figure(
+            view, bars.ablation_figure, "abl", _ablation_alternative(view), drawn.get("ablation")
+        ),
         "arms": _row_figure(
-            arms, arm_figures.arms_figure, "arms", alternatives.arms(arms) if arms else ""
+            arms,
+            arm_figures.arms_figure,
+            "arms",
+            alternatives.arms(arms) if arms else "",
+            drawn.get("arms"),
         ),
         "diversity": _row_figure(
-            view, idea_figures.diversity_figure, "div", alternatives.diversity(view)
+            view,
+            idea_figures.diversity_figure,
+            "div",
+            alternatives.diversity(view),
+            drawn.get("diversity"),
         ),
         "complexity": _row_figure(
-            view, idea_figures.complexity_figure, "size", alternatives.complexity(view)
+            view,
+            idea_figures.complexity_figure,
+            "size",
+            alternatives.complexity(view),
+            drawn.get("complexity"),
         ),
         "transfer": _row_figure(
-            view, task_figures.transfer_figure, "tr", alternatives.transfers(view)
+            view,
+            task_figures.transfer_figure,
+            "tr",
+            alternatives.transfers(view),
+            drawn.get("transfer"),
         ),
         "accuracy": _row_figure(
-            view, task_figures.accuracy_figure, "acc", alternatives.accuracies(view)
+            view,
+            task_figures.accuracy_figure,
+            "acc",
+            alternatives.accuracies(view),
+            drawn.get("accuracy"),
         ),
-        "spend": _row_figure(view, arm_figures.spend_figure, "spend", alternatives.spend(view)),
+        "spend": _row_figure(
+            view, arm_figures.spend_figure, "spend", alternatives.spend(view), drawn.get("spend")
+        ),
     }
 
 
-def _row_figure(view: Any, draw: Any, prefix: str, alternative: str) -> PageFigure | None:
-    wide, narrow = draw(view), draw(view, wide=False)
-    if wide is None or narrow is None:
+def _row_figure(
+    view: Any, draw: Any, prefix: str, alternative: str, wide: str | None
+) -> PageFigure | None:
+    """Draw a figure for the page, all but its `wide` SVG where that is there already."""
+    narrow = draw(view, wide=False)
+    if narrow is None:
         return None
+    return _page_figure(
+        wide or drawing.bare_svg(draw(view)), drawing.bare_svg(narrow), prefix, alternative
+    )
+
+
+def _page_figure(wide: str, narrow: str, prefix: str, alternative: str) -> PageFigure:
     return PageFigure(
-        Markup(drawing.inline_svg(wide, f"{prefix}-w")),
-        Markup(drawing.inline_svg(narrow, f"{prefix}-n")),
+        Markup(drawing.inlined(wide, f"{prefix}-w")),
+        Markup(drawing.inlined(narrow, f"{prefix}-n")),
         alternative,
     )
 

@@ -158,9 +158,10 @@ def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
         "accuracy": task_figures.accuracy_figure(view),
     }
     images: dict[str, bytes | str | None] = {}
+    bare = {name: drawing.bare_svg(figure) for name, figure in drawn.items() if figure}
     for name, figure in drawn.items():
         images[f"{name}.png"] = drawing.png_bytes(figure) if figure else None
-        images[f"{name}.svg"] = drawing.svg_text(figure) if figure else None
+        images[f"{name}.svg"] = drawing.on_paper(bare[name]) if figure else None
     present = [f"{name}.png" for name, figure in drawn.items() if figure]
     summary = json.dumps(summary_of(view), indent=1, ensure_ascii=False, allow_nan=False)
     return {
@@ -168,5 +169,5 @@ def report_contents(view: CampaignView) -> dict[str, bytes | str | None]:
         **{name: sheet(view) for name, sheet in SPREADSHEETS.items()},
         "summary.json": summary + "\n",
         "report.md": markdown_of(view, present),
-        "index.html": render_page(view),
+        "index.html": render_page(view, bare),
     }
