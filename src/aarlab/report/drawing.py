@@ -240,7 +240,7 @@ def draw_key(figure: Figure, left_in: float, top_in: float, entries: Sequence[Ke
         text.set_position((right + 0.05 / width, y))
         # Lines of the figure itself: axes of their own for each sign took most of a figure's time.
         if entry.line is not None:
-            style = {
+            style: dict[str, Any] = {
                 "linestyle": entry.line,
                 "linewidth": entry.line_width,
                 "solid_capstyle": "butt",
