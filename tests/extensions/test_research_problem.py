@@ -23,7 +23,7 @@ from aarlab.agents.language import prompts
 from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.checking import remarks
 from aarlab.campaign.runner import create, run_campaign
-from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
+from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec, load_spec
 from aarlab.core.errors import BaselineMissing, Damaged, NotFound
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.pgr import Outcomes, pgr
@@ -255,6 +255,18 @@ def test_a_missing_package_is_named(root: DataRoot, site: Path) -> None:
         assert [text for text in said if "no research problem 'latent_knowledge'" in text]
         with pytest.raises(NotFound, match=r"'aarlab\.problems'"):
             Scorer(Vault(root)).check("gauss")
+
+
+def test_the_example_campaign_passes_the_check(latent: Problem, tmp_path: Path) -> None:
+    example, made = load_spec(LATENT / "campaign.yaml"), DataRoot(tmp_path)
+    (task,) = example.tasks
+    write_task(made.path, task)
+    path = made.public_task(task) / "task.json"
+    info = TaskInfo.model_validate_json(path.read_bytes())
+    known = {KEY: latent.facts.model_dump(mode="json")}
+    path.write_text(info.model_copy(update={"settings": known}).model_dump_json())
+    found = [r for r in remarks(example, made, lambda task: False) if r.gravity != "note"]
+    assert task == "statements" and found == []
 
 
 def test_recipes_and_mixed_problems_are_refused(root: DataRoot) -> None:
