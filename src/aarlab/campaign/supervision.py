@@ -14,6 +14,7 @@ from pathlib import Path
 from aarlab.agents.state import how_it_ended, load_state, reopen
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import resources
+from aarlab.campaign.looking import Known
 from aarlab.campaign.policy import requested_verifications
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign, config_path
@@ -91,6 +92,7 @@ class Supervisor:
     _queued: set[str] | None = None
     _verified: set[str] | None = None  # re-runs that an event was logged of
     _seen: int | None = None
+    _known: Known = field(default_factory=Known)
     _next_look: float = 0.0
 
     def add_aars(self) -> None:
@@ -190,26 +192,24 @@ class Supervisor:
 
     def look(self) -> None:
         """Carry out what people and AARs ask for; tell what is wrong. Skipped without server."""
-        run, spec = self.campaign.run, self.campaign.spec
+        run, spec, known = self.campaign.run, self.campaign.spec, self._known
         try:
             with operator_of(run, LOOK_DEADLINE_S) as operator:
-                aars, controls = operator.aars(), operator.controls()
-                audits, budget = operator.audits(), operator.budget()
-                judged = {verdict.snapshot for verdict in operator.verdicts()}
-                judged |= {verdict.audit for verdict in operator.case_verdicts()}
+                known.refresh(operator)
                 self._request(operator)
-                queued = {run.id for run in operator.verifications("queued")}
-                if queued != self._queued:  # something was settled, or asked for
+                if known.queued != self._queued:  # something was settled, or asked for
                     self.note_verified(operator.verifications())
-                    self._queued = queued
+                    self._queued = known.queued
         except (AarlabError, OSError):
             return  # the server is being started again
-        self.campaign.log.notify("reruns_left", {"count": len(queued)})
-        self._heed(controls)
-        self._look_at_guests(aars)
+        self.campaign.log.notify("reruns_left", {"count": len(known.queued)})
+        self._heed(known.controls)
+        self._look_at_guests(known.aars)
+        judged = {verdict.snapshot for verdict in known.verdicts}
+        judged |= {verdict.audit for verdict in known.case_verdicts}
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
         free = shutil.disk_usage(run.path).free
-        now = Look(now_iso(), aars, audits, budget, crashes, free, judged)
+        now = Look(now_iso(), known.aars, known.audits, known.budget, crashes, free, judged)
         found = {(alert.what, alert.about): alert for alert in alerts(now, spec.alerts)}
         for key, alert in found.items():
             if key not in self._told:
@@ -234,7 +234,7 @@ class Supervisor:
 
     def _request(self, operator: OperatorClient) -> None:
         """Queue what AARs asked to have verified."""
-        for wanted in requested_verifications(operator.method_requests(), self.campaign.spec):
+        for wanted in requested_verifications(self._known.requests, self.campaign.spec):
             if wanted.key not in self._asked:
                 job = operator.request_verification(wanted, key=wanted.key)
                 self.campaign.log.add("verification_asked", method=job.method, aar=job.aar)

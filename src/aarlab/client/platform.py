@@ -29,6 +29,8 @@ from aarlab.core.wire import (
     Spend,
     Submission,
     TaskInfo,
+    Wanted,
+    WantedNow,
 )
 from aarlab.core.wire_service import (
     Ballot,
@@ -92,6 +94,14 @@ class PlatformClient:
     def me(self) -> Me:
         return self._http.get("/v1/me", Me)
 
+    def wanted(self, known: Wanted, wait_s: float) -> WantedNow:
+        """Return what the operator wants, once it is not `known` or `wait_s` seconds have passed.
+
+        Raises Superseded as soon as a newer life of the AAR has begun.
+        """
+        query: dict[str, str | int] = {"known": known, "wait_s": f"{wait_s:g}"}
+        return self._http.get("/v1/me/wanted", WantedNow, query)
+
     def tasks(self) -> list[TaskInfo]:
         return self._http.get("/v1/tasks", list[TaskInfo])
 
@@ -103,6 +113,7 @@ class PlatformClient:
         opened = self._http.post("/v1/sessions", OpenedSession, key=key)
         if self._supervises:
             self.life.number = opened.life
+        self.life.begun.set()
         return opened
 
     def wait(self, new: NewWait, key: str | None = None) -> None:
