@@ -26,7 +26,7 @@ from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.students.grants import Grant, Operator
 from aarlab.students.server import running
-from aarlab.students.settings import DeviceSettings
+from aarlab.students.settings import DeviceSettings, visible_device
 from aarlab.testbed.tasks.task import load_info, model_at_hand, open_public
 from aarlab.testbed.tasks.train_task import student_settings
 
@@ -41,6 +41,7 @@ class Access:
     root: DataRoot
     spec: CampaignSpec
     socket: Path
+    aars: tuple[str, ...]
 
     def of(self, aar: str) -> StudentAccess:
         """Return where one AAR finds the server and its tokens."""
@@ -64,10 +65,10 @@ class Access:
                     "reads_texts": True,
                 }
                 rows, settings = (*public.train, *public.search), student_settings(public.info)
-                for aar in self.spec.aars:
-                    name = f"{mark_of(self.run)}/{aar.name}/{task}"
+                for aar in self.aars:
+                    name = f"{mark_of(self.run)}/{aar}/{task}"
                     grant = Grant.of(name, rows, settings, **facts)
-                    path = self._tokens(aar.name) / f"{task}.token"
+                    path = self._tokens(aar) / f"{task}.token"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     write_atomic(path, operator.admit(grant) + "\n", 0o644)
 
@@ -117,30 +118,50 @@ class Students(NamedTuple):
     child: StudentChild | None
 
 
-@contextmanager
-def student_server(run: RunDir, root: DataRoot, spec: CampaignSpec) -> Iterator[Students | None]:
-    """Yield the student server of a campaign, as long as the campaign runs.
+class Share(NamedTuple):
+    """The part of a campaign that one server is for: some of its AARs, on one device of a pod.
 
-    Yields None where the spec wants none. Raises Unreachable if it does not start.
+    `device` is its place among several devices of the pod; None: the pod has one.
+    """
+
+    name: str
+    aars: tuple[str, ...]
+    device: int | None = None
+
+
+@contextmanager
+def student_server(
+    run: RunDir, root: DataRoot, spec: CampaignSpec, share: Share | None = None
+) -> Iterator[Students | None]:
+    """Yield the student server of a campaign, or of a share of it, until the end of the block.
+
+    Yields None where the spec wants none. Raises Unreachable if it does not start. On one of
+    several devices a server is always started: which device a running one has is not known here.
     """
     if spec.student_server is None:
         yield None
         return
+    aars = tuple(aar.name for aar in spec.aars) if share is None else share.aars
     require("testbed")
     locks = DeviceSettings().device_locks
     device = spec.student_server.device
-    for note in running(locks):
+    several = share is not None and share.device is not None
+    for note in [] if several else running(locks):
         if "socket" in note and (device == "auto" or note["device"].startswith(device)):
-            access = Access(run, root, spec, Path(note["socket"]))
+            access = Access(run, root, spec, Path(note["socket"]), aars)
             _admitted(access, locks)
             yield Students(access, None)
             return
-    socket = locks / "campaigns" / mark_of(run) / "socket"
-    access = Access(run, root, spec, socket)
+    own = locks / "campaigns" / mark_of(run)
+    socket = (own if share is None else own / share.name) / "socket"
+    access = Access(run, root, spec, socket, aars)
     models = {model_at_hand(load_info(root.public_task(task))) for task in spec.tasks}
     argv = [sys.executable, "-m", "aarlab.students", "--device", device]
     argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
-    child = StudentChild("students", argv, run.path / "students.log", access=access, locks=locks)
+    log = run.path / ("students.log" if share is None else f"students-{share.name}.log")
+    if share is not None and share.device is not None:
+        argv = ["env", f"CUDA_VISIBLE_DEVICES={visible_device(share.device)}", *argv]
+    child = StudentChild("students", argv, log, access=access, locks=locks)
     child.start()
     try:
         if child.handle is None or child.handle.poll() is not None:

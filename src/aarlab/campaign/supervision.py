@@ -7,7 +7,7 @@ killed at any line: what was asked for is known to the platform, what was done t
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from aarlab.agents.state import how_it_ended, load_state, reopen
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import resources
 from aarlab.campaign.looking import Known
+from aarlab.campaign.pods import Member, PodChild, pods_of
 from aarlab.campaign.policy import requested_verifications
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign, config_path
@@ -41,8 +42,10 @@ def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
     return OperatorClient.over_socket(run.socket, token, deadline_s)
 
 
-def aar_child(campaign: Campaign, aar: AarSpec) -> Child:
+def aar_child(campaign: Campaign, aar: AarSpec, pod: PodChild | None = None) -> Child:
     home = campaign.run.aar(aar.name)
+    if pod is not None:
+        return Member(aar.name, (), home / "aar.log", pod=pod)
     argv = [sys.executable, "-m", "aarlab.agents", str(config_path(campaign, aar))]
     return Child(
         aar.name,
@@ -86,6 +89,7 @@ class Supervisor:
     server: Child
     children: dict[str, Child] = field(default_factory=dict)
     beside: list[Child] = field(default_factory=list)
+    pods: list[PodChild] = field(default_factory=list)
     guests: dict[str, bool] = field(default_factory=dict)  # whether its time is over
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
@@ -97,19 +101,29 @@ class Supervisor:
 
     def add_aars(self) -> None:
         """Add the AARs that have not ended; an agent that joins by itself has no process here."""
-        for aar in self.campaign.spec.aars:
-            if self.campaign.spec.joins_by_itself(aar):
-                self.guests[aar.name] = False
-                token = str(self.campaign.run.tokens / aar.name)
-                self.campaign.log.add("aar_awaited", aar=aar.name, token=token)
-                continue
-            child = self.children[aar.name] = aar_child(self.campaign, aar)
+        spec = self.campaign.spec
+        ours = [aar for aar in spec.aars if not spec.joins_by_itself(aar)]
+        for aar in (aar for aar in spec.aars if aar not in ours):
+            self.guests[aar.name] = False
+            token = str(self.campaign.run.tokens / aar.name)
+            self.campaign.log.add("aar_awaited", aar=aar.name, token=token)
+        size = spec.executor.aars_per_pod
+        self.pods = [] if size is None else pods_of(self.campaign, ours)
+        for place, aar in enumerate(ours):
+            pod = None if size is None else self.pods[place // size]
+            child = self.children[aar.name] = aar_child(self.campaign, aar, pod)
             child.finished = load_state(self._state(aar.name)).finished
             if not child.finished:  # one that was given up gets another chance with `resume`
                 self.campaign.run.given_up(aar.name).unlink(missing_ok=True)
                 child.start()
             elif self._ended_unnoticed(aar.name):
                 self._say_ended(how_it_ended(self.campaign.run, aar.name))
+        for pod in self.pods:
+            if any(child.pod is pod and not child.finished for child in self._members()):
+                pod.start()
+
+    def _members(self) -> Iterator[Member]:
+        return (child for child in self.children.values() if isinstance(child, Member))
 
     def _ended_unnoticed(self, name: str) -> bool:
         """Return whether an AAR ended after its last event, while no process watched it."""
@@ -123,7 +137,7 @@ class Supervisor:
         Raises CrashedRepeatedly if the server crashed too often and was given up.
         """
         while not ended():
-            for child in (self.server, *self.children.values(), *self.beside):
+            for child in (self.server, *self.pods, *self.children.values(), *self.beside):
                 if event := child.poll():
                     self._tell(child, event)
             if self.server.failed:
@@ -187,7 +201,7 @@ class Supervisor:
         return ours and (unserved or all(self.guests.values()))
 
     def stop(self) -> None:
-        for child in (*self.children.values(), *self.beside):
+        for child in (*self.pods, *self.children.values(), *self.beside):
             child.stop()
 
     def look(self) -> None:

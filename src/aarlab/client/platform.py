@@ -21,6 +21,8 @@ from aarlab.core.wire import (
     NewFinding,
     NewSnapshot,
     OpenedSession,
+    PodAnswer,
+    PodPoll,
     Score,
     SessionRecord,
     ShownScore,
@@ -256,3 +258,25 @@ class PlatformClient:
         They come without figures and in no order.
         """
         return list(self._http.get_pages("/v1/verified", VerifiedMethod, {}))
+
+
+class PodClient:
+    """What a pod asks the platform for all its AARs. Use one per thread."""
+
+    def __init__(self, address: Address, key: str, deadline_s: float = 300.0) -> None:
+        self._http = Transport(address, key, deadline_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def poll(self, asked: PodPoll) -> PodAnswer:
+        """Give signs of life; return what is wanted once it is not what the pod knows."""
+        return self._http.post("/v1/pod/poll", PodAnswer, asked)
