@@ -43,12 +43,19 @@ from platform_kit import Running, platform, write_task
 from postgres import Postgres
 
 from aarlab.client.operator import OperatorClient
+from aarlab.client.platform import PlatformClient
 from aarlab.core.clock import parse_iso
 from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
 from aarlab.core.supervision import LIFE_HEADER, SUPERVISOR_HEADER, supervisor_key
-from aarlab.core.wire import Limits, NewAar
-from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits, NewControl
+from aarlab.core.wire import Limits, NewAar, Spend
+from aarlab.core.wire_ledger import (
+    CampaignBudget,
+    CampaignLimits,
+    ModelCall,
+    NewControl,
+    NewReservation,
+)
 
 ROWS, CLIENTS, TURN_S, POLL_S = 300, 3, 60.0, 15.0
 TWICE = 0.02
@@ -88,6 +95,7 @@ def main() -> None:
     parser.add_argument("--full-looks", action="store_true", help="look as before `changes`")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own, no fsync")
     parser.add_argument("--kill", action="store_true", help="kill -9 the server in the middle")
+    parser.add_argument("--each", action="store_true", help="cost of each route, one by one")
     parser.add_argument("--label", required=True)
     given = parser.parse_args()
     os.environ["AARLAB_SERVER_REQUESTS_PER_S"] = "1000000"  # no limits of rate: its own limits
@@ -95,7 +103,7 @@ def main() -> None:
         task = write_task(Path(folder) / "data", n=ROWS)
         run = RunDir(Path(folder) / "run")
         with database(given.postgres) as url, platform(task, run, database=url) as running:
-            figures = measured(running, given)
+            figures = (each_route if given.each else measured)(running, given)
     path = HERE / "scale.json"
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
     known[given.label] = figures
@@ -163,12 +171,7 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         at = next((c.at for c in operator.controls() if c.action == "pause"), None)
     paused = [t - parse_iso(at).timestamp() for seen in results for t in seen.paused_at if at]
     return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{os.cpu_count()} cores ({machine.machine()}), Python "
-        f"{machine.python_version()}, shared with other work; load "
-        f"{', '.join(f'{x:.1f}' for x in os.getloadavg())}",
-        "database": "PostgreSQL" if running.database else "SQLite",
-        "aars": given.aars,
+        **circumstances(running, given),
         "aars_per_pod": given.pods or 1,
         "minutes": given.minutes,
         "turns_per_hour": 3600 / TURN_S,
@@ -189,6 +192,66 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         ),
         "writes": compared(running, written),
     }
+
+
+def circumstances(running: Running, given: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} cores ({machine.machine()}), Python "
+        f"{machine.python_version()}, shared with other work; load "
+        f"{', '.join(f'{x:.1f}' for x in os.getloadavg())}",
+        "database": "PostgreSQL" if running.database else "SQLite",
+        "aars": given.aars,
+    }
+
+
+EACH = 100  # requests of a route
+
+
+def each_route(running: Running, given: argparse.Namespace) -> dict[str, Any]:
+    """Send each request alone, when all AARs have a session and spent something.
+
+    The server's processor time per request does not depend on what else the machine does.
+    """
+    names = [f"aar-{number:05d}" for number in range(given.aars)]
+    tokens = registered(running, names)
+    call = {"model": "m", "input_tokens": 9000, "output_tokens": 700, "dollars": 0.02}
+
+    def client(name: str) -> PlatformClient:
+        key = supervisor_key(running.operator_token, name)
+        return PlatformClient(running.address, tokens[name], 120, key)
+
+    for name in names:
+        with client(name) as aar:
+            aar.open_session()
+            aar.record_call(ModelCall(call="m0", **call))
+            aar.spend(Spend(kind="device_s", amount=1.0))
+            aar.reserve(NewReservation(call="m1", dollars=0.5, tokens=20_000))
+    found = {}
+    with client(names[0]) as aar, running.operator() as operator:
+        aar.open_session()
+        known = None if given.full_looks else Changing()
+        if known is not None:
+            known.look(operator)
+        requests = {
+            "GET /v1/me": lambda _: aar.me(),
+            "POST /v1/reservations": lambda i: aar.reserve(
+                NewReservation(call=f"r{i}", dollars=0.5, tokens=20_000)
+            ),
+            "POST /v1/model-calls": lambda i: aar.record_call(ModelCall(call=f"c{i}", **call)),
+            "POST /v1/spend": lambda _: aar.spend(Spend(kind="device_s", amount=1.0)),
+            "a look of the supervisor": lambda _: (
+                full_look(operator) if known is None else known.look(operator)
+            ),
+        }
+        if known is not None:
+            requests["GET /v1/me/wanted"] = lambda _: aar.wanted("pause", 0.0)
+        for route, send in requests.items():
+            spent = Spent(running)
+            for number in range(EACH):
+                send(number)
+            found[route] = round(spent.so_far() / EACH * 1000, 2)
+    return {**circumstances(running, given), "server_cpu_ms_per_request": found}
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
@@ -298,7 +361,7 @@ def full_look(operator) -> None:
 
 class Changing:
     def __init__(self) -> None:
-        from aarlab.campaign.looking import Known
+        from aarlab.campaign.looking import Known  # not there before
 
         self._known = Known()
 
