@@ -205,7 +205,8 @@ def circumstances(running: Running, given: argparse.Namespace) -> dict[str, Any]
     }
 
 
-EACH = 100  # requests of a route
+BUDGET = CampaignBudget(limits=CampaignLimits(dollars=1e9, hours=1e7))
+EACH = 50  # requests of a route
 
 
 def each_route(running: Running, given: argparse.Namespace) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def each_route(running: Running, given: argparse.Namespace) -> dict[str, Any]:
     The server's processor time per request does not depend on what else the machine does.
     """
     names = [f"aar-{number:05d}" for number in range(given.aars)]
-    tokens = registered(running, names)
+    tokens = registered(running, names, budget=False)
     call = {"model": "m", "input_tokens": 9000, "output_tokens": 700, "dollars": 0.02}
 
     def client(name: str) -> PlatformClient:
@@ -225,10 +226,10 @@ def each_route(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         with client(name) as aar:
             aar.open_session()
             aar.record_call(ModelCall(call="m0", **call))
-            aar.spend(Spend(kind="device_s", amount=1.0))
             aar.reserve(NewReservation(call="m1", dollars=0.5, tokens=20_000))
     found = {}
     with client(names[0]) as aar, running.operator() as operator:
+        operator.set_budget(BUDGET)
         aar.open_session()
         known = None if given.full_looks else Changing()
         if known is not None:
@@ -267,10 +268,11 @@ def parts(names: list[str], pod: int) -> list[list[str]]:
     return [[name for p in pods[i::CLIENTS] for name in p] for i in range(CLIENTS)]
 
 
-def registered(running: Running, names: list[str]) -> dict[str, str]:
+def registered(running: Running, names: list[str], budget: bool = True) -> dict[str, str]:
     limits = Limits(submissions=10**6, hours=120.0, dollars=1e6)
     with running.operator() as operator:
-        operator.set_budget(CampaignBudget(limits=CampaignLimits(dollars=1e9, hours=1e7)))
+        if budget:
+            operator.set_budget(BUDGET)
         return {
             name: operator.register(
                 NewAar(name=name, researcher="language", direction="d", limits=limits)

@@ -1,8 +1,6 @@
-"""AARs in pods: killed one by one, with their pod, and twice at once, nothing is lost or doubled."""
+"""AARs in pods: killed singly, with their pod, and twice at once, nothing is lost or doubled."""
 
 import os
-import signal
-import time
 from pathlib import Path
 
 import lost_node
@@ -12,10 +10,12 @@ import yaml
 from fake_models import FakeModels
 from toy_campaign import command, finished, processes_of
 
-from aarlab.campaign.pod import AarReport, Report, begun, read, report_file
+from aarlab.agents.language.steering import STOPPED
+from aarlab.agents.state import load_state
+from aarlab.campaign.pod import AarReport, Report, begun, report_file
 from aarlab.campaign.pods import Member, PodChild
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.core.errors import Faulty, Superseded
+from aarlab.core.errors import Superseded
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.executors.base import Ended
@@ -31,6 +31,11 @@ def start(run: RunDir, root: DataRoot, fake: FakeModels, monkeypatch, **executor
     return command(root, "campaign", "run", str(path), "--out", str(run.path))
 
 
+def steer(root: DataRoot, run: RunDir, what: str, name: str) -> None:
+    code, out = finished(command(root, "aar", what, str(run.path), name))
+    assert code == 0, out
+
+
 def pids(run: RunDir, module: str, about: str) -> list[psutil.Process]:
     return [
         process
@@ -44,6 +49,7 @@ def pids(run: RunDir, module: str, about: str) -> list[psutil.Process]:
 @pytest.mark.gate
 def test_an_aar_and_a_pod_are_killed(tmp_path: Path, toy_root: DataRoot, monkeypatch) -> None:
     run = RunDir(tmp_path / "run")
+    state = run.aar("cleo") / "state.json"
     with FakeModels(lost_node.steady, lost_node.THINKS) as fake:
         process = start(run, toy_root, fake, monkeypatch, aars_per_pod=3)
         try:
@@ -59,6 +65,14 @@ def test_an_aar_and_a_pod_are_killed(tmp_path: Path, toy_root: DataRoot, monkeyp
             pod.kill()
             lost_node.until(lambda: lost_node.lives(run)["bea"] == 2, 60, "bea's second life")
             lost_node.until(lambda: lost_node.lives(run)["ada"] == 3, 60, "ada's third life")
+            lost_node.until(lambda: lost_node.calls(run, "cleo") >= 8, 120, "all kinds of writes")
+            steer(toy_root, run, "pause", "ada")
+            steer(toy_root, run, "stop", "cleo")
+            told = run.pod("pod-1") / "told"
+            lost_node.until(lambda: (told / "ada").read_text() == "pause\n", 30, "a pause")
+            lost_node.until(lambda: load_state(state).why == STOPPED, 60, "cleo's end")
+            assert (told / "bea").read_text() == "run\n"
+            steer(toy_root, run, "resume", "ada")
             code, out = finished(process)
         finally:
             process.kill()
@@ -94,32 +108,6 @@ def test_a_second_copy_of_a_pod_takes_over(tmp_path: Path, toy_root: DataRoot, m
             process.kill()
         assert code == 0, out
         lost_node.check_whole(run, fake, kills=2 * len(LANGUAGES))
-
-
-@pytest.mark.gate
-def test_one_aar_of_a_pod_is_paused_and_stopped(
-    tmp_path: Path, toy_root: DataRoot, monkeypatch
-) -> None:
-    run = RunDir(tmp_path / "run")
-    with FakeModels(lost_node.steady, lost_node.THINKS) as fake:
-        process = start(run, toy_root, fake, monkeypatch, aars_per_pod=4)
-        try:
-            lost_node.until(
-                lambda: all(lost_node.calls(run, name) >= 3 for name in LANGUAGES), 120, "calls"
-            )
-            for name, action in (("ada", "pause"), ("bea", "stop")):
-                done = command(toy_root, "campaign", action, str(run.path), "--aar", name)
-                code, out = finished(done)
-                assert code == 0, out
-            told = run.pod("pod-1") / "told"
-            lost_node.until(lambda: (told / "ada").read_text() == "pause\n", 20, "a pause")
-            lost_node.until(lambda: (told / "bea").read_text() == "stop\n", 20, "a stop")
-            assert (told / "cleo").read_text() == "run\n"
-            code, out = finished(command(toy_root, "campaign", "resume-aars", str(run.path)))
-        finally:
-            process.send_signal(signal.SIGINT)
-            finished(process)
-    assert processes_of(run.path) == []
 
 
 # ---------------------------------------------------------------- the parts
@@ -206,17 +194,14 @@ def test_a_pod_that_is_given_up_takes_its_aars_along(tmp_path: Path) -> None:
     assert (pod.poll(), ada.poll(), ada.failed) == ("failed", "failed", True)
 
 
-def test_what_a_spec_may_ask_of_pods(tmp_path: Path) -> None:
-    given = lost_node_spec(executor={"name": "slurm", "aars_per_pod": 2}, student_server={})
-    assert CampaignSpec.model_validate(given).executor.aars_per_pod == 2
-    for executor in ({"name": "slurm"}, {"name": "local", "devices_per_pod": 2}):
-        with pytest.raises(ValueError, match="pod"):
-            CampaignSpec.model_validate(lost_node_spec(executor=executor, student_server={}))
-
-
-def lost_node_spec(**more: object) -> dict[str, object]:
+def spec_with(**more: object) -> dict[str, object]:
     aars = [{"name": "rowan", "researcher": "random", "direction": "elicitation"}]
     return {"name": "toy", "tasks": ["gauss"], "aars": aars, **more}
 
 
-__all__ = ["Faulty", "read", "time"]
+def test_what_a_spec_may_ask_of_pods() -> None:
+    given = spec_with(executor={"name": "slurm", "aars_per_pod": 2}, student_server={})
+    assert CampaignSpec.model_validate(given).executor.aars_per_pod == 2
+    for executor in ({"name": "slurm"}, {"name": "local", "devices_per_pod": 2}):
+        with pytest.raises(ValueError, match="pod"):
+            CampaignSpec.model_validate(spec_with(executor=executor, student_server={}))

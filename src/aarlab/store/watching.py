@@ -27,11 +27,11 @@ async def changes(tx: AsyncConnection, after: int, seen: str) -> Changes:
 
     Raises BadInput if `seen` is not a time.
     """
-    now = now_iso()
+    now, since = now_iso(), _earlier(seen) if seen else None
     newest = await tx.scalar(select(func.max(log.c.seq))) or 0
     new = log.c.seq > after
     kinds = sorted(await tx.scalars(select(log.c.kind).where(new).distinct()))
-    if not seen or newest - after > MOST_READ or ABOUT_ALL & set(kinds):
+    if since is None or newest - after > MOST_READ or ABOUT_ALL & set(kinds):
         return Changes(seq=newest, seen=now, kinds=kinds, aars=await aars.records(tx))
     named = set[str]()
     for kind, body in await tx.execute(select(log.c.kind, log.c.body).where(new)):
@@ -40,7 +40,7 @@ async def changes(tx: AsyncConnection, after: int, seen: str) -> Changes:
         if kind == "control" and name is None:  # of the whole campaign
             return Changes(seq=newest, seen=now, kinds=kinds, aars=await aars.records(tx))
         named |= {name} if isinstance(name, str) else set()
-    named |= await aars.seen_after(tx, _earlier(seen))
+    named |= await aars.seen_after(tx, since)
     found = await aars.records(tx, named) if named else []
     return Changes(seq=newest, seen=now, kinds=kinds, aars=found)
 
