@@ -5,8 +5,8 @@
 
 The server, its database, the token checks and the operator's look are real. An AAR is simulated: a
 coroutine that sends what a language-model AAR sends, with no model, no sandbox and no process of
-its own. Each makes a turn a minute: it asks what is wanted and what is new, reserves a call, thinks
-for 5 to 20 s, records the call, runs a command of about 25 s, and books its device seconds. Every
+its own. In each turn (`--turn`) it asks what is wanted and what is new, reserves a call, thinks for
+5 to 20 s, records the call, runs a command of about 25 s, and books its device seconds. Every
 eighth turn submits predictions, every sixteenth posts a finding. It gives signs of life and learns
 of stop and pause by a long poll of its own, or of its pod with `--pods`. With `--polls` it asks
 `me` every 15 s, and every 5 s while a command runs, as before there were long polls.
@@ -57,7 +57,7 @@ from aarlab.core.wire_ledger import (
     NewReservation,
 )
 
-ROWS, CLIENTS, TURN_S, POLL_S = 300, 3, 60.0, 15.0
+ROWS, CLIENTS, POLL_S = 300, 2, 15.0
 TWICE = 0.02
 LOOK_DEADLINE_S = 2.0
 PAUSE_S = 5.0
@@ -73,6 +73,7 @@ class Share(NamedTuple):
     aars: dict[str, str]
     pods: dict[str, tuple[str, list[str]]]  # token and AARs, by pod
     seconds: float
+    turn_s: float
     polls: bool
     seed: int
 
@@ -90,11 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aars", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--turn", type=float, default=60.0, help="seconds of a turn")
     parser.add_argument("--pods", type=int, default=0, help="AARs of a pod; 0: each by itself")
     parser.add_argument("--polls", action="store_true", help="ask `me`, as before long polls")
     parser.add_argument("--full-looks", action="store_true", help="look as before `changes`")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own, no fsync")
-    parser.add_argument("--kill", action="store_true", help="kill -9 the server in the middle")
     parser.add_argument("--each", action="store_true", help="cost of each route, one by one")
     parser.add_argument("--label", required=True)
     given = parser.parse_args()
@@ -139,6 +140,7 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
             {name: tokens[name] for name in dealt},
             {pod: value for pod, value in pods.items() if set(value[1]) <= set(dealt)},
             seconds,
+            given.turn,
             given.polls,
             number,
         )
@@ -174,7 +176,7 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         **circumstances(running, given),
         "aars_per_pod": given.pods or 1,
         "minutes": given.minutes,
-        "turns_per_hour": 3600 / TURN_S,
+        "turns_per_hour": 3600 / given.turn,
         "requests": whole,
         "requests_per_s": round(whole / took_s, 1),
         "turns": turns,
@@ -465,11 +467,11 @@ class Aar:
             wire.life = opened["life"]
         self.begun.set()
         turn, cursor = 0, 0
-        await asyncio.sleep(self._random.uniform(0, TURN_S))
+        await asyncio.sleep(self._random.uniform(0, self._share.turn_s))
         while time.monotonic() < self._ends:
             turn, began = turn + 1, time.monotonic()
             cursor = await self._turn(turn, cursor)
-            await asyncio.sleep(max(TURN_S - (time.monotonic() - began), 0.0))
+            await asyncio.sleep(max(self._share.turn_s - (time.monotonic() - began), 0.0))
 
     async def _turn(self, turn: int, cursor: int) -> int:
         send, rng = self._wire.send, self._random

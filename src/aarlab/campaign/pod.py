@@ -10,7 +10,8 @@ each draws a number, and an older one ends as soon as it sees a higher number.
 
 Covered: SIGKILL of an AAR, of the pod (its AARs end with it, since they are its main thread's
 children), of the node; a second copy of the pod that an engine starts while the first lives;
-processes that an AAR left behind, which end with the pod.
+processes that an AAR left behind, which end with the pod. Where it uses a student server of others
+and that ends, the pod ends with an error; started again, it starts one of its own.
 Not covered: a pod that is halted between its look at the number and the start of an AAR. The AAR
 that it starts takes over once and ends with the pod; nothing is written twice (core.supervision).
 """
@@ -37,7 +38,7 @@ from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.students import Share, student_server
 from aarlab.client.platform import PodClient
 from aarlab.client.transport import Address
-from aarlab.core.errors import AarlabError, Superseded
+from aarlab.core.errors import AarlabError, Superseded, Unreachable
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
@@ -163,7 +164,8 @@ class Pod:
     config: PodConfig
     claim: Claim
     members: dict[str, Member] = field(default_factory=dict)
-    beside: list[Child] = field(default_factory=list)  # student servers
+    beside: list[Child] = field(default_factory=list)  # student servers of its own
+    borrowed: list[Path] = field(default_factory=list)  # sockets of student servers of others
     told: int = 0  # the last signal
     _reported: Report | None = None
     _orders_at: float = 0.0
@@ -188,6 +190,9 @@ class Pod:
                     member.look()
                 for server in self.beside:
                     server.poll()
+                for place in self.borrowed:
+                    if not place.exists():
+                        raise Unreachable(f"the student server at {place}, of others, has ended")
                 self._tell()
                 if self.members and all(m.report.over for m in self.members.values()):
                     return 0
@@ -352,7 +357,9 @@ def _serve_students(pod: Pod, opened: ExitStack) -> None:
         share = Share(f"{config.name}-{number}", tuple(names), device)
         students = opened.enter_context(student_server(run, root, spec, share))
         assert students is not None
-        if students.child is not None:
+        if students.child is None:
+            pod.borrowed.append(students.access.socket)
+        else:
             pod.beside.append(students.child)
         for name in names:
             place = config.aars[name]

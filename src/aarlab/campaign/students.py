@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,37 +141,59 @@ def student_server(
     if spec.student_server is None:
         yield None
         return
-    aars = tuple(aar.name for aar in spec.aars) if share is None else share.aars
     require("testbed")
-    locks = DeviceSettings().device_locks
-    device = spec.student_server.device
-    several = share is not None and share.device is not None
-    for note in [] if several else running(locks):
-        if "socket" in note and (device == "auto" or note["device"].startswith(device)):
-            access = Access(run, root, spec, Path(note["socket"]), aars)
-            _admitted(access, locks)
-            yield Students(access, None)
-            return
-    own = locks / "campaigns" / mark_of(run)
-    socket = (own if share is None else own / share.name) / "socket"
-    access = Access(run, root, spec, socket, aars)
-    models = {model_at_hand(load_info(root.public_task(task))) for task in spec.tasks}
-    argv = [sys.executable, "-m", "aarlab.students", "--device", device]
-    argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
-    log = run.path / ("students.log" if share is None else f"students-{share.name}.log")
-    if share is not None and share.device is not None:
-        argv = ["env", f"CUDA_VISIBLE_DEVICES={visible_device(share.device)}", *argv]
-    child = StudentChild("students", argv, log, access=access, locks=locks)
-    child.start()
-    try:
-        if child.handle is None or child.handle.poll() is not None:
+    names = tuple(aar.name for aar in spec.aars) if share is None else share.aars
+    locks, several = DeviceSettings().device_locks, share is not None and share.device is not None
+
+    def found() -> Access | None:
+        return None if several else _running_one(Access(run, root, spec, Path(), names), locks)
+
+    if (access := found()) is None:
+        child = _started(Access(run, root, spec, Path(), names), locks, share)
+        try:
+            if child.handle is not None and child.handle.poll() is None:
+                assert child.access is not None
+                yield Students(child.access, child)
+                return
+        finally:
+            child.stop()
+        if (access := found()) is None:  # else another pod of this machine was first
             raise Unreachable(
                 f"the student server did not start: {plain_reason(child.last_words(3))}; see "
                 f"{child.log}"
             )
-        yield Students(access, child)
-    finally:
-        child.stop()
+    _admitted(access, locks)
+    yield Students(access, None)
+
+
+def _running_one(access: Access, locks: Path) -> Access | None:
+    """Return the access to a server of this machine that has the device, if there is one."""
+    server = access.spec.student_server
+    for note in running(locks):
+        if server and "socket" in note and note["device"].startswith(_prefix(server.device)):
+            return replace(access, socket=Path(note["socket"]))
+    return None
+
+
+def _prefix(device: str) -> str:
+    return "" if device == "auto" else device
+
+
+def _started(access: Access, locks: Path, share: Share | None) -> StudentChild:
+    run, spec = access.run, access.spec
+    assert spec.student_server is not None
+    own = locks / "campaigns" / mark_of(run)
+    socket = (own if share is None else own / share.name) / "socket"
+    models = {model_at_hand(load_info(access.root.public_task(task))) for task in spec.tasks}
+    argv = [sys.executable, "-m", "aarlab.students", "--device", spec.student_server.device]
+    argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
+    log = run.path / ("students.log" if share is None else f"students-{share.name}.log")
+    if share is not None and share.device is not None:
+        argv = ["env", f"CUDA_VISIBLE_DEVICES={visible_device(share.device)}", *argv]
+    access = replace(access, socket=socket)
+    child = StudentChild("students", argv, log, access=access, locks=locks)
+    child.start()
+    return child
 
 
 def mark_of(run: RunDir) -> str:

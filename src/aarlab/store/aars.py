@@ -178,6 +178,14 @@ _SECONDS: dict[str, ColumnElement[Any]] = {  # of a session, by the kind of data
 }
 
 
+_RESEARCH_OF_ALL = {
+    database: select(func.sum(length))
+    .select_from(sessions.outerjoin(supervised, supervised.c.session == sessions.c.id))
+    .where(or_(supervised.c.kind.is_(None), supervised.c.kind == "research"))
+    for database, length in _SECONDS.items()
+}
+
+
 def _count(table: Table) -> ScalarSelect[int]:
     counted = select(func.count()).select_from(table).where(table.c.aar == bindparam("aar"))
     return counted.scalar_subquery()
@@ -427,7 +435,4 @@ async def research_s(tx: AsyncConnection, name: str | None = None) -> float:
     """
     if name is not None:
         return sum(seconds(session) for session in await all_sessions(tx, name))
-    length = _SECONDS[tx.dialect.name]
-    research = or_(supervised.c.kind.is_(None), supervised.c.kind == "research")
-    joined = sessions.outerjoin(supervised, supervised.c.session == sessions.c.id)
-    return float(await tx.scalar(select(func.sum(length)).select_from(joined).where(research)) or 0)
+    return float(await tx.scalar(_RESEARCH_OF_ALL[tx.dialect.name]) or 0)
