@@ -150,6 +150,7 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     began, spent, memory = time.monotonic(), Spent(running), list[float]()
     with context.Pool(CLIENTS) as pool:
+        said("simulated")
         pending = pool.map_async(simulate, shares)
         looks.start()
         half = threading.Timer(20 + seconds / 2, pause, [running])
@@ -160,6 +161,7 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         results: list[Seen] = pending.get()
         cpu_s, took_s = spent.so_far(), time.monotonic() - began
         looks.stop()
+    said("compared")
     times: dict[str, list[float]] = defaultdict(list)
     errors: Counter[str] = Counter()
     for seen in results:
@@ -194,6 +196,10 @@ def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         ),
         "writes": compared(running, written),
     }
+
+
+def said(what: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} AARs are {what} now", file=sys.stderr, flush=True)
 
 
 def circumstances(running: Running, given: argparse.Namespace) -> dict[str, Any]:

@@ -48,11 +48,14 @@ from aarlab.core.wire_base import Strict
 from aarlab.executors.base import LEFT
 from aarlab.executors.local import LocalExecutor
 from aarlab.sandbox.reaper import PR_SET_CHILD_SUBREAPER, end_descendants
+from aarlab.students.server import running
+from aarlab.students.settings import DeviceSettings
 
 LOG = logging.getLogger("aarlab.pod")
 ROUND_S, ORDERS_S, AGAIN_S = 0.1, 1.0, 2.0
 SUPERSEDED = 75  # as agents.__main__ has it: a newer copy of the pod has begun
 END_S = 10.0
+BORROWED_S = 30.0  # in which its owner may start it again
 
 Content = TypeVar("Content", bound=Strict)
 State = Literal["running", "waiting", "finished", "failed"]
@@ -169,6 +172,7 @@ class Pod:
     told: int = 0  # the last signal
     _reported: Report | None = None
     _orders_at: float = 0.0
+    _complete_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> int:
         asking = threading.Thread(target=self._ask, daemon=True)
@@ -190,9 +194,6 @@ class Pod:
                     member.look()
                 for server in self.beside:
                     server.poll()
-                for place in self.borrowed:
-                    if not place.exists():
-                        raise Unreachable(f"the student server at {place}, of others, has ended")
                 self._tell()
                 if self.members and all(m.report.over for m in self.members.values()):
                     return 0
@@ -203,6 +204,7 @@ class Pod:
         if time.monotonic() - self._orders_at < ORDERS_S:
             return
         self._orders_at = time.monotonic()
+        self._check_borrowed()
         orders = read(orders_file(self.config.folder), Orders) or Orders()
         before = (read(report_file(self.config.folder), Report) or Report()).aars
         for name, run in orders.runs.items():
@@ -218,6 +220,16 @@ class Pod:
                 member.report = AarReport(run=run, state="running", deaths=deaths)
                 member.started_at = time.time()
                 member.child.again()
+
+    def _check_borrowed(self) -> None:
+        """Raise Unreachable once a student server of others has been gone for a while."""
+        if not self.borrowed:
+            return
+        here = {Path(note.get("socket", "")) for note in running(DeviceSettings().device_locks)}
+        if here.issuperset(self.borrowed):
+            self._complete_at = time.monotonic()
+        elif time.monotonic() - self._complete_at > BORROWED_S:
+            raise Unreachable("a student server of others, which the pod used, has ended")
 
     def _member(self, name: str, run: int, known: AarReport | None) -> Member:
         """Return an AAR as an earlier process of this pod left it."""
@@ -282,9 +294,9 @@ class Pod:
                     if known.get(name) != wanted:
                         write_atomic(_told_file(config.folder, name), wanted + "\n")
                 known = answer.wanted
-                if answer.superseded:  # it ends by itself at its next step; this is sooner
+                if answer.superseded:  # such an AAR ends at its next step
                     LOG.warning("newer processes have begun of %s", ", ".join(answer.superseded))
-                    time.sleep(ROUND_S)
+                    time.sleep(AGAIN_S)
 
 
 def _told_file(folder: Path, aar: str) -> Path:
