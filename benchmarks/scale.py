@@ -59,6 +59,7 @@ from aarlab.core.wire_ledger import (
 
 ROWS, CLIENTS, POLL_S = 300, 2, 15.0
 TWICE = 0.02
+IDLE_S = 4.0  # the server closes connections that are idle for 5 s
 LOOK_DEADLINE_S = 2.0
 PAUSE_S = 5.0
 
@@ -109,6 +110,7 @@ def main() -> None:
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
     known[given.label] = figures
     path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    (HERE / "scale.md").write_text(page(known), encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 
@@ -404,6 +406,7 @@ class Wire:
         self._socket, self._seen = share.socket, seen
         self._headers = {"Authorization": f"Bearer {token}", **headers}
         self._open: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used_at = 0.0
         self.life: int | None = None
 
     async def send(self, method: str, path: str, body: Any = None, key: str = "") -> Any:
@@ -438,6 +441,9 @@ class Wire:
         return json.loads(answer)
 
     async def _once(self, raw: bytes) -> tuple[int, bytes]:
+        if self._open is not None and time.monotonic() - self._used_at > IDLE_S:
+            self._open[1].close()
+            self._open = None
         if self._open is None:
             self._open = await asyncio.open_unix_connection(self._socket, limit=2**20)
         reader, writer = self._open
@@ -445,6 +451,7 @@ class Wire:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = head.partition("content-length: ")[2].partition("\r\n")[0]
         answer = await reader.readexactly(int(length or 0))
+        self._used_at = time.monotonic()
         return int(head.split(" ", 2)[1]), answer
 
 
@@ -477,7 +484,8 @@ class Aar:
         while time.monotonic() < self._ends:
             turn, began = turn + 1, time.monotonic()
             cursor = await self._turn(turn, cursor)
-            await asyncio.sleep(max(self._share.turn_s - (time.monotonic() - began), 0.0))
+            left_s = self._share.turn_s - (time.monotonic() - began)
+            await asyncio.sleep(max(min(left_s, self._ends - time.monotonic()), 0.0))
 
     async def _turn(self, turn: int, cursor: int) -> int:
         send, rng = self._wire.send, self._random
@@ -587,6 +595,74 @@ def compared(running: Running, written: dict[str, Counter[str]]) -> dict[str, An
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
     return {"answered": dict(answered), "stored": dict(kept), "lost": 0, "doubled": 0}
+
+
+# ---------------------------------------------------------------- the page
+def page(known: dict[str, Any]) -> str:
+    """The tables of all runs in `scale.json`."""
+    runs = {label: found for label, found in known.items() if "routes" in found}
+    each = {label: found for label, found in known.items() if "routes" not in found}
+    text = [
+        "# A thousand AARs on one server",
+        " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
+    ]
+    text.append(SHARED)
+    if each:
+        text += ["## What a request costs", COSTS, table({k: costs(v) for k, v in each.items()})]
+    if runs:
+        text += ["## Simulated campaigns", table({k: column(v) for k, v in runs.items()})]
+    return "\n\n".join(text) + "\n"
+
+
+SHARED = (
+    "Other work kept the machine's cores several times over busy meanwhile. Wall figures (requests "
+    "a second, quantiles) are therefore far above those of a machine of one's own; processor "
+    "seconds are less distorted. Simulated AARs run on the same cores."
+)
+COSTS = "Milliseconds of the server's processor, one request at a time, every AAR with a session."
+
+
+def table(columns: dict[str, dict[str, str]]) -> str:
+    rows = list(dict.fromkeys(row for column in columns.values() for row in column))
+    lines = ["| |" + "".join(f" {label} |" for label in columns), "|---|" + "---:|" * len(columns)]
+    lines += [f"| {r} |" + "".join(f" {c.get(r, '')} |" for c in columns.values()) for r in rows]
+    return "\n".join(lines)
+
+
+def costs(found: dict[str, Any]) -> dict[str, str]:
+    rows = {"AARs": f"{found['aars']:,}", "database": found["database"], "date": found["date"]}
+    return rows | {k: f"{v:.1f}" for k, v in found["server_cpu_ms_per_request"].items()}
+
+
+def column(found: dict[str, Any]) -> dict[str, str]:
+    def ms(values: dict[str, float]) -> str:
+        return " / ".join(f"{value * 1000:,.0f}" for value in values.values()) or "-"
+
+    writes = found["writes"]
+    return {
+        "date": found["date"],
+        "database": found["database"],
+        "AARs": f"{found['aars']:,}",
+        "AARs of a pod": str(found["aars_per_pod"]),
+        "turns an hour of each": f"{found['turns_per_hour']:g}",
+        "requests": f"{found['requests']:,} in {found['seconds']:.0f} s",
+        "requests a second": f"{found['requests_per_s']:g}",
+        "turns made": f"{found['turns']:,}",
+        "processor seconds, 1,000 requests": f"{found['server_cpu_s_per_1000_requests']:g}",
+        "processor seconds, 1,000 turns": f"{found['server_cpu_s_per_1000_turns']:g}",
+        "p50 / p95 / p99, ms": ms(found["all_routes"]),
+        "look of the supervisor, ms": ms(
+            {name: took for name, took in found["look"].items() if name.startswith("p")}
+        ),
+        "looks that failed": f"{found['look'].get('failed', 0)} of {found['look']['n']}",
+        "a pause is known after, ms": ms(found["pause"]["known_after_s"]),
+        "server memory, MiB": " to ".join(map(str, found["server_memory_mib"])),
+        "errors": ", ".join(f"{n} x {what}" for what, n in found["errors"].items()) or "none",
+        "writes answered": f"{sum(writes['answered'].values()):,}",
+        "writes stored": f"{sum(writes['stored'].values()):,}",
+        "lost / doubled": f"{writes['lost']} / {writes['doubled']}",
+        "load of the machine": found["machine"].rpartition("load ")[2],
+    }
 
 
 if __name__ == "__main__":

@@ -155,6 +155,10 @@ def test_changes_are_all_that_changed(own: Running) -> None:
             known.refresh(operator)
             assert list(known.aars) == operator.aars()
             assert known.controls == operator.controls()
+        threading.Event().wait(1.1)  # signs of life are recorded once a second
+        clients["a1"].me()
+        known.refresh(operator)
+        assert list(known.aars) == operator.aars(), "a sign of life is in no entry of the log"
         quiet = operator.changes(*known._cursor)
         assert quiet.kinds == []
         with pytest.raises(BadInput):
