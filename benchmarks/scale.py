@@ -11,7 +11,7 @@ eighth turn submits predictions, every sixteenth posts a finding. It gives signs
 of stop and pause by a long poll of its own, or of its pod with `--pods`. With `--polls` it asks
 `me` every 15 s, and every 5 s while a command runs, as before there were long polls.
 
-A look of the supervisor goes on all the time, by the code of `campaign/supervision.py`. One write
+A look of the supervisor goes on all the time, by the code of `campaign/looking.py`. One write
 in fifty is sent twice. In the middle an operator pauses all AARs for a moment. At the end, the
 database is compared with what was answered: nothing may be lost, and nothing written twice.
 """
@@ -615,9 +615,13 @@ def page(known: dict[str, Any]) -> str:
 
 
 SHARED = (
-    "Other work kept the machine's cores several times over busy meanwhile. Wall figures (requests "
-    "a second, quantiles) are therefore far above those of a machine of one's own; processor "
-    "seconds are less distorted. Simulated AARs run on the same cores."
+    "Other work kept the machine's cores several times over busy meanwhile, and simulated AARs run "
+    "on the same cores. Requests a second and quantiles say little therefore; processor seconds are "
+    "less distorted. What the figures mean for more AARs: "
+    "[performance](../docs/performance.md#many-aars-on-one-server). `before` is the state of the "
+    "code before long polls, changes, and sums in the database; with 1,000 AARs its server was "
+    "full, and the run was given up. Errors called `connection` are requests on connections that "
+    "the server had closed, idle for 5 s, or whose queue was full: they were sent again."
 )
 COSTS = "Milliseconds of the server's processor, one request at a time, every AAR with a session."
 
