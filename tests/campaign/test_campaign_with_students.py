@@ -11,6 +11,7 @@ from toy_campaign import EXPECTED_SUBMISSIONS, toy_spec
 
 from aarlab.agents.config import AarConfig
 from aarlab.campaign import runner
+from aarlab.campaign.aars import ExecutorSpec
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
 from aarlab.campaign.students import StudentChild, student_server
@@ -99,6 +100,22 @@ def test_a_server_that_runs_is_used_and_left_running(toy_root: DataRoot, locks: 
             access = students.access.of("rowan")
         with Client.open(access.socket, access.token("gauss")) as client:
             assert client.info()["device"] == "cpu" and len(client.rows) > 100
+
+
+@pytest.mark.gate
+def test_pods_of_one_machine_share_a_server(
+    toy_run: Toy, toy_root: DataRoot, tmp_path: Path, locks: Path
+) -> None:
+    run, spec = RunDir(tmp_path / "run"), spec_on_a_server()
+    create(run, spec.model_copy(update={"executor": ExecutorSpec(aars_per_pod=2)}), {"why": "test"})
+    export = run_campaign(run, toy_root, lambda kind, facts: None)
+    assert predictions_of(run) == predictions_of(toy_run[0])
+    assert len(export.submissions) == EXPECTED_SUBMISSIONS
+    configs = [
+        AarConfig.model_validate_json(p.read_bytes()) for p in run.path.glob("aars/*/aar.json")
+    ]
+    assert len({c.students.token("gauss") for c in configs}) == len(configs) == 4
+    assert {aar.spend.get("device_s", 0.0) > 0 for aar in export.aars} == {True, False}
 
 
 def test_another_executor_is_refused() -> None:

@@ -20,7 +20,7 @@ from platform_kit import Running, TinyTask, platform
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.loop import LanguageAar, build
 from aarlab.agents.language.state import LoopState
-from aarlab.agents.platform_link import Link
+from aarlab.agents.platform_link import Link, Signals, beating
 from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
 from aarlab.core.layout import DataRoot, RunDir
@@ -133,9 +133,9 @@ def aar(config: AarConfig, spec: LanguageSpec | None = None):
     """An AAR, built as its process would; `spec` may hold what no file can, e.g. a function."""
     if spec is not None:
         config = config.model_copy(update={"language": spec})
-    link = Link(config, 20)
-    with link() as one, link() as two:
-        made = build(config, one, two)
+    link, signals = Link(config, 20), Signals()
+    with link() as one, beating(link, signals):
+        made = build(config, one, signals)
         try:
             yield made
         finally:

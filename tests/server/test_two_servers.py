@@ -15,6 +15,7 @@ from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import BudgetExhausted, Conflict, Forbidden, TooManyRequests, Unreachable
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import NewAar, NewFinding, NewSnapshot, Score, SnapshotFile, Spend
+from aarlab.core.wire_ledger import NewControl
 from aarlab.core.wire_service import NewToken
 from aarlab.store.log import verify_log
 
@@ -221,3 +222,16 @@ def test_a_rate_is_one_rate_over_both(
     finally:
         for server in (first, second):
             stop(server.process)
+
+
+def test_a_poll_learns_what_was_asked_for_on_the_other_server(pair: list[Running]) -> None:
+    first, second = pair
+    with (
+        first.aar("waits") as aar,
+        second.operator() as operator,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert aar.wanted("run", 0.0).wanted == "run"
+        waiting = threads.submit(aar.wanted, "run", 60.0)
+        operator.control("waits", NewControl(action="pause", by="Ada"))
+        assert waiting.result(30).wanted == "pause"

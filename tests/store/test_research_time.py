@@ -192,7 +192,7 @@ async def test_what_is_down_costs_nothing(database: Database, clock: list[dateti
         await aars.wait(tx, "a", NewWait(kind="overload", note="529", ago_s=10))
         later(50)
         await aars.touch(tx, "a", by_supervisor=True)
-        (record,) = await aars.all_records(tx)
+        (record,) = await aars.records(tx)
         assert (record.research_s, record.waiting_s) == (pytest.approx(70), pytest.approx(60))
         assert record.waiting_for == "overload: 529"
         assert record.waiting_since == (BEGIN + timedelta(seconds=208)).isoformat(
@@ -209,7 +209,7 @@ async def test_what_is_down_costs_nothing(database: Database, clock: list[dateti
         await aars.wait(tx, "a", NewWait(kind="research"))
         later(30)
         await aars.touch(tx, "a", by_supervisor=True)
-        (record,) = await aars.all_records(tx)
+        (record,) = await aars.records(tx)
         assert (record.research_s, record.waiting_s) == (pytest.approx(100), pytest.approx(100))
         assert record.waiting_for == "" and record.waiting_since is None
         kinds = [s.kind for s in await aars.all_sessions(tx, waits=True)]

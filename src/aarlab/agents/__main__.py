@@ -1,4 +1,6 @@
-"""`python -m aarlab.agents AAR.json`: one AAR, from its config to the end of its budget.
+"""`python -m aarlab.agents AAR.json [FILE]`: one AAR, from its config to the end of its budget.
+
+In a pod, FILE is where the pod says what the operator wants of the AAR.
 
 SIGUSR1 is an engine's notice that the process will be ended soon. A language-model AAR then ends
 after the step that it is in, so that a model call under way is not paid twice. Any AAR ends LEAVE_S
@@ -16,7 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.platform_link import Link, beating
+from aarlab.agents.platform_link import Link, Signals, beating
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput, Superseded
 from aarlab.core.files import write_json
@@ -40,7 +42,7 @@ def main(argv: list[str]) -> int:
     (home / ERROR_FILE).unlink(missing_ok=True)
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
-        why = live(config, leaving)
+        why = live(config, leaving, Path(argv[1]) if argv[1:] else None)
     except Superseded as error:
         # The folder is the newer process's by now, `error.json` included: only the log says why.
         LOG.error("the AAR stopped: %s", error)
@@ -76,7 +78,7 @@ def _leave_error(home: Path, error: Exception) -> None:
         write_json(home / ERROR_FILE, said)
 
 
-def live(config: AarConfig, leaving: threading.Event) -> str:
+def live(config: AarConfig, leaving: threading.Event, told_in: Path | None = None) -> str:
     """Run the AAR and return why it ended, or an empty text where it left before its end.
 
     Each kind of AAR loads only its own libraries.
@@ -85,15 +87,15 @@ def live(config: AarConfig, leaving: threading.Event) -> str:
     if config.researcher == "language":
         from aarlab.agents.language.loop import run_language
 
-        return run_language(config, connect, leaving).why
+        return run_language(config, connect, leaving, told_in).why
     if config.researcher == "external":
         from aarlab.agents.external.claude_code import run_external
 
-        return run_external(config, connect).why
+        return run_external(config, connect, told_in).why
     if config.researcher in ("random", "evolutionary", "fixed"):
         from aarlab.agents.control import run_control
 
-        with connect() as platform, beating(connect):
+        with connect() as platform, beating(connect, Signals(), told_in):
             return run_control(config, platform).why
     raise BadInput(
         f"no researcher {config.researcher!r}; there are language, external, random, evolutionary, "

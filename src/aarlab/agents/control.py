@@ -14,7 +14,6 @@ and writes nothing more, neither to the platform nor to its state.
 """
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,7 +62,7 @@ def _origin(trial: Trial, direction: str) -> str:
     return f"Tried: {trial.method}. Origin: {trial.origin}.{start}"
 
 
-PAUSE_POLL_S = 1.0
+PAUSE_POLL_S = 15.0
 
 
 class Researcher(Protocol):
@@ -110,7 +109,7 @@ def _steered(aar: Aar, state: AarState) -> AarState | None:
     """Wait between trials while paused; return the end state if the operator or budget ends it."""
     now = aar.platform.me()
     while now.wanted == "pause":
-        time.sleep(PAUSE_POLL_S)
+        aar.platform.wanted("pause", PAUSE_POLL_S)
         now = aar.platform.me()
     if now.wanted == "stop":
         return state.ended("stopped by the operator")

@@ -1,18 +1,27 @@
-"""The supervisor's connections to the platform, and the heartbeats by which its time counts."""
+"""The supervisor's connections to the platform, signs of life, and what the operator wants.
+
+One long poll per process is both: a sign of life every HEARTBEAT_S, answered at once where the
+operator wants something else. In a pod, the pod asks for all its AARs and leaves the answer in a
+file.
+"""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aarlab.agents.config import AarConfig
 from aarlab.client.platform import PlatformClient
 from aarlab.client.transport import Address, Life
 from aarlab.core.errors import AarlabError, Superseded
 from aarlab.core.research_time import HEARTBEAT_S
+from aarlab.core.wire import Wanted
 
 LOG = logging.getLogger("aarlab.agents")
+AGAIN_S = 2.0  # after an error of the platform
+FILE_S = 0.5
 
 
 @dataclass
@@ -35,30 +44,77 @@ class Link:
         return PlatformClient(address, token, self.deadline_s, vouches, self.life)
 
 
+class Signals:
+    """What the operator wants of the AAR, as far as this process knows, for all its threads."""
+
+    def __init__(self) -> None:
+        self.wanted: Wanted = "run"
+        self._stops: set[threading.Event] = set()
+
+    def tell(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        if wanted == "stop":
+            for event in tuple(self._stops):
+                event.set()
+
+    @contextmanager
+    def setting(self, event: threading.Event) -> Iterator[None]:
+        """Set the event as soon as the AAR is to stop, while this block runs."""
+        self._stops.add(event)
+        if self.wanted == "stop":
+            event.set()
+        try:
+            yield
+        finally:
+            self._stops.discard(event)
+
+
 @contextmanager
-def beating(connect: Callable[[], PlatformClient], every_s: float = HEARTBEAT_S) -> Iterator[None]:
-    """Send a heartbeat every `every_s` seconds until the end of the block.
+def beating(
+    connect: Callable[[], PlatformClient],
+    signals: Signals,
+    told_in: Path | None = None,
+    every_s: float = HEARTBEAT_S,
+) -> Iterator[None]:
+    """Give signs of life and keep `signals` up to date until the end of the block.
 
     It runs in a thread, so that the process does not look dead during a long model call or command.
-    A life that is over sends none: its clients know that by then.
+    A life that is over sends none: its clients know that by then. With `told_in`, the file in which
+    a pod says what is wanted, nothing is sent: the pod gives the signs of life.
     """
     over = threading.Event()
 
     def beat() -> None:
         with connect() as platform:
-            while not over.wait(every_s):
+            while not over.is_set():
+                if not platform.life.begun.wait(FILE_S):
+                    continue  # a sign of life before the session would begin one
                 try:
-                    platform.me()
+                    signals.tell(platform.wanted(signals.wanted, every_s).wanted)
                 except Superseded as error:
                     LOG.warning("%s", error)
                     return
                 except AarlabError as error:
                     LOG.warning("no sign of life reached the platform: %s", error)
+                    over.wait(AGAIN_S)
 
-    thread = threading.Thread(target=beat, daemon=True)
+    def read(told_in: Path) -> None:
+        while not over.wait(FILE_S):
+            signals.tell(_told(told_in))
+
+    work = beat if told_in is None else lambda: read(told_in)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join(every_s)
+        thread.join(FILE_S)  # a poll under way ends with the process
+
+
+def _told(place: Path) -> Wanted:
+    try:
+        said = place.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return "run"
+    return "stop" if said == "stop" else "pause" if said == "pause" else "run"

@@ -56,6 +56,7 @@ class ExecutorSpec(Frozen):
     """Where AARs run; server and verifier stay on the machine of the campaign.
 
     `cpus`, `gpus`, `memory_mb` and `hours` are asked for each AAR; None: as the executor does it.
+    A pod asks for the cores and the memory of all its AARs together, and for `gpus` as they are.
     Whether the name and the options are good is checked where a spec is read and where a campaign
     is run (campaign.executing): a frozen spec stays readable where its executor is not installed.
     """
@@ -66,6 +67,12 @@ class ExecutorSpec(Frozen):
     gpus: Annotated[int, Field(ge=0)] | None = None
     memory_mb: Annotated[int, Field(ge=1024)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None
+    aars_per_pod: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="AARs of one job, on one machine; None: a job for each AAR"
+    )
+    devices_per_pod: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="student servers of a pod, one for each of its devices"
+    )
 
     @model_validator(mode="before")
     @classmethod

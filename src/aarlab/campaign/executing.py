@@ -76,10 +76,12 @@ def listens(executor: Executor) -> Listens | None:
         return Listens(host, int(probe.getsockname()[1]))
 
 
-def resources(spec: ExecutorSpec) -> Resources:
-    """Return what each AAR asks for."""
+def resources(spec: ExecutorSpec, n_aars: int | None = None) -> Resources:
+    """Return what a job asks for: of one AAR, or of a pod of `n_aars`, by default a full one."""
     limit_s = None if spec.hours is None else spec.hours * HOUR_S
-    return Resources(spec.cpus, spec.gpus, spec.memory_mb, limit_s)
+    n = n_aars or spec.aars_per_pod or 1
+    cpus, memory_mb = (None if each is None else each * n for each in (spec.cpus, spec.memory_mb))
+    return Resources(cpus, spec.gpus, memory_mb, limit_s)
 
 
 def lacking(spec: ExecutorSpec, local_only: Sequence[str] = ()) -> list[str]:

@@ -28,7 +28,7 @@ from aarlab.campaign.reading import SpecText, secrets_in
 from aarlab.campaign.registration import Campaign, register, research_settings
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.campaign.status import endings, wanted_of
-from aarlab.campaign.students import student_server
+from aarlab.campaign.students import Students, student_server
 from aarlab.campaign.supervision import (
     LOOK_DEADLINE_S,
     Supervisor,
@@ -182,9 +182,18 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
             campaign = Campaign(run, root, spec, log, executor, listens(executor), webhook)
             with _ended_with_event(campaign):
                 _take_over(campaign)
-                with _server(campaign) as server, student_server(run, root, spec) as students:
+                with _server(campaign) as server, _students(run, root, spec) as students:
                     campaign = replace(campaign, students=students and students.access)
                     return _run(campaign, server, students and students.child)
+
+
+def _students(
+    run: RunDir, root: DataRoot, spec: CampaignSpec
+) -> contextlib.AbstractContextManager[Students | None]:
+    """Return the campaign's student server; pods have their own."""
+    if spec.executor.aars_per_pod is not None:
+        return contextlib.nullcontext()
+    return student_server(run, root, spec)
 
 
 def _take_over(campaign: Campaign) -> None:

@@ -258,9 +258,7 @@ class CampaignSpec(Frozen):
         if twice := sorted({name for name in labels if labels.count(name) > 1}):
             at = len(labels) - 1 - labels[::-1].index(twice[0])
             raise wrong(f"give arms a `name` each; twice: {', '.join(twice)}", "arms", at)
-        if self.student_server is not None and self.executor.name != "local":
-            said = "a student server serves its own machine, and this executor runs AARs on others"
-            raise wrong(said, "student_server")
+        self._pods_fit()
         self._tasks_fit()
         self._own_methods_fit()
         for number, aar in enumerate(self.aars):
@@ -268,6 +266,24 @@ class CampaignSpec(Frozen):
                 said = f"{aar.name} needs `language` (a model), its own or the campaign's"
                 raise wrong(said, "aars", number)
         return self
+
+    def _pods_fit(self) -> None:
+        pods, students = self.executor.aars_per_pod is not None, self.student_server
+        if students is not None and self.executor.name != "local" and not pods:
+            raise wrong(
+                "a student server serves its own machine, and this executor runs AARs on others: "
+                "give `executor: aars_per_pod`, and each pod has its own",
+                "student_server",
+            )
+        if self.executor.devices_per_pod > 1 and (
+            not pods or students is None or students.device != "cuda"
+        ):
+            raise wrong(
+                "several devices are for pods (`aars_per_pod`) with `student_server: {device: "
+                "cuda}`",
+                "executor",
+                "devices_per_pod",
+            )
 
     def _tasks_fit(self) -> None:
         for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):

@@ -65,7 +65,7 @@ def stored_figures(run: RunDir) -> StoredFigures:
                 async with connection.begin():
                     return StoredFigures(
                         await ledger.budget_of_campaign(connection),
-                        await aars.all_records(connection),
+                        await aars.records(connection),
                         await controls.listed(connection),
                         await ledger.operator_spend(connection),
                     )

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.students.grants import Grant, Operator
 from aarlab.students.server import running
-from aarlab.students.settings import DeviceSettings
+from aarlab.students.settings import DeviceSettings, visible_device
 from aarlab.testbed.tasks.task import load_info, model_at_hand, open_public
 from aarlab.testbed.tasks.train_task import student_settings
 
@@ -41,6 +41,7 @@ class Access:
     root: DataRoot
     spec: CampaignSpec
     socket: Path
+    aars: tuple[str, ...]
 
     def of(self, aar: str) -> StudentAccess:
         """Return where one AAR finds the server and its tokens."""
@@ -64,10 +65,10 @@ class Access:
                     "reads_texts": True,
                 }
                 rows, settings = (*public.train, *public.search), student_settings(public.info)
-                for aar in self.spec.aars:
-                    name = f"{mark_of(self.run)}/{aar.name}/{task}"
+                for aar in self.aars:
+                    name = f"{mark_of(self.run)}/{aar}/{task}"
                     grant = Grant.of(name, rows, settings, **facts)
-                    path = self._tokens(aar.name) / f"{task}.token"
+                    path = self._tokens(aar) / f"{task}.token"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     write_atomic(path, operator.admit(grant) + "\n", 0o644)
 
@@ -117,40 +118,82 @@ class Students(NamedTuple):
     child: StudentChild | None
 
 
-@contextmanager
-def student_server(run: RunDir, root: DataRoot, spec: CampaignSpec) -> Iterator[Students | None]:
-    """Yield the student server of a campaign, as long as the campaign runs.
+class Share(NamedTuple):
+    """The part of a campaign that one server is for: some of its AARs, on one device of a pod.
 
-    Yields None where the spec wants none. Raises Unreachable if it does not start.
+    `device` is its place among several devices of the pod; None: the pod has one.
+    """
+
+    name: str
+    aars: tuple[str, ...]
+    device: int | None = None
+
+
+@contextmanager
+def student_server(
+    run: RunDir, root: DataRoot, spec: CampaignSpec, share: Share | None = None
+) -> Iterator[Students | None]:
+    """Yield the student server of a campaign, or of a share of it, until the end of the block.
+
+    Yields None where the spec wants none. Raises Unreachable if it does not start. On one of
+    several devices a server is always started: which device a running one has is not known here.
     """
     if spec.student_server is None:
         yield None
         return
     require("testbed")
-    locks = DeviceSettings().device_locks
-    device = spec.student_server.device
-    for note in running(locks):
-        if "socket" in note and (device == "auto" or note["device"].startswith(device)):
-            access = Access(run, root, spec, Path(note["socket"]))
-            _admitted(access, locks)
-            yield Students(access, None)
-            return
-    socket = locks / "campaigns" / mark_of(run) / "socket"
-    access = Access(run, root, spec, socket)
-    models = {model_at_hand(load_info(root.public_task(task))) for task in spec.tasks}
-    argv = [sys.executable, "-m", "aarlab.students", "--device", device]
-    argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
-    child = StudentChild("students", argv, run.path / "students.log", access=access, locks=locks)
-    child.start()
-    try:
-        if child.handle is None or child.handle.poll() is not None:
+    names = tuple(aar.name for aar in spec.aars) if share is None else share.aars
+    locks, several = DeviceSettings().device_locks, share is not None and share.device is not None
+
+    def found() -> Access | None:
+        return None if several else _running_one(Access(run, root, spec, Path(), names), locks)
+
+    if (access := found()) is None:
+        child = _started(Access(run, root, spec, Path(), names), locks, share)
+        try:
+            if child.handle is not None and child.handle.poll() is None:
+                assert child.access is not None
+                yield Students(child.access, child)
+                return
+        finally:
+            child.stop()
+        if (access := found()) is None:  # else another pod of this machine was first
             raise Unreachable(
                 f"the student server did not start: {plain_reason(child.last_words(3))}; see "
                 f"{child.log}"
             )
-        yield Students(access, child)
-    finally:
-        child.stop()
+    _admitted(access, locks)
+    yield Students(access, None)
+
+
+def _running_one(access: Access, locks: Path) -> Access | None:
+    """Return the access to a server of this machine that has the device, if there is one."""
+    server = access.spec.student_server
+    for note in running(locks):
+        if server and "socket" in note and note["device"].startswith(_prefix(server.device)):
+            return replace(access, socket=Path(note["socket"]))
+    return None
+
+
+def _prefix(device: str) -> str:
+    return "" if device == "auto" else device
+
+
+def _started(access: Access, locks: Path, share: Share | None) -> StudentChild:
+    run, spec = access.run, access.spec
+    assert spec.student_server is not None
+    own = locks / "campaigns" / mark_of(run)
+    socket = (own if share is None else own / share.name) / "socket"
+    models = {model_at_hand(load_info(access.root.public_task(task))) for task in spec.tasks}
+    argv = [sys.executable, "-m", "aarlab.students", "--device", spec.student_server.device]
+    argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
+    log = run.path / ("students.log" if share is None else f"students-{share.name}.log")
+    if share is not None and share.device is not None:
+        argv = ["env", f"CUDA_VISIBLE_DEVICES={visible_device(share.device)}", *argv]
+    access = replace(access, socket=socket)
+    child = StudentChild("students", argv, log, access=access, locks=locks)
+    child.start()
+    return child
 
 
 def mark_of(run: RunDir) -> str:

@@ -7,13 +7,15 @@ killed at any line: what was asked for is known to the platform, what was done t
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aarlab.agents.state import how_it_ended, load_state, reopen
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import resources
+from aarlab.campaign.looking import Known
+from aarlab.campaign.pods import Member, PodChild, pods_of
 from aarlab.campaign.policy import requested_verifications
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.registration import Campaign, config_path
@@ -40,8 +42,10 @@ def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
     return OperatorClient.over_socket(run.socket, token, deadline_s)
 
 
-def aar_child(campaign: Campaign, aar: AarSpec) -> Child:
+def aar_child(campaign: Campaign, aar: AarSpec, pod: PodChild | None = None) -> Child:
     home = campaign.run.aar(aar.name)
+    if pod is not None:
+        return Member(aar.name, (), home / "aar.log", pod=pod)
     argv = [sys.executable, "-m", "aarlab.agents", str(config_path(campaign, aar))]
     return Child(
         aar.name,
@@ -85,29 +89,41 @@ class Supervisor:
     server: Child
     children: dict[str, Child] = field(default_factory=dict)
     beside: list[Child] = field(default_factory=list)
+    pods: list[PodChild] = field(default_factory=list)
     guests: dict[str, bool] = field(default_factory=dict)  # whether its time is over
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
     _queued: set[str] | None = None
     _verified: set[str] | None = None  # re-runs that an event was logged of
     _seen: int | None = None
+    _known: Known = field(default_factory=Known)
     _next_look: float = 0.0
 
     def add_aars(self) -> None:
         """Add the AARs that have not ended; an agent that joins by itself has no process here."""
-        for aar in self.campaign.spec.aars:
-            if self.campaign.spec.joins_by_itself(aar):
-                self.guests[aar.name] = False
-                token = str(self.campaign.run.tokens / aar.name)
-                self.campaign.log.add("aar_awaited", aar=aar.name, token=token)
-                continue
-            child = self.children[aar.name] = aar_child(self.campaign, aar)
+        spec = self.campaign.spec
+        ours = [aar for aar in spec.aars if not spec.joins_by_itself(aar)]
+        for aar in (aar for aar in spec.aars if aar not in ours):
+            self.guests[aar.name] = False
+            token = str(self.campaign.run.tokens / aar.name)
+            self.campaign.log.add("aar_awaited", aar=aar.name, token=token)
+        size = spec.executor.aars_per_pod
+        self.pods = [] if size is None else pods_of(self.campaign, ours)
+        for place, aar in enumerate(ours):
+            pod = None if size is None else self.pods[place // size]
+            child = self.children[aar.name] = aar_child(self.campaign, aar, pod)
             child.finished = load_state(self._state(aar.name)).finished
             if not child.finished:  # one that was given up gets another chance with `resume`
                 self.campaign.run.given_up(aar.name).unlink(missing_ok=True)
                 child.start()
             elif self._ended_unnoticed(aar.name):
                 self._say_ended(how_it_ended(self.campaign.run, aar.name))
+        for pod in self.pods:
+            if any(child.pod is pod and not child.finished for child in self._members()):
+                pod.start()
+
+    def _members(self) -> Iterator[Member]:
+        return (child for child in self.children.values() if isinstance(child, Member))
 
     def _ended_unnoticed(self, name: str) -> bool:
         """Return whether an AAR ended after its last event, while no process watched it."""
@@ -121,7 +137,7 @@ class Supervisor:
         Raises CrashedRepeatedly if the server crashed too often and was given up.
         """
         while not ended():
-            for child in (self.server, *self.children.values(), *self.beside):
+            for child in (self.server, *self.pods, *self.children.values(), *self.beside):
                 if event := child.poll():
                     self._tell(child, event)
             if self.server.failed:
@@ -185,31 +201,29 @@ class Supervisor:
         return ours and (unserved or all(self.guests.values()))
 
     def stop(self) -> None:
-        for child in (*self.children.values(), *self.beside):
+        for child in (*self.pods, *self.children.values(), *self.beside):
             child.stop()
 
     def look(self) -> None:
         """Carry out what people and AARs ask for; tell what is wrong. Skipped without server."""
-        run, spec = self.campaign.run, self.campaign.spec
+        run, spec, known = self.campaign.run, self.campaign.spec, self._known
         try:
             with operator_of(run, LOOK_DEADLINE_S) as operator:
-                aars, controls = operator.aars(), operator.controls()
-                audits, budget = operator.audits(), operator.budget()
-                judged = {verdict.snapshot for verdict in operator.verdicts()}
-                judged |= {verdict.audit for verdict in operator.case_verdicts()}
+                known.refresh(operator)
                 self._request(operator)
-                queued = {run.id for run in operator.verifications("queued")}
-                if queued != self._queued:  # something was settled, or asked for
+                if known.queued != self._queued:  # something was settled, or asked for
                     self.note_verified(operator.verifications())
-                    self._queued = queued
+                    self._queued = known.queued
         except (AarlabError, OSError):
             return  # the server is being started again
-        self.campaign.log.notify("reruns_left", {"count": len(queued)})
-        self._heed(controls)
-        self._look_at_guests(aars)
+        self.campaign.log.notify("reruns_left", {"count": len(known.queued)})
+        self._heed(known.controls)
+        self._look_at_guests(known.aars)
+        judged = {verdict.snapshot for verdict in known.verdicts}
+        judged |= {verdict.audit for verdict in known.case_verdicts}
         crashes = {n: c.crashes for n, c in self.children.items() if not c.finished}
         free = shutil.disk_usage(run.path).free
-        now = Look(now_iso(), aars, audits, budget, crashes, free, judged)
+        now = Look(now_iso(), known.aars, known.audits, known.budget, crashes, free, judged)
         found = {(alert.what, alert.about): alert for alert in alerts(now, spec.alerts)}
         for key, alert in found.items():
             if key not in self._told:
@@ -234,7 +248,7 @@ class Supervisor:
 
     def _request(self, operator: OperatorClient) -> None:
         """Queue what AARs asked to have verified."""
-        for wanted in requested_verifications(operator.method_requests(), self.campaign.spec):
+        for wanted in requested_verifications(self._known.requests, self.campaign.spec):
             if wanted.key not in self._asked:
                 job = operator.request_verification(wanted, key=wanted.key)
                 self.campaign.log.add("verification_asked", method=job.method, aar=job.aar)

@@ -11,6 +11,7 @@ from aarlab.core.wire import (
     Audit,
     CampaignExport,
     CaseVerdict,
+    Changes,
     Head,
     LogRecord,
     NewAar,
@@ -72,6 +73,10 @@ class OperatorClient:
 
     def aars(self) -> list[AarRecord]:
         return self._http.get("/v1/operator/aars", list[AarRecord])
+
+    def changes(self, after: int = 0, seen: str = "") -> Changes:
+        """Return what happened since the look that gave `after` and `seen`."""
+        return self._http.get("/v1/operator/changes", Changes, {"after": after, "seen": seen})
 
     def set_budget(self, new: CampaignBudget, key: str = "campaign-budget") -> CampaignBudget:
         """Set the budget, once per campaign. Later changes are controls (`extend`)."""

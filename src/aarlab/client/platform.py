@@ -21,6 +21,8 @@ from aarlab.core.wire import (
     NewFinding,
     NewSnapshot,
     OpenedSession,
+    PodAnswer,
+    PodPoll,
     Score,
     SessionRecord,
     ShownScore,
@@ -29,6 +31,8 @@ from aarlab.core.wire import (
     Spend,
     Submission,
     TaskInfo,
+    Wanted,
+    WantedNow,
 )
 from aarlab.core.wire_service import (
     Ballot,
@@ -92,6 +96,14 @@ class PlatformClient:
     def me(self) -> Me:
         return self._http.get("/v1/me", Me)
 
+    def wanted(self, known: Wanted, wait_s: float) -> WantedNow:
+        """Return what the operator wants, once it is not `known` or `wait_s` seconds have passed.
+
+        Raises Superseded as soon as a newer life of the AAR has begun.
+        """
+        query: dict[str, str | int] = {"known": known, "wait_s": f"{wait_s:g}"}
+        return self._http.get("/v1/me/wanted", WantedNow, query)
+
     def tasks(self) -> list[TaskInfo]:
         return self._http.get("/v1/tasks", list[TaskInfo])
 
@@ -103,6 +115,7 @@ class PlatformClient:
         opened = self._http.post("/v1/sessions", OpenedSession, key=key)
         if self._supervises:
             self.life.number = opened.life
+        self.life.begun.set()
         return opened
 
     def wait(self, new: NewWait, key: str | None = None) -> None:
@@ -245,3 +258,25 @@ class PlatformClient:
         They come without figures and in no order.
         """
         return list(self._http.get_pages("/v1/verified", VerifiedMethod, {}))
+
+
+class PodClient:
+    """What a pod asks the platform for all its AARs. Use one per thread."""
+
+    def __init__(self, address: Address, key: str, deadline_s: float = 300.0) -> None:
+        self._http = Transport(address, key, deadline_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def poll(self, asked: PodPoll) -> PodAnswer:
+        """Give signs of life; return what is wanted once it is not what the pod knows."""
+        return self._http.post("/v1/pod/poll", PodAnswer, asked)

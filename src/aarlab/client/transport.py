@@ -80,11 +80,12 @@ class Address:
 class Life:
     """The life of one AAR process, which all its connections share.
 
-    `number` is None until the process opened its session. `over` is set when the platform refused a
-    request of this life because a newer one has begun.
+    `number` is None until the process opened its session, and `begun` is set then. `over` is set
+    when the platform refused a request of this life because a newer one has begun.
     """
 
     number: int | None = None
+    begun: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
 
 

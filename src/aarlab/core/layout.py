@@ -420,6 +420,10 @@ class RunDir:
     def aar(self, name: str) -> Path:
         return self.path / "aars" / name
 
+    def pod(self, name: str) -> Path:
+        """Return the folder of what a pod is told and reports (campaign.pod)."""
+        return self.path / "pods" / name
+
     def aar_error(self, aar: str) -> Path:
         """Return the path of the error that ended the AAR's process (agents.__main__)."""
         return self.aar(aar) / "error.json"

@@ -9,9 +9,17 @@ number of its own with each request, and is refused once a newer one has begun.
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 SUPERVISOR_HEADER = "X-Aarlab-Supervisor"
 LIFE_HEADER = "Aarlab-Life"
+
+
+def pod_key(operator_token: str, aars: Iterable[str]) -> str:
+    """Return the key of a pod, which asks what is wanted of these AARs and says that they live."""
+    named = "\n".join(sorted(aars))
+    made = hmac.new(operator_token.encode(), f"pod of {named}".encode(), hashlib.sha256)
+    return f"pod_{made.hexdigest()}"
 
 
 def supervisor_key(operator_token: str, aar: str) -> str:

@@ -380,6 +380,12 @@ class Me(Wire):
     exhausted: str = Field(default="", description="the limit that is used up, if one is")
 
 
+class WantedNow(Wire):
+    """What the operator wants of the AAR now, once that changed or the wait was over."""
+
+    wanted: Wanted
+
+
 # ---------------------------------------------------------------- verification (operator)
 class NewVerification(Wire):
     snapshot: str
@@ -637,6 +643,33 @@ class AarRecord(Wire):
     )
     waiting_for: str = Field(default="", description="what it waits for now, and why")
     waiting_since: str | None = None
+
+
+class Changes(Wire):
+    """What happened since the last look; `seq` and `seen` are the next look's cursor."""
+
+    seq: int = Field(ge=0, description="of the log")
+    seen: str = Field(description="signs of life up to then are in `aars`")
+    kinds: list[str] = Field(description="of the log's entries since")
+    aars: list[AarRecord] = Field(description="that changed; all in the first look")
+
+
+class PodPoll(Wire):
+    """What a pod asks for its AARs: a sign of life for those that live, and what is wanted of all.
+
+    The pod's key opens exactly the AARs in `aars`, all of them.
+    """
+
+    aars: Annotated[
+        dict[Name, Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=1000)
+    ] = Field(description="the life of each AAR's process; 0: it has none now")
+    known: dict[Name, Wanted] = Field(default={}, description="what the pod knows already")
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0.0
+
+
+class PodAnswer(Wire):
+    wanted: dict[Name, Wanted]
+    superseded: list[Name] = Field(description="AARs of which a newer process has begun elsewhere")
 
 
 class SessionRecord(Wire):

@@ -25,6 +25,7 @@ from aarlab.server.routes import (
     operator_aars,
     operator_export,
     operator_verifications,
+    pods,
     snapshots,
     submissions,
     task_data,
@@ -33,6 +34,7 @@ from aarlab.server.routes import (
 )
 from aarlab.server.service.extras import installed_tools
 from aarlab.server.settings import ServerSettings
+from aarlab.server.steering import Steering
 from aarlab.store import shared
 from aarlab.store.blobs import Folder
 from aarlab.store.database import Database
@@ -46,6 +48,7 @@ SNAPSHOTS = "repository of snapshots"
 ROUTERS = (
     me.router,
     me.ledger_router,
+    pods.router,
     submissions.router,
     snapshots.router,
     findings.router,
@@ -84,6 +87,7 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
             store.database,
             Rate("findings, comments and votes", settings.posts_per_s, settings.post_burst),
         ),
+        steering=Steering(store.database),
         extras=installed_tools(),
     )
     mcp = McpMount(platform) if mcp_installed() else None
@@ -94,6 +98,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
             opened.callback(platform.runs.closed.set)
             if mcp is not None:
                 await opened.enter_async_context(mcp.running())
+            looking = asyncio.create_task(platform.steering.run())
+            opened.callback(looking.cancel)
             yield
 
     app = FastAPI(

@@ -88,7 +88,7 @@ async def admitted(request: Request, platform: Platform) -> Access:
     block the signs of life by which its hours are counted. Raises Forbidden for the operator's
     token, Unauthenticated for an unknown one, Superseded for an older life.
     """
-    token = _bearer(request)
+    token = bearer(request)
     access = await _access(platform, token)
     if access is None:
         if _is_operator(platform, token):
@@ -133,7 +133,7 @@ def by_supervisor(request: Request, platform: Platform, name: str) -> bool:
 
 
 async def calling_operator(request: Request, platform: PlatformDep) -> str:
-    token = _bearer(request)
+    token = bearer(request)
     if _is_operator(platform, token):
         return OPERATOR
     if await _access(platform, token) is not None:
@@ -143,7 +143,7 @@ async def calling_operator(request: Request, platform: PlatformDep) -> str:
 
 async def is_operator(request: Request, platform: PlatformDep) -> bool:
     """Return True for the operator's token, False for an AAR's. Any other is refused."""
-    if _is_operator(platform, _bearer(request)):
+    if _is_operator(platform, bearer(request)):
         return True
     await calling_aar(request, platform)
     return False
@@ -163,7 +163,8 @@ async def _access(platform: Platform, token: str) -> Access | None:
     return access
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request) -> str:
+    """Return the token of a request. Raises Unauthenticated where there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("no token: send Authorization: Bearer <token>")

@@ -11,6 +11,7 @@ from aarlab.core.platform_tools import ExtraTool
 from aarlab.core.scoring import Scoring
 from aarlab.server.middleware import Pace, SharedPace
 from aarlab.server.settings import ServerSettings
+from aarlab.server.steering import Steering
 from aarlab.store.aars import Access
 from aarlab.store.database import Database
 from aarlab.store.repository import SnapshotRepo
@@ -46,6 +47,7 @@ class Platform:
     pace: Pace
     requests: SharedPace
     posts: SharedPace
+    steering: Steering
     # By the hash of the token, for moments only: another server may have revoked it.
     known: dict[str, Known] = field(default_factory=dict, repr=False)
     # The newest life of each AAR that this server began, so that reads of older ones are refused.

@@ -119,6 +119,7 @@ def serve(settings: ServerSettings, listening: Callable[[], None] = lambda: None
             async with AsyncExitStack() as opened:
                 unix, tcp = _sockets(settings, opened)
                 app = create_app(settings, store, scorer)
+                app.state.platform.steering.ending = stop.asked
                 await opened.enter_async_context(exporting(settings, store.database, signer))
                 if tls is None:
                     server = uvicorn.Server(_config(app, lifespan="on"))
@@ -221,6 +222,10 @@ class Stop:
         self._servers = servers
         if self._asked:
             self._ask()
+
+    def asked(self) -> bool:
+        """Return whether the server is to end, or ends already."""
+        return self._asked or any(server.should_exit for server in self._servers)
 
     def _ask(self) -> None:
         self._asked = True

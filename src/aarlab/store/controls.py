@@ -36,6 +36,8 @@ _LATEST = select(controls.c.action, controls.c.at).where(
     )
 )
 
+_NEWEST = select(func.max(controls.c.seq))
+
 
 class Steering(NamedTuple):
     """What is wanted of an AAR, and when it (or all) was last resumed."""
@@ -116,6 +118,11 @@ async def wanted(tx: AsyncConnection) -> dict[str, Wanted]:
     )
     last = {row.aar or "": row.action for row in rows}
     return {aar: _stricter({action, last.get("")}) for aar, action in last.items()}
+
+
+async def newest(tx: AsyncConnection) -> int:
+    """Return the number of the newest control, 0 if there is none."""
+    return await tx.scalar(_NEWEST) or 0
 
 
 def _stricter(actions: set[str | None]) -> Wanted:

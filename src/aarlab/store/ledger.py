@@ -9,11 +9,23 @@ that was reserved and never booked stays held, since nobody knows what it cost. 
 books it before another is made in its place; if the answer is lost, at its worst case.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Delete, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    not_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.clock import now_iso, parse_iso
@@ -83,6 +95,18 @@ async def spent(tx: AsyncConnection, aar: str | None = None) -> dict[str, float]
     return {kind: float(sum_) for kind, sum_ in rows}
 
 
+async def spent_by_aar(
+    tx: AsyncConnection, names: Sequence[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """Return spend by kind of each AAR that spent anything; of some AARs if `names` are given."""
+    query = select(spend_totals)
+    query = query if names is None else query.where(spend_totals.c.aar.in_(names))
+    found: dict[str, dict[str, float]] = {}
+    for row in await tx.execute(query):
+        found.setdefault(row.aar, {})[row.kind] = float(row.amount)
+    return found
+
+
 async def model_spend(tx: AsyncConnection) -> list[ModelSpend]:
     """Return calls summed up for each AAR and model."""
     kinds = (*TOKEN_KINDS, "dollars", "seconds")
@@ -121,16 +145,18 @@ async def held(
 
     Only live reservations count, less what `new` of this AAR would replace.
     """
-    query = select(reservations).where(reservations.c.expires_at > now_iso())
-    own = total = Held()
-    for row in await tx.execute(query):
-        mine = row.aar == aar
-        if mine and new is not None and (not new.beside or row.call == new.call):
-            continue
-        total = Held(total.dollars + row.dollars, total.tokens + row.tokens)
-        if mine:
-            own = Held(own.dollars + row.dollars, own.tokens + row.tokens)
-    return own, total
+    live, mine = reservations.c.expires_at > now_iso(), reservations.c.aar == aar
+    kept = [live]
+    if new is not None:
+        kept.append(not_(and_(mine, reservations.c.call == new.call) if new.beside else mine))
+    own = await _sums(tx, *kept, mine)
+    return own, await _sums(tx, *kept)
+
+
+async def _sums(tx: AsyncConnection, *where: ColumnElement[bool]) -> Held:
+    columns = (reservations.c.dollars, reservations.c.tokens)
+    row = (await tx.execute(select(*map(func.sum, columns)).where(*where))).one()
+    return Held(*(float(amount or 0) for amount in row))
 
 
 ROW = 1

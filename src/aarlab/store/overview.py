@@ -29,7 +29,6 @@ from aarlab.store.tables import (
     findings,
     scores,
     snapshots,
-    spend_totals,
     submissions,
     verdicts,
     verifications,
@@ -124,14 +123,6 @@ async def runs_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> list[Ver
 
 async def audits_numbered(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, Audit]:
     return dict(await _records(tx, audits, Audit, audits.c.seq.in_(numbers)))
-
-
-async def spend_by_aar(tx: AsyncConnection) -> dict[str, dict[str, float]]:
-    """Return amounts by kind of each AAR that spent anything."""
-    found: dict[str, dict[str, float]] = {}
-    for row in await tx.execute(select(spend_totals)):
-        found.setdefault(row.aar, {})[row.kind] = float(row.amount)
-    return found
 
 
 async def registered(tx: AsyncConnection) -> list[NewAar]:

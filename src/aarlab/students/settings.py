@@ -16,3 +16,9 @@ class DeviceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AARLAB_", frozen=True, extra="ignore")
 
     device_locks: Path = Field(default_factory=lambda: Path(f"/tmp/aarlab-devices-{os.getuid()}"))
+
+
+def visible_device(number: int) -> str:
+    """Return the name of one of the devices that this process sees, for CUDA_VISIBLE_DEVICES."""
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return seen[number] if number < len(seen) else str(number)

@@ -45,7 +45,7 @@ from aarlab.agents.language.prompts import (
 )
 from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.transcripts import TranscriptWriter
-from aarlab.agents.platform_link import beating
+from aarlab.agents.platform_link import Signals, beating
 from aarlab.agents.prices import price_of
 from aarlab.agents.proxy.booking import Ledger
 from aarlab.agents.proxy.calls import Asked
@@ -168,7 +168,7 @@ MODELS_SEEN = "/run/models"
 MODELS_PORT, PLATFORM_PORT = 8081, 8082
 SETUP, FINISHED = ".aarlab/setup.json", "finished"
 MAX_FAILURES = 5
-POLL_S = 2.0
+POLL_S, PAUSE_POLL_S = 2.0, 15.0
 STOPPED = "the operator stopped it"
 
 
@@ -293,7 +293,7 @@ class ClaudeCode:
     def _end(self, progress: Progress) -> str | None:
         me = self.platform.me()
         while me.wanted == "pause":
-            time.sleep(POLL_S)
+            self.platform.wanted("pause", PAUSE_POLL_S)
             me = self.platform.me()
         if why := _over(me) or self._ledger.refused:
             return why
@@ -445,7 +445,9 @@ _VARIABLES = {
 }
 
 
-def run_external(config: AarConfig, connect: Callable[[], PlatformClient]) -> AarState:
+def run_external(
+    config: AarConfig, connect: Callable[[], PlatformClient], told_in: Path | None = None
+) -> AarState:
     """Run the AAR until it finishes.
 
     Raises if it cannot continue, and Superseded once a newer process of the AAR has begun.
@@ -458,7 +460,7 @@ def run_external(config: AarConfig, connect: Callable[[], PlatformClient]) -> Aa
     with connect() as platform:
         claim = Claim(config.home, platform.open_session().life)
         claim.make()
-        with beating(connect):
+        with beating(connect, Signals(), told_in):
             why = ClaudeCode(config, config.external, platform, connect).run()
     state = state.ended(why)
     claim.save(config.state, state)

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from inspect_ai.model import ChatMessageUser
 
@@ -72,7 +73,7 @@ from aarlab.agents.language.steering import STOPPED, Steering
 from aarlab.agents.language.tools.kit import Backgrounds, Kit
 from aarlab.agents.language.tools.platform import platform_tools, served_tools
 from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
-from aarlab.agents.platform_link import beating
+from aarlab.agents.platform_link import Signals, beating
 from aarlab.agents.prices import price_of
 from aarlab.agents.refusals import Refusal
 from aarlab.agents.specs import LanguageSpec
@@ -84,7 +85,7 @@ from aarlab.agents.trial import (
     task_mounts,
 )
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
 from aarlab.core.wire import Me
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
@@ -424,28 +425,29 @@ def _warned(state: LoopState, me: Me) -> LoopState:
 
 
 def run_language(
-    config: AarConfig, connect: Callable[[], PlatformClient], leaving: threading.Event
+    config: AarConfig,
+    connect: Callable[[], PlatformClient],
+    leaving: threading.Event,
+    told_in: Path | None = None,
 ) -> LoopState:
     """Run an AAR to its end, or until `leaving` is set, from the start or from where it was.
 
-    `connect` opens a client of the platform. Raises if the AAR cannot continue (model away, key
-    wrong): its state is safe.
+    `connect` opens a client of the platform. A pod says in `told_in` what is wanted. Raises if the
+    AAR cannot continue (model away, key wrong): its state is safe.
     """
-    with connect() as platform, connect() as second:
-        aar = build(config, platform, second)
+    signals = Signals()
+    with connect() as platform:
+        aar = build(config, platform, signals)
         aar.leaving = leaving
         try:
-            with beating(connect):
+            with beating(connect, signals, told_in):
                 return aar.run()
         finally:
             aar.caller.asker.close()
 
 
-def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -> LanguageAar:
-    """Build all parts and begin nothing.
-
-    `second` is for the thread that looks on while a tool works.
-    """
+def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> LanguageAar:
+    """Build all parts and begin nothing."""
     spec = config.language
     if spec is None:
         raise BadInput(f"{config.name}: no `language` in its config")
@@ -476,7 +478,7 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
         store=store,
         python=sys.executable,
         backgrounds=Backgrounds(sandbox),
-        wanted=lambda: _wanted(second),
+        signals=signals,
     )
     tools = (*SANDBOX_TOOLS, *platform_tools(spec.forum), *served_tools(platform))
     steering = Steering(platform, store.save)
@@ -513,12 +515,3 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
         env=ONE_THREAD,
         isolation=sandbox_kind(config.isolation),
     )
-
-
-def _wanted(second: PlatformClient) -> str:
-    try:
-        return second.me().wanted
-    except Superseded:
-        return "stop"
-    except AarlabError:
-        return "run"

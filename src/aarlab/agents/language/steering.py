@@ -9,9 +9,10 @@ from inspect_ai.model import ChatMessageUser
 from aarlab.agents.language.models import Interrupted
 from aarlab.agents.language.state import LoopState
 from aarlab.client.platform import PlatformClient
-from aarlab.core.wire import Me
+from aarlab.core.wire import Me, Wanted
 
-PAUSE_POLL_S = 2.0
+POLL_S = 15.0
+SHORT_S = 5.0  # of waits that are not worth a request
 STOPPED = "the operator stopped it"
 
 
@@ -21,7 +22,6 @@ class Steering:
 
     platform: PlatformClient
     save: Callable[[LoopState], LoopState]
-    poll_s: float = PAUSE_POLL_S
 
     def heed(self, state: LoopState) -> tuple[LoopState, Me]:
         """Wait out a pause, take up new messages; `wants_end` is set where it is to stop."""
@@ -29,7 +29,7 @@ class Steering:
         while me.wanted == "pause":
             if not state.paused:
                 state = self.save(state.but(paused=True).said("note", "paused by the operator"))
-            time.sleep(self.poll_s)
+            self.platform.wanted("pause", POLL_S)
             me = self.platform.me()
         if state.paused:
             state = self.save(state.but(paused=False).said("note", "continues after the pause"))
@@ -40,10 +40,12 @@ class Steering:
     def wait(self, seconds: float) -> None:
         """Sleep; raises Interrupted when the operator stops the AAR meanwhile."""
         end = time.monotonic() + seconds
-        while (left_s := end - time.monotonic()) > 0:
-            time.sleep(min(left_s, 5.0))
-            if left_s > 5.0 and self.platform.me().wanted == "stop":
+        known: Wanted = "run"
+        while (left_s := end - time.monotonic()) > SHORT_S:
+            known = self.platform.wanted(known, min(left_s, POLL_S)).wanted
+            if known == "stop":
                 raise Interrupted(STOPPED)
+        time.sleep(max(left_s, 0.0))
 
     def _with_messages(self, state: LoopState) -> LoopState:
         for message in self.platform.messages(state.operator_after):

@@ -106,7 +106,7 @@ class Memory:
             if changed or (more and self.cases_of):
                 self._weigh()
             self.research_s = await overview.research_s(tx)
-            self.spend = await overview.spend_by_aar(tx)
+            self.spend = await ledger.spent_by_aar(tx)
             self.operator_spend = await ledger.operator_spend(tx)
             self.budget = await ledger.budget_of_campaign(tx)
             self.wanted = await controls.wanted(tx)

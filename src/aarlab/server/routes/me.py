@@ -7,7 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from aarlab.core.wire import Me, OpenedSession, SessionRecord, Spend, TaskInfo
+from aarlab.core.wire import (
+    Me,
+    OpenedSession,
+    SessionRecord,
+    Spend,
+    TaskInfo,
+    Wanted,
+    WantedNow,
+)
 from aarlab.core.wire_ledger import ModelCall, NewReservation
 from aarlab.core.wire_service import MAX_CURSOR, NewWait, OperatorMessage
 from aarlab.server.auth import CallerDep
@@ -23,6 +31,19 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute)
 async def me(caller: CallerDep) -> Me:
     """Return direction, limits, and what is left of the budget."""
     return await usage.me(caller)
+
+
+@router.get("/me/wanted")
+async def wanted(
+    caller: CallerDep,
+    known: Annotated[Wanted, Query(description="what the AAR knows already")] = "run",
+    wait_s: Annotated[float, Query(ge=0, le=60)] = 0.0,
+) -> WantedNow:
+    """Return what the operator wants of the AAR, once it is not `known` or `wait_s` have passed.
+
+    It is a sign of life like any request.
+    """
+    return await usage.wanted(caller, known, wait_s)
 
 
 @router.get("/me/messages")

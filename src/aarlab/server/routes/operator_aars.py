@@ -5,11 +5,13 @@ The budget is that of the whole campaign. The operator's paid model calls are th
 code and of the judge of ideas.
 """
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.hashing import sha256_hex
-from aarlab.core.wire import AarRecord, AarToken, Name, NewAar, Wire
+from aarlab.core.wire import AarRecord, AarToken, Changes, Name, NewAar, Wire
 from aarlab.core.wire_ledger import (
     CampaignBudget,
     Control,
@@ -19,13 +21,13 @@ from aarlab.core.wire_ledger import (
     OperatorSpend,
     Purpose,
 )
-from aarlab.core.wire_service import IssuedToken, NewToken, TokenRecord
+from aarlab.core.wire_service import MAX_CURSOR, IssuedToken, NewToken, TokenRecord
 from aarlab.server.auth import OperatorDep, PlatformDep, aar_token
 from aarlab.server.middleware import StrictRoute
 from aarlab.server.paging import PageDep
 from aarlab.server.platform import Platform
 from aarlab.server.writes import KeyDep, Writing, write_once, writing
-from aarlab.store import aars, controls, ledger, log
+from aarlab.store import aars, controls, ledger, log, watching
 
 router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
 
@@ -57,7 +59,22 @@ async def list_aars(
     _operator: OperatorDep, platform: PlatformDep, page: PageDep
 ) -> list[AarRecord]:
     async with platform.store.database.read() as tx:
-        return page.of_all(await aars.all_records(tx))
+        return page.of_all(await aars.records(tx))
+
+
+@router.get("/changes")
+async def changes(
+    _operator: OperatorDep,
+    platform: PlatformDep,
+    after: Annotated[int, Query(ge=0, le=MAX_CURSOR, description="`seq` of the last look")] = 0,
+    seen: Annotated[str, Query(max_length=40, description="`seen` of the last look")] = "",
+) -> Changes:
+    """Return what happened since the last look: which entries were logged, and which AARs changed.
+
+    The first look, without `seen`, lists all AARs.
+    """
+    async with platform.store.database.read() as tx:
+        return await watching.changes(tx, after, seen)
 
 
 tokens_router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
@@ -136,6 +153,7 @@ async def control(
 async def _steer(platform: Platform, wanted: Writing, aar: str | None, new: NewControl) -> Control:
     made = await write_once(wanted, Control, lambda tx: controls.add(tx, aar, new))
     platform.known.clear()  # limits may have changed
+    await platform.steering.refresh()
     return made
 
 

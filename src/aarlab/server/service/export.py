@@ -53,7 +53,7 @@ async def _export(tx: AsyncConnection, platform: Platform) -> CampaignExport:
     sessions = await aars.all_sessions(tx)
     settled = await verifications.in_state(tx)
     stored = await submissions.all_stored(tx)
-    records, decided = await aars.all_records(tx), await verifications.decisions(tx)
+    records, decided = await aars.records(tx), await verifications.decisions(tx)
     exported_at = now_iso()
     started_at = min((s.started_at for s in sessions), default=exported_at)
     ended_at = max((s.last_seen_at for s in sessions), default=started_at)

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import Forbidden, TooManyRequests
-from aarlab.core.wire import Me, OpenedSession, SessionRecord, Spend
+from aarlab.core.wire import Me, OpenedSession, SessionRecord, Spend, Wanted, WantedNow
 from aarlab.core.wire_ledger import ModelCall, NewReservation
 from aarlab.core.wire_service import NewWait, OperatorMessage
 from aarlab.server.service.caller import Caller
@@ -15,6 +15,22 @@ async def me(caller: Caller) -> Me:
     """Return direction, limits, and what is left of the budget."""
     async with caller.platform.store.database.read() as tx:
         return standing.me(await standing.standing(tx, caller.aar.name))
+
+
+async def wanted(caller: Caller, known: Wanted, wait_s: float) -> WantedNow:
+    """Return what the operator wants of the AAR, once it is not `known` or `wait_s` have passed.
+
+    Raises Superseded as soon as a newer life has begun on this server.
+    """
+    name, lives = caller.aar.name, caller.platform.lives
+
+    def superseded() -> bool:
+        return caller.life is not None and caller.life < lives.get(name, 0)
+
+    now = await caller.platform.steering.wait([name], {name: known}, wait_s, superseded)
+    if caller.life is not None and superseded():
+        shared.refuse_older(name, caller.life, lives[name])
+    return WantedNow(wanted=now[name])
 
 
 async def messages(caller: Caller, after: int = 0) -> list[OperatorMessage]:
@@ -43,6 +59,7 @@ async def open_session(caller: Caller, key: str) -> OpenedSession:
     opened = await write_once(caller.writing("POST /v1/sessions", key), OpenedSession, act)
     lives = caller.platform.lives
     lives[name] = max(lives.get(name, 0), opened.life)
+    caller.platform.steering.wake(name)  # a poll of the life before
     return opened
 
 

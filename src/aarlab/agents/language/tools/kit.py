@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.state import LoopState, Running, Store
+from aarlab.agents.platform_link import Signals
 from aarlab.agents.specs import LanguageSpec
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict, Superseded
@@ -106,13 +107,11 @@ def how_it_ended(done: Finished) -> str:
 
 
 LOG = logging.getLogger("aarlab.agents")
-FIRST_LOOK_S, LOOK_EVERY_S, ASK_EVERY_S = 1.0, 2.0, 5.0
+FIRST_LOOK_S, LOOK_EVERY_S = 1.0, 2.0
 
 
 @dataclass
 class Kit:
-    """`wanted` asks the platform, over a connection of its own, what the operator wants now."""
-
     config: AarConfig
     spec: LanguageSpec
     platform: PlatformClient
@@ -120,7 +119,7 @@ class Kit:
     store: Store
     python: str
     backgrounds: Backgrounds
-    wanted: Callable[[], str] = lambda: "run"
+    signals: Signals = field(default_factory=Signals)
     running: Running | None = field(default=None)
 
     def run(
@@ -175,7 +174,11 @@ class Attendance:
         self._thread.join()
 
     def _look(self) -> None:
-        asked, pause_s = time.monotonic(), FIRST_LOOK_S
+        with self._kit.signals.setting(self.cancel):
+            self._look_on()
+
+    def _look_on(self) -> None:
+        pause_s = FIRST_LOOK_S
         while not self._done.wait(pause_s):
             pause_s = LOOK_EVERY_S
             try:
@@ -183,10 +186,6 @@ class Attendance:
                     self.cancel.set()
                 elif self._kit.running is not None:
                     self._kit.store.still_running(self._kit.running)
-                if time.monotonic() - asked >= ASK_EVERY_S:
-                    asked = time.monotonic()
-                    if self._kit.wanted() == "stop":
-                        self.cancel.set()
             except Superseded:
                 self.cancel.set()
             except (AarlabError, OSError) as error:

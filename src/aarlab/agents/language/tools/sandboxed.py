@@ -200,7 +200,7 @@ def wait(kit: Kit, args: "Wait", place: Place) -> Result:
     end = time.monotonic() + args.seconds
     running = [one.id for one in place.state.background if not one.ended]
     while (left_s := end - time.monotonic()) > 0:
-        if any(kit.backgrounds.ended(name) for name in running) or kit.wanted() == "stop":
+        if any(kit.backgrounds.ended(name) for name in running) or kit.signals.wanted == "stop":
             break
         time.sleep(min(left_s, 2.0))
     return Result(f"waited {args.seconds - max(left_s, 0.0):.0f} s")

@@ -144,3 +144,4 @@ async def _steer(
     wanted = writing(desk.platform, OPERATOR, form_key(form), request, new)
     await write_once(wanted, Control, lambda tx: controls.add(tx, name, new))
     desk.platform.known.clear()  # limits may have changed
+    await desk.platform.steering.refresh()
