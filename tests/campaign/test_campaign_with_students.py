@@ -3,22 +3,25 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from student_kit import served
 from toy_campaign import EXPECTED_SUBMISSIONS, toy_spec
 
-from aarlab.agents.config import AarConfig
+from aarlab.agents.config import AarConfig, StudentNode
+from aarlab.agents.student_node import with_students
 from aarlab.campaign import runner
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
-from aarlab.campaign.students import StudentChild, student_server
-from aarlab.core.errors import BadInput
+from aarlab.campaign.students import StudentChild, devices_of, student_server
+from aarlab.core.errors import BadInput, Unreachable
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.students.client import Client
 from aarlab.students.grants import Operator
+from aarlab.students.server import running
 
 Toy = tuple[RunDir, CampaignExport]
 
@@ -64,7 +67,7 @@ def killing_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def used_s(child: StudentChild) -> float:
         if child.handle.poll() is not None:
             return 0.0  # killed
-        with Operator(child.access.socket, child.locks) as operator:
+        with Operator(child.socket, child.locks) as operator:
             return sum(one["device_s"] for one in operator.status()["clients"])
 
     monkeypatch.setattr(StudentChild, "poll", poll)
@@ -94,14 +97,107 @@ def test_a_server_that_runs_is_used_and_left_running(toy_root: DataRoot, locks: 
     run, spec = RunDir(locks.parent / "run"), spec_on_a_server()
     with served(locks.parent):
         with student_server(run, toy_root, spec) as students:
-            assert students is not None and students.child is None
+            assert students is not None and not students.children
             assert students.access.socket == locks.parent / "s"
             access = students.access.of("rowan")
         with Client.open(access.socket, access.token("gauss")) as client:
             assert client.info()["device"] == "cpu" and len(client.rows) > 100
 
 
-def test_another_executor_is_refused() -> None:
+def test_several_devices_elsewhere_are_refused() -> None:
     raw = spec_on_a_server().model_dump(mode="json")
-    with pytest.raises(BadInput, match="serves its own machine"):
+    raw["student_server"]["devices"] = 2
+    assert len(runner.parse_spec(raw, "spec").aars) == 4
+    with pytest.raises(BadInput, match="1 for each AAR"):
         runner.parse_spec({**raw, "executor": "slurm"}, "spec")
+
+
+def test_devices_are_counted_and_named() -> None:
+    def named(n_cuda: int, **wanted: object) -> list[str]:
+        return devices_of(StudentServerSpec.model_validate(wanted), lambda: n_cuda)
+
+    assert named(8) == ["auto"]
+    assert named(8, devices=3) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert named(2, devices="all") == ["cuda:0", "cuda:1"]
+    assert named(0, devices=2) == named(4, devices=2, device="cpu") == ["cpu:0", "cpu:1"]
+    for n_cuda, wanted in (
+        (2, {"devices": 3}),
+        (0, {"devices": "all"}),
+        (0, {"device": "cuda", "devices": 2}),
+    ):
+        with pytest.raises(BadInput, match="torch finds"):
+            named(n_cuda, **wanted)
+
+
+@pytest.mark.gate
+def test_aars_take_turns_among_two_devices(toy_root: DataRoot, locks: Path) -> None:
+    run = RunDir(locks.parent / "run")
+    wanted = StudentServerSpec(device="cpu", devices=2)
+    spec = spec_on_a_server().model_copy(update={"student_server": wanted})
+    with student_server(run, toy_root, spec) as students:
+        assert students is not None and len(students.children) == 2
+        found = [students.access.of(aar.name) for aar in spec.aars]
+        assert [one.socket for one in found] == [*students.access.sockets] * 2
+        for number, access in enumerate(found):
+            with Client.open(access.socket, access.token("gauss")) as client:
+                assert client.info()["device"] == f"cpu-{number % 2}"
+    assert not any(socket.exists() for socket in students.access.sockets)
+
+
+@pytest.mark.gate
+def test_a_device_that_is_taken_is_named(toy_root: DataRoot, locks: Path) -> None:
+    run = RunDir(locks.parent / "run")
+    wanted = StudentServerSpec(device="cpu", devices=2)
+    spec = spec_on_a_server().model_copy(update={"student_server": wanted})
+    with (
+        served(locks.parent, device="cpu-1"),
+        pytest.raises(Unreachable, match=r"cpu:1 did not start: .* has this device"),
+        student_server(run, toy_root, spec),
+    ):
+        pass
+
+
+def aar_on_a_node(root: DataRoot, home: Path) -> AarConfig:
+    home.mkdir()
+    node = StudentNode(device="cpu", models=(), mark="0123456789ab")
+    return AarConfig(
+        name="rowan", researcher="random", direction="elicitation", methods=[], seed=0,
+        tasks={"gauss": root.public_task("gauss")}, home=home, token_file=home / "t",
+        socket=home / "s", models=root.models, students=node, n_seeds=1, max_trials=1,
+        trial_timeout_s=1.0, isolation="process", uid=None,
+    )  # fmt: skip
+
+
+@pytest.mark.gate
+def test_an_aar_starts_its_own_server_where_it_runs(
+    toy_root: DataRoot, tmp_path: Path, locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aarlab.agents.student_node.LOOK_S", 0.1)
+    config = aar_on_a_node(toy_root, tmp_path / "home")
+    with pytest.raises(BadInput, match="was not started"):
+        _ = config.access
+    with with_students(config) as here:
+        access = here.access
+        assert access is not None
+        first = access.token("gauss")
+        with Client.open(access.socket, first) as client:
+            assert len(client.rows) > 100
+        (note,) = running(locks)
+        os.kill(note["pid"], signal.SIGKILL)
+        until = time.monotonic() + 60
+        while access.token("gauss") == first and time.monotonic() < until:
+            time.sleep(0.1)
+        with Client.open(access.socket, access.token("gauss")) as client:
+            assert len(client.rows) > 100
+    assert not running(locks) and not access.socket.exists()
+
+
+@pytest.mark.gate
+def test_a_server_that_cannot_start_says_why(
+    toy_root: DataRoot, tmp_path: Path, locks: Path
+) -> None:
+    config = aar_on_a_node(toy_root, tmp_path / "home")
+    wrong = config.students.model_copy(update={"models": ("no-such-model",)})
+    config = config.model_copy(update={"students": wrong})
+    with pytest.raises(Unreachable, match="no-such-model"), with_students(config):
+        pass

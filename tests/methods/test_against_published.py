@@ -120,8 +120,8 @@ def test_bad_input_is_named_before_anything_is_read(
     def models(weak: Path, strong: Path = good) -> str:
         return refused(*data, "--weak", str(weak), "--strong", str(strong))
 
-    assert "--weak: there is no folder" in models(tmp_path / "nowhere")
-    assert "--strong" in models(good, bare) and "no weights" in models(good, bare)
+    assert "weak: there is no folder" in models(tmp_path / "nowhere")
+    assert "strong:" in models(good, bare) and "no weights" in models(good, bare)
     assert "no config.json" in models(empty)
     assert "together" in refused(*data, "--weak", str(good))
     assert "not both" in refused(*data, "--weak", str(good), "--strong", str(good), "--pair", "x")

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.platform_link import Link, beating
+from aarlab.agents.student_node import with_students
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput, Superseded
 from aarlab.core.files import write_json
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
     (home / ERROR_FILE).unlink(missing_ok=True)
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
-        why = live(config, leaving)
+        with with_students(config) as config:
+            why = live(config, leaving)
     except Superseded as error:
         # The folder is the newer process's by now, `error.json` included: only the log says why.
         LOG.error("the AAR stopped: %s", error)

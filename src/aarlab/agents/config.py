@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aarlab.agents.prices import Price
 from aarlab.agents.specs import ExternalSpec, LanguageSpec
+from aarlab.core.errors import BadInput
 from aarlab.core.wire import Isolation, TaskInfo
 from aarlab.testbed.tasks.task import load_info
 
@@ -25,6 +26,19 @@ class StudentAccess(BaseModel):
     def token(self, task: str) -> str:
         """Return the token for a task; raises OSError where there is none."""
         return (self.tokens / f"{task}.token").read_text(encoding="utf-8").strip()
+
+
+class StudentNode(BaseModel):
+    """A student server that the AAR's own process starts on its node (agents.student_node).
+
+    `mark` names it on that machine, in hexadecimal.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str
+    models: tuple[str, ...]
+    mark: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
 class AarConfig(BaseModel):
@@ -54,7 +68,7 @@ class AarConfig(BaseModel):
     url: str | None = None  # of the platform, where its socket is on another machine
     ca: Path | None = None  # the CA of the platform at `url`; None: a public one
     models: Path
-    students: StudentAccess | None = None  # None: a method's sandbox trains its own
+    students: StudentAccess | StudentNode | None = None  # None: a method's sandbox trains its own
     n_seeds: int
     max_trials: int
     trial_timeout_s: float
@@ -65,6 +79,13 @@ class AarConfig(BaseModel):
     language: LanguageSpec | None = None
     external: ExternalSpec | None = None
     prices: dict[str, Price] = {}
+
+    @property
+    def access(self) -> StudentAccess | None:
+        """Return the student server, which runs; None where a method's sandbox trains its own."""
+        if isinstance(self.students, StudentNode):
+            raise BadInput(f"{self.name}: its student server was not started (student_node)")
+        return self.students
 
     @property
     def task(self) -> str:

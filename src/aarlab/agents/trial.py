@@ -236,7 +236,7 @@ class TrialRunner:
     def _run_in_sandbox(self, trial: Trial, over: Cancel) -> TrialResult:
         task = trial.task or self.config.task
         public = self.config.tasks[task]
-        access = self.config.students
+        access = self.config.access
         if access is None:
             view = method_view(public, self.config.models)
         else:

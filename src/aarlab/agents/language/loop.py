@@ -461,7 +461,7 @@ def build(config: AarConfig, platform: PlatformClient, second: PlatformClient) -
     seen_notes = sandbox.seen_read_only(notes) if notes in sandbox.read_only else notes
     limits = limits_text(sandbox.limits, sandbox.limits.wall_s)
     trying = TRYING
-    if (access := config.students) is not None:
+    if (access := config.access) is not None:
         seen = [sandbox.seen_read_only(path) for path in (access.socket, access.tokens)]
         trying = f"python -m aarlab.students.trying --socket {seen[0]} --tokens {seen[1]}"
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
@@ -496,7 +496,7 @@ def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
     It sees the socket of a student server, if there is one, and none of the platform: the AAR
     reaches the platform through its tools.
     """
-    read_only = task_mounts(config.tasks) | student_mounts(config.students)
+    read_only = task_mounts(config.tasks) | student_mounts(config.access)
     if spec.notes:
         read_only[config.home / "notes"] = SEEN
     return SandboxSpec(

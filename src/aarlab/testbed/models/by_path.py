@@ -26,7 +26,7 @@ def pair_of_folders(root: DataRoot, weak: Path, strong: Path, like: Pair) -> str
     and what it lacks.
     """
     folders = {"weak": weak.expanduser().absolute(), "strong": strong.expanduser().absolute()}
-    blocks = {side: _blocks(side, folder) for side, folder in folders.items()}
+    blocks = {side: n_blocks_of(side, folder) for side, folder in folders.items()}
     known, names = catalogue_of(root), dict[str, str]()
     for side, folder in folders.items():
         entry = known.model(getattr(like, side).model)
@@ -42,22 +42,30 @@ def pair_of_folders(root: DataRoot, weak: Path, strong: Path, like: Pair) -> str
     return pair
 
 
-def _blocks(side: str, folder: Path) -> int:
-    """Return the number of blocks of the model in a folder, which must hold weights too."""
+def n_blocks_of(side: str, folder: Path) -> int:
+    """Return the number of blocks of the model in a folder, which must hold weights too.
+
+    Raises NotFound or BadInput, naming the option `side` and what the folder lacks.
+    """
     if not folder.is_dir():
-        raise NotFound(f"--{side}: there is no folder {folder}")
+        raise NotFound(f"{side}: there is no folder {folder}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         n_blocks = int(config["num_hidden_layers"])
     except FileNotFoundError:
-        raise BadInput(f"--{side}: {folder} holds no config.json: give a model's folder") from None
+        raise BadInput(f"{side}: {folder} holds no config.json: give a model's folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"--{side}: {folder}/config.json names no num_hidden_layers") from error
+        raise BadInput(f"{side}: {folder}/config.json names no num_hidden_layers") from error
     if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         raise BadInput(
-            f"--{side}: {folder} holds no weights (model.safetensors): fetch all files of the model"
+            f"{side}: {folder} holds no weights (model.safetensors): fetch all files of the model"
         )
     return n_blocks
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of the weights in a folder, 0 where there are none."""
+    return max(sum(path.stat().st_size for path in folder.glob(each)) for each in WEIGHTS)
 
 
 def _name(folder: Path, entry: ModelEntry) -> str:
