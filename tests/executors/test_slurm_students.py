@@ -56,6 +56,9 @@ def test_a_node_without_what_is_needed_says_so(slurm: Slurm, toy_root: DataRoot)
 
 def test_a_job_that_waits_is_taken_back(slurm: Slurm, toy_root: DataRoot) -> None:
     slurm.say("scontrol", "update", "PartitionName=main", "State=DOWN")
-    (found,) = node_remarks(on_slurm(), toy_root, 3.0)
+    try:
+        (found,) = node_remarks(on_slurm(), toy_root, 3.0)
+    finally:
+        slurm.say("scontrol", "update", "PartitionName=main", "State=UP")
     assert "still waits in the queue after 3 s" in found.text
     assert not slurm.say("squeue", "-h").strip()
