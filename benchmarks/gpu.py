@@ -329,11 +329,15 @@ def _trainer(case: Case) -> Facts:
 def _write(out: Path, facts: Facts, case: Case) -> None:
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: CPU only"
     shape = "tiny" if case.tiny else "Qwen3-4B"
+    meant = (
+        "**A tiny model on a CPU, to show that the script runs: no figure here is one of a card.**"
+    )
     lines = [
         f"# {shape} shape, LoRA r = {RANK}\n\n{datetime.now(UTC).date()}, {card}, "
         f"{os.cpu_count()} cores {platform.machine()}, torch {torch.__version__}; bf16, batches of "
         f"{BATCH} rows, {case.steps} steps; lengths of {facts['lengths']}. Peak of a bf16 product: "
         f"{facts['peak_tflops']:.3g} TFLOP/s. Made by `benchmarks/gpu.py`.\n",
+        *([f"{meant} Other work ran on the same cores.\n"] if case.tiny else []),
         "| what | tokens/s | share of the peak | peak memory GB |\n|---|---|---|---|",
     ]
     for one in facts["found"]:

@@ -15,8 +15,8 @@ from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.students.options import AdapterOptions, HeadOptions
 from aarlab.testbed.tasks.train_task import StudentSettings
 
-N_CLIENTS, ROWS, TARGETS = 9, *word_rows(48, "train")
-TRAINING = HeadOptions(hidden=0, epochs=8, lr=2e-2, weight_decay=0.0, batch=8)
+N_CLIENTS, ROWS, TARGETS = 9, *word_rows(24, "train")
+TRAINING = HeadOptions(hidden=0, epochs=4, lr=2e-2, weight_decay=0.0, batch=8)
 SETTINGS = StudentSettings(3, TRAINING, AdapterOptions(kind="lora", rank=4, readout="labels"))
 
 

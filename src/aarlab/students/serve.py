@@ -35,7 +35,7 @@ class Wanted:
 def device_name(device: Device) -> str:
     """Return a name of the device that is the same for every process of this machine."""
     if device.kind == "cpu":
-        return "cpu" if device.index is None else f"cpu-{device.index}"
+        return "cpu" if device.number is None else f"cpu-{device.number}"
     about = torch.cuda.get_device_properties(torch.cuda.current_device())
     return f"cuda-{about.uuid}"
 
@@ -59,8 +59,8 @@ def serve(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) -> No
     has the device.
     """
     asked = Device.named(wanted.device)
-    if asked.kind == "cuda" and asked.index is not None:
-        see_only(asked.index)
+    if asked.kind == "cuda" and asked.number is not None:
+        see_only(asked.number)
     settings = load_settings().model_copy(update={"device": asked.kind})
     if not 0 <= wanted.price < float("inf"):
         raise BadInput(f"price {wanted.price}: expected dollars an hour")

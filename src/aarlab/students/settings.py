@@ -33,30 +33,30 @@ class Device(NamedTuple):
     """
 
     kind: Literal["auto", "cpu", "cuda"]
-    index: int | None = None
+    number: int | None = None
 
     @classmethod
     def named(cls, name: str) -> "Device":
         """Return the device of a name; raises BadInput for any other."""
         if not re.fullmatch(DEVICE, name):
             raise BadInput(f"device {name!r}: expected auto, cpu, cuda, or one such as cuda:1")
-        kind, _, index = name.partition(":")
+        kind, _, number = name.partition(":")
         for known in ("auto", "cpu", "cuda"):
             if kind == known:
-                return cls(known, int(index) if index else None)
+                return cls(known, int(number) if number else None)
         raise AssertionError(name)
 
 
-def see_only(index: int) -> None:
+def see_only(number: int) -> None:
     """Have CUDA see one device alone, counted among those that it sees now.
 
     Call it before CUDA is used. Raises BadInput where there are fewer.
     """
     seen = os.environ.get(VISIBLE)
     if seen is None:
-        os.environ[VISIBLE] = str(index)
+        os.environ[VISIBLE] = str(number)
         return
     named = [word.strip() for word in seen.split(",") if word.strip()]
-    if index >= len(named):
-        raise BadInput(f"no device cuda:{index}: {VISIBLE} is {seen!r}, {len(named)} devices")
-    os.environ[VISIBLE] = named[index]
+    if number >= len(named):
+        raise BadInput(f"no device cuda:{number}: {VISIBLE} is {seen!r}, {len(named)} devices")
+    os.environ[VISIBLE] = named[number]

@@ -135,10 +135,13 @@ def published(name: str) -> Published | None:
     if name not in known["tasks"]:
         return None
     task, n_seeds = known["tasks"][name], known["method_seeds"]
-    weak, ceiling = (Reported(*task[arm], known["baseline_seeds"]) for arm in ("weak", "ceiling"))
+    n_baseline = known["baseline_seeds"]
+    weak, ceiling = (
+        Reported(task[arm][0], task[arm][1], n_baseline) for arm in ("weak", "ceiling")
+    )
 
     def figures(found: Mapping[str, Any]) -> PublishedMethod:
-        pgr = Reported(*found["pgr"], n_seeds)
+        pgr = Reported(found["pgr"][0], found["pgr"][1], n_seeds)
         # Baselines were fixed, so an accuracy varies over seeds as its PGR does, times the gap.
         sd = pgr.sd * (ceiling.value - weak.value)
         return PublishedMethod(pgr, Reported(found["accuracy"], sd, n_seeds))
