@@ -1,5 +1,7 @@
 """Tokens a second of the published students on a GPU, against Trainer + peft, in one run.
 
+Then by a student server (gpu_server.py): one client, nine clients on one device, float32, memory.
+
     python benchmarks/gpu.py --data ../shared/data/chat --out benchmarks/gpu.md
     python benchmarks/gpu.py --tiny --data FOLDER --out /tmp/gpu.md      # on a CPU, seconds
 
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,13 +76,30 @@ def main() -> None:
     lengths, how = _lengths(given.data, given.tokenizer)
     modes = [m for m in given.modes.split(";") if m] or [*VARIANTS, *PEERS]
     facts: Facts = {"peak_tflops": _peak(given.tiny), "lengths": how, "found": []}
+    case = Case("", lengths, given.steps, given.warm_up, given.tiny, given.train_tokens,
+                given.peer_micro)  # fmt: skip
     print(f"peak {facts['peak_tflops']:.3g} TFLOP/s; lengths {how}", flush=True)
     for mode in modes:
-        case = Case(mode, lengths, given.steps, given.warm_up, given.tiny, given.train_tokens,
-                    given.peer_micro)  # fmt: skip
+        case = replace(case, mode=mode)
         facts["found"].append({"mode": mode, **_in_process(case)})
         print(facts["found"][-1], flush=True)
         _write(given.out, facts, case)
+    if given.server:
+        facts["server"] = _server(case, given.scratch)
+        print(facts["server"], flush=True)
+        _write(given.out, facts, case)
+
+
+def _server(case: Case, scratch: Path | None) -> Facts:
+    """Figures of a student server; on a card it writes the model twice, 8 GB each, into scratch."""
+    import gpu_server
+
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        served = gpu_server.Served(
+            config=case.config, lengths=case.lengths, batch=BATCH, steps=case.steps,
+            warm_up=case.warm_up, train_tokens=case.train_tokens, scratch=Path(folder),
+        )  # fmt: skip
+        return gpu_server.figures(served)
 
 
 def _arguments() -> argparse.Namespace:
@@ -96,6 +115,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--modes", default="", help=f"of {[*VARIANTS, *PEERS]}, parted by ;")
     parser.add_argument("--tiny", action="store_true", help="a tiny model, to try the script")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu.md"))
+    parser.add_argument("--server", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--scratch", type=Path, help="for the server's model; default: /tmp")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -308,11 +329,15 @@ def _trainer(case: Case) -> Facts:
 def _write(out: Path, facts: Facts, case: Case) -> None:
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: CPU only"
     shape = "tiny" if case.tiny else "Qwen3-4B"
+    meant = (
+        "**A tiny model on a CPU, to show that the script runs: no figure here is one of a card.**"
+    )
     lines = [
         f"# {shape} shape, LoRA r = {RANK}\n\n{datetime.now(UTC).date()}, {card}, "
         f"{os.cpu_count()} cores {platform.machine()}, torch {torch.__version__}; bf16, batches of "
         f"{BATCH} rows, {case.steps} steps; lengths of {facts['lengths']}. Peak of a bf16 product: "
         f"{facts['peak_tflops']:.3g} TFLOP/s. Made by `benchmarks/gpu.py`.\n",
+        *([f"{meant} Other work ran on the same cores.\n"] if case.tiny else []),
         "| what | tokens/s | share of the peak | peak memory GB |\n|---|---|---|---|",
     ]
     for one in facts["found"]:
@@ -323,6 +348,10 @@ def _write(out: Path, facts: Facts, case: Case) -> None:
         lines.append(
             f"| {one['mode']} | {one['tokens_per_s']:,.0f} | {share:.1%} | {one['peak_gb']:.1f} |"
         )
+    if "server" in facts:
+        import gpu_server
+
+        lines += gpu_server.page(facts["server"])
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

@@ -60,6 +60,17 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that need a card, with the reason, where torch finds none."""
+    asked = [item for item in items if item.get_closest_marker("gpu")]
+    if asked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in asked:
+                item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the time of each file of tests, slowest first: fixtures count where they are made."""
     seconds: Counter[str] = Counter()

@@ -14,8 +14,8 @@ from aarlab.campaign import runner
 from aarlab.campaign.aars import ExecutorSpec
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
-from aarlab.campaign.students import StudentChild, student_server
-from aarlab.core.errors import BadInput
+from aarlab.campaign.students import StudentChild, devices_of, student_server
+from aarlab.core.errors import BadInput, Unreachable
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.students.client import Client
@@ -65,7 +65,7 @@ def killing_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def used_s(child: StudentChild) -> float:
         if child.handle.poll() is not None:
             return 0.0  # killed
-        with Operator(child.access.socket, child.locks) as operator:
+        with Operator(child.socket, child.locks) as operator:
             return sum(one["device_s"] for one in operator.status()["clients"])
 
     monkeypatch.setattr(StudentChild, "poll", poll)
@@ -95,8 +95,8 @@ def test_a_server_that_runs_is_used_and_left_running(toy_root: DataRoot, locks: 
     run, spec = RunDir(locks.parent / "run"), spec_on_a_server()
     with served(locks.parent):
         with student_server(run, toy_root, spec) as students:
-            assert students is not None and students.child is None
-            assert students.access.socket == locks.parent / "s"
+            assert students is not None and not students.children
+            assert students.access.sockets == (locks.parent / "s",)
             access = students.access.of("rowan")
         with Client.open(access.socket, access.token("gauss")) as client:
             assert client.info()["device"] == "cpu" and len(client.rows) > 100
@@ -118,7 +118,57 @@ def test_pods_of_one_machine_share_a_server(
     assert {aar.spend.get("device_s", 0.0) > 0 for aar in export.aars} == {True, False}
 
 
-def test_another_executor_is_refused() -> None:
+def test_another_executor_needs_pods() -> None:
     raw = spec_on_a_server().model_dump(mode="json")
     with pytest.raises(BadInput, match="serves its own machine"):
         runner.parse_spec({**raw, "executor": "slurm"}, "spec")
+    pods = {**raw, "executor": {"name": "slurm", "aars_per_pod": 1}}
+    assert len(runner.parse_spec(pods, "spec").aars) == 4
+    pods["student_server"] = {**raw["student_server"], "devices": 2}
+    with pytest.raises(BadInput, match="devices_per_pod"):
+        runner.parse_spec(pods, "spec")
+
+
+def test_devices_are_counted_and_named() -> None:
+    def named(n_cuda: int, **wanted: object) -> list[str]:
+        return devices_of(StudentServerSpec.model_validate(wanted), lambda: n_cuda)
+
+    assert named(8) == ["auto"]
+    assert named(8, devices=3) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert named(2, devices="all") == ["cuda:0", "cuda:1"]
+    assert named(0, devices=2) == named(4, devices=2, device="cpu") == ["cpu:0", "cpu:1"]
+    for n_cuda, wanted in (
+        (2, {"devices": 3}),
+        (0, {"devices": "all"}),
+        (0, {"device": "cuda", "devices": 2}),
+    ):
+        with pytest.raises(BadInput, match="torch finds"):
+            named(n_cuda, **wanted)
+
+
+@pytest.mark.gate
+def test_aars_take_turns_among_two_devices(toy_root: DataRoot, locks: Path) -> None:
+    run = RunDir(locks.parent / "run")
+    wanted = StudentServerSpec(device="cpu", devices=2)
+    spec = spec_on_a_server().model_copy(update={"student_server": wanted})
+    with student_server(run, toy_root, spec) as students:
+        assert students is not None and len(students.children) == 2
+        found = [students.access.of(aar.name) for aar in spec.aars]
+        assert [one.socket for one in found] == [*students.access.sockets] * 2
+        for number, access in enumerate(found):
+            with Client.open(access.socket, access.token("gauss")) as client:
+                assert client.info()["device"] == f"cpu-{number % 2}"
+    assert not any(socket.exists() for socket in students.access.sockets)
+
+
+@pytest.mark.gate
+def test_a_device_that_is_taken_is_named(toy_root: DataRoot, locks: Path) -> None:
+    run = RunDir(locks.parent / "run")
+    wanted = StudentServerSpec(device="cpu", devices=2)
+    spec = spec_on_a_server().model_copy(update={"student_server": wanted})
+    with (
+        served(locks.parent, device="cpu-1"),
+        pytest.raises(Unreachable, match=r"cpu:1 did not start: .* has this device"),
+        student_server(run, toy_root, spec),
+    ):
+        pass

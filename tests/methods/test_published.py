@@ -90,6 +90,8 @@ def test_teacher_transfer_and_ceiling_through_one_command(
     found = json.loads(out.read_text())
     (vanilla,) = found["methods"]
     base = found["baselines"]
+    assert found["split"] == "whole test" and base["n_rows"] == 200
+    assert found["published"] == {} and "no published figures for words" in text
     assert base["ceiling"] >= 0.9 > base["weak"] and vanilla["pgr"]["low"] < vanilla["pgr"]["high"]
     name = "words-tiny-qwen"
     assert load_weak_labels(root.public_task(name) / "weak_labels.npz").seeds == (42, 43)
@@ -100,7 +102,9 @@ def test_teacher_transfer_and_ceiling_through_one_command(
         "aarlab.testbed.students.adapters.student.tune",
         lambda *args: (calls.append(1), plain(*args))[1],
     )
-    run(folder, "--seeds", "1")
+    text = run(folder, "--seeds", "2")
+    assert not calls and "2 of 2 seeds kept" in text, "all seeds are there: nothing is trained"
+    run(folder, "--seeds", "1", "--fresh")
     assert calls == [1], "teachers and ceilings are there: the one student alone is trained"
     assert not list((root.path / "private" / "builds").iterdir())
 
@@ -122,6 +126,46 @@ def test_an_interrupted_build_goes_on_with_the_next_seed(
     run(folder, "--seeds", "1", "--epochs", "1")
     # two teachers, two fresh ones, two ceilings, two plain students, one student; one of them twice
     assert len(calls) == 4 + 2 + 2 + 1 + 1
+
+
+def test_models_by_path_an_interrupted_method_and_the_published_figures(
+    root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plain, calls = write_folder(tmp_path / "math", 0.4), tuning.tune, []
+    hf, out = tmp_path / "hf", tmp_path / "out.json"
+    words = ["--pair", "", "--weak", str(hf / "weak"), "--strong", str(hf / "strong")]
+    words += ["--epochs", "1", "--seeds", "2", "--json", str(out)]
+
+    def counted(*args, **more):
+        calls.append(1)
+        if len(calls) == 10:  # after 4 teachers, 2 ceilings, 2 plain students and one student
+            raise KeyboardInterrupt
+        return plain(*args, **more)
+
+    monkeypatch.setattr("aarlab.testbed.students.adapters.student.tune", counted)
+    with pytest.raises((AssertionError, KeyboardInterrupt)):
+        run(folder, *words)
+    assert not out.exists(), "the same command resumes"
+    text = run(folder, *words)
+    assert len(calls) == 11 and "1 of 2 seeds kept" in text
+    found = json.loads(out.read_text(encoding="utf-8"))["published"]
+    figures = {one["figure"]: one for one in found["figures"]}
+    kinds = {"weak teacher, accuracy", "ceiling, accuracy"}
+    assert kinds < figures.keys() and len(figures) == 3
+    for one in figures.values():
+        assert one["published"]["low"] < one["published"]["high"]
+        expected = one["ours"]["value"] - one["published"]["value"]
+        assert one["difference"]["value"] == pytest.approx(expected)
+    assert figures["ceiling, accuracy"]["published"]["value"] == 0.7176
+    differ = "\n".join(found["settings_differ"])
+    for said in (
+        "pair of models",
+        "by path",
+        "epochs: 1, published 5",
+        "test: 200, published 1,315",
+    ):
+        assert said in differ
+    assert all(line in " ".join(text.split()) for line in found["settings_differ"])
 
 
 @pytest.mark.slow

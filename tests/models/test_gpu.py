@@ -22,8 +22,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 SPLITS = {"train_label": "a", "train_unlabel": "b", "test": "c"}
 
 
-@pytest.mark.gate
-def test_the_benchmark_runs_without_a_card(tmp_path: Path) -> None:
+def benchmark(tmp_path: Path, *more: str) -> tuple[dict, str]:
+    """Run the benchmark with a tiny model; return its figures and its page."""
     for stem, seed in SPLITS.items():
         examples, targets = word_rows(96, seed)
         rows = [
@@ -33,14 +33,31 @@ def test_the_benchmark_runs_without_a_card(tmp_path: Path) -> None:
         (tmp_path / f"{stem}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "gpu.md"
     words = [sys.executable, str(SCRIPT), "--tiny", "--data", str(tmp_path), "--out", str(out)]
-    words += ["--steps", "1", "--warm-up", "1", "--modes", "aarlab;trainer"]
+    words += ["--steps", "1", "--warm-up", "1", *more]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(out.with_suffix(".json").read_text())
+    found = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    return found, out.read_text(encoding="utf-8")
+
+
+@pytest.mark.gate
+def test_the_benchmark_runs_without_a_card(tmp_path: Path) -> None:
+    found, page = benchmark(tmp_path, "--modes", "aarlab;trainer", "--no-server")
     assert [one["mode"] for one in found["found"]] == ["aarlab", "trainer"]
     assert found["peak_tflops"] > 0
     assert all(one["tokens_per_s"] > 0 and one["tflops"] > 0 for one in found["found"]), found
-    assert "no GPU" in out.read_text()
+    assert "no GPU" in page and "student server" not in page
+
+
+@pytest.mark.gate
+def test_the_benchmark_asks_a_student_server(tmp_path: Path) -> None:
+    found, page = benchmark(tmp_path, "--modes", "aarlab")
+    one, many, exact = (found["server"][name] for name in ("one", "many", "float32"))
+    assert many["clients"] == 9 and many["tokens"] == 9 * one["tokens"] > 0
+    assert one["tokens"] == pytest.approx(found["found"][0]["tokens"], rel=0.01)
+    assert 0 < many["device_s_least_of_most"] <= 1
+    assert exact["correlation"] > 0.99 and exact["same_answer"] > 0.9
+    assert "## By a student server" in page
 
 
 def gradients(model: LanguageModel, device: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -98,13 +115,11 @@ def test_bf16_gradients_follow_float32_on_this_processor(tiny: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_bf16_gradients_on_a_card_follow_float32_on_a_cpu(tiny: Path) -> None:
     agree(tiny, "cuda")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_cuda_kernel_attends_as_plain_attention(tiny: Path, kept: bool) -> None:
     model = LanguageModel.load(tiny, 1, torch.bfloat16)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
+from shutil import disk_usage
 from typing import Literal, NamedTuple
 
 from pydantic import FiniteFloat
@@ -15,9 +16,12 @@ from aarlab.agents.providers import lacks
 from aarlab.agents.settings import any_set
 from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.aars import AarSpec
+from aarlab.campaign.building import builds, bytes_needed
+from aarlab.campaign.building import lacking as lacking_builds
 from aarlab.campaign.executing import executor_faults, lacking
 from aarlab.campaign.reading import SpecText, nearest
 from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.students import devices_of, n_cuda
 from aarlab.campaign.webhook import receiver_of
 from aarlab.core.errors import AarlabError, Fault, NotFound
 from aarlab.core.isolation import is_isolated
@@ -30,6 +34,7 @@ from aarlab.problems.known import PROBLEMS
 from aarlab.sandbox.probe import probe
 from aarlab.testbed.methods import REGISTRY
 from aarlab.testbed.tasks.task import has_clear_gap, load_info
+from aarlab.testbed.tasks.train_task import student_settings
 
 Gravity = Literal["error", "to do", "note"]
 ASSUMED = {
@@ -71,6 +76,7 @@ class Estimate(Wire):
     most_wall_hours: FiniteFloat | None
     expected_dollars: FiniteFloat | None
     expected_dollars_per_hour: FiniteFloat
+    devices: int | None = None
 
 
 def remarks(
@@ -81,15 +87,20 @@ def remarks(
     `buildable` returns whether `aarlab task build` knows a task of that name.
     """
     root = replace(root, pinned=spec.versions)
+    yield from _built_first(spec, root)
+    first = {one.task for one in builds(spec)}
     for name, tasks in (("tasks", spec.tasks), ("held_out", spec.held_out)):
         for number, task in enumerate(tasks):
-            yield from _task(task, root, buildable, (name, number))
+            if task not in first or (root.public_task(task) / "task.json").exists():
+                yield from _task(task, root, buildable, (name, number))
     yield from _problem(spec, root)
     for number, aar in enumerate(spec.aars):
         yield from _aar(spec, aar, ("aars", number))
     yield from _models(spec)
     yield from _budgets(spec)
     yield from _memory(spec)
+    yield from _devices(spec, root)
+    yield from _disk(spec, root)
     try:
         probe(spec.isolation)
     except AarlabError as error:
@@ -127,6 +138,69 @@ def _executor(spec: CampaignSpec) -> Iterator[Remark]:
         yield Remark("to do", f"executor {name}: {text}", where)
     if name != "local":
         yield Remark("note", f"AARs run by {name}: {executor_class(name).separation}", where)
+
+
+def _built_first(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
+    missing = list(lacking_builds(spec, root))
+    yield from (Remark("to do", text, ("build",)) for text in missing)
+    if spec.build is not None and not missing:
+        for one in builds(spec):
+            seeds = spec.build.baseline_seeds
+            text = f"task {one.task} is built from {one.folder}, {seeds} seeds of each baseline"
+            yield Remark("note", text, ("build",))
+        if not builds(spec):
+            text = f"no task is named NAME-{spec.build.setting}, so `build` builds nothing"
+            yield Remark("error", text, ("build",))
+
+
+def _devices(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
+    """Yield where students train. On other machines, `campaign check --node` looks."""
+    wanted = spec.student_server
+    if wanted is None:
+        if spec.build is not None or any(_trains_model(root, task) for task in spec.tasks):
+            text = "students train the model, and without `student_server` they do so on a CPU"
+            yield Remark("note", f"{text}, each in a sandbox", ("tasks",))
+        return
+    place = ("student_server",)
+    if spec.executor.name != "local":
+        n = spec.executor.gpus
+        if wanted.device == "cuda" and not n:
+            text = f"device: cuda, but `executor.gpus` asks {spec.executor.name} for none"
+            yield Remark("error", text, place)
+        yield Remark("note", f"each pod has student servers on its node, {n or 0} GPUs", place)
+        return
+    there = 0 if wanted.device == "cpu" else n_cuda()
+    if wanted.device == "cuda" and not there:
+        yield Remark("to do", "device: cuda, but torch finds no CUDA device here", place)
+        return
+    try:
+        names = devices_of(wanted, lambda: there)
+    except AarlabError as error:
+        yield Remark("to do", str(error), place)
+        return
+    shown = "the CPU" if not there else f"{len(names)} of {there} CUDA devices"
+    yield Remark("note", f"students train on {shown}, for {_n_team(spec)} AARs", place)
+
+
+def _trains_model(root: DataRoot, task: str) -> bool:
+    try:
+        return student_settings(load_info(root.public_task(task))).adapter is not None
+    except AarlabError:
+        return False
+
+
+def _disk(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
+    place = next(p for p in (root.path, *root.path.parents) if p.exists())
+    free_gb, needed_gb = disk_usage(place).free / 1e9, bytes_needed(spec, root) / 1e9
+    least_gb = needed_gb + spec.alerts.free_disk_gb
+    if free_gb < least_gb:
+        text = f"{place} has {free_gb:.0f} GB free: weights need {needed_gb:.0f} GB, and below"
+        text += f" {spec.alerts.free_disk_gb:g} GB there are alerts"
+        yield Remark("to do" if free_gb < needed_gb else "note", text, ("alerts",))
+
+
+def _n_team(spec: CampaignSpec) -> int:
+    return sum(aar.role == "aar" for aar in spec.aars)
 
 
 def _task(
@@ -331,7 +405,17 @@ def estimate(spec: CampaignSpec) -> Estimate:
         most_wall_hours=None if None in hours else max((h for h in hours if h), default=0.0),
         expected_dollars=expected,
         expected_dollars_per_hour=rate,
+        devices=n_devices(spec),
     )
+
+
+def n_devices(spec: CampaignSpec) -> int | None:
+    """Return how many devices the AARs have together; None where the machine decides."""
+    if spec.executor.name != "local":
+        return (spec.executor.gpus or 0) * _n_team(spec)
+    if spec.student_server is None:
+        return None
+    return None if spec.student_server.devices == "all" else spec.student_server.devices
 
 
 def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
@@ -354,6 +438,7 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
             f"then {found.ablations} ablations"
             + (f" and {found.certify} on certify" if found.certify else ""),
         ),
+        *_device_row(spec, found),
         ("dollars", f"{shown(found.most_dollars, '$')} at most: {cost}"),
         (
             "expected",
@@ -363,8 +448,20 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
     ]
 
 
+def _device_row(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
+    """Return what the devices cost where they are rented as long as AARs may work."""
+    rate, hours = spec.device_dollars_per_hour, found.most_wall_hours
+    if not found.devices or not rate or hours is None:
+        return []
+    cost = found.devices * rate * hours
+    words = f"{found.devices} for {hours:g} hours at ${rate:g}: ${cost:,.0f} if rented throughout"
+    return [("devices", words)]
+
+
 def _expected_per_hour(spec: CampaignSpec, aar: AarSpec) -> float:
     turns, context, cached, written, busy = ASSUMED.values()
+    if (devices := n_devices(spec)) is not None:  # AARs that share a device wait for each other
+        busy = min(busy, devices / max(_n_team(spec), 1))
     device = busy * spec.device_dollars_per_hour
     language = spec.language_of(aar)
     external = spec.external_of(aar)

@@ -369,10 +369,10 @@ def _serve_students(pod: Pod, opened: ExitStack) -> None:
         share = Share(f"{config.name}-{number}", tuple(names), device)
         students = opened.enter_context(student_server(run, root, spec, share))
         assert students is not None
-        if students.child is None:
-            pod.borrowed.append(students.access.socket)
+        if not students.children:
+            pod.borrowed.extend(students.access.sockets)
         else:
-            pod.beside.append(students.child)
+            pod.beside.extend(students.children)
         for name in names:
             place = config.aars[name]
             given = AarConfig.model_validate_json(place.read_bytes())

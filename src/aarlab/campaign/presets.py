@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 
 from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.aars import Preset
-from aarlab.campaign.spec import AarSpec, AlertSpec, ArmSpec, CampaignSpec, VerifySpec
+from aarlab.campaign.spec import (
+    AarSpec,
+    AlertSpec,
+    ArmSpec,
+    BuildSpec,
+    CampaignSpec,
+    StudentServerSpec,
+    VerifySpec,
+)
 from aarlab.core.wire import Limits
 from aarlab.core.wire_ledger import CampaignLimits
 
@@ -68,14 +76,15 @@ def _scripted(name: str, script: str) -> AarSpec:
 
 
 def published_setting(model: str = "anthropic/claude-opus-4-5") -> CampaignSpec:
-    """Return the spec of examples/published_setting.yaml.
+    """Return the spec of examples/published_setting.yaml, with `./data` as its data folder.
 
     That file says what it needs and what was not run.
     """
     return CampaignSpec(
         name="published_setting",
-        tasks=["chat"],
-        held_out=["math", "code"],
+        tasks=["chat-qwen-paper"],
+        held_out=["math-qwen-paper", "code-qwen-paper"],
+        build=BuildSpec(folder="data"),
         language=LanguageSpec(model=model),
         arms=[ArmSpec(arm="directed", aars=9)],
         aars=[
@@ -86,6 +95,7 @@ def published_setting(model: str = "anthropic/claude-opus-4-5") -> CampaignSpec:
         ],
         limits=Limits(hours=89, submissions=400, methods=40),
         campaign_limits=CampaignLimits(hours=800, dollars=18_000),
+        student_server=StudentServerSpec(),
         device_dollars_per_hour=3.5,
         seeds_per_submission=5,
         trial_timeout_s=86_400,

@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def create(
     Current prompts and prices are frozen too. Raises Conflict if the folder holds another campaign
     or other files, NotFound if a model has no price, and Faulty if the spec holds a secret.
     """
-    spec = spec.expanded()
+    spec = spec.expanded().model_copy(update={"build": None})
     if secrets := secrets_in(SpecText(spec.model_dump(mode="json", exclude={"methods"}))):
         raise Faulty("the spec holds secrets and is refused; nothing was written:", secrets)
     if found := executor_faults(spec.executor, SpecText(None)):
@@ -184,7 +184,7 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
                 _take_over(campaign)
                 with _server(campaign) as server, _students(run, root, spec) as students:
                     campaign = replace(campaign, students=students and students.access)
-                    return _run(campaign, server, students and students.child)
+                    return _run(campaign, server, students.children if students else [])
 
 
 def _students(
@@ -213,12 +213,12 @@ def _take_over(campaign: Campaign) -> None:
         campaign.log.add("process_left", process=name, job=handle.id)
 
 
-def _run(campaign: Campaign, server: Child, students: Child | None) -> CampaignExport:
+def _run(campaign: Campaign, server: Child, students: Sequence[Child]) -> CampaignExport:
     run = campaign.run
     campaign.log.add("campaign_started", name=campaign.spec.name)
     with operator_of(run) as operator:
         register(campaign, operator)
-    supervisor = Supervisor(campaign, server, beside=[] if students is None else [students])
+    supervisor = Supervisor(campaign, server, beside=[*students])
     _research_and_verify(campaign, supervisor)
     with operator_of(run) as operator:
         export = write_export(run, operator, run.export)

@@ -46,6 +46,7 @@ from aarlab.core.layout import VERSION
 from aarlab.core.wire import Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
 from aarlab.testbed.running.frozen_method import FrozenMethod, faults, folder_at, freeze_all
+from aarlab.testbed.tasks.published import SETTINGS
 
 AAR = "own"
 MAX_METHODS = 20
@@ -118,9 +119,54 @@ class VerifySpec(Frozen):
 
 
 class StudentServerSpec(Frozen):
-    """The student server that AARs' experiments use: texts, model and device are there alone."""
+    """Student servers that AARs' experiments use: texts, model and devices are there alone.
+
+    `devices` is their number on one machine, one for each device; AARs take turns among them. Pods
+    have theirs by `executor: devices_per_pod`.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = 1
+
+
+class BuildSpec(Frozen):
+    """Tasks that `campaign run` builds from a data folder first, in a published setting.
+
+    A task NAME-SETTING, such as chat-qwen-paper, is built from the folder NAME below `folder`. The
+    models are those of the setting, of `pair`, or the folders `weak` and `strong`. Paths in a spec
+    file are relative to it.
+    """
+
+    setting: str = "qwen-paper"
+    folder: str
+    pair: str | None = None
+    weak: str | None = None
+    strong: str | None = None
+    baseline_seeds: Annotated[int, Field(ge=2, le=64)] = 16
+    epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, description="as published")
+
+    @field_validator("setting")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SETTINGS:
+            raise ValueError(f"there are {', '.join(SETTINGS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _one_source_of_models(self) -> "BuildSpec":
+        if (self.weak is None) != (self.strong is None):
+            raise ValueError("give `weak` and `strong` together")
+        if self.pair is not None and self.weak is not None:
+            raise ValueError("give `pair`, or `weak` and `strong`, not both")
+        return self
+
+    def below(self, folder: Path) -> "BuildSpec":
+        """Return it with relative paths taken from a folder."""
+        given = {key: getattr(self, key) for key in ("folder", "weak", "strong")}
+        paths = {
+            key: str(folder / Path(value).expanduser()) for key, value in given.items() if value
+        }
+        return self.model_copy(update=paths)
 
 
 class AlertSpec(Frozen):
@@ -206,6 +252,9 @@ class CampaignSpec(Frozen):
     student_server: StudentServerSpec | None = Field(
         default=None, description="for AARs' experiments; None: a method's sandbox trains its own"
     )
+    build: BuildSpec | None = Field(
+        default=None, description="tasks that are built first; not part of the frozen spec"
+    )
     exact_feedback: bool = False
     verify: VerifySpec = VerifySpec()
     alerts: AlertSpec = AlertSpec()
@@ -275,6 +324,9 @@ class CampaignSpec(Frozen):
                 "give `executor: aars_per_pod`, and each pod has its own",
                 "student_server",
             )
+        if pods and students is not None and students.devices != 1:
+            said = "a pod has `executor: devices_per_pod` student servers: leave it out"
+            raise wrong(said, "student_server", "devices")
         if self.executor.devices_per_pod > 1 and (
             not pods or students is None or students.device != "cuda"
         ):
@@ -421,6 +473,8 @@ def read_spec(raw: bytes | str, where: str, folder: Path | None = None) -> Campa
         value = with_own_methods(_with_recipes(text.value, folder), folder)
         text = replace(text, value=value)
     spec = parse_spec(text.value, where, text)
+    if spec.build is not None and folder is not None:
+        spec = spec.model_copy(update={"build": spec.build.below(folder.absolute())})
     if faults_found := executor_faults(spec.executor, text):
         raise Faulty(f"{where} is not a campaign spec:", faults_found)
     return spec

@@ -1,107 +1,80 @@
-"""The student server of a campaign: started, or found running, and one grant for each AAR and task.
+"""The student servers of a campaign: started, or found running, and grants for its AARs.
 
-A server belongs to a device and is shared by what runs on the machine. A campaign uses the one that
-is there; only where there is none it starts its own and ends it afterwards.
+A server belongs to a device and is shared by what runs on the machine. A campaign on one device
+uses the server that is there; only where there is none it starts its own and ends it afterwards.
+On several devices it starts one for each, and its AARs take turns among them. On other machines
+pods start them, each for its own AARs (campaign.pod).
 
 Not covered: a server of somebody else that ends while the campaign runs. AARs wait for it two
 minutes, then they fail and are started again like after any crash.
 """
 
+import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aarlab.agents.config import StudentAccess
 from aarlab.campaign.processes import Child
-from aarlab.campaign.spec import CampaignSpec
+from aarlab.campaign.spec import CampaignSpec, StudentServerSpec
 from aarlab.core.endings import plain_reason
-from aarlab.core.errors import AarlabError, NotFound, Unreachable
+from aarlab.core.errors import AarlabError, BadInput, Unreachable
 from aarlab.core.extras import require
-from aarlab.core.files import write_atomic
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import DataRoot, RunDir
-from aarlab.students.grants import Grant, Operator
+from aarlab.students.grants import Operator
 from aarlab.students.server import running
-from aarlab.students.settings import DeviceSettings, visible_device
-from aarlab.testbed.tasks.task import load_info, model_at_hand, open_public
-from aarlab.testbed.tasks.train_task import student_settings
-
-START_S = 120.0
+from aarlab.students.settings import DeviceSettings
+from aarlab.students.task_grants import admit, when_it_answers
+from aarlab.testbed.tasks.task import load_info, model_at_hand
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a campaign's AARs need of a student server, on the machine of the campaign."""
+    """What AARs need of their student servers, which are on their machine."""
 
     run: RunDir
     root: DataRoot
     spec: CampaignSpec
-    socket: Path
+    sockets: tuple[Path, ...]
     aars: tuple[str, ...]
 
     def of(self, aar: str) -> StudentAccess:
-        """Return where one AAR finds the server and its tokens."""
-        return StudentAccess(socket=self.socket, tokens=self._tokens(aar))
+        """Return where one AAR finds its server and its tokens."""
+        return StudentAccess(socket=self._socket_of(aar), tokens=self._tokens(aar))
+
+    def _socket_of(self, aar: str) -> Path:
+        return self.sockets[self.aars.index(aar) % len(self.sockets)]
 
     def _tokens(self, aar: str) -> Path:
         return self.run.path.absolute() / "students" / aar
 
-    def admit(self, locks: Path) -> None:
-        """Make a grant for each AAR and task; the tokens of earlier grants are void.
-
-        A token's file is open to the sandbox of its AAR, whose uid is not known to it.
-        """
-        with Operator(self.socket, locks) as operator:
-            for task in self.spec.tasks:
-                folder = self.root.public_task(task).absolute()
-                public = open_public(folder)
-                facts: dict[str, Any] = {
-                    "model": model_at_hand(public.info) or "",
-                    "features": [str(path) for path in sorted((folder / "features").glob("*.npz"))],
-                    "reads_texts": True,
-                }
-                rows, settings = (*public.train, *public.search), student_settings(public.info)
-                for aar in self.aars:
-                    name = f"{mark_of(self.run)}/{aar}/{task}"
-                    grant = Grant.of(name, rows, settings, **facts)
-                    path = self._tokens(aar) / f"{task}.token"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomic(path, operator.admit(grant) + "\n", 0o644)
-
-
-def _admitted(access: Access, locks: Path, ended: Callable[[], bool] = lambda: False) -> None:
-    """Make the grants once the server answers.
-
-    Raises NotFound or Unreachable if it does not, or has `ended`.
-    """
-    until = time.monotonic() + START_S
-    while True:
-        try:
-            access.admit(locks)
-        except (NotFound, Unreachable):  # no key yet, no socket yet
-            if ended() or time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+    def admit(self, socket: Path, locks: Path) -> None:
+        """Make the grants of the AARs of one server; the tokens of earlier grants are void."""
+        tasks = {task: self.root.public_task(task).absolute() for task in self.spec.tasks}
+        with Operator(socket, locks) as operator:
+            for aar in self.aars:
+                if self._socket_of(aar) == socket:
+                    admit(operator, f"{mark_of(self.run)}/{aar}", tasks, self._tokens(aar))
 
 
 @dataclass
 class StudentChild(Child):
-    """The campaign's own server. Each start makes its grants anew."""
+    """A server of the campaign's own. Each start makes its grants again."""
 
     access: Access | None = None
+    socket: Path = Path()
     locks: Path = Path()
 
     def start(self) -> None:
         super().start()
         if self.access is not None:
             try:
-                _admitted(self.access, self.locks, self._ended)
+                when_it_answers(partial(self.access.admit, self.socket, self.locks), self._ended)
             except AarlabError as error:
                 with self.log.open("a", encoding="utf-8") as log:
                     log.write(f"no grants were made: {error}\n")
@@ -112,10 +85,10 @@ class StudentChild(Child):
 
 
 class Students(NamedTuple):
-    """The access to a student server and, if the campaign started it, its process."""
+    """The access to student servers, and the processes of those that the campaign started."""
 
     access: Access
-    child: StudentChild | None
+    children: list[StudentChild]
 
 
 class Share(NamedTuple):
@@ -133,67 +106,122 @@ class Share(NamedTuple):
 def student_server(
     run: RunDir, root: DataRoot, spec: CampaignSpec, share: Share | None = None
 ) -> Iterator[Students | None]:
-    """Yield the student server of a campaign, or of a share of it, until the end of the block.
+    """Yield the student servers of a campaign, or of a share of it, until the end of the block.
 
-    Yields None where the spec wants none. Raises Unreachable if it does not start. On one of
-    several devices a server is always started: which device a running one has is not known here.
+    Yields None where the spec wants none. Raises Unreachable if one does not start.
     """
     if spec.student_server is None:
         yield None
         return
     require("testbed")
-    names = tuple(aar.name for aar in spec.aars) if share is None else share.aars
-    locks, several = DeviceSettings().device_locks, share is not None and share.device is not None
+    locks = DeviceSettings().device_locks
+    access, servers = _servers(run, root, spec, share, locks)
 
     def found() -> Access | None:
-        return None if several else _running_one(Access(run, root, spec, Path(), names), locks)
+        # Which of several devices a running server has is not known here.
+        several = len(servers) > 1 or (share is not None and share.device is not None)
+        return None if several else _on_a_running_one(access, locks)
 
-    if (access := found()) is None:
-        child = _started(Access(run, root, spec, Path(), names), locks, share)
+    if (known := found()) is None:
+        models = ",".join(models_of(root, spec))
+        children = [_child(server, access, models, locks) for server in servers]
+        failed: StudentChild | None = None
         try:
-            if child.handle is not None and child.handle.poll() is None:
-                assert child.access is not None
-                yield Students(child.access, child)
+            for child in children:
+                child.start()
+                if child.handle is None or child.handle.poll() is not None:
+                    failed = child
+                    break
+            else:
+                yield Students(access, children)
                 return
         finally:
-            child.stop()
-        if (access := found()) is None:  # else another pod of this machine was first
+            for child in children:
+                child.stop()
+        assert failed is not None
+        if (known := found()) is None:  # else another pod of this machine was first
             raise Unreachable(
-                f"the student server did not start: {plain_reason(child.last_words(3))}; see "
-                f"{child.log}"
+                f"the student server on {failed.argv[4]} did not start: "
+                f"{plain_reason(failed.last_words(3))}; see {failed.log}"
             )
-    _admitted(access, locks)
-    yield Students(access, None)
+    when_it_answers(partial(known.admit, known.sockets[0], locks))
+    yield Students(known, [])
 
 
-def _running_one(access: Access, locks: Path) -> Access | None:
+class _Server(NamedTuple):
+    name: str
+    device: str
+    socket: Path
+
+
+def _servers(
+    run: RunDir, root: DataRoot, spec: CampaignSpec, share: Share | None, locks: Path
+) -> tuple[Access, list[_Server]]:
+    """Return the servers of a campaign, or the one of a share of it, and the access to them."""
+    assert spec.student_server is not None
+    own = locks / "campaigns" / mark_of(run)
+    if share is None:
+        aars = tuple(aar.name for aar in spec.aars)
+        ends = ["", *(f"-{number}" for number in range(1, 64))]
+        servers = [
+            _Server(f"students{end}", device, own.with_name(own.name + end) / "socket")
+            for device, end in zip(devices_of(spec.student_server), ends, strict=False)
+        ]
+    else:
+        aars, device = share.aars, spec.student_server.device
+        name = device if share.device is None else f"{device}:{share.device}"
+        servers = [_Server(f"students-{share.name}", name, own / share.name / "socket")]
+    return Access(run, root, spec, tuple(one.socket for one in servers), aars), servers
+
+
+def _on_a_running_one(access: Access, locks: Path) -> Access | None:
     """Return the access to a server of this machine that has the device, if there is one."""
-    server = access.spec.student_server
+    assert access.spec.student_server is not None
+    kind = access.spec.student_server.device
     for note in running(locks):
-        if server and "socket" in note and note["device"].startswith(_prefix(server.device)):
-            return replace(access, socket=Path(note["socket"]))
+        if "socket" in note and (kind == "auto" or note["device"].startswith(kind)):
+            return replace(access, sockets=(Path(note["socket"]),))
     return None
 
 
-def _prefix(device: str) -> str:
-    return "" if device == "auto" else device
+def _child(server: _Server, access: Access, models: str, locks: Path) -> StudentChild:
+    argv = [sys.executable, "-m", "aarlab.students", "--device", server.device]
+    argv += ["--socket", str(server.socket), "--models", models]
+    log = access.run.path / f"{server.name}.log"
+    return StudentChild(server.name, argv, log, access=access, socket=server.socket, locks=locks)
 
 
-def _started(access: Access, locks: Path, share: Share | None) -> StudentChild:
-    run, spec = access.run, access.spec
-    assert spec.student_server is not None
-    own = locks / "campaigns" / mark_of(run)
-    socket = (own if share is None else own / share.name) / "socket"
-    models = {model_at_hand(load_info(access.root.public_task(task))) for task in spec.tasks}
-    argv = [sys.executable, "-m", "aarlab.students", "--device", spec.student_server.device]
-    argv += ["--socket", str(socket), "--models", ",".join(sorted(m for m in models if m))]
-    log = run.path / ("students.log" if share is None else f"students-{share.name}.log")
-    if share is not None and share.device is not None:
-        argv = ["env", f"CUDA_VISIBLE_DEVICES={visible_device(share.device)}", *argv]
-    access = replace(access, socket=socket)
-    child = StudentChild("students", argv, log, access=access, locks=locks)
-    child.start()
-    return child
+def devices_of(wanted: StudentServerSpec, count: Callable[[], int] | None = None) -> list[str]:
+    """Return the device of each server by name.
+
+    Raises BadInput where there are fewer devices than are wanted, or none for `all`.
+    """
+    if wanted.devices == 1:
+        return [wanted.device]
+    there = (count or n_cuda)()
+    kind = "cpu" if wanted.device == "cpu" or (wanted.device == "auto" and not there) else "cuda"
+    if wanted.devices == "all":
+        if kind == "cpu":
+            raise BadInput("student_server: devices: all, but torch finds no CUDA device")
+        return [f"cuda:{number}" for number in range(there)]
+    if kind == "cuda" and there < wanted.devices:
+        raise BadInput(f"student_server: devices: {wanted.devices}, but torch finds {there}")
+    return [f"{kind}:{number}" for number in range(wanted.devices)]
+
+
+@cache
+def n_cuda() -> int:
+    """Count CUDA devices in another process: this one never loads torch."""
+    words = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
+    said = done.stdout.strip()
+    return int(said) if done.returncode == 0 and said.isdigit() else 0
+
+
+def models_of(root: DataRoot, spec: CampaignSpec) -> list[str]:
+    """Return the strong models that students of the campaign's tasks train."""
+    found = {model_at_hand(load_info(root.public_task(task))) for task in spec.tasks}
+    return sorted(model for model in found if model)
 
 
 def mark_of(run: RunDir) -> str:

@@ -1,5 +1,7 @@
 """`aarlab campaign`: run, steer, status, export, check."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ from aarlab.cli.ending import when_interrupted
 from aarlab.cli.options import AsJson, check_file, finite, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.terminal import Console
-from aarlab.core.errors import NotFound
+from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.extras import require
 from aarlab.core.isolation import SandboxKind
 from aarlab.core.layout import RunDir
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Run and inspect campaigns.")
 Folder = Annotated[Path, typer.Argument(help="the campaign's folder")]
 By = Annotated[str | None, typer.Option(help="your name; default: the login")]
+Data = Annotated[
+    Path | None, typer.Option(help="folder of the tasks to build, instead of build.folder")
+]
 Why = Annotated[str, typer.Option(help="the reason; kept in the log")]
 
 
@@ -33,8 +38,11 @@ def run(
     sandbox: Annotated[
         SandboxKind | None, typer.Option(help="process: no isolation; every score is marked so")
     ] = None,
+    data: Data = None,
 ) -> int:
     """Run a campaign to its end, or resume one that was interrupted.
+
+    Tasks that the spec builds are built first, in another process (`aarlab campaign build`).
 
     Exit code 0: it ended well. 3: some AARs were given up. 4: all were. 2: an error.
     """
@@ -48,13 +56,65 @@ def run(
     from aarlab.verify.audits import check_installed
 
     check_installed()
-    frozen = spec_of(spec, sandbox)
+    frozen = _with_data(spec_of(spec, sandbox), data)
     folder = RunDir((out or Path("runs") / frozen.name).absolute())
+    if frozen.build is not None and not folder.spec.exists():
+        _build_first(spec, frozen, data)
+    frozen = frozen.model_copy(update={"build": None})
     found = faults(frozen, _text_of(spec), data_root(), embedded_names().__contains__)
     if found and not folder.export.exists():  # one that ended once may have no more to do
         raise Faulty(f"{spec} cannot run here; nothing was started:", found)
     create(folder, frozen, run_settings(data_root()), data_root())
     return exit_code(run_shown(folder))
+
+
+@app.command()
+def build(spec: Annotated[str, typer.Argument(help="a spec file")], data: Data = None) -> None:
+    """Build the tasks of a spec's `build` part; what was built before is used as it is.
+
+    Seeds of teachers and ceilings that an interrupted build trained are kept.
+    """
+    from aarlab.campaign.building import build_tasks
+    from aarlab.cli.steps import Steps
+
+    require("testbed")
+    frozen, console = _with_data(spec_of(spec, None), data), Console()
+    if frozen.build is None:
+        raise BadInput(f"{spec} has no `build`: its tasks are there, or built by aarlab task build")
+    with (
+        when_interrupted("Finished seeds of the baselines are kept; run it again to resume."),
+        Steps(console) as steps,
+    ):
+        build_tasks(frozen, data_root(), steps.tell, steps.advance)
+
+
+def _with_data(spec: "CampaignSpec", data: Path | None) -> "CampaignSpec":
+    if data is None:
+        return spec
+    if spec.build is None:
+        raise BadInput("--data belongs to a spec with `build`")
+    build = spec.build.model_copy(update={"folder": str(data.absolute())})
+    return spec.model_copy(update={"build": build})
+
+
+def _build_first(name: str, spec: "CampaignSpec", data: Path | None) -> None:
+    """Build the tasks in another process, so that this one holds no model while it supervises.
+
+    Raises Faulty with all that keeps the campaign from running, before anything is built.
+    """
+    from aarlab.campaign.checking import faults
+    from aarlab.core.errors import Faulty
+    from aarlab.core.layout import embedded_names
+
+    found = faults(spec, _text_of(name), data_root(), embedded_names().__contains__)
+    if found:
+        raise Faulty(f"{name} cannot run here; nothing was started:", found)
+    words = [sys.executable, "-m", "aarlab.cli", "campaign", "build", name]
+    words += [] if data is None else ["--data", str(data)]
+    with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
+        done = subprocess.run(words, check=False)
+    if done.returncode:
+        raise BadInput(f"{name}: its tasks were not built (exit code {done.returncode}, see above)")
 
 
 @app.command()
@@ -203,8 +263,20 @@ def export(
 
 
 @app.command()
-def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) -> int:
-    """Check offline whether a spec can run here: tasks, models, keys, prices, budgets, sandbox.
+def check(
+    spec: Annotated[str, typer.Argument(help="a spec file or a preset")],
+    data: Data = None,
+    node: Annotated[
+        bool, typer.Option(help="start a job as an AAR's and look at its node")
+    ] = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", min=1, callback=finite, help="for that job")
+    ] = 300.0,
+) -> int:
+    """Check whether a spec can run here: tasks, models, keys, prices, devices, disk, sandbox.
+
+    Asks no network, except an executor's engine. With --node a job of the executor looks at a node:
+    sandbox, devices, disk, keys, the shared folder, and the way to this machine.
 
     Exit code 0: it can run. 1: the spec is valid, but something is missing here. 2: it is invalid.
     """
@@ -213,10 +285,15 @@ def check(spec: Annotated[str, typer.Argument(help="a spec file or a preset")]) 
     from aarlab.cli.progress import print_estimate
     from aarlab.core.layout import embedded_names
 
-    frozen, console = spec_of(spec, None), Console(highlight=False)
+    frozen, console = _with_data(spec_of(spec, None), data), Console(highlight=False)
     text = _text_of(spec)
     found = list(remarks(frozen, data_root(), embedded_names().__contains__))
     found += [Remark("error", said, ("methods",)) for said in broken_contracts(frozen)]
+    if node and not any(remark.gravity == "error" for remark in found):
+        from aarlab.campaign.node_probe import node_remarks
+
+        with console.status("waiting for a node"):
+            found += node_remarks(frozen, data_root(), wait_s)
     for remark in found:
         line = text.line(remark.place) if remark.gravity != "note" else 0
         where = f"line {line}: " if line else ""

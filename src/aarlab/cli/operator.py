@@ -7,12 +7,14 @@ Not covered: a user who owns the vault can read it; AARs run under another uid o
 from dataclasses import replace
 
 from aarlab.core.layout import DataRoot
+from aarlab.core.types import EVAL_SPLITS
 from aarlab.testbed.running.panel import Bench
-from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.students.features import ModelSource, StoredFeatures, WithModel
 from aarlab.testbed.tasks.task import PublicTask, has_hidden_train, load_inputs, load_weak_labels
 from aarlab.testbed.tasks.task_files import HIDDEN_WEAK_LABELS
 from aarlab.vault.scorer import Scorer
 from aarlab.vault.vault import Vault
+from aarlab.vault.whole_test import WholeTest
 
 
 def open_scorer(root: DataRoot) -> Scorer:
@@ -39,4 +41,20 @@ def selection_bench(root: DataRoot, task: PublicTask) -> Bench:
         weak_labels=load_weak_labels(vault / labels),
         features=StoredFeatures.open(stored),
         judge=open_scorer(root),
+    )
+
+
+def whole_test_bench(root: DataRoot, task: PublicTask, model: ModelSource) -> Bench:
+    """Return all rows of the test file that a task was built from, for published figures."""
+    vault = root.vault_task(task.info.name)
+    files = [*(task.folder / "features").glob("*.npz"), *(vault / "features").glob("*.npz")]
+    hidden = [load_inputs(vault / "inputs" / f"{s}.jsonl") for s in EVAL_SPLITS if s != "search"]
+    return Bench(
+        task=task,
+        split="search",
+        rows=tuple(row for rows in (task.search, *hidden) for row in rows),
+        weak_labels=task.weak_labels,
+        features=WithModel(StoredFeatures.open(sorted(files)), model),
+        judge=Scorer(WholeTest(root)),
+        shown="whole test",
     )

@@ -1,7 +1,7 @@
 """`aarlab students`: the server that owns models and a device, and who uses it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,14 +12,15 @@ from aarlab.cli.terminal import Console
 from aarlab.core.extras import require
 
 app = typer.Typer(no_args_is_help=True, help="Strong students on one device, for many clients.")
-Device = Literal["auto", "cpu", "cuda"]
 Socket = Annotated[Path | None, typer.Option(help="unix socket, in a folder of its own")]
 
 
 @app.command()
 def serve(
     models: Annotated[str, typer.Option(help="names of `aarlab models list`, comma-separated")],
-    device: Annotated[Device, typer.Option(help="auto: CUDA where torch finds it")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, one such as cuda:1; auto: CUDA where torch finds it")
+    ] = "auto",
     socket: Socket = None,
     price: Annotated[
         float, typer.Option(min=0, callback=finite, help="dollars an hour of the device")

@@ -21,6 +21,7 @@ from aarlab.core.extras import require
 from aarlab.core.files import write_atomic, write_json
 
 if TYPE_CHECKING:
+    from aarlab.cli.published import PresetRun
     from aarlab.core.wire import Interval
     from aarlab.testbed.recipes.recipe import Recipe
     from aarlab.testbed.running.panel import Bench, PanelRow
@@ -35,8 +36,12 @@ ReplaceJson = Annotated[bool, typer.Option("--replace", help="the file of --json
 def run(
     task: Annotated[str, typer.Option(help="a built task; see `aarlab task list`")] = "",
     methods: Annotated[
-        str, typer.Option(help="names, method folders, recipe files, or all; comma-separated")
-    ] = "vanilla,confident",
+        str,
+        typer.Option(
+            help="names, method folders, recipe files, or all; comma-separated. Default: vanilla, "
+            "confident; with --preset those published"
+        ),
+    ] = "",
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
     guards: Annotated[bool, typer.Option(help="add the guard baselines")] = True,
     diagnostics: Annotated[bool, typer.Option(help="label-free diagnostics")] = False,
@@ -46,26 +51,38 @@ def run(
     preset: Annotated[str, typer.Option(help="a published setting, e.g. qwen-paper")] = "",
     data: Annotated[Path | None, typer.Option(help="folder for the preset")] = None,
     pair: Annotated[str, typer.Option(help="another pair for the preset")] = "",
-    baseline_seeds: Annotated[int, typer.Option(min=2, max=64, help="of the preset")] = 10,
+    weak: Annotated[Path | None, typer.Option(help="folder of the preset's weak model")] = None,
+    strong: Annotated[Path | None, typer.Option(help="folder of its strong model")] = None,
+    baseline_seeds: Annotated[
+        int, typer.Option(min=2, max=64, help="of teacher and ceiling in the preset")
+    ] = 16,
     epochs: Annotated[int, typer.Option(min=0, help="of the preset; 0: as published")] = 0,
+    fresh: Annotated[bool, typer.Option(help="run again seeds that the preset keeps")] = False,
 ) -> int:
     """Run methods on the search split and print PGR with its 95 % interval.
 
     With --preset and --data: a weak teacher fine-tuned on train_label labels train_unlabel,
-    students learn from it, ceilings from the truth, as published. Seeds of teachers and ceilings
-    that are done are kept. Where the gap is not clear the table has accuracies. The exit code is 2
-    when a method failed.
+    students learn from it, ceilings from the truth, as published, and the whole of test is scored.
+    The figures are compared with those published, and what differs in the settings is said. Seeds
+    that are done are kept: the same command resumes. Where the gap is not clear the table has
+    accuracies. The exit code is 2 when a method failed.
     """
     require("testbed")
-    console, first_seed = Console(), 0
+    console = Console()
     check_json(json_out, replace_json)
+    names = comma_list(methods or ("" if preset else "vanilla,confident"), "--methods")
+    wanted = Wanted(task, names, seeds, guards, diagnostics, permuted, json_out=json_out)
     if preset:
+        from aarlab.cli.published import Asked, prepared
+
+        asked = Asked(preset, data, pair, weak, strong, baseline_seeds, epochs, fresh)
         with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
-            task, first_seed = _published(preset, data, pair, baseline_seeds, epochs, console)
+            made = prepared(asked, console)
+        wanted = replace(wanted, methods=names or list(made.made.methods), preset=made)
     elif not task:
         raise BadInput("name a task with --task, or a setting with --preset and --data")
-    names = comma_list(methods, "--methods", at_least=1)
-    wanted = Wanted(task, names, seeds, guards, diagnostics, permuted, first_seed, json_out)
+    elif weak or strong or data:
+        raise BadInput("--data, --weak and --strong belong to --preset")
     return run_table(wanted, console)
 
 
@@ -88,9 +105,9 @@ class Wanted:
     guards: bool = True
     diagnostics: bool = False
     permuted: bool = False
-    first_seed: int = 0
     json_out: Path | None = None
     own_first: bool = False
+    preset: "PresetRun | None" = None
 
 
 def run_table(wanted: Wanted, console: Console) -> int:
@@ -98,20 +115,23 @@ def run_table(wanted: Wanted, console: Console) -> int:
     from aarlab.testbed.running.panel import Extras, methods_named, run_panel
 
     require("testbed")
-    rows = list["PanelRow"]()
+    rows, preset = list["PanelRow"](), wanted.preset
     chosen = methods_named(wanted.methods, wanted.guards)
     out = wanted.json_out
     kept = f"The methods that finished are in {out}" if out else "No score was kept"
     note = f"{kept}; the same command starts all methods again."
+    if preset is not None:
+        chosen, note = preset.methods(chosen), "Finished seeds are kept; run it again to resume."
     with when_interrupted(note), Waiting("reading the task") as waiting:
-        bench = _search_bench(wanted.task, waiting.at)
-        bench = replace(bench, first_seed=wanted.first_seed)
+        bench = (
+            _search_bench(wanted.task, waiting.at) if preset is None else preset.bench(waiting.at)
+        )
         ticks = lambda m, s: waiting.at(f"{m}, seed {s}")  # noqa: E731
         extras = Extras(wanted.diagnostics, wanted.permuted)
         for row in run_panel(chosen, bench, wanted.seeds, ticks, extras):
             rows.append(row)
-            if wanted.json_out is not None:  # as it goes: an interrupted run keeps what it has
-                write_json(wanted.json_out, _as_json(bench, rows))
+            if out is not None and preset is None:  # an interrupted run keeps what it has
+                write_json(out, _as_json(bench, rows))
             if row.failed and wanted.own_first and len(rows) == 1:
                 break
     failed = [row for row in rows if row.failed]
@@ -122,8 +142,13 @@ def run_table(wanted: Wanted, console: Console) -> int:
             console.print(_diagnostics(rows))
     for row in failed:
         console.print(f"{row.method}: {row.failed}", highlight=False)
-    if wanted.json_out is not None:
-        console.print(f"wrote {wanted.json_out}")
+    if preset is not None:
+        compared = preset.compare(bench, rows, wanted.seeds)
+        preset.show(compared, console)
+        if out is not None:
+            write_json(out, {**_as_json(bench, rows), "published": compared})
+    if out is not None:
+        console.print(f"wrote {out}")
     return 2 if failed else 0
 
 
@@ -251,27 +276,6 @@ def _recipes(methods: str) -> "dict[str, Recipe]":
     return found
 
 
-def _published(
-    preset: str,
-    data: Path | None,
-    pair: str,
-    baseline_seeds: int,
-    epochs: int,
-    console: Console,
-) -> tuple[str, int]:
-    """Build the task of a published setting; return its name and first seed."""
-    from aarlab.testbed.tasks.making import Workshop
-    from aarlab.testbed.tasks.published import setting
-
-    if data is None:
-        raise BadInput(f"--preset {preset} needs --data FOLDER (train_label, train_unlabel, test)")
-    made = setting(preset, epochs or None)
-    name = f"{data.resolve().name.lower()}-{pair or made.name}".replace("_", "-")
-    shop = Workshop(data_root(), lambda line: console.print(f"  {line}"))
-    built = shop.build_published(data, name, made, pair or made.pair, baseline_seeds)
-    return built.info.name, made.first_seed
-
-
 def _search_bench(task: str, tell: Callable[[str], None]) -> "Bench":
     from aarlab.cli.operator import open_scorer
     from aarlab.testbed.running.panel import search_bench
@@ -297,9 +301,9 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", wanted: Wanted) -> Table:
     from aarlab.cli.verifying import head_of
 
     name, split = bench.task.info.name, bench.split
-    base = bench.judge.baselines(name, split)
+    base, rows_are = bench.judge.baselines(name, split), bench.shown or f"{split} split"
     table = Table(
-        title=f"{name}, {split} split: {base.n_rows} rows, {wanted.seeds} seeds; "
+        title=f"{name}, {rows_are}: {base.n_rows} rows, {wanted.seeds} seeds; "
         f"weak {base.weak:.3f}, ceiling {base.ceiling:.3f}"
     )
     table.add_column("method", overflow="fold", min_width=8)
@@ -313,6 +317,7 @@ def _scores(bench: "Bench", rows: "list[PanelRow]", wanted: Wanted) -> Table:
     vanilla = next((row for row in rows if row.method == "vanilla"), None)
     for row in rows:
         shown = f"{row.method}{' (guard)' if row.guard else ''}"
+        shown += f", {row.n_kept} of {row.n_seeds} seeds kept" if row.n_kept else ""
         if row.accuracy is None:
             table.add_row(shown, "failed")
             continue
@@ -389,4 +394,9 @@ def _as_json(bench: "Bench", rows: "list[PanelRow]") -> dict[str, Any]:
         facts |= {"transfer": row.transfer, "teacher_contribution": row.teacher_contribution}
         made.append(facts | {"less_vanilla": less and less.model_dump()})
     found = bench.judge.gap(bench.task.info.name, bench.split)
-    return {**_facts(bench), "split": bench.split, "gap_is_clear": found.clear, "methods": made}
+    return {
+        **_facts(bench),
+        "split": bench.shown or bench.split,
+        "gap_is_clear": found.clear,
+        "methods": made,
+    }

@@ -264,6 +264,60 @@ def accuracy_difference(
     return _mean(arms, groups_N, level)
 
 
+class Reported(NamedTuple):
+    """A figure of another study: mean and population standard deviation over its seeds."""
+
+    value: float
+    sd: float
+    n_seeds: int
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """Return it with an interval over its seeds, since nothing else of it is known.
+
+        Raises BadInput for fewer than two seeds.
+        """
+        if self.n_seeds < 2:
+            raise BadInput(f"a reported figure needs at least two seeds, got {self.n_seeds}")
+        dof = self.n_seeds - 1
+        stderr = self.sd / math.sqrt(dof)  # sqrt(n / (n - 1)) for the sample, 1 / sqrt(n) for it
+        half = t_quantile(dof, level) * stderr
+        return Interval(
+            value=self.value,
+            stderr=stderr,
+            low=self.value - half,
+            high=self.value + half,
+            n_rows=0,
+            n_seeds=self.n_seeds,
+            covers=["seeds"],
+            dof=float(dof),
+        )
+
+
+def less_reported(ours: Interval, reported: Reported, level: float = LEVEL) -> Interval:
+    """Return our figure less a reported one, taken as independent (Welch and Satterthwaite).
+
+    Where both were measured on the same rows, the part of the rows cancels in truth, and the
+    interval is wider than it has to be.
+    """
+    other = reported.interval(level)
+    ours_dof = MOST_DOF if ours.dof is None else ours.dof
+    parts = ((ours.stderr**2, ours_dof), (other.stderr**2, float(other.dof or 1.0)))
+    variance = sum(part for part, _ in parts)
+    small = sum(part**2 / dof for part, dof in parts)
+    dof = min(max(variance**2 / small, 1.0), MOST_DOF) if small > 0 else MOST_DOF
+    value, half = ours.value - other.value, t_quantile(dof, level) * math.sqrt(variance)
+    return Interval(
+        value=value,
+        stderr=math.sqrt(variance),
+        low=value - half,
+        high=value + half,
+        n_rows=ours.n_rows,
+        n_seeds=ours.n_seeds,
+        covers=[*ours.covers, "reported seeds"],
+        dof=dof,
+    )
+
+
 def gap(
     weak_SN: NDArray[np.bool_],
     ceiling_SN: NDArray[np.bool_],

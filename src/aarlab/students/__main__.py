@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m aarlab.students", description=__doc__)
     parser.add_argument("--models", default="", help="names of the catalogue, comma-separated")
     parser.add_argument("--socket", type=Path, help="unix socket, in a folder of its own")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, or one such as cuda:1")
     parser.add_argument("--price", type=float, default=0.0, help="dollars an hour of the device")
     given = parser.parse_args(arguments)
     log_to_stderr("INFO")

@@ -4,14 +4,13 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from aarlab.core.errors import BadInput
 from aarlab.students.server import Serving, StudentServer
-from aarlab.students.settings import DeviceSettings
+from aarlab.students.settings import Device, DeviceSettings, see_only
 from aarlab.testbed.models.compute import choose
 from aarlab.testbed.settings import load_settings
 from aarlab.testbed.tasks.making import Workshop
@@ -28,15 +27,15 @@ class Wanted:
     """
 
     models: tuple[str, ...]
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"  # settings.Device
     socket: Path | None = None
     price: float = 0.0
 
 
-def device_name(device: Literal["cpu", "cuda"]) -> str:
+def device_name(device: Device) -> str:
     """Return a name of the device that is the same for every process of this machine."""
-    if device == "cpu":
-        return "cpu"
+    if device.kind == "cpu":
+        return "cpu" if device.number is None else f"cpu-{device.number}"
     about = torch.cuda.get_device_properties(torch.cuda.current_device())
     return f"cuda-{about.uuid}"
 
@@ -59,11 +58,14 @@ def serve(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) -> No
     Raises NotFound for a model that the catalogue does not know, and Conflict where another server
     has the device.
     """
-    settings = load_settings().model_copy(update={"device": wanted.device})
+    asked = Device.named(wanted.device)
+    if asked.kind == "cuda" and asked.number is not None:
+        see_only(asked.number)
+    settings = load_settings().model_copy(update={"device": asked.kind})
     if not 0 <= wanted.price < float("inf"):
         raise BadInput(f"price {wanted.price}: expected dollars an hour")
     locks = DeviceSettings().device_locks
-    device = device_name(choose(wanted.device).device)
+    device = device_name(asked._replace(kind=choose(asked.kind).device))
     path = (wanted.socket or locks / device / "socket").absolute()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shop = Workshop(settings.root, tell, settings=settings)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,11 @@ from aarlab.testbed.recipes.recipe import recipe_from_json
 from aarlab.testbed.running.contract import Predictor, checked_predictions
 from aarlab.testbed.running.controls import diagnose
 from aarlab.testbed.running.job import teacher_of
+from aarlab.testbed.running.kept_runs import KeptRun, KeptRuns
 from aarlab.testbed.running.method_folder import load_method
 from aarlab.testbed.students.features import FeatureSource
 from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.train import nothing
 from aarlab.testbed.tasks.task import PublicTask, WeakLabels, has_zero_shot, make_train_task
 from aarlab.testbed.tasks.train_task import TrainTask
 
@@ -40,6 +42,8 @@ class Bench:
     features: FeatureSource
     judge: Scoring
     first_seed: int = 0
+    shown: str = ""  # what the rows are, where they are not those of `split`
+    kept: KeptRuns | None = None
 
 
 class Extras(NamedTuple):
@@ -55,7 +59,8 @@ class PanelRow:
 
     `failed` says why a method gave no score; the figures are then missing. `pgr` and `permuted`
     are None where the gap is not clear. `diagnostics` are means over seeds.
-    `teacher_contribution` is None where PGR is not clearly above 0.
+    `teacher_contribution` is None where PGR is not clearly above 0. `n_kept` seeds were run by an
+    earlier command.
     """
 
     method: str
@@ -68,6 +73,7 @@ class PanelRow:
     permuted_accuracy: Interval | None = None
     diagnostics: dict[str, float] = field(default_factory=dict)
     failed: str = ""
+    n_kept: int = 0
     predictions: Predictions | None = field(default=None, repr=False)
 
     @property
@@ -77,6 +83,14 @@ class PanelRow:
     @property
     def teacher_contribution(self) -> float | None:
         return teacher_contribution(self.pgr, self.permuted)
+
+
+class _Ran(NamedTuple):
+    """One seed's predictions, and what it took. `done` is None where an earlier command ran it."""
+
+    run: Run
+    seconds: float
+    done: "_Done | None"
 
 
 class _Done(NamedTuple):
@@ -109,16 +123,18 @@ def run_panel(
 
 
 def _row(method: Method, bench: Bench, n_seeds: int, tick: Tick, extras: Extras) -> PanelRow:
-    started, name = time.perf_counter(), bench.task.info.name
+    name = bench.task.info.name
+    if extras.diagnostics:  # these need the students themselves
+        bench = replace(bench, kept=None)
     try:
         with threadpool_limits(1):  # heads are small: threads that wait for each other cost more
-            done = _run_seeds(method, bench, n_seeds, tick)
-            seconds = time.perf_counter() - started
+            ran = _run_seeds(method, bench, n_seeds, tick)
             again = _run_seeds(method, bench, n_seeds, tick, True) if extras.permuted else []
+            done = [one.done for one in ran if one.done is not None]
             facts = _diagnostics(done, bench) if extras.diagnostics else {}
     except MethodFailed as error:
         return PanelRow(method.name, method.guard, n_seeds, failed=str(error))
-    predictions = _predictions(bench, done)
+    predictions = _predictions(bench, ran)
     without = _predictions(bench, again) if again else None
     judge, split = bench.judge, bench.split
     clear = judge.gap(name, split).clear
@@ -126,12 +142,13 @@ def _row(method: Method, bench: Bench, n_seeds: int, tick: Tick, extras: Extras)
         method=method.name,
         guard=method.guard,
         n_seeds=n_seeds,
-        seconds=seconds,
+        seconds=sum(one.seconds for one in ran),
         pgr=judge.estimate(name, split, predictions) if clear else None,
         accuracy=judge.accuracy_interval(name, split, predictions),
         permuted=judge.estimate(name, split, without) if clear and without else None,
         permuted_accuracy=judge.accuracy_interval(name, split, without) if without else None,
         diagnostics=facts,
+        n_kept=sum(one.done is None for one in ran),
         predictions=predictions,
     )
 
@@ -146,27 +163,53 @@ def predict(
     return _predictions(bench, _run_seeds(method, bench, n_seeds, tick))
 
 
-def _predictions(bench: Bench, done: Sequence[_Done]) -> Predictions:
-    return Predictions([example.id for example in bench.rows], [one.run for one in done])
+def _predictions(bench: Bench, ran: Sequence[_Ran]) -> Predictions:
+    return Predictions([example.id for example in bench.rows], [one.run for one in ran])
 
 
 def _run_seeds(
     method: Method, bench: Bench, n_seeds: int, tick: Tick, permuted: bool = False
-) -> list[_Done]:
-    done = []
+) -> list[_Ran]:
+    ran, words = list[_Ran](), f"{method.name}, permuted labels" if permuted else method.name
     for seed in range(bench.first_seed, bench.first_seed + n_seeds):
-        tick(f"{method.name}, permuted labels" if permuted else method.name, seed)
-        done.append(_run(method, bench, seed, permuted))
-    return done
+        tick(words, seed)
+        if (known := bench.kept and bench.kept.find(method, seed, permuted)) is not None:
+            ran.append(_Ran(known.run, known.seconds, None))
+            continue
+        steps = _Steps(lambda n, seed=seed: tick(f"{words}: {n:,} steps", seed))  # type: ignore[misc]
+        begun = time.perf_counter()
+        done = _run(method, bench, seed, permuted, steps)
+        ran.append(_Ran(done.run, time.perf_counter() - begun, done))
+        if bench.kept is not None:
+            bench.kept.keep(method, permuted, KeptRun(done.run, ran[-1].seconds))
+    return ran
 
 
-def _run(method: Method, bench: Bench, seed: int, permuted: bool) -> _Done:
+class _Steps:
+    """Count the steps of training, and say the number every EACH_S seconds."""
+
+    EACH_S = 60.0
+
+    def __init__(self, say: Callable[[int], None]) -> None:
+        self._say, self._count, self._said = say, 0, time.monotonic()
+
+    def __call__(self) -> None:
+        self._count += 1
+        if (now := time.monotonic()) - self._said >= self.EACH_S:
+            self._said = now
+            self._say(self._count)
+
+
+def _run(
+    method: Method, bench: Bench, seed: int, permuted: bool, stepped: Callable[[], None] = nothing
+) -> _Done:
     labels, info = bench.weak_labels, bench.task.info
     labels_SN = labels.led_by(teacher_of(seed - bench.first_seed, labels.seeds))
     if permuted:
         labels_SN = labels_SN[:, np.random.default_rng([seed, 1]).permutation(labels_SN.shape[1])]
     task = make_train_task(info, bench.task.train, labels_SN)
     student = StudentFactory.of_task(bench.features, info)
+    student.between = stepped
     predictor = method.fit(task, student, seed)
     probs_N = checked_predictions(predictor, bench.rows)
     return _Done(Run(seed=seed, probs=[float(p) for p in probs_N]), predictor, task, student)

@@ -5,6 +5,7 @@ It runs in an operator's process only.
 Legend: S seeds, N rows of a split.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -274,12 +275,13 @@ def _weak(
     )
 
     def fitted(seed: int) -> Student:
-        progress(f"weak teacher, seed {seed}")
         drawn_N = draw_problems(groups_N, options.teacher.share, seed)
         examples = [learned.examples[i] for i in drawn_N]
         return fit_ceiling(factory, examples, learned.targets_N[drawn_N], seed)
 
-    return _predicted(data, parts, options.weak_seeds, fitted, "weak", kept), []
+    heard = _Heard("weak teacher", progress, factory)
+    arm = _Arm("weak", fitted, heard)
+    return _predicted(data, parts, options.weak_seeds, arm, kept), []
 
 
 def _seen_by_teachers(
@@ -317,11 +319,12 @@ def _ceilings(
     learned, name = data.splits[first], "ceiling" if first == "train" else f"ceiling-{first}"
 
     def fitted(seed: int) -> Student:
-        if options.adapter is not None:
-            progress(f"{name.replace('-', ' on ')}, seed {seed}")
         return fit_ceiling(factory, learned.examples, learned.targets_N, seed)
 
-    return _predicted(data, others, options.ceiling_seeds_used, fitted, name, kept)
+    adapted = options.adapter is not None
+    heard = _Heard(name.replace("-", " on "), progress, factory) if adapted else None
+    arm = _Arm(name, fitted, heard)
+    return _predicted(data, others, options.ceiling_seeds_used, arm, kept)
 
 
 def _spread(
@@ -348,41 +351,86 @@ def _spread(
             seed: int,
             examples: tuple[Example, ...] = examples,
             labels_SN: Floats = labels_SN,
-            name: str = name,
         ) -> Student:
-            if options.adapter is not None:
-                shown = name.replace("plain", "plain student").replace("-", " on ")
-                progress(f"{shown}, seed {seed}")
             labels_N = labels_SN[options.weak_seeds.index(seed)] > 0.5
             student = factory.new(options.student.model_copy(update={"seed": seed}))
             return student.fit(examples, labels_N.astype(np.float64))
 
         mine = [part for part in options.eval_splits if _ceiling_rows(data, part) == split]
-        probs |= _predicted(data, mine, options.plain_seeds_used, fitted, name, kept)
+        shown = name.replace("plain", "plain student").replace("-", " on ")
+        heard = None if options.adapter is None else _Heard(shown, progress, factory)
+        arm = _Arm(name, fitted, heard)
+        probs |= _predicted(data, mine, options.plain_seeds_used, arm, kept)
     return {
         split: seed_spread((probs[split] > 0.5) == data.splits[split].targets_N.astype(bool))
         for split in options.eval_splits
     }
 
 
+class _Heard:
+    """Say how far seeds that take an hour each are: which, of how many, its steps, the time left.
+
+    `factory` is what trains them; its `between` counts the steps.
+    """
+
+    EACH_S = 60.0  # between two lines about one seed
+
+    def __init__(self, what: str, progress: Progress, factory: StudentFactory) -> None:
+        self._what, self._progress = what, progress
+        self._seed, self._steps, self._begun, self._said = "", 0, 0.0, 0.0
+        self._taken = list[float]()
+        factory.between = self._stepped
+
+    def begin(self, seed: int, number: int, of: int) -> None:
+        self._seed, self._steps = f"{self._what}, seed {seed}", 0
+        self._begun = self._said = time.monotonic()
+        left = ""
+        if self._taken:
+            left_s = sum(self._taken) / len(self._taken) * (of - number + 1)
+            left = f", about {_shown(left_s)} left for these"
+        self._progress(f"{self._seed} ({number} of {of}{left})")
+
+    def end(self) -> None:
+        self._taken.append(time.monotonic() - self._begun)
+
+    def _stepped(self) -> None:
+        self._steps += 1
+        if (now := time.monotonic()) - self._said >= self.EACH_S:
+            self._said = now
+            self._progress(f"{self._seed}: {self._steps:,} steps, {_shown(now - self._begun)}")
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+
+
+class _Arm(NamedTuple):
+    """What trains the students of one arm. `heard` is None where that takes no time."""
+
+    name: str
+    fitted: Callable[[int], Student]
+    heard: _Heard | None = None
+
+
 def _predicted(
-    data: TaskData,
-    parts: Sequence[Part],
-    seeds: Sequence[int],
-    fitted: Callable[[int], Student],
-    name: str,
-    kept: Kept | None,
+    data: TaskData, parts: Sequence[Part], seeds: Sequence[int], arm: _Arm, kept: Kept | None
 ) -> dict[Part, Floats]:
     """Return P(label 1) of each seed's student on each part, (S, N)."""
+    heard = arm.heard
     probs = {part: list[Floats]() for part in parts}
-    for seed in seeds:
+    for number, seed in enumerate(seeds, start=1):
 
-        def made(seed: int = seed) -> dict[str, Floats]:
-            student = fitted(seed)
+        def made(seed: int = seed, number: int = number) -> dict[str, Floats]:
+            if heard is not None:
+                heard.begin(seed, number, len(seeds))
+            student = arm.fitted(seed)
             rows = {part: _rows(data, part) for part in parts}
-            return {p: student.predict_proba(rows[p]).astype(np.float32) for p in parts}
+            found = {p: student.predict_proba(rows[p]).astype(np.float32) for p in parts}
+            if heard is not None:
+                heard.end()
+            return dict(found)
 
-        found = made() if kept is None else kept.get(f"{name}-{seed}", made)
+        found = made() if kept is None else kept.get(f"{arm.name}-{seed}", made)
         for part in parts:
             probs[part].append(found[part])
     return {part: np.stack(rows) for part, rows in probs.items()}

@@ -278,8 +278,12 @@ class Workshop:
     def strong_features(self, task: PublicTask) -> WithModel:
         """Return the task's stored features, with the strong model for anything else."""
         stored = StoredFeatures.open(sorted((task.folder / "features").glob("*.npz")))
+        return WithModel(stored, self.strong_model(task))
+
+    def strong_model(self, task: PublicTask) -> FeatureCache:
+        """Return the features of the task's strong model, which is loaded when one is missing."""
         pair = catalogue_of(self.root).pair(task.info.pair)
-        return WithModel(stored, self.feature_cache(pair.strong.model))
+        return self.feature_cache(pair.strong.model)
 
     def feature_cache(self, name: str) -> FeatureCache:
         """Return the data root's features of a model.

@@ -1,0 +1,194 @@
+"""Look at a node of a campaign's executor: start a job as an AAR's, and read what it found there.
+
+The job asks for what an AAR asks for, so it may wait in a queue as long. It writes into the data
+root, which all nodes share. Run on the node: `python -m aarlab.campaign.node_probe JOB.json OUT`.
+
+Covered: a node without user namespaces, device, key, disk or the shared folder, and one that does
+not reach the campaign's machine. Not covered: other nodes than the one that the engine chose.
+"""
+
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aarlab.agents.providers import lacks
+from aarlab.campaign.checking import Remark
+from aarlab.campaign.executing import Listens, listens, opened_executor, resources
+from aarlab.campaign.spec import CampaignSpec, parse_spec
+from aarlab.core.errors import AarlabError
+from aarlab.core.files import write_json
+from aarlab.core.layout import DataRoot
+from aarlab.executors.base import Ended, Executor, Job, NotStarted
+from aarlab.sandbox.probe import probe
+
+POLL_S, REACH_S, STOP_S = 0.2, 10.0, 5.0
+DEVICES = """\
+import json, torch
+found = []
+for n in range(torch.cuda.device_count()):
+    about = torch.cuda.get_device_properties(n)
+    torch.zeros(1, device=f"cuda:{n}")  # the driver may be there, and fail
+    found.append([about.name, about.total_memory / 2**30])
+print(json.dumps(found))
+"""
+
+
+def node_remarks(spec: CampaignSpec, root: DataRoot, wait_s: float) -> list[Remark]:
+    """Return what a node lacks, and what it has. Waits up to `wait_s` for the job."""
+    where, folder = ("executor",), root.path / "probes" / secrets.token_hex(6)
+    folder.mkdir(parents=True)
+    try:
+        with opened_executor(spec.executor, folder / "executor") as executor:
+            found = _found(spec, root, executor, folder, wait_s)
+    except AarlabError as error:
+        return [Remark("to do", f"node: {error}", where)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(found, str):
+        return [Remark("to do", f"node: {found}", where)]
+    name = found["node"]
+    made = [Remark("to do", f"node {name}: {text}", where) for text in found["lacks"]]
+    return made + [Remark("note", f"node {name}: {text}", where) for text in found["has"]]
+
+
+def _found(
+    spec: CampaignSpec, root: DataRoot, executor: Executor, folder: Path, wait_s: float
+) -> dict[str, Any] | str:
+    """Return what the job found, or why it found nothing."""
+    given, out = folder / "job.json", folder / "out.json"
+    with _answering(listens(executor)) as reached:
+        about = {"spec": spec.model_dump(mode="json"), "root": str(root.path), "reach": reached}
+        write_json(given, about)
+        words = (sys.executable, "-m", "aarlab.campaign.node_probe", str(given), str(out))
+        job = Job("probe", words, folder / "log", resources=resources(spec.executor))
+        try:
+            handle = executor.start(job)
+        except NotStarted as error:
+            return str(error)
+        until, ended = time.monotonic() + wait_s, handle.poll()
+        while ended is None and time.monotonic() < until:
+            time.sleep(POLL_S)
+            ended = handle.poll()
+        begun = handle.begun()
+        handle.stop(STOP_S)
+    return _read(out, folder / "log", ended, f"job {handle.id} {_waited(begun, wait_s)}")
+
+
+def _waited(begun: bool, wait_s: float) -> str:
+    state = "has not ended" if begun else "still waits in the queue"
+    return f"{state} after {wait_s:g} s: give it longer (--wait-s), or ask for less"
+
+
+def _read(out: Path, log: Path, ended: Ended | None, waited: str) -> dict[str, Any] | str:
+    if ended is None:
+        return waited
+    with suppress(OSError, ValueError):
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return found
+    said = log.read_text(encoding="utf-8", errors="replace").strip()[-500:] if log.exists() else ""
+    why = ended.why or f"exit code {ended.code}"
+    return f"the job left nothing in the data root, which nodes must share ({why}): {said}"
+
+
+@contextmanager
+def _answering(wanted: Listens | None) -> Iterator[list[Any] | None]:
+    """Listen where the campaign's server would, and answer with a word; None: it need not."""
+    if wanted is None:
+        yield None
+        return
+    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as end:
+        end.bind((wanted.host, wanted.port))
+        end.listen()
+        word = secrets.token_hex(8)
+
+        def answer() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    other, _ = end.accept()
+                    with closing(other):
+                        other.sendall(word.encode())
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield [wanted.host, wanted.port, word]
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+# ---------------------------------------------------------------- on the node
+def main(argv: list[str]) -> int:
+    given = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    spec, root = parse_spec(given["spec"], argv[0]), DataRoot(Path(given["root"]))
+    has = list[str]()
+    missing = [*_sandbox(spec), *_devices(spec, has), *_keys(spec), *_folders(spec, root, has)]
+    missing += _unreached(given["reach"])
+    write_json(Path(argv[1]), {"node": platform.node(), "lacks": missing, "has": has})
+    return 0
+
+
+def _sandbox(spec: CampaignSpec) -> Iterator[str]:
+    try:
+        probe(spec.isolation)
+    except AarlabError as error:
+        yield str(error)
+
+
+def _devices(spec: CampaignSpec, has: list[str]) -> Iterator[str]:
+    words = [sys.executable, "-c", DEVICES]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
+    if done.returncode:
+        yield f"torch cannot use its devices: {done.stderr.strip().splitlines()[-1:]}"
+        return
+    found = json.loads(done.stdout)
+    named = ", ".join(f"{name} ({gib:.0f} GiB)" for name, gib in found)
+    has.append(f"{os.cpu_count()} cores; CUDA devices: {named or 'none'}")
+    wanted = spec.student_server
+    if not found and (spec.executor.gpus or (wanted is not None and wanted.device == "cuda")):
+        yield "torch finds no CUDA device: is `executor.gpus` set, and torch one with CUDA?"
+
+
+def _keys(spec: CampaignSpec) -> Iterator[str]:
+    """Yield what models lack there: an engine's jobs have another environment than this shell."""
+    said = set[str]()
+    for aar in spec.aars:
+        if (language := spec.language_of(aar)) is not None:
+            for lack in lacks(language.model, language.base_url, language.model_args):
+                said.add(lack.text)
+    yield from sorted(said)
+
+
+def _folders(spec: CampaignSpec, root: DataRoot, has: list[str]) -> Iterator[str]:
+    for task in spec.tasks:
+        if root.versions(task) and not (root.public_task(task) / "task.json").is_file():
+            yield f"{root.public_task(task)} is not to be seen there"
+    free_gb = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
+    has.append(f"{free_gb:.0f} GB free in {tempfile.gettempdir()}")
+
+
+def _unreached(reach: list[Any] | None) -> Iterator[str]:
+    if reach is None:
+        return
+    host, port, word = reach
+    try:
+        with socket.create_connection((host, port), REACH_S) as end:
+            end.settimeout(REACH_S)
+            if end.recv(64).decode(errors="replace") != word:
+                yield f"{host}:{port} is another machine than the campaign's"
+    except OSError as error:
+        yield f"it does not reach the campaign at {host}:{port}: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
