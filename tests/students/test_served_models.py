@@ -12,8 +12,6 @@ from aarlab.core.errors import BadInput, BudgetExhausted, MethodFailed, NotFound
 from aarlab.students.client import Client
 from aarlab.students.grants import Grant, Limits
 from aarlab.students.queue import DeviceQueue
-from aarlab.students.rows import Template
-from aarlab.students.trainer import trainer_of
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.generation import NEW_TOKENS, SIDES, _written, debate_prompts
 from aarlab.testbed.models.answers import QUESTIONS, verdict_row
@@ -23,7 +21,9 @@ from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.students.teacher import cross_fit, fold_of_rows
+from aarlab.testbed.students.templates import Template
 from aarlab.testbed.students.train import expit
+from aarlab.testbed.students.trainer import trainer_of
 from aarlab.testbed.tasks.train_task import StudentSettings, TrainTask
 
 LAYER = 3
@@ -383,13 +383,13 @@ def test_an_error_holds_no_part_of_a_text(server, monkeypatch, secret):
 
 
 def test_texts_that_are_too_long_together_are_refused(server, monkeypatch):
-    monkeypatch.setattr("aarlab.students.rows.MAX_FILLED_ALL", 500)
+    monkeypatch.setattr("aarlab.testbed.students.templates.MAX_FILLED_ALL", 500)
     with client_of(server, grant()) as client:
         assert len(client.ask(client.rows[:4], TEMPLATE)) == 4
         for call in (client.ask, client.generate):
             with pytest.raises(BadInput, match="ask for fewer rows at once"):
                 call(client.rows, TEMPLATE)
-        monkeypatch.setattr("aarlab.students.rows.MAX_FILLED", 30)
+        monkeypatch.setattr("aarlab.testbed.students.templates.MAX_FILLED", 30)
         with pytest.raises(BadInput, match="filled in it has over 30"):
             client.ask(client.rows[:1], TEMPLATE)
         monkeypatch.setattr("aarlab.students.calls.MAX_ROWS", 10)

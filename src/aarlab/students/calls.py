@@ -25,16 +25,17 @@ from numpy.typing import NDArray
 
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, MethodFailed, NotFound
 from aarlab.core.types import Example
-from aarlab.students.generation import Texts, written
 from aarlab.students.grants import Grant
 from aarlab.students.queue import ClientGone, DeviceQueue
-from aarlab.students.rows import Template, unpacked_rows
-from aarlab.students.trainer import Saved, Trainer, checked_slopes, trainer_of
+from aarlab.students.rows import unpacked_rows
 from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.running.channel import Message
 from aarlab.testbed.students.features import AnswerLogp, StoredFeatures
+from aarlab.testbed.students.generation import Texts, written
 from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
 from aarlab.testbed.students.student import Compute, Student, StudentFactory
+from aarlab.testbed.students.templates import Template
+from aarlab.testbed.students.trainer import Saved, Trainer, checked_slopes, trainer_of
 
 LOG = logging.getLogger("aarlab.students")
 MAX_REPLY, MAX_ROWS = 2**30, 200_000  # bytes of an answer, rows of a call

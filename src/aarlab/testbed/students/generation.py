@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from aarlab.core.errors import BadInput
 from aarlab.core.types import Example
-from aarlab.students.rows import Template
 from aarlab.testbed.students.options import GenerateOptions
+from aarlab.testbed.students.templates import Template
 
 if TYPE_CHECKING:
     from aarlab.testbed.models.lm import LanguageModel
