@@ -4,7 +4,8 @@ States are whitened and turned, so that weights learned elsewhere fit nothing. A
 and angles, which would identify rows. So noise is added, and all states are scaled to one length.
 Log-likelihoods are rounded, so that rows are not known again by them, and clouds of public states
 are less easily laid over those of the run: which rows have like log-likelihoods is how that begins.
-What all seeds of a re-run share is worked out once.
+What all seeds of a re-run share is worked out once. A template about rows has a table of its own,
+and a basis: what is known of one template's rows says nothing of another's coordinates.
 
 Not covered: a fit that matches the clouds row by row needs few levels to begin, and keeps most of
 its gain (benchmarks/blind.md); a formula on log-likelihoods that was fitted elsewhere keeps what
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from aarlab.core.types import Example
-from aarlab.testbed.students.features import LOGP, StoredFeatures
+from aarlab.testbed.students.features import LOGP, FeatureSource
 
 Basis = Literal["secret", "still", "turned", "plain"]
 Floats32 = NDArray[np.float32]
@@ -43,11 +44,13 @@ class Table:
     """Features of all rows of a re-run by answer; several seeds may read it at one time.
 
     `train` are the rows on which states are whitened, `others` the rows to predict and their twins.
+    With `words` the answers are these words, which follow a template about each row.
     """
 
-    features: StoredFeatures
+    features: FeatureSource
     train: Sequence[Example]
     others: Sequence[Example]
+    words: tuple[str, ...] = ()
     _place: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[tuple[str, int], Any] = field(default_factory=dict)
@@ -60,11 +63,24 @@ class Table:
             ):
                 self._rows.append(row)
 
+    @property
+    def rows(self) -> Sequence[Example]:
+        """Return the different rows, in the order of the tables."""
+        return self._rows
+
+    def numbers(self, rows: Sequence[Example]) -> NDArray[np.int32]:
+        """Return where these rows stand among the different rows (N,)."""
+        return np.array([self._place[row.prompt, row.answers] for row in rows], np.int32)
+
     def places(self, rows: Sequence[Example]) -> NDArray[np.intp]:
         """Return where the answers of these rows stand in the tables (M,)."""
-        at_N = np.array([self._place[row.prompt, row.answers] for row in rows], np.intp)
-        n_answers = len(rows[0].answers)
-        return (at_N[:, None] * n_answers + np.arange(n_answers)).reshape(-1)
+        return self.places_of(self.numbers(rows))
+
+    def places_of(self, numbers_N: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Return where the answers of the rows with these numbers stand in the tables (M,)."""
+        n_answers = len(self.words) or len(self._rows[0].answers)
+        found = numbers_N[:, None] * n_answers + np.arange(n_answers)
+        return found.reshape(-1).astype(np.intp)
 
     def logp(self) -> Floats32:
         """Return log-likelihoods (U, 3) in the order of LOGP."""

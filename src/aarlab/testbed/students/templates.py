@@ -68,6 +68,11 @@ class Template:
         words = self._turned(self.words_of(len(row.answers)))
         return Example(row.id, row.group, filled, words or row.answers)
 
+    @property
+    def facts(self) -> tuple[str, tuple[str, ...] | None, bool]:
+        """Return what it is, for digests."""
+        return self.text, self.words, self.swapped
+
     def words_of(self, n_answers: int) -> tuple[str, ...]:
         """Return what may follow the text of a row, empty where its answers do."""
         return WORDS[n_answers] if self.words is None else self.words
