@@ -67,7 +67,7 @@ class BlindStudents(ServedStudents):
         options = options or self.options
         if self.adapter is None and self.served.model is None:
             return HeadStudent(self, options)
-        return ServedStudent(self, options)
+        return StudentThere(self, options)
 
     def ask(
         self,
@@ -105,13 +105,23 @@ def are_asked(rows: Sequence[Example]) -> bool:
     return kinds == {True}
 
 
+class StudentThere(ServedStudent):
+    """A student on the trusted side, of which predictions come."""
+
+    @property
+    def head(self) -> Head:
+        if self._factory.adapter is not None:
+            raise BadInput("this student trains blocks of the model: it has no head on states")
+        raise BadInput("the head of this student stays on the trusted side: it gives predictions")
+
+
 class HeadStudent(Student):
     """A head: in this process on delivered rows, on the trusted side on rows of templates."""
 
     def __init__(self, factory: BlindStudents, options: HeadOptions) -> None:
         super().__init__(factory, options)
         self._students = factory
-        self._there: ServedStudent | None = None
+        self._there: StudentThere | None = None
 
     def _train(
         self,
@@ -123,7 +133,7 @@ class HeadStudent(Student):
     ) -> "HeadStudent":
         asked = are_asked(inputs)
         if not resume:
-            self._there = ServedStudent(self._students, self._options) if asked else None
+            self._there = StudentThere(self._students, self._options) if asked else None
         self._check(asked)
         if self._there is None:
             super()._train(inputs, targets_N, weights_N, resume, options)
@@ -133,9 +143,7 @@ class HeadStudent(Student):
 
     @property
     def head(self) -> Head:
-        if self._there is not None:
-            raise BadInput("a head on rows of a template stays on the trusted side")
-        return super().head
+        return super().head if self._there is None else self._there.head
 
     def predict_proba(self, inputs: Sequence[Example]) -> NDArray[np.float64]:
         """Return P(label 1), shape (N,)."""

@@ -72,6 +72,7 @@ from aarlab.verify.static import ships
 from aarlab.verify.strong import Strong, StrongModels
 
 LANES = 2
+LONG_TEMPLATES = 1500  # characters of a run's templates that a person should read
 MOST_MODELS = 2  # strong models that may end in the middle of one re-run, less one
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
@@ -79,6 +80,15 @@ RECORD_KB = 8192
 # Pydantic looks through all installed packages for plugins: at each start, a tenth of it.
 NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
+
+
+def long_templates(seen: Evidence | None) -> str:
+    """Say that a run's templates hold more than a question, if they do.
+
+    Examples with answers are labels of the author's: such a method ranks only after a verdict.
+    """
+    size = 0 if seen is None else sum(map(len, seen.templates))
+    return f"templates of {size:,} characters in all" if size > LONG_TEMPLATES else ""
 
 
 class Stopped(AarlabError):
@@ -123,7 +133,8 @@ class Verifier:
             result = self._open(wanted, files, why_open, cancel)
         else:
             result = self._blind(wanted, files, cancel)
-        return result.model_copy(update={"ships": ships(files)})
+        said = (ships(files), long_templates(result.evidence))
+        return result.model_copy(update={"ships": "; ".join(filter(None, said))})
 
     def _open_because(self, wanted: Verification, files: Mapping[str, bytes]) -> str:
         """Return why the run must be given texts, or an empty string."""
