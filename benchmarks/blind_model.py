@@ -7,8 +7,7 @@ heads, and methods may ask the model; students of the other train its top block.
 runs each method in its sandboxes: blind, in the basis in which states are stored and with exact
 log-likelihoods, and open, on the same seeds and teachers. What is compared are all predictions. The
 model knows nothing: the page shows that both ways give the same, not what a method is worth.
-Results are kept in `--kept`; a second call goes on where it stopped. A third run, blind as verified
-runs are, shows that nothing there fails.
+Results are kept in `--kept`; a second call goes on where it stopped.
 """
 
 import argparse
@@ -32,17 +31,21 @@ import tiny_task
 import verified_run
 
 from aarlab.core.layout import DataRoot
+from aarlab.core.types import Example
 from aarlab.core.wire import VerificationResult
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.models.lm import source_at_hand
 from aarlab.testbed.settings import TestbedSettings
+from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.making import Workshop
 from aarlab.testbed.tasks.twins import with_twins
-from aarlab.verify.basis import Basis
+from aarlab.verify.basis import Basis, rounded
 
 READS = "READS_TEXT = True\n"
-SEEDS = [3, 4]
-WAYS: dict[str, Basis] = {"plain": "plain", "open": "plain", "blind": "secret"}
+SEEDS = [3]
+WAYS: dict[str, Basis] = {"plain": "plain", "open": "secret"}
 Facts = dict[str, Any]
 
 
@@ -72,7 +75,7 @@ def verified(root: DataRoot, task: str, name: str, way: str) -> VerificationResu
 
 
 def compared(root: DataRoot, task: str, name: str) -> Facts:
-    """Say whether a method gives the same blind and open, and blind as verified runs are."""
+    """Say whether a method gives the same blind and open."""
     found: Facts = {}
     results = {}
     for way in WAYS:
@@ -82,7 +85,7 @@ def compared(root: DataRoot, task: str, name: str) -> Facts:
             "seconds": round(time.monotonic() - begun, 1),
             "error": results[way].error.partition("\n")[0][:160],
         }
-    evidence = results["blind"].evidence
+    evidence = results["plain"].evidence
     found["templates"] = [] if evidence is None else evidence.templates
     if not results["plain"].error and not results["open"].error:
         plain, texts = (
@@ -95,18 +98,61 @@ def compared(root: DataRoot, task: str, name: str) -> Facts:
     return found
 
 
+ECHO_ROWS = 200
+ECHOES = {
+    "a digit": ("Note: the code is {}.", "{prompt} I repeat: the code is", range(10)),
+    "one of 24 words": (
+        "Note: my pet is a {}.",
+        "{prompt} I repeat: my pet is a",
+        "dog cat cow pig hen fox owl bat rat ant bee fly crab frog toad swan duck wolf bear deer "
+        "lion goat lamb fish".split(),
+    ),
+}
+
+
+def echo(model: Path) -> Facts:
+    """Have a model repeat what it read, and guess that by log-likelihoods, exact and rounded.
+
+    Guesses are words after a template, two with each. The likeliest of all is what was read.
+    """
+    student, found = StudentFactory(source_at_hand(StoredFeatures([]), model, []), 1), Facts()
+    rng = np.random.default_rng(0)
+    for what, (text, template, values) in ECHOES.items():
+        words = [f" {value}" for value in values]
+        said_N = rng.integers(len(words), size=ECHO_ROWS)
+        rows = [Example(str(i), "", text.format(words[n].strip()), ("x",))
+                for i, n in enumerate(said_N)]  # fmt: skip
+        guesses: dict[str, list[Any]] = {"exact": [], "rounded": []}
+        for at in range(0, len(words), 2):
+            logp = student.zero_shot(student.ask(rows, template, words[at : at + 2]))
+            exact_NA3 = np.stack(logp, axis=-1).astype(np.float32)
+            guesses["exact"].append(exact_NA3[..., 0])
+            coarse_NA3 = rounded(exact_NA3, np.arange(len(rows)), rng)
+            guesses["rounded"].append(coarse_NA3[..., 0])
+        found[what] = {"templates": len(words) // 2, "chance": 1 / len(words)} | {
+            way: float((np.concatenate(parts, axis=1).argmax(axis=1) == said_N).mean())
+            for way, parts in guesses.items()
+        }
+        print(what, found[what], flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kept", type=Path, default=Path("/var/tmp/aarlab-blind-model"))
     parser.add_argument("--tasks", default="heads,blocks")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--echo", type=Path, help="folder of a model that can repeat")
     parser.add_argument("--out", type=Path, default=HERE / "blind_model.md")
     given = parser.parse_args()
     given.kept.mkdir(parents=True, exist_ok=True)
     root, out = build(given.kept / "home"), given.out.with_suffix(".json")
     kept = given.kept / out.name
     found: Facts = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    for task in given.tasks.split(","):
+    if given.echo is not None:
+        found["echo"] = echo(given.echo) | {"model": given.echo.name}
+        kept.write_text(json.dumps(found), encoding="utf-8")
+    for task in filter(None, given.tasks.split(",")):
         for name in given.methods.split(","):
             cells = found.setdefault(task, {})
             if name not in cells:
@@ -114,7 +160,7 @@ def main() -> None:
                 kept.write_text(json.dumps(found), encoding="utf-8")
     found["made"] = (
         f"{datetime.now(UTC).date().isoformat()}, {os.cpu_count()} cores {platform.machine()}, "
-        f"{len(SEEDS)} seeds"
+        f"{len(SEEDS)} seed"
     )
     out.write_text(json.dumps(found) + "\n", encoding="utf-8")
     given.out.write_text(page(found), encoding="utf-8")
@@ -155,7 +201,25 @@ def page(found: Facts) -> str:
             (len(found[t][name]["templates"]) for t in tasks if name in found[t]), default=0
         )
         lines.append(f"| {name} | {ships} | {' | '.join(cells)} | {asked or ''} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _echo(found)) + "\n"
+
+
+def _echo(found: Facts) -> list[str]:
+    if "echo" not in found:
+        return []
+    lines = [
+        "\n## What an echo is worth\n",
+        f"`{found['echo']['model']}` repeats what a text said, and guesses of it are compared by "
+        f"their log-likelihoods, two with each template; {ECHO_ROWS} texts. A verified run gives "
+        "rounded ones, and answers 12 templates.\n",
+        "| read | templates | right by exact log-likelihoods | by rounded ones | by chance |",
+        "|---|---|---|---|---|",
+    ]
+    for what, cell in found["echo"].items():
+        if isinstance(cell, dict):
+            shares = [f"{cell[way]:.0%}" for way in ("exact", "rounded", "chance")]
+            lines.append(f"| {what} | {cell['templates']} | {' | '.join(shares)} |")
+    return lines
 
 
 def _cell(cell: Facts | None) -> str:
@@ -164,8 +228,6 @@ def _cell(cell: Facts | None) -> str:
     seconds = f"{cell['plain']['seconds']:.0f}, {cell['open']['seconds']:.0f}"
     if "same" in cell:
         said = "same" if cell["same"] else f"differ by up to {cell['most']:.1g}"
-        if cell["blind"]["error"]:
-            said += f"; blind: {cell['blind']['error']}"
         return f"{said} | {seconds}"
     blind, texts = cell["plain"]["error"], cell["open"]["error"]
     said = f"both: {blind}" if blind == texts else f"blind: {blind}"

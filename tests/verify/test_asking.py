@@ -22,8 +22,8 @@ from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.lm import LanguageModel
 from aarlab.testbed.running.channel import Channel, Message
 from aarlab.testbed.settings import TestbedSettings
+from aarlab.testbed.students.templates import ASKED, ASKED_CHARACTERS
 from aarlab.testbed.tasks.making import Workshop
-from aarlab.verify.asking import MAX_CHARACTERS, MAX_TEMPLATES
 from aarlab.verify.basis import Basis
 from aarlab.verify.hidden import held_for
 from aarlab.verify.judge import Hearing, Holding, Judge, Pair
@@ -348,11 +348,11 @@ def test_a_message_that_no_honest_client_sends_ends_the_run(heard, name: str) ->
 
 def test_what_is_too_much_is_said_and_the_run_goes_on(heard) -> None:
     def talk(peer: Peer) -> None:
-        for n in range(MAX_TEMPLATES):
+        for n in range(ASKED):
             assert peer.template(f"{n} {{prompt}}").kind == "ok"
         assert peer.template("0 {prompt}").kind == "ok", "the same one counts once"
         said = peer.template("one more {prompt}")
-        assert said.kind == "error" and f"{MAX_TEMPLATES} different" in said.facts["message"]
+        assert said.kind == "error" and f"{ASKED} different" in said.facts["message"]
         many = peer.rows(np.zeros(100_001))
         facts = {"template": "0 {prompt}", "words": None, "asked_swapped": False, "texts": []}
         assert "at once" in peer.ask("ask", facts, **many).facts["message"]
@@ -368,7 +368,7 @@ def test_long_words_and_long_templates_count(heard) -> None:
     def talk(peer: Peer) -> None:
         assert peer.template("{prompt}" + "x" * 3900).kind == "ok"
         said = peer.template("{prompt}" + "y" * 3900)
-        assert said.kind == "error" and f"{MAX_CHARACTERS:,}" in said.facts["message"]
+        assert said.kind == "error" and f"{ASKED_CHARACTERS:,}" in said.facts["message"]
 
     heard(talk)
 
@@ -412,7 +412,7 @@ def test_words_guessed_after_a_text_give_a_few_levels_and_end(heard, held: Holdi
     levels = list[int]()
 
     def talk(peer: Peer) -> None:
-        for n in range(0, 2 * MAX_TEMPLATES, 2):
+        for n in range(0, 2 * ASKED, 2):
             made = peer.template("Say again: {answer}\nthe sum of", [f" {n}", f" {n + 1}"])
             logp = peer.ask("logp", {"delivery": made.facts["delivery"]}).arrays["logp"]
             margin = (logp[:, 0] - logp[:, 1]).reshape(-1, 2)
@@ -421,7 +421,7 @@ def test_words_guessed_after_a_text_give_a_few_levels_and_end(heard, held: Holdi
         assert peer.template("Say again: {answer}", [" 98", " 99"]).kind == "error"
 
     heard(talk)
-    assert len(levels) == MAX_TEMPLATES and max(levels) <= 14, levels
+    assert len(levels) == ASKED and max(levels) <= 14, levels
 
 
 def test_each_template_and_run_has_a_basis_of_its_own(heard) -> None:

@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.running.channel import Message
-from aarlab.testbed.students.templates import Template
+from aarlab.testbed.students.templates import ASKED, ASKED_CHARACTERS, Template
 from aarlab.verify.strong import Line, asked_facts
 
-MAX_TEMPLATES, MAX_CHARACTERS = 12, 6_000  # of one run; characters with those of the words
 MAX_ROWS, MAX_FREED, MAX_DELIVERIES = 100_000, 4096, 512
 SEED_BITS = 62
 NOT_STATES = (
@@ -172,10 +171,10 @@ class Asking:
         template.check(delivery.n_answers, n_texts)
         if template not in self.templates:
             size = sum(map(n_characters, (*self.templates, template)))
-            if len(self.templates) >= MAX_TEMPLATES or size > MAX_CHARACTERS:
+            if len(self.templates) >= ASKED or size > ASKED_CHARACTERS:
                 raise BadInput(
-                    f"a verified run may ask {MAX_TEMPLATES} different templates, of "
-                    f"{MAX_CHARACTERS:,} characters in all: the same one for all rows counts once"
+                    f"a verified run may ask {ASKED} different templates, of "
+                    f"{ASKED_CHARACTERS:,} characters in all: the same one for all rows counts once"
                 )
             self.templates[template] = None
         return template

@@ -18,6 +18,7 @@ from aarlab.core.types import Example
 
 MAX_TEMPLATE, MAX_FIELDS, MAX_WORD_LENGTH = 4_000, 16, 200  # characters, fields, characters
 MAX_FILLED, MAX_FILLED_ALL = 100_000, 2**26  # characters of a filled template, of those of a call
+ASKED, ASKED_CHARACTERS = 12, 6_000  # different templates of a verified run, all their characters
 TEXTS = ("text", "text2", "text3", "text4")
 FIELDS: dict[int, tuple[str, ...]] = {1: ("prompt", "answer"), 2: ("prompt", "first", "second")}
 WORDS: dict[int, tuple[str, ...]] = {1: (" Yes", " No"), 2: (" A", " B")}
