@@ -17,6 +17,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from aarlab.testbed.students.features import StoredFeatures
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.making import Workshop
 from aarlab.testbed.tasks.twins import with_twins
-from aarlab.verify.basis import Basis, rounded
+from aarlab.verify.basis import Basis, halved, rounded
 
 READS = "READS_TEXT = True\n"
 SEEDS = [3]
@@ -104,16 +105,32 @@ ECHOES = {
     "one of 24 words": (
         "Note: my pet is a {}.",
         "{prompt} I repeat: my pet is a",
-        "dog cat cow pig hen fox owl bat rat ant bee fly crab frog toad swan duck wolf bear deer "
-        "lion goat lamb fish".split(),
+        [
+            *("dog", "cat", "cow", "pig", "hen", "fox", "owl", "bat", "rat", "ant", "bee", "fly"),
+            *("crab", "frog", "toad", "swan", "duck", "wolf", "bear", "deer", "lion", "goat"),
+            *("lamb", "fish"),
+        ],
     ),
 }
+
+
+GUESSES: dict[str, Callable[..., Any]] = {
+    "exact": lambda logp_NA3, *_: logp_NA3,
+    "rounded": rounded,
+    "two levels": halved,
+}
+
+
+def _standing_out(parts: list[Any]) -> Any:
+    logp_NW = np.concatenate(parts, axis=1).astype(np.float64)
+    return ((logp_NW - logp_NW.mean(axis=0)) / logp_NW.std(axis=0)).argmax(axis=1)
 
 
 def echo(model: Path) -> Facts:
     """Have a model repeat what it read, and guess that by log-likelihoods, exact and rounded.
 
-    Guesses are words after a template, two with each. The likeliest of all is what was read.
+    Guesses are words after a template, two with each. Read is the word that stands out most among
+    all rows, in standard deviations of its log-likelihood.
     """
     student, found = StudentFactory(source_at_hand(StoredFeatures([]), model, []), 1), Facts()
     rng = np.random.default_rng(0)
@@ -122,16 +139,15 @@ def echo(model: Path) -> Facts:
         said_N = rng.integers(len(words), size=ECHO_ROWS)
         rows = [Example(str(i), "", text.format(words[n].strip()), ("x",))
                 for i, n in enumerate(said_N)]  # fmt: skip
-        guesses: dict[str, list[Any]] = {"exact": [], "rounded": []}
+        guesses: dict[str, list[Any]] = {way: [] for way in GUESSES}
         for at in range(0, len(words), 2):
             logp = student.zero_shot(student.ask(rows, template, words[at : at + 2]))
             exact_NA3 = np.stack(logp, axis=-1).astype(np.float32)
-            guesses["exact"].append(exact_NA3[..., 0])
-            coarse_NA3 = rounded(exact_NA3, np.arange(len(rows)), rng)
-            guesses["rounded"].append(coarse_NA3[..., 0])
+            for way, coarse in GUESSES.items():
+                given_NA3 = coarse(exact_NA3, np.arange(len(rows)), rng)
+                guesses[way].append(given_NA3[..., 0])
         found[what] = {"templates": len(words) // 2, "chance": 1 / len(words)} | {
-            way: float((np.concatenate(parts, axis=1).argmax(axis=1) == said_N).mean())
-            for way, parts in guesses.items()
+            way: float((_standing_out(parts) == said_N).mean()) for way, parts in guesses.items()
         }
         print(what, found[what], flush=True)
     return found
@@ -210,14 +226,15 @@ def _echo(found: Facts) -> list[str]:
     lines = [
         "\n## What an echo is worth\n",
         f"`{found['echo']['model']}` repeats what a text said, and guesses of it are compared by "
-        f"their log-likelihoods, two with each template; {ECHO_ROWS} texts. A verified run gives "
-        "rounded ones, and answers 12 templates.\n",
-        "| read | templates | right by exact log-likelihoods | by rounded ones | by chance |",
-        "|---|---|---|---|---|",
+        f"their log-likelihoods, two with each template; {ECHO_ROWS} texts. Rounded are those of a "
+        "task's own answers; a verified run gives words after a template two levels, and answers "
+        "12 templates.\n",
+        "| read | templates | right by exact log-likelihoods | rounded | two levels | by chance |",
+        "|---|---|---|---|---|---|",
     ]
     for what, cell in found["echo"].items():
         if isinstance(cell, dict):
-            shares = [f"{cell[way]:.0%}" for way in ("exact", "rounded", "chance")]
+            shares = [f"{cell[way]:.0%}" for way in (*GUESSES, "chance")]
             lines.append(f"| {what} | {cell['templates']} | {' | '.join(shares)} |")
     return lines
 
