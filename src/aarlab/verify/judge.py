@@ -318,22 +318,17 @@ class Judge:
         held, strong = self.held, self.strong
         if strong is None:
             return held.table
-        n_rows = len(held.table.rows)
-        if template is None:
 
-            def plain() -> Table:
-                more = WithModel(held.features, strong.features(None, n_rows))
-                return Table(more, held.train, (*held.rows, *held.twins))
-
-            found: Table = strong.once(("table", None), plain)
-            return found
-
-        def asked() -> Table:
+        def made() -> Table:
+            n_train = len(set(held.table.numbers(held.train).tolist()))
+            answers = strong.features(template, len(held.table.rows), n_train)
+            others = (*held.rows, *held.twins)
+            if template is None:
+                return Table(WithModel(held.features, answers), held.train, others)
             words = template.words_of(len(held.rows[0].answers))
-            answers = strong.features(template, n_rows)
-            return Table(answers, held.train, (*held.rows, *held.twins), words)
+            return Table(answers, held.train, others, words)
 
-        found = strong.once(("table", template), asked)
+        found: Table = strong.once(("table", template), made)
         return found
 
     def _given_states(self, template: Template | None, layer: int) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import ERRORS, AarlabError, BadInput, Unreachable
+from aarlab.core.errors import ERRORS, AarlabError, BadInput
 from aarlab.core.types import Example
 from aarlab.students.calls import Client, Session
 from aarlab.students.client import Connection
@@ -203,7 +203,6 @@ class Strong:
         self._found: _Served | _Here | None = None
         self._shared: Line | None = None
         self._kept: dict[tuple[Any, ...], Any] = {}
-        self.is_lost = False
 
     def open(self) -> Line:
         """Return a new session."""
@@ -212,15 +211,23 @@ class Strong:
                 self._found = self._find()
         return self._found.open()
 
-    def features(self, template: Template | None, n_rows: int) -> "Answers":
-        """Return the model's features of all rows, or of their texts in a template."""
-        with self._lock:
-            return self._once(("rows", template), lambda: self._asked(template, n_rows))
+    def features(self, template: Template | None, n_rows: int, n_train: int) -> "Answers":
+        """Return the model's features of all rows, or of their texts in a template.
+
+        The train rows come first.
+        """
+        rows_U = np.arange(n_rows, dtype=np.int32)
+        if template is not None:
+            first = self.shared("ask", asked_facts(template), rows=rows_U).facts["first"]
+            rows_U = np.arange(first, first + n_rows, dtype=np.int32)
+        return Answers(self, rows_U, n_train)
 
     def once(self, what: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Return what was made for all seeds, making it the first time."""
         with self._lock:
-            return self._once(what, make)
+            if what not in self._kept:
+                self._kept[what] = make()
+            return self._kept[what]
 
     def shared(self, kind: str, facts: Mapping[str, Any], **arrays: Any) -> Message:
         """Ask on the session that all seeds share."""
@@ -237,19 +244,6 @@ class Strong:
             if self._found is not None:
                 self._found.close()
 
-    def _once(self, what: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]
-
-    def _asked(self, template: Template | None, n_rows: int) -> "Answers":
-        rows_U = np.arange(n_rows, dtype=np.int32)
-        if template is not None:
-            facts = asked_facts(template)
-            first = self.shared("ask", facts, rows=rows_U).facts["first"]
-            rows_U = np.arange(first, first + n_rows, dtype=np.int32)
-        return Answers(self, rows_U)
-
 
 def asked_facts(template: Template) -> dict[str, Any]:
     """Return a template as a message has it."""
@@ -259,27 +253,27 @@ def asked_facts(template: Template) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A FeatureSource for a `Table`: of all its rows, in their order."""
+    """A FeatureSource for a `Table`: of all its rows, in their order.
+
+    The train rows are asked about by themselves, as a method does where it holds the model: the
+    same batches give the same bits.
+    """
 
     strong: Strong
     rows_U: NDArray[np.int32] = field(repr=False)
+    n_train: int
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
-        answer = self.strong.shared("states", {"layer": layer}, rows=self._all(examples))
-        return answer.arrays["states"]
+        return np.concatenate([one["states"] for one in self._both("states", {"layer": layer})])
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
-        found = self.strong.shared("logp", {}, rows=self._all(examples)).arrays
-        return AnswerLogp(found["given"], found["alone"], found["tokens"])
+        found = self._both("logp", {})
+        names = ("given", "alone", "tokens")
+        return AnswerLogp(*(np.concatenate([one[name] for one in found]) for name in names))
 
     def layers(self, examples: Sequence[Example] = ()) -> tuple[int, ...]:
         raise BadInput("ask for a layer's states")
 
-    def _all(self, examples: Sequence[Example]) -> NDArray[np.int32]:
-        assert len(examples) == len(self.rows_U)
-        return self.rows_U
-
-
-def is_lost(error: AarlabError) -> bool:
-    """Return whether a session ended because of its server, not of what it was asked."""
-    return isinstance(error, Unreachable)
+    def _both(self, kind: str, facts: dict[str, Any]) -> list[dict[str, NDArray[Any]]]:
+        parts = (self.rows_U[: self.n_train], self.rows_U[self.n_train :])
+        return [self.strong.shared(kind, facts, rows=part).arrays for part in parts if len(part)]
