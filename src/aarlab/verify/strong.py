@@ -5,7 +5,7 @@ re-run with their texts; each seed has a session of its own, and so has what all
 server of this user that holds the same model is used. Without one the model is loaded here, once,
 when a method first asks for it: a task on stored features loads nothing.
 
-Covered: a server that ends in the middle raises Unreachable, and the re-run stays queued.
+Covered: a server that ends in the middle raises Unreachable; the re-run is begun again, once.
 Not covered: models loaded here are on no device lock, as are those of open runs.
 Legend: U different rows of a re-run, A answers a row, D state width.
 """
@@ -121,12 +121,13 @@ class StrongModels:
 
 
 def _load(folder: Path, queue: DeviceQueue) -> "LanguageModel":
-    from aarlab.testbed.models.compute import choose
+    from aarlab.testbed.models.compute import Training, choose
     from aarlab.testbed.models.lm import LanguageModel
     from aarlab.testbed.settings import load_settings
 
     settings = load_settings()
-    compute = choose(settings.device, settings.dtype, settings.batch_tokens)
+    training = Training(settings.train_tokens, settings.checkpoint, settings.compile)
+    compute = choose(settings.device, settings.dtype, settings.batch_tokens, training)
     model = LanguageModel.load(folder, settings.torch_threads, compute=compute)
     model.between = queue.breathe
     return model
