@@ -333,7 +333,7 @@ FLOODS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "a call of the operator": ("withdraw", {"name": "v"}, {}, "where 'fitted' was due"),
     "texts of its own": ("put", {"n_answers": 1}, {}, "where 'fitted' was due"),
     "weights": ("head", {"handle": 1}, {}, "where 'fitted' was due"),
-    "names in free": ("new", {"free": "all"}, {}, "no list of handles"),
+    "names in free": ("new", {"free": "all"}, {}, "other than a list of handles"),
 }  # fmt: skip
 
 

@@ -109,7 +109,7 @@ class Asking:
         self.free(message.facts.get("free", []))
         call = CALLS.get(message.kind)
         if call is None:
-            raise Refused(f"its process sent {message.kind[:40]!r}, which is no call")
+            raise Refused(f"its process sent {message.kind[:40]!r}, which is not a call")
         return call(self, message)
 
     def close_delivery(self, number: int) -> None:
@@ -121,7 +121,7 @@ class Asking:
     def free(self, handles: Any) -> None:
         """Let things go, with the rows that they name."""
         if not isinstance(handles, list) or len(handles) > MAX_FREED:
-            raise Refused("its process freed something that is no list of handles")
+            raise Refused("its process freed something other than a list of handles")
         gone = [handle for handle in handles if type(handle) is int]
         for handle in gone:
             self._texts.pop(handle, None)
@@ -138,7 +138,7 @@ class Asking:
             raise BadInput("too many rows of templates are held: drop those that are done with")
         texts = message.facts.get("texts", [])
         if not isinstance(texts, list) or len(texts) > 4:
-            raise Refused("its process named texts that are no list of handles")
+            raise Refused("its process named texts by something other than a list of handles")
         mine = _Written(delivery.number, rows_B.tobytes())
         if any(type(text) is not int or self._texts.get(text) != mine for text in texts):
             raise BadInput(
