@@ -28,6 +28,7 @@ from aarlab.cli.operator import open_scorer
 from aarlab.cli.settings import data_root
 from aarlab.core.extras import installed
 from aarlab.testbed.methods import METHODS, generation, grpo
+from aarlab.testbed.methods.probes import asked
 from aarlab.testbed.running.panel import Bench, predict, search_bench
 from aarlab.testbed.students.options import GrpoOptions
 from aarlab.testbed.tasks.generators.assembly import SplitRows
@@ -138,10 +139,10 @@ def _measured(bench: Bench, name: str, seeds: int) -> Facts:
 def _recorded(relabelled: Callable[..., Any], texts: list[str]) -> Callable[..., Any]:
     """Keeps what the judge was given to read."""
 
-    def recorded(task: Any, student: Any, written: list[str], seed: int) -> Any:
-        shown = zip(task.inputs, written, strict=True)
-        texts.extend(f"{e.prompt}\n{' / '.join(e.answers)}\n>>> {text}" for e, text in shown)
-        return relabelled(task, student, written, seed)
+    def recorded(task: Any, student: Any, reads: str, written: list[Any], seed: int) -> Any:
+        for row in asked(student, task.inputs, reads, texts=written):
+            texts.append(f"{row.prompt}\n{' / '.join(row.answers)}")
+        return relabelled(task, student, reads, written, seed)
 
     return recorded
 

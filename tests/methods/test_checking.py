@@ -131,9 +131,12 @@ def test_the_example_that_new_writes_keeps_the_contract(tmp_path):
 def test_recipes_and_methods_that_need_the_model(tmp_path):
     write_method(tmp_path / "r", recipe_files(METHODS["em_posterior"].recipe))
     assert check_method(tmp_path / "r").violations == []
-    write_method(tmp_path / "m", named_files("em_posterior_templates"))
-    report = check_method(tmp_path / "m")
-    assert report.violations == [] and "where the model is" in report.findings[0].mend
+    for name in ("em_posterior_templates", "debate", "critic"):
+        write_method(tmp_path / name, named_files(name))
+        report = check_method(tmp_path / name)
+        assert report.violations == [], report
+        assert "asks the strong model" in report.findings[-1].what
+        assert "--with-model" in report.findings[-1].mend
 
 
 def test_it_runs_as_a_process_of_its_own(tmp_path):

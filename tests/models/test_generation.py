@@ -10,12 +10,21 @@ from tiny_models import tiny_model
 from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.methods.generation import gain, group_advantages, judge_of, transcripts
+from aarlab.testbed.methods.generation import (
+    READ,
+    gain,
+    group_advantages,
+    judge_of,
+    transcript_template,
+)
 from aarlab.testbed.methods.grpo import _trained, critic_grpo, debate_grpo
-from aarlab.testbed.models.answers import AnswerItem, Wanted
+from aarlab.testbed.methods.probes import asked
+from aarlab.testbed.models.answers import QUESTIONS, AnswerItem, Wanted
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import finetune_lm, generate
 from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.students.generation import Texts
 from aarlab.testbed.students.options import (
     AdapterOptions,
     GenerateOptions,
@@ -192,13 +201,18 @@ def test_a_debater_is_rewarded_for_winning_the_judge_for_its_own_side(model, mon
     debate_grpo(task, student, 0)
     assert ["right, because" in p for p in seen["prompts"]] == [True] * 6 + [False] * 6
     for_it, against = (np.array(each) for each in seen["rewards"])
-    judge, said = judge_of(task, student, 0), ["Say a sum"] * 6
-    np.testing.assert_allclose(for_it, gain(judge, task.inputs, said, np.ones(6, bool)))
+    judge, said = judge_of(task, student, 0), Texts((" Say a sum",) * 6)
+    np.testing.assert_allclose(for_it, gain(student, judge, task.inputs, said, np.ones(6, bool)))
     np.testing.assert_allclose(for_it, -against)
     assert np.abs(for_it).max() > 0
 
 
 def test_a_transcript_has_both_sides_of_its_own_row():
     task = few_rows(3)
-    said = transcripts(task, [f" for {i}" for i in range(3)] + [f" against {i}" for i in range(3)])
-    assert said[1] == ("The answer is right, because for 1\nThe answer is wrong, because against 1")
+    student = StudentFactory(StoredFeatures([]), 3)
+    texts = [Texts(tuple(f" {side} {i}" for i in range(3))) for side in ("for", "against")]
+    row = asked(student, task.inputs, transcript_template(task.kind), texts=texts)[1]
+    said = "The answer is right, because for 1\nThe answer is wrong, because against 1"
+    assert f"Keep this in mind: {said}\n{QUESTIONS[0]}" in row.prompt
+    row = asked(student, task.inputs, READ, texts=texts[:1])[1]
+    assert f"Keep this in mind: for 1\n{QUESTIONS[0]}" in row.prompt

@@ -12,18 +12,21 @@ from aarlab.core.errors import BadInput, BudgetExhausted, MethodFailed, NotFound
 from aarlab.students.client import Client
 from aarlab.students.grants import Grant, Limits
 from aarlab.students.queue import DeviceQueue
-from aarlab.students.rows import Template
-from aarlab.students.trainer import trainer_of
 from aarlab.testbed.methods import METHODS
-from aarlab.testbed.methods.generation import NEW_TOKENS, SIDES, _written, debate_prompts
 from aarlab.testbed.models.answers import QUESTIONS, verdict_row
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.generate import generate
 from aarlab.testbed.models.lm import LanguageModel
-from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
+from aarlab.testbed.students.options import (
+    AdapterOptions,
+    GenerateOptions,
+    HeadOptions,
+    LmOptions,
+)
 from aarlab.testbed.students.student import StudentFactory
-from aarlab.testbed.students.teacher import cross_fit, fold_of_rows
+from aarlab.testbed.students.templates import Template
 from aarlab.testbed.students.train import expit
+from aarlab.testbed.students.trainer import trainer_of
 from aarlab.testbed.tasks.train_task import StudentSettings, TrainTask
 
 LAYER = 3
@@ -279,7 +282,7 @@ def test_the_same_seed_moves_two_clients_apart(server, here):
 
 
 def test_the_model_itself_is_not_given(server):
-    with client_of(server, grant()) as client, pytest.raises(MethodFailed, match=r"client\.ask"):
+    with client_of(server, grant()) as client, pytest.raises(MethodFailed, match=r"student\.ask"):
         client.students.language_model()
 
 
@@ -383,13 +386,13 @@ def test_an_error_holds_no_part_of_a_text(server, monkeypatch, secret):
 
 
 def test_texts_that_are_too_long_together_are_refused(server, monkeypatch):
-    monkeypatch.setattr("aarlab.students.rows.MAX_FILLED_ALL", 500)
+    monkeypatch.setattr("aarlab.testbed.students.templates.MAX_FILLED_ALL", 500)
     with client_of(server, grant()) as client:
         assert len(client.ask(client.rows[:4], TEMPLATE)) == 4
         for call in (client.ask, client.generate):
             with pytest.raises(BadInput, match="ask for fewer rows at once"):
                 call(client.rows, TEMPLATE)
-        monkeypatch.setattr("aarlab.students.rows.MAX_FILLED", 30)
+        monkeypatch.setattr("aarlab.testbed.students.templates.MAX_FILLED", 30)
         with pytest.raises(BadInput, match="filled in it has over 30"):
             client.ask(client.rows[:1], TEMPLATE)
         monkeypatch.setattr("aarlab.students.calls.MAX_ROWS", 10)
@@ -463,7 +466,7 @@ def test_a_recipe_on_trained_blocks_gives_the_same_bits(server, here, name):
         assert np.array_equal(fitted.predict_proba(client.rows[len(task.inputs) :]), expected)
 
 
-@pytest.mark.parametrize("name", ["critic", "debate", "generative_finetuning"])
+@pytest.mark.parametrize("name", ["critic_grpo", "debate_grpo"])
 def test_a_method_that_needs_the_model_itself_says_where_to_run_it(server, name):
     with (
         client_of(server, grant(reads_texts=True, rows=words_task().inputs)) as client,
@@ -472,31 +475,35 @@ def test_a_method_that_needs_the_model_itself_says_where_to_run_it(server, name)
         METHODS[name].fit(words_task(), client.students, 0)
 
 
-def debate(client, task, n, seed):
-    """`generation.debate` as a method without texts: the judge reads both sides on the server."""
-    rows, factory = client.rows[:n], client.students.at(max(client.students.layer // 2, 1))
-    said = "{prompt}\nAnswer: {answer}\n"
-    written = GenerateOptions(max_new=NEW_TOKENS, stop=("\n\n", "<|im_end|>"), seed=seed)
-    texts = [client.generate(rows, said + side, 1, written)[0] for side in SIDES]
-    shown = f"Keep this in mind: {SIDES[0]}{{text}}\n{SIDES[1]}{{text2}}\n{QUESTIONS[0]}"
-    read = client.ask(rows, f"{{prompt}}\n{{answer}}\n{shown} (Yes or No)", texts=texts)
-    options = client.students.options.model_copy(update={"seed": seed})
-
-    def fit_predict(train, held_out):
-        judge = factory.new(options).fit([read[i] for i in train], task.weak_labels_N[train])
-        return judge.predict_proba([read[i] for i in held_out])
-
-    read_N = cross_fit(fold_of_rows(task.groups, 2, seed), fit_predict)
-    return client.students.new(options).fit(rows, (task.weak_labels_N + read_N) / 2)
-
-
-def test_a_debate_needs_no_text_on_the_clients_side(server, here):
+@pytest.mark.parametrize("name", ["debate", "critic", "generative_finetuning", "ccs"])
+def test_a_method_of_templates_and_handles_holds_no_text(server, here, name):
+    """A debate, critiques and a model trained on texts: the same bits without one of the rows'."""
     task = words_task(32)
-    prompts = debate_prompts(task)
-    texts = _written(here.language_model(), prompts, 3, 0.0)
-    assert all(text == text.rstrip() for text in texts), "the built-in method cuts space at ends"
-    expected = METHODS["debate"].fit(task, here, 3).predict_proba(TEST)
+    expected = METHODS[name].fit(task, here, 3).predict_proba(TEST)
     with client_of(server, grant(rows=(*task.inputs, *TEST))) as client:
-        fitted = debate(client, task, len(task.inputs), 3)
-        found = fitted.predict_proba(client.rows[len(task.inputs) :])
-    assert np.array_equal(found, expected)
+        blind = replace(task, inputs=client.rows[: len(task.inputs)])
+        found = METHODS[name].fit(blind, client.students, 3)
+        assert np.array_equal(found.predict_proba(client.rows[len(task.inputs) :]), expected)
+
+
+def test_a_model_trained_on_texts_is_counted_with_its_students_and_freed(server):
+    with client_of(server, grant()) as client:
+        train = client.rows[:8]
+        tuned = client.students.tuned(train, LmOptions())
+        size = client.usage()["bytes"]
+        assert size > 3 * 32 * 64 * 4, "the blocks' matrices at least"
+        student = tuned.new()
+        assert client.usage()["bytes"] >= 2 * size, "it keeps the model alive"
+        other = student.fit(train, TRAIN_N[:8]).predict_proba(client.rows)
+        plain = client.students.new().fit(train, TRAIN_N[:8]).predict_proba(client.rows)
+        assert not np.array_equal(other, plain)
+        for wrong, said in (([0.5] * 3, "one number for each of 8 rows"), ([np.nan] * 8, "NaN")):
+            with pytest.raises(BadInput, match=said):
+                client.students.tuned(train, LmOptions(), weights_N=np.array(wrong))
+        del student, tuned
+        assert client.usage()["bytes"] < size
+    with (
+        client_of(server, grant(limits=Limits(bytes=2**16))) as client,
+        pytest.raises(BudgetExhausted),
+    ):
+        client.students.tuned(client.rows[:8], LmOptions())

@@ -316,8 +316,17 @@ def test_only_a_plain_statement_opens_a_run(code: str, says: bool) -> None:
 
 def test_built_in_methods_that_read_texts_say_so() -> None:
     said = {name for name in METHODS if "READS_TEXT" in named_files(name)["method.py"]}
-    assert {"guard_majority", "guard_length", "guard_tfidf", "critic"} <= said
-    assert not said & {"vanilla", "icm", "ue_zero_shot", "truth_mean", "em_posterior"}
+    assert {"guard_majority", "guard_length", "guard_tfidf", "critic_grpo"} <= said
+    assert not said & {
+        "vanilla",
+        "icm",
+        "critic",
+        "debate",
+        "ccs",
+        "ue_zero_shot",
+        "truth_mean",
+        "em_posterior",
+    }
 
 
 def test_predictions_come_back_in_the_order_of_the_rows(verify, toy: DataRoot) -> None:

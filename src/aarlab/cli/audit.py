@@ -159,7 +159,7 @@ def _ranked(export: "CampaignExport") -> tuple[Mapping[str, str], dict[str, int]
 @app.command()
 def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
     """Print everything about one method: re-runs and what they were given, findings, verdicts."""
-    from aarlab.core.delivery import TRAINED_ON, given, probes
+    from aarlab.core.delivery import TRAINED_ON, asked, given, probes
     from aarlab.core.verdicts import standing_in
 
     export, console = _export(folder), Console(highlight=False)
@@ -197,6 +197,8 @@ def show(folder: Folder, snapshot: Snapshot, as_json: AsJson = False) -> None:
             console.print(f"  given: {told}")
         other = "teachers" if problem.weak_labels else "seeds"
         if said := probes(v.evidence, other):
+            console.print(f"  {said}")
+        for said in asked(v.evidence) if v.ablation == "none" else ():
             console.print(f"  {said}")
     for found in audits:
         console.print(f"{found.severity:8} {found.kind:11} {one_line(found.summary)}")

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from aarlab.cli.terminal import Console
 from aarlab.core.pgr import NO_PGR, Gap
-from aarlab.core.showing import level
+from aarlab.core.showing import level, one_line
 from aarlab.core.wire import Interval
 from aarlab.verify.own import Verdict
 
@@ -39,6 +39,7 @@ def as_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
             "delivery": v.delivery,
             "open_because": v.open_because or None,
             "train_rows": v.train_rows,
+            "templates": list(v.templates),
             "flags": list(v.flags),
             "accuracy": v.accuracy
             and {"value": v.accuracy.value, "low": v.accuracy.low, "high": v.accuracy.high},
@@ -89,6 +90,8 @@ def show(console: Console, verdicts: list[Verdict], gap: Gap, title: str) -> Non
         console.print(f"{v.name}: {_sentence(v, unit)}", **plain)  # type: ignore[arg-type]
         if v.given:
             console.print(f"  given: {v.given}", **plain)  # type: ignore[arg-type]
+        for text in v.templates:
+            console.print(f"  asked: {one_line(text)}", markup=False, **plain)  # type: ignore[arg-type]
         for line in v.flags:
             console.print(f"  {line}", **plain)  # type: ignore[arg-type]
 

@@ -28,10 +28,12 @@ APART_IN_WORDS = (
 )
 TRAIN_ROWS_PUBLIC = "train rows public"
 EQUALITY_ASKED = "answer equality asked"
+TEMPLATES_ASKED = "templates asked"
 STAMPS_IN_WORDS = {
     TRAIN_ROWS_PUBLIC: "it was trained on rows that AARs see, so labels of them may have been "
     "shipped with the code",
     EQUALITY_ASKED: "it was given which answers of a problem agree, as majority voting needs",
+    TEMPLATES_ASKED: "it asked the strong model about rows, by templates that its record shows",
 }
 
 
@@ -73,8 +75,12 @@ def stamps(run: Verification) -> tuple[str, ...]:
     """
     if why_open(run) == BEFORE_BLIND:
         return ()
-    asked = run.evidence is not None and run.evidence.answer_equality
-    found = ((TRAIN_ROWS_PUBLIC, run.train_rows == "public"), (EQUALITY_ASKED, asked))
+    seen = run.evidence
+    found = (
+        (TRAIN_ROWS_PUBLIC, run.train_rows == "public"),
+        (EQUALITY_ASKED, seen is not None and seen.answer_equality),
+        (TEMPLATES_ASKED, seen is not None and bool(seen.templates)),
+    )
     return tuple(stamp for stamp, is_true in found if is_true)
 
 
@@ -100,6 +106,11 @@ def one_table_note(verifications: Iterable[Verification], task: str) -> str:
     if not reasons:
         return f"These methods were {BEFORE_BLIND}."
     return f"All these methods were verified with texts: {'; '.join(reasons)}."
+
+
+def asked(seen: Evidence | None) -> list[str]:
+    """Return what a run asked the strong model about rows, as one safe line each."""
+    return [] if seen is None else [f"asked: {one_line(text)}" for text in seen.templates]
 
 
 def probes(seen: Evidence | None, other: str = "teachers") -> str:

@@ -88,9 +88,9 @@ class TextsWithheld(MethodFailed):
     def __init__(self, field: str) -> None:
         super().__init__(
             f"row.{field}: a verified run holds no texts. Ask the student about the rows "
-            "(student.states(rows), student.zero_shot(rows), rows[0].swapped(), "
-            "task.same_answers()), or write READS_TEXT = True in method.py: it is then verified "
-            "in the open class, in a table of its own"
+            "(student.states(rows), student.zero_shot(rows), student.ask(rows, template), "
+            "rows[0].swapped(), task.same_answers()), or write READS_TEXT = True in method.py: it "
+            "is then verified in the open class, in a table of its own"
         )
 
 

@@ -440,6 +440,9 @@ class Evidence(Wire):
     answer_equality: bool = Field(
         default=False, description="it asked which answers of a problem agree"
     )
+    templates: list[str] = Field(
+        default=[], description="what a blind run asked the strong model about rows"
+    )
 
 
 class Verification(Wire):

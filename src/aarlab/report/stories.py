@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from aarlab.core.delivery import BEFORE_BLIND, TRAINED_ON, given, probes
+from aarlab.core.delivery import BEFORE_BLIND, TRAINED_ON, asked, given, probes
 from aarlab.core.isolation import isolation_words
 from aarlab.core.wire import CampaignExport, Finding, Snapshot, Verification
 from aarlab.report import wording
@@ -93,6 +93,7 @@ def _facts(view: CampaignView, method: Method) -> list[tuple[str, str]]:
         other = "teachers" if view.problem.weak_labels else "seeds"
         if said := probes(method.selection.evidence, other):
             facts.append(("Probes", said))
+        facts += [("Strong model", said) for said in asked(method.selection.evidence)]
     audits = [a for a in view.export.audits if method.snapshot and a.snapshot == method.snapshot]
     return facts + [(f"Audit: {a.kind}", f"{a.severity}: {a.summary}") for a in audits]
 

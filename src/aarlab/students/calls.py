@@ -1,8 +1,9 @@
 """What one client may ask, call by call, over one connection: its session.
 
 A session has handles of its own: students, trainers, saved weights, generated texts, rows of
-templates. Another session's handle does not exist for it. When the connection ends all of it is
-freed. Every call that may use the device takes a turn; its answer says what was spent.
+templates, models that it trained. Another session's handle does not exist for it. When the
+connection ends all of it is freed. Every call that may use the device takes a turn; its answer says
+what was spent.
 
 Covered: unknown rows and handles, values of another type, quotas. An error's message holds no part
 of a row's texts, and no fault of the server itself.
@@ -18,23 +19,28 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, MethodFailed, NotFound
 from aarlab.core.types import Example
-from aarlab.students.generation import Texts, written
 from aarlab.students.grants import Grant
 from aarlab.students.queue import ClientGone, DeviceQueue
-from aarlab.students.rows import Template, unpacked_rows
-from aarlab.students.trainer import Saved, Trainer, checked_slopes, trainer_of
+from aarlab.students.rows import unpacked_rows
 from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.running.channel import Message
 from aarlab.testbed.students.features import AnswerLogp, StoredFeatures
-from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
+from aarlab.testbed.students.generation import Texts
+from aarlab.testbed.students.options import (
+    AdapterOptions,
+    GenerateOptions,
+    HeadOptions,
+    LmOptions,
+)
 from aarlab.testbed.students.student import Compute, Student, StudentFactory
+from aarlab.testbed.students.trainer import Saved, Trainer, checked_slopes, trainer_of
 
 LOG = logging.getLogger("aarlab.students")
 MAX_REPLY, MAX_ROWS = 2**30, 200_000  # bytes of an answer, rows of a call
@@ -55,13 +61,16 @@ class Client:
     grant: Grant
     stored: StoredFeatures | None
     model: FeatureCache | None
-    secret: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    secret: bytes = b""
     compute: Compute = field(default_factory=Compute)
     sessions: list["Session"] = field(default_factory=list)
     n_calls: int = 0
     n_handles: int = 0
     n_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.secret = self.grant.facts.secret.encode() or secrets.token_bytes(16)
 
     @property
     def name(self) -> str:
@@ -162,13 +171,24 @@ class Kept:
     saved: Saved
 
 
-Thing = Student | Trainer | Kept | Texts | Block
+@dataclass(slots=True)
+class Model:
+    """A strong model that a session trained on texts, and its features."""
+
+    source: FeatureCache
+    n_weights: int  # bytes of the weights that differ from the shared model's
+
+
+Thing = Student | Trainer | Kept | Texts | Block | Model
 
 
 @dataclass(slots=True)
 class Handle:
+    """A thing and its size; `below` is that of the model it stands on, which it keeps alive."""
+
     thing: Thing
     n_bytes: int
+    below: int = 0
 
 
 class Session:
@@ -196,6 +216,7 @@ class Session:
         )
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
+        self._tuned = set[int]()  # models that the present call used
         self._own: dict[int, Example] = {}
         self._last_own = len(client.grant.rows)
         self._shown: Sequence[Example] = ()
@@ -246,6 +267,9 @@ class Session:
             kind, facts = "error", _fault(error)
         if self._source.own:
             self._source.trim()
+        for number in self._tuned & self._handles.keys():
+            self._weigh(number)
+        self._tuned.clear()
         facts["compute"] = self.compute.as_dict()
         return kind, facts, arrays if kind == "ok" else {}
 
@@ -310,10 +334,10 @@ class Session:
         self._shown = rows
         return rows
 
-    def _keep(self, thing: Thing, n_bytes: int) -> int:
-        self._client.take(1, n_bytes)
+    def _keep(self, thing: Thing, n_bytes: int, below: int = 0) -> int:
+        self._client.take(1, n_bytes + below)
         self._last_handle += 1
-        self._handles[self._last_handle] = Handle(thing, n_bytes)
+        self._handles[self._last_handle] = Handle(thing, n_bytes + below, below)
         return self._last_handle
 
     def _keep_rows(self, rows: Sequence[Example]) -> Answer:
@@ -332,13 +356,27 @@ class Session:
 
     def _resize(self, number: int, n_bytes: int) -> None:
         """Count a thing that has grown; one that has grown too much is dropped."""
-        handle = self._handles[number]
         try:
-            self._client.take(0, n_bytes - handle.n_bytes)
+            self._grow(number, n_bytes)
         except BudgetExhausted:
             self._free([number])
             raise
+
+    def _grow(self, number: int, n_bytes: int) -> None:
+        handle = self._handles[number]
+        n_bytes += handle.below
+        self._client.take(0, n_bytes - handle.n_bytes)
         handle.n_bytes = n_bytes
+
+    def _weigh(self, number: int) -> None:
+        """Count a trained model and its features, which are forgotten where they are too much."""
+        model = self._handles[number].thing
+        assert isinstance(model, Model)
+        try:
+            self._grow(number, model.n_weights + model.source.held_bytes())
+        except BudgetExhausted:
+            loaded = model.source.language_model()
+            model.source = FeatureCache([], model.source.model, None, lambda: loaded)
 
     def _free(self, numbers: Any) -> None:
         if not isinstance(numbers, list):
@@ -372,30 +410,26 @@ class Session:
     # ------------------------------------------------------------ calls: frozen knowledge
     def states(self, message: Message) -> Answer:
         rows, layer = self._rows(message), _int(message, "layer")
+        factory = self._on(message)[0].at(layer)
         with self._device():
-            return {}, {"states": self._factory.at(layer).states(rows)}
+            return {}, {"states": factory.states(rows)}
 
     def logp(self, message: Message) -> Answer:
-        rows = self._rows(message)
+        rows, factory = self._rows(message), self._on(message)[0]
         with self._device():
-            given_NA, alone_NA, tokens_NA = self._factory.zero_shot(rows)
+            given_NA, alone_NA, tokens_NA = factory.zero_shot(rows)
         return {}, {"given": given_NA, "alone": alone_NA, "tokens": tokens_NA}
 
     def layers(self, message: Message) -> Answer:
-        rows = self._rows(message)
+        rows, factory = self._rows(message), self._on(message)[0]
         with self._device():
-            return {"layers": list(self._factory.layers(rows))}, {}
+            return {"layers": list(factory.layers(rows))}, {}
 
     def ask(self, message: Message) -> Answer:
         """Make rows of a template, to be named by number like others."""
-        rows, template = self._rows(message), _template(message)
-        blocks = [self._held(handle) for handle in _list(message, "texts")]
-        if not all(isinstance(b, Texts) and len(b.texts) == len(rows) for b in blocks):
-            raise BadInput("texts: expected handles of generated texts, one text for each row")
-        self._check(template, rows, len(blocks))
-        texts = [b.texts for b in blocks if isinstance(b, Texts)]
-        own = list(zip(*texts, strict=True)) if texts else [()] * len(rows)
-        return self._keep_rows(template.fill_all(rows, own))
+        rows, (text, words, swapped) = self._rows(message), _template(message)
+        texts = [self._held(handle) for handle in _list(message, "texts")]
+        return self._keep_rows(self._factory.ask(rows, text, words, swapped, texts))
 
     def put(self, message: Message) -> Answer:
         """Take texts that the client brings itself, where its grant allows it."""
@@ -405,25 +439,43 @@ class Session:
 
     def generate(self, message: Message) -> Answer:
         rows, template = self._rows(message), _template(message)
-        self._check(template, rows)
         options = _options(GenerateOptions, message.facts.get("options"), "options")
+        factory, n = self._on(message)[0], _int(message, "n")
         with self._device():
-            model = self._source.language_model()
-            made = written(model, rows, template, _int(message, "n"), options)
+            made = factory.generate(rows, template.text, n, options)
         return {"handles": [self._keep(texts, texts.n_bytes) for texts in made]}, {}
 
-    def _check(self, template: Template, rows: Sequence[Example], n_texts: int = 0) -> None:
-        counts = {len(row.answers) for row in rows}
-        if len(counts) != 1:
-            raise BadInput(f"expected rows with one number of answers, got {counts or 'none'}")
-        template.check(counts.pop(), n_texts)
+    def tune(self, message: Message) -> Answer:
+        """Train the model on what follows the rows' prompts: their answers, or texts."""
+        rows, weights_N = self._rows(message), message.arrays.get("weights")
+        texts = message.facts.get("texts")
+        options = _options(LmOptions, message.facts.get("options"), "options")
+        factory = self._on(message)[0]
+        given = None if texts is None else self._held(texts)
+        with self._device():
+            source = factory.tuned(rows, options, given, weights_N).source
+        assert isinstance(source, FeatureCache)
+        n_weights = source.language_model().n_bytes_apart(self._source.language_model())
+        return {"handle": self._keep(Model(source, n_weights), n_weights)}, {}
+
+    def _on(self, message: Message) -> tuple[StudentFactory, int]:
+        """Return students of the model that a message names, and what its weights take."""
+        number = message.facts.get("model")
+        if number is None:
+            return self._factory, 0
+        model = self._held(number)
+        if not isinstance(model, Model):
+            raise BadInput("model: this handle is not that of a trained model")
+        self._tuned.add(number)
+        return replace(self._factory, source=model.source), model.n_weights
 
     # ------------------------------------------------------------ calls: students
-    def _wanted(self, message: Message) -> StudentFactory:
-        """Return a factory on the layer and with the adaptation that a message names."""
+    def _wanted(self, message: Message) -> tuple[StudentFactory, int]:
+        """Return a factory on model, layer and adaptation of a message, and the model's size."""
         adapter = message.facts.get("adapter")
         made = None if adapter is None else _options(AdapterOptions, adapter, "adapter")
-        return replace(self._factory, layer=_int(message, "layer"), adapter=made)
+        factory, below = self._on(message)
+        return replace(factory, layer=_int(message, "layer"), adapter=made), below
 
     def _student(self, message: Message) -> Student:
         student = self._held(message.facts.get("handle"))
@@ -432,9 +484,9 @@ class Session:
         return student
 
     def new(self, message: Message) -> Answer:
-        factory, options = self._wanted(message), _head_options(message)
+        (factory, below), options = self._wanted(message), _head_options(message)
         with self._device():
-            return {"handle": self._keep(factory.new(options), 0)}, {}
+            return {"handle": self._keep(factory.new(options), 0, below)}, {}
 
     def fit(self, message: Message) -> Answer:
         student, rows = self._student(message), self._rows(message)
@@ -473,16 +525,16 @@ class Session:
     # ------------------------------------------------------------ calls: trainers
     def _trainer(self, message: Message) -> Any:
         trainer = self._held(message.facts.get("handle"))
-        if isinstance(trainer, Student | Kept | Texts | Block):
+        if isinstance(trainer, Student | Kept | Texts | Block | Model):
             raise BadInput("this handle is not that of a trainer")
         return trainer
 
     def trainer(self, message: Message) -> Answer:
-        factory, rows = self._wanted(message), self._rows(message)
+        (factory, below), rows = self._wanted(message), self._rows(message)
         options = _head_options(message)
         with self._device():
             made = trainer_of(factory, options, rows, self._client.secret)
-        return {"handle": self._keep(made, made.n_bytes)}, {}
+        return {"handle": self._keep(made, made.n_bytes, below)}, {}
 
     def forward(self, message: Message) -> Answer:
         trainer, rows = self._trainer(message), self._rows(message)
@@ -530,9 +582,9 @@ CALLS: dict[str, Call] = {
     call.__name__: call
     for call in (
         Session.info, Session.usage, Session.states, Session.logp, Session.layers, Session.ask,
-        Session.put, Session.generate, Session.new, Session.fit, Session.go_on, Session.predict,
-        Session.head, Session.trainer, Session.forward, Session.backward, Session.step,
-        Session.perturb, Session.save, Session.restore,
+        Session.put, Session.generate, Session.tune, Session.new, Session.fit, Session.go_on,
+        Session.predict, Session.head, Session.trainer, Session.forward, Session.backward,
+        Session.step, Session.perturb, Session.save, Session.restore,
     )
 }  # fmt: skip
 
@@ -616,7 +668,7 @@ def _targets(message: Message) -> tuple[NDArray[Any], NDArray[Any] | None]:
     return targets, weights
 
 
-Given = TypeVar("Given", HeadOptions, AdapterOptions, GenerateOptions)
+Given = TypeVar("Given", HeadOptions, AdapterOptions, GenerateOptions, LmOptions)
 
 
 def _options(kind: type[Given], given: Any, name: str) -> Given:
@@ -629,7 +681,13 @@ def _options(kind: type[Given], given: Any, name: str) -> Given:
     return kind(**values)
 
 
-def _template(message: Message) -> Template:
+class _Asked(NamedTuple):
+    text: str
+    words: tuple[str, ...] | None
+    swapped: bool
+
+
+def _template(message: Message) -> _Asked:
     text, words = message.facts.get("template"), message.facts.get("words")
     swapped = message.facts.get("asked_swapped", False)
     if not isinstance(text, str) or not isinstance(swapped, bool):
@@ -638,4 +696,4 @@ def _template(message: Message) -> Template:
         isinstance(words, list) and all(isinstance(word, str) for word in words)
     ):
         raise BadInput("words: expected a list of texts, or null")
-    return Template(text, None if words is None else tuple(words), swapped)
+    return _Asked(text, None if words is None else tuple(words), swapped)

@@ -17,9 +17,9 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import finalize
 
 import numpy as np
@@ -38,15 +38,20 @@ from aarlab.core.types import BlindRow, Example
 from aarlab.students.rows import packed_rows
 from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
 from aarlab.testbed.students.features import AnswerLogp
-from aarlab.testbed.students.options import AdapterOptions, GenerateOptions, HeadOptions
+from aarlab.testbed.students.options import (
+    AdapterOptions,
+    GenerateOptions,
+    HeadOptions,
+    LmOptions,
+)
 from aarlab.testbed.students.student import Compute, Student, StudentFactory
 from aarlab.testbed.students.train import Floats, Head, expit
 
 MAX_ANSWER = 2**31
 SOCKET_PATH = 107  # bytes that the system takes
 WHERE_THE_MODEL_IS = (
-    "a student server gives no model to methods: ask it (client.generate, client.ask, "
-    "client.trainer), or run it where the model is: aarlab testbed run"
+    "the model is not given to methods here: ask it (student.generate, student.ask, student.tuned, "
+    "student.trainer), or run it where the model is: aarlab testbed run"
 )
 
 
@@ -105,6 +110,10 @@ class Connection:
         """Have the server free a handle with the next call. Safe while memory is collected."""
         self._dropped.append(handle)
 
+    def end(self) -> None:
+        """Wake whoever waits for an answer: Unreachable."""
+        self._channel.end()
+
     def close(self) -> None:
         self._channel.close()
 
@@ -113,10 +122,24 @@ class Connection:
             setattr(self.compute, name, value)
 
 
+class Asks(Protocol):
+    """What students need of a connection."""
+
+    def ask(self, kind: str, facts: Mapping[str, Any] | None = None, **arrays: Any) -> Message: ...
+
+    def drop(self, handle: int) -> None: ...
+
+
+class NamesRows(Protocol):
+    def of(self, rows: Sequence[Example]) -> dict[str, NDArray[Any]]:
+        """Return the arrays that name rows in a message."""
+        ...
+
+
 class Owner:
     """Something on the server, freed when nothing here refers to it any more."""
 
-    def __init__(self, connection: Connection, handle: int) -> None:
+    def __init__(self, connection: Asks, handle: int) -> None:
         self.handle = handle
         finalize(self, connection.drop, handle).atexit = False
 
@@ -208,23 +231,33 @@ class Names:
 
 
 class ServedFeatures:
-    """A FeatureSource over the connection."""
+    """A FeatureSource over the connection: of the shared model, or of one trained on texts."""
 
-    def __init__(self, connection: Connection, names: Names) -> None:
-        self.connection, self.names = connection, names
+    def __init__(self, connection: Asks, names: NamesRows, model: "Owner | None" = None) -> None:
+        self.connection, self.names, self.model = connection, names, model
+
+    def on(self, model: "Owner") -> "ServedFeatures":
+        """Return the features of a model that was trained on texts."""
+        return ServedFeatures(self.connection, self.names, model)
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """Return what names the model in a message."""
+        return {} if self.model is None else {"model": self.model.handle}
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
-        answer = self.connection.ask("states", {"layer": layer}, **self.names.of(examples))
-        return answer.arrays["states"]
+        facts = {"layer": layer, **self.facts}
+        return self.connection.ask("states", facts, **self.names.of(examples)).arrays["states"]
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
-        found = self.connection.ask("logp", None, **self.names.of(examples)).arrays
+        found = self.connection.ask("logp", self.facts, **self.names.of(examples)).arrays
         return AnswerLogp(found["given"], found["alone"], found["tokens"])
 
     def layers(self, examples: Sequence[Example] = ()) -> tuple[int, ...]:
         if not examples:
             return tuple(self.connection.ask("info").facts["layers"])
-        return tuple(self.connection.ask("layers", None, **self.names.of(examples)).facts["layers"])
+        names = self.names.of(examples)
+        return tuple(self.connection.ask("layers", self.facts, **names).facts["layers"])
 
 
 @dataclass(slots=True)
@@ -237,6 +270,59 @@ class ServedStudents(StudentFactory):
 
     def language_model(self) -> Any:
         raise MethodFailed(WHERE_THE_MODEL_IS)
+
+    def ask(
+        self,
+        inputs: Sequence[Example],
+        template: str,
+        words: Sequence[str] | None = None,
+        swapped: bool = False,
+        texts: Sequence[Any] = (),
+    ) -> tuple[Example, ...]:
+        served = self.served
+        facts = asked_facts(template, words, swapped) | {"texts": [some.handle for some in texts]}
+        made = served.connection.ask("ask", facts, **served.names.of(inputs)).facts
+        owner, first = Owner(served.connection, made["handle"]), made["first"]
+        n_keys = 2 if words is None or len(words) == 2 else len(words) or len(inputs[0].keys)
+        return tuple(
+            ServedRow(
+                row.id,
+                row.group,
+                tuple(f"{first + at}.{key}" for key in range(n_keys)),
+                Place(first + at, False, owner),
+            )
+            for at, row in enumerate(inputs)
+        )
+
+    def generate(
+        self,
+        inputs: Sequence[Example],
+        template: str,
+        n: int = 1,
+        options: GenerateOptions | None = None,
+    ) -> list[Any]:
+        served = self.served
+        given = (options or GenerateOptions()).model_dump(mode="json")
+        facts = {**asked_facts(template, None, False), "n": n, "options": given, **served.facts}
+        made = served.connection.ask("generate", facts, **served.names.of(inputs)).facts
+        return [ServedTexts(served.connection, handle) for handle in made["handles"]]
+
+    def tuned(
+        self,
+        inputs: Sequence[Example],
+        options: LmOptions,
+        texts: Any = None,
+        weights_N: NDArray[np.floating] | None = None,
+    ) -> "StudentFactory":
+        served = self.served
+        facts = {"options": options.model_dump(mode="json"), **served.facts}
+        facts["texts"] = None if texts is None else texts.handle
+        arrays = {} if weights_N is None else {"weights": numbers(weights_N)}
+        made = served.connection.ask("tune", facts, **served.names.of(inputs), **arrays).facts
+        return replace(self, source=served.on(Owner(served.connection, made["handle"])))
+
+    def trainer(self, inputs: Sequence[Example], options: HeadOptions | None = None) -> Any:
+        return ServedTrainer(self, options or self.options, inputs)
 
     @contextmanager
     def counted(self, rows_forwarded: int = 0, rows_trained: int = 0) -> Iterator[None]:
@@ -270,9 +356,9 @@ class ServedStudent(Student):
         facts: dict[str, Any] = {"handle": self._owner.handle}
         if resume:
             facts["options"] = options.model_dump(mode="json")
-        arrays = {"targets": _numbers(targets_N)}
+        arrays = {"targets": numbers(targets_N)}
         if weights_N is not None:
-            arrays["weights"] = _numbers(weights_N)
+            arrays["weights"] = numbers(weights_N)
         names = self._served.names.of(inputs)
         self._served.connection.ask("go_on" if resume else "fit", facts, **names, **arrays)
         self._head, self._is_trained = None, True
@@ -352,7 +438,6 @@ class Client:
     connection: Connection
     rows: tuple[ServedRow, ...]
     students: ServedStudents
-    _names: Names = field(repr=False)
 
     @classmethod
     def open(cls, path: Path, token: str) -> "Client":
@@ -374,7 +459,7 @@ class Client:
             connection.compute,
             None if adapter is None else AdapterOptions(**adapter),
         )
-        return cls(connection, rows, students, names)
+        return cls(connection, rows, students)
 
     def __enter__(self) -> "Client":
         return self
@@ -401,25 +486,13 @@ class Client:
         words: Sequence[str] | None = None,
         swapped: bool = False,
         texts: Sequence[ServedTexts] = (),
-    ) -> tuple[ServedRow, ...]:
-        """Return rows with another text, filled in on the server: see `rows.Template`.
+    ) -> tuple[Example, ...]:
+        """Return rows with another text, filled in on the server: see `templates.Template`.
 
         `{text}` is that of `texts[0]` for the row, `{text2}` that of `texts[1]`, up to four. They
         are rows like others: they have states, and students learn from them.
         """
-        facts = _asked(template, words, swapped) | {"texts": [some.handle for some in texts]}
-        made = self.connection.ask("ask", facts, **self._names.of(rows)).facts
-        owner, first = Owner(self.connection, made["handle"]), made["first"]
-        n_keys = 2 if words is None or len(words) == 2 else len(words) or len(rows[0].keys)
-        return tuple(
-            ServedRow(
-                row.id,
-                row.group,
-                tuple(f"{first + at}.{key}" for key in range(n_keys)),
-                Place(first + at, False, owner),
-            )
-            for at, row in enumerate(rows)
-        )
+        return self.students.ask(rows, template, words, swapped, texts)
 
     def zero_shot(
         self, rows: Sequence[Example], template: str | None = None, swapped: bool = False
@@ -439,17 +512,14 @@ class Client:
 
         Each item of the list has one text for each row.
         """
-        given = (options or GenerateOptions()).model_dump(mode="json")
-        facts = {**_asked(template, None, False), "n": n, "options": given}
-        made = self.connection.ask("generate", facts, **self._names.of(rows)).facts
-        return [ServedTexts(self.connection, handle) for handle in made["handles"]]
+        return self.students.generate(rows, template, n, options)
 
     def trainer(self, rows: Sequence[Example], options: HeadOptions | None = None) -> ServedTrainer:
         """Return a trainer of fresh weights with the task's adaptation; `rows` as in `fit`."""
         return ServedTrainer(self.students, options or self.students.options, rows)
 
 
-def _asked(template: str, words: Sequence[str] | None, swapped: bool) -> dict[str, Any]:
+def asked_facts(template: str, words: Sequence[str] | None, swapped: bool) -> dict[str, Any]:
     return {
         "template": template,
         "words": None if words is None else list(words),
@@ -457,16 +527,17 @@ def _asked(template: str, words: Sequence[str] | None, swapped: bool) -> dict[st
     }
 
 
-def _wanted(factory: StudentFactory, options: HeadOptions) -> dict[str, Any]:
+def _wanted(factory: ServedStudents, options: HeadOptions) -> dict[str, Any]:
     adapter = factory.adapter
     return {
+        **factory.served.facts,
         "layer": factory.layer,
         "adapter": None if adapter is None else adapter.model_dump(mode="json"),
         "options": options.model_dump(mode="json"),
     }
 
 
-def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:

@@ -45,6 +45,7 @@ class GrantFacts(BaseModel):
 
     `model` is "" where the stored features are all there is. `reads_texts`: the client holds the
     texts of its rows, and may bring texts of its own. Otherwise keys are drawn for each session.
+    `secret` determines the directions of perturbations; without one they are drawn.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -58,6 +59,7 @@ class GrantFacts(BaseModel):
     reads_texts: bool = False
     features: list[str] = []
     limits: Limits = Limits()
+    secret: str = Field(default="", max_length=64)
     n_answers: int = Field(ge=1, le=2)
 
 

@@ -379,6 +379,7 @@ class StudentServer:
             "pid": os.getpid(),
             "up_s": time.time() - self._started_at,
             "models": sorted(self._models),
+            "keys": {n: c.language_model().record.key for n, c in sorted(self._models.items())},
             "holder": holder,
             "waiting": waiting[:SHOWN],
             "clients": [

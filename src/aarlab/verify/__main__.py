@@ -37,6 +37,7 @@ from aarlab.verify.bench import Bench, operator
 from aarlab.verify.rerun import LANES, Verifier, cores
 from aarlab.verify.review import reviewer
 from aarlab.verify.settings import ReviewSettings
+from aarlab.verify.strong import StrongModels
 
 LOG = logging.getLogger("aarlab.verify")
 LOCK_S = 15.0  # a killed predecessor's sandboxes need a moment to die
@@ -123,8 +124,9 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     run = RunDir(given.run.absolute())
     root = run.bound(DataRoot(given.root.absolute()))
     at_once = min(LANES, max(1, cores() // given.parallel))
+    strong = StrongModels()
     verifiers = [
-        Verifier(run, root, given.isolation, slot, given.memory_mb, at_once)
+        Verifier(run, root, given.isolation, slot, given.memory_mb, at_once, strong=strong)
         for slot in range(given.parallel)
     ]
     kinds = tuple(kind for kind in ABLATIONS if kind in given.ablations.split(","))

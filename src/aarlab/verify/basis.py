@@ -4,7 +4,9 @@ States are whitened and turned, so that weights learned elsewhere fit nothing. A
 and angles, which would identify rows. So noise is added, and all states are scaled to one length.
 Log-likelihoods are rounded, so that rows are not known again by them, and clouds of public states
 are less easily laid over those of the run: which rows have like log-likelihoods is how that begins.
-What all seeds of a re-run share is worked out once.
+Those of an author's words after a template have two levels: the words could be guesses of a text.
+What all seeds of a re-run share is worked out once. A template about rows has a table of its own,
+and a basis: what is known of one template's rows says nothing of another's coordinates.
 
 Not covered: a fit that matches the clouds row by row needs few levels to begin, and keeps most of
 its gain (benchmarks/blind.md); a formula on log-likelihoods that was fitted elsewhere keeps what
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from aarlab.core.types import Example
-from aarlab.testbed.students.features import LOGP, StoredFeatures
+from aarlab.testbed.students.features import LOGP, FeatureSource
 
 Basis = Literal["secret", "still", "turned", "plain"]
 Floats32 = NDArray[np.float32]
@@ -43,11 +45,13 @@ class Table:
     """Features of all rows of a re-run by answer; several seeds may read it at one time.
 
     `train` are the rows on which states are whitened, `others` the rows to predict and their twins.
+    With `words` the answers are these words, which follow a template about each row.
     """
 
-    features: StoredFeatures
+    features: FeatureSource
     train: Sequence[Example]
     others: Sequence[Example]
+    words: tuple[str, ...] = ()
     _place: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[tuple[str, int], Any] = field(default_factory=dict)
@@ -60,11 +64,24 @@ class Table:
             ):
                 self._rows.append(row)
 
+    @property
+    def rows(self) -> Sequence[Example]:
+        """Return the different rows, in the order of the tables."""
+        return self._rows
+
+    def numbers(self, rows: Sequence[Example]) -> NDArray[np.int32]:
+        """Return where these rows stand among the different rows (N,)."""
+        return np.array([self._place[row.prompt, row.answers] for row in rows], np.int32)
+
     def places(self, rows: Sequence[Example]) -> NDArray[np.intp]:
         """Return where the answers of these rows stand in the tables (M,)."""
-        at_N = np.array([self._place[row.prompt, row.answers] for row in rows], np.intp)
-        n_answers = len(rows[0].answers)
-        return (at_N[:, None] * n_answers + np.arange(n_answers)).reshape(-1)
+        return self.places_of(self.numbers(rows))
+
+    def places_of(self, numbers_N: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Return where the answers of the rows with these numbers stand in the tables (M,)."""
+        n_answers = len(self.words) or len(self._rows[0].answers)
+        found = numbers_N[:, None] * n_answers + np.arange(n_answers)
+        return found.reshape(-1).astype(np.intp)
 
     def logp(self) -> Floats32:
         """Return log-likelihoods (U, 3) in the order of LOGP."""
@@ -79,7 +96,8 @@ class Table:
         """Return rounded log-likelihoods (U, 3); `rng` draws the noise that breaks ties."""
         logp_NA3 = self.logp().reshape(len(self._rows), -1, len(LOGP))
         train_N = np.unique(self.places(self.train) // logp_NA3.shape[1])
-        return rounded(logp_NA3, train_N, rng).reshape(-1, len(LOGP))
+        coarse = halved if self.words else rounded
+        return coarse(logp_NA3, train_N, rng).reshape(-1, len(LOGP))
 
     def states(self, layer: int) -> Floats32:
         """Return the states of a layer (U, D) as they are stored."""
@@ -170,6 +188,26 @@ def rounded(logp_NA3: Floats32, train_N: NDArray[np.intp], rng: np.random.Genera
     pmi_NA, alone_NA, tokens_NA = (_levels(values, train_N, step, rng) for values, step in columns)
     tokens_NA = np.maximum(np.round(tokens_NA), 1)
     return np.stack([alone_NA + pmi_NA, alone_NA, tokens_NA], axis=-1).astype(np.float32)
+
+
+def halved(logp_NA3: Floats32, train_N: NDArray[np.intp], rng: np.random.Generator) -> Floats32:
+    """Give log P(word | template) (N, A, 3) two levels, one on each side of the train rows' mean.
+
+    An author chooses the words, so that one may be what a text says: such a row would stand out by
+    any number of levels. Of two words the mean and the difference have two levels each.
+    """
+    given_NA = logp_NA3[..., 0].astype(np.float64)
+    parts_NA = given_NA
+    if given_NA.shape[1] == 2:
+        parts_NA = np.stack([given_NA.mean(axis=1), given_NA[:, 0] - given_NA[:, 1]], axis=1) / 2
+    centre_A, spread_A = parts_NA[train_N].mean(axis=0), parts_NA[train_N].std(axis=0)
+    sides_NA = np.where(parts_NA > centre_A, 0.5, -0.5)
+    sides_NA = sides_NA + TIES * rng.uniform(-0.5, 0.5, sides_NA.shape)
+    parts_NA = centre_A + spread_A * sides_NA
+    if given_NA.shape[1] == 2:
+        mean_N, half_N = 2 * parts_NA[:, 0], parts_NA[:, 1]
+        parts_NA = np.stack([mean_N + half_N, mean_N - half_N], axis=1)
+    return np.concatenate([parts_NA[..., None], logp_NA3[..., 1:]], axis=-1).astype(np.float32)
 
 
 def _levels(

@@ -1,7 +1,7 @@
 """What a verified run works on: hidden inputs, features and weak labels; never a truth.
 
 A run of the blind class gets handles of these rows from the judge. One of the open class gets
-files.
+files. Where a task names its strong model, the judge also learns where that lies.
 
 The files are read and written again, so that the canary each vault file carries stays in the vault.
 Features of twins (rows in another style) are sorted in among those of rows. The student that a
@@ -23,6 +23,7 @@ from aarlab.core.files import write_new
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
 from aarlab.core.wire import TrainRows
+from aarlab.testbed.models.record import read_record
 from aarlab.testbed.students.features import Arrays, StoredFeatures, load_arrays, load_features
 from aarlab.testbed.tasks.task import (
     HIDDEN_TRAIN,
@@ -31,6 +32,7 @@ from aarlab.testbed.tasks.task import (
     load_info,
     load_inputs,
     load_weak_labels,
+    model_at_hand,
     weak_label_arrays,
 )
 from aarlab.testbed.tasks.task_files import (
@@ -43,6 +45,7 @@ from aarlab.testbed.tasks.task_files import (
 from aarlab.testbed.tasks.twins import TwinReference
 from aarlab.verify.basis import Basis
 from aarlab.verify.judge import Holding
+from aarlab.verify.strong import Place
 
 INPUTS, WEAK_LABELS, FEATURES = "inputs.jsonl", "weak_labels.npz", "features.npz"
 LOWER = "lower.npz"
@@ -57,6 +60,7 @@ class TrainSide(NamedTuple):
     labels: WeakLabels
     features: Arrays
     kind: TrainRows
+    file: Path  # of the features
 
 
 def train_side(public_task: Path, vault_task: Path) -> TrainSide:
@@ -72,7 +76,7 @@ def train_side(public_task: Path, vault_task: Path) -> TrainSide:
     if labels.ids != tuple(row.id for row in rows):
         raise Damaged(f"{vault_task}: weak labels and train rows differ; build the task again")
     kind: TrainRows = "hidden" if path.is_file() else "public"
-    return TrainSide(rows, labels, load_features(features), kind)
+    return TrainSide(rows, labels, load_features(features), kind, features)
 
 
 def run_secret(root: DataRoot) -> bytes:
@@ -87,22 +91,34 @@ def run_secret(root: DataRoot) -> bytes:
 def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holding, TrainRows]:
     """Return what a run of the blind class works on, and whether its train rows are hidden."""
     public_task, vault_task = root.public_task(task), root.vault_task(task)
-    train = train_side(public_task, vault_task)
-    tables = [train.features, load_features(vault_task / "features" / f"{split}.npz")]
+    info, train = load_info(public_task), train_side(public_task, vault_task)
+    files = [vault_task / "features" / f"{split}.npz"]
+    lower = [vault_task / "lower" / f"{split}.npz"]
     twins: tuple[Example, ...] = ()
     if has_twins(vault_task, split):
         twins = load_inputs(vault_task / TWIN_INPUTS)
-        tables.append(load_features(vault_task / TWIN_FEATURES))
+        files.append(vault_task / TWIN_FEATURES)
+        lower.append(vault_task / TWIN_LOWER)
+    lower.append(public_task / "lower" / "train.npz")
+    if train.kind == "hidden":
+        lower[-1] = vault_task / "lower" / f"{HIDDEN_TRAIN}.npz"
     rows = load_inputs(vault_task / "inputs" / f"{split}.jsonl")
+    name = model_at_hand(info)
+    place = None
+    if name is not None:
+        read_record(root.models / name)  # NotFound says how to fetch it
+        there = tuple(path for path in lower if path.is_file())
+        place = Place(root.models / name, (train.file, *files), there)
     found = Holding(
-        info=load_info(public_task),
+        info=info,
         train=train.rows,
         labels=train.labels,
         rows=rows,
         twins=twins,
-        features=StoredFeatures(tables),
+        features=StoredFeatures([train.features, *map(load_features, files)]),
         secret=run_secret(root),
         basis=basis,
+        place=place,
     )
     return found, train.kind
 

@@ -1,8 +1,9 @@
 """A verified run, inside its sandbox: `python -m aarlab.verify.inside CHANNEL METHOD_FOLDER`.
 
 This process holds the method's code, weak labels, handles of rows, and what it asked the trusted
-process at the other end of CHANNEL (a descriptor) for: states and log-likelihoods. It is one run
-with one seed. It never holds a text, a label, a seed but its own, or a file of the task.
+process at the other end of CHANNEL (a descriptor) for: states, log-likelihoods, and predictions of
+students that are there. It is one run with one seed. It never holds a text, a label, a seed but its
+own, or a file of the task.
 
 Covered: a method that raises, exits, or returns NaN, a wrong shape or an object that is not a
 predictor is reported with the author's lines.
@@ -12,7 +13,8 @@ Not covered: what the method does to this process; whatever it says is checked a
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import AarlabError, BadInput, NotFound
+from aarlab.core.errors import ERRORS, AarlabError, BadInput, MethodFailed, NotFound
 from aarlab.core.types import BlindRow, Example
 from aarlab.sandbox.syscalls import forbid_exec
 from aarlab.testbed.running.channel import Channel, Message
 from aarlab.testbed.running.contract import checked_predictions
 from aarlab.testbed.running.method_folder import guarded, load_method
 from aarlab.testbed.students.features import AnswerLogp
-from aarlab.testbed.students.options import HeadOptions
+from aarlab.testbed.students.options import AdapterOptions, HeadOptions
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.train_task import TrainTask, leading
 
 LIMIT = 2**31
+STORED_ALONE = (
+    "this task has stored features only, so the strong model is asked nothing about new texts, and "
+    "no blocks are trained; build the task with the model: aarlab task build NAME --with-model"
+)
 NO_LOGP = (
     "this task was built for states alone: it has no log-likelihoods, so no method or recipe with "
     "zero-shot scores runs on it"
@@ -43,6 +49,8 @@ class Deliveries:
 
     def __init__(self, channel: Channel) -> None:
         self._channel, self._lock = channel, threading.Lock()
+        self._dropped: deque[int] = deque()
+        self._has_model = False
         self._place: dict[str, tuple[int, int]] = {}
         self._kept: dict[tuple[int, str], NDArray[Any]] = {}
         self._layers: tuple[int, ...] = ()
@@ -50,27 +58,41 @@ class Deliveries:
 
     def describe(self, facts: dict[str, Any]) -> None:
         self._layers, self._has_logp = tuple(facts["layers"]), facts["log_likelihoods"]
+        self._has_model = facts["model"]
 
     def rows(self, message: Message) -> tuple[BlindRow, ...]:
         """Return the rows of a delivery. Its arrays are ids (N,), keys (N, A), groups (N,)."""
-        number = int(message.facts["delivery"])
-        ids, keys = message.arrays["ids"], message.arrays["keys"]
+        ids, words_NA = message.arrays["ids"], self.keys(message)
         groups = message.arrays.get("groups", np.full(len(ids), b""))
-        for at, key in enumerate(keys.reshape(-1).tolist()):
-            self._place[key.decode()] = (number, at)
-        words_NA = [[key.decode() for key in keys_A] for keys_A in keys.tolist()]
         return tuple(
-            BlindRow(id.decode(), group.decode(), tuple(words_A))
+            BlindRow(id.decode(), group.decode(), words_A)
             for id, group, words_A in zip(ids.tolist(), groups.tolist(), words_NA, strict=True)
         )
+
+    def keys(self, message: Message) -> list[tuple[str, ...]]:
+        """Return the keys of a delivery's rows, and remember where they are."""
+        number, keys = int(message.facts["delivery"]), message.arrays["keys"]
+        for at, key in enumerate(keys.reshape(-1).tolist()):
+            self._place[key.decode()] = (number, at)
+        return [tuple(key.decode() for key in keys_A) for keys_A in keys.tolist()]
 
     def forget(self, number: int) -> None:
         """Drop a delivery that has been answered."""
         self._kept = {what: kept for what, kept in self._kept.items() if what[0] != number}
         self._place = {key: at for key, at in self._place.items() if at[0] != number}
 
+    def of(self, rows: Sequence[Example]) -> dict[str, NDArray[Any]]:
+        """Return the arrays that name rows in a message: delivery, place, answers swapped."""
+        found = [(*self._find(row.keys[0]), len(row.keys)) for row in rows]
+        numbers, places, sizes = np.array(found, np.int32).reshape(-1, 3).T
+        return {
+            "deliveries": np.ascontiguousarray(numbers),
+            "rows": (places // sizes).astype(np.int32),
+            "swapped": places % sizes == 1,
+        }
+
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
-        if layer not in self._layers:
+        if layer not in self._layers and not self._has_model:
             raise BadInput(f"no states of layer {layer}; stored are layers {list(self._layers)}")
         return self._gather(examples, "states", layer)
 
@@ -84,10 +106,21 @@ class Deliveries:
     def layers(self, examples: Sequence[Example] = ()) -> tuple[int, ...]:
         return self._layers
 
-    def ask(self, kind: str, **facts: Any) -> Message:
+    def ask(self, kind: str, facts: Mapping[str, Any] | None = None, **arrays: Any) -> Message:
+        """Return the judge's answer; raises the error that it answered with."""
         with self._lock:
-            self._channel.send(kind, facts)
-            return self._channel.receive()
+            dropped = [self._dropped.popleft() for _ in range(len(self._dropped))]
+            more = {"free": dropped} if dropped else {}
+            self._channel.send(kind, {**(facts or {}), **more}, **arrays)
+            message = self._channel.receive()
+        if message.kind == "error":
+            kind = str(message.facts.get("code"))
+            raise ERRORS.get(kind, AarlabError)(str(message.facts.get("message")))
+        return message
+
+    def drop(self, handle: int) -> None:
+        """Have the other side free a handle with the next call. Safe while memory is collected."""
+        self._dropped.append(handle)
 
     def _gather(self, examples: Sequence[Example], what: str, layer: int) -> NDArray[np.float32]:
         keys_NA = [example.keys for example in examples]
@@ -117,9 +150,33 @@ class Deliveries:
     def _of(self, number: int, what: str, layer: int) -> NDArray[np.float32]:
         kept = self._kept.get((number, f"{what}-{layer}"))
         if kept is None:
-            kept = self.ask(what, delivery=number, layer=layer).arrays[what]
+            kept = self.ask(what, {"delivery": number, "layer": layer}).arrays[what]
             self._kept[number, f"{what}-{layer}"] = kept
         return kept
+
+
+class StoredAlone(StudentFactory):
+    """Students of a task on stored features: the strong model is not asked."""
+
+    def ask(self, *_: Any, **__: Any) -> Any:
+        raise MethodFailed(STORED_ALONE)
+
+    generate = tuned = ask
+
+
+def _students(source: Deliveries, facts: dict[str, Any]) -> StudentFactory:
+    head = HeadOptions(**facts["head"])
+    if not facts["model"]:
+        return StoredAlone(source, facts["layer"], head)
+    from aarlab.verify.asked import BlindSource, BlindStudents  # loads more than most runs need
+
+    adapter = facts["adapter"]
+    return BlindStudents(
+        BlindSource(source),
+        facts["layer"],
+        head,
+        adapter=None if adapter is None else AdapterOptions(**adapter),
+    )
 
 
 def run(channel: Channel, folder: Path) -> None:
@@ -141,7 +198,7 @@ def run(channel: Channel, folder: Path) -> None:
             word.decode() for word in source.ask("equality").arrays["words"].tolist()
         ),
     )
-    student = StudentFactory(source, facts["layer"], HeadOptions(**facts["head"]))
+    student = _students(source, facts)
     forbid_exec()
     fit = load_method(folder).fit
     torch = sys.modules.get("torch")

@@ -13,9 +13,12 @@ same time. While one seed waits for its process to start, another computes. The 
 would be one by one: results count up to the first seed that fails, whichever failed first by the
 clock.
 
+Where the task names its strong model, a method may also ask that about rows by templates, and train
+students of its blocks: `asking` checks it, and `strong` has the model.
+
 Covered: every message of the method's process is data of a checked form. States are given whitened,
 in a basis that is drawn for this run, so that shipped weights fit nothing. Log-likelihoods are
-rounded (see `basis`).
+rounded (see `basis`). Each template has a basis and a rounding of its own.
 Not covered: states carry content, so rows can be distinguished, and recognised again, by them.
 Legend: N rows, A answers per row, D state width, S teachers.
 """
@@ -28,9 +31,9 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,21 +41,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.agents.trial import how_it_ended
-from aarlab.core.errors import AarlabError, MethodFailed
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Unreachable
 from aarlab.core.types import Example
 from aarlab.core.wire import Ablation, TaskInfo
 from aarlab.sandbox.running import Cancel, run
 from aarlab.sandbox.spec import Finished, SandboxSpec
+from aarlab.students.queue import ClientGone
 from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
 from aarlab.testbed.running.contract import checked_predictions
 from aarlab.testbed.running.controls import ablated, changed_answers, probe_answers, probe_twins
 from aarlab.testbed.running.job import StyleMoved
-from aarlab.testbed.students.features import StoredFeatures
+from aarlab.testbed.students.features import StoredFeatures, WithModel
+from aarlab.testbed.students.templates import Template
 from aarlab.testbed.tasks.task import WeakLabels
 from aarlab.testbed.tasks.train_task import equality_words, student_settings
 from aarlab.testbed.tasks.twins import places_of, shift
 from aarlab.verify import inside
+from aarlab.verify.asking import CALLS, NOT_STATES, Asking, Delivery, Refused, in_words
 from aarlab.verify.basis import Basis, Table
+from aarlab.verify.strong import Held, Place, Strong
 
 Floats = NDArray[np.float64]
 WORD = 16  # bytes of an id or key, in hexadecimal
@@ -79,11 +86,23 @@ class Holding:
     features: StoredFeatures
     secret: bytes
     basis: Basis = "secret"
+    place: Place | None = None  # of the strong model, where methods may ask it
     table: Table = field(init=False)
 
     def __post_init__(self) -> None:
         made = Table(self.features, self.train, (*self.rows, *self.twins))
         object.__setattr__(self, "table", made)
+
+    def drawn(self, what: str) -> bytes:
+        """Return 32 bytes that the secret and `what` determine."""
+        return hmac.digest(self.secret, what.encode(), hashlib.sha256)
+
+    @property
+    def for_model(self) -> Held | None:
+        """Return what a grant for the strong model is made of."""
+        if self.place is None:
+            return None
+        return Held(self.place, self.features, self.table.rows, student_settings(self.info))
 
 
 class Pair(NamedTuple):
@@ -102,19 +121,7 @@ class Seen(NamedTuple):
     style: StyleMoved | None
     forwarded: int
     equality: bool
-
-
-@dataclass(slots=True)
-class _Delivery:
-    """Rows in the order sent, and how often states or log-likelihoods of them were asked for."""
-
-    number: int
-    rows: tuple[Example, ...]
-    asked: Counter[tuple[str, int]] = field(default_factory=Counter)
-
-
-class Refused(MethodFailed):
-    """The method's process said that it failed, or its answer was invalid."""
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -122,29 +129,54 @@ class Judge:
     """Drive one run over a channel; a predictor for the probes.
 
     Every run is asked for the same deliveries, ablated or not, so the deliveries do not reveal
-    which.
+    which. `strong` is None where methods get stored features alone.
     """
 
     held: Holding
     pair: Pair
     channel: Channel
+    strong: Strong | None = None
     equality: bool = False
     forwarded: int = 0
     _rng: np.random.Generator = field(init=False)
-    _deliveries: dict[int, _Delivery] = field(default_factory=dict)
-    _turned: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    _logp: NDArray[np.float32] | None = None
+    _deliveries: dict[int, Delivery] = field(default_factory=dict)
+    _n_deliveries: int = 0
+    _turned: dict[tuple[Template | None, int], NDArray[np.float32]] = field(default_factory=dict)
+    _logp: dict[Template | None, NDArray[np.float32]] = field(default_factory=dict)
+    _asking: Asking | None = None
 
     def __post_init__(self) -> None:
         self._rng = self._drawn("deliveries")
 
     def _drawn(self, what: str) -> np.random.Generator:
+        return np.random.default_rng(np.frombuffer(self._secret(what), np.uint32))
+
+    def _secret(self, what: str) -> bytes:
         about = f"{self.held.info.name}/{self.pair.teacher_seed}/{self.pair.seed}/{what}"
-        digest = hmac.digest(self.held.secret, about.encode(), hashlib.sha256)
-        return np.random.default_rng(np.frombuffer(digest, np.uint32))
+        return self.held.drawn(about)
 
     def hear(self) -> Seen:
-        """Return what the run gave. Raises Refused, or ChannelClosed where its process ended."""
+        """Return what the run gave.
+
+        Raises Refused, ChannelClosed where its process ended, and Unreachable where the strong
+        model did.
+        """
+        with ExitStack() as stack:
+            if self.strong is not None:
+                stack.callback(self._leave)
+            return self._heard()
+
+    def end(self) -> None:
+        """Wake `hear`, from another thread."""
+        self.channel.end()
+        if (asking := self._asking) is not None:
+            asking.line.end()
+
+    def _leave(self) -> None:
+        if self._asking is not None:
+            self._asking.line.close()
+
+    def _heard(self) -> Seen:
         self._send_task()
         self._answer("fitted")
         rows, twins = self.held.rows, self.held.twins
@@ -157,7 +189,11 @@ class Judge:
             found = shift(probs_N[places_of(rows, twins)], twins_T)
             style = StyleMoved(flipped=found.flipped, moved=found.moved)
         changed = changed_answers(answers, probs_N > 0.5)
-        return Seen(probs_N, changed, style, self.forwarded, self.equality)
+        forwarded, templates = self.forwarded, tuple[str, ...]()
+        if self._asking is not None:
+            forwarded += self._asking.forwarded
+            templates = tuple(map(in_words, self._asking.templates))
+        return Seen(probs_N, changed, style, forwarded, self.equality, templates)
 
     def predict_proba(self, rows: Sequence[Example]) -> Floats:
         """Return P(label 1) of each row (N,), asked for in one delivery in a drawn order."""
@@ -165,6 +201,8 @@ class Judge:
         delivery = self._new([rows[at] for at in order_N])
         self._send("predict", delivery, {})
         sent_N = self._answer("probs").arrays.get("probs", np.zeros(0))
+        if self._asking is not None:
+            self._asking.close_delivery(delivery.number)
         del self._deliveries[delivery.number]
         if sent_N.shape != (len(rows),) or sent_N.dtype != np.float64:
             raise Refused(f"its process sent {sent_N.shape} predictions for {len(rows)} rows")
@@ -187,7 +225,9 @@ class Judge:
             "layer": settings.layer,
             "head": settings.options.model_dump(mode="json"),
             "layers": list(held.features.layers()),
-            "log_likelihoods": held.features.has_logp,
+            "log_likelihoods": held.features.has_logp or self.strong is not None,
+            "adapter": settings.adapter and settings.adapter.model_dump(mode="json"),
+            "model": self.strong is not None,
             "split_sizes": {"train": len(held.train), "search": info.n_search},
         }
         delivery = self._new([held.train[at] for at in order_N])
@@ -197,19 +237,19 @@ class Judge:
         plain = self.held.basis == "plain"
         return np.arange(count) if plain else self._rng.permutation(count)
 
-    def _new(self, rows: Sequence[Example]) -> _Delivery:
-        number = len(self._deliveries) and max(self._deliveries) + 1
-        self._deliveries[number] = _Delivery(number, tuple(rows))
+    def _new(self, rows: Sequence[Example]) -> Delivery:
+        number, self._n_deliveries = self._n_deliveries, self._n_deliveries + 1
+        self._deliveries[number] = Delivery(number, tuple(rows), self.held.table.numbers(rows))
         return self._deliveries[number]
 
-    def _send(self, kind: str, delivery: _Delivery, facts: dict[str, Any], **arrays: Any) -> None:
-        n_rows, n_answers = len(delivery.rows), len(delivery.rows[0].answers)
+    def _send(self, kind: str, delivery: Delivery, facts: dict[str, Any], **arrays: Any) -> None:
+        n_rows, n_answers = len(delivery.rows), delivery.n_answers
         ids, keys = self._words(n_rows), self._words(n_rows * n_answers)
         keys = keys.reshape(n_rows, n_answers)
         facts = {**facts, "delivery": delivery.number}
         self.channel.send(kind, facts, ids=ids, keys=keys, **arrays)
 
-    def _groups(self, delivery: _Delivery) -> NDArray[np.bytes_]:
+    def _groups(self, delivery: Delivery) -> NDArray[np.bytes_]:
         names = dict.fromkeys(row.group for row in delivery.rows)
         words = dict(zip(names, self._words(len(names)), strict=True))
         return np.array([words[row.group] for row in delivery.rows])
@@ -222,9 +262,33 @@ class Judge:
                 return message
             if message.kind == "failed":
                 raise Refused(str(message.facts.get("message", "failed without a message"))[:4000])
-            if message.kind not in ("states", "logp", "equality"):
+            if message.kind in ("states", "logp", "equality"):
+                self._serve(message)
+            elif message.kind in CALLS and self.strong is not None:
+                self._ask(message, self.strong)
+            else:
                 raise Refused(f"its process sent {message.kind[:40]!r} where {wanted!r} was due")
-            self._serve(message)
+
+    def _ask(self, message: Message, strong: Strong) -> None:
+        """Have the strong model asked, and answer with what it says or why it does not."""
+        if self._asking is None:
+            secret = None if self.held.basis == "plain" else self._secret("seeds")
+            self._asking = Asking(strong.open(), self._deliveries, self._new, secret)
+        try:
+            facts, arrays = self._asking.answer(message)
+        except (Refused, Unreachable, ChannelClosed, ClientGone):
+            raise
+        except AarlabError as error:
+            self._say(error)
+            return
+        made = self._deliveries.get(facts.get("delivery", -1))
+        if made is None:
+            self.channel.send("ok", facts, **arrays)
+        else:
+            self._send("ok", made, facts)
+
+    def _say(self, error: AarlabError) -> None:
+        self.channel.send("error", {"code": error.code, "message": str(error)[:1000]})
 
     def _serve(self, message: Message) -> None:
         number, layer = _number(message, "delivery"), _number(message, "layer")
@@ -236,37 +300,71 @@ class Judge:
             self.equality = True
             words = np.array([word.encode() for word in equality_words(delivery.rows)])
             self.channel.send("words", words=words)
-        elif message.kind == "logp":
-            self._reply("logp", self._given_logp(), delivery)
-        else:
-            if layer not in self._turned:
-                self._turned[layer] = self.held.table.turned(
-                    layer, self.held.basis, lambda: self._drawn(f"layer {layer}")
-                )
-            self._reply("states", self._turned[layer], delivery)
+            return
+        if delivery.about is not None and delivery.about.with_texts:
+            self._say(BadInput(NOT_STATES))
+            return
+        template = None if delivery.about is None else delivery.about.template
+        try:
+            if message.kind == "logp":
+                self._reply("logp", self._given_logp(template), delivery)
+            else:
+                self._reply("states", self._given_states(template, layer), delivery)
+        except (BadInput, NotFound, BudgetExhausted) as error:
+            self._say(error)
 
-    def _given_logp(self) -> NDArray[np.float32]:
+    def _table(self, template: Template | None) -> Table:
+        """Return the table of the rows, or of their texts in a template."""
+        held, strong = self.held, self.strong
+        if strong is None:
+            return held.table
+
+        def made() -> Table:
+            n_train = len(set(held.table.numbers(held.train).tolist()))
+            answers = strong.features(template, len(held.table.rows), n_train)
+            others = (*held.rows, *held.twins)
+            if template is None:
+                return Table(WithModel(held.features, answers), held.train, others)
+            words = template.words_of(len(held.rows[0].answers))
+            return Table(answers, held.train, others, words)
+
+        found: Table = strong.once(("table", template), made)
+        return found
+
+    def _given_states(self, template: Template | None, layer: int) -> NDArray[np.float32]:
+        """Return states of a layer (U, D), in a basis of the run and of the template."""
+        if (template, layer) not in self._turned:
+            what = f"layer {layer}" + ("" if template is None else f" {template.facts}")
+            self._turned[template, layer] = self._table(template).turned(
+                layer, self.held.basis, lambda: self._drawn(what)
+            )
+        return self._turned[template, layer]
+
+    def _given_logp(self, template: Template | None) -> NDArray[np.float32]:
         """Return log-likelihoods (U, 3), rounded except where runs are compared with open ones."""
         if self.held.basis == "plain":
-            return self.held.table.logp()
-        if self._logp is None:
-            self._logp = self.held.table.coarse_logp(self._drawn("logp"))
-        return self._logp
+            return self._table(template).logp()
+        if template not in self._logp:
+            what = "logp" + ("" if template is None else f" {template.facts}")
+            self._logp[template] = self._table(template).coarse_logp(self._drawn(what))
+        return self._logp[template]
 
-    def _check_asked(self, kind: str, layer: int, delivery: _Delivery) -> None:
-        features = self.held.features
-        if kind == "states" and layer not in features.layers():
+    def _check_asked(self, kind: str, layer: int, delivery: Delivery) -> None:
+        features, has_model = self.held.features, self.strong is not None
+        if kind == "states" and layer not in features.layers() and not has_model:
             raise Refused("its process asked for states of a layer that there is not")
-        if kind == "logp" and not features.has_logp:
+        if kind == "logp" and not features.has_logp and not has_model:
             raise Refused("its process asked for log-likelihoods, which this task has not")
         about = kind, layer if kind == "states" else 0
         delivery.asked[about] += 1
         if delivery.asked[about] > MAX_ASKED:
             raise Refused(f"its process asked for the same {kind} more than {MAX_ASKED} times")
 
-    def _reply(self, kind: str, table: NDArray[np.float32], delivery: _Delivery) -> None:
+    def _reply(self, kind: str, table_UX: NDArray[np.float32], delivery: Delivery) -> None:
         self.forwarded += len(delivery.rows)
-        self.channel.send(kind, None, **{kind: table[self.held.table.places(delivery.rows)]})
+        answers_A = np.arange(delivery.n_answers)
+        at_M = (delivery.numbers_N[:, None] * delivery.n_answers + answers_A).reshape(-1)
+        self.channel.send(kind, None, **{kind: table_UX[at_M]})
 
     def _words(self, count: int) -> NDArray[np.bytes_]:
         drawn = self._rng.bytes(count * WORD // 2).hex().encode()
@@ -289,13 +387,18 @@ class Hearing:
     judge: Judge
     seen: Seen | None = None
     error: AarlabError | None = None
+    is_lost: bool = False  # the strong model ended in the middle
     _over_at: float | None = None
+    _is_ended: bool = False
 
     def work(self) -> None:
         try:
             self.seen = self.judge.hear()
-        except ChannelClosed:
+        except (ChannelClosed, ClientGone):
             pass  # its process ended, and what the sandbox says is the reason; or it will be ended
+        except Unreachable as error:
+            if not self._is_ended:  # else the sandbox says the reason, too
+                self.error, self.is_lost = error, True
         except AarlabError as error:
             self.error = error
         except Exception as error:
@@ -307,7 +410,8 @@ class Hearing:
 
     def end(self) -> None:
         """Wake the judge: the sandbox has ended, whoever may still hold the other end."""
-        self.judge.channel.end()
+        self._is_ended = True
+        self.judge.end()
 
     def is_set(self) -> bool:
         return self._over_at is not None and time.monotonic() > self._over_at + GRACE_S
@@ -324,6 +428,7 @@ class Heard(NamedTuple):
     done: Finished
     seen: Seen | None
     error: str
+    is_lost: bool = False  # the strong model ended in the middle: the method is not to blame
 
 
 # Not `-m`, which compiles the module again for each seed; what this process imported is compiled.
@@ -410,10 +515,12 @@ class _Either:
         return self.hearing.is_set() or self.cancel.is_set()
 
 
-def hear(spec: SandboxSpec, held: Holding, pair: Pair, cancel: Cancel) -> Heard:
+def hear(
+    spec: SandboxSpec, held: Holding, pair: Pair, cancel: Cancel, strong: Strong | None = None
+) -> Heard:
     """Run the method in the sandbox and hear it with a judge outside."""
     ours, theirs = channel_pair()
-    hearing = Hearing(Judge(held, pair, Channel(ours, MAX_MESSAGE)))
+    hearing = Hearing(Judge(held, pair, Channel(ours, MAX_MESSAGE), strong))
     thread = threading.Thread(target=hearing.work, name="judge")
     thread.start()
     try:
@@ -427,7 +534,7 @@ def hear(spec: SandboxSpec, held: Holding, pair: Pair, cancel: Cancel) -> Heard:
     if hearing.seen is not None:
         return Heard(done, hearing.seen, "")
     if hearing.error is not None:
-        return Heard(done, None, str(hearing.error))
+        return Heard(done, None, str(hearing.error), hearing.is_lost)
     if done.killed_by == "cancel":
         return Heard(done, None, "its process closed the channel to the verifier, and went on")
     return Heard(done, None, how_it_ended(spec, done))

@@ -53,7 +53,7 @@ from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
 from aarlab.verify.bench import unusable
 from aarlab.verify.finding import ceiling, teacher
-from aarlab.verify.rerun import LANES, Verifier, cores
+from aarlab.verify.rerun import LANES, Verifier, cores, long_templates
 from aarlab.verify.static import contents, judge_contents
 
 SPLIT: Literal["selection"] = "selection"
@@ -96,8 +96,8 @@ class Verdict:
     """The result for one method. Differences are in PGR, or in accuracy where there is no PGR.
 
     `given` says in words what the method was given: delivery, reason, train rows and stamps.
-    `flags` holds one line per audit finding that is not clear. Figures are None where `error` says
-    why the method has none.
+    `templates` are what it asked the strong model about rows. `flags` holds one line per audit
+    finding that is not clear. Figures are None where `error` says why the method has none.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Verdict:
     pgr: Interval | None = None
     accuracy: Interval | None = None
     permuted: Interval | None = None
+    templates: tuple[str, ...] = ()
     beats_vanilla: Interval | None = None
     beats_guard: Interval | None = None
     guard: str = ""
@@ -332,6 +333,7 @@ class _Given(TypedDict):
     open_because: str
     train_rows: TrainRows
     given: str
+    templates: tuple[str, ...]
 
 
 def _given(run: Verification) -> _Given:
@@ -340,6 +342,7 @@ def _given(run: Verification) -> _Given:
         open_because=why_open(run),
         train_rows=run.train_rows,
         given=given(run) if run.state == "done" else "",
+        templates=tuple(run.evidence.templates) if run.evidence is not None else (),
     )
 
 
@@ -358,6 +361,9 @@ def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, .
     carries, summary = judge_contents(contents(one.method.files))
     if carries != "clear":
         lines.append(f"fingerprint, {carries}: {summary}")
+    if said := long_templates(run.evidence):
+        carries = "suspect"
+        lines.append(f"fingerprint, suspect: {said}")
     if one.permuted is not None and one.permuted.error:
         lines.append(f"ablation, note: fails on permuted weak labels: {one.permuted.error}")
     if code or "suspect" in (carries, *(a.severity for a in found)):

@@ -1,8 +1,10 @@
 """Re-run one snapshot in clean sandboxes: drawn seeds, fresh weak teachers, hidden rows.
 
 A run is blind: one process per seed, which holds no text, no file of the task, and nothing that an
-earlier run left (see `judge`). Methods that say READS_TEXT = True, and tasks whose students train
-blocks, are run in the open class: one process for all seeds, with texts and an execution record.
+earlier run left (see `judge`). Where the task names its strong model, students that train blocks,
+templates and generated texts go through the trusted side (see `asking`). Methods that say
+READS_TEXT = True are run in the open class: one process for all seeds, with texts, the model and an
+execution record. They are those that read texts themselves, or train the model with a library.
 
 Covered: the method meets inputs it has never seen, in an empty workspace, without a network or the
 platform's socket. The process that runs it holds no label and cannot start a program.
@@ -13,8 +15,9 @@ import base64
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +47,8 @@ from aarlab.sandbox.workspace import (
 from aarlab.testbed.running.frozen_method import reads_texts
 from aarlab.testbed.running.job import Job, turns
 from aarlab.testbed.tasks import generators
-from aarlab.testbed.tasks.task import load_info, load_inputs
+from aarlab.testbed.tasks.task import load_inputs
 from aarlab.testbed.tasks.task_files import TWIN_INPUTS
-from aarlab.testbed.tasks.train_task import student_settings
 from aarlab.verify.basis import Basis
 from aarlab.verify.evidence import Given, disagreement, read_evidence, style_shift
 from aarlab.verify.hidden import (
@@ -65,16 +67,28 @@ from aarlab.verify.hidden import (
     train_side,
     twin_reference,
 )
-from aarlab.verify.judge import Heard, Pair, Seen, hear, hear_in_order
+from aarlab.verify.judge import Heard, Holding, Pair, Seen, hear, hear_in_order
 from aarlab.verify.static import ships
+from aarlab.verify.strong import Strong, StrongModels
 
 LANES = 2
+LONG_TEMPLATES = 1500  # characters of a run's templates that a person should read
+MOST_MODELS = 2  # strong models that may end in the middle of one re-run, less one
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
 RECORD_KB = 8192
 # Pydantic looks through all installed packages for plugins: at each start, a tenth of it.
 NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
+
+
+def long_templates(seen: Evidence | None) -> str:
+    """Say that a run's templates hold more than a question, if they do.
+
+    Examples with answers are labels of the author's: such a method ranks only after a verdict.
+    """
+    size = 0 if seen is None else sum(map(len, seen.templates))
+    return f"templates of {size:,} characters in all" if size > LONG_TEMPLATES else ""
 
 
 class Stopped(AarlabError):
@@ -94,7 +108,7 @@ class Verifier:
 
     A re-run may use `memory_mb`, and never less than its task's default. `at_once` seeds of a blind
     run, at most LANES, are worked on at one time. `basis` is "plain" only where blind and open runs
-    are compared.
+    are compared. Siblings share `strong`, so that a model is loaded once.
     """
 
     run: RunDir
@@ -104,6 +118,7 @@ class Verifier:
     memory_mb: int = 0
     at_once: int = 1
     basis: Basis = "secret"
+    strong: StrongModels = field(default_factory=StrongModels, repr=False)
 
     def rerun(
         self, wanted: Verification, content: SnapshotContent, cancel: Cancel | None = None
@@ -118,32 +133,37 @@ class Verifier:
             result = self._open(wanted, files, why_open, cancel)
         else:
             result = self._blind(wanted, files, cancel)
-        return result.model_copy(update={"ships": ships(files)})
+        said = (ships(files), long_templates(result.evidence))
+        return result.model_copy(update={"ships": "; ".join(filter(None, said))})
 
     def _open_because(self, wanted: Verification, files: Mapping[str, bytes]) -> str:
         """Return why the run must be given texts, or an empty string."""
-        if reads_texts(files):
-            return "the method says READS_TEXT = True"
-        if student_settings(load_info(self.root.public_task(wanted.task))).adapter is not None:
-            return "the students of this task train blocks"
-        return ""
+        return "the method says READS_TEXT = True" if reads_texts(files) else ""
 
     def _blind(
         self, wanted: Verification, files: Mapping[str, bytes], cancel: Cancel | None
     ) -> VerificationResult:
         held, train_rows = held_for(self.root, wanted.task, wanted.split, self.basis)
         pairs, begun = turns(held.labels.seeds, wanted.run_seeds), time.monotonic()
-
-        def work(number: int, lane: int, until: Cancel) -> Heard:
-            teacher, seed = pairs[number].teacher_seed, pairs[number].seed
-            pair = Pair(teacher, seed, wanted.ablation)
-            left_s = max(begun + WALL_S - time.monotonic(), 0.1)
-            spec = self._blind_sandbox(wanted, left_s, lane)
-            copy_in(spec, {f"method/{path}": data for path, data in files.items()})
-            return hear(spec, held, pair, until)
-
         count = len(wanted.run_seeds)
-        heard = hear_in_order(work, count, min(self.at_once, count), cancel)
+        wall_s = WALL_S if held.place is None else WALL_WITH_MODEL_S
+
+        def heard_all(strong: Strong | None) -> list[Heard]:
+            def work(number: int, lane: int, until: Cancel) -> Heard:
+                teacher, seed = pairs[number].teacher_seed, pairs[number].seed
+                pair = Pair(teacher, seed, wanted.ablation)
+                left_s = max(begun + wall_s - time.monotonic(), 0.1)
+                spec = self._blind_sandbox(wanted, left_s, lane)
+                copy_in(spec, {f"method/{path}": data for path, data in files.items()})
+                return hear(spec, held, pair, until, strong)
+
+            return hear_in_order(work, count, min(self.at_once, count), cancel)
+
+        for _ in range(MOST_MODELS):
+            with self._strong(held, wanted) as strong:
+                heard = heard_all(strong)
+            if not heard or not heard[-1].is_lost:
+                break  # else the strong model ended in the middle: once more, from the start
         seen = [one.seen for one in heard if one.seen is not None]
         error = heard[-1].error[:4000] if heard else ""
         stopped = len(seen) < count and cancel is not None and cancel.is_set()
@@ -182,7 +202,19 @@ class Verifier:
             style=style_shift(styles, twin_reference(vault)) if styles else None,
             disagreement=disagreement([one.probs_N.tolist() for one in seen]),
             answer_equality=any(one.equality for one in seen),
+            templates=list(dict.fromkeys(text for one in seen for text in one.templates)),
         )
+
+    @contextmanager
+    def _strong(self, held: Holding, wanted: Verification) -> Iterator[Strong | None]:
+        for_model = held.for_model
+        if for_model is None:
+            yield None
+            return
+        secret = held.drawn("perturb").hex()
+        grant = for_model.grant(f"verify/{wanted.id}", secret)
+        with self.strong.of(for_model, grant) as strong:
+            yield strong
 
     def _blind_sandbox(self, wanted: Verification, wall_s: float, lane: int = 0) -> SandboxSpec:
         memory_mb = max(self.memory_mb, MethodView(self.root.public, None).memory_mb)

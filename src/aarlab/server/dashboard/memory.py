@@ -261,7 +261,7 @@ class Memory:
 
 def _kept(evidence: Evidence | None) -> Evidence | None:
     """Return what a figure's stamps need of the evidence; None if that is nothing."""
-    if evidence is None or not evidence.answer_equality:
+    if evidence is None or not (evidence.answer_equality or evidence.templates):
         return None
     nothing: dict[str, object] = {
         "programs": [],

@@ -15,17 +15,20 @@ import numpy as np
 
 from aarlab.core.errors import MethodFailed
 from aarlab.core.extras import installed
+from aarlab.core.types import Example
 from aarlab.testbed.methods.generation import (
-    critique_prompt,
-    debate_prompts,
+    READ,
+    critique_template,
+    debate_templates,
     gain,
     judge_of,
     relabelled,
     sides_of,
-    transcripts,
+    transcript_template,
 )
 from aarlab.testbed.methods.method import Method, plain_method
 from aarlab.testbed.running.contract import Predictor
+from aarlab.testbed.students.generation import BLANK, Texts
 from aarlab.testbed.students.options import GrpoOptions
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.tasks.train_task import TrainTask
@@ -48,12 +51,12 @@ def critic_grpo(
 
     def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
         inputs = [task.inputs[i] for i in row]
-        gains_N = gain(judge, inputs, _said(completions), weak_N[list(row)])
+        gains_N = gain(student, judge, inputs, _said(completions), weak_N[list(row)])
         return [float(value) for value in gains_N]
 
-    asked = [critique_prompt(example) for example in task.inputs]
+    asked = student.ask(task.inputs, critique_template(task.kind))
     texts = _trained_texts(folder, student, asked, reward, options or GrpoOptions(), seed)
-    return relabelled(task, student, texts, seed)
+    return relabelled(task, student, READ, [_said(texts)], seed)
 
 
 def debate_grpo(
@@ -66,16 +69,19 @@ def debate_grpo(
     sides, one turn each, with the steps of `critic_grpo`. The judge learned the weak labels.
     """
     folder = _folder(student, "debate")
-    judge, sides, n = judge_of(task, student, seed), sides_of(task), len(task.inputs)
+    judge, sides, n = judge_of(task, student, seed), sides_of(task.kind), len(task.inputs)
 
     def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
         inputs = [task.inputs[i % n] for i in row]
-        texts = [sides[i // n] + text for i, text in zip(row, _said(completions), strict=True)]
-        return [float(value) for value in gain(judge, inputs, texts, np.array(row) < n)]
+        said = zip(row, _said(completions).texts, strict=True)
+        texts = Texts(tuple(f" {sides[i // n]}{text}" for i, text in said))
+        gains_N = gain(student, judge, inputs, texts, np.array(row) < n)
+        return [float(value) for value in gains_N]
 
-    asked = debate_prompts(task)
-    texts = _trained_texts(folder, student, asked, reward, options or GrpoOptions(), seed)
-    return relabelled(task, student, transcripts(task, texts), seed)
+    asked = [row for side in debate_templates(task.kind) for row in student.ask(task.inputs, side)]
+    said = _trained_texts(folder, student, asked, reward, options or GrpoOptions(), seed)
+    texts = [_said(said[:n]), _said(said[n:])]
+    return relabelled(task, student, transcript_template(task.kind), texts, seed)
 
 
 def _folder(student: StudentFactory, small: str) -> Path:
@@ -86,24 +92,24 @@ def _folder(student: StudentFactory, small: str) -> Path:
     return folder
 
 
-def _said(completions: Sequence[str]) -> list[str]:
-    return [text if text.strip() else " nothing" for text in completions]
+def _said(completions: Sequence[str]) -> Texts:
+    return Texts(tuple(text if text.strip() else BLANK for text in completions))
 
 
 def _trained_texts(
     folder: Path,
     student: StudentFactory,
-    asked: Sequence[str],
+    asked: Sequence[Example],
     reward: Any,
     options: GrpoOptions,
     seed: int,
 ) -> list[str]:
-    """Train the model and return its greedy text for each prompt.
+    """Train the model and return its greedy text for the prompt of each row.
 
     `row` of a reward is the prompt's number.
     """
     template = student.language_model().record.template
-    prompts = [template.opening + text + template.prompt_end for text in asked]
+    prompts = [template.opening + row.prompt + template.prompt_end for row in asked]
     with student.counted(rows_trained=options.steps * options.prompts):
         return _trained(folder, prompts, reward, options, seed)
 
@@ -181,9 +187,9 @@ def _written(model: Any, tokenizer: Any, prompts: Sequence[str], max_new: int) -
             )
         ends = made[:, given["input_ids"].shape[1] :]
         texts += tokenizer.batch_decode(ends, skip_special_tokens=True)
-    return _said(texts)
+    return list(_said(texts).texts)
 
 
 METHODS: tuple[Method, ...] = tuple(
-    plain_method(fit, needs_model=True) for fit in (critic_grpo, debate_grpo)
+    plain_method(fit, holds_model=True) for fit in (critic_grpo, debate_grpo)
 )

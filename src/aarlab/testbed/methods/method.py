@@ -13,7 +13,8 @@ class Method:
     """`recipe` is None where it is plain code; `guard` marks a guard baseline.
 
     `needs_model`: asks the strong model for more than a task's stored features, so it runs only
-    where the weights are (`aarlab testbed run`, `aarlab method run`).
+    where the weights are (`aarlab testbed run`, `aarlab method run`, tasks built with the model).
+    `holds_model`: it trains the model itself, with a library.
     """
 
     name: str
@@ -22,11 +23,12 @@ class Method:
     recipe: Recipe | None = None
     guard: bool = False
     needs_model: bool = False
+    holds_model: bool = False
 
     @property
     def reads_texts(self) -> bool:
         """Return whether it reads texts of rows, and so is verified in the open class."""
-        return self.needs_model or (self.guard and self.recipe is None)
+        return self.holds_model or (self.guard and self.recipe is None)
 
 
 def method_of_recipe(name: str, recipe: Recipe, guard: bool = False, doc: str = "") -> Method:
@@ -38,9 +40,12 @@ def recipe_method(make: Callable[[], Recipe]) -> Method:
     return method_of_recipe(make.__name__, make(), doc=make.__doc__ or "")
 
 
-def plain_method(fit: Fit, name: str = "", needs_model: bool = False) -> Method:
+def plain_method(
+    fit: Fit, name: str = "", needs_model: bool = False, holds_model: bool = False
+) -> Method:
     """Make a method of plain code, with the name and docstring of its `fit`."""
-    return Method(name or fit.__name__, fit, fit.__doc__ or "", needs_model=needs_model)
+    needs = {"needs_model": needs_model or holds_model, "holds_model": holds_model}
+    return Method(name or fit.__name__, fit, fit.__doc__ or "", **needs)
 
 
 def guard_method(fit: Fit) -> Method:

@@ -6,20 +6,20 @@ verification rows.
 CCS, VINC and templates look at contrast pairs: a row said to be right and said to be wrong. A
 preference row is a pair by itself: its two answers, one of which is better. A verification row is
 asked about ("Is this right?") with the answers Yes and No. That needs the model, as a task stores
-only the features of its own texts.
+only the features of its own texts. The questions are templates: no text is read here.
 
 Legend: N rows, D state width, pairs_N2D contrast pairs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from aarlab.core.errors import MethodFailed, NotFound
 from aarlab.core.types import Example, TaskKind
-from aarlab.testbed.models.answers import QUESTIONS, verdict_row
+from aarlab.testbed.models.answers import QUESTIONS, verdict_template
 from aarlab.testbed.recipes.stages import Floats64
 from aarlab.testbed.students.features import AnswerLogp
 from aarlab.testbed.students.student import StudentFactory
@@ -30,6 +30,22 @@ NEEDS_MODEL = "it asks the strong model about new texts, and this run has stored
 NEEDS_MODEL += "run it where the model is: aarlab testbed run"
 
 
+def asked(
+    student: StudentFactory,
+    inputs: Sequence[Example],
+    question: str,
+    swapped: bool = False,
+    texts: Sequence[Any] = (),
+) -> tuple[Example, ...]:
+    """Return the rows as a question with two short answers, the first for label 1.
+
+    `swapped` turns the order: of the answers A and B, or of the words Yes and No.
+    """
+    pair = inputs[0].kind == "preference"
+    template = verdict_template(2 if pair else 1, question, swapped)
+    return student.ask(inputs, template, swapped=swapped and pair, texts=texts)
+
+
 def contrast_states(student: StudentFactory, inputs: Sequence[Example]) -> Floats:
     """Return the states (N, 2, D) of each row said to be right (0) and wrong (1).
 
@@ -37,7 +53,7 @@ def contrast_states(student: StudentFactory, inputs: Sequence[Example]) -> Float
     """
     rows = list(inputs)
     if rows[0].kind == "verification":
-        rows = [verdict_row(example, QUESTIONS[0]) for example in rows]
+        rows = list(asked(student, rows, QUESTIONS[0]))
     try:
         return student.states(rows)
     except NotFound as error:
@@ -46,13 +62,12 @@ def contrast_states(student: StudentFactory, inputs: Sequence[Example]) -> Float
 
 def verdict_margins(student: StudentFactory, inputs: Sequence[Example]) -> Floats64:
     """Return log P(label 1's word) - log P(label 0's), by question and order, (N, 6)."""
-    asked = [
-        [verdict_row(example, question, swapped) for example in inputs]
-        for question in QUESTIONS
-        for swapped in (False, True)
-    ]
+    forms = [(question, swapped) for question in QUESTIONS for swapped in (False, True)]
     try:
-        answers: list[AnswerLogp] = [student.zero_shot(rows) for rows in asked]
+        answers: list[AnswerLogp] = [
+            student.zero_shot(asked(student, inputs, question, swapped))
+            for question, swapped in forms
+        ]
     except NotFound as error:
         raise MethodFailed(NEEDS_MODEL) from error
     columns = [logp.given_prompt_NA[:, 0] - logp.given_prompt_NA[:, 1] for logp in answers]

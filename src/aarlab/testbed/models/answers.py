@@ -193,6 +193,17 @@ def verdict_row(example: Example, question: str, swapped: bool = False) -> Examp
     return Example(example.id, example.group, text, (" Yes", " No"))
 
 
+def verdict_template(n_answers: int, question: str, swapped: bool = False) -> str:
+    """Return the template of `verdict_row`, without its words.
+
+    Of a row with two answers `swapped` is said with it.
+    """
+    if n_answers == 2:
+        return f"{{prompt}}\nA: {{first}}\nB: {{second}}\nWhich one is better? {question}"
+    order = "(No or Yes)" if swapped else "(Yes or No)"
+    return f"{{prompt}}\n{{answer}}\n{question} {order}"
+
+
 def student_items(examples: Sequence[Example], adapter: AdapterOptions) -> list[AnswerItem]:
     """Return the texts that go through the model.
 

@@ -135,6 +135,7 @@ def finetune_lm(
     ]
     with threads(model.n_threads):
         for step, part in enumerate(parts):
+            model.between()
             optimiser.param_groups[0]["lr"] = options.lr * (1 - step / len(parts))
             optimiser.zero_grad(set_to_none=True)
             for i in part:

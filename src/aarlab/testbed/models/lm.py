@@ -6,9 +6,9 @@ Legend: I items (an answer to a prompt), L layers, D state width, M answer token
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -193,6 +193,12 @@ class LanguageModel:
         model = LanguageModel(decoder, self._tokenizer, self.record, self.n_threads)
         model.layout, model.compute, model.between = self.layout, self.compute, self.between
         return model
+
+    def n_bytes_apart(self, other: "LanguageModel") -> int:
+        """Return the size of the blocks' tensors that this model does not share with another."""
+        shared = {id(one) for one in _tensors(other.decoder)}
+        mine = (one for one in _tensors(self.decoder) if id(one) not in shared)
+        return sum(one.numel() * one.element_size() for one in mine)
 
     def token_ids(self, text: str) -> list[int]:
         return list(self._encode([text])[0])
@@ -416,6 +422,14 @@ def loader(
 ) -> Callable[[], LanguageModel]:
     """Return a callable for `FeatureCache` that loads the model only when a row is missing."""
     return lambda: LanguageModel.load(folder, n_threads, compute=compute)
+
+
+def _tensors(decoder: Decoder) -> Iterator[Tensor]:
+    for block in decoder.blocks:
+        for one in fields(block):
+            value = getattr(block, one.name)
+            if isinstance(value, Tensor):
+                yield value
 
 
 def source_at_hand(stored: StoredFeatures, model: Path, lower: Sequence[Path]) -> WithModel:

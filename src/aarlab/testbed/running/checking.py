@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,32 +35,43 @@ from aarlab.testbed.running.actions import Action, Kind, Watch, watched_rows
 from aarlab.testbed.running.contract import Predictor, checked_predictions
 from aarlab.testbed.running.method_folder import OwnMethod, load_method
 from aarlab.testbed.students.features import AnswerLogp
+from aarlab.testbed.students.generation import Texts
+from aarlab.testbed.students.options import GenerateOptions
 from aarlab.testbed.students.student import StudentFactory
+from aarlab.testbed.students.templates import ASKED, ASKED_CHARACTERS
 from aarlab.testbed.students.train import expit
 from aarlab.testbed.tasks.train_task import TrainTask
 
 WIDTH, PROBLEM_ROWS, MISLED = 16, 4, 0.3
 STRONG_LAYER = 3
-STRENGTH = {2: (0.8, 0.3), STRONG_LAYER: (1.2, 0.2)}  # of truth and of cue, per layer
+STRENGTH = {1: (0.6, 0.3), 2: (0.8, 0.3), STRONG_LAYER: (1.2, 0.2)}  # truth, cue; per layer
 
 
 @dataclass(frozen=True, slots=True)
 class ToySource:
-    """A FeatureSource over the toy's own texts; NotFound for any other."""
+    """A FeatureSource over the toy's own texts and templates about them; NotFound for any other."""
 
     truth: dict[str, tuple[int, int]]
+    asked: set[tuple[str, str]] = field(default_factory=set)  # of templates: text and answer
 
     def states(self, examples: Sequence[Example], layer: int) -> NDArray[np.float32]:
         if layer not in STRENGTH:
             raise BadInput(f"no states of layer {layer}; stored are layers {sorted(STRENGTH)}")
-        rows = [[self._state(answer, layer) for answer in e.answers] for e in examples]
+        rows = [[self._state(e.prompt, answer, layer) for answer in e.answers] for e in examples]
         return np.array(rows, np.float32)
 
     def answer_logp(self, examples: Sequence[Example]) -> AnswerLogp:
         shape = (len(examples), len(examples[0].answers))
         answers = [answer for e in examples for answer in e.answers]
         alone = np.array([-20 - 5 * _random(a, 7).normal() for a in answers])
-        gain = np.array([0.6 * (2 * self._of(a)[0] - 1) + _random(a, 8).normal() for a in answers])
+        texts = [e.prompt for e in examples for _ in e.answers]
+        right = [self._of(text, a)[0] for text, a in zip(texts, answers, strict=True)]
+        gain = np.array(
+            [
+                0.6 * (2 * truth - 1) + _random(a if a in self.truth else text + a, 8).normal()
+                for truth, text, a in zip(right, texts, answers, strict=True)
+            ]
+        )
         tokens = np.array([10 + int(_random(a, 9).integers(5)) for a in answers], np.int32)
         given = (alone + gain).astype(np.float32)
         return AnswerLogp(
@@ -70,18 +81,47 @@ class ToySource:
     def layers(self, examples: Sequence[Example]) -> tuple[int, ...]:
         return tuple(STRENGTH)
 
-    def _of(self, answer: str) -> tuple[int, int]:
+    def _of(self, text: str, answer: str) -> tuple[int, int]:
+        if (text, answer) in self.asked:
+            return _random(text + answer, 6).integers(2, size=2).tolist()
         if answer not in self.truth:
             raise NotFound(f"no stored features for the answer {answer[:40]!r}: not of this task")
         return self.truth[answer]
 
-    def _state(self, answer: str, layer: int) -> NDArray[np.float64]:
-        truth, cue = self._of(answer)
-        state = _random(answer, layer).normal(size=WIDTH)
+    def _state(self, text: str, answer: str, layer: int) -> NDArray[np.float64]:
+        truth, cue = self._of(text, answer)
+        known = answer if answer in self.truth else text + answer
+        state = _random(known, layer).normal(size=WIDTH)
         signal, spurious = STRENGTH[layer]
         state[0] += signal * (2 * truth - 1)
         state[1] += spurious * (2 * cue - 1)
         return state
+
+
+class ToyStudents(StudentFactory):
+    """Students of a toy: what is asked about its rows gets answers that mean nothing."""
+
+    def ask(self, *words: Any, **more: Any) -> tuple[Example, ...]:
+        assert isinstance(self.source, ToySource)
+        rows = super().ask(*words, **more)
+        self.source.asked.update((row.prompt, answer) for row in rows for answer in row.answers)
+        return rows
+
+    def generate(
+        self,
+        inputs: Sequence[Example],
+        template: str,
+        n: int = 1,
+        options: GenerateOptions | None = None,
+    ) -> list[Any]:
+        rows = super().ask(inputs, template)
+        return [
+            Texts(tuple(f" {_random(row.prompt, at).integers(10**6)}" for row in rows))
+            for at in range(n)
+        ]
+
+    def tuned(self, *_: Any, **__: Any) -> StudentFactory:
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +133,7 @@ class Toy:
     source: ToySource
 
     def student(self) -> StudentFactory:
-        return StudentFactory(self.source, STRONG_LAYER)
+        return ToyStudents(self.source, STRONG_LAYER)
 
 
 def make_toy(kind: TaskKind, n_train: int = 160, n_rows: int = 48, seed: int = 0) -> Toy:
@@ -139,6 +179,10 @@ ALONE = 8  # rows that are also predicted one at a time
 ONE_BY_ONE = (
     "predict row by row: the platform also delivers rows alone, and a method that leans on the "
     "other answers to a problem is flagged as a shortcut"
+)
+ASKS = (
+    "it runs on tasks built with the model (aarlab task build NAME --with-model); a verified run "
+    f"counts and shows templates, at most {ASKED} of {ASKED_CHARACTERS:,} characters in all"
 )
 NO_FEATURES = "no stored features", "stored features only"
 Floats64 = NDArray[np.float64]
@@ -232,8 +276,9 @@ MENDS: dict[Kind, str] = {
     "uses the network": "a method runs without a network: ship what it needs in its folder",
     "starts a program": "a method may not start programs: call a library",
     "reads texts": "a verified run holds no texts, so this line fails there: ask the student "
-    "(student.states, student.zero_shot, row.swapped(), task.same_answers()), or write "
-    "READS_TEXT = True in method.py to be verified in the open class, in a table of its own",
+    "(student.states, student.zero_shot, student.ask(rows, template), row.swapped(), "
+    "task.same_answers()), or write READS_TEXT = True in method.py to be verified in the open "
+    "class, in a table of its own",
 }
 
 
@@ -282,6 +327,8 @@ def _check_kind(check: _Check) -> None:
         _check_repeats(check, probs_N)
     except MethodFailed as error:
         check.violation(f"fails when it is run again: {error}", "keep nothing between two fits")
+    if check.toy.source.asked:
+        check.note("asks the strong model about rows by templates", ASKS)
     check.tell(f"{check.toy.task.kind} rows: alone, shuffled, swapped")
     _check_rows(check, predictor, probs_N)
 

@@ -1,6 +1,9 @@
 """Fresh strong students, and the frozen knowledge of the strong model, with the compute they cost.
 
 student = factory.new(options); student.fit(task.inputs, weak_labels); student.predict_proba(inputs)
+
+A factory also asks the strong model about new texts of rows, by templates. Methods that leave the
+texts to it run the same way where they hold none: on a student server, and in a verified run.
 """
 
 import time
@@ -15,12 +18,20 @@ from numpy.typing import NDArray
 from aarlab.core.errors import BadInput, MethodFailed
 from aarlab.core.types import Example
 from aarlab.testbed.students.features import AnswerLogp, FeatureSource
-from aarlab.testbed.students.options import AdapterOptions, HeadOptions
+from aarlab.testbed.students.generation import Texts, one_kind, tuned_source, written
+from aarlab.testbed.students.options import (
+    AdapterOptions,
+    GenerateOptions,
+    HeadOptions,
+    LmOptions,
+)
+from aarlab.testbed.students.templates import Template
 from aarlab.testbed.students.train import Between, Floats, Head, fit_head, nothing
 from aarlab.testbed.tasks.train_task import student_settings
 
 if TYPE_CHECKING:
     from aarlab.core.wire import TaskInfo
+    from aarlab.testbed.students.trainer import Trainer
 
 
 @dataclass(slots=True)
@@ -89,6 +100,72 @@ class StudentFactory:
     def layers(self, inputs: Sequence[Example]) -> tuple[int, ...]:
         """Return the strong model's layers with states available for these inputs, ascending."""
         return self.source.layers(inputs)
+
+    def ask(
+        self,
+        inputs: Sequence[Example],
+        template: str,
+        words: Sequence[str] | None = None,
+        swapped: bool = False,
+        texts: Sequence[Any] = (),
+    ) -> tuple[Example, ...]:
+        """Return the rows with another text, see `templates.Template`.
+
+        They are rows like others: they have states and log-likelihoods, and students learn from
+        them. `{text}` is that of `texts[0]`, from `generate` for the same rows, `{text2}` that of
+        `texts[1]`, up to four. Raises BadInput for a template that these rows cannot fill in.
+        """
+        asked = Template(template, None if words is None else tuple(words), swapped)
+        if not all(isinstance(one, Texts) and len(one.texts) == len(inputs) for one in texts):
+            raise BadInput("texts: expected generated texts, one text for each row")
+        asked.check(one_kind(inputs), len(texts))
+        own = list(zip(*(one.texts for one in texts), strict=True)) if texts else [()] * len(inputs)
+        return tuple(asked.fill_all(inputs, own))
+
+    def generate(
+        self,
+        inputs: Sequence[Example],
+        template: str,
+        n: int = 1,
+        options: GenerateOptions | None = None,
+    ) -> list[Any]:
+        """Have the strong model continue each row's filled template `n` times.
+
+        Each item of the list has one text for each row, for `ask` and `tuned`.
+        """
+        asked = Template(template)
+        asked.check(one_kind(inputs))
+        with self.counted(len(inputs) * n):
+            return list(
+                written(self.language_model(), inputs, asked, n, options or GenerateOptions())
+            )
+
+    def tuned(
+        self,
+        inputs: Sequence[Example],
+        options: LmOptions,
+        texts: Any = None,
+        weights_N: NDArray[np.floating] | None = None,
+    ) -> "StudentFactory":
+        """Train the strong model on what follows each row's prompt, and return its students.
+
+        That is the row's answers, or the row's text of `texts`. A row counts with its weight:
+        advantages make it a step of policy gradients. This factory's model stays as it was.
+        """
+        if texts is not None and not isinstance(texts, Texts):
+            raise BadInput("texts: expected generated texts, one text for each row")
+        with self.counted(rows_trained=len(inputs) * options.epochs):
+            source = tuned_source(self.language_model(), inputs, texts, options, weights_N)
+        return replace(self, source=source)
+
+    def trainer(self, inputs: Sequence[Example], options: HeadOptions | None = None) -> "Trainer":
+        """Return a trainer of fresh weights, moved by gradients that you compute, or at random.
+
+        `inputs` set the standardisation, as the train rows of `fit` do.
+        """
+        from aarlab.testbed.students.trainer import trainer_of
+
+        return trainer_of(self, options or self.options, inputs, b"")
 
     def at(self, layer: int) -> "StudentFactory":
         """Return a factory on the states of another layer; compute is counted together."""

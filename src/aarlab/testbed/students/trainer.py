@@ -73,7 +73,7 @@ def trainer_of(
     """
     if factory.adapter is None:
         return HeadTrainer(factory, options, rows, secret)
-    from aarlab.students.block_trainer import BlockTrainer  # loads torch
+    from aarlab.testbed.students.block_trainer import BlockTrainer  # loads torch
 
     return BlockTrainer(factory, options, rows, secret)
 

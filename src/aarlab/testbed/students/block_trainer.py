@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from aarlab.core.types import Example
-from aarlab.students.trainer import Saved, noise_seed
 from aarlab.testbed.students.adapters.packing import Rows
 from aarlab.testbed.students.adapters.student import AdapterStudent
 from aarlab.testbed.students.adapters.tuning import gradients_of, logits_of, set_gradients
 from aarlab.testbed.students.options import HeadOptions
 from aarlab.testbed.students.student import StudentFactory
 from aarlab.testbed.students.train import Floats
+from aarlab.testbed.students.trainer import Saved, noise_seed
 
 
 class BlockTrainer:
