@@ -428,6 +428,7 @@ class Evidence(Wire):
     answer_equality: bool = Field(
         default=False, description="it asked which answers of a problem agree"
     )
+    log_likelihoods: bool = Field(default=False, description="it asked for log-likelihoods")
 
 
 class Verification(Wire):
@@ -435,7 +436,8 @@ class Verification(Wire):
 
     `delivery` is "open" where the method was given texts, and `open_because` says why. `train_rows`
     says whether it was trained on rows that no AAR has seen. `ships` says what the snapshot carries
-    beyond logic, where it is more than a cap; it is empty for all others.
+    beyond logic, where it is more than a cap; it is empty for all others. `asked` says what code of
+    its own asked for beyond states in a blind run.
     """
 
     id: str
@@ -458,6 +460,7 @@ class Verification(Wire):
     open_because: str = ""
     train_rows: TrainRows = "public"
     ships: Annotated[str, Field(max_length=2000)] = ""
+    asked: Annotated[str, Field(max_length=200)] = ""
 
 
 class VerificationResult(Wire):
@@ -473,6 +476,7 @@ class VerificationResult(Wire):
     open_because: str = ""
     train_rows: TrainRows = "public"
     ships: Annotated[str, Field(max_length=2000)] = ""
+    asked: Annotated[str, Field(max_length=200)] = ""
 
 
 class Traces(Wire):

@@ -102,6 +102,7 @@ class Seen(NamedTuple):
     style: StyleMoved | None
     forwarded: int
     equality: bool
+    logp: bool
 
 
 @dataclass(slots=True)
@@ -129,6 +130,7 @@ class Judge:
     pair: Pair
     channel: Channel
     equality: bool = False
+    logp: bool = False
     forwarded: int = 0
     _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, _Delivery] = field(default_factory=dict)
@@ -157,7 +159,7 @@ class Judge:
             found = shift(probs_N[places_of(rows, twins)], twins_T)
             style = StyleMoved(flipped=found.flipped, moved=found.moved)
         changed = changed_answers(answers, probs_N > 0.5)
-        return Seen(probs_N, changed, style, self.forwarded, self.equality)
+        return Seen(probs_N, changed, style, self.forwarded, self.equality, self.logp)
 
     def predict_proba(self, rows: Sequence[Example]) -> Floats:
         """Return P(label 1) of each row (N,), asked for in one delivery in a drawn order."""
@@ -237,6 +239,7 @@ class Judge:
             words = np.array([word.encode() for word in equality_words(delivery.rows)])
             self.channel.send("words", words=words)
         elif message.kind == "logp":
+            self.logp = True
             self._reply("logp", self._given_logp(), delivery)
         else:
             if layer not in self._turned:
