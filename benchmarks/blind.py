@@ -355,11 +355,7 @@ def cost(arena: Arena, found: Facts) -> None:
 
 
 def attacks(arena: Arena, found: Facts) -> None:
-    """Run attacks on states alone, and honest methods.
-
-    Each runs without noise ("still"). All but the slow ones run with permuted labels and open, too.
-    Some run with noise ("blind").
-    """
+    """Run attacks on states alone, and honest methods; all but the slow ones also ablated and open."""
     names = {name: "honest" for name in state_attacks.HONEST}
     names |= {name: "attack" for name in state_attacks.ATTACKS if name not in state_attacks.SLOW}
     names |= {name: "older cheat" for name in state_attacks.OLDER}
@@ -368,17 +364,12 @@ def attacks(arena: Arena, found: Facts) -> None:
         beside = state_attacks.honest_part(name) if kind == "attack" else VANILLA
         cell: Facts = {"kind": kind}
         slow = name in state_attacks.SLOW
-        blurred = name in state_attacks.BLURRED
-        for way in ("still", *(() if slow else ("open",)), *(("blind",) if blurred else ())):
+        for way in ("blind",) if slow else ("blind", "open"):
             result = arena.run(name, way)
             cell[way] = _scored(arena, result, arena.run(beside, way), "less_honest_part")
-        if not slow and "failed" not in cell["still"]:
-            cell["permuted"] = _span(arena.estimate(arena.run(name, "still", "permuted")))
-            cell["flags"] = [flag[:200] for flag in arena.flags(name, "still")]
-        if blurred:
-            cell["noise"] = _span(
-                arena.difference(arena.run(name, "blind"), arena.run(name, "still"))
-            )
+        if not slow and "failed" not in cell["blind"]:
+            cell["permuted"] = _span(arena.estimate(arena.run(name, "blind", "permuted")))
+            cell["flags"] = [flag[:200] for flag in arena.flags(name, "blind")]
         files = arena.files(name, "blind")
         carried = contents({path: text.encode() for path, text in files.items()})
         cell["ships"] = carried._asdict() | {"apart": judge_contents(carried)[0] == "suspect"}
