@@ -86,6 +86,7 @@ class Arena:
     seeds: int
     kept: Path
     only: Sequence[str] = ()  # methods; all where it is empty
+    ways: Sequence[Way] = ("blind", "open")  # audits need both
     scorer: Scorer = field(init=False)
     notes: dict[str, Any] = field(init=False)
 
@@ -242,7 +243,8 @@ def predicted(result: VerificationResult) -> Predictions:
 def main() -> None:
     given = _arguments()
     only = given.only.split(",") if given.only else ()
-    arena = Arena(data_root(), given.task, given.seeds, given.kept, only)
+    ways = ("blind",) if given.blind_alone else ("blind", "open")
+    arena = Arena(data_root(), given.task, given.seeds, given.kept, only, ways)
     out = given.out.with_suffix(".json")
     found: Facts = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     parts: dict[str, Callable[[Arena, Facts], None]] = {
@@ -272,6 +274,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", help=f"default: {PARTS}; without log-likelihoods: attacks")
     parser.add_argument("--kept", type=Path, default=Path("/var/tmp/aarlab-blind"))
     parser.add_argument("--only", help="methods, with commas; default: all of a part")
+    parser.add_argument("--blind-alone", action="store_true", help="no open runs, no audits")
     parser.add_argument("--out", type=Path, help="default: blind_TASK.md beside this file")
     given = parser.parse_args()
     given.out = given.out or HERE / f"blind_{given.task}.md"
@@ -285,15 +288,20 @@ def _made(given: argparse.Namespace) -> str:
 
 # ---------------------------------------------------------------- what is measured
 def cheats(arena: Arena, found: Facts) -> None:
-    vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
     for name in filter(arena.wants, CHEATS):
         cell: Facts = {"kind": CHEATS[name][0]}
-        for way in ("blind", "open"):
-            result = arena.run(name, way)
-            cell[way] = _scored(arena, result, vanilla[way])
-            if not result.error:
-                cell[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+        cell |= _of_ways(arena, name)
         found.setdefault("cheats", {})[name] = cell
+
+
+def _of_ways(arena: Arena, name: str) -> Facts:
+    cells: Facts = {}
+    for way in arena.ways:
+        result = arena.run(name, way)
+        cells[way] = _scored(arena, result, arena.run(VANILLA, way))
+        if not result.error and "open" in arena.ways:
+            cells[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+    return cells
 
 
 def feedback(arena: Arena, found: Facts) -> None:
@@ -305,14 +313,8 @@ def feedback(arena: Arena, found: Facts) -> None:
 
 
 def honest(arena: Arena, found: Facts) -> None:
-    vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
-    for way in ("blind", "open"):
-        for name in filter(arena.wants, _names()):
-            result = arena.run(name, way)
-            cell = _scored(arena, result, vanilla[way])
-            if not result.error:
-                cell["flags"] = [flag[:200] for flag in arena.flags(name, way)]
-            found.setdefault("honest", {}).setdefault(name, {})[way] = cell
+    for name in filter(arena.wants, _names()):
+        found.setdefault("honest", {})[name] = _of_ways(arena, name)
 
 
 def same(arena: Arena, found: Facts) -> None:
@@ -454,9 +456,9 @@ def _pgr(cell: Facts, way: Way) -> str:
 def _cheats(found: Facts) -> str:
     cells = found["cheats"]
     above = [n for n, c in cells.items() if (c["blind"].get("less_vanilla") or [0, 0])[1] > 0]
-    flagged = [n for n, c in cells.items() if c["open"].get("flags")]
+    flagged = [n for n, c in cells.items() if c.get("open", {}).get("flags")]
     blind = [n for n, c in cells.items() if c["blind"].get("flags")]
-    clean = [n for n, c in found.get("honest", {}).items() if c["open"].get("pgr")]
+    clean = [n for n, c in found.get("honest", {}).items() if c.get("open", {}).get("pgr")]
     wrong = [n for n in clean if found["honest"][n]["open"].get("flags")]
     lines = [
         "## Cheats\n",
@@ -471,11 +473,11 @@ def _cheats(found: Facts) -> str:
     ]
     for name, cell in cells.items():
         blind, texts = (
-            f"{_text(cell[way].get('pgr'))} | {_text(cell[way].get('less_vanilla'))}"
+            f"{_pgr(cell, way)} | {_text(cell.get(way, {}).get('less_vanilla'))}"
             for way in ("blind", "open")
         )
         figures = f"{blind} | {_ranks(cell['blind'])} | {texts}"
-        flags = " | ".join(_kinds(cell[way]) for way in ("open", "blind"))
+        flags = " | ".join(_kinds(cell.get(way, {})) for way in ("open", "blind"))
         lines.append(f"| {name} | {cell['kind']} | {figures} | {flags} |")
     if "feedback" in found:
         told = " and ".join(
@@ -499,7 +501,7 @@ def _honest(found: Facts) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, cell in found["honest"].items():
-        blind, texts = cell["blind"], cell["open"]
+        blind, texts = cell["blind"], cell.get("open", {})
         lines.append(
             f"| {name} | {blind.get('failed') or _text(blind.get('pgr'))} | "
             f"{_text(blind.get('less_vanilla'))} | {texts.get('failed') or _text(texts.get('pgr'))}"
