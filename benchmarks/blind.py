@@ -98,7 +98,8 @@ class Arena:
 
     @property
     def states_alone(self) -> bool:
-        return not load_info(self.root.public_task(self.task)).settings["log_likelihoods"]
+        settings = load_info(self.root.public_task(self.task)).settings
+        return not settings.get("log_likelihoods", True)
 
     def wants(self, name: str) -> bool:
         return not self.only or name in self.only
