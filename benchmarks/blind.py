@@ -8,9 +8,9 @@ open class, with the same seeds and fresh teachers. What a cheat ships is made h
 rows and their true labels, which stand for what a researcher can tell by reading. Predictions are
 kept in `--kept`; a second call goes on where it stopped. Parts: cheats, feedback,
 honest, same, basis, cost. Without log-likelihoods, as on `oversight`, the only part is attacks:
-cheats and attackers of `state_attacks.py` beside honest methods. The page's sections on
-rounding and on cost after 2026-11-28 are written by hand from `benchmarks/rounding.py` and kept
-apart: a whole new run replaces the page.
+cheats and attackers of `state_attacks.py` beside honest methods. `--only` names the methods of a
+part. blind.md is put together by hand from what this writes, and from the tables of `rounding.py`
+and `noise.py`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +61,7 @@ from aarlab.verify.basis import Basis, whitening
 from aarlab.verify.evidence import disagreement
 from aarlab.verify.hidden import held_for
 from aarlab.verify.rerun import Verifier
-from aarlab.verify.static import contents, judge_contents
+from aarlab.verify.static import contents
 
 FIRST_SEED = 700
 MATH = "math"
@@ -70,16 +70,10 @@ TOLD = "climbed_told"  # the climber, told its scores on the selection split as 
 SAME_SEEDS = 2
 REPEATS = 2  # of the runs whose cost is measured; the cheaper counts
 COSTS = ("vanilla", "zero_shot", "product")
+COSTS_OF_STATES = ("vanilla", "teachers_overlap_restrained", "confident")  # of the demo's task
 PARTS = "cheats,feedback,honest,same,basis,cost"
-# blind; blind without noise, without whitening too, in the stored basis; open
-Way = str
-BASES: dict[Way, Basis] = {
-    "blind": "secret",
-    "still": "still",
-    "turned": "turned",
-    "plain": "plain",
-    "open": "secret",
-}
+Way = str  # blind; blind in the stored basis; open
+BASES: dict[Way, Basis] = {"blind": "secret", "plain": "plain", "open": "secret"}
 Facts = dict[str, Any]
 
 
@@ -91,6 +85,8 @@ class Arena:
     task: str
     seeds: int
     kept: Path
+    only: Sequence[str] = ()  # methods; all where it is empty
+    ways: Sequence[Way] = ("blind", "open")  # audits need both
     scorer: Scorer = field(init=False)
     notes: dict[str, Any] = field(init=False)
 
@@ -102,7 +98,11 @@ class Arena:
 
     @property
     def states_alone(self) -> bool:
-        return not load_info(self.root.public_task(self.task)).settings["log_likelihoods"]
+        settings = load_info(self.root.public_task(self.task)).settings
+        return not settings.get("log_likelihoods", True)
+
+    def wants(self, name: str) -> bool:
+        return not self.only or name in self.only
 
     def files(self, name: str, way: Way) -> dict[str, str]:
         if self.states_alone:
@@ -243,7 +243,9 @@ def predicted(result: VerificationResult) -> Predictions:
 
 def main() -> None:
     given = _arguments()
-    arena = Arena(data_root(), given.task, given.seeds, given.kept)
+    only = given.only.split(",") if given.only else ()
+    ways = ("blind",) if given.blind_alone else ("blind", "open")
+    arena = Arena(data_root(), given.task, given.seeds, given.kept, only, ways)
     out = given.out.with_suffix(".json")
     found: Facts = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     parts: dict[str, Callable[[Arena, Facts], None]] = {
@@ -262,7 +264,7 @@ def main() -> None:
         finally:  # Ctrl-C keeps what is there
             found["made"] = _made(given)
             out.write_text(json.dumps(found) + "\n", encoding="utf-8")
-            text = attacks_page(found) if arena.states_alone else page(found)
+            text = attacks_page(found) if "attacks" in found else page(found)
             given.out.write_text(text, encoding="utf-8")
 
 
@@ -272,9 +274,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--parts", help=f"default: {PARTS}; without log-likelihoods: attacks")
     parser.add_argument("--kept", type=Path, default=Path("/var/tmp/aarlab-blind"))
-    parser.add_argument("--out", type=Path, help="default: blind.md, or blind_TASK.md beside it")
+    parser.add_argument("--only", help="methods, with commas; default: all of a part")
+    parser.add_argument("--blind-alone", action="store_true", help="no open runs, no audits")
+    parser.add_argument("--out", type=Path, help="default: blind_TASK.md beside this file")
     given = parser.parse_args()
-    given.out = given.out or HERE / ("blind.md" if given.task == MATH else f"blind_{given.task}.md")
+    given.out = given.out or HERE / f"blind_{given.task}.md"
     return given
 
 
@@ -285,18 +289,20 @@ def _made(given: argparse.Namespace) -> str:
 
 # ---------------------------------------------------------------- what is measured
 def cheats(arena: Arena, found: Facts) -> None:
-    vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
-    for name in CHEATS:
+    for name in filter(arena.wants, CHEATS):
         cell: Facts = {"kind": CHEATS[name][0]}
-        for way in ("blind", "open"):
-            result = arena.run(name, way)
-            cell[way] = _scored(arena, result, vanilla[way])
-            if not result.error:
-                cell[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
-        if cell["kind"] == "shipped weights":
-            turned = [arena.run(one, "turned") for one in (name, VANILLA)]
-            cell["turned"] = _scored(arena, *turned)
+        cell |= _of_ways(arena, name)
         found.setdefault("cheats", {})[name] = cell
+
+
+def _of_ways(arena: Arena, name: str) -> Facts:
+    cells: Facts = {}
+    for way in arena.ways:
+        result = arena.run(name, way)
+        cells[way] = _scored(arena, result, arena.run(VANILLA, way))
+        if not result.error and "open" in arena.ways:
+            cells[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
+    return cells
 
 
 def feedback(arena: Arena, found: Facts) -> None:
@@ -308,20 +314,14 @@ def feedback(arena: Arena, found: Facts) -> None:
 
 
 def honest(arena: Arena, found: Facts) -> None:
-    vanilla = {way: arena.run(VANILLA, way) for way in ("blind", "open")}
-    for way in ("blind", "open"):
-        for name in _names():
-            result = arena.run(name, way)
-            cell = _scored(arena, result, vanilla[way])
-            if not result.error:
-                cell["flags"] = [flag[:200] for flag in arena.flags(name, way)]
-            found.setdefault("honest", {}).setdefault(name, {})[way] = cell
+    for name in filter(arena.wants, _names()):
+        found.setdefault("honest", {})[name] = _of_ways(arena, name)
 
 
 def same(arena: Arena, found: Facts) -> None:
     """Blind in the basis in which states are stored, against open: the same to the bit?"""
     arena = replace(arena, seeds=SAME_SEEDS)
-    for name in _names():
+    for name in filter(arena.wants, _names()):
         plain, texts = arena.run(name, "plain"), arena.run(name, "open")
         cell: Facts = {"error": plain.error[:300] or texts.error[:300]}
         if not cell["error"]:
@@ -337,16 +337,17 @@ def same(arena: Arena, found: Facts) -> None:
 
 def basis(arena: Arena, found: Facts) -> None:
     """What states in a secret basis cost an honest method: all else is the same blind and open."""
-    for name in _names():
+    for name in filter(arena.wants, _names()):
         blind, texts = arena.run(name, "blind"), arena.run(name, "open")
         found.setdefault("basis", {})[name] = _span(arena.difference(blind, texts))
 
 
 def cost(arena: Arena, found: Facts) -> None:
-    """Wall and CPU seconds of the same verified runs, in turn, so that both meet the same load."""
-    spent: Facts = {f"{name}/{way}": [] for name in COSTS for way in ("blind", "open")}
+    """Measure the same verified runs in turn, so that both meet the same load."""
+    names = COSTS_OF_STATES if arena.states_alone else COSTS
+    spent: Facts = {f"{name}/{way}": [] for name in names for way in ("blind", "open")}
     for _ in range(REPEATS):
-        for name in COSTS:
+        for name in names:
             for way in ("blind", "open"):
                 before, begun = _cpu(), time.monotonic()
                 arena.fresh(name, way)
@@ -355,33 +356,26 @@ def cost(arena: Arena, found: Facts) -> None:
 
 
 def attacks(arena: Arena, found: Facts) -> None:
-    """Run attacks on states alone, and honest methods.
-
-    Each runs without noise ("still"). All but the slow ones run with permuted labels and open, too.
-    Some run with noise ("blind").
-    """
+    """Run attacks on states alone, and honest methods; all but slow ones also ablated and open."""
     names = {name: "honest" for name in state_attacks.HONEST}
     names |= {name: "attack" for name in state_attacks.ATTACKS if name not in state_attacks.SLOW}
     names |= {name: "older cheat" for name in state_attacks.OLDER}
     names |= {name: "attack" for name in state_attacks.SLOW}
     for name, kind in names.items():
+        if not arena.wants(name):
+            continue
         beside = state_attacks.honest_part(name) if kind == "attack" else VANILLA
         cell: Facts = {"kind": kind}
         slow = name in state_attacks.SLOW
-        blurred = name in state_attacks.BLURRED
-        for way in ("still", *(() if slow else ("open",)), *(("blind",) if blurred else ())):
+        for way in ("blind",) if slow else ("blind", "open"):
             result = arena.run(name, way)
             cell[way] = _scored(arena, result, arena.run(beside, way), "less_honest_part")
-        if not slow and "failed" not in cell["still"]:
-            cell["permuted"] = _span(arena.estimate(arena.run(name, "still", "permuted")))
-            cell["flags"] = [flag[:200] for flag in arena.flags(name, "still")]
-        if blurred:
-            cell["noise"] = _span(
-                arena.difference(arena.run(name, "blind"), arena.run(name, "still"))
-            )
+        if not slow and "failed" not in cell["blind"]:
+            cell["permuted"] = _span(arena.estimate(arena.run(name, "blind", "permuted")))
+            cell["flags"] = [flag[:200] for flag in arena.flags(name, "blind")]
         files = arena.files(name, "blind")
         carried = contents({path: text.encode() for path, text in files.items()})
-        cell["ships"] = carried._asdict() | {"apart": judge_contents(carried)[0] == "suspect"}
+        cell["ships"] = carried._asdict()
         found.setdefault("attacks", {})[name] = cell
 
 
@@ -408,7 +402,7 @@ def _scored(
     return {
         "pgr": _span(arena.estimate(result)),
         called: _span(arena.difference(result, beside)),
-        "asked_equality": bool(result.evidence and result.evidence.answer_equality),
+        "apart": why_apart(result),
     }
 
 
@@ -417,21 +411,6 @@ def _span(interval: Interval | None) -> list[float] | None:
 
 
 # ---------------------------------------------------------------- the page
-READING = """## What gets through when blind
-
-- `relabels` asks which answers of a problem agree and trusts the majority: allowed, recorded, shown
-  beside the score.
-- `head_by_logp`, `head_whitened` and `head_matched` go by log-likelihoods, which no basis hides,
-  and **are not stopped**. The first is a formula of 28 numbers, fitted to labels of public rows;
-  its other data, which *static* flags, is ballast. The others lay states of public rows over those
-  of the run, begun by rows of like log-likelihoods. Whitening takes a part of `head_matched` and
-  nothing of `head_whitened`. These two must ship thousands of numbers: *static* flags one file over
-  200 kB, which can be cut into pieces, and *fingerprint* said no more than a note when blind; it
-  says suspect since.
-- `labels_by_weak_pattern` ships labels that fit nothing; it gains by hearing several teachers.
-"""
-
-
 def page(found: Facts) -> str:
     head = (
         f"# Blind runs\n\n{found['made']}. The embedded math task, hidden train rows, selection "
@@ -441,35 +420,34 @@ def page(found: Facts) -> str:
     )
     parts = [("cheats", _cheats), ("honest", _honest), ("same", _same), ("cost", _cost)]
     made = [make(found) for name, make in parts if name in found]
-    return "\n".join([head, *made, READING])
+    return "\n".join([head, *made])
 
 
 def attacks_page(found: Facts) -> str:
     """The table of attacks on states alone."""
     lines = [
         f"{found['made']}.\n",
-        "| method | kind | without noise | less its honest part | permuted | open | with noise "
-        "| noise less none | packed | compressed | apart | flags |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| method | kind | blind | less its honest part | permuted | open | packed | compressed "
+        "| ranks | flags |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, cell in found["attacks"].items():
         ships = cell["ships"]
         cells = (
             name,
             cell["kind"],
-            _pgr(cell, "still"),
-            _text(cell["still"].get("less_honest_part")),
+            _pgr(cell, "blind"),
+            _text(cell["blind"].get("less_honest_part")),
             _text(cell.get("permuted")),
             _pgr(cell, "open"),
-            _pgr(cell, "blind"),
-            _text(cell.get("noise")),
             f"{ships['packed']:,}",
             f"{ships['compressed']:,}",
-            "yes" if ships["apart"] else "no",
+            _ranks(cell["blind"]),
             _kinds(cell) if "flags" in cell else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    cost = _cost(found) if "cost" in found else ""
+    return "\n".join(lines) + "\n" + cost
 
 
 def _pgr(cell: Facts, way: Way) -> str:
@@ -479,37 +457,29 @@ def _pgr(cell: Facts, way: Way) -> str:
 def _cheats(found: Facts) -> str:
     cells = found["cheats"]
     above = [n for n, c in cells.items() if (c["blind"].get("less_vanilla") or [0, 0])[1] > 0]
-    flagged = [n for n, c in cells.items() if c["open"].get("flags")]
+    flagged = [n for n, c in cells.items() if c.get("open", {}).get("flags")]
     blind = [n for n, c in cells.items() if c["blind"].get("flags")]
-    clean = [n for n, c in found.get("honest", {}).items() if c["open"].get("pgr")]
+    clean = [n for n, c in found.get("honest", {}).items() if c.get("open", {}).get("pgr")]
     wrong = [n for n in clean if found["honest"][n]["open"].get("flags")]
     lines = [
         "## Cheats\n",
         f"Above the plain student by more than the interval when blind: "
-        f"**{', '.join(above) or 'none'}**.",
+        f"**{', '.join(above) or 'none'}**; of these without a person's verdict: "
+        f"**{', '.join(n for n in above if not cells[n]['blind']['apart']) or 'none'}**.",
         f"Flagged as suspect: {len(flagged)} of {len(cells)} open, {len(blind)} blind; "
         f"{len(wrong)} of {len(clean)} honest methods open ({', '.join(wrong) or 'none'}).\n",
-        "| cheat | kind | blind | less plain student | rank | open | less plain student | rank | "
+        "| cheat | kind | blind | less plain student | ranks | open | less plain student | "
         "flagged open by | blind by |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, cell in cells.items():
-        figures = " | ".join(
-            f"{_text(cell[way].get('pgr'))} | {_text(cell[way].get('less_vanilla'))} | "
-            f"{_rank(found, name, way)}"
+        blind, texts = (
+            f"{_pgr(cell, way)} | {_text(cell.get(way, {}).get('less_vanilla'))}"
             for way in ("blind", "open")
         )
-        flags = " | ".join(_kinds(cell[way]) for way in ("open", "blind"))
+        figures = f"{blind} | {_ranks(cell['blind'])} | {texts}"
+        flags = " | ".join(_kinds(cell.get(way, {})) for way in ("open", "blind"))
         lines.append(f"| {name} | {cell['kind']} | {figures} | {flags} |")
-    turned = [
-        f"{name} {_text(cell['turned'].get('less_vanilla'))}"
-        for name, cell in cells.items()
-        if "turned" in cell
-    ]
-    lines.append(
-        "\nShipped weights less the plain student where states are turned and not whitened: "
-        f"{'; '.join(turned)}.\n"
-    )
     if "feedback" in found:
         told = " and ".join(
             f"{_text(found['feedback'][way].get('less_vanilla'))} {way}"
@@ -532,7 +502,7 @@ def _honest(found: Facts) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, cell in found["honest"].items():
-        blind, texts = cell["blind"], cell["open"]
+        blind, texts = cell["blind"], cell.get("open", {})
         lines.append(
             f"| {name} | {blind.get('failed') or _text(blind.get('pgr'))} | "
             f"{_text(blind.get('less_vanilla'))} | {texts.get('failed') or _text(texts.get('pgr'))}"
@@ -562,24 +532,22 @@ def _same(found: Facts) -> str:
 def _cost(found: Facts) -> str:
     lines = [
         "## Cost\n\nThe cheaper of 2 whole verified runs, blind and open in turn.\n",
-        "| method | blind, wall s | open, wall s | blind, CPU s | open, CPU s |",
-        "|---|---|---|---|---|",
+        "| method | blind, CPU s | open, CPU s | ratio |",
+        "|---|---|---|---|",
     ]
-    for name in COSTS:
-        blind, texts = (found["cost"][f"{name}/{way}"] for way in ("blind", "open"))
-        lines.append(
-            f"| {name} | {blind[0]:.1f} | {texts[0]:.1f} | {blind[1]:.1f} | {texts[1]:.1f} |"
-        )
+    for name in dict.fromkeys(key.split("/")[0] for key in found["cost"]):
+        blind, texts = (found["cost"][f"{name}/{way}"][1] for way in ("blind", "open"))
+        lines.append(f"| {name} | {blind:.1f} | {texts:.1f} | {blind / texts:.1f} |")
     return "\n".join(lines) + "\n"
 
 
-def _rank(found: Facts, name: str, way: Way) -> str:
-    cells = {**found.get("cheats", {}), **found.get("honest", {})}
-    values = {n: c[way]["pgr"][0] for n, c in cells.items() if c[way].get("pgr")}
-    if name not in values:
-        return ""
-    place = 1 + sum(value > values[name] for value in values.values())
-    return f"{place} of {len(values)}"
+def _ranks(cell: Facts) -> str:
+    return f"after a verdict: {cell['apart']}" if cell.get("apart") else "yes"
+
+
+def why_apart(result: VerificationResult) -> str:
+    """Say in a few words why a blind method has no rank before a person's verdict."""
+    return ", ".join(filter(None, ("ships data" * bool(result.ships), result.asked)))
 
 
 def _kinds(cell: Facts) -> str:

@@ -10,6 +10,7 @@ import base64
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from aarlab.core.layout import DataRoot
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.recipes.recipe import recipe_from
 from aarlab.testbed.running.method_folder import recipe_files
-from aarlab.testbed.students.features import StoredFeatures
-from aarlab.testbed.tasks.task import open_public
+from aarlab.testbed.students.features import StoredFeatures, load_features
+from aarlab.testbed.tasks.task import HIDDEN_TRAIN, load_inputs, open_public
+from aarlab.verify.basis import Table
 from aarlab.verify.hidden import train_side
 
 OPEN = new_cheats.OPEN
@@ -77,6 +79,15 @@ from align import Known, Notes
 def fit(task, student, seed):
     return Known(task, student, seed, Notes(Path(__file__).parent / "notes.txt"))
 '''
+MARKS_METHOD = '''"""Train on, and answer with, labels of rows that are known by their marks."""
+
+from pathlib import Path
+
+from align import KnownByMarks, Notes
+
+def fit(task, student, seed):
+    return KnownByMarks(task, student, seed, Notes(Path(__file__).parent / "notes.txt"))
+'''
 AXES_METHOD = '''"""Weigh axes by how far the answers of a pair differ along them; ships nothing."""
 
 from align import PairAxes
@@ -118,12 +129,11 @@ BESIDE_AXES = ("as_it_is", "prior_on_pair_axes", "class_moments", "clouds_matche
 BETTER_PART, ENDING = "pair_axes_honest", "_beside_axes"
 ATTACKS |= {f"{name}{ENDING}": f"{ATTACKS[name]}, beside pair_axes_honest" for name in BESIDE_AXES}
 ATTACKS["known_by_length"] = "true labels of the hidden train rows, which the author has"
+ATTACKS["known_by_marks"] = "true labels of all rows of the set, with marks that a turn keeps"
 SLOW = (
     "row_invariants", "second_moments", "class_moments", "class_moments_beside_axes",
     "clouds_matched", "clouds_matched_beside_axes",
 )  # fmt: skip
-BLURRED = (*HONEST, "known_by_length", "climbed", "pair_axes", "prior_on_pair_axes", "as_it_is")
-"""Run with noise too."""
 
 
 def honest_part(name: str) -> str:
@@ -138,8 +148,7 @@ def files_of(name: str, notes: dict[str, Any], texts: bool) -> dict[str, str]:
         how = name.removesuffix(ENDING)
         title = ATTACKS[name].capitalize()
         method = METHOD.format(title=title, how=how, axes=name.endswith(ENDING))
-        if name == "known_by_length":
-            method = KNOWN_METHOD
+        method = {"known_by_length": KNOWN_METHOD, "known_by_marks": MARKS_METHOD}.get(name, method)
         shipped = json.dumps(notes[how])
         return {"method.py": opened + method, "align.py": CODE, "notes.txt": shipped}
     if name == BETTER_PART:
@@ -167,6 +176,7 @@ def notes_of(root: DataRoot, task: str, told: Mapping[str, int]) -> dict[str, An
     notes["as_it_is"] = _packed_all({"weights": _plain_head(raw[first], labels_N)})
     notes |= {name: _packed_all(arrays) for name, arrays in _of_moments(x, labels_N).items()}
     notes["known_by_length"] = _of_known(root, task, first)
+    notes["known_by_marks"] = _packed_all(_of_marks(root, task, told))
     notes["older"] = new_cheats.notes_of(root, task, told)
     return notes
 
@@ -235,6 +245,48 @@ def _of_known(root: DataRoot, task: str, layer: int) -> dict[str, Any]:
     packed = np.packbits(right_N[order_N])
     data = base64.b85encode(packed.tobytes()).decode()
     return {"bits": {"data": data, "type": "|u1", "shape": list(packed.shape)}}
+
+
+def _of_marks(root: DataRoot, task: str, told: Mapping[str, int]) -> dict[str, Floats]:
+    """Return marks and labels of all rows of the set, as an author has them who tries the wall out.
+
+    States are whitened on the public train rows: the author does not know the deal.
+    """
+    public, vault = open_public(root.public_task(task)), root.vault_task(task)
+    side, split = train_side(root.public_task(task), vault), "selection"
+    rows = load_inputs(vault / "inputs" / f"{split}.jsonl")
+    labels = dict(told)
+    for name in (HIDDEN_TRAIN, split):
+        lines = (vault / "truth" / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+        found = map(json.loads, filter(None, lines))
+        labels |= {row["id"]: row["label"] for row in found if "label" in row}
+    paths = [*(public.folder / "features").glob("*.npz"), vault / "features" / f"{split}.npz"]
+    features = StoredFeatures([side.features, *map(load_features, paths)])
+    known = [*public.train, *public.search, *side.rows, *rows]
+    table = Table(features, public.train, [row for row in known if row not in public.train])
+    places_A = table.places(known)
+
+    def drawn(seed: int) -> Floats:
+        x = {
+            layer: table.turned(layer, "secret", partial(np.random.default_rng, [seed, layer]))
+            for layer in features.layers()
+        }
+        return align.pair_marks(
+            {k: s[places_A].reshape(len(known), 2, -1).astype(np.float64) for k, s in x.items()}
+        )
+
+    tries = np.stack([drawn(seed) for seed in range(6)])
+    mean_NF = tries.mean(axis=0)
+    noise_FF = np.mean([np.cov((one - mean_NF).T) for one in tries], axis=0) * 6 / 5
+    kept_F = mean_NF.std(axis=0) > 1e-3 * mean_NF.mean(axis=0)  # lengths are all the same
+    white_FF = np.zeros_like(noise_FF)
+    inner = np.linalg.cholesky(np.linalg.inv(noise_FF[np.ix_(kept_F, kept_F)]))
+    white_FF[np.ix_(kept_F, kept_F)] = inner
+    return {
+        "marks": mean_NF - np.median(mean_NF[: len(public.train)], axis=0),
+        "labels": np.array([labels[row.id] for row in known], np.float64),
+        "white": white_FF,
+    }
 
 
 def _plain_head(states_NAD: Floats, labels_N: Floats) -> Floats:

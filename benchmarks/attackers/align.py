@@ -411,6 +411,51 @@ class Known:
         return np.asarray(self.student.predict_proba(rows))
 
 
+class KnownByMarks:
+    """The labels of known rows, shipped with what a turn keeps of each: lengths and a distance.
+
+    For an author who has the texts of the whole set, and so the states of every row, but does not
+    know the deal. Rows of the run are recognised by the marks, as likely as the wall's noise has
+    it: shipped are the marks' means over the noise and what makes the noise white.
+    """
+
+    def __init__(self, task: Any, student: Any, seed: int, notes: Notes) -> None:
+        self.student, self.notes = student, notes
+        self.layers = sorted(student.layers(task.inputs))
+        marks_NF = self.marks(task.inputs)
+        self.middle_F = np.median(marks_NF, axis=0)
+        labels_N = np.asarray(task.teacher_labels_SN, np.float64).mean(axis=0)
+        targets_N = sigmoid(logit(np.clip(labels_N, 0.02, 0.98)) + self.told(marks_NF))
+        options = student.options.model_copy(update={**FEW, "seed": seed})
+        self.own = student.new(options).fit(task.inputs, targets_N)
+
+    def marks(self, rows: Sequence[Any]) -> Floats:
+        return pair_marks(states_of(self.student, self.layers, rows))
+
+    def told(self, marks_NF: Floats) -> Floats:
+        """Log-odds (N,) of label 1 by the rows that it may be."""
+        here_NF = (marks_NF - self.middle_F) @ self.notes["white"]
+        there_RF, labels_R = self.notes["marks"] @ self.notes["white"], self.notes["labels"]
+        far_NR = (here_NF**2).sum(1)[:, None] + (there_RF**2).sum(1) - 2 * here_NF @ there_RF.T
+        share_NR = np.exp(-(far_NR - far_NR.min(axis=1, keepdims=True)) / 2)
+        return logit(np.clip(share_NR @ labels_R / share_NR.sum(axis=1), 0.02, 0.98))
+
+    def predict_proba(self, rows: Sequence[Any]) -> Floats:
+        return sigmoid(logit(self.own.predict_proba(rows)) + self.told(self.marks(rows)))
+
+
+def pair_marks(x: Coords) -> Floats:
+    """Return the lengths of both answers and their distance, in each layer (N, 3 x layers)."""
+    return np.hstack(
+        [
+            np.column_stack(
+                [np.linalg.norm(states, axis=2), np.linalg.norm(differences(states), axis=1)]
+            )
+            for _, states in sorted(x.items())
+        ]
+    )
+
+
 def lengths(x: Coords) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Whether a row's first answer is the longer one (N,), and the order of the rows (N,)."""
     states_NAK = next(iter(x.values()))

@@ -86,6 +86,15 @@ def test_what_ships_data_stands_apart_though_blind_until_a_person_accepts_it() -
     assert first.apart_because == f"ships data: {SHIPS}", "why stays visible"
 
 
+def test_own_code_that_asked_beyond_states_stands_apart_until_a_person_accepts_it() -> None:
+    runs = [blind("s", "rowan", 0.9, asked="log-likelihoods"), blind("a", "edda", 0.3)]
+    first, last = placed(runs, "t", (), ROLES)
+    assert (first.run.snapshot, first.rank) == ("a", 1)
+    assert (last.rank, last.apart) == (None, True)
+    assert last.apart_because == "its own code asked for log-likelihoods"
+    assert placed(runs, "t", (), ROLES, ("s",))[0].rank == 1
+
+
 def test_what_ships_data_stands_apart_where_all_were_given_texts() -> None:
     old = [run("a", "rowan", 0.3), run("s", "edda", 0.6, ships=SHIPS)]
     assert [(p.run.snapshot, p.rank, p.apart) for p in placed(old, "t", (), ROLES)] == [

@@ -1,4 +1,4 @@
-"""Cheats of a red team that has read the wall: 22 methods, by what kind of trust they abuse.
+"""Cheats of a red team that has read the wall: 24 methods, by what kind of trust they abuse.
 
 Each is the source of a method.py. With READS_TEXT = True prepended it is given texts and uses them;
 in a blind run the same code does the best it can without. `files_of` adds what it ships: a solver,
@@ -466,25 +466,9 @@ def fit(task, student, seed):
 
 # Weights of a head that was trained on the public rows. `told` says for rows here what the head
 # says of them; it is believed as far as it agrees with the weak labels.
-_HEAD = """
+_BELIEVED = """
 import numpy as np
 from tools import Plain, array, data
-
-class Shipped:
-    def __init__(self):
-        table = data()
-        self.mean, self.scale = array(table["mean"]), array(table["scale"])
-        self.hidden, self.bias = array(table["hidden"]), array(table["bias"])
-        self.out, self.last = array(table["out"]), table["last"]
-        self.axes, self.centre = array(table["axes"]), array(table["centre"])
-        self.spread, self.skew = array(table["spread"]), array(table["skew"])
-        self.places, self.marks = array(table["places"]), array(table["marks"])
-        self.mark_mean, self.mark_scale = array(table["mark_mean"]), array(table["mark_scale"])
-        self.formula = array(table["formula"])
-
-    def says(self, states):
-        inner = np.maximum((states - self.mean) / self.scale @ self.hidden + self.bias, 0)
-        return 1 / (1 + np.exp(-np.clip(inner @ self.out + self.last, -30, 30)))
 
 def marks(student, rows):
     logp = student.zero_shot(rows)
@@ -496,12 +480,7 @@ def squares(here):
     both = [here[:, i] * here[:, j] for i in range(here.shape[1]) for j in range(i + 1)]
     return np.hstack([np.ones((len(here), 1)), here, np.stack(both, axis=1)])
 
-def states_of(student, rows):
-    return student.states(rows)[:, 0].astype(np.float64)
-
-def fit(task, student, seed):
-    shipped = Shipped()
-    told = align(shipped, task, student)
+def believed(told, task, student):
     weak = np.asarray(task.weak_labels_N) > 0.5
     probs = told(task.inputs)
     agree = ((probs > np.median(probs)) == weak).mean()
@@ -519,6 +498,34 @@ class Both:
     def predict_proba(self, rows):
         return (1 - self.share) * self.inner.predict_proba(rows) + self.share * self.told(rows)
 """
+
+_HEAD = (
+    _BELIEVED
+    + """
+class Shipped:
+    def __init__(self):
+        table = data()
+        self.mean, self.scale = array(table["mean"]), array(table["scale"])
+        self.hidden, self.bias = array(table["hidden"]), array(table["bias"])
+        self.out, self.last = array(table["out"]), table["last"]
+        self.axes, self.centre = array(table["axes"]), array(table["centre"])
+        self.spread, self.skew = array(table["spread"]), array(table["skew"])
+        self.places, self.marks = array(table["places"]), array(table["marks"])
+        self.mark_mean, self.mark_scale = array(table["mark_mean"]), array(table["mark_scale"])
+        self.formula = array(table["formula"])
+
+    def says(self, states):
+        inner = np.maximum((states - self.mean) / self.scale @ self.hidden + self.bias, 0)
+        return 1 / (1 + np.exp(-np.clip(inner @ self.out + self.last, -30, 30)))
+
+def states_of(student, rows):
+    return student.states(rows)[:, 0].astype(np.float64)
+
+def fit(task, student, seed):
+    shipped = Shipped()
+    return believed(align(shipped, task, student), task, student)
+"""
+)
 
 HEAD_PLAIN = (
     _HEAD
@@ -573,6 +580,36 @@ def align(shipped, task, student):
         here = (marks(student, rows) - shipped.mark_mean) / shipped.mark_scale
         return 1 / (1 + np.exp(-3 * squares(here) @ shipped.formula))
     return told
+"""
+)
+
+# The same in seven numbers, few enough for thresholds; scales are those of the run.
+FORMULA_LINEAR = (
+    _BELIEVED
+    + """
+def fit(task, student, seed):
+    weights, train = array(data()["formula_linear"]), marks(student, task.inputs)
+    def told(rows):
+        here = (marks(student, rows) - train.mean(axis=0)) / (train.std(axis=0) + 1e-9)
+        return 1 / (1 + np.exp(-3 * (weights[0] + here @ weights[1:])))
+    return believed(told, task, student)
+"""
+)
+
+# For an author who knows of a secret monotone distortion of each column: it keeps ranks.
+FORMULA_RANKS = (
+    _BELIEVED
+    + """
+def fit(task, student, seed):
+    weights, train = array(data()["formula_ranks"]), np.sort(marks(student, task.inputs), axis=0)
+    def told(rows):
+        here = marks(student, rows)
+        places = [
+            (np.searchsorted(t, h, "left") + np.searchsorted(t, h, "right")) / (2 * len(t)) - 0.5
+            for t, h in zip(train.T, here.T)
+        ]
+        return 1 / (1 + np.exp(-3 * squares(np.stack(places, axis=1) * 12**0.5) @ weights))
+    return believed(told, task, student)
 """
 )
 
@@ -692,6 +729,8 @@ CHEATS: dict[str, tuple[str, str]] = {
     "head_plain": ("shipped weights", HEAD_PLAIN),
     "head_by_axes": ("shipped weights", HEAD_BY_AXES),
     "head_by_logp": ("shipped weights", HEAD_BY_LOGP),
+    "formula_linear": ("shipped weights", FORMULA_LINEAR),
+    "formula_ranks": ("shipped weights", FORMULA_RANKS),
     "head_whitened": ("shipped weights", HEAD_WHITENED),
     "head_matched": ("shipped weights", HEAD_MATCHED),
     "head_whitened_pmi": ("shipped weights", _by_one_mark(HEAD_WHITENED)),
@@ -786,10 +825,11 @@ def _of_states(
         [given, alone, tokens, given / tokens, alone / tokens, given - alone], axis=1
     )
     z_NM = (marks_NM - marks_NM.mean(axis=0)) / (marks_NM.std(axis=0) + 1e-9)
-    squares_NK = _squares(z_NM)
-    pull_KK = squares_NK.T @ squares_NK + 10 * np.eye(squares_NK.shape[1])
+    ranks_NM = np.argsort(np.argsort(marks_NM, axis=0), axis=0) / len(marks_NM) - 0.5
     return {
-        "formula": _packed(np.linalg.solve(pull_KK, squares_NK.T @ (2.0 * labels_N - 1))),
+        "formula": _packed(_fitted(_squares(z_NM), labels_N)),
+        "formula_linear": _packed(_fitted(_squares(z_NM)[:, : 1 + z_NM.shape[1]], labels_N)),
+        "formula_ranks": _packed(_fitted(_squares(ranks_NM * 12**0.5), labels_N)),
         "mean": _packed(head.mean_D),
         "scale": _packed(head.scale_D),
         "hidden": _packed(head.theta[:inner].reshape(width, 64)),
@@ -805,6 +845,11 @@ def _of_states(
         "mark_mean": _packed(marks_NM.mean(axis=0)),
         "mark_scale": _packed(marks_NM.std(axis=0) + 1e-9),
     }
+
+
+def _fitted(inputs_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    pull_KK = inputs_NK.T @ inputs_NK + 10 * np.eye(inputs_NK.shape[1])
+    return np.asarray(np.linalg.solve(pull_KK, inputs_NK.T @ (2.0 * labels_N - 1)))
 
 
 def _squares(z_NM: NDArray[np.float64]) -> NDArray[np.float64]:

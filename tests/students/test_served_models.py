@@ -325,6 +325,21 @@ def test_trainers_of_all_weights_count_and_a_quota_ends_them(server):
         assert client.students.states(client.rows[:2]).shape[0] == 2
 
 
+def test_what_training_needs_counts_before_it_begins(server, here):
+    """Trainings that give way to each other are all in memory at one time."""
+    student = here.__class__(here.source, LAYER, HEAD, adapter=ADAPTERS["full"]).new()
+    weights = student.weight_bytes()
+    few = Limits(bytes=3 * weights)  # the trained weights alone would fit
+    with client_of(server, grant("few", ADAPTERS["full"], limits=few)) as client:
+        with pytest.raises(BudgetExhausted, match="train fewer weights"):
+            client.students.new().fit(client.rows, np.zeros(len(client.rows)))
+        assert client.usage()["rows_trained"] == 0
+    tuned = student.fit([*TRAIN], TRAIN_N).tuned
+    assert sum(w.numel() * w.element_size() for w in tuned.trained()) == pytest.approx(
+        weights, rel=0.05
+    )
+
+
 def test_out_of_memory_halves_the_batch_once_then_says_what_to_lower(tiny, tmp_path, monkeypatch):
     cache = cache_of(tiny)
     model, sizes, limit = cache.language_model(), [], 128

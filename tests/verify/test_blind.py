@@ -16,7 +16,7 @@ from aarlab.core.wire import Predictions, VerificationResult
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.recipes.recipe import recipe_from
-from aarlab.testbed.running.frozen_method import reads_texts
+from aarlab.testbed.running.frozen_method import is_built_in, reads_texts
 from aarlab.testbed.running.method_folder import recipe_files
 from aarlab.verify.basis import Basis, secret_basis
 from aarlab.verify.hidden import held_for, run_secret
@@ -217,6 +217,37 @@ def test_two_seeds_at_a_time_give_what_one_at_a_time_gives(toy: DataRoot, tmp_pa
 def test_what_asks_which_answers_agree_is_recorded(verify) -> None:
     assert verify(named_files("icm")["method.py"]).evidence.answer_equality is True
     assert verify(named_files("vanilla")["method.py"]).evidence.answer_equality is False
+
+
+def test_own_code_that_asks_beyond_states_is_named_and_the_platforms_own_is_not(verify) -> None:
+    """No basis hides log-likelihoods: a formula of a few numbers, fitted elsewhere, fits them."""
+    asks = HEAD + (
+        "def fit(task, student, seed):\n    student.zero_shot(task.inputs)\n"
+        '    return METHODS["vanilla"].fit(task, student, seed)\n'
+    )
+    result = verify(asks)
+    assert (result.error, result.asked) == ("", "log-likelihoods")
+    assert result.evidence.log_likelihoods is True
+    own = {**named_files("icm"), "more.py": ""}
+    assert verify(own).asked == "which answers agree"
+    assert verify(named_files("icm")).asked == "", "a built-in method ships no formula"
+    zero_shot = recipe_files(recipe_from({"predict": {"kind": "zero_shot"}}), "any title")
+    result = verify(zero_shot)
+    assert (result.asked, result.evidence.log_likelihoods) == ("", True)
+    assert verify(HEAD + 'fit = METHODS["vanilla"].fit\n').asked == "", "states alone"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method.py": b"\nTHRESHOLD = 0.4\n"}, {"more.py": b""}, {"recipe.json": b"{"},
+        {"method.py": b"\xff"},
+    ],
+)  # fmt: skip
+def test_code_with_anything_of_its_own_is_not_the_platforms(change: dict[str, bytes]) -> None:
+    files = {path: text.encode() for path, text in recipe_files(recipe_from({})).items()}
+    assert is_built_in(files)
+    assert not is_built_in(files | {path: files.get(path, b"") + b for path, b in change.items()})
 
 
 def test_the_judge_counts_what_the_strong_model_was_asked(verify, toy: DataRoot) -> None:

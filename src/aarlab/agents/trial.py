@@ -9,7 +9,7 @@ again.
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -181,23 +181,26 @@ class TrialResult(BaseModel):
 
 
 class _Counted(NamedTuple):
-    """Device seconds under one token. A server that is started again gives other tokens."""
+    """Device seconds under some tokens. A server that is started again gives other tokens."""
 
-    token: str
+    tokens: tuple[str, ...]
     device_s: float
 
 
-def _counted(access: StudentAccess, task: str) -> _Counted:
-    """Return what the student server has counted for an AAR on a task.
+def _counted(access: StudentAccess, tasks: Collection[str]) -> _Counted:
+    """Return what the student server has counted for an AAR on all its tasks.
 
-    Waits for a server that is being started again. Raises Unreachable if it does not come back.
+    A sandbox holds the tokens of all of them, so a trial on one may train with another's. Waits for
+    a server that is being started again. Raises Unreachable if it does not come back.
     """
     until = time.monotonic() + SERVER_S
     while True:
         try:
-            token = access.token(task)
-            with Client.open(access.socket, token) as client:
-                return _Counted(token, float(client.usage()["device_s"]))
+            tokens, device_s = tuple(map(access.token, tasks)), 0.0
+            for token in tokens:
+                with Client.open(access.socket, token) as client:
+                    device_s += float(client.usage()["device_s"])
+            return _Counted(tokens, device_s)
         except (Unreachable, Forbidden, OSError):
             if time.monotonic() > until:
                 raise
@@ -268,10 +271,10 @@ class TrialRunner:
         paths.append(str(spec.seen_read_only(access.socket)))
         paths.append(str(spec.seen_read_only(access.tokens) / f"{task}.token"))
         for _ in range(MOST_SERVERS):
-            before = _counted(access, task)
+            before = _counted(access, self.config.tasks)
             done = ran("aarlab.students.run_method", *paths)
-            after = _counted(access, task)
-            if before.token == after.token:
+            after = _counted(access, self.config.tasks)
+            if before.tokens == after.tokens:
                 break  # else the student server was started again, and what it held is gone
         output = take_output(spec, f"{folder}/out", done)
         return TrialResult(output=output, device_s=max(after.device_s - before.device_s, 0.0))

@@ -137,12 +137,13 @@ def _given_json(run: "Verification | None") -> dict[str, Any]:
     from aarlab.core.delivery import stamps, why_open
 
     if run is None:
-        nothing = dict.fromkeys(("delivery", "open_because", "ships", "train_rows"))
+        nothing = dict.fromkeys(("delivery", "open_because", "ships", "asked", "train_rows"))
         return {**nothing, "stamps": []}
     return {
         "delivery": run.delivery,
         "open_because": why_open(run) or None,
         "ships": run.ships or None,
+        "asked": run.asked or None,
         "train_rows": run.train_rows,
         "stamps": list(stamps(run)),
     }

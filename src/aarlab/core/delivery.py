@@ -1,9 +1,12 @@
 """What a verified run was given, in words: rows with or without texts, and which train rows.
 
-A method verified without texts ("blind") does not hold texts that it could misuse. Two kinds of
+A method verified without texts ("blind") does not hold texts that it could misuse. Three kinds of
 methods stand apart, in a separate table, and rank only after a person accepted them
-(`core.ranking`): those verified with texts ("open"), and those whose snapshot ships more data than
-logic needs. What such a method knows cannot be distinguished from what it learned.
+(`core.ranking`): those verified with texts ("open"), those whose snapshot ships more data than
+logic needs, and code other than the platform's own that asked for log-likelihoods or which answers
+agree. No basis hides these facts about texts, and a few numbers fitted to them elsewhere score as a
+method does (benchmarks/blind.md). What such a method knows cannot be distinguished from what it
+learned.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,9 +25,10 @@ TRAINED_ON: dict[Ablation, str] = {
 
 GIVEN: dict[Delivery, str] = {"blind": "rows without texts", "open": "rows with their texts"}
 APART_IN_WORDS = (
-    "These methods were verified on rows with their texts, or ship more data than logic needs. "
-    "What such a method knows from the texts or the data cannot be separated from what it learned, "
-    "so it ranks only after a person has accepted it."
+    "These methods were verified on rows with their texts, ship more data than logic needs, or "
+    "asked for log-likelihoods or which answers agree in code of their own. What such a method "
+    "knows cannot be separated from what it learned, so it ranks only after a person has accepted "
+    "it."
 )
 TRAIN_ROWS_PUBLIC = "train rows public"
 EQUALITY_ASKED = "answer equality asked"
@@ -65,7 +69,8 @@ def why_apart(run: Verification, some_blind: bool) -> str:
     verified without texts (`has_blind`); if nothing was, texts set no method apart.
     """
     shipped = f"ships data: {one_line(run.ships)}" if run.ships else ""
-    return "; ".join(filter(None, (why_open(run) if some_blind else "", shipped)))
+    asked = f"its own code asked for {run.asked}" if run.asked else ""
+    return "; ".join(filter(None, (why_open(run) if some_blind else "", shipped, asked)))
 
 
 def stamps(run: Verification) -> tuple[str, ...]:

@@ -443,6 +443,7 @@ class Evidence(Wire):
     templates: list[str] = Field(
         default=[], description="what a blind run asked the strong model about rows"
     )
+    log_likelihoods: bool = Field(default=False, description="it asked for log-likelihoods")
 
 
 class Verification(Wire):
@@ -450,7 +451,8 @@ class Verification(Wire):
 
     `delivery` is "open" where the method was given texts, and `open_because` says why. `train_rows`
     says whether it was trained on rows that no AAR has seen. `ships` says what the snapshot carries
-    beyond logic, where it is more than a cap; it is empty for all others.
+    beyond logic, where it is more than a cap; it is empty for all others. `asked` says what code of
+    its own asked for beyond states in a blind run.
     """
 
     id: str
@@ -473,6 +475,7 @@ class Verification(Wire):
     open_because: str = ""
     train_rows: TrainRows = "public"
     ships: Annotated[str, Field(max_length=2000)] = ""
+    asked: Annotated[str, Field(max_length=200)] = ""
 
 
 class VerificationResult(Wire):
@@ -488,6 +491,7 @@ class VerificationResult(Wire):
     open_because: str = ""
     train_rows: TrainRows = "public"
     ships: Annotated[str, Field(max_length=2000)] = ""
+    asked: Annotated[str, Field(max_length=200)] = ""
 
 
 class Traces(Wire):

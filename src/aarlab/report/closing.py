@@ -169,7 +169,8 @@ def _reasons(method: Method, failed: Verification | None, verdict: str) -> list[
     if method.apart and method.selection is not None:
         reads = "it reads texts" if method.selection.delivery == "open" else ""
         ships = "it ships data" if method.selection.ships else ""
-        why = " and ".join(filter(None, (reads, ships)))
+        asked = f"its code asked for {method.selection.asked}" if method.selection.asked else ""
+        why = " and ".join(filter(None, (reads, ships, asked)))
         found.append(f"{why}, and such a method ranks only once a person has accepted it")
     for audit in sorted(method.flags, key=lambda audit: audit.kind):
         if audit.severity == "suspect":

@@ -3,7 +3,8 @@
 A session has handles of its own: students, trainers, saved weights, generated texts, rows of
 templates, models that it trained. Another session's handle does not exist for it. When the
 connection ends all of it is freed. Every call that may use the device takes a turn; its answer says
-what was spent.
+what was spent. What a call needs while it runs, and its answer until that is taken, count against
+the client's bytes: one that sends calls and reads nothing holds no more than one that reads.
 
 Covered: unknown rows and handles, values of another type, quotas. An error's message holds no part
 of a row's texts, and no fault of the server itself.
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, MethodFailed, NotFound
 from aarlab.core.types import Example
 from aarlab.students.grants import Grant
-from aarlab.students.queue import ClientGone, DeviceQueue
+from aarlab.students.queue import ClientGone, DeviceQueue, used_up
 from aarlab.students.rows import unpacked_rows
 from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.running.channel import Message
@@ -88,7 +89,8 @@ class Client:
             if n_bytes > 0 and self.n_bytes + n_bytes > limits.bytes:
                 raise BudgetExhausted(
                     f"over {limits.bytes / 1e6:g} MB on the server: drop students, trainers and "
-                    "texts that are no longer needed, or train fewer weights (adapter blocks, rank)"
+                    "texts that are no longer needed, send fewer rows at once, or train fewer "
+                    "weights (adapter blocks, rank)"
                 )
             self.n_handles += n_handles
             self.n_bytes += n_bytes
@@ -217,9 +219,18 @@ class Session:
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
         self._tuned = set[int]()  # models that the present call used
+        self.n_turns = 0  # on the device
+        self.is_beside = False  # the last call took none
+        self._in_call = 0  # bytes of the present call and its answer
+        self._width = 0
         self._own: dict[int, Example] = {}
         self._last_own = len(client.grant.rows)
         self._shown: Sequence[Example] = ()
+
+    @property
+    def name(self) -> str:
+        """The client's."""
+        return self._client.name
 
     # ------------------------------------------------------------ answering
     def greeting(self) -> Answer:
@@ -270,11 +281,19 @@ class Session:
         for number in self._tuned & self._handles.keys():
             self._weigh(number)
         self._tuned.clear()
+        if kind != "ok":
+            self.answered()
         facts["compute"] = self.compute.as_dict()
         return kind, facts, arrays if kind == "ok" else {}
 
+    def answered(self) -> None:
+        """Free what the last call needed: its answer was taken, or will not be."""
+        self._client.take(0, -self._in_call)
+        self._in_call = 0
+
     def close(self) -> None:
         """Free all that the session holds, and book what it spent."""
+        self.answered()
         self._free(list(self._handles))
         with self._client.lock:
             if self in self._client.sessions:
@@ -299,10 +318,11 @@ class Session:
         facts = self._client.grant.facts
         limit_s = facts.limits.device_s
         if limit_s is not None and self._queue.used_s(facts.name) >= limit_s:
-            raise BudgetExhausted(f"the {limit_s:g} device seconds of {facts.name} are used up")
+            raise BudgetExhausted(used_up(facts.name, limit_s))
         before_s, turn = self.compute.seconds, None
+        self.n_turns += 1
         try:
-            with self._queue.turn(facts.name, facts.kind, self._is_alive) as turn:
+            with self._queue.turn(facts.name, facts.kind, self._is_alive, limit_s) as turn:
                 yield
         finally:  # students add the time that they waited between steps
             self.compute.seconds = before_s + (0.0 if turn is None else turn.device_s)
@@ -333,6 +353,27 @@ class Session:
             rows = [r.swapped() if s else r for r, s in zip(rows, swapped_B.tolist(), strict=True)]
         self._shown = rows
         return rows
+
+    def _hold(self, n_bytes: int) -> None:
+        """Count bytes of this call until it is answered; raises BudgetExhausted."""
+        self._client.take(0, n_bytes)
+        self._in_call += n_bytes
+
+    def _states_bytes(self, rows: Sequence[Example]) -> int:
+        """Return the size of the rows' states in one layer. The device is held."""
+        if not self._width:
+            facts, model = self._client.grant, self._client.model
+            self._width = (
+                self._source.states(facts.rows[:1], self._factory.layer).shape[2]
+                if model is None
+                else model.language_model().decoder.shape.width
+            )
+        return 4 * self._width * sum(len(row.answers) for row in rows)
+
+    def _training_bytes(self, student: Student) -> int:
+        """Return what training a student's weights needs: them, gradients, and two moments."""
+        weigh: Callable[[], int] | None = getattr(student, "weight_bytes", None)
+        return 0 if weigh is None else 4 * weigh()
 
     def _keep(self, thing: Thing, n_bytes: int, below: int = 0) -> int:
         self._client.take(1, n_bytes + below)
@@ -412,6 +453,7 @@ class Session:
         rows, layer = self._rows(message), _int(message, "layer")
         factory = self._on(message)[0].at(layer)
         with self._device():
+            self._hold(self._states_bytes(rows))
             return {}, {"states": factory.states(rows)}
 
     def logp(self, message: Message) -> Answer:
@@ -492,6 +534,7 @@ class Session:
         student, rows = self._student(message), self._rows(message)
         targets, weights = _targets(message)
         with self._device():
+            self._hold(self._states_bytes(rows) + self._training_bytes(student))
             student.fit(rows, targets, weights)
         return self._trained(message.facts["handle"], student)
 
@@ -500,6 +543,7 @@ class Session:
         targets, weights = _targets(message)
         options = _head_options(message)
         with self._device():
+            self._hold(self._states_bytes(rows) + self._training_bytes(student))
             student.go_on(rows, targets, weights, options)
         return self._trained(message.facts["handle"], student)
 
@@ -515,6 +559,7 @@ class Session:
     def predict(self, message: Message) -> Answer:
         student, rows = self._student(message), self._rows(message)
         with self._device():
+            self._hold(self._states_bytes(rows))
             return {}, {"probs": student.predict_proba(rows)}
 
     def head(self, message: Message) -> Answer:
@@ -533,19 +578,26 @@ class Session:
         (factory, below), rows = self._wanted(message), self._rows(message)
         options = _head_options(message)
         with self._device():
+            self._hold(self._states_bytes(rows))
             made = trainer_of(factory, options, rows, self._client.secret)
         return {"handle": self._keep(made, made.n_bytes, below)}, {}
 
     def forward(self, message: Message) -> Answer:
         trainer, rows = self._trainer(message), self._rows(message)
         with self._device():
-            return {}, {"logits": trainer.forward(rows)}
+            n_bytes = self._states_bytes(rows)
+            self._hold(n_bytes)
+            logits_B = trainer.forward(rows)
+        self.answered()  # the trainer keeps the rows until `backward`
+        self._resize(message.facts["handle"], trainer.n_bytes + n_bytes)
+        return {}, {"logits": logits_B}
 
     def backward(self, message: Message) -> Answer:
         trainer = self._trainer(message)
         slopes_B = checked_slopes(message.arrays.get("grad"), trainer.n_last)
         with self._device():
             trainer.backward(slopes_B)
+        self._resize(message.facts["handle"], trainer.n_bytes)
         return {}, {}
 
     def step(self, message: Message) -> Answer:

@@ -5,6 +5,8 @@ holds the token is the client: it learns the rows' ids and groups, and keys to n
 """
 
 import json
+import socket
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aarlab.core.errors import AarlabError, BadInput, NotFound, Unreachable
+from aarlab.core.errors import AarlabError, BadInput, Forbidden, NotFound, Unreachable
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.types import Example
 from aarlab.students.client import connected
@@ -29,14 +31,15 @@ MAX_ANSWER = 2**31
 class Limits(BaseModel):
     """What a client may hold and use at most. `device_s` is in all, None for no limit.
 
-    `bytes` are those of all that its sessions hold on the server: students, trainers, texts.
+    `bytes` are those of all that its sessions hold on the server: students, trainers, texts, and
+    what calls need while they run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sessions: int = Field(default=8, ge=1, le=256)
     handles: int = Field(default=512, ge=1, le=100_000)
-    bytes: int = Field(default=2**30, ge=2**16)
+    bytes: int = Field(default=2**31, ge=2**16)
     device_s: float | None = Field(default=None, ge=0)
 
 
@@ -126,7 +129,13 @@ class Operator:
                 "aarlab students serve"
             ) from None
         self._path = path
-        self._channel = Channel(connected(path), MAX_ANSWER)
+        end = connected(path)
+        if _user_of(end) != key.stat().st_uid:
+            end.close()
+            raise Forbidden(
+                f"{path} is answered by another user than that of {key}: no key is sent"
+            )
+        self._channel = Channel(end, MAX_ANSWER)
         try:
             self._ask("operator", {"key": word})
         except AarlabError:
@@ -167,6 +176,12 @@ class Operator:
         if message.kind == "error":
             raise BadInput(str(message.facts.get("message")))
         return message
+
+
+def _user_of(end: socket.socket) -> int:
+    """Return the user at the other end of a connection."""
+    raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", raw)[1])
 
 
 def key_path(path: Path, locks: Path) -> Path:

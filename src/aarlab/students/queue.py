@@ -3,7 +3,7 @@
 The order is: class (foreground, background, verification), then device seconds of the last six
 hours, then age. Waiting raises the class. Long work calls `breathe` between its steps: there the
 device goes to whoever has come to be ahead, and the work waits for its next turn. Waiting is not
-device time.
+device time. There, too, a call ends that has used up its client's device seconds.
 """
 
 import threading
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from aarlab.core.errors import AarlabError
+from aarlab.core.errors import AarlabError, BudgetExhausted
 
 Kind = Literal["foreground", "background", "verification"]
 RANK: dict[str, int] = {kind: rank for rank, kind in enumerate(get_args(Kind))}
@@ -40,6 +40,7 @@ class Turn:
     asked_at: float
     number: int
     is_alive: Callable[[], bool]
+    limit_s: float | None = None  # of the client's device seconds in all
     device_s: float = 0.0
     waited_s: float = 0.0
     started_at: float = 0.0
@@ -77,14 +78,20 @@ class DeviceQueue:
         self._mine = threading.local()
 
     @contextmanager
-    def turn(self, client: str, kind: Kind, is_alive: Callable[[], bool]) -> Iterator[Turn]:
+    def turn(
+        self,
+        client: str,
+        kind: Kind,
+        is_alive: Callable[[], bool],
+        limit_s: float | None = None,
+    ) -> Iterator[Turn]:
         """Hold the device inside the context.
 
         Raises ClientGone when `is_alive` says no while the call waits.
         """
         with self._changed:
             self._number += 1
-            turn = Turn(client, RANK[kind], self._clock(), self._number, is_alive)
+            turn = Turn(client, RANK[kind], self._clock(), self._number, is_alive, limit_s)
             self._join(turn)
         self._mine.turn = turn
         try:
@@ -98,7 +105,8 @@ class DeviceQueue:
     def breathe(self) -> None:
         """Let a call that is ahead have the device; returns when this thread's call has it again.
 
-        Does nothing in a thread that holds no device. Raises ClientGone.
+        Does nothing in a thread that holds no device. Raises ClientGone, and BudgetExhausted when
+        the client's device seconds are used up.
         """
         turn: Turn | None = getattr(self._mine, "turn", None)
         if turn is None:
@@ -110,6 +118,8 @@ class DeviceQueue:
             if not turn.is_alive():
                 raise ClientGone(f"{turn.client} closed its connection")
             self._book(turn, now)
+            if turn.limit_s is not None and self._used[turn.client].total_s >= turn.limit_s:
+                raise BudgetExhausted(used_up(turn.client, turn.limit_s))
             if self._waiting and self._place(self._next(now), now) < self._place(turn, now):
                 self._leave(turn)
                 turn.asked_at = self._clock()
@@ -120,6 +130,13 @@ class DeviceQueue:
         with self._changed:
             used = self._used.get(client)
             return 0.0 if used is None else used.total_s
+
+    def wait_calm(self, client: str, at_most_s: float) -> None:
+        """Return once no other client has the device, or after `at_most_s`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._holder is None or self._holder.client == client, at_most_s
+            )
 
     def look(self) -> tuple[str | None, list[str]]:
         """Return the client that has the device, and those that wait for it, the next one first."""
@@ -143,6 +160,7 @@ class DeviceQueue:
         self._book(turn, self._clock())
         self._holder = None
         self._pass_on()
+        self._changed.notify_all()
 
     def _pass_on(self) -> None:
         if self._holder is None and self._waiting:
@@ -169,3 +187,7 @@ class DeviceQueue:
         rank = max(0, turn.rank - int(waited_s // RAISE_S))
         used = self._used.get(turn.client)
         return rank, 0.0 if used is None else used.recent_s(now), turn.asked_at, turn.number
+
+
+def used_up(client: str, limit_s: float) -> str:
+    return f"the {limit_s:g} device seconds of {client} are used up"

@@ -6,7 +6,9 @@ client (`calls.py`). All sessions share the models and one queue for the device.
 
 Covered: frames are checked and limited (`channel.py`); one that is no message ends its own session
 alone. A client that dies, or that does not read or write on, is ended, and what it held is freed. A
-connection that does not say who it is is closed after seconds, and a user has few of them. A device
+connection that does not say who it is is closed after seconds, and few come from one user's
+sandbox. Calls beside the device are slow while another client has it, so that a flood of them takes
+no time from its training. A device
 has one server: the lock is the kernel's, and ends with its holder, however that ends.
 Not covered: a client that keeps the device busy within its limits is stopped by `Limits.device_s`
 alone. Whoever may read the key file is the operator.
@@ -31,7 +33,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aarlab.core.errors import (
     AarlabError,
@@ -60,7 +62,8 @@ MAX_GREETING, MAX_REQUEST, MAX_GRANT = (
 FRAME_S = 60.0  # for the rest of a frame that has begun
 GREETING_S = 10.0  # for a new connection to say who it is
 IDLE_S = 6 * 3600.0  # after which a session that asks nothing is ended
-UNKNOWN = 32  # connections of one user that have not said who they are
+UNKNOWN = 32  # connections of one user and sandbox that have not said who they are
+BESIDE_S = 0.01  # for a call beside the device while another client has it
 SHOWN = 200  # clients in a status
 NO_CLIENT = "no client has this token: its grant may have been withdrawn"
 
@@ -170,7 +173,7 @@ class StudentServer:
         self._tokens: dict[bytes, str] = {}
         self._open: dict[Channel, Client | None] = {}
         self._stored: dict[tuple[str, ...], StoredFeatures] = {}
-        self._unknown: Counter[int] = Counter()
+        self._unknown: Counter[Origin] = Counter()
         self._key = secrets.token_hex(32)
         self._started_at = time.time()
         self._device_lock = DeviceLock(serving.locks, serving.device)
@@ -202,18 +205,18 @@ class StudentServer:
             except OSError:  # closed by `stop`; gone already; or no descriptor is left
                 self._stopped.wait(0.05)
                 continue
-            user = _user_of(end)
+            origin = _origin_of(end)
             with self._lock:
-                full = self._unknown[user] >= UNKNOWN
-                self._unknown[user] += not full
+                full = self._unknown[origin] >= UNKNOWN
+                self._unknown[origin] += not full
             if full:
                 end.close()
                 continue
             try:
-                threading.Thread(target=self._serve, args=(end, user), daemon=True).start()
+                threading.Thread(target=self._serve, args=(end, origin), daemon=True).start()
             except RuntimeError:
                 LOG.exception("a connection is closed: no thread is left")
-                self._known(user)
+                self._known(origin)
                 end.close()
 
     def stop(self) -> None:
@@ -233,12 +236,12 @@ class StudentServer:
         self._device_lock.give()
 
     # ------------------------------------------------------------ one connection
-    def _serve(self, end: socket.socket, user: int) -> None:
+    def _serve(self, end: socket.socket, origin: "Origin") -> None:
         try:
             try:
                 message = Channel(end, MAX_GREETING, GREETING_S).receive()
             finally:
-                self._known(user)
+                self._known(origin)
             self._greet(end, message)
         except (ChannelClosed, BadInput, ClientGone):
             pass  # that connection's own end
@@ -247,10 +250,12 @@ class StudentServer:
         finally:
             end.close()
 
-    def _known(self, user: int) -> None:
-        """Count one connection less of a user that has not said who it is."""
+    def _known(self, origin: "Origin") -> None:
+        """Count one connection less that has not said who it is."""
         with self._lock:
-            self._unknown[user] -= 1
+            self._unknown[origin] -= 1
+            if not self._unknown[origin]:
+                del self._unknown[origin]
 
     def _greet(self, end: socket.socket, message: Message) -> None:
         if message.kind == "operator" and _is_word(message.facts.get("key"), self._key):
@@ -308,8 +313,13 @@ class StudentServer:
         waiting = select.poll()
         waiting.register(end, select.POLLIN)
         while waiting.poll(IDLE_S * 1000):
-            kind, facts, arrays = session.answer(channel.receive())
+            message, n_turns = channel.receive(), session.n_turns
+            if session.is_beside:
+                self.queue.wait_calm(session.name, BESIDE_S)
+            kind, facts, arrays = session.answer(message)
+            session.is_beside = session.n_turns == n_turns
             channel.send(kind, facts, **arrays)
+            session.answered()
 
     @contextmanager
     def _listed(self, channel: Channel, client: Client | None) -> Iterator[Channel]:
@@ -442,9 +452,23 @@ def _listen(path: Path) -> socket.socket:
     return end
 
 
-def _user_of(end: socket.socket) -> int:
+class Origin(NamedTuple):
+    """Where a connection comes from: a user, and the name of its sandbox's process namespace.
+
+    Sandboxes of an ordinary user share that user.
+    """
+
+    user: int
+    processes: str
+
+
+def _origin_of(end: socket.socket) -> Origin:
     raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", raw)[1])
+    process, user, _ = struct.unpack("3i", raw)
+    try:
+        return Origin(user, os.readlink(f"/proc/{process}/ns/pid"))
+    except OSError:  # it has ended, or cannot be looked at
+        return Origin(user, "")
 
 
 def _is_word(given: Any, word: str) -> bool:

@@ -10,7 +10,7 @@ and a basis: what is known of one template's rows says nothing of another's coor
 
 Not covered: a fit that matches the clouds row by row needs few levels to begin, and keeps most of
 its gain (benchmarks/blind.md); a formula on log-likelihoods that was fitted elsewhere keeps what
-rounding leaves of them.
+rounding leaves of them. So the judge writes down who asks for them.
 Legend: N rows, A answers a row, M answers of several rows, U answers of all rows of the re-run, D
 state width, K axes.
 """

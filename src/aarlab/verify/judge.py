@@ -121,6 +121,7 @@ class Seen(NamedTuple):
     style: StyleMoved | None
     forwarded: int
     equality: bool
+    logp: bool
     templates: tuple[str, ...] = ()
 
 
@@ -137,6 +138,7 @@ class Judge:
     channel: Channel
     strong: Strong | None = None
     equality: bool = False
+    logp: bool = False
     forwarded: int = 0
     _rng: np.random.Generator = field(init=False)
     _deliveries: dict[int, Delivery] = field(default_factory=dict)
@@ -193,7 +195,7 @@ class Judge:
         if self._asking is not None:
             forwarded += self._asking.forwarded
             templates = tuple(map(in_words, self._asking.templates))
-        return Seen(probs_N, changed, style, forwarded, self.equality, templates)
+        return Seen(probs_N, changed, style, forwarded, self.equality, self.logp, templates)
 
     def predict_proba(self, rows: Sequence[Example]) -> Floats:
         """Return P(label 1) of each row (N,), asked for in one delivery in a drawn order."""
@@ -307,6 +309,7 @@ class Judge:
         template = None if delivery.about is None else delivery.about.template
         try:
             if message.kind == "logp":
+                self.logp = True
                 self._reply("logp", self._given_logp(template), delivery)
             else:
                 self._reply("states", self._given_states(template, layer), delivery)

@@ -251,6 +251,7 @@ class _Runs:
             "open_because": result.open_because,
             "train_rows": result.train_rows,
             "ships": result.ships,
+            "asked": result.asked,
         }
         if result.error:
             failed = {**known, "state": "failed", "error": result.error}

@@ -44,7 +44,7 @@ from aarlab.sandbox.workspace import (
     prepare_workspace,
     remove_tree,
 )
-from aarlab.testbed.running.frozen_method import reads_texts
+from aarlab.testbed.running.frozen_method import is_built_in, reads_texts
 from aarlab.testbed.running.job import Job, turns
 from aarlab.testbed.tasks import generators
 from aarlab.testbed.tasks.task import load_inputs
@@ -182,6 +182,7 @@ class Verifier:
             evidence=self._seen(wanted, seen),
             delivery="blind",
             train_rows=train_rows,
+            asked="" if is_built_in(files) else _asked(seen),
         )
 
     def _seen(self, wanted: Verification, seen: list[Seen]) -> Evidence:
@@ -203,6 +204,7 @@ class Verifier:
             disagreement=disagreement([one.probs_N.tolist() for one in seen]),
             answer_equality=any(one.equality for one in seen),
             templates=list(dict.fromkeys(text for one in seen for text in one.templates)),
+            log_likelihoods=any(one.logp for one in seen),
         )
 
     @contextmanager
@@ -323,3 +325,10 @@ class Verifier:
             probe=wanted.ablation == "none",
             twins=inside / TWINS if TWINS in hidden else None,
         )
+
+
+def _asked(seen: Sequence[Seen]) -> str:
+    """Name the facts about texts that any of the runs asked for; states are none."""
+    logp, equality = any(one.logp for one in seen), any(one.equality for one in seen)
+    words = (("log-likelihoods", logp), ("which answers agree", equality))
+    return " and ".join(word for word, asked in words if asked)

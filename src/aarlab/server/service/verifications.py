@@ -127,6 +127,7 @@ def _settled(platform: Platform, queued: Verification, result: VerificationResul
         "open_because": result.open_because,
         "train_rows": result.train_rows,
         "ships": result.ships,
+        "asked": result.asked,
         "seconds": result.seconds,
         "error": result.error[:MAX_ERROR],
         "evidence": result.evidence,

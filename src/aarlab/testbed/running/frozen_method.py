@@ -15,6 +15,9 @@ from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.hashing import content_hash, sha256_hex
 from aarlab.core.python_source import UNPARSABLE, parse_python
 from aarlab.testbed.methods import METHODS, installed_folder
+from aarlab.testbed.methods.named_method import named_files
+from aarlab.testbed.recipes.recipe import RECIPE_FILE, recipe_from_json
+from aarlab.testbed.running.method_folder import method_source
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 MAX_FILES, MAX_BYTES = 200, 1_000_000
@@ -72,6 +75,30 @@ def reads_texts(files: Mapping[str, bytes]) -> bool:
             value = getattr(node, "value", None)
             said = isinstance(value, ast.Constant) and value.value is True
     return said
+
+
+def is_built_in(files: Mapping[str, bytes]) -> bool:
+    """Return whether the code is the platform's own: a built-in method, or a recipe.
+
+    Docstring, comments and layout of a recipe's `method.py` may differ. Any other file makes the
+    code one's own.
+    """
+    try:
+        texts = {path: data.decode("utf-8") for path, data in files.items()}
+        if texts.keys() == {ENTRY}:
+            return any(texts == named_files(name) for name in METHODS)
+        if texts.keys() != {ENTRY, RECIPE_FILE}:
+            return False
+        recipe = recipe_from_json(texts[RECIPE_FILE])
+        return _plain(files[ENTRY]) == _plain(method_source(recipe).encode())
+    except (BadInput, UnicodeDecodeError, *UNPARSABLE):
+        return False
+
+
+def _plain(source: bytes) -> str:
+    tree = parse_python(source)
+    body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
+    return ast.dump(ast.Module(body, []))
 
 
 def freeze_all(folders: Sequence[Path]) -> list[FrozenMethod]:

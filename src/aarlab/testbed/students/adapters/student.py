@@ -22,6 +22,7 @@ from aarlab.testbed.students.adapters.tuning import (
     mean_readout,
     predict,
     threads,
+    trained_weights,
     tune,
 )
 from aarlab.testbed.students.options import HeadOptions
@@ -93,6 +94,12 @@ class AdapterStudent(Student):
             return Tuned(blocks, label_readout(decoder, self._labels(inputs[0])[1]))
         states_NAD = self._factory.source.states(inputs, self._factory.layer)
         return Tuned(blocks, mean_readout(decoder, states_NAD.reshape(-1, states_NAD.shape[-1])))
+
+    def weight_bytes(self) -> int:
+        """Return the size of the blocks' trained weights, without training any."""
+        blocks = fresh_blocks(self._model.decoder, self._span, self._adapter, 0)
+        weights = (weight for block in blocks for weight in trained_weights(block))
+        return sum(weight.numel() * weight.element_size() for weight in weights)
 
     def _labels(self, example: Example) -> tuple[int, tuple[int, int]]:
         """Return how many tokens the two labels begin with alike, and the first that differ.
