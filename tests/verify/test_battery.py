@@ -96,7 +96,7 @@ def export(vanilla_search: float | None, vanilla: float, claim: float) -> Campai
     return CampaignExport.model_construct(
         aars=[AarRecord.model_construct(name=name, researcher=kind, arm=arm)
               for name, kind, arm in (("ann", "random", "default"), ("human", "fixed", "human"))],
-        submissions=claims, snapshots=[made], verifications=[plain], baselines=[],
+        tasks=[], submissions=claims, snapshots=[made], verifications=[plain], baselines=[],
     )  # fmt: skip
 
 
