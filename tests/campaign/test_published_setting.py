@@ -94,9 +94,11 @@ def test_from_its_file_to_its_end(
     export = load_export(run.export)
     team = {aar.name for aar in export.aars if aar.name.startswith("directed")}
     assert len(team) == 9
-    assert {one.aar for one in export.submissions} >= team
+    # The scripts try methods in their sandbox, not on the server, so they come to no submission.
+    assert {one.aar for one in export.submissions} == {"human", "guards"}
+    assert {one.ending.value for one in export.endings if one.aar in team} == {"finished"}
     spent = {aar.name: aar.spend.get("device_s", 0.0) for aar in export.aars}
-    assert all(spent[name] > 0 for name in team)
+    assert spent["human"] > 0, "its students were trained on a server"
     frozen = open_spec(run)
     assert frozen.build is None and set(frozen.versions) == {*frozen.tasks, *frozen.held_out}
     logs = [(run.path / name).read_text() for name in ("students.log", "students-1.log")]

@@ -149,7 +149,8 @@ def _devices(spec: CampaignSpec, has: list[str]) -> Iterator[str]:
     words = [sys.executable, "-c", DEVICES]
     done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:
-        yield f"torch cannot use its devices: {done.stderr.strip().splitlines()[-1:]}"
+        why = done.stderr.strip().rpartition("\n")[2]
+        yield f"torch cannot use its devices: {why}"
         return
     found = json.loads(done.stdout)
     named = ", ".join(f"{name} ({gib:.0f} GiB)" for name, gib in found)

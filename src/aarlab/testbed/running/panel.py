@@ -173,7 +173,8 @@ def _run_seeds(
     ran, words = list[_Ran](), f"{method.name}, permuted labels" if permuted else method.name
     for seed in range(bench.first_seed, bench.first_seed + n_seeds):
         tick(words, seed)
-        if (known := bench.kept and bench.kept.find(method, seed, permuted)) is not None:
+        known = None if bench.kept is None else bench.kept.find(method, seed, permuted)
+        if known is not None:
             ran.append(_Ran(known.run, known.seconds, None))
             continue
         steps = _Steps(lambda n, seed=seed: tick(f"{words}: {n:,} steps", seed))  # type: ignore[misc]

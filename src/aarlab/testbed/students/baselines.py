@@ -425,10 +425,12 @@ def _predicted(
                 heard.begin(seed, number, len(seeds))
             student = arm.fitted(seed)
             rows = {part: _rows(data, part) for part in parts}
-            found = {p: student.predict_proba(rows[p]).astype(np.float32) for p in parts}
+            found: dict[str, Floats] = {
+                part: student.predict_proba(rows[part]).astype(np.float32) for part in parts
+            }
             if heard is not None:
                 heard.end()
-            return dict(found)
+            return found
 
         found = made() if kept is None else kept.get(f"{arm.name}-{seed}", made)
         for part in parts:
