@@ -48,7 +48,6 @@ SNAPSHOTS = "repository of snapshots"
 ROUTERS = (
     me.router,
     me.ledger_router,
-    pods.router,
     submissions.router,
     snapshots.router,
     findings.router,
@@ -112,7 +111,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.platform = platform
-    for router in (*ROUTERS, openapi_router(ROUTERS)):
+    # Pods are a campaign's own: their route is in no description.
+    for router in (*ROUTERS, pods.router, openapi_router(ROUTERS)):
         app.include_router(router)
     app.add_api_route("/health", _health, include_in_schema=False)
     if mcp is not None:
