@@ -197,8 +197,8 @@ def page(found: Facts) -> str:
         "built-in method says READS_TEXT = True; that line is left out for the blind run. A blank "
         "cell was not run. Where figures differ, the model saw other rows in a batch: a blind run "
         "asks about all rows of a template at once, and the last bits of a float depend on that. "
-        "Seconds are those of a whole verified "
-        "run, blind and open, on a machine under heavy load: they compare little. Made by `benchmarks/blind_model.py`.\n",
+        "Seconds are those of a whole verified run, blind and open, on a machine under heavy load: "
+        "they compare little. Made by `benchmarks/blind_model.py`.\n",
     ]
     for task in tasks:
         cells = found[task]
