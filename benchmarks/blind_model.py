@@ -193,9 +193,12 @@ def page(found: Facts) -> str:
         "# Blind runs that use the strong model\n",
         f"{found['made']}. Two small tasks on a tiny random model; the real verifier in its "
         "sandboxes. *Same* compares all predictions of a blind run, in the basis in which states "
-        "are stored, with those of an open one, to the bit. A blank method of the first column is "
-        "blind as it ships; *open* says READS_TEXT = True. Seconds are those of a whole verified "
-        "run, blind and open. Made by `benchmarks/blind_model.py`.\n",
+        "are stored, with those of an open one, to the bit. The second column says *open* where a "
+        "built-in method says READS_TEXT = True; that line is left out for the blind run. A blank "
+        "cell was not run. Where figures differ, the model saw other rows in a batch: a blind run "
+        "asks about all rows of a template at once, and the last bits of a float depend on that. "
+        "Seconds are those of a whole verified run, blind and open, on a machine under heavy load: "
+        "they compare little. Made by `benchmarks/blind_model.py`.\n",
     ]
     for task in tasks:
         cells = found[task]

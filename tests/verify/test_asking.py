@@ -73,7 +73,7 @@ def verify(root: DataRoot, tmp_path: Path):
 
 
 # ---------------------------------------------------------------- by the whole verifier
-@pytest.mark.parametrize("task", [HEADS, BLOCKS])
+@pytest.mark.parametrize("task", [HEADS, pytest.param(BLOCKS, marks=pytest.mark.gate)])
 def test_a_method_of_templates_and_texts_is_the_same_blind_and_open(verify, task: str) -> None:
     source = named_files("debate")["method.py"]
     blind, opened = verify(source, task, "plain"), verify("READS_TEXT = True\n" + source, task)

@@ -111,7 +111,9 @@ class StudentThere(ServedStudent):
     @property
     def head(self) -> Head:
         if self._factory.adapter is not None:
-            raise BadInput("this student trains blocks of the model: it has no head on states")
+            raise BadInput(
+                "this student trains blocks of the model: it has no head on frozen states"
+            )
         raise BadInput("the head of this student stays on the trusted side: it gives predictions")
 
 
