@@ -9,7 +9,8 @@ import numpy as np
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import SeedSpread
 from aarlab.core.types import EVAL_SPLITS, Split
-from aarlab.vault.vault import Baselines, Truth, Vault
+from aarlab.problems.weak_to_strong.scoring import Baselines
+from aarlab.vault.vault import Truth, Vault
 
 
 class WholeTest(Vault):

@@ -214,8 +214,8 @@ class Asking:
         numbers_B, rows_B, swapped_B = (message.arrays.get(name) for name in names)
         if numbers_B is None or rows_B is None or swapped_B is None:
             raise Refused("its process named no rows")
-        kinds = (numbers_B.dtype, rows_B.dtype, swapped_B.dtype)
-        if kinds != (np.int32, np.int32, np.bool_) or rows_B.ndim != 1:
+        kinds = [array.dtype.name for array in (numbers_B, rows_B, swapped_B)]
+        if kinds != ["int32", "int32", "bool"] or rows_B.ndim != 1:
             raise Refused("its process named rows in another form")
         if not len(rows_B) or not numbers_B.shape == rows_B.shape == swapped_B.shape:
             raise Refused("its process named rows in another form")

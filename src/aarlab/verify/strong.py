@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import ERRORS, AarlabError, BadInput
+from aarlab.core.errors import ERRORS, AarlabError, BadInput, NotFound
 from aarlab.core.types import Example
 from aarlab.students.calls import Client, Session
 from aarlab.students.client import Connection
@@ -274,6 +274,12 @@ class Answers:
 
     def layers(self, examples: Sequence[Example] = ()) -> tuple[int, ...]:
         raise BadInput("ask for a layer's states")
+
+    def language_model(self) -> NoReturn:
+        raise NotFound("the judge asks about the model's rows and does not hold the model")
+
+    def lower_rows(self, items: object, layer: int) -> NoReturn:
+        self.language_model()
 
     def _both(self, kind: str, facts: dict[str, Any]) -> list[dict[str, NDArray[Any]]]:
         parts = (self.rows_U[: self.n_train], self.rows_U[self.n_train :])

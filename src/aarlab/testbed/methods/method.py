@@ -44,8 +44,13 @@ def plain_method(
     fit: Fit, name: str = "", needs_model: bool = False, holds_model: bool = False
 ) -> Method:
     """Make a method of plain code, with the name and docstring of its `fit`."""
-    needs = {"needs_model": needs_model or holds_model, "holds_model": holds_model}
-    return Method(name or fit.__name__, fit, fit.__doc__ or "", **needs)
+    return Method(
+        name or fit.__name__,
+        fit,
+        fit.__doc__ or "",
+        needs_model=needs_model or holds_model,
+        holds_model=holds_model,
+    )
 
 
 def guard_method(fit: Fit) -> Method:

@@ -83,7 +83,8 @@ class ToySource:
 
     def _of(self, text: str, answer: str) -> tuple[int, int]:
         if (text, answer) in self.asked:
-            return _random(text + answer, 6).integers(2, size=2).tolist()
+            first, second = _random(text + answer, 6).integers(2, size=2)
+            return int(first), int(second)
         if answer not in self.truth:
             raise NotFound(f"no stored features for the answer {answer[:40]!r}: not of this task")
         return self.truth[answer]
