@@ -136,10 +136,12 @@ def test_devices_are_looked_for(
 
 
 def test_a_device_elsewhere_must_be_asked_for(tmp_path: Path) -> None:
-    spec = with_data(tmp_path, student_server={"device": "cuda"}, executor="slurm")
+    spec = with_data(
+        tmp_path, student_server={"device": "cuda"}, executor={"name": "slurm", "aars_per_pod": 1}
+    )
     found = of(spec, DataRoot(tmp_path), "student_server")
     assert found[0].gravity == "error" and "executor.gpus" in found[0].text
-    asked = {"name": "slurm", "gpus": 1}
+    asked = {"name": "slurm", "aars_per_pod": 1, "gpus": 1}
     spec = with_data(tmp_path, student_server={"device": "cuda"}, executor=asked)
     assert [r.gravity for r in of(spec, DataRoot(tmp_path), "student_server")] == ["note"]
 
@@ -156,7 +158,7 @@ def test_devices_have_a_price(tmp_path: Path) -> None:
     # Nine AARs that share a device cannot use half of one each.
     saved = alone.expected_dollars_per_hour - shared.expected_dollars_per_hour
     assert saved == pytest.approx(3.5 * (0.5 - 1 / 9))
-    slurm = with_data(tmp_path, executor={"name": "slurm", "gpus": 1})
+    slurm = with_data(tmp_path, executor={"name": "slurm", "aars_per_pod": 1, "gpus": 1})
     assert "9 for 89 hours" in dict(estimate_rows(slurm, estimate(slurm)))["devices"]
 
 

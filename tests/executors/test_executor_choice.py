@@ -87,7 +87,10 @@ def test_the_page_on_clusters_shows_a_spec_and_all_options(
     monkeypatch.undo()  # the built-in executors
     page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
     path = tmp_path / "spec.yaml"
-    path.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    path.write_text(
+        page.partition("### A campaign")[2].partition("```yaml\n")[2].partition("```")[0],
+        encoding="utf-8",
+    )
     spec = load_spec(path).executor
     assert (spec.name, resources(spec)) == ("slurm", Resources(4, None, 16000, 43_200.0))
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(SlurmOptions.model_fields)

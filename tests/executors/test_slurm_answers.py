@@ -134,8 +134,10 @@ def test_a_file_of_keys_that_others_can_read_is_refused(commands: Commands, tmp_
 
 
 def test_a_job_that_is_queued_again_waits_no_two_minutes(
-    commands: Commands, tmp_path: Path
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("aarlab.executors.slurm.HURRY_S", 0.0)
+
     def updates() -> int:
         said = commands.calls.read_text().splitlines()
         return said.count("scontrol update JobId=7 StartTime=now")

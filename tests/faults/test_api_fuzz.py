@@ -31,6 +31,7 @@ def api(tiny: TinyTask, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("REQUESTS_PER_S", "REQUEST_BURST", "POSTS_PER_S", "POST_BURST"):
             patch.setenv(f"AARLAB_SERVER_{name}", "1000000")
+        patch.setenv("AARLAB_SERVER_LONGEST_WAIT_S", "0.01")
         with platform(tiny, run, "--port", str(port)) as running:
             yield running, f"http://127.0.0.1:{port}"
 

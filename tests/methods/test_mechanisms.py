@@ -12,13 +12,14 @@ from aarlab.core.types import Example
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.elicitation import Search, agreement_weights, consistent_rows, evolve
 from aarlab.testbed.methods.losses import effective_rank, fit_low_rank, small_loss_rows
-from aarlab.testbed.methods.probes import _ccs_loss, fit_ccs, side_means, verdict_row
+from aarlab.testbed.methods.probes import _ccs_loss, fit_ccs, side_means
 from aarlab.testbed.methods.selection import (
     _component_size,
     reliability_weights,
     smoothed,
 )
 from aarlab.testbed.methods.teachers import beta_labels, boosting_weights, closest_teacher
+from aarlab.testbed.models.answers import verdict_row
 from aarlab.testbed.recipes.recipe import Recipe
 from aarlab.testbed.recipes.stages import RecipeRun, mid_entropy, overlap_density
 from aarlab.testbed.students.student import Student, StudentFactory

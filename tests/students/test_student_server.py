@@ -413,7 +413,7 @@ def test_a_frame_of_any_content_is_answered_and_is_no_fault_of_the_server(
         ("step", {"handle": 1, "lr": "x"}, "lr: expected a number from 0 to 1"),
         ("ask", {"template": 5}, "template: expected a text"),
         ("ask", {"template": "{prompt}", "words": [1]}, "words: expected a list of texts"),
-        ("ask", {"template": "{prompt}", "texts": [1]}, "handles of generated texts"),
+        ("ask", {"template": "{prompt}", "texts": [1]}, "texts: expected generated texts"),
         ("ask", {"template": "{prompt}", "texts": [7]}, "no handle 7"),
         ("fit", {"handle": 1}, "not that of a student"),
         ("restore", {"handle": 1, "saved": 1}, "not what this trainer saved"),

@@ -28,7 +28,6 @@ from aarlab.testbed.tasks.making import Workshop
 from aarlab.verify.basis import Basis
 from aarlab.verify.hidden import held_for
 from aarlab.verify.judge import Hearing, Holding, Judge, Pair
-from aarlab.verify.rerun import LONG_TEMPLATES
 from aarlab.verify.strong import StrongModels
 
 SEEDS = [3]
@@ -194,7 +193,7 @@ def test_a_task_without_the_model_says_how_to_build_it(tmp_path: Path) -> None:
     assert result.delivery == "blind" and "--with-model" in result.error
 
 
-def test_long_templates_keep_a_method_from_ranking_until_it_is_read(verify) -> None:
+def test_own_code_that_asks_by_templates_ranks_only_once_it_was_read(verify) -> None:
     """Examples with answers in a template are labels of its author's."""
     shots = "".join(f"Question {n}: the sum of {n} and 3 harbour. Right.\n" for n in range(40))
     code = f"""
@@ -206,8 +205,7 @@ def fit(task, student, seed):
     return P()
 """
     result = verify(code)
-    assert result.error == "" and len(shots) > LONG_TEMPLATES
-    assert f"templates of {len(shots) + 17:,} characters" in result.ships
+    assert (result.error, result.asked) == ("", "log-likelihoods, answers to templates")
     assert result.evidence.templates == [shots + "{prompt} {answer}"]
 
 

@@ -3,10 +3,10 @@
 A method verified without texts ("blind") does not hold texts that it could misuse. Three kinds of
 methods stand apart, in a separate table, and rank only after a person accepted them
 (`core.ranking`): those verified with texts ("open"), those whose snapshot ships more data than
-logic needs, and code other than the platform's own that asked for log-likelihoods or which answers
-agree. No basis hides these facts about texts, and a few numbers fitted to them elsewhere score as a
-method does (benchmarks/blind.md). What such a method knows cannot be distinguished from what it
-learned.
+logic needs, and code other than the platform's own that asked for log-likelihoods, which answers
+agree, or answers to templates. No basis hides these facts about texts, and a few numbers fitted to
+them elsewhere score as a method does (benchmarks/blind.md). What such a method knows cannot be
+distinguished from what it learned.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,9 +26,9 @@ TRAINED_ON: dict[Ablation, str] = {
 GIVEN: dict[Delivery, str] = {"blind": "rows without texts", "open": "rows with their texts"}
 APART_IN_WORDS = (
     "These methods were verified on rows with their texts, ship more data than logic needs, or "
-    "asked for log-likelihoods or which answers agree in code of their own. What such a method "
-    "knows cannot be separated from what it learned, so it ranks only after a person has accepted "
-    "it."
+    "asked for log-likelihoods, which answers agree or answers to templates in code of their own. "
+    "What such a method knows cannot be separated from what it learned, so it ranks only after a "
+    "person has accepted it."
 )
 TRAIN_ROWS_PUBLIC = "train rows public"
 EQUALITY_ASKED = "answer equality asked"

@@ -7,9 +7,10 @@ guards) are listed between them as reference rows without a rank. What a person'
 comes last, without a rank.
 
 Methods verified with texts, methods whose snapshot ships more data than logic needs, and code of an
-AAR's own that asked for log-likelihoods or which answers agree form a table of their own, after the
-others and without ranks, until a person accepts them. Guards read texts by nature and keep their
-place as reference rows. Where nothing was verified without texts, texts set no method apart.
+AAR's own that asked for log-likelihoods, which answers agree or answers to templates form a table
+of their own, after the others and without ranks, until a person accepts them. Guards read texts by
+nature and keep their place as reference rows. Where nothing was verified without texts, texts set
+no method apart.
 
 Bounds that hold for several methods together widen an interval by t quantiles with its own degrees
 of freedom, so that few seeds cost more the more methods were tried. They are for methods fixed

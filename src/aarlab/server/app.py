@@ -86,7 +86,7 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
             store.database,
             Rate("findings, comments and votes", settings.posts_per_s, settings.post_burst),
         ),
-        steering=Steering(store.database),
+        steering=Steering(store.database, settings.longest_wait_s),
         extras=installed_tools(),
     )
     mcp = McpMount(platform) if mcp_installed() else None

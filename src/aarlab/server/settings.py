@@ -42,6 +42,9 @@ class ServerSettings(StoreSettings):
         default=0.5, gt=0, allow_inf_nan=False, description="findings, comments and votes"
     )
     post_burst: int = Field(default=60, gt=0)
+    longest_wait_s: float = Field(
+        default=60.0, gt=0, le=60, description="of a long poll, for proxies that end idle requests"
+    )
 
     @property
     def run_dir(self) -> RunDir:

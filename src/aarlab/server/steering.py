@@ -21,8 +21,8 @@ LOOK_S = 1.0
 class Steering:
     """`run` is a task of the server. `ending` says that it shuts down: open polls are answered."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, longest_wait_s: float) -> None:
+        self._database, self._longest_wait_s = database, longest_wait_s
         self._wanted: dict[str, Wanted] = {}
         self._seq = -1
         self._polls: defaultdict[str, set[asyncio.Event]] = defaultdict(set)  # by AAR
@@ -71,6 +71,7 @@ class Steering:
         """
         if self._seq < 0:
             await self.refresh()
+        wait_s = min(wait_s, self._longest_wait_s)
         ends, names, poll = time.monotonic() + wait_s, list(names), asyncio.Event()
         for name in names:
             self._polls[name].add(poll)

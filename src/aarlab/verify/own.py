@@ -53,7 +53,7 @@ from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
 from aarlab.verify.bench import unusable
 from aarlab.verify.finding import ceiling, teacher
-from aarlab.verify.rerun import LANES, Verifier, cores, long_templates
+from aarlab.verify.rerun import LANES, Verifier, cores
 from aarlab.verify.static import contents, judge_contents
 
 SPLIT: Literal["selection"] = "selection"
@@ -362,9 +362,6 @@ def _judged(one: _Tried, coin: float | None = None) -> tuple[Class, tuple[str, .
     carries, summary = judge_contents(contents(one.method.files))
     if carries != "clear":
         lines.append(f"fingerprint, {carries}: {summary}")
-    if said := long_templates(run.evidence):
-        carries = "suspect"
-        lines.append(f"fingerprint, suspect: {said}")
     if one.permuted is not None and one.permuted.error:
         lines.append(f"ablation, note: fails on permuted weak labels: {one.permuted.error}")
     if code or "suspect" in (carries, *(a.severity for a in found)):

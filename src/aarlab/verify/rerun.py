@@ -72,7 +72,6 @@ from aarlab.verify.static import ships
 from aarlab.verify.strong import Strong, StrongModels
 
 LANES = 2
-LONG_TEMPLATES = 1500  # characters of a run's templates that a person should read
 MOST_MODELS = 2  # strong models that may end in the middle of one re-run, less one
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
@@ -80,15 +79,6 @@ RECORD_KB = 8192
 # Pydantic looks through all installed packages for plugins: at each start, a tenth of it.
 NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
-
-
-def long_templates(seen: Evidence | None) -> str:
-    """Say that a run's templates hold more than a question, if they do.
-
-    Examples with answers are labels of the author's: such a method ranks only after a verdict.
-    """
-    size = 0 if seen is None else sum(map(len, seen.templates))
-    return f"templates of {size:,} characters in all" if size > LONG_TEMPLATES else ""
 
 
 class Stopped(AarlabError):
@@ -133,8 +123,7 @@ class Verifier:
             result = self._open(wanted, files, why_open, cancel)
         else:
             result = self._blind(wanted, files, cancel)
-        said = (ships(files), long_templates(result.evidence))
-        return result.model_copy(update={"ships": "; ".join(filter(None, said))})
+        return result.model_copy(update={"ships": ships(files)})
 
     def _open_because(self, wanted: Verification, files: Mapping[str, bytes]) -> str:
         """Return why the run must be given texts, or an empty string."""
@@ -328,7 +317,13 @@ class Verifier:
 
 
 def _asked(seen: Sequence[Seen]) -> str:
-    """Name the facts about texts that any of the runs asked for; states are none."""
-    logp, equality = any(one.logp for one in seen), any(one.equality for one in seen)
-    words = (("log-likelihoods", logp), ("which answers agree", equality))
-    return " and ".join(word for word, asked in words if asked)
+    """Name the facts about texts that any of the runs asked for; states are none.
+
+    The answer to a template is one: students that hardly learned give it as log-likelihoods do.
+    """
+    words = (
+        ("log-likelihoods", any(one.logp for one in seen)),
+        ("which answers agree", any(one.equality for one in seen)),
+        ("answers to templates", any(one.templates for one in seen)),
+    )
+    return ", ".join(word for word, asked in words if asked)

@@ -46,8 +46,10 @@ def test_the_command_of_the_notes_gives_the_same_predictions(
     plain = tried(desk.config(SPEC, "plain"), "vanilla")
     config = desk.config(SPEC, "served")
     with served(tmp_path):
-        access = Access(RunDir(tmp_path / "run"), toy_root, toy_spec(), (tmp_path / "s",))
-        access.admit(access.socket, tmp_path / "locks")
+        access = Access(
+            RunDir(tmp_path / "run"), toy_root, toy_spec(), (tmp_path / "s",), ("rowan",)
+        )
+        access.admit(tmp_path / "s", tmp_path / "locks")
         config = config.model_copy(update={"students": access.of("rowan")})
         on_server = tried(config, "vanilla")
     assert "aarlab.students.trying" in on_server["words"]
