@@ -28,6 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     return root
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("method", ["vanilla", pytest.param("debate", marks=pytest.mark.slow)])
 def test_a_campaign_runs_and_verifies_students_that_train_blocks(
     root: DataRoot, tmp_path: Path, method: str

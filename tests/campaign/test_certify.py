@@ -68,6 +68,7 @@ def asked(run: RunDir, root: DataRoot) -> list[dict]:
         return [one.model_dump() for one in certify_best(operator, ["gauss"], SEEDS)]
 
 
+@pytest.mark.gate
 def test_the_best_ranked_method_is_scored_once_however_often_it_is_killed(
     without: RunDir, toy_root: DataRoot, tmp_path: Path
 ) -> None:

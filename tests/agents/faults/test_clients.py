@@ -9,11 +9,9 @@ from language_kit import Bench, aar, transcript
 
 from aarlab.agents.language.models import ModelUnavailable, Patience
 
-# The default suite leaves out the interface that Inspect no longer takes by itself.
-EACH_VENDOR = [
-    pytest.param(vendor, marks=[pytest.mark.slow] if vendor == "openai chat" else [])
-    for vendor in VENDORS
-]
+# The default suite has one vendor. The interface that Inspect no longer takes by itself is slow.
+MARKS = {"openai chat": [pytest.mark.slow], "openai responses": [pytest.mark.gate]}
+EACH_VENDOR = [pytest.param(vendor, marks=MARKS.get(vendor, [])) for vendor in VENDORS]
 QUICK = Patience(first_wait_s=0.05, longest_wait_s=1.0, give_up_s=30.0)
 # Tried again by us; the vendor's client must not do so unseen.
 RETRIED = {
