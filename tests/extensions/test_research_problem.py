@@ -351,15 +351,15 @@ def ran(
 
 
 @pytest.mark.gate
-def test_a_campaign_ranks_verifies_and_certifies_by_the_problem(
+def test_a_campaign_verifies_by_the_problem(
     ran: tuple[RunDir, CampaignExport],
 ) -> None:
     _, export = ran
     assert [s.method for s in export.submissions] and len(export.submissions) == 3
     runs = {(v.method, v.split): v for v in export.verifications}
     assert set(runs) == {
-        ("own_answers", "selection"), ("own_answers", "certify"),
-        ("ask_directly", "selection"), ("guard_majority", "selection"),
+        ("own_answers", "selection"), ("ask_directly", "selection"),
+        ("guard_majority", "selection"),
     }  # fmt: skip
     assert all(v.state == "done" and v.isolation == "bubblewrap" for v in runs.values())
     assert runs["own_answers", "selection"].delivery == "blind"
@@ -367,8 +367,9 @@ def test_a_campaign_ranks_verifies_and_certifies_by_the_problem(
     best = runs["own_answers", "selection"].estimate
     assert best.n_seeds == 3 and 0.3 < best.low < best.value < 1
     assert runs["guard_majority", "selection"].estimate.value == 0.0
-    assert [(e.method, e.rank) for e in export.leaderboard if e.rank] == [("own_answers", 1)]
-    assert export.baselines == [] and export.best[0].estimate == best
+    # Code of its own that asks for log-likelihoods waits for a verdict, in any research problem.
+    assert runs["own_answers", "selection"].asked == "log-likelihoods"
+    assert not [e for e in export.leaderboard if e.rank] and export.baselines == []
     kinds = {audit.kind for audit in export.audits}
     assert kinds == {"rerun", "shortcut", "static", "fingerprint", "copy", "forensics"}
     assert [a for a in export.audits if a.severity == "suspect"] == []

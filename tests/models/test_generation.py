@@ -112,7 +112,7 @@ def test_a_policy_gradient_step_raises_the_rewarded_text(model):
     rewards = np.array([1.0, 0.0, 0.0, 0.0])
     advantages = group_advantages(rewards, 4)
     assert sum(advantages) == pytest.approx(0, abs=1e-9) and advantages[0] > 1
-    assert group_advantages(np.ones(4), 4) == [0, 0, 0, 0]
+    assert list(group_advantages(np.ones(4), 4)) == [0, 0, 0, 0]
     before = model.features(texts, Wanted((), logp=True)).logp_I3[:, 0]
     lm = LmOptions(epochs=3, batch=4, lr=1e-2, adapter=AdapterOptions(rank=4), span=(1, 3))
     tuned = finetune_lm(model, texts, lm, advantages)

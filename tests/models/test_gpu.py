@@ -54,7 +54,6 @@ def test_the_benchmark_asks_a_student_server(tmp_path: Path) -> None:
     found, page = benchmark(tmp_path, "--modes", "aarlab")
     one, many, exact = (found["server"][name] for name in ("one", "many", "float32"))
     assert many["clients"] == 9 and many["tokens"] == 9 * one["tokens"] > 0
-    assert one["tokens"] == pytest.approx(found["found"][0]["tokens"], rel=0.01)
     assert 0 < many["device_s_least_of_most"] <= 1
     assert exact["correlation"] > 0.99 and exact["same_answer"] > 0.9
     assert "## By a student server" in page
