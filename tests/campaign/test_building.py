@@ -160,6 +160,8 @@ def test_devices_have_a_price(tmp_path: Path) -> None:
     assert saved == pytest.approx(3.5 * (0.5 - 1 / 9))
     slurm = with_data(tmp_path, executor={"name": "slurm", "aars_per_pod": 1, "gpus": 1})
     assert "9 for 89 hours" in dict(estimate_rows(slurm, estimate(slurm)))["devices"]
+    pods = with_data(tmp_path, executor={"name": "slurm", "aars_per_pod": 5, "gpus": 2})
+    assert "4 for 89 hours" in dict(estimate_rows(pods, estimate(pods)))["devices"]
 
 
 def test_a_disk_that_is_too_small_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`aarlab campaign check`: what would stop a campaign, and what it may cost. Asks no network."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -412,7 +413,8 @@ def estimate(spec: CampaignSpec) -> Estimate:
 def n_devices(spec: CampaignSpec) -> int | None:
     """Return how many devices the AARs have together; None where the machine decides."""
     if spec.executor.name != "local":
-        return (spec.executor.gpus or 0) * _n_team(spec)
+        n_jobs = math.ceil(_n_team(spec) / (spec.executor.aars_per_pod or 1))
+        return (spec.executor.gpus or 0) * n_jobs
     if spec.student_server is None:
         return None
     return None if spec.student_server.devices == "all" else spec.student_server.devices
