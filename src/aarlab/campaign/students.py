@@ -123,14 +123,14 @@ def student_server(
         return None if several else _on_a_running_one(access, locks)
 
     if (known := found()) is None:
-        models = ",".join(models_of(root, spec))
+        models, said = ",".join(models_of(root, spec)), ""
         children = [_child(server, access, models, locks) for server in servers]
-        failed: StudentChild | None = None
         try:
-            for child in children:
+            for server, child in zip(servers, children, strict=True):
                 child.start()
                 if child.handle is None or child.handle.poll() is not None:
-                    failed = child
+                    said = f"{server.device} did not start: {plain_reason(child.last_words(3))}"
+                    said += f"; see {child.log}"
                     break
             else:
                 yield Students(access, children)
@@ -138,12 +138,8 @@ def student_server(
         finally:
             for child in children:
                 child.stop()
-        assert failed is not None
         if (known := found()) is None:  # else another pod of this machine was first
-            raise Unreachable(
-                f"the student server on {failed.argv[4]} did not start: "
-                f"{plain_reason(failed.last_words(3))}; see {failed.log}"
-            )
+            raise Unreachable(f"the student server on {said}")
     when_it_answers(partial(known.admit, known.sockets[0], locks))
     yield Students(known, [])
 
@@ -162,11 +158,11 @@ def _servers(
     own = locks / "campaigns" / mark_of(run)
     if share is None:
         aars = tuple(aar.name for aar in spec.aars)
-        ends = ["", *(f"-{number}" for number in range(1, 64))]
-        servers = [
-            _Server(f"students{end}", device, own.with_name(own.name + end) / "socket")
-            for device, end in zip(devices_of(spec.student_server), ends, strict=False)
-        ]
+        servers = []
+        for number, device in enumerate(devices_of(spec.student_server)):
+            end = f"-{number}" if number else ""
+            socket = own.with_name(own.name + end) / "socket"
+            servers.append(_Server(f"students{end}", device, socket))
     else:
         aars, device = share.aars, spec.student_server.device
         name = device if share.device is None else f"{device}:{share.device}"
