@@ -1,10 +1,9 @@
 """The operator's requests to the platform (campaign, verifier, command line)."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from aarlab.client.transport import Address, Transport
+from aarlab.client.transport import Address, Client, Transport
 from aarlab.core.wire import (
     AarRecord,
     AarToken,
@@ -37,7 +36,7 @@ from aarlab.core.wire_ledger import (
 from aarlab.core.wire_service import IssuedToken, MethodRecord, NewToken, Refusal, TokenRecord
 
 
-class OperatorClient:
+class OperatorClient(Client):
     """A blocking client; use one per thread.
 
     Needs the operator's token (`<run>/platform/tokens/operator`).
@@ -49,20 +48,6 @@ class OperatorClient:
     @classmethod
     def over_socket(cls, socket: Path, token: str, deadline_s: float = 60.0) -> Self:
         return cls(Address(socket), token, deadline_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     def register(self, aar: NewAar, key: str | None = None) -> AarToken:
         """Register an AAR.

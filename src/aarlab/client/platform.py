@@ -3,12 +3,11 @@
 import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pydantic import RootModel
 
-from aarlab.client.transport import Address, Life, Transport
+from aarlab.client.transport import Address, Client, Life, Transport
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.platform_tools import ToolFacts
 from aarlab.core.supervision import SUPERVISOR_HEADER
@@ -50,7 +49,7 @@ from aarlab.core.wire_service import (
 )
 
 
-class PlatformClient:
+class PlatformClient(Client):
     """A blocking client of the platform's API. Use one per thread.
 
     A write with a `key` can be repeated after the caller was restarted. `supervisor` is the key of
@@ -78,20 +77,6 @@ class PlatformClient:
         cls, socket: Path, token: str, deadline_s: float = 60.0, supervisor: str = ""
     ) -> Self:
         return cls(Address(socket), token, deadline_s, supervisor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     def me(self) -> Me:
         return self._http.get("/v1/me", Me)
@@ -260,22 +245,11 @@ class PlatformClient:
         return list(self._http.get_pages("/v1/verified", VerifiedMethod, {}))
 
 
-class PodClient:
+class PodClient(Client):
     """What a pod asks the platform for all its AARs. Use one per thread."""
 
     def __init__(self, address: Address, key: str, deadline_s: float = 300.0) -> None:
         self._http = Transport(address, key, deadline_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.close()
 
     def poll(self, asked: PodPoll) -> PodAnswer:
         """Give signs of life; return what is wanted once it is not what the pod knows."""

@@ -16,7 +16,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -258,3 +259,23 @@ def health(address: Address, deadline_s: float) -> None:
         transport.get("/health", dict[str, Any])
     finally:
         transport.close()
+
+
+class Client:
+    """Requests over one transport, which is closed at the end of a `with` block."""
+
+    _http: Transport
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
