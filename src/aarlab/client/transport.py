@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from aarlab.core.errors import ERRORS, AarlabError, BadInput, Damaged, Superseded, Unreachable
+from aarlab.core.errors import AarlabError, BadInput, Damaged, Superseded, Unreachable, error_of
 from aarlab.core.supervision import LIFE_HEADER
 from aarlab.core.wire import Problem
 
@@ -249,7 +249,7 @@ def _problem(response: httpx.Response) -> AarlabError:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
         return AarlabError(f"{response.request.url.path}: HTTP {response.status_code}")
-    return ERRORS.get(problem.code, AarlabError)(problem.message)
+    return error_of(problem.code, problem.message)
 
 
 def health(address: Address, deadline_s: float) -> None:

@@ -180,3 +180,8 @@ class Faulty(BadInput):
     def __init__(self, where: str, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join([where, *(f"  {fault}" for fault in faults)]))
         self.faults = tuple(faults)
+
+
+def error_of(code: str, message: str) -> AarlabError:
+    """Return the error that another process named by its code; AarlabError for an unknown one."""
+    return ERRORS.get(code, AarlabError)(message)

@@ -26,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarlab.core.errors import (
-    ERRORS,
     AarlabError,
     BadInput,
     BudgetExhausted,
     MethodFailed,
     NotFound,
     Unreachable,
+    error_of,
 )
 from aarlab.core.types import BlindRow, Example
 from aarlab.students.rows import packed_rows
@@ -102,8 +102,7 @@ class Connection:
                 ) from error
             self._count(message.facts.get("compute", {}))
         if message.kind == "error":
-            kind = str(message.facts.get("code"))
-            raise ERRORS.get(kind, AarlabError)(str(message.facts.get("message")))
+            raise error_of(str(message.facts.get("code")), str(message.facts.get("message")))
         return message
 
     def drop(self, handle: int) -> None:
@@ -281,8 +280,19 @@ class ServedStudents(StudentFactory):
     ) -> tuple[Example, ...]:
         served = self.served
         facts = asked_facts(template, words, swapped) | {"texts": [some.handle for some in texts]}
-        made = served.connection.ask("ask", facts, **served.names.of(inputs)).facts
-        owner, first = Owner(served.connection, made["handle"]), made["first"]
+        made = served.connection.ask("ask", facts, **served.names.of(inputs))
+        owner = Owner(served.connection, made.facts["handle"])
+        return self._rows_of(made, owner, inputs, words)
+
+    def _rows_of(
+        self,
+        made: Message,
+        owner: Owner,
+        inputs: Sequence[Example],
+        words: Sequence[str] | None,
+    ) -> tuple[ServedRow, ...]:
+        """Return the rows of a template that the other side made about these rows."""
+        first = made.facts["first"]
         n_keys = 2 if words is None or len(words) == 2 else len(words) or len(inputs[0].keys)
         return tuple(
             ServedRow(

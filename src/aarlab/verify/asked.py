@@ -23,8 +23,8 @@ from aarlab.students.client import (
     ServedStudent,
     ServedStudents,
     ServedTrainer,
-    asked_facts,
 )
+from aarlab.testbed.running.channel import Message
 from aarlab.testbed.students.features import AnswerLogp
 from aarlab.testbed.students.options import HeadOptions
 from aarlab.testbed.students.student import Student
@@ -69,18 +69,13 @@ class BlindStudents(ServedStudents):
             return HeadStudent(self, options)
         return StudentThere(self, options)
 
-    def ask(
+    def _rows_of(
         self,
+        made: Message,
+        owner: Owner,
         inputs: Sequence[Example],
-        template: str,
-        words: Sequence[str] | None = None,
-        swapped: bool = False,
-        texts: Sequence[Any] = (),
-    ) -> tuple[Example, ...]:
-        source = self.served
-        facts = asked_facts(template, words, swapped) | {"texts": [some.handle for some in texts]}
-        made = source.connection.ask("ask", facts, **source.names.of(inputs))
-        owner = Owner(source.connection, made.facts["handle"])
+        words: Sequence[str] | None,
+    ) -> tuple[ServedRow, ...]:
         rows = zip(inputs, self._deliveries.keys(made), strict=True)
         return tuple(ServedRow(r.id, r.group, keys, Place(0, False, owner)) for r, keys in rows)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import ERRORS, AarlabError, BadInput, MethodFailed, NotFound
+from aarlab.core.errors import AarlabError, BadInput, MethodFailed, NotFound, error_of
 from aarlab.core.types import BlindRow, Example
 from aarlab.sandbox.syscalls import forbid_exec
 from aarlab.testbed.running.channel import Channel, Message
@@ -114,8 +114,7 @@ class Deliveries:
             self._channel.send(kind, {**(facts or {}), **more}, **arrays)
             message = self._channel.receive()
         if message.kind == "error":
-            kind = str(message.facts.get("code"))
-            raise ERRORS.get(kind, AarlabError)(str(message.facts.get("message")))
+            raise error_of(str(message.facts.get("code")), str(message.facts.get("message")))
         return message
 
     def drop(self, handle: int) -> None:

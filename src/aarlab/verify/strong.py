@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aarlab.core.errors import ERRORS, AarlabError, BadInput, NotFound
+from aarlab.core.errors import AarlabError, BadInput, NotFound, error_of
 from aarlab.core.types import Example
 from aarlab.students.calls import Client, Session
 from aarlab.students.client import Connection
@@ -186,7 +186,7 @@ class _Session:
     def ask(self, kind: str, facts: Mapping[str, Any] | None = None, **arrays: Any) -> Message:
         kind, told, given = self._session.answer(Message(kind, dict(facts or {}), arrays))
         if kind == "error":
-            raise ERRORS.get(str(told["code"]), AarlabError)(str(told["message"]))
+            raise error_of(str(told["code"]), str(told["message"]))
         return Message(kind, told, given)
 
     def end(self) -> None:
