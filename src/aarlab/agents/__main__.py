@@ -78,7 +78,7 @@ def _leave_error(home: Path, error: Exception) -> None:
         write_json(home / ERROR_FILE, said)
 
 
-def live(config: AarConfig, leaving: threading.Event, told_in: Path | None = None) -> str:
+def live(config: AarConfig, leaving: threading.Event, wanted_file: Path | None = None) -> str:
     """Run the AAR and return why it ended, or an empty text where it left before its end.
 
     Each kind of AAR loads only its own libraries.
@@ -87,15 +87,15 @@ def live(config: AarConfig, leaving: threading.Event, told_in: Path | None = Non
     if config.researcher == "language":
         from aarlab.agents.language.loop import run_language
 
-        return run_language(config, connect, leaving, told_in).why
+        return run_language(config, connect, leaving, wanted_file).why
     if config.researcher == "external":
         from aarlab.agents.external.claude_code import run_external
 
-        return run_external(config, connect, told_in).why
+        return run_external(config, connect, wanted_file).why
     if config.researcher in ("random", "evolutionary", "fixed"):
         from aarlab.agents.control import run_control
 
-        with connect() as platform, beating(connect, Signals(), told_in):
+        with connect() as platform, beating(connect, Signals(), wanted_file):
             return run_control(config, platform).why
     raise BadInput(
         f"no researcher {config.researcher!r}; there are language, external, random, evolutionary, "

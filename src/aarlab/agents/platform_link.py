@@ -73,14 +73,14 @@ class Signals:
 def beating(
     connect: Callable[[], PlatformClient],
     signals: Signals,
-    told_in: Path | None = None,
+    wanted_file: Path | None = None,
     every_s: float = HEARTBEAT_S,
 ) -> Iterator[None]:
     """Give signs of life and keep `signals` up to date until the end of the block.
 
     It runs in a thread, so that the process does not look dead during a long model call or command.
-    A life that is over sends none: its clients know that by then. With `told_in`, the file in which
-    a pod says what is wanted, nothing is sent: the pod gives the signs of life.
+    A life that is over sends none: its clients know that by then. In a pod nothing is sent: the
+    pod gives the signs of life, and says in `wanted_file` what is wanted.
     """
     over = threading.Event()
 
@@ -98,11 +98,11 @@ def beating(
                     LOG.warning("no sign of life reached the platform: %s", error)
                     over.wait(AGAIN_S)
 
-    def read(told_in: Path) -> None:
+    def read(wanted_file: Path) -> None:
         while not over.wait(FILE_S):
-            signals.tell(_told(told_in))
+            signals.tell(_told(wanted_file))
 
-    work = beat if told_in is None else lambda: read(told_in)
+    work = beat if wanted_file is None else lambda: read(wanted_file)
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:

@@ -62,7 +62,7 @@ def build_tasks(
     made = setting(spec.build.setting, spec.build.epochs)
     shop, pair = Workshop(root, tell, advance), _pair(spec.build, made, root)
     for one in builds(spec):
-        if _is_there(one, root):
+        if _is_used_as_built(one, root):
             tell(f"task {one.task}: used as it is, since there is no folder {one.folder}")
             continue
         tell(f"task {one.task}")
@@ -81,7 +81,7 @@ def lacking(spec: CampaignSpec, root: DataRoot) -> Iterator[str]:
     """Yield what is missing before the tasks can be built, with the remedy."""
     if spec.build is None:
         return
-    needed = [one for one in builds(spec) if not _is_there(one, root)]
+    needed = [one for one in builds(spec) if not _is_used_as_built(one, root)]
     for one in needed:
         missing = [stem for stem in FILES if not any(one.folder.glob(f"{stem}.*"))]
         if not one.folder.is_dir():
@@ -92,7 +92,7 @@ def lacking(spec: CampaignSpec, root: DataRoot) -> Iterator[str]:
         yield from _models_lacking(spec.build, root)
 
 
-def _is_there(one: Build, root: DataRoot) -> bool:
+def _is_used_as_built(one: Build, root: DataRoot) -> bool:
     return not one.folder.is_dir() and (root.public_task(one.task) / "task.json").exists()
 
 

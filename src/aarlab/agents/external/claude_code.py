@@ -446,7 +446,7 @@ _VARIABLES = {
 
 
 def run_external(
-    config: AarConfig, connect: Callable[[], PlatformClient], told_in: Path | None = None
+    config: AarConfig, connect: Callable[[], PlatformClient], wanted_file: Path | None = None
 ) -> AarState:
     """Run the AAR until it finishes.
 
@@ -460,7 +460,7 @@ def run_external(
     with connect() as platform:
         claim = Claim(config.home, platform.open_session().life)
         claim.make()
-        with beating(connect, Signals(), told_in):
+        with beating(connect, Signals(), wanted_file):
             why = ClaudeCode(config, config.external, platform, connect).run()
     state = state.ended(why)
     claim.save(config.state, state)

@@ -428,19 +428,19 @@ def run_language(
     config: AarConfig,
     connect: Callable[[], PlatformClient],
     leaving: threading.Event,
-    told_in: Path | None = None,
+    wanted_file: Path | None = None,
 ) -> LoopState:
     """Run an AAR to its end, or until `leaving` is set, from the start or from where it was.
 
-    `connect` opens a client of the platform. A pod says in `told_in` what is wanted. Raises if the
-    AAR cannot continue (model away, key wrong): its state is safe.
+    `connect` opens a client of the platform. A pod says in `wanted_file` what is wanted. Raises if
+    the AAR cannot continue (model away, key wrong): its state is safe.
     """
     signals = Signals()
     with connect() as platform:
         aar = build(config, platform, signals)
         aar.leaving = leaving
         try:
-            with beating(connect, signals, told_in):
+            with beating(connect, signals, wanted_file):
                 return aar.run()
         finally:
             aar.caller.asker.close()
