@@ -5,13 +5,11 @@ by `python -m aarlab.students` in a process of its own. Every character of a row
 so its length is exact. A client trains one LoRA student of the published options for one epoch.
 """
 
-import os
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
 
+from student_kit import server_process
 from tiny_models import tiny_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -106,28 +105,14 @@ def _tokens(rows: Sequence[Example]) -> int:
     return sum(len(tokenizer.encode(item.prompt).ids) for item in items)
 
 
-@contextmanager
-def _serving(case: Served, dtype: str) -> Iterator[psutil.Process]:
+def _serving(case: Served, dtype: str) -> AbstractContextManager[psutil.Process]:
     more = {
         "AARLAB_HOME": str(case.home),
         "AARLAB_DEVICE_LOCKS": str(case.scratch / "k"),
         "AARLAB_DTYPE": dtype,
         "AARLAB_TRAIN_TOKENS": str(case.train_tokens),
     }
-    words = [sys.executable, "-m", "aarlab.students", "--socket", str(case.scratch / "s" / "s")]
-    words += ["--models", MODEL, "--device", case.device]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, env=os.environ | more, encoding="utf-8"
-    )
-    assert process.stdout is not None
-    while "serving students" not in (line := process.stdout.readline()):
-        assert line, "the server ended"
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+    return server_process(case.scratch / "s" / "s", MODEL, case.device, more)
 
 
 def _client(case: Served, name: str, rows: Sequence[Example]) -> Client:

@@ -21,7 +21,6 @@ import tempfile
 import time
 import uuid
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +33,7 @@ import httpx
 import numpy as np
 import psutil
 from platform_kit import Running, TinyTask, platform, write_task
-from postgres import Postgres
+from postgres import database
 
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import Predictions, Run
@@ -68,19 +67,6 @@ def main() -> None:
     text = ("" if given.append else head(scoring)) + "\n".join(blocks) + "\n"
     with given.out.open("a" if given.append else "w") as page:
         page.write(text)
-
-
-@contextmanager
-def database(postgres: bool):
-    if not postgres:
-        yield None
-        return
-    server = Postgres()
-    try:
-        server.start()
-        yield server.fresh()
-    finally:
-        server.remove()
 
 
 def time_scoring(task: TinyTask) -> float:

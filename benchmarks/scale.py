@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
 import numpy as np
 import psutil
 from platform_kit import Running, platform, write_task
-from postgres import Postgres
+from postgres import database
 
 from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
@@ -112,19 +112,6 @@ def main() -> None:
     path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     (HERE / "scale.md").write_text(page(known), encoding="utf-8")
     print(json.dumps(figures, indent=1))
-
-
-@contextmanager
-def database(postgres: bool):
-    if not postgres:
-        yield None
-        return
-    server = Postgres()
-    try:
-        server.start()
-        yield server.fresh()
-    finally:
-        server.remove()
 
 
 def measured(running: Running, given: argparse.Namespace) -> dict[str, Any]:

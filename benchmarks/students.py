@@ -14,12 +14,11 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kit"))
 
+from student_kit import server_process
 from tiny_models import tiny_tokenizer
 from tiny_task import word_rows
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -67,24 +67,10 @@ def main() -> None:
     print(page(found))
 
 
-@contextmanager
-def serving(place: Path, *models: str) -> Iterator[psutil.Process]:
+def serving(place: Path, *models: str) -> AbstractContextManager[psutil.Process]:
     """A server process of some models of the data root `place / "home"`."""
     more = {"AARLAB_HOME": str(place / "home"), "AARLAB_DEVICE_LOCKS": str(place / "locks")}
-    words = [sys.executable, "-m", "aarlab.students", "--socket", str(place / "s")]
-    words += ["--models", ",".join(models), "--device", "cpu"]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, env=os.environ | more, encoding="utf-8"
-    )
-    assert process.stdout is not None
-    while "serving students" not in (line := process.stdout.readline()):
-        assert line, "the server ended"
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+    return server_process(place / "s", ",".join(models), "cpu", more)
 
 
 def opened(place: Path, grant: Grant) -> Client:

@@ -21,6 +21,18 @@ def slurm() -> Iterator[Slurm]:
             cluster.remove()
 
 
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
+    """Three nodes, of which a test may lose some."""
+    made = Slurm(nodes=3)
+    monkeypatch.setenv("SLURM_CONF", str(made.conf))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
 @pytest.fixture(scope="module")
 def ray_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """See the Ray example as an installed package, here and in child processes."""

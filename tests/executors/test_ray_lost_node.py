@@ -1,15 +1,12 @@
 """Ray nodes are lost in the middle of a campaign: their AARs continue on other nodes."""
 
-import time
-from collections import defaultdict
 from pathlib import Path
 
 import lost_node
 import pytest
-import yaml
 from fake_models import FakeModels
 from ray_cluster import RayCluster
-from toy_campaign import command, finished, processes_of
+from toy_campaign import processes_of
 
 from aarlab.core.layout import DataRoot, RunDir
 
@@ -21,41 +18,26 @@ def test_two_nodes_are_lost(
     ray_cluster: RayCluster, toy_root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One dies; of the other Ray loses sight, and its AARs work on."""
-    run, seen = RunDir(tmp_path / "run"), defaultdict[str, list[str]](list)
+    run = RunDir(tmp_path / "run")
     with FakeModels(lost_node.steady, lost_node.THINKS) as fake:
         monkeypatch.setenv("ANTHROPIC_API_KEY", fake.key)  # for the check before the start
         keys = lost_node.key_file(tmp_path, fake)
         options = {"host": "127.0.0.1", "poll_s": 0.5, "env_file": str(keys)}
         executor = {"name": "ray", "options": options, "cpus": 1}
         spec = lost_node.spec_of(fake, executor, ["ada", "bea"], ["rowan"])
-        spec["verify"]["top"] = 0
-        (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
-        words = ("campaign", "run", str(tmp_path / "spec.yaml"), "--out", str(run.path))
-        process = command(toy_root, *words)
-
-        def look() -> None:
-            for name, node in ray_cluster.where().items():
-                if node not in seen[name]:
-                    seen[name].append(node)
-            time.sleep(0.2)
-
-        while min(lost_node.calls(run, name) for name in ("ada", "bea")) < 3:
-            assert process.poll() is None, finished(process)
-            look()
+        course = lost_node.Course(toy_root, tmp_path, spec, ray_cluster.where)
+        course.until(lambda: min(lost_node.calls(run, name) for name in ("ada", "bea")) >= 3)
         there = ray_cluster.where()
         ray_cluster.lose(there["ada"], whole=False)
         ray_cluster.lose(there["bea"])
-        while process.poll() is None:
-            look()
-        code, out = finished(process)
-        assert code == 0, out
+        course.end()
         secrets = [fake.key, *(path.read_text().strip() for path in run.tokens.iterdir())]
         assert len(secrets) > 3 and not [each for each in secrets if ray_cluster.holds(each)]
         export = lost_node.check_whole(run, fake, kills=2)
     assert there["ada"] != there["bea"]
     [third] = ray_cluster.nodes
     for name in ("ada", "bea"):
-        assert seen[name] == [there[name], third], "it came up on another node"
+        assert course.seen[name] == [there[name], third], "it came up on another node"
         refused = "a newer process of" in (run.aar(name) / "aar.log").read_text()
         assert refused == (name == "ada"), "only its old copy lived on, and is refused"
     moved = {name for name, node in there.items() if node != third}

@@ -6,17 +6,19 @@ asked, beside control researchers, on the toy task. Nothing here knows the clust
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from fake_models import FakeModels, Fault
 from fake_talk import Conversation, Reply
 from fault_scripts import worker
+from toy_campaign import command, finished
 
 from aarlab.agents.state import load_state
-from aarlab.core.layout import RunDir
+from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire import CampaignExport
@@ -57,6 +59,49 @@ def spec_of(
         "seeds_per_submission": 2,
         "verify": {"top": 1, "ablate_top": 0, "seeds": 2, "certify": False, "live": False},
     }
+
+
+class Course:
+    """A campaign under way on a cluster, and the nodes on which each of its jobs was seen.
+
+    `where` says on which node each job runs now. Nothing is verified at the end.
+    """
+
+    def __init__(
+        self,
+        root: DataRoot,
+        folder: Path,
+        spec: dict[str, Any],
+        where: Callable[[], dict[str, str]],
+    ) -> None:
+        self.run, self._where = RunDir(folder / "run"), where
+        self.seen = defaultdict[str, list[str]](list)
+        spec["verify"]["top"] = 0
+        path = folder / "spec.yaml"
+        path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+        self._process = command(root, "campaign", "run", str(path), "--out", str(self.run.path))
+
+    def look(self) -> None:
+        for name, node in self._where().items():
+            if node not in self.seen[name]:
+                self.seen[name].append(node)
+        time.sleep(0.2)
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Look on until something is true; the campaign must not end before."""
+        while not true():
+            assert self._process.poll() is None, finished(self._process)
+            self.look()
+
+    def end(self) -> None:
+        """Look on until the campaign has ended well."""
+        while self._process.poll() is None:
+            self.look()
+        code, out = finished(self._process)
+        assert code == 0, out
+
+    def kill(self) -> None:
+        self._process.kill()
 
 
 def calls(run: RunDir, name: str) -> int:

@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,20 @@ PASSWORD = "pass-9d41"  # for connections over TCP; those over the socket need n
 def find(program: str) -> str | None:
     debian = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{program}"))
     return debian[-1] if debian else shutil.which(program)
+
+
+@contextmanager
+def database(postgres: bool) -> Iterator[str | None]:
+    """Yield the URL of a fresh database, or None for the server's own SQLite."""
+    if not postgres:
+        yield None
+        return
+    server = Postgres()
+    try:
+        server.start()
+        yield server.fresh()
+    finally:
+        server.remove()
 
 
 class Postgres:

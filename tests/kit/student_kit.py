@@ -1,10 +1,14 @@
-"""A student server in a thread of the test, and clients of it."""
+"""A student server in a thread of the test or in a process, and clients of it."""
 
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from gaussian_task import STRONG
 from method_world import OPTIONS, World
 
@@ -16,6 +20,27 @@ from aarlab.testbed.tasks.task import write_arrays
 from aarlab.testbed.tasks.train_task import StudentSettings
 
 SETTINGS = StudentSettings(STRONG, OPTIONS.student, None)
+
+
+@contextmanager
+def server_process(
+    socket: Path, models: str, device: str, env: Mapping[str, str]
+) -> Iterator[psutil.Process]:
+    """Yield a server that runs in a process of its own, once it serves."""
+    words = [sys.executable, "-m", "aarlab.students", "--socket", str(socket)]
+    words += ["--models", models, "--device", device]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, env=os.environ | dict(env), encoding="utf-8"
+    )
+    assert process.stdout is not None
+    while "serving students" not in (line := process.stdout.readline()):
+        assert line, "the server ended"
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
 
 
 @contextmanager
