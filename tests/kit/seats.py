@@ -1,5 +1,6 @@
 """A person's browser without a screen: logs in at a running platform and keeps its cookies."""
 
+import difflib
 import re
 import time
 from collections.abc import Iterator
@@ -52,3 +53,19 @@ def facts(client: httpx.Client, path: str) -> dict:
         answer = client.get(f"{path}&format=json")
     assert answer.status_code == 200, answer.text[:300]
     return answer.json()
+
+
+def asked_again(client: httpx.Client, path: str, within_s: float = 20.0) -> httpx.Response:
+    """Ask for a page with the ETag that it had, until it has not changed in between.
+
+    The operator's figures come in the background. A page is the same twice once they are there.
+    """
+    until = time.monotonic() + within_s
+    while True:
+        first = client.get(path)
+        again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+        if again.status_code == 304 or time.monotonic() > until:
+            was, now = first.text.splitlines(), again.text.splitlines()
+            changed = "\n".join(difflib.unified_diff(was, now, n=0, lineterm=""))
+            assert again.status_code == 304, f"{path} does not come to rest:\n{changed}"
+            return again
