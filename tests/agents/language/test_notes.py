@@ -68,14 +68,14 @@ def test_the_limits_that_are_told_are_those_that_hold(desk: kit.Bench) -> None:
     with kit.aar(config, kit.mock_spec(kit.script(*moves), tool_timeout_s=9)) as made:
         limits, system = made.kit.sandbox.limits, made.system
         told = {
-            "a command has 9 seconds, which is default and maximum": limits.wall_s == 9,
+            "a command may take 9 seconds, by default and at most": limits.wall_s == 9,
             "1,700 MB of memory": limits.memory_mb == 1_700,
             "36 seconds of processor time": limits.cpu_s == 36,
             f"{limits.processes:,} processes": True,
-            f"a file has at most {limits.file_mb:,} MB": True,
+            f"A file may have {limits.file_mb:,} MB": True,
             f"the workspace {limits.disk_mb:,} MB": True,
             f"{limits.entries:,} files and folders": True,
-            f"/tmp and /dev/shm are memory, with {limits.tmp_mb:,} MB each": True,
+            f"/tmp and /dev/shm are in memory, with {limits.tmp_mb:,} MB each": True,
         }
         for text, holds in told.items():
             assert text in system and holds, text

@@ -53,12 +53,12 @@ def test_several_tasks_are_all_listed_with_their_folders() -> None:
     tasks = [prompts.SeenTask(INFO, "/public/t"), prompts.SeenTask(other, "/public/u")]
     places = prompts.places_of(tasks, "/workspace", "/notes")
     text = prompts.system_text("ada", "", LanguageSpec(model="scripted/elicitor"), tasks, places)
-    assert "There are 2 tasks" in text and "lie\nin the folder of each task." in text
+    assert "There are 2 tasks" in text and "Both are in\nthe folder of each task." in text
     assert "- `t` in /public/t: Sums (" in text and "- `u` in /public/u: Products (" in text
     assert (
-        places["public"] == "/public/t" and "Other tasks lie in /public/u" in places["more_tasks"]
+        places["public"] == "/public/t" and "Other tasks are in /public/u" in places["more_tasks"]
     )
-    assert PLACES["more_tasks"] == "" and "both lie\nin /public. " in _system()
+    assert PLACES["more_tasks"] == "" and "Both are in\n/public. " in _system()
 
 
 def test_nothing_about_a_workflow_unless_asked() -> None:

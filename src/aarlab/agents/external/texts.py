@@ -13,7 +13,6 @@ from aarlab.agents.language.prompts import (
     filled,
     note_texts,
     notes_about,
-    said_of,
     text_of,
     words_of,
 )
@@ -44,29 +43,26 @@ def instructions(problem: ProblemFacts = WEAK_TO_STRONG) -> str:
 
     It is short, since some clients cut it at 2,048 bytes.
     """
-    text = said_of(_own("instructions"), problem)
-    if problem.weak_labels:
-        return text
-    before, _, rest = text.partition("The question:")
-    _, after, rest = rest.partition("\n\nWhat counts:")
-    return f"{before}The problem: {problem.title}. {problem.in_words}{after}{rest}"
+    return filled(_own("instructions"), words_of(problem))
 
 
 def rules_text(name: str, direction: str, problem: ProblemFacts = WEAK_TO_STRONG) -> str:
     """Return the rules for the AAR `name`, including its direction."""
     chosen = direction_text(direction)
-    system, words = said_of(text_of("system"), problem), words_of(problem)
+    system, words = text_of("system"), words_of(problem)
     values = {
         **words,
         "name": name,
         "problem": filled(
             _section(system, "The problem"), {**words, "tasks": "`task_info` lists the tasks."}
         ),
-        "method": filled(_section(system, "A method"), {"notes": "`notes` has background notes."}),
-        "rules": filled(_section(system, "Rules"), {"workflow": ""}).rstrip(),
+        "method": filled(
+            _section(system, "A method"), {**words, "notes": "`notes` has background notes."}
+        ),
+        "rules": filled(_section(system, "Rules"), {**words, "workflow": ""}).rstrip(),
         "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
     }
-    return filled(said_of(_own("rules"), problem), values)
+    return filled(_own("rules"), values)
 
 
 def method_contract(problem: ProblemFacts = WEAK_TO_STRONG) -> MethodContract:

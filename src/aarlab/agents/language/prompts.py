@@ -18,42 +18,48 @@ from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
 from aarlab.core.wire import TaskInfo
 from aarlab.sandbox.spec import SandboxLimits
 
-PROMPT_VERSION = 2
+PROMPT_VERSION = 3
 UNDIRECTED = ("", "undirected", "none")
 
 
-# What the prompts say of weak labels, and what they say in a research problem without any.
-WITHOUT_WEAK_LABELS = {
-    "how can a strong model learn from a weaker teacher and end up\nbetter than its teacher? "
-    "This stands in for people who oversee models smarter than themselves.": "{title}.",
-    "the train rows with weak labels and": "the train rows and",
-    "`inputs`, `weak_labels_N`, `groups`, `teacher_labels_SN`;": "`inputs` and `groups`;",
-    "do not use the teacher's\nor the student's knowledge": "do not use the\nstudent's knowledge",
-    "best shaped PGR so far": "best shaped {figure} so far",
-    "with fresh weak\n  teachers and seeds": "with fresh\n  seeds",
-    "use neither the teacher nor the student's knowledge": "do not use the student's knowledge",
-    "(train, search) and `weak_labels`, page": "(train, search), page",
+# What prompts say of the research problem, for any problem and for one with weak labels.
+_ANY = {
+    "question": "{title}.",
+    "question_in_short": "{title}. {in_words}",
+    "with_labels": "",
+    "task_fields": "`inputs` and `groups`",
+    "sources": "the student's knowledge",
+    "fresh": "seeds",
+    "reading": "`read_rows` (train, search), page by page",
+}
+_WITH_WEAK_LABELS = {
+    "question": (
+        "{title}: how can a strong model learn from a\nweaker teacher and become better than its "
+        "teacher? This stands in for people who oversee models\nsmarter than themselves."
+    ),
+    "question_in_short": (
+        "a weak teacher labelled rows with probabilities (weak labels). Find methods by which\n"
+        "a strong student, trained on them and on no true label, becomes better than its teacher.\n"
+        "PGR = (student - teacher) / (ceiling - teacher), in accuracy; the ceiling is the student "
+        "trained on true labels."
+    ),
+    "with_labels": " with weak labels",
+    "task_fields": "`inputs`, `weak_labels_N`, `groups` and `teacher_labels_SN`",
+    "sources": "the teacher's labels or the student's knowledge",
+    "fresh": "weak teachers and seeds",
+    "reading": "`read_rows` (train, search) and `weak_labels`, page by page",
 }
 
 
-def said_of(text: str, problem: ProblemFacts) -> str:
-    """Return a prompt with what holds for the research problem.
-
-    The section on weak-to-strong supervision gives way to {brief}. Fill in `words_of` afterwards.
-    """
-    if problem.weak_labels:
-        return text
-    for said, instead in WITHOUT_WEAK_LABELS.items():
-        text = text.replace(said, instead)
-    before, heading, rest = text.partition("## The problem\n")
-    _, after, rest = rest.partition("\n## ")
-    return f"{before}{heading}{{brief}}\n{{tasks}}\n{after}{rest}" if heading else text
-
-
 def words_of(problem: ProblemFacts) -> dict[str, str]:
-    """Return the values of {brief}, {title} and {figure} that `said_of` leaves in a prompt."""
-    brief = f"{problem.brief}\n{problem.in_words}\n"
-    return {"brief": brief, "title": problem.title, "figure": problem.figure}
+    """Return the values of {brief}, {figure}, {question} and so on, which prompts use."""
+    words = _WITH_WEAK_LABELS if problem.weak_labels else _ANY
+    facts = {"title": problem.title, "in_words": problem.in_words}
+    shipped = problem.weak_labels and not problem.brief
+    return {name: filled(text, facts) for name, text in words.items()} | {
+        "brief": text_of("weak_to_strong") if shipped else f"{problem.brief}\n{problem.in_words}\n",
+        "figure": problem.figure,
+    }
 
 
 class SeenTask(NamedTuple):
@@ -114,18 +120,19 @@ def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
     `command_s` is the default and the maximum time of one command, in seconds. Without it the text
     gives the time of a whole run.
     """
-    time = f"a run of yours has {limits.wall_s:,.0f} seconds, then the next begins"
+    time = f"a run may take {limits.wall_s:,.0f} seconds"
     if command_s is not None:
         time = (
-            f"a command has {command_s:,.0f} seconds, which is default and maximum; what takes "
-            "longer belongs into `start_background`"
+            f"a command may take {command_s:,.0f} seconds, by default and at most; use "
+            "`start_background` for longer ones"
         )
     return (
-        f"Limits: {time}. Everything together may use {limits.memory_mb:,} MB of memory, "
-        f"{limits.cpu_s:,.0f} seconds of processor time and {limits.processes:,} processes and "
-        f"threads; a file has at most {limits.file_mb:,} MB, the workspace {limits.disk_mb:,} MB "
-        f"and {limits.entries:,} files and folders; /tmp and /dev/shm are memory, with "
-        f"{limits.tmp_mb:,} MB each. What passes a limit is ended, and you are told which."
+        f"Limits: {time}. All processes together may use {limits.memory_mb:,} MB of memory and "
+        f"{limits.cpu_s:,.0f} seconds of processor time, and there may be {limits.processes:,} "
+        f"processes and threads. A file may have {limits.file_mb:,} MB, the workspace "
+        f"{limits.disk_mb:,} MB and {limits.entries:,} files and folders. /tmp and /dev/shm are in "
+        f"memory, with {limits.tmp_mb:,} MB each. Whatever exceeds a limit is ended, and you are "
+        "told which limit it was."
     )
 
 
@@ -144,10 +151,10 @@ def places_of(
     Prompts and notes use these placeholders. `trying` is the command that runs a method.
     """
     first, *others = tasks
-    more = f" Other tasks lie in {', '.join(o.folder for o in others)}; what the notes say of "
+    more = f" Other tasks are in {', '.join(o.folder for o in others)}; what the notes say about "
     return {
         "public": first.folder,
-        "more_tasks": f"{more}{first.folder} holds of them too." if others else "",
+        "more_tasks": f"{more}{first.folder} applies to them too." if others else "",
         "workspace": str(workspace),
         "notes_folder": str(notes),
         "limits": limits,
@@ -169,13 +176,13 @@ def system_text(
     notes = ""
     if spec.notes:
         notes = (
-            f"Background notes lie in {places['notes_folder']}: begin with "
+            f"Background notes are in {places['notes_folder']}: start with "
             f"{places['notes_folder']}/README.md."
         )
     forum = ""
     if spec.forum:
         forum = (
-            ", and a forum shared by all AARs, whose posts also lie in "
+            ". It has a forum shared by all AARs, whose posts are also in "
             f"{places['workspace']}/findings"
         )
     values = {
@@ -189,7 +196,7 @@ def system_text(
         "direction": f"\n\n## Your direction\n{chosen}" if chosen else "",
     }
     problem = tasks[0].info.problem
-    return filled(said_of(text_of("system"), problem), {**values, **words_of(problem)})
+    return filled(text_of("system"), {**values, **words_of(problem)})
 
 
 def _tasks(tasks: Sequence[SeenTask]) -> str:
@@ -197,8 +204,8 @@ def _tasks(tasks: Sequence[SeenTask]) -> str:
         return f"The task: {_task(tasks[0].info)}"
     listed = "\n".join(f"- `{t.info.name}` in {t.folder}: {_task(t.info)}" for t in tasks)
     return (
-        f"There are {len(tasks)} tasks. Try your methods on all of them: one that you submit is "
-        f"verified on each, unless you name one, and scores are kept apart.\n{listed}"
+        f"There are {len(tasks)} tasks. Try your methods on all of them: a method that you submit "
+        f"is verified on each task, unless you name one, and scores are kept apart.\n{listed}"
     )
 
 
