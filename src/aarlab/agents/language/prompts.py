@@ -131,8 +131,8 @@ def limits_text(limits: SandboxLimits, command_s: float | None = None) -> str:
         f"{limits.cpu_s:,.0f} seconds of processor time, and there may be {limits.processes:,} "
         f"processes and threads. A file may have {limits.file_mb:,} MB, the workspace "
         f"{limits.disk_mb:,} MB and {limits.entries:,} files and folders. /tmp and /dev/shm are in "
-        f"memory, with {limits.tmp_mb:,} MB each. Whatever exceeds a limit is ended, and you are "
-        "told which limit it was."
+        f"memory, with {limits.tmp_mb:,} MB each. Whatever exceeds a limit is ended, and the "
+        "error names the limit."
     )
 
 

@@ -298,7 +298,7 @@ def fit_head(
     rng = np.random.default_rng(options.seed)
     head = start or fresh_head(states_NAD, options.hidden, rng)
     if head.hidden != options.hidden:
-        raise BadInput(f"cannot go on with {options.hidden} hidden units: it has {head.hidden}")
+        raise BadInput(f"cannot continue with {options.hidden} hidden units: it has {head.hidden}")
     inputs_NAD = standardised(states_NAD, head.mean_D, head.scale_D)
     theta = head.theta.copy()
     losses = list(head.losses)

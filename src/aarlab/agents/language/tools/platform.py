@@ -356,7 +356,7 @@ LIFE_TOOLS = (
         Reason,
         new_session,
     ),
-    _tool("finish", "End your work for good, before the budget ends.", Reason, finish),
+    _tool("finish", "End your work permanently, before the budget is used up.", Reason, finish),
 )
 
 

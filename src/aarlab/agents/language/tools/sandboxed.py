@@ -217,7 +217,7 @@ SANDBOX_TOOLS = (
     Tool("create_file", "Write a file of the workspace, whole.", Create, create, repeatable=True),
     Tool("replace_in_file", "Replace one text in a file.", Replace, replace_text),
     Tool("insert_in_file", "Insert lines into a file.", Insert, insert),
-    Tool("start_background", "Start a long command and go on meanwhile.", Start, start),
+    Tool("start_background", "Start a long command and continue in the meantime.", Start, start),
     Tool("poll_background", "State and last output of one.", Which, poll, repeatable=True),
     Tool("kill_background", "End a background command.", Which, kill, repeatable=True),
     Tool(
