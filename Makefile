@@ -30,8 +30,9 @@ test gate: export OPENBLAS_NUM_THREADS = 1
 # Four test processes import all tests: from the second run on it takes them two thirds of the time.
 test gate: export PYTHONDONTWRITEBYTECODE =
 
-# Files of tests side by side: most of them wait for processes, not for a core. Taken as they come:
-# by default files with few tests are the last, and those of campaigns, long ones, are among them.
+# Files of tests side by side: most of them wait for processes, not for a core. Taken as they come,
+# the longest first (tests/conftest.py): by default files with few tests are the last, and those of
+# campaigns, long ones, are among them.
 BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed-dev
