@@ -11,7 +11,8 @@ from aarlab.core.layout import DataRoot
 
 
 class TestbedSettings(BaseSettings):
-    """`AARLAB_HOME` is the data root; `AARLAB_TORCH_THREADS` limits torch (unset: all cores).
+    """`AARLAB_HOME` is the data root; `AARLAB_TORCH_THREADS` limits torch, and
+    the heads that a build trains at a time (unset: all cores).
 
     Features: `AARLAB_DEVICE`, `AARLAB_DTYPE` (auto: bfloat16 where the chip has it),
     `AARLAB_BATCH_TOKENS` (unset: by device) and `AARLAB_CACHE_GB`, above which the least recently
