@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint req
 	@echo "Installing what the demo runs into .venv, once (PyTorch is most of it; sizes and a CPU build: docs/quickstart.md)."
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable '.[demo]'
+	@# pip compiles what it copies, not a source tree, and sandboxes cannot write beside it.
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 .venv/installed-dev: .venv/installed
@@ -25,9 +27,12 @@ demo: .venv/installed
 # Models in tests are small: threads that wait for one another on busy cores took most of their time.
 test gate: export OMP_NUM_THREADS = 1
 test gate: export OPENBLAS_NUM_THREADS = 1
+# Four test processes import all tests: from the second run on it takes them two thirds of the time.
+test gate: export PYTHONDONTWRITEBYTECODE =
 
-# Files of tests side by side: most of them wait for processes, not for a core. Taken as they come:
-# by default files with few tests are the last, and those of campaigns, long ones, are among them.
+# Files of tests side by side: most of them wait for processes, not for a core. Taken as they come,
+# the longest first (tests/conftest.py): by default files with few tests are the last, and those of
+# campaigns, long ones, are among them.
 BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed-dev

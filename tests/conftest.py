@@ -30,6 +30,8 @@ from aarlab.report.load import load_export
 from aarlab.sandbox import workspace
 
 LEAST_SHOWN_S = 1.0
+FIRST = ("tests/verify/", "tests/students/")
+"""Folders with the longest files. Begun last, each would keep one process at work alone."""
 
 
 def pytest_configure() -> None:
@@ -61,7 +63,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a card, with the reason, where torch finds none."""
+    """Put the longest files first. Skip tests that need a card where torch finds none."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
     asked = [item for item in items if item.get_closest_marker("gpu")]
     if asked:
         import torch

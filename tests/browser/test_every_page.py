@@ -34,7 +34,7 @@ PAGES = {
 }
 
 
-def paths(served: Running, page) -> dict[str, str]:
+def all_paths(served: Running, page) -> dict[str, str]:
     thread = page.request.get(f"{served.url}/forum?format=json").json()["findings"][-1]["id"]
     cheat, good = snapshot(served, "group_consensus"), snapshot(served, "elicited_prior_em")
     more = {
@@ -45,10 +45,22 @@ def paths(served: Running, page) -> dict[str, str]:
     return {**PAGES, **more}
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("width, scheme", LOOKS)
 def test_every_page_is_usable_and_asks_nothing_from_elsewhere(
     chromium, served: Running, width: int, scheme: str
 ) -> None:
+    looked_at(chromium, served, width, scheme, all_paths)
+
+
+def test_the_pages_most_looked_at_are_usable_too(chromium, served: Running) -> None:
+    def few(served: Running, page) -> dict[str, str]:
+        return {"campaign": "/", "method": f"/methods/{snapshot(served, 'elicited_prior_em')}"}
+
+    looked_at(chromium, served, 1280, "light", few)
+
+
+def looked_at(chromium, served: Running, width: int, scheme: str, paths) -> None:
     look = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
     page = log_in(chromium, served, **look)
     asked: list[str] = []
@@ -59,7 +71,7 @@ def test_every_page_is_usable_and_asks_nothing_from_elsewhere(
         assert axe.faults(page) == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     expected = [text for text in page.eyes.seen if "404" in text]
-    assert page.eyes.seen == expected and len(expected) == 1
+    assert page.eyes.seen == expected and len(expected) == int(paths is all_paths)
     assert asked and all(url.startswith(served.url) for url in asked)
 
 

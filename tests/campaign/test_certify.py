@@ -94,6 +94,7 @@ def test_the_best_ranked_method_is_scored_once_however_often_it_is_killed(
     )
 
 
+@pytest.mark.gate
 def test_a_method_that_became_the_best_later_is_scored_in_its_turn(
     without: RunDir, toy_root: DataRoot, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_method_that_became_the_best_later_is_scored_in_its_turn(
     assert certify_runs(run_campaign(run, toy_root, silent)) == [first, second]
 
 
+@pytest.mark.gate
 def test_a_task_without_certify_baselines_says_so_and_the_campaign_ends(
     without: RunDir, toy_root: DataRoot, tmp_path: Path
 ) -> None:

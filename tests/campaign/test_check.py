@@ -168,6 +168,30 @@ def test_what_this_machine_lacks_is_said_with_its_line(
     assert lacks("openai-api/my-own/x")[0].text.startswith("MY_OWN_API_KEY")
 
 
+def test_a_key_that_the_executors_file_sets_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in PROVIDERS["openai"].keys:
+        monkeypatch.delenv(name, raising=False)
+    keys = tmp_path / "keys.env"
+    text = HEAD + "limits: {hours: 1, dollars: 1}\naars: [{name: a, researcher: language}]\n"
+    text += "language: {model: openai/gpt-5}\n"
+    text += f"executor: {{name: slurm, options: {{env_file: {keys}}}}}\n"
+    lacking = "OPENAI_API_KEY or"
+    assert lacking in "\n".join(here(text, DataRoot(tmp_path))), "there is no such file"
+    for line, is_set in {
+        "OPENAI_API_KEY=x": True,
+        "A=b\n export OPENAI_API_KEY='x'": True,
+        "#OPENAI_API_KEY=x": False,
+        "OPENAI_API_KEY=": False,
+        "OPENAI_API_KEY=''": False,
+        "OPENAI_API_KEY= # none": False,
+        "NO_OPENAI_API_KEY=x": False,
+    }.items():
+        keys.write_text(f"{line}\nOTHER=1\n", encoding="utf-8")
+        assert (lacking not in "\n".join(here(text, DataRoot(tmp_path)))) is is_set, line
+
+
 def test_the_table_of_providers_is_inspects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each provider of Inspect is known, and refuses to open without a key that the table names."""
     import inspect

@@ -40,6 +40,7 @@ def run_of(tmp_path: Path, root: DataRoot) -> tuple[RunDir, object]:
     return run, command(root, "campaign", "run", str(path), "--out", str(run.path))
 
 
+@pytest.mark.gate
 def test_calls_are_paid_capped_extended_and_exported(tmp_path: Path, toy_root: DataRoot) -> None:
     run, process = run_of(tmp_path, toy_root)
     state = run.aar(NAME) / "state.json"

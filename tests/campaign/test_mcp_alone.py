@@ -101,6 +101,7 @@ def check_what_it_saw(root: DataRoot, run: RunDir, task: str, seen: dict) -> Non
     assert list(run.verifier.glob("trial_*")) == [], "no workspace is left"
 
 
+@pytest.mark.gate
 def test_a_client_with_mcp_alone_reaches_a_verified_method(toy_root, tmp_path: Path) -> None:
     run, seen = researched(toy_root, tmp_path, "gauss")
     check_what_it_saw(toy_root, run, "gauss", seen)

@@ -52,6 +52,7 @@ def test_an_aars_own_memory_goes_before_the_campaigns(root: DataRoot, tmp_path: 
     assert limits(campaign(root, tmp_path), 0) == BASE_MB
 
 
+@pytest.mark.gate
 def test_a_trial_that_takes_more_fails_and_one_with_enough_does_not(
     root: DataRoot, tmp_path: Path
 ) -> None:

@@ -313,6 +313,7 @@ with sending(run, open_spec(run), log) as webhook:
 """
 
 
+@pytest.mark.gate
 def test_killed_senders_lose_nothing_and_doubles_have_one_id(run: RunDir) -> None:
     write_json(run.spec, {"campaign": spec_with().model_dump(mode="json"), "settings": {}})
     process: subprocess.Popen[bytes] | None = None

@@ -78,7 +78,9 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, st
     return process.returncode, last
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.gate)]
+)
 def test_serve_says_where_and_how_to_sign_in_and_ends_with_its_process(
     number: signal.Signals, toy_root: DataRoot, run: RunDir, started: list[subprocess.Popen[str]]
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_taken_port_is_an_error(
     assert code == 2 and "take another port" in said and "http://" not in said
 
 
+@pytest.mark.gate
 def test_the_dashboard_of_all_ends_with_the_servers_that_it_started(
     toy_root: DataRoot, run: RunDir, started: list[subprocess.Popen[str]]
 ) -> None:

@@ -18,7 +18,7 @@ DOCUMENT = document([route for router in ROUTERS for route in router.routes], op
 ROUTES = [
     f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods
 ]
-EXAMPLES, MANY = 10, 300
+EXAMPLES, MANY = 6, 300
 
 
 @pytest.fixture(scope="module")

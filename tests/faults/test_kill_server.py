@@ -119,6 +119,12 @@ def check(scene: Scene, export: CampaignExport) -> None:
     assert max(audits.values()) == 1 and len(audits) >= METHODS
 
 
+def test_three_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    """One of each: the server, the verifier, a client."""
+    assert set(hammer(tmp_path, 3).values()) == {1}
+
+
+@pytest.mark.gate
 def test_ten_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     assert len(hammer(tmp_path, 10)) == 3
 

@@ -168,6 +168,22 @@ def test_the_spread_is_that_of_students_with_the_hard_labels_of_a_teacher_each(b
     assert known == pytest.approx(seed_spread(np.array(right)).variance, abs=1e-12)
 
 
+def test_seeds_that_are_trained_together_give_the_bits_of_one_after_another(built, tmp_path):
+    data, source = make_task()
+    build_task(data, OPTIONS, DataRoot(tmp_path), Sources(source, source), threads=3)
+    for name in ("vault/baselines", "vault/weak_labels", "public/weak_labels"):
+        one, three = (
+            np.load(next(root.glob(name.replace("/", "/gauss*/") + ".npz")))
+            for root in (built, tmp_path)
+        )
+        for key in {*one.files} - {"canary"}:
+            assert np.array_equal(one[key], three[key]), (name, key)
+    told = [
+        json.loads(next(r.glob("vault/gauss*/build.json")).read_text()) for r in (built, tmp_path)
+    ]
+    assert told[0]["facts"]["temperatures"] == told[1]["facts"]["temperatures"] != []
+
+
 def test_by_default_aars_get_eight_teachers_and_verification_eight_others():
     options = BuildOptions(pair="p", weak_layer=0, strong_layer=1)
     assert len(options.public_seeds) == len(options.fresh_seeds) == 8

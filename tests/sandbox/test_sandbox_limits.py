@@ -22,6 +22,12 @@ echo started
 """
 
 
+# Both are limited by the same code. What takes seconds is in the gate without isolation.
+LONG = pytest.mark.parametrize(
+    "either", ["bubblewrap", pytest.param("process", marks=pytest.mark.gate)], indirect=True
+)
+
+
 def limited(spec: SandboxSpec, **changes: float) -> SandboxSpec:
     return replace(spec, limits=replace(LIMITS, **changes))
 
@@ -30,6 +36,7 @@ def marker(number: int) -> str:
     return f"{os.getpid()}.{number}"
 
 
+@LONG
 def test_time_out_kills_daemons_too(either: SandboxSpec) -> None:
     word = marker(1001)
     done = shell(limited(either, wall_s=4), DAEMONS + 'sleep "$1"', word)
@@ -184,6 +191,7 @@ def test_memory_of_the_tree(either: SandboxSpec) -> None:
     assert python(limited(either, memory_mb=300), code).killed_by == "memory"
 
 
+@LONG
 def test_cpu_of_one_process_and_of_the_tree(either: SandboxSpec) -> None:
     spin = "while :; do :; done"
     assert shell(limited(either, cpu_s=1), spin).killed_by == "cpu"
@@ -197,6 +205,7 @@ def test_a_signal_names_the_cpu_limit_before_the_kernel_kills(either: SandboxSpe
     assert shell(limited(either, cpu_s=7), "ulimit -St; ulimit -Ht").stdout == b"7\n8\n"
 
 
+@LONG
 def test_cpu_time_of_the_whole_tree_is_counted(either: SandboxSpec) -> None:
     spin = "import time\nwhile time.process_time() < 0.5: pass"
     orphan = f"(setsid {sys.executable} -c '{spin}' &) ; sleep 3"

@@ -471,7 +471,7 @@ def test_a_method_that_asks_about_new_texts_gives_the_same_bits(server, here, na
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["top_blocks", "lora"])
+@pytest.mark.parametrize("name", ["top_blocks", pytest.param("lora", marks=pytest.mark.gate)])
 def test_a_recipe_on_trained_blocks_gives_the_same_bits(server, here, name):
     task, here.adapter = words_task(), ADAPTERS[name]
     expected = METHODS["self_training"].fit(task, here, 3).predict_proba(TEST)
@@ -490,7 +490,10 @@ def test_a_method_that_needs_the_model_itself_says_where_to_run_it(server, name)
         METHODS[name].fit(words_task(), client.students, 0)
 
 
-@pytest.mark.parametrize("name", ["debate", "critic", "generative_finetuning", "ccs"])
+@pytest.mark.parametrize(
+    "name",
+    ["debate", pytest.param("critic", marks=pytest.mark.gate), "generative_finetuning", "ccs"],
+)
 def test_a_method_of_templates_and_handles_holds_no_text(server, here, name):
     """A debate, critiques and a model trained on texts: the same bits without one of the rows'."""
     task = words_task(32)

@@ -1,6 +1,8 @@
 """Verified runs without texts: what the method's process gets, what it cannot get, what is seen."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
 @pytest.fixture
 def verify(toy: DataRoot, tmp_path: Path):
     def run(
-        code: str | dict[str, str], basis: Basis = "secret", ablation: str = "none"
+        code: str | dict[str, str],
+        basis: Basis = "secret",
+        ablation: str = "none",
+        seeds: Sequence[int] = SEEDS,
     ) -> VerificationResult:
         files = {"method.py": code} if isinstance(code, str) else code
-        wanted = verified_run.wanted("gauss", SEEDS, ablation)
+        wanted = verified_run.wanted("gauss", seeds, ablation)
         return verified_run.verified(toy, tmp_path / "run", files, wanted, basis)
 
     return run
+
+
+@pytest.fixture
+def verify_once(verify):
+    """Verified runs of one seed, for what one says as well as two."""
+    return partial(verify, seeds=SEEDS[:1])
 
 
 def told(result: VerificationResult) -> Any:
@@ -214,27 +225,29 @@ def test_two_seeds_at_a_time_give_what_one_at_a_time_gives(toy: DataRoot, tmp_pa
     assert result.error.startswith("RuntimeError: seed 3") and result.runs == []
 
 
-def test_what_asks_which_answers_agree_is_recorded(verify) -> None:
-    assert verify(named_files("icm")["method.py"]).evidence.answer_equality is True
-    assert verify(named_files("vanilla")["method.py"]).evidence.answer_equality is False
+def test_what_asks_which_answers_agree_is_recorded(verify_once) -> None:
+    assert verify_once(named_files("icm")["method.py"]).evidence.answer_equality is True
+    assert verify_once(named_files("vanilla")["method.py"]).evidence.answer_equality is False
 
 
-def test_own_code_that_asks_beyond_states_is_named_and_the_platforms_own_is_not(verify) -> None:
+def test_own_code_that_asks_beyond_states_is_named_and_the_platforms_own_is_not(
+    verify_once,
+) -> None:
     """No basis hides log-likelihoods: a formula of a few numbers, fitted elsewhere, fits them."""
     asks = HEAD + (
         "def fit(task, student, seed):\n    student.zero_shot(task.inputs)\n"
         '    return METHODS["vanilla"].fit(task, student, seed)\n'
     )
-    result = verify(asks)
+    result = verify_once(asks)
     assert (result.error, result.asked) == ("", "log-likelihoods")
     assert result.evidence.log_likelihoods is True
     own = {**named_files("icm"), "more.py": ""}
-    assert verify(own).asked == "which answers agree"
-    assert verify(named_files("icm")).asked == "", "a built-in method ships no formula"
+    assert verify_once(own).asked == "which answers agree"
+    assert verify_once(named_files("icm")).asked == "", "a built-in method ships no formula"
     zero_shot = recipe_files(recipe_from({"predict": {"kind": "zero_shot"}}), "any title")
-    result = verify(zero_shot)
+    result = verify_once(zero_shot)
     assert (result.asked, result.evidence.log_likelihoods) == ("", True)
-    assert verify(HEAD + 'fit = METHODS["vanilla"].fit\n').asked == "", "states alone"
+    assert verify_once(HEAD + 'fit = METHODS["vanilla"].fit\n').asked == "", "states alone"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +263,7 @@ def test_code_with_anything_of_its_own_is_not_the_platforms(change: dict[str, by
     assert not is_built_in(files | {path: files.get(path, b"") + b for path, b in change.items()})
 
 
-def test_the_judge_counts_what_the_strong_model_was_asked(verify, toy: DataRoot) -> None:
+def test_the_judge_counts_what_the_strong_model_was_asked(verify_once, toy: DataRoot) -> None:
     asks = (
         HEAD
         + """
@@ -262,7 +275,7 @@ def fit(task, student, seed):
     return P()
 """
     )
-    result = verify(asks)
+    result = verify_once(asks)
     n_train = len(held_for(toy, "gauss", "selection", "secret")[0].train)
     assert result.error == "" and result.evidence.forwarded == n_train
 
@@ -283,7 +296,7 @@ def look(task):
     assert (np.array(plain["first"]) != np.array(permuted["first"])).any(axis=1).all()
 
 
-def test_log_likelihoods_are_rounded_but_where_runs_are_compared(verify) -> None:
+def test_log_likelihoods_are_rounded_but_where_runs_are_compared(verify_once) -> None:
     code = (
         HEAD
         + """
@@ -294,14 +307,16 @@ def fit(task, student, seed):
     raise RuntimeError(json.dumps(len(set(np.round(pmi / pmi.std(), 1)))))
 """
     )
-    coarse, exact = told(verify(code)), told(verify(code, "plain"))
+    coarse, exact = told(verify_once(code)), told(verify_once(code, "plain"))
     assert coarse <= 14 < 20 < exact
 
 
-def test_a_result_says_what_the_snapshot_ships(verify) -> None:
+def test_a_result_says_what_the_snapshot_ships(verify_once) -> None:
     plain = named_files("vanilla")["method.py"]
-    assert verify(plain).ships == ""
-    result = verify({"method.py": plain, "head.json": json.dumps([0.5 + n for n in range(576)])})
+    assert verify_once(plain).ships == ""
+    result = verify_once(
+        {"method.py": plain, "head.json": json.dumps([0.5 + n for n in range(576)])}
+    )
     assert result.error == "" and result.delivery == "blind"
     assert result.ships.startswith("more than logic needs of numbers (a head has 576)")
 

@@ -4,7 +4,7 @@ The table repeats what Inspect's providers look for when they are opened. A test
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -118,11 +118,15 @@ class Lack:
 
 
 def lacks(
-    model: str, base_url: str | None = None, args: Mapping[str, Any] | None = None
+    model: str,
+    base_url: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    given: Collection[str] = (),
 ) -> list[Lack]:
     """List the known reasons why an AAR could not call this model on this machine.
 
-    `args` are the model's `model_args`.
+    `args` are the model's `model_args`. `given` are variables that the AAR has besides those of
+    this process.
     """
     name, slash, inner = model.partition("/")
     if not slash or not inner or name not in PROVIDERS:
@@ -142,7 +146,7 @@ def lacks(
         begin = service.upper().replace("-", "_")
         keys, also = (f"{begin}_API_KEY",), (f"{begin}_BASE_URL",)
     for names in (keys, () if base_url and name != "cloudflare" else also):
-        if names and not any_set(names):
+        if names and not any_set(names) and not set(names) & set(given):
             text = f"{' or '.join(names)} is not set: {model} cannot be called without it"
             found.append(Lack(False, text))
     return found

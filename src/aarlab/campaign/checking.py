@@ -19,7 +19,7 @@ from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.building import builds, bytes_needed
 from aarlab.campaign.building import lacking as lacking_builds
-from aarlab.campaign.executing import executor_faults, lacking
+from aarlab.campaign.executing import executor_faults, lacking, variables_given
 from aarlab.campaign.reading import SpecText, nearest
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.students import devices_of, n_cuda
@@ -298,12 +298,13 @@ def _models(spec: CampaignSpec) -> Iterator[Remark]:
     named: dict[str, tuple[str | int, ...]] = {}
     said: set[str] = set()
     wrong: set[str] = set()
+    given = variables_given(spec.executor)
     for number, aar in enumerate(spec.aars):
         language, external = spec.language_of(aar), spec.external_of(aar)
         if language is not None:
             place = _place_of_model(spec, number, aar, language)
             named.setdefault(language.model, place)
-            for lack in lacks(language.model, language.base_url, language.model_args):
+            for lack in lacks(language.model, language.base_url, language.model_args, given):
                 if lack.in_spec:
                     wrong.add(language.model)
                 if lack.text not in said:

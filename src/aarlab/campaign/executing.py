@@ -1,5 +1,6 @@
 """The executor of a campaign: checked when a spec is read, opened when the campaign runs."""
 
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from aarlab.executors.base import Executor, Options, Place, Resources
 from aarlab.executors.known import executor_class
 
 HOUR_S = 3600.0
+# A line of a file of variables that gives one a value.
+EMPTY = r"""["']{2}|[ \t]*(?:#|$)"""
+SETS = re.compile(rf"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)=(?!{EMPTY})", re.MULTILINE)
 
 
 def executor_faults(spec: ExecutorSpec, text: SpecText) -> list[Fault]:
@@ -30,6 +34,22 @@ def executor_faults(spec: ExecutorSpec, text: SpecText) -> list[Fault]:
     except ValidationError as error:
         return faults_of(error, kind.options, text, below=("executor", "options"))
     return []
+
+
+def variables_given(spec: ExecutorSpec) -> frozenset[str]:
+    """Return the names of the variables that the executor's `env_file` sets for AARs.
+
+    Values are not returned. An executor without that option, or a file that cannot be read, gives
+    none; the executor's own check says what is wrong with the file.
+    """
+    file = spec.options.get("env_file")
+    if not isinstance(file, str):
+        return frozenset()
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(SETS.findall(text))
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from aarlab.core.layout import DataRoot
 
 
 class TestbedSettings(BaseSettings):
-    """`AARLAB_HOME` is the data root; `AARLAB_TORCH_THREADS` limits torch (unset: all cores).
+    """`AARLAB_HOME` is the data root; `AARLAB_TORCH_THREADS` limits threads (unset: all cores).
 
+    It counts batches of a model on a CPU, and heads that a build trains at a time.
     Features: `AARLAB_DEVICE`, `AARLAB_DTYPE` (auto: bfloat16 where the chip has it),
     `AARLAB_BATCH_TOKENS` (unset: by device) and `AARLAB_CACHE_GB`, above which the least recently
     used ones are dropped. Training of blocks: `AARLAB_TRAIN_TOKENS` at a time (unset: by device),

@@ -123,7 +123,9 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     os.nice(given.nice)
     run = RunDir(given.run.absolute())
     root = run.bound(DataRoot(given.root.absolute()))
-    at_once = min(LANES, max(1, cores() // given.parallel))
+    # A seed waits while its process starts and while the judge answers, and the last re-run before
+    # ablations or the end is alone: more seeds than cores keep the cores busy.
+    at_once = min(LANES, -(-(cores() + 1) // given.parallel))
     strong = StrongModels()
     verifiers = [
         Verifier(run, root, given.isolation, slot, given.memory_mb, at_once, strong=strong)

@@ -1,17 +1,21 @@
 """The vendors' own clients, through Inspect and our loop, against endpoints that fail."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import pytest
+from _pytest.mark import ParameterSet
 from fake_models import FakeModels, Fault
 from fault_kit import VENDORS, booked_tokens, books, config_of, heard_tokens, spec_of
 from language_kit import Bench, aar, transcript
 
 from aarlab.agents.language.models import ModelUnavailable, Patience
 
-# The default suite has one vendor. The interface that Inspect no longer takes by itself is slow.
+# The default suite has one vendor and a few kinds of fault. The interface that Inspect no longer
+# takes by itself is slow.
 MARKS = {"openai chat": [pytest.mark.slow], "openai responses": [pytest.mark.gate]}
 EACH_VENDOR = [pytest.param(vendor, marks=MARKS.get(vendor, [])) for vendor in VENDORS]
+QUICK_KINDS = ("rate_limit", "cut", "bad_arguments")
 QUICK = Patience(first_wait_s=0.05, longest_wait_s=1.0, give_up_s=30.0)
 # Tried again by us; the vendor's client must not do so unseen.
 RETRIED = {
@@ -28,6 +32,12 @@ HEARD = {
     "refusal": Fault("refusal", at=(2, 3)),
     "slow": Fault("slow", at=(2,), wait_s=2.0),
 }
+
+
+def _each(kinds: Iterable[str]) -> list[ParameterSet]:
+    """Return the kinds as parameters; all but the quick ones are in the gate."""
+    gate = [pytest.mark.gate]
+    return [pytest.param(kind, marks=[] if kind in QUICK_KINDS else gate) for kind in kinds]
 
 
 def _lived(desk: Bench, fake: FakeModels, vendor: str, name: str, patience: Patience = QUICK):
@@ -51,7 +61,7 @@ def _name(vendor: str, kind: str) -> str:
     return f"{vendor}-{kind}".replace(" ", "-").replace("_", "-")
 
 
-@pytest.mark.parametrize("kind", RETRIED)
+@pytest.mark.parametrize("kind", _each(RETRIED))
 @pytest.mark.parametrize("vendor", EACH_VENDOR)
 def test_failures_are_tried_again_and_told(desk: Bench, fake, vendor: str, kind: str) -> None:
     fake.replan([RETRIED[kind]])
@@ -64,7 +74,7 @@ def test_failures_are_tried_again_and_told(desk: Bench, fake, vendor: str, kind:
     _on_the_books(desk, fake, _name(vendor, kind))
 
 
-@pytest.mark.parametrize("kind", HEARD)
+@pytest.mark.parametrize("kind", _each(HEARD))
 @pytest.mark.parametrize("vendor", EACH_VENDOR)
 def test_odd_answers_are_lived_with(desk: Bench, fake, vendor: str, kind: str) -> None:
     fake.replan([HEARD[kind]])

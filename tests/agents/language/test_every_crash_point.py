@@ -143,6 +143,7 @@ def _all_points(desk: kit.Bench, points: Points, first: int, step: int) -> tuple
     raise AssertionError("no end")
 
 
+@pytest.mark.gate
 def test_some_crash_points(desk: kit.Bench, points: Points) -> None:
     tried, _ = _all_points(desk, points, first=3, step=17)
     assert tried >= 5

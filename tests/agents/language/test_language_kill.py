@@ -49,6 +49,7 @@ def _ended(config: AarConfig) -> None:
     assert kit.saved(config)["finished"]
 
 
+@pytest.mark.gate
 def test_killed_in_model_and_tools_phase(desk: kit.Bench) -> None:
     spec = LanguageSpec(model="scripted/simplifier", model_args=SLOW)
     config = desk.config(spec, "killed")

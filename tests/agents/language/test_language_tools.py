@@ -246,6 +246,7 @@ def test_wrong_calls_are_answered_and_noted(desk: kit.Bench, what: str) -> None:
     assert alerts == ["alert: 50 wrong tool calls in a row"]
 
 
+@pytest.mark.gate
 def test_a_fork_bomb_and_a_full_disk_are_ended(desk: kit.Bench) -> None:
     _, told = _done(
         desk,

@@ -124,7 +124,10 @@ def test_the_scripts_there_are() -> None:
         personality("nobody")
 
 
-@pytest.mark.parametrize("name", ["majority", "executor", "flipper", "pollster", "overseer"])
+MORE = [pytest.param(name, marks=pytest.mark.gate) for name in ("executor", "pollster", "overseer")]
+
+
+@pytest.mark.parametrize("name", ["majority", "flipper", *MORE])
 def test_cheats_and_others_run(desk: kit.Bench, name: str) -> None:
     config = desk.config(LanguageSpec(model=f"scripted/{name}"), f"x-{name}")
     kit.live(config)

@@ -7,8 +7,9 @@ Legend: S seeds, N rows of a split.
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from aarlab.testbed.students.features import FeatureSource, ModelSource
 from aarlab.testbed.students.student import Student, StudentFactory
 from aarlab.testbed.students.teacher import (
     Skimmer,
-    Teacher,
     TeacherRows,
     draw_problems,
     fit_ceiling,
@@ -32,6 +32,7 @@ from aarlab.testbed.tasks.data import TaskData
 from aarlab.testbed.tasks.options import BuildOptions
 from aarlab.testbed.tasks.task import WeakLabels, write_arrays
 
+T = TypeVar("T")
 Progress = Callable[[str], None]
 Part = Split | Literal["twins"]  # rows that are predicted together
 GAP_SPLITS: tuple[Split, ...] = ("search", "selection")
@@ -82,6 +83,14 @@ class Kept:
         return made
 
 
+class _Doing(NamedTuple):
+    """How arms are trained: who hears of it, what an earlier build had done, seeds at a time."""
+
+    progress: Progress
+    kept: Kept | None
+    threads: int
+
+
 class Baseline(NamedTuple):
     """P(label 1) by each seed, (S, N), in the row order of the split."""
 
@@ -122,15 +131,17 @@ def train_baselines(
     sources: Sources,
     progress: Progress,
     kept: Kept | None = None,
+    threads: int = 1,
 ) -> Trained:
     """Train the teachers and ceilings of every seed and let them predict.
 
-    `kept` holds what an interrupted build had done.
+    `kept` holds what an interrupted build had done. Heads of `threads` seeds are trained at a time.
     """
     progress("weak teachers")
     parts: tuple[Part, ...] = (*data.train_splits, *options.eval_splits)
     parts += ("twins",) if data.twins.rows else ()
-    weak, temperatures = _weak(data, options, sources.weak, parts, progress, kept)
+    doing = _Doing(progress, kept, threads)
+    weak, temperatures = _weak(data, options, sources.weak, parts, doing)
     strong = sources.strong
     if options.adapter is None:
         strong = _Held(strong)
@@ -142,7 +153,7 @@ def train_baselines(
     ceilings = dict[Part, Floats]()
     for split in data.train_splits:
         mine = tuple(part for part in parts if _ceiling_rows(data, part) == split)
-        ceilings |= _ceilings(data, options, strong, (split, *mine), progress, kept)
+        ceilings |= _ceilings(data, options, strong, (split, *mine), doing)
     facts: dict[str, Any] = {
         "weak_label_accuracy": _accuracy(data, "train", weak["train"]),
         "temperatures": temperatures,
@@ -151,7 +162,7 @@ def train_baselines(
     if hidden:
         facts["hidden_weak_label_accuracy"] = _accuracy(data, "train_hidden", weak["train_hidden"])
     if options.teacher_row_ceiling:
-        own = _ceilings(data, options, strong, ("teacher", "search"), progress, None)
+        own = _ceilings(data, options, strong, ("teacher", "search"), doing._replace(kept=None))
         facts["ceiling_on_teacher_rows_search"] = _accuracy(data, "search", own["search"])
     public, fresh = options.public_seeds, options.fresh_seeds
 
@@ -167,7 +178,7 @@ def train_baselines(
         {split: Baseline(weak[split], ceilings[split]) for split in options.eval_splits},
         facts,
         Baseline(weak["twins"], ceilings["twins"]) if data.twins.rows else None,
-        _spread(data, options, strong, weak, progress, kept),
+        _spread(data, options, strong, weak, doing),
         _label_free(data, options, strong, float(weak["train"].mean())),
     )
 
@@ -254,22 +265,24 @@ def _weak(
     options: BuildOptions,
     source: FeatureSource,
     parts: tuple[Part, ...],
-    progress: Progress,
-    kept: Kept | None,
+    doing: _Doing,
 ) -> tuple[dict[Part, Floats], list[float]]:
     """Return P(label 1) by each weak seed on the rows of each part, (S, N), and temperatures."""
     learned = data.splits["teacher"]
     groups_N = tuple(example.group for example in learned.examples)
     if options.teacher.adapter is None:
         states_of = _seen_by_teachers(data, options, source)
-        teachers, probs = list[Teacher](), {part: list[Floats]() for part in parts}
-        for seed in options.weak_seeds:
+
+        def taught(seed: int) -> tuple[float, list[Floats]]:
             rows = TeacherRows(states_of("teacher", seed), learned.targets_N, groups_N)
-            teachers.append(fit_teacher(rows, options.teacher, seed))
-            for part in parts:
-                probs[part].append(teachers[-1].predict_proba(states_of(part, seed)))
-        stacked = {part: np.stack(found) for part, found in probs.items()}
-        return stacked, [teacher.temperature for teacher in teachers]
+            teacher = fit_teacher(rows, options.teacher, seed)
+            probs = [teacher.predict_proba(states_of(part, seed)) for part in parts]
+            return teacher.temperature, probs
+
+        temperatures, probs_SP = zip(*_each(taught, options.weak_seeds, doing.threads), strict=True)
+        of_parts = zip(*probs_SP, strict=True)
+        stacked = {part: np.stack(found) for part, found in zip(parts, of_parts, strict=True)}
+        return stacked, list(temperatures)
     factory = StudentFactory(
         source, options.weak_layer, options.teacher.head, adapter=options.teacher.adapter
     )
@@ -279,9 +292,9 @@ def _weak(
         examples = [learned.examples[i] for i in drawn_N]
         return fit_ceiling(factory, examples, learned.targets_N[drawn_N], seed)
 
-    heard = _Heard("weak teacher", progress, factory)
+    heard = _Heard("weak teacher", doing.progress, factory)
     arm = _Arm("weak", fitted, heard)
-    return _predicted(data, parts, options.weak_seeds, arm, kept), []
+    return _predicted(data, parts, options.weak_seeds, arm, doing), []
 
 
 def _seen_by_teachers(
@@ -306,8 +319,7 @@ def _ceilings(
     options: BuildOptions,
     source: FeatureSource,
     parts: tuple[Part, ...],
-    progress: Progress,
-    kept: Kept | None,
+    doing: _Doing,
 ) -> dict[Part, Floats]:
     """Train students on the truth of the first part, a split, and predict the others.
 
@@ -322,9 +334,9 @@ def _ceilings(
         return fit_ceiling(factory, learned.examples, learned.targets_N, seed)
 
     adapted = options.adapter is not None
-    heard = _Heard(name.replace("-", " on "), progress, factory) if adapted else None
+    heard = _Heard(name.replace("-", " on "), doing.progress, factory) if adapted else None
     arm = _Arm(name, fitted, heard)
-    return _predicted(data, others, options.ceiling_seeds_used, arm, kept)
+    return _predicted(data, others, options.ceiling_seeds_used, arm, doing)
 
 
 def _spread(
@@ -332,8 +344,7 @@ def _spread(
     options: BuildOptions,
     source: FeatureSource,
     weak: dict[Part, Floats],
-    progress: Progress,
-    kept: Kept | None,
+    doing: _Doing,
 ) -> dict[Split, SeedSpread]:
     """Measure how much plain students differ on each split that is scored.
 
@@ -341,7 +352,7 @@ def _spread(
     scores on that split are trained on.
     """
     factory = StudentFactory(source, options.strong_layer, options.student, adapter=options.adapter)
-    progress("plain students")
+    doing.progress("plain students")
     probs = dict[Part, Floats]()
     for split in data.train_splits:
         examples, labels_SN = data.splits[split].examples, weak[split]
@@ -358,9 +369,9 @@ def _spread(
 
         mine = [part for part in options.eval_splits if _ceiling_rows(data, part) == split]
         shown = name.replace("plain", "plain student").replace("-", " on ")
-        heard = None if options.adapter is None else _Heard(shown, progress, factory)
+        heard = None if options.adapter is None else _Heard(shown, doing.progress, factory)
         arm = _Arm(name, fitted, heard)
-        probs |= _predicted(data, mine, options.plain_seeds_used, arm, kept)
+        probs |= _predicted(data, mine, options.plain_seeds_used, arm, doing)
     return {
         split: seed_spread((probs[split] > 0.5) == data.splits[split].targets_N.astype(bool))
         for split in options.eval_splits
@@ -413,16 +424,15 @@ class _Arm(NamedTuple):
 
 
 def _predicted(
-    data: TaskData, parts: Sequence[Part], seeds: Sequence[int], arm: _Arm, kept: Kept | None
+    data: TaskData, parts: Sequence[Part], seeds: Sequence[int], arm: _Arm, doing: _Doing
 ) -> dict[Part, Floats]:
     """Return P(label 1) of each seed's student on each part, (S, N)."""
-    heard = arm.heard
-    probs = {part: list[Floats]() for part in parts}
-    for number, seed in enumerate(seeds, start=1):
+    heard, kept = arm.heard, doing.kept
 
-        def made(seed: int = seed, number: int = number) -> dict[str, Floats]:
+    def predicted(seed: int) -> dict[str, Floats]:
+        def made() -> dict[str, Floats]:
             if heard is not None:
-                heard.begin(seed, number, len(seeds))
+                heard.begin(seed, seeds.index(seed) + 1, len(seeds))
             student = arm.fitted(seed)
             rows = {part: _rows(data, part) for part in parts}
             found: dict[str, Floats] = {
@@ -432,10 +442,24 @@ def _predicted(
                 heard.end()
             return found
 
-        found = made() if kept is None else kept.get(f"{arm.name}-{seed}", made)
-        for part in parts:
-            probs[part].append(found[part])
-    return {part: np.stack(rows) for part, rows in probs.items()}
+        return made() if kept is None else kept.get(f"{arm.name}-{seed}", made)
+
+    found = _each(predicted, seeds, 1 if heard is not None else doing.threads)
+    return {part: np.stack([probs[part] for probs in found]) for part in parts}
+
+
+def _each(make: Callable[[int], T], seeds: Sequence[int], threads: int) -> list[T]:
+    """Return what is made of each seed, in their order, `threads` seeds at a time.
+
+    The results are the same bits: a seed draws from a generator of its own, and while a head is
+    multiplied Python lets other threads run. The first seed is made alone, and leaves in the caches
+    what all seeds read.
+    """
+    if threads == 1:  # also where a seed takes an hour: Ctrl-C would wait for a thread
+        return [make(seed) for seed in seeds]
+    first = [make(seed) for seed in seeds[:1]]
+    with ThreadPoolExecutor(threads) as pool:
+        return first + list(pool.map(make, seeds[1:]))
 
 
 def _accuracy(data: TaskData, split: Split, probs_SN: NDArray[np.floating]) -> float:

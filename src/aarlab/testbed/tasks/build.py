@@ -83,6 +83,7 @@ class _Training(NamedTuple):
     sources: Sources
     progress: Progress
     kept: Kept | None
+    threads: int
 
 
 def build_task(
@@ -91,10 +92,12 @@ def build_task(
     root: DataRoot,
     sources: Sources,
     progress: Progress = lambda step: None,
+    threads: int = 1,
 ) -> Built:
     """Write the public and vault sides of a version of the task, or reuse an intact version.
 
-    The version becomes the default of the task's name.
+    The version becomes the default of the task's name. Heads of `threads` seeds are trained at a
+    time.
 
     Raises BadInput on rows that break the rules, GapNotPositive before anything is published,
     Conflict while another process builds the task, OSError (disk full) leaving nothing behind.
@@ -115,7 +118,7 @@ def build_task(
             with _building(root, data.name) as folder:
                 # A head takes 0.1 s per seed: not worth keeping.
                 adapted = options.adapter or options.teacher.adapter
-                training = _Training(sources, progress, kept if adapted else None)
+                training = _Training(sources, progress, kept if adapted else None, threads)
                 rows = _shuffled(data, options.seed)
                 version = _write(folder, rows, options, settings_hash, training)
                 place = _repaired(root, data, options) or f"{data.name}@{version}"
@@ -136,9 +139,9 @@ def _write(
     training: _Training,
 ) -> str:
     """Write both sides below `folder` and return the version."""
-    sources, progress, kept = training
+    sources, progress, kept, threads = training
     if data.problem.weak_labels:
-        trained = train_baselines(data, options, sources, progress, kept)
+        trained = train_baselines(data, options, sources, progress, kept, threads)
     else:
         trained = without_teachers(data)
     found = gaps(data, trained.baselines)

@@ -1,5 +1,6 @@
 """Build a task from a name or a folder: rows, frozen features of the pair, baselines, files."""
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ from aarlab.testbed.tasks.twins import draw_twins, with_twins
 Tell = Callable[[str], None]
 Advance = Callable[[str, int, int], None]  # a step's name, answers done, answers in all
 Adapted = tuple[AdapterOptions, HeadOptions]
+MOST_HEADS = 4  # trained at a time: each holds a copy of the states that it learns from
 FOLDS = 5  # on which a teacher is calibrated, unless there are fewer problems
 
 
@@ -226,7 +228,12 @@ class Workshop:
         # Heads are small: a library that takes a thread per core for each is ten times slower.
         with threadpool_limits(1):
             built = build_task(
-                data, options, self.root, Sources(weak_cache, strong_cache), self.tell
+                data,
+                options,
+                self.root,
+                Sources(weak_cache, strong_cache),
+                self.tell,
+                min(MOST_HEADS, self.n_threads or self.settings.torch_threads or _cores()),
             )
         if cut := sum(len(cache.cut_rows) for cache in {id(c): c for c in caches}.values()):
             self.tell(f"{cut} rows of trained students exceed the context: cut at their start")
@@ -299,6 +306,11 @@ class Workshop:
         model = compute.model_id(read_record(folder))
         load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
         return FeatureCache([], model, store, load, self.settings.cache_bytes)
+
+
+def _cores() -> int:
+    known = hasattr(os, "sched_getaffinity")  # on Linux
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def private_seed(root: DataRoot, task: str, given: int | None = None) -> int:
