@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aarlab.agents.language import prompts
 from aarlab.agents.language.personalities import personality
 from aarlab.agents.language.script_methods import known_words
 from aarlab.agents.language.scripts import Called, Talk, Turn, next_move
@@ -90,3 +91,31 @@ def test_the_cheat_goes_by_words_alone(says_so: bool) -> None:
     probs_N = space["fit"](None, None, 0).predict_proba(rows)
     assert probs_N[0] > 0.9 and probs_N[1] < 0.1 and probs_N[2] == 0.5
     assert np.isfinite(probs_N).all()
+
+
+SERVED = "python -m aarlab.students.trying --socket /students/socket --tokens /students/tokens"
+
+
+@pytest.mark.parametrize("command", [SERVED, prompts.TRYING])
+@pytest.mark.parametrize("name", ["reweighter", "overseer"])
+def test_a_script_tries_methods_by_the_command_of_its_notes(name: str, command: str) -> None:
+    """Also when it has forgotten the notes: after a summary, and in a new session."""
+    who, turns, commands, kept = personality(name), [SYSTEM], [], ""
+    for _ in range(14):
+        step, move = next_move(who, Talk(turns))
+        calls = tuple(Called(f"{step}c{n}", *call) for n, call in enumerate(move.calls))
+        turns.append(Turn("assistant", move.say, calls))
+        for call in calls:
+            said = str(call.arguments)
+            if call.tool == "bash" and ".trying" in said:
+                commands.append(call.arguments["command"])
+            if call.arguments.get("path") == "notebook.md":
+                kept = call.arguments["text"]
+            notes = f"cd /workspace && {command} mine out/mine --public /public --seeds 1"
+            answer = notes if "/notes" in said else "wrote out/predictions.json"
+            turns.append(Turn("tool", answer, call=call.id))
+    assert len(commands) >= 2 and kept
+    assert all(one.startswith(f"{command} methods/") for one in commands)
+    _, summary = next_move(who, Talk([*turns, Turn("user", "will be replaced by a summary")]))
+    for memory in (summary.say, kept):
+        assert Talk([SYSTEM, Turn("user", memory)]).trying() == command
