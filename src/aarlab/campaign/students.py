@@ -183,6 +183,7 @@ def _on_a_running_one(access: Access, locks: Path) -> Access | None:
 def _child(server: _Server, access: Access, models: str, locks: Path) -> StudentChild:
     argv = [sys.executable, "-m", "aarlab.students", "--device", server.device]
     argv += ["--socket", str(server.socket), "--models", models]
+    argv += ["--root", str(access.root.path.absolute())]  # a node has no AARLAB_HOME of its own
     log = access.run.path / f"{server.name}.log"
     return StudentChild(server.name, argv, log, access=access, socket=server.socket, locks=locks)
 
