@@ -118,6 +118,29 @@ def test_pods_of_one_machine_share_a_server(
     assert {aar.spend.get("device_s", 0.0) > 0 for aar in export.aars} == {True, False}
 
 
+@pytest.mark.gate
+def test_a_pod_has_a_server_for_each_of_its_devices(
+    toy_run: Toy, toy_root: DataRoot, tmp_path: Path, locks: Path
+) -> None:
+    run, spec = RunDir(tmp_path / "run"), spec_on_a_server()
+    executor = ExecutorSpec(aars_per_pod=4, devices_per_pod=2)
+    create(run, spec.model_copy(update={"executor": executor}), {"why": "test"})
+    export = run_campaign(run, toy_root, lambda kind, facts: None)
+    assert predictions_of(run) == predictions_of(toy_run[0])
+    assert len(export.submissions) == EXPECTED_SUBMISSIONS
+    access = {
+        path.parent.name: AarConfig.model_validate_json(path.read_bytes()).students
+        for path in run.path.glob("aars/*/aar.json")
+    }
+    places = [access[name].socket.parent.name for name in ("edda", "guards", "human", "rowan")]
+    assert places == ["pod-1-0", "pod-1-1"] * 2, "they take turns among the servers"
+    for number in range(2):
+        said = (run.path / f"students-pod-1-{number}.log").read_text(encoding="utf-8")
+        assert f"serving students on cpu-{number} " in said
+    spent = {aar.name: aar.spend.get("device_s", 0.0) for aar in export.aars}
+    assert min(spent[name] for name in ("edda", "human", "rowan")) > 0, "both were used"
+
+
 def test_another_executor_needs_pods() -> None:
     raw = spec_on_a_server().model_dump(mode="json")
     with pytest.raises(BadInput, match="serves its own machine"):
