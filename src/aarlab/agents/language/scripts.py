@@ -17,6 +17,7 @@ from aarlab.agents.language.prompts import TRYING
 CALL_ID = re.compile(r"^r(\d{3})s(\d{2})")
 MARK = re.compile(r"\[script at round (\d+) slot (\d+)\]")
 TRIES = re.compile(r"python -m aarlab\.[a-z.]+\.trying(?: --(?:socket|tokens) \S+)*")
+CUT_OFF = "interrupted by a restart"  # what a command gives that a restart ended
 
 
 class Called(NamedTuple):
@@ -57,12 +58,22 @@ class Talk:
         return best
 
     def result(self, round_: int, slot: int) -> str:
-        """Return what the (first) call of that step gave; empty where it is no longer known."""
-        wanted = f"r{round_:03d}s{slot:02d}"
+        """Return what the (first) call of that step gave; empty where it is no longer known.
+
+        A call that was cut off is passed over where it was made again.
+        """
+        wanted, found = f"r{round_:03d}s{slot:02d}", ""
         for turn in self.turns:
-            if turn.role == "tool" and turn.call.startswith(wanted):
-                return turn.text
-        return ""
+            if turn.role == "tool" and turn.call.startswith(wanted) and turn.call.endswith("c0"):
+                found = turn.text
+                if not found.startswith(CUT_OFF):
+                    break
+        return found
+
+    def times(self, round_: int, slot: int) -> int:
+        """Return how often that step was taken."""
+        wanted = f"r{round_:03d}s{slot:02d}"
+        return sum(any(c.id.startswith(wanted) for c in turn.calls) for turn in self.turns)
 
     def trying(self) -> str:
         """Return the command that tries a method, as the notes had it or as it was used before.
@@ -319,6 +330,11 @@ def next_move(who: Personality, talk: Talk) -> tuple[str, Move]:
         said = f"Summary. {mark(round_, max(slot, 0))} A trial: {talk.trying()}"
         return "", Move(said, ())
     round_, slot = talk.place() or (0, -1)
+    if slot >= 0 and talk.result(round_, slot).startswith(CUT_OFF):
+        move = who.steps[slot](Step(who, talk, round_))
+        if move is not None:
+            name = f"r{round_:03d}s{slot:02d}x{talk.times(round_, slot)}"
+            return name, move._replace(say="A restart cut it off: once more.")
     while True:
         round_, slot = (round_, slot + 1) if slot + 1 < len(who.steps) else (round_ + 1, 0)
         if round_ >= len(who.attempts):
