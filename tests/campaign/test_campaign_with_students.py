@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from aarlab.agents.config import AarConfig
 from aarlab.campaign import runner
 from aarlab.campaign.aars import ExecutorSpec
 from aarlab.campaign.runner import create, run_campaign
+from aarlab.campaign.settings import RestartSettings
 from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
-from aarlab.campaign.students import StudentChild, devices_of, student_server
-from aarlab.core.errors import BadInput, Unreachable
+from aarlab.campaign.students import Access, StudentChild, devices_of, student_server
+from aarlab.core.errors import BadInput, Conflict, Unreachable
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.students.client import Client
@@ -100,6 +102,35 @@ def test_a_server_that_runs_is_used_and_left_running(toy_root: DataRoot, locks: 
             access = students.access.of("rowan")
         with Client.open(access.socket, access.token("gauss")) as client:
             assert client.info()["device"] == "cpu" and len(client.rows) > 100
+
+
+@pytest.mark.gate
+def test_a_server_that_ends_or_gets_no_grants_is_started_again(
+    toy_root: DataRoot, locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both end it with exit code 0, which for other children means that their work is done."""
+    run, spec, plain, tries = RunDir(locks.parent / "run"), spec_on_a_server(), Access.admit, []
+
+    def admit(access: Access, socket: Path, folder: Path) -> None:
+        tries.append(socket)
+        if len(tries) == 1:
+            raise Conflict("the first time no grants are made")
+        plain(access, socket, folder)
+
+    with student_server(run, toy_root, spec) as students:
+        assert students is not None
+        [child] = students.children
+        child.restarts = RestartSettings(first_s=0.05, factor=1, longest_s=0.1)
+        monkeypatch.setattr(Access, "admit", admit)
+        child.handle.process.terminate()
+        events = list[str]()
+        while len(tries) < 2:
+            events += filter(None, [child.poll()])
+            time.sleep(0.02)
+        assert events == ["crashed", "restarted"] * 2 and child.handle.poll() is None
+        access = students.access.of("rowan")
+        with Client.open(access.socket, access.token("gauss")) as client:
+            assert len(client.rows) > 100
 
 
 @pytest.mark.gate

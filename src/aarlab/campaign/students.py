@@ -80,6 +80,17 @@ class StudentChild(Child):
                     log.write(f"no grants were made: {error}\n")
                 self.stop()  # the next poll sees it ended, and starts it again
 
+    def poll(self) -> str | None:
+        """Poll it; whatever ends a server while its AARs work counts as a crash.
+
+        Its exit code is 0 after SIGTERM.
+        """
+        event = super().poll()
+        if event == "finished":
+            self.finished = False
+            return self._crashed()
+        return event
+
     def _ended(self) -> bool:
         return self.handle is None or self.handle.poll() is not None
 
