@@ -7,7 +7,6 @@ secret of the campaign is found, or where ledger and transcripts differ.
 
 import gzip
 import json
-import os
 import re
 import shutil
 import socket
@@ -21,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples" / "nine_scripted"))
 
+from fake_models import KEY
 from record import write_ledger
 
 from aarlab.core.hashing import LogEntry, LogHead, verify_chain
@@ -94,7 +94,7 @@ def secrets_of(run: RunDir) -> list[str]:
     files = [p for folder in (run.tokens, run.platform / "pods") for p in folder.iterdir()]
     found = [p.read_text(encoding="utf-8").strip() for p in files if not p.name.endswith(".pub")]
     assert len(found) > 9, "the tokens of nine AARs"
-    return [*found, os.environ["ANTHROPIC_API_KEY"]]
+    return [*found, KEY]
 
 
 def check(out: Path, words: list[str]) -> None:
