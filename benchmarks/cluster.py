@@ -1,13 +1,18 @@
 """Nine AARs on three nodes of a cluster, and a node lost in the middle: what is lost, what doubled.
 
-    python benchmarks/cluster.py --engine slurm   # or ray
+    python benchmarks/cluster.py --engine slurm          # or ray: a job for each AAR
+    python benchmarks/cluster.py --engine slurm --pods   # a job for three, with student servers
 
-A real campaign by the real command: six language-model AARs, whose model is a script behind a local
-endpoint that counts what it is asked, and three control researchers, on the toy task of the tests,
-with TLS between nodes and platform. The nodes share this machine. When every language AAR has made
-some calls, one node is killed with all its processes, as a machine that loses its power. Afterwards
-log, ledger, transcripts, submissions and report are checked; any fault ends the run with an error
-and writes nothing. `cluster_ENGINE.json` has the figures, `cluster.md` a table of all engines.
+A real campaign by the real command, with TLS between nodes and platform. The models of the AARs are
+scripts behind a local endpoint that counts what it is asked. With a job for each AAR they are six
+language-model AARs and three control researchers on the toy task of the tests. With pods they are
+the nine language-model AARs of the recorded campaign, on a tiny random language model whose
+students train its last block: each pod has two student servers on the CPU. The nodes share this
+machine. When every language AAR has made some calls, one node is killed with all its processes, as
+a machine that loses its power. Afterwards log, ledger, transcripts, submissions and report are
+checked; any fault ends the run with an error and writes nothing. `cluster_ENGINE.json` and
+`cluster_ENGINE_pods.json` have the figures, `cluster.md` a table of all. The runs with pods are
+kept in `docs/recorded-ENGINE`.
 """
 
 import argparse
@@ -22,7 +27,7 @@ from collections import Counter, defaultdict
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
@@ -30,17 +35,23 @@ sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
 import lost_node
 import yaml
 from fake_models import FakeModels
+from fake_talk import Answer
 from slurm import Slurm
+from tiny_task import tiny_data, tiny_options, tiny_pair
 from toy_campaign import build_toy, command
 
-from aarlab.core.layout import RunDir
+import cluster_talk
+from aarlab.agents.state import load_state
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.testbed.settings import TestbedSettings
+from aarlab.testbed.tasks.making import Workshop
 from cluster_ray import RayEngine
+from cluster_record import keep
 
-LANGUAGES = ["ada", "bea", "cleo", "dora", "elsa", "fay"]
-CONTROLS = ["rowan", "sorrel", "tansy"]
 TRIALS = 24  # of each control researcher: it still works when the node is lost
 CALLS_BEFORE = 5  # of each language AAR before the node is lost
-MOST_S = 900.0
+MOST_S, STATE = 1800.0, "state.json"
+POD, DEVICES = 3, 2  # AARs and student servers of a pod
 
 
 class Engine(Protocol):
@@ -86,40 +97,118 @@ class SlurmEngine(AbstractContextManager["SlurmEngine"]):
 ENGINES = {"slurm": SlurmEngine, "ray": RayEngine}
 
 
+class Alone:
+    """A job for each AAR, on stored states: nothing but the campaign's own machinery."""
+
+    languages = ("ada", "bea", "cleo", "dora", "elsa", "fay")
+    controls = ("rowan", "sorrel", "tansy")
+    jobs = "one for each AAR"
+    answer: Answer = staticmethod(lost_node.steady)
+    pods: ClassVar[dict[str, list[str]]] = {}
+
+    def build(self, home: Path) -> DataRoot:
+        return build_toy(home)
+
+    def spec(self, fake: FakeModels, executor: dict[str, Any]) -> dict[str, Any]:
+        spec = lost_node.spec_of(fake, executor, list(self.languages), list(self.controls))
+        for aar in spec["aars"][len(self.languages) :]:
+            aar["limits"] = {"submissions": TRIALS, "dollars": 1.0}
+        return spec
+
+    def keys(self, folder: Path, fake: FakeModels) -> Path:
+        return lost_node.key_file(folder, fake)
+
+
+class Pods:
+    """Nine scripted AARs, and the hand-tuned baselines, in pods with student servers."""
+
+    languages = tuple(cluster_talk.SCRIPTS)
+    controls = ("human", "guards")
+    jobs = f"pods of {POD} AARs, each with {DEVICES} student servers on the CPU"
+    answer: Answer = staticmethod(cluster_talk.nine)
+
+    def __init__(self) -> None:
+        names = [*self.languages, *self.controls]
+        starts = range(0, len(names), POD)
+        self.pods = {f"pod-{n}": names[at : at + POD] for n, at in enumerate(starts, 1)}
+
+    def build(self, home: Path) -> DataRoot:
+        root = DataRoot(home)
+        tiny_pair(root, home / "hf")
+        settings = TestbedSettings(device="cpu", torch_threads=1)
+        Workshop(root, lambda line: None, settings=settings).build(tiny_data(), tiny_options())
+        return root
+
+    def spec(self, fake: FakeModels, executor: dict[str, Any]) -> dict[str, Any]:
+        executor |= {"aars_per_pod": POD, "devices_per_pod": DEVICES}
+        spec = lost_node.spec_of(fake, executor, [], [])
+        human, guards = (
+            {"name": name, "researcher": "fixed", "role": role, "arm": role, "methods": methods}
+            for name, role, methods in (
+                ("human", "human", ["vanilla", "confident"]),
+                ("guards", "guard", ["guard_length"]),
+            )
+        )
+        spec["aars"] = [
+            *(
+                {"name": name, "researcher": "language", "direction": direction}
+                for name, (_, direction) in cluster_talk.SCRIPTS.items()
+            ),
+            human,
+            guards,
+        ]
+        spec |= {"tasks": ["words"], "student_server": {"device": "cpu"}}
+        spec["limits"] |= {"submissions": 12, "methods": 3}
+        spec["verify"] |= {"top": 2, "seeds": 2}
+        return spec
+
+    def keys(self, folder: Path, fake: FakeModels) -> Path:
+        locks = folder / "k"
+        locks.mkdir()
+        return lost_node.key_file(folder, fake, locks)
+
+
+Setting = Alone | Pods
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=ENGINES, required=True)
+    parser.add_argument("--pods", action="store_true", help="three AARs a job, student servers")
     given = parser.parse_args()
+    name = f"{given.engine}_pods" if given.pods else given.engine
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
-        figures = measured(ENGINES[given.engine], Path(folder))
-    out = HERE / f"cluster_{given.engine}.json"
+        setting = Pods() if given.pods else Alone()
+        figures = measured(ENGINES[given.engine], setting, Path(folder))
+        if given.pods:
+            out, run = HERE.parent / "docs" / f"recorded-{given.engine}", Path(folder) / "run"
+            keep(RunDir(run), figures, out, {folder: "~/cluster", sys.prefix: "~/venv"})
+    out = HERE / f"cluster_{name}.json"
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     page = table([json.loads(p.read_text("utf-8")) for p in sorted(HERE.glob("cluster_*.json"))])
     (HERE / "cluster.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def measured(kind: Any, folder: Path) -> dict[str, Any]:
+def measured(kind: Any, setting: Setting, folder: Path) -> dict[str, Any]:
     """Run the campaign and check it; raises where anything is lost or doubled."""
-    root, run, began = build_toy(folder / "data"), RunDir(folder / "run"), time.monotonic()
+    root, run, began = setting.build(folder / "data"), RunDir(folder / "run"), time.monotonic()
     with ExitStack() as stack:
         engine: Engine = stack.enter_context(kind())
-        fake = stack.enter_context(FakeModels(lost_node.steady, lost_node.THINKS))
-        keys = lost_node.key_file(folder, fake)
+        fake = stack.enter_context(FakeModels(setting.answer, lost_node.THINKS))
+        keys = setting.keys(folder, fake)
         os.environ["ANTHROPIC_API_KEY"] = fake.key  # for the check before the campaign starts
-        spec = lost_node.spec_of(fake, engine.executor(keys), LANGUAGES, CONTROLS)
-        for aar in spec["aars"][len(LANGUAGES) :]:
-            aar["limits"] = {"submissions": TRIALS, "dollars": 1.0}
+        spec = setting.spec(fake, engine.executor(keys))
         path = folder / "spec.yaml"
         path.write_text(yaml.safe_dump(spec), encoding="utf-8")
         process = command(root, "campaign", "run", str(path), "--out", str(run.path))
         try:
-            watched = attend(process, engine, run)
+            watched = attend(process, engine, setting, run)
         finally:
             process.kill()
-        kills = len(set(watched["lost_aars"]) & set(LANGUAGES))
-        export = lost_node.check_whole(run, fake, kills)
+        kills = len(set(watched["lost_aars"]) & set(setting.languages))
+        export = lost_node.check_whole(run, fake, kills, steady=setting.answer is lost_node.steady)
         counts = fake.counts()
         version = engine.version()
     assert lost_node.events(run, "process_crashed") == []
@@ -132,7 +221,8 @@ def measured(kind: Any, folder: Path) -> dict[str, Any]:
         "machine": f"{os.cpu_count()} cores ({machine.machine()}), Linux, Python "
         f"{machine.python_version()}",
         "nodes": 3,
-        "aars": {"language": len(LANGUAGES), "control": len(CONTROLS)},
+        "jobs": setting.jobs,
+        "aars": {"language": len(setting.languages), "control": len(setting.controls)},
         **watched,
         "ending": ended["ending"],
         "model_calls": {
@@ -150,20 +240,29 @@ def measured(kind: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-def attend(process: subprocess.Popen[bytes], engine: Engine, run: RunDir) -> dict[str, Any]:
+def attend(
+    process: subprocess.Popen[bytes], engine: Engine, setting: Setting, run: RunDir
+) -> dict[str, Any]:
     """Watch the campaign to its end and kill a node meanwhile; return what became of its AARs."""
+
+    def where() -> dict[str, str]:
+        found = engine.where()  # by the name of the job, or of the AAR
+        return {aar: node for name, node in found.items() for aar in setting.pods.get(name, [name])}
+
     places, began = defaultdict[str, list[str]](list), time.monotonic()
     lost, lost_at, back = "", 0.0, dict[str, float]()
     while process.poll() is None:
         assert time.monotonic() - began < MOST_S, "the campaign does not end"
-        for name, node in engine.where().items():
+        for name, node in where().items():
             if places[name][-1:] != [node]:
                 places[name].append(node)
-        if not lost and all(lost_node.calls(run, name) >= CALLS_BEFORE for name in LANGUAGES):
-            lost = places[LANGUAGES[0]][-1]
-            there = sorted(name for name, node in engine.where().items() if node == lost)
-            calls = {name: lost_node.calls(run, name) for name in LANGUAGES}
+        if not lost and all(lost_node.calls(run, n) >= CALLS_BEFORE for n in setting.languages):
+            lost = places[setting.languages[0]][-1]
+            there = sorted(name for name, node in where().items() if node == lost)
             engine.lose(lost)
+            there = [name for name in there if not load_state(run.aar(name) / STATE).finished]
+            calls = {name: lost_node.calls(run, name) for name in setting.languages}
+            lost_when = datetime.now(UTC).isoformat(timespec="seconds")
             lost_at = time.monotonic()
         elif lost:
             for name in there:
@@ -176,6 +275,7 @@ def attend(process: subprocess.Popen[bytes], engine: Engine, run: RunDir) -> dic
     assert all(len(places[name]) == 2 and places[name][0] == lost for name in there), places
     return {
         "lost_node": lost,
+        "lost_at": lost_when,
         "lost_aars": there,
         "calls_before": calls,
         "seconds_until_the_new_life": back,
@@ -206,6 +306,7 @@ def table(all_figures: list[dict[str, Any]]) -> str:
             "date": figures["date"],
             "machine": figures["machine"],
             "nodes": f"{figures['nodes']}, all on this machine",
+            "jobs": figures["jobs"],
             "AARs": f"{language} language, {control} control",
             "on the lost node": ", ".join(figures["lost_aars"]),
             "new life after the kill": f"{min(back):.0f} to {max(back):.0f} s",

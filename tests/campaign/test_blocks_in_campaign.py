@@ -7,10 +7,12 @@ from tiny_task import tiny_data, tiny_options, tiny_pair
 
 from aarlab.agents.trial import MODEL, method_view
 from aarlab.campaign.runner import create, run_campaign
-from aarlab.campaign.spec import AarSpec, CampaignSpec, VerifySpec
+from aarlab.campaign.spec import AarSpec, CampaignSpec, StudentServerSpec, VerifySpec
+from aarlab.campaign.students import student_server
 from aarlab.core.errors import NotFound
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import Limits
+from aarlab.students.client import Client
 from aarlab.testbed.models.token_states import load_lower
 from aarlab.testbed.settings import TestbedSettings
 from aarlab.testbed.tasks.making import Workshop
@@ -84,3 +86,22 @@ def test_lower_states_of_public_rows_are_public_and_of_hidden_rows_are_not(root:
     for name in public:
         shown = load_lower(root.public_task("words") / "lower" / name, 2)
         assert shown and not shown.keys() & hidden.keys()
+
+
+@pytest.mark.gate
+def test_a_student_server_of_a_campaign_has_the_models_of_its_data_root(
+    root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a node, where no environment names the data root."""
+    monkeypatch.setenv("AARLAB_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(tmp_path / "k"))
+    aar = AarSpec(name="human", researcher="fixed", role="human", arm="human", methods=["vanilla"])
+    spec = CampaignSpec(
+        name="blocks", tasks=["words"], aars=[aar], student_server=StudentServerSpec(device="cpu")
+    )
+    with student_server(RunDir(tmp_path / "run"), root, spec) as students:
+        assert students is not None and students.children
+        access = students.access.of("human")
+        with Client.open(access.socket, access.token("words")) as client:
+            student = client.students.new().fit(client.rows[:8], [0.0, 1.0] * 4)
+            assert student.predict_proba(client.rows[:4]).shape == (4,)

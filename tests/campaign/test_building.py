@@ -144,6 +144,11 @@ def test_a_device_elsewhere_must_be_asked_for(tmp_path: Path) -> None:
     asked = {"name": "slurm", "aars_per_pod": 1, "gpus": 1}
     spec = with_data(tmp_path, student_server={"device": "cuda"}, executor=asked)
     assert [r.gravity for r in of(spec, DataRoot(tmp_path), "student_server")] == ["note"]
+    spec = with_data(
+        tmp_path, student_server={"device": "cuda"}, executor={**asked, "devices_per_pod": 2}
+    )
+    few = next(r for r in of(spec, DataRoot(tmp_path), "executor") if r.gravity == "error")
+    assert "`devices_per_pod` is 2, but `gpus` is 1" in few.text
 
 
 def test_devices_have_a_price(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from aarlab.agents.config import AarConfig
 from aarlab.campaign import runner
 from aarlab.campaign.aars import ExecutorSpec
 from aarlab.campaign.runner import create, run_campaign
+from aarlab.campaign.settings import RestartSettings
 from aarlab.campaign.spec import CampaignSpec, StudentServerSpec, VerifySpec
-from aarlab.campaign.students import StudentChild, devices_of, student_server
-from aarlab.core.errors import BadInput, Unreachable
+from aarlab.campaign.students import Access, StudentChild, devices_of, student_server
+from aarlab.core.errors import BadInput, Conflict, Unreachable
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.students.client import Client
@@ -103,6 +105,35 @@ def test_a_server_that_runs_is_used_and_left_running(toy_root: DataRoot, locks: 
 
 
 @pytest.mark.gate
+def test_a_server_that_ends_or_gets_no_grants_is_started_again(
+    toy_root: DataRoot, locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both end it with exit code 0, which for other children means that their work is done."""
+    run, spec, plain, tries = RunDir(locks.parent / "run"), spec_on_a_server(), Access.admit, []
+
+    def admit(access: Access, socket: Path, folder: Path) -> None:
+        tries.append(socket)
+        if len(tries) == 1:
+            raise Conflict("the first time no grants are made")
+        plain(access, socket, folder)
+
+    with student_server(run, toy_root, spec) as students:
+        assert students is not None
+        [child] = students.children
+        child.restarts = RestartSettings(first_s=0.05, factor=1, longest_s=0.1)
+        monkeypatch.setattr(Access, "admit", admit)
+        child.handle.process.terminate()
+        events = list[str]()
+        while len(tries) < 2:
+            events += filter(None, [child.poll()])
+            time.sleep(0.02)
+        assert events == ["crashed", "restarted"] * 2 and child.handle.poll() is None
+        access = students.access.of("rowan")
+        with Client.open(access.socket, access.token("gauss")) as client:
+            assert len(client.rows) > 100
+
+
+@pytest.mark.gate
 def test_pods_of_one_machine_share_a_server(
     toy_run: Toy, toy_root: DataRoot, tmp_path: Path, locks: Path
 ) -> None:
@@ -116,6 +147,29 @@ def test_pods_of_one_machine_share_a_server(
     ]
     assert len({c.students.token("gauss") for c in configs}) == len(configs) == 4
     assert {aar.spend.get("device_s", 0.0) > 0 for aar in export.aars} == {True, False}
+
+
+@pytest.mark.gate
+def test_a_pod_has_a_server_for_each_of_its_devices(
+    toy_run: Toy, toy_root: DataRoot, tmp_path: Path, locks: Path
+) -> None:
+    run, spec = RunDir(tmp_path / "run"), spec_on_a_server()
+    executor = ExecutorSpec(aars_per_pod=4, devices_per_pod=2)
+    create(run, spec.model_copy(update={"executor": executor}), {"why": "test"})
+    export = run_campaign(run, toy_root, lambda kind, facts: None)
+    assert predictions_of(run) == predictions_of(toy_run[0])
+    assert len(export.submissions) == EXPECTED_SUBMISSIONS
+    access = {
+        path.parent.name: AarConfig.model_validate_json(path.read_bytes()).students
+        for path in run.path.glob("aars/*/aar.json")
+    }
+    places = [access[name].socket.parent.name for name in ("edda", "guards", "human", "rowan")]
+    assert places == ["pod-1-0", "pod-1-1"] * 2, "they take turns among the servers"
+    for number in range(2):
+        said = (run.path / f"students-pod-1-{number}.log").read_text(encoding="utf-8")
+        assert f"serving students on cpu-{number} " in said
+    spent = {aar.name: aar.spend.get("device_s", 0.0) for aar in export.aars}
+    assert min(spent[name] for name in ("edda", "human", "rowan")) > 0, "both were used"
 
 
 def test_another_executor_needs_pods() -> None:

@@ -205,3 +205,9 @@ def test_what_a_spec_may_ask_of_pods() -> None:
     for executor in ({"name": "slurm"}, {"name": "local", "devices_per_pod": 2}):
         with pytest.raises(ValueError, match="pod"):
             CampaignSpec.model_validate(spec_with(executor=executor, student_server={}))
+    two = {"name": "slurm", "aars_per_pod": 2, "devices_per_pod": 2}
+    for device in ("cpu", "cuda"):
+        given = spec_with(executor=two, student_server={"device": device})
+        assert CampaignSpec.model_validate(given).executor.devices_per_pod == 2
+    with pytest.raises(ValueError, match="share the cores"):
+        CampaignSpec.model_validate(spec_with(executor=two, student_server={"device": "auto"}))

@@ -24,13 +24,20 @@ FILES = (
     ("test", "test", 200, 0.0),
 )
 SMALL = {
-    "limits": {"hours": 1, "submissions": 1, "methods": 0},
+    "limits": {"hours": 1, "submissions": 2, "methods": 1},
     "campaign_limits": {"hours": 10, "dollars": 10},
-    "language": {"model": "scripted/reweighter"},
+    "language": {"model": "scripted/reweighter", "model_args": {"rounds": 2}},
     "prices": {"scripted/reweighter": {"dated": "invented", "input": 1.0, "output": 1.0}},
     "seeds_per_submission": 1,
     "student_server": {"device": "cpu", "devices": 2},
-    "verify": {"top": 0, "ablate_top": 0, "held_out_top": 0, "certify": False, "seeds": 2},
+    "verify": {
+        "top": 1,
+        "live": False,
+        "ablate_top": 0,
+        "held_out_top": 0,
+        "certify": False,
+        "seeds": 2,
+    },
     "alerts": {"free_disk_gb": 0},
 }
 
@@ -94,11 +101,14 @@ def test_from_its_file_to_its_end(
     export = load_export(run.export)
     team = {aar.name for aar in export.aars if aar.name.startswith("directed")}
     assert len(team) == 9
-    # The scripts try methods in their sandbox, not on the server, so they come to no submission.
-    assert {one.aar for one in export.submissions} == {"human", "guards"}
+    assert {one.aar for one in export.submissions} == {*team, "human", "guards"}
+    verified = [one for one in export.verifications if one.aar in team]
+    assert {one.aar for one in verified} == team, "its first submission is a new best of each"
+    assert {one.state for one in verified} == {"done"}, verified
     assert {one.ending.value for one in export.endings if one.aar in team} == {"finished"}
     spent = {aar.name: aar.spend.get("device_s", 0.0) for aar in export.aars}
-    assert spent["human"] > 0, "its students were trained on a server"
+    for name in (*team, "human"):
+        assert spent[name] > 0, "its students were trained on a server"
     frozen = open_spec(run)
     assert frozen.build is None and set(frozen.versions) == {*frozen.tasks, *frozen.held_out}
     logs = [(run.path / name).read_text() for name in ("students.log", "students-1.log")]

@@ -108,14 +108,19 @@ def error(api: Api, status: int, kind: str, message: str, wait_s: float | None =
 
 
 def named(content: str, reply: Reply, fault: Fault | None) -> Reply:
-    """Ids of tool calls follow from the request; faults of the model's own are put in."""
+    """Ids of tool calls follow from the request, where the reply gives none.
+
+    Faults of the model's own are put in.
+    """
     if fault and fault.kind == "refusal":
         return Reply("I cannot help with that.", refused=True)
     if fault and fault.kind == "unknown_tool":
         reply = Reply(reply.text, (Call("no_such_tool", {"x": 1}),))
     if fault and fault.kind == "bad_arguments" and not reply.calls:
         reply = Reply(reply.text, (Call("bash", {"cmd": "true"}),))
-    calls = tuple(replace(c, id=f"toolu_{content[:18]}{i}") for i, c in enumerate(reply.calls))
+    calls = tuple(
+        replace(c, id=c.id or f"toolu_{content[:18]}{i}") for i, c in enumerate(reply.calls)
+    )
     return replace(reply, calls=calls)
 
 

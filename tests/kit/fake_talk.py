@@ -31,7 +31,7 @@ NOT_PAID: tuple[FaultKind, ...] = (
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call; `id` is filled in by the server, the same for the same request."""
+    """A tool call; without an `id` the server gives one, the same for the same request."""
 
     name: str
     arguments: dict[str, Any]

@@ -132,19 +132,24 @@ def recorded(export: CampaignExport) -> int:
     return sum(spend.calls for spend in export.model_spend)
 
 
-def key_file(folder: Path, fake: FakeModels) -> Path:
-    """Write the file from which nodes read the model's key."""
+def key_file(folder: Path, fake: FakeModels, devices: Path | None = None) -> Path:
+    """Write the file from which nodes read the model's key.
+
+    With `devices` each job has devices of its own, as with GPUs that the engine gives to one job:
+    a folder of locks below it, named after the job's first process.
+    """
     path = folder / "keys"
-    path.write_text(f"ANTHROPIC_API_KEY={fake.key}\n", encoding="utf-8")
+    own = "" if devices is None else f'AARLAB_DEVICE_LOCKS="{devices}/$$"\n'
+    path.write_text(f"ANTHROPIC_API_KEY={fake.key}\n{own}", encoding="utf-8")
     path.chmod(0o600)
     return path
 
 
-def check_whole(run: RunDir, fake: FakeModels, kills: int) -> CampaignExport:
+def check_whole(run: RunDir, fake: FakeModels, kills: int, steady: bool = True) -> CampaignExport:
     """Nothing is lost or doubled: log, ledger, transcripts, submissions, snapshots, findings.
 
     `kills` is the number of language AARs that were on the lost node: each may have paid the call
-    twice that was in flight.
+    twice that was in flight. Only the `steady` script notes the commands that it ran.
     """
     export = load_export(run.export)
     verify_log(run.database)
@@ -154,14 +159,14 @@ def check_whole(run: RunDir, fake: FakeModels, kills: int) -> CampaignExport:
     assert booked <= asked <= booked + kills, (booked, asked, kills)
     assert sum(n - 1 for n in counts.paid.values()) <= kills
     for aar in export.aars:
-        _check_aar(run.aar(aar.name), aar.name, export)
+        _check_aar(run.aar(aar.name), aar.name, export, steady)
     total = {kind: sum(int(a.spend.get(kind, 0)) for a in export.aars) for kind in TOKEN_KINDS}
     heard = {kind: counts.distinct_tokens.get(kind, 0) for kind in TOKEN_KINDS}
     assert total == heard, "right to the token"
     return export
 
 
-def _check_aar(home: Path, name: str, export: CampaignExport) -> None:
+def _check_aar(home: Path, name: str, export: CampaignExport, steady: bool) -> None:
     state = load_state(home / "state.json")
     assert state.finished, name
     if state.trials:  # a control researcher
@@ -181,5 +186,6 @@ def _check_aar(home: Path, name: str, export: CampaignExport) -> None:
     spent = next(aar.spend for aar in export.aars if aar.name == name)
     dollars = sum(entry.dollars or 0.0 for entry in entries)
     assert abs(dollars - spent["dollars"]) < 1e-9 * max(dollars, 1.0)
-    ran = (home / "workspace" / "log.txt").read_text().split()
-    assert len(ran) == len(set(ran)), "no command ran twice"
+    if steady:
+        ran = (home / "workspace" / "log.txt").read_text().split()
+        assert len(ran) == len(set(ran)), "no command ran twice"

@@ -68,7 +68,8 @@ class RayCluster:
                 with suppress(psutil.Error):  # it has ended meanwhile
                     words = each.cmdline()
                     if "aarlab.agents" in words and words[0] != "setpriv":
-                        found[Path(words[-1]).parent.name] = node
+                        config = words[words.index("aarlab.agents") + 1]
+                        found[Path(config).parent.name] = node
         return found
 
     def lose(self, node: str, whole: bool = True) -> None:

@@ -22,12 +22,20 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 SPLITS = {"train_label": "a", "train_unlabel": "b", "test": "c"}
 
 
-def benchmark(tmp_path: Path, *more: str) -> tuple[dict, str]:
-    """Run the benchmark with a tiny model; return its figures and its page."""
+def benchmark(tmp_path: Path, *more: str, longer: str = "") -> tuple[dict, str]:
+    """Run the benchmark with a tiny model; return its figures and its page.
+
+    `longer` is added to each question.
+    """
     for stem, seed in SPLITS.items():
         examples, targets = word_rows(96, seed)
         rows = [
-            {"question": e.prompt, "choice": e.answers[0], "label": bool(t), "group": e.group}
+            {
+                "question": e.prompt + longer,
+                "choice": e.answers[0],
+                "label": bool(t),
+                "group": e.group,
+            }
             for e, t in zip(examples, targets, strict=True)
         ]
         (tmp_path / f"{stem}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -51,9 +59,12 @@ def test_the_benchmark_runs_without_a_card(tmp_path: Path) -> None:
 
 @pytest.mark.gate
 def test_the_benchmark_asks_a_student_server(tmp_path: Path) -> None:
-    found, page = benchmark(tmp_path, "--modes", "aarlab")
+    # The words around a question are 27 tokens of the tiny tokenizer. A row that is to be shorter
+    # has 28 all the same: the server's rows are texts, those of the modes bare token ids.
+    found, page = benchmark(tmp_path, "--modes", "aarlab", longer=" and so on" * 20)
     one, many, exact = (found["server"][name] for name in ("one", "many", "float32"))
     assert many["clients"] == 9 and many["tokens"] == 9 * one["tokens"] > 0
+    assert one["tokens"] == found["found"][0]["tokens"] > 32 * 28, "the same rows in both"
     assert 0 < many["device_s_least_of_most"] <= 1
     assert exact["correlation"] > 0.99 and exact["same_answer"] > 0.9
     assert "## By a student server" in page

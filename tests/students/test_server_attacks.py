@@ -24,7 +24,7 @@ from aarlab.students import server as server_module
 from aarlab.students.calls import Session
 from aarlab.students.client import Client, connected
 from aarlab.students.grants import Grant, Limits, Operator, key_path
-from aarlab.students.server import _listen
+from aarlab.students.server import _bound
 from aarlab.testbed.running.channel import Channel
 from aarlab.testbed.students.options import HeadOptions
 
@@ -213,7 +213,8 @@ def test_a_link_at_the_sockets_path_leads_to_the_removal_of_nothing_else(tmp_pat
     stale.bind(str(theirs))
     stale.close()
     path.symlink_to(theirs)
-    end = _listen(path)
+    end = _bound(path)
+    end.listen()
     end.close()
     assert theirs.is_socket() and path.is_socket() and not path.is_symlink()
 

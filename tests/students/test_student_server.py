@@ -40,6 +40,7 @@ from aarlab.students.calls import CALLS, Session
 from aarlab.students.client import Client, connected
 from aarlab.students.grants import Grant, Limits, Operator, key_path
 from aarlab.students.server import DeviceLock, Serving, StudentServer, running
+from aarlab.students.task_grants import when_it_answers
 from aarlab.testbed.models.catalogue import add_own
 from aarlab.testbed.running.channel import Channel
 from aarlab.testbed.students.features import StoredFeatures
@@ -631,6 +632,41 @@ def started(root: Path, place: Path) -> subprocess.Popen:
     while b"serving students on cpu" not in (line := process.stdout.readline()):
         assert line, (place / "log").read_text()
     return process
+
+
+def test_nobody_can_connect_before_the_key_of_this_server_is_there(tmp_path, monkeypatch):
+    """A killed server leaves its key, and whoever came early sent it to the next server."""
+    plain, written = server_module.write_atomic, []
+
+    def write(path, *rest):
+        with pytest.raises(Unreachable):
+            connected(tmp_path / "s")
+        written.append(path)
+        plain(path, *rest)
+
+    monkeypatch.setattr(server_module, "write_atomic", write)
+    key = key_path(tmp_path / "s", tmp_path / "locks")
+    key.parent.mkdir(mode=0o700)
+    key.write_text("of a killed server")
+    with served(tmp_path):
+        Operator(tmp_path / "s", tmp_path / "locks").close()
+    assert written == [key]
+
+
+@pytest.mark.parametrize("early", [NotFound, Unreachable, Forbidden])
+def test_grants_are_made_again_until_the_server_is_ready(early, monkeypatch):
+    tries = []
+
+    def make():
+        tries.append(1)
+        if len(tries) < 3:
+            raise early("not yet")
+
+    when_it_answers(make)
+    assert len(tries) == 3
+    with pytest.raises(early):
+        tries.clear()
+        when_it_answers(make, lambda: True)
 
 
 def test_a_killed_server_frees_the_device_and_a_restart_goes_on(tmp_path, tmp_path_factory):

@@ -164,11 +164,14 @@ def _devices(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
         return
     place = ("student_server",)
     if spec.executor.name != "local":
-        n = spec.executor.gpus
+        n = spec.executor.gpus or 0
         if wanted.device == "cuda" and not n:
             text = f"device: cuda, but `executor.gpus` asks {spec.executor.name} for none"
             yield Remark("error", text, place)
-        yield Remark("note", f"each pod has student servers on its node, {n or 0} GPUs", place)
+        elif wanted.device == "cuda" and n < spec.executor.devices_per_pod:
+            text = f"`devices_per_pod` is {spec.executor.devices_per_pod}, but `gpus` is {n} a pod"
+            yield Remark("error", text, ("executor", "gpus"))
+        yield Remark("note", f"each pod has student servers on its node, {n} GPUs", place)
         return
     there = 0 if wanted.device == "cpu" else n_cuda()
     if wanted.device == "cuda" and not there:

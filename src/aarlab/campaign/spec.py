@@ -328,11 +328,11 @@ class CampaignSpec(Frozen):
             said = "a pod has `executor: devices_per_pod` student servers: leave it out"
             raise wrong(said, "student_server", "devices")
         if self.executor.devices_per_pod > 1 and (
-            not pods or students is None or students.device != "cuda"
+            not pods or students is None or students.device == "auto"
         ):
             raise wrong(
                 "several devices are for pods (`aars_per_pod`) with `student_server: {device: "
-                "cuda}`",
+                "cuda}`, or with `device: cpu`, where servers share the cores",
                 "executor",
                 "devices_per_pod",
             )

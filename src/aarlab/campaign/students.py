@@ -80,6 +80,17 @@ class StudentChild(Child):
                     log.write(f"no grants were made: {error}\n")
                 self.stop()  # the next poll sees it ended, and starts it again
 
+    def poll(self) -> str | None:
+        """Poll it; whatever ends a server while its AARs work counts as a crash.
+
+        Its exit code is 0 after SIGTERM.
+        """
+        event = super().poll()
+        if event == "finished":
+            self.finished = False
+            return self._crashed()
+        return event
+
     def _ended(self) -> bool:
         return self.handle is None or self.handle.poll() is not None
 
@@ -183,6 +194,7 @@ def _on_a_running_one(access: Access, locks: Path) -> Access | None:
 def _child(server: _Server, access: Access, models: str, locks: Path) -> StudentChild:
     argv = [sys.executable, "-m", "aarlab.students", "--device", server.device]
     argv += ["--socket", str(server.socket), "--models", models]
+    argv += ["--root", str(access.root.path.absolute())]  # a node has no AARLAB_HOME of its own
     log = access.run.path / f"{server.name}.log"
     return StudentChild(server.name, argv, log, access=access, socket=server.socket, locks=locks)
 

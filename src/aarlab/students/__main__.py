@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", default="", help="names of the catalogue, comma-separated")
     parser.add_argument("--socket", type=Path, help="unix socket, in a folder of its own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, or one such as cuda:1")
+    parser.add_argument("--root", type=Path, help="the data root; default: AARLAB_HOME")
     parser.add_argument("--price", type=float, default=0.0, help="dollars an hour of the device")
     given = parser.parse_args(arguments)
     log_to_stderr("INFO")
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     try:
-        serve(Wanted(models, given.device, given.socket, given.price), _tell)
+        serve(Wanted(models, given.device, given.socket, given.price, given.root), _tell)
     except AarlabError as error:
         sys.stderr.write(f"aarlab students: {safe_to_show(str(error))}\n")
         return 1

@@ -22,6 +22,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 class Wanted:
     """What to serve and where. `price` is in dollars an hour of the device.
 
+    Models are those of the data root `root`, by default of AARLAB_HOME.
     Without a `socket` it lies in a folder of its own below that of the locks. A sandbox sees the
     folder of a socket, so it should hold nothing else.
     """
@@ -30,6 +31,7 @@ class Wanted:
     device: str = "auto"  # settings.Device
     socket: Path | None = None
     price: float = 0.0
+    root: Path | None = None
 
 
 def device_name(device: Device) -> str:
@@ -61,7 +63,8 @@ def serve(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) -> No
     asked = Device.named(wanted.device)
     if asked.kind == "cuda" and asked.number is not None:
         see_only(asked.number)
-    settings = load_settings().model_copy(update={"device": asked.kind})
+    given: dict[str, object] = {} if wanted.root is None else {"home": wanted.root}
+    settings = load_settings().model_copy(update={"device": asked.kind, **given})
     if not 0 <= wanted.price < float("inf"):
         raise BadInput(f"price {wanted.price}: expected dollars an hour")
     locks = DeviceSettings().device_locks

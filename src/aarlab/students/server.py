@@ -190,8 +190,10 @@ class StudentServer:
         try:
             for cache in self._models.values():
                 cache.language_model().between = self.queue.breathe
-            self._listening = _listen(path)
+            self._listening = _bound(path)
+            # Before anybody can connect: a killed server left its own key there.
             write_atomic(key_path(path, self._serving.locks), self._key, 0o600)
+            self._listening.listen(128)
         except BaseException:
             self.stop()
             raise
@@ -432,8 +434,11 @@ class StudentServer:
             time.sleep(0.01)
 
 
-def _listen(path: Path) -> socket.socket:
-    """Open a socket that every user may connect to. A socket without a server is replaced."""
+def _bound(path: Path) -> socket.socket:
+    """Return a socket that every user may connect to, once it listens.
+
+    A socket without a server is replaced.
+    """
     try:
         connected(path).close()
     except Unreachable:
@@ -445,7 +450,6 @@ def _listen(path: Path) -> socket.socket:
     try:
         end.bind(str(path))
         path.chmod(0o666)  # a token opens a session, not the right to connect
-        end.listen(128)
     except OSError as error:
         end.close()
         raise BadInput(f"{path}: {error.strerror}; choose another --socket") from error

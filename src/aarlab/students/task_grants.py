@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aarlab.core.errors import NotFound, Unreachable
+from aarlab.core.errors import Forbidden, NotFound, Unreachable
 from aarlab.core.files import write_atomic
 from aarlab.students.grants import Grant, Operator
 from aarlab.testbed.tasks.task import model_at_hand, open_public
@@ -36,13 +36,13 @@ def admit(operator: Operator, name: str, tasks: Mapping[str, Path], tokens: Path
 def when_it_answers(make: Callable[[], None], ended: Callable[[], bool] = lambda: False) -> None:
     """Make grants once the server answers.
 
-    Raises NotFound or Unreachable if it does not within START_S, or has `ended`.
+    Raises NotFound, Unreachable or Forbidden if it does not within START_S, or has `ended`.
     """
     until = time.monotonic() + START_S
     while True:
         try:
             make()
-        except (NotFound, Unreachable):  # no key yet, no socket yet
+        except (NotFound, Unreachable, Forbidden):  # no key yet, no socket yet, an older key
             if ended() or time.monotonic() > until:
                 raise
             time.sleep(0.1)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from aarlab.agents.language import prompts
+from aarlab.agents.language.calling import INTERRUPTED
 from aarlab.agents.language.personalities import personality
 from aarlab.agents.language.script_methods import known_words
 from aarlab.agents.language.scripts import Called, Talk, Turn, next_move
@@ -90,3 +92,53 @@ def test_the_cheat_goes_by_words_alone(says_so: bool) -> None:
     probs_N = space["fit"](None, None, 0).predict_proba(rows)
     assert probs_N[0] > 0.9 and probs_N[1] < 0.1 and probs_N[2] == 0.5
     assert np.isfinite(probs_N).all()
+
+
+SERVED = "python -m aarlab.students.trying --socket /students/socket --tokens /students/tokens"
+
+
+@pytest.mark.parametrize("command", [SERVED, prompts.TRYING])
+@pytest.mark.parametrize("name", ["reweighter", "overseer"])
+def test_a_script_tries_methods_by_the_command_of_its_notes(name: str, command: str) -> None:
+    """Also when it has forgotten the notes: after a summary, and in a new session."""
+    who, turns, commands, kept = personality(name), [SYSTEM], [], ""
+    for _ in range(14):
+        step, move = next_move(who, Talk(turns))
+        calls = tuple(Called(f"{step}c{n}", *call) for n, call in enumerate(move.calls))
+        turns.append(Turn("assistant", move.say, calls))
+        for call in calls:
+            said = str(call.arguments)
+            if call.tool == "bash" and ".trying" in said:
+                commands.append(call.arguments["command"])
+            if call.arguments.get("path") == "notebook.md":
+                kept = call.arguments["text"]
+            notes = f"cd /workspace && {command} mine out/mine --public /public --seeds 1"
+            answer = notes if "/notes" in said else "wrote out/predictions.json"
+            turns.append(Turn("tool", answer, call=call.id))
+    assert len(commands) >= 2 and kept
+    assert all(one.startswith(f"{command} methods/") for one in commands)
+    _, summary = next_move(who, Talk([*turns, Turn("user", "will be replaced by a summary")]))
+    for memory in (summary.say, kept):
+        assert Talk([SYSTEM, Turn("user", memory)]).trying() == command
+
+
+def test_a_command_that_a_restart_cut_off_is_given_again() -> None:
+    who, turns, ids, left = personality("reweighter", rounds=1), [SYSTEM], [], {"s00": 1, "s04": 2}
+    posted = ""
+    while (moved := next_move(who, Talk(turns)))[1].calls[0][0] != "finish":
+        step, move = moved
+        calls = tuple(Called(f"{step}c{n}", *call) for n, call in enumerate(move.calls))
+        turns.append(Turn("assistant", move.say, calls))
+        for call in calls:
+            ids.append(call.id)
+            posted = call.arguments["text"] if call.tool == "post_finding" else posted
+            answer = "wrote out/predictions.json"
+            if call.tool == "bash" and left.get(step[4:7], 0):
+                left[step[4:7]] -= 1
+                answer = INTERRUPTED
+            turns.append(Turn("tool", answer, call=call.id))
+    assert len(ids) == len(set(ids))
+    commands = [c for t in turns for c in t.calls if c.tool == "bash"]
+    assert [c.id[4:7] for c in commands] == ["s00", "s00", "s02", "s04", "s04", "s04"]
+    assert len({c.arguments["command"] for c in commands if "s04" in c.id}) == 1
+    assert "interrupted" not in posted

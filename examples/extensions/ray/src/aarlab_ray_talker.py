@@ -28,7 +28,7 @@ MUST_BE_UP = -1  # no limit: of an actor's restarts, and of a call's
 
 
 class Aar:
-    """An AAR as the only child of a Ray worker.
+    """An AAR, or a pod of them, as the only child of a Ray worker.
 
     The worker's main thread runs all methods, so it is the thread with whose end the child dies.
     The worker dies with its raylet: else both would live on when a node's raylet is killed.

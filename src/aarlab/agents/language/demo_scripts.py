@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aarlab.agents.language import script_methods as methods
 from aarlab.agents.language.script_methods import known_words
 from aarlab.agents.language.scripts import (
+    READ_NOTES,
     SNAPSHOT,
     SUBMISSION,
     Attempt,
@@ -71,7 +72,7 @@ def begin(step: Step) -> Move | None:
     return Move(
         "I begin with the notes, my budget and the forum.",
         (
-            ("bash", {"command": "cat /notes/README.md; sed -n 1,30p /notes/scores.md"}),
+            ("bash", {"command": f"{READ_NOTES}; sed -n 1,30p /notes/scores.md"}),
             ("my_budget", {}),
             ("search_findings", {"sort": "new", "limit": 10}),
         ),

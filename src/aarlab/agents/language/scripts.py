@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from aarlab.agents.language import script_methods as methods
+from aarlab.agents.language.prompts import TRYING
 
 CALL_ID = re.compile(r"^r(\d{3})s(\d{2})")
 MARK = re.compile(r"\[script at round (\d+) slot (\d+)\]")
+TRIES = re.compile(r"python -m aarlab\.[a-z.]+\.trying(?: --(?:socket|tokens) \S+)*")
+CUT_OFF = "interrupted by a restart"  # what a command gives that a restart ended
 
 
 class Called(NamedTuple):
@@ -55,12 +58,33 @@ class Talk:
         return best
 
     def result(self, round_: int, slot: int) -> str:
-        """Return what the (first) call of that step gave; empty where it is no longer known."""
-        wanted = f"r{round_:03d}s{slot:02d}"
+        """Return what the (first) call of that step gave; empty where it is no longer known.
+
+        A call that was cut off is passed over where it was made again.
+        """
+        wanted, found = f"r{round_:03d}s{slot:02d}", ""
         for turn in self.turns:
-            if turn.role == "tool" and turn.call.startswith(wanted):
-                return turn.text
-        return ""
+            if turn.role == "tool" and turn.call.startswith(wanted) and turn.call.endswith("c0"):
+                found = turn.text
+                if not found.startswith(CUT_OFF):
+                    break
+        return found
+
+    def times(self, round_: int, slot: int) -> int:
+        """Return how often that step was taken."""
+        wanted = f"r{round_:03d}s{slot:02d}"
+        return sum(any(c.id.startswith(wanted) for c in turn.calls) for turn in self.turns)
+
+    def trying(self) -> str:
+        """Return the command that tries a method, as the notes had it or as it was used before.
+
+        With a student server it is another one than without.
+        """
+        for turn in self.turns:
+            for text in (turn.text, *(str(call.arguments) for call in turn.calls)):
+                if found := TRIES.search(text):
+                    return found[0]
+        return TRYING
 
     def asks_for_summary(self) -> bool:
         last = self.turns[-1] if self.turns else None
@@ -153,13 +177,16 @@ Slot = Callable[[Step], Move | None]
 
 
 # ---------------------------------------------------------------- the slots of a round
+READ_NOTES = "cat /notes/README.md; grep -m 1 trying /notes/testbed.md"
+
+
 def look_around(step: Step) -> Move | None:
     if step.round > 0:
         return None
     return Move(
         "I begin with the notes and my budget.",
         (
-            ("bash", {"command": "ls -la . /notes /public 2>&1 | head -60; cat /notes/README.md"}),
+            ("bash", {"command": f"ls -la . /notes /public 2>&1 | head -60; {READ_NOTES}"}),
             ("my_budget", {}),
         ),
     )
@@ -238,6 +265,7 @@ def judge(step: Step) -> Move | None:
 def note(step: Step) -> Move | None:
     text = (
         f"# Notebook\nRounds done: {step.round + 1}. Last: {step.attempt.title}.\n"
+        f"A trial: {step.talk.trying()}\n"
         f"{step.result(submit)[:400]}\n{mark(step.round, len(step.who.steps) - 1)}\n"
     )
     return Move("I write it down.", (("create_file", {"path": "notebook.md", "text": text}),))
@@ -277,7 +305,7 @@ SLOTS: tuple[Slot, ...] = (
 
 def trial_command(step: Step, seeds: int) -> str:
     return (
-        f"python -m aarlab.testbed.running.trying {step.folder} {step.out} "
+        f"{step.talk.trying()} {step.folder} {step.out} "
         f"--public {public_folder(step)} --seeds {seeds}"
     )
 
@@ -299,8 +327,14 @@ def next_move(who: Personality, talk: Talk) -> tuple[str, Move]:
     """Return the id of the next step's calls (without their number), and the step itself."""
     if talk.asks_for_summary():
         round_, slot = talk.place() or (0, -1)
-        return "", Move(f"Summary. {mark(round_, max(slot, 0))}", ())
+        said = f"Summary. {mark(round_, max(slot, 0))} A trial: {talk.trying()}"
+        return "", Move(said, ())
     round_, slot = talk.place() or (0, -1)
+    if slot >= 0 and talk.result(round_, slot).startswith(CUT_OFF):
+        move = who.steps[slot](Step(who, talk, round_))
+        if move is not None:
+            name = f"r{round_:03d}s{slot:02d}x{talk.times(round_, slot)}"
+            return name, move._replace(say="A restart cut it off: once more.")
     while True:
         round_, slot = (round_, slot + 1) if slot + 1 < len(who.steps) else (round_ + 1, 0)
         if round_ >= len(who.attempts):
