@@ -45,10 +45,6 @@ def pytest_configure() -> None:
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         apart = 500 + 100 * int(worker.removeprefix("gw"))
         workspace.FIRST_UID += apart
-    # A sandbox has none of these. A student server that had them would use other BLAS kernels, and
-    # its predictions would differ in the last bit.
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)
 
 
 @pytest.hookimpl(wrapper=True)

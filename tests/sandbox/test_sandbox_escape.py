@@ -217,6 +217,9 @@ def test_environment_holds_nothing_of_the_host(
     spec: SandboxSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", CANARY)
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", f"{CANARY};")  # not a list of names
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     done = python(
         replace(spec, env={"AARLAB_TASK": "math"}), "import os; print(*sorted(os.environ))"
     )
@@ -225,6 +228,16 @@ def test_environment_holds_nothing_of_the_host(
         *("AARLAB_TASK", "HOME", "LANG", "PATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR")
     }
     assert python(spec, FIND_CANARY_IN_PROC, CANARY[::-1]).stdout == b""
+
+
+@pytest.mark.parametrize("core", ["Haswell", "SkylakeX"])
+def test_libraries_compute_as_they_do_outside(
+    spec: SandboxSpec, monkeypatch: pytest.MonkeyPatch, core: str
+) -> None:
+    """Other instructions give other last bits, and sandboxed runs are compared to the bit."""
+    monkeypatch.setenv("OPENBLAS_CORETYPE", core)
+    done = python(spec, "import os; print(os.environ['OPENBLAS_CORETYPE'])")
+    assert done.stdout.decode().split() == [core]
 
 
 def test_no_descriptor_is_inherited_and_stdin_is_empty(spec: SandboxSpec, tmp_path: Path) -> None:

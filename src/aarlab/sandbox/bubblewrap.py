@@ -22,6 +22,7 @@ from pathlib import Path
 
 from aarlab.core.errors import BadInput, SandboxUnavailable
 from aarlab.core.layout import SHIPPED
+from aarlab.sandbox.settings import arithmetic
 from aarlab.sandbox.spec import MB, SOCKET_DIR, WORKSPACE, SandboxLimits, SandboxSpec
 from aarlab.sandbox.syscalls import filter_program
 
@@ -238,7 +239,9 @@ def _own_folders(spec: SandboxSpec) -> list[str]:
 
 
 def base_environment(home: Path, temporary: str) -> dict[str, str]:
+    """Return the variables of a sandboxed command, before those of its spec."""
     return {
+        **arithmetic(),
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "TMPDIR": temporary,

@@ -1,0 +1,28 @@
+"""The environment of sandboxed commands; only this module here reads the environment itself."""
+
+import os
+import re
+
+# By which instructions the numeric libraries compute. Other ones give other last bits, and a run
+# in a sandbox is compared to the bit with the same run outside.
+_ARITHMETIC = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+)
+_PLAIN = re.compile(r"[A-Za-z0-9_, +-]{1,200}")
+
+
+def arithmetic() -> dict[str, str]:
+    """Return what this process's environment says about the instructions of numeric libraries.
+
+    Nothing else of the environment enters a sandbox. Values that are more than names and numbers
+    are left out.
+    """
+    found = {name: os.environ.get(name, "") for name in _ARITHMETIC}
+    return {name: value for name, value in found.items() if _PLAIN.fullmatch(value)}
