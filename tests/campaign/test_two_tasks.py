@@ -122,7 +122,7 @@ def test_a_language_aar_is_told_of_both_and_works_on_both(ended: Ended) -> None:
     for task in TASKS:
         assert f"- `{task}` in /public/{task}: " in said
         assert f"--public /public/{task} " in said and f" on {task}: a new best" in said
-    assert "Other tasks lie in /public/gauss-two" in said, "the notes that it read"
+    assert "Other tasks are in /public/gauss-two" in said, "the notes that it read"
 
 
 def test_findings_say_on_which_task_a_cited_score_was_reached(ended: Ended) -> None:

@@ -8,6 +8,8 @@ import re
 
 from fake_talk import Call, Conversation, Reply
 
+from aarlab.agents.language.prompts import text_of
+
 STEP = re.compile(r"step-(\d+)")
 ROUND = 5
 PREDICT = """
@@ -37,7 +39,7 @@ def next_step(said: Conversation) -> int:
 def worker(said: Conversation, steps: int = 1_000_000) -> Reply:
     """Works, submits, freezes, posts, notes; for ever, or for so many steps."""
     n = next_step(said)
-    if said.turns and "replaced by a summary" in said.turns[-1].text:
+    if said.turns and text_of("summary").strip() in said.turns[-1].text:
         return Reply(f"I have done step-{n - 1}.")
     if n >= steps:
         return Reply("done", (Call("finish", {"reason": "all steps done"}),))

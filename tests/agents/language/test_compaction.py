@@ -6,6 +6,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool,
 
 from aarlab.agents.language import context
 from aarlab.agents.language.context import estimate, recent, shorten_results
+from aarlab.agents.language.prompts import text_of
 from aarlab.agents.specs import LanguageSpec
 from aarlab.core.errors import BadInput
 
@@ -24,7 +25,7 @@ def _until(tool_results: int, summary: str):
     """Calls until so many results were seen in this conversation, then writes to the notebook."""
 
     def reply(messages: list[ChatMessage]) -> ModelOutput:
-        if "replaced by a summary" in messages[-1].text:
+        if text_of("summary").strip() in messages[-1].text:
             return _used(kit.answer(summary), messages)
         everything = "\n".join(m.text for m in messages)
         if "ENOUGH" in everything:
@@ -51,7 +52,7 @@ def test_a_summary_takes_the_place_of_the_conversation(desk: kit.Bench) -> None:
     state = kit.live(config, kit.mock_spec(mock, context_tokens=12_000))
     assert state.session == 1
     told = [e.text for e in kit.transcript(config) if e.kind == "user"]
-    assert "ENOUGH: I counted." in told[-1] and "What is left of your budget" in told[-1]
+    assert "ENOUGH: I counted." in told[-1] and "Your remaining budget" in told[-1]
     assert estimate(state.messages) < 12_000
     with kit.connect(config) as platform:  # the summary is paid like any other call
         assert platform.me().spend["output_tokens"] == 10 * len(mock.asked)

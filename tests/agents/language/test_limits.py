@@ -70,7 +70,7 @@ def test_after_the_last_submission_it_may_write_up(desk: kit.Bench) -> None:
     config = desk.config(LanguageSpec(model="scripted/distiller"), "last", submissions=1)
     state = kit.live(config)
     entries = kit.transcript(config)
-    assert any("Your last submission of predictions is made" in e.text for e in entries)
+    assert any("You have used your last submission" in e.text for e in entries)
     assert "no submissions of predictions left" in state.why or "finished by itself" in state.why
     with kit.connect(config) as platform:
         assert platform.me().submissions_made == 1
@@ -82,7 +82,7 @@ def test_a_model_that_calls_no_tool_is_reminded_then_ended(desk: kit.Bench) -> N
     config = desk.config(SPEC, "idle")
     state = kit.live(config, kit.mock_spec(lambda _messages: kit.answer("Hm.")))
     assert state.why == "the model called no tool in 20 answers in a row"
-    assert any("You called no tool" in e.text for e in kit.transcript(config))
+    assert any("You did not call a tool" in e.text for e in kit.transcript(config))
 
 
 def test_refusals_and_cut_off_answers_are_answered(desk: kit.Bench) -> None:
@@ -96,4 +96,4 @@ def test_refusals_and_cut_off_answers_are_answered(desk: kit.Bench) -> None:
     assert state.why == "it finished by itself: done"
     assert [e.text for e in entries if e.kind == "error"] == ["the model refused"]
     told = [e.text for e in entries if e.kind == "user"]
-    assert "as a refusal" in told[1] and "longer than 8192 tokens" in told[2]
+    assert "as a refusal" in told[1] and "exceeded 8192 tokens" in told[2]

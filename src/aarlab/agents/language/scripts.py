@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from aarlab.agents.language import script_methods as methods
-from aarlab.agents.language.prompts import TRYING
+from aarlab.agents.language.prompts import TRYING, text_of
 
 CALL_ID = re.compile(r"^r(\d{3})s(\d{2})")
 MARK = re.compile(r"\[script at round (\d+) slot (\d+)\]")
@@ -88,7 +88,8 @@ class Talk:
 
     def asks_for_summary(self) -> bool:
         last = self.turns[-1] if self.turns else None
-        return last is not None and last.role == "user" and "replaced by a summary" in last.text
+        asked = text_of("summary").strip()
+        return last is not None and last.role == "user" and asked in last.text
 
 
 def mark(round_: int, slot: int) -> str:
