@@ -39,6 +39,18 @@ def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Executo
     executor.close()
 
 
+# What takes seconds of a scheduler is in the gate; Slurm keeps the other half of the contract here.
+LONG = pytest.mark.parametrize(
+    "executor",
+    [
+        "local",
+        pytest.param("slurm", marks=pytest.mark.gate),
+        pytest.param("ray", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
+
+
 def shell(folder: Path, text: str, name: str = "ada", **env: str) -> Job:
     return Job(name, ("sh", "-c", text), folder / f"{name}.log", env)
 
@@ -110,6 +122,7 @@ def test_stop_asks_first(executor: Executor, tmp_path: Path) -> None:
     assert appears(tmp_path / "asked") == "asked\n" and handle.poll() is not None
 
 
+@LONG
 def test_stop_ends_one_that_does_not_listen(executor: Executor, tmp_path: Path) -> None:
     text = f"trap '' TERM; echo $$ > {tmp_path}/up; while :; do sleep 0.05; done"
     handle = executor.start(shell(tmp_path, text))
@@ -120,6 +133,7 @@ def test_stop_ends_one_that_does_not_listen(executor: Executor, tmp_path: Path) 
     assert not lives(pid)
 
 
+@LONG
 def test_two_campaigns_do_not_see_each_others_jobs(executor: Executor, tmp_path: Path) -> None:
     kind = type(executor).__name__.removesuffix("Executor").lower()
     mine = [executor.start(shell(tmp_path, "sleep 60", name)) for name in ("ada", "ada-2")]
@@ -132,6 +146,7 @@ def test_two_campaigns_do_not_see_each_others_jobs(executor: Executor, tmp_path:
         handle.stop(0.5)
 
 
+@LONG
 def test_supervision_restarts_a_crash_and_keeps_the_last_words(
     executor: Executor, tmp_path: Path
 ) -> None:
@@ -224,6 +239,7 @@ def test_resources_are_checked_before_a_campaign_starts(slurm: Slurm, tmp_path: 
     assert said.startswith("sbatch: ") and "configuration is not available" in said
 
 
+@pytest.mark.gate
 def test_a_job_that_gives_way_to_a_notice_starts_again(slurm: Slurm, tmp_path: Path) -> None:
     """As before its time limit; the handle is that of one job all the time."""
     text = (

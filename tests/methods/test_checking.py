@@ -128,15 +128,21 @@ def test_the_example_that_new_writes_keeps_the_contract(tmp_path):
     assert check(tmp_path, source).findings == []
 
 
-def test_recipes_and_methods_that_need_the_model(tmp_path):
+def test_a_recipe_meets_the_contract(tmp_path):
     write_method(tmp_path / "r", recipe_files(METHODS["em_posterior"].recipe))
     assert check_method(tmp_path / "r").violations == []
-    for name in ("em_posterior_templates", "debate", "critic"):
-        write_method(tmp_path / name, named_files(name))
-        report = check_method(tmp_path / name)
-        assert report.violations == [], report
-        assert "asks the strong model" in report.findings[-1].what
-        assert "--with-model" in report.findings[-1].mend
+
+
+MORE = [pytest.param(name, marks=pytest.mark.gate) for name in ("debate", "critic")]
+
+
+@pytest.mark.parametrize("name", ["em_posterior_templates", *MORE])
+def test_methods_that_need_the_model(tmp_path, name):
+    write_method(tmp_path / name, named_files(name))
+    report = check_method(tmp_path / name)
+    assert report.violations == [], report
+    assert "asks the strong model" in report.findings[-1].what
+    assert "--with-model" in report.findings[-1].mend
 
 
 def test_it_runs_as_a_process_of_its_own(tmp_path):

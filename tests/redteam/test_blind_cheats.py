@@ -15,7 +15,10 @@ from aarlab.core.wire import Interval, Predictions
 from aarlab.testbed.methods.named_method import named_files
 
 # With texts each is far above the plain student on this task.
-FEW = ["solves", "solves_where_unsure", "relabels", "head_plain"]
+MORE = [
+    pytest.param(name, marks=pytest.mark.gate) for name in ("solves_where_unsure", "head_plain")
+]
+FEW = ["solves", "relabels", *MORE]
 
 
 @dataclass

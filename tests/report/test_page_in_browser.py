@@ -47,6 +47,7 @@ def test_page_fits_phone_and_desk_and_asks_for_nothing(
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path")
+@pytest.mark.gate
 def test_arms_and_comparison_fit_ask_for_nothing_and_print(tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     given = load_export(Path(__file__).parent / "golden" / "export.json")

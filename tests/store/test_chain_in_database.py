@@ -67,7 +67,7 @@ def test_an_intact_log_has_a_head(written: Copies) -> None:
 
 
 @given(seq=whole, column=st.sampled_from(["body", "kind", "at", "hash"]))
-@settings(SLOW, max_examples=20)
+@settings(SLOW, max_examples=12)
 def test_an_edit_is_named(written: Copies, seq: int, column: str) -> None:
     value = json.dumps({"n": 99}) if column == "body" else "changed"
     with (
@@ -78,7 +78,7 @@ def test_an_edit_is_named(written: Copies, seq: int, column: str) -> None:
 
 
 @given(seq=st.integers(1, ENTRIES - 1), renumbered=st.booleans())
-@settings(SLOW, max_examples=14)
+@settings(SLOW, max_examples=8)
 def test_a_removal_is_named_even_if_renumbered(written: Copies, seq: int, renumbered: bool) -> None:
     edits = [f"DELETE FROM log WHERE seq = {seq}"]
     if renumbered:
@@ -90,7 +90,7 @@ def test_a_removal_is_named_even_if_renumbered(written: Copies, seq: int, renumb
 
 
 @given(pair=st.tuples(whole, whole).filter(lambda pair: pair[0] != pair[1]))
-@settings(SLOW, max_examples=15)
+@settings(SLOW, max_examples=8)
 def test_a_swap_is_named(written: Copies, pair: tuple[int, int]) -> None:
     first, second = pair
     edits = (
@@ -106,7 +106,7 @@ def test_a_swap_is_named(written: Copies, pair: tuple[int, int]) -> None:
 
 
 @given(exported=st.sets(whole, min_size=1), kept=st.integers(0, ENTRIES), rewritten=st.booleans())
-@settings(SLOW, max_examples=25)
+@settings(SLOW, max_examples=15)
 def test_a_cut_or_rewritten_log_does_not_pass_the_exported_heads(
     written: Copies,
     chain: dict[int, LogHead],

@@ -152,6 +152,7 @@ def test_only_failures_run_nothing_else(
     assert "vanilla" not in found.stderr
 
 
+@pytest.mark.gate
 def test_the_command_gives_the_promised_json_without_a_clear_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
