@@ -236,6 +236,15 @@ def test_restarts_wait_longer_each_time_and_health_resets_the_count(tmp_path: Pa
     assert polled(child) == "crashed", "it is started afresh, with its count at 0"
 
 
+def test_a_server_that_ends_by_itself_is_started_again(tmp_path: Path) -> None:
+    clock = Clock()
+    child = Child("server", ["true"], tmp_path / "x.log", clock=clock, endless=True)
+    child.start()
+    assert polled(child) == "crashed" and not child.finished and child.died_of == "exit code 0"
+    clock.now += 60
+    assert (polled(child), polled(child)) == ("restarted", "crashed")
+
+
 def supervised(tmp_path: Path, server: list[str], verifier: list[str]) -> Supervisor:
     """Behind an external AAR that is awaited and never ends."""
     guest = AarSpec(name="guest", researcher="external")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from platform_kit import wait_for
 from toy_campaign import (
     EXPECTED_SUBMISSIONS,
     EXPECTED_VERIFICATIONS,
@@ -73,12 +74,15 @@ def test_kill_the_campaign_again_and_again_then_resume(tmp_path: Path, toy_root:
 def test_kill_aars_server_and_verifier_while_it_runs(tmp_path: Path, toy_root: DataRoot) -> None:
     run, rng = RunDir(tmp_path / "run"), random.Random(6)
     process = start(run, toy_root, tmp_path)
+    wait_for((run.aar("rowan") / "aar.log").exists, 120)
+    assert kill_one(run.path, "aarlab.server", signal.SIGTERM)
+    wait_for(lambda: "exit code 0" in run.events.read_text(), 120)
     kills = {"aarlab.agents": 0, "aarlab.server": 0, "aarlab.verify": 0}
     most = {"aarlab.agents": 3, "aarlab.server": 2, "aarlab.verify": 1}
     while process.poll() is None:
         time.sleep(rng.uniform(0.5, 1.5))
         module = rng.choice(list(kills))
-        if kills[module] < most[module] and (run.aar("rowan") / "aar.log").exists():
+        if kills[module] < most[module]:
             kills[module] += kill_one(run.path, module)
     code, out = finished(process)
     assert code == 0, out

@@ -105,10 +105,10 @@ def processes_of(run: Path) -> list[psutil.Process]:
     return found
 
 
-def kill_one(run: Path, module: str) -> bool:
-    """`kill -9` a process of the campaign that runs `module`; False if there is none just now."""
+def kill_one(run: Path, module: str, number: int = signal.SIGKILL) -> bool:
+    """End a process of the campaign that runs `module`; False if there is none just now."""
     for process in processes_of(run):
         if module in process.cmdline() and "setpriv" not in process.cmdline()[0]:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(number)
             return True
     return False

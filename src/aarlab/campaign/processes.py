@@ -31,7 +31,8 @@ class Child:
     Each restart waits longer than the previous one (`restarts`). The wait is multiplied by
     `jitter()`, so that processes that crashed together do not restart together. The crash count
     starts again from 0 after a process has run for `healthy_s`; waiting in a queue is not running.
-    A process that its `executor` cannot start counts as crashed.
+    A process that its `executor` cannot start counts as crashed. One that is `endless` never
+    finishes: a server ends with exit code 0 whoever sent it SIGTERM, and is needed all the same.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Child:
     executor: Executor = field(default_factory=LocalExecutor, repr=False)
     resources: Resources = field(default_factory=Resources)
     ended: Ended | None = None
+    endless: bool = False
     _began_at: float | None = None
     _restart_at: float | None = None
 
@@ -73,7 +75,7 @@ class Child:
         if (ended := self.handle.poll()) is None:
             self._note_begun(self.handle)
             return None
-        self.ended, self.finished = ended, ended.code == 0
+        self.ended, self.finished = ended, ended.code == 0 and not self.endless
         if ended.code == GIVEN_UP:
             self.failed = True
             return "failed"

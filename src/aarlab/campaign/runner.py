@@ -385,7 +385,7 @@ def _server(campaign: Campaign, at_rest: bool = False) -> Iterator[Child]:
         made = certificates(run, tcp.host)
         argv += ["--host", tcp.host, "--port", str(tcp.port)]
         argv += ["--certificate", str(made.certificate), "--certificate-key", str(made.key)]
-    child = Child("server", argv, run.path / "server.log")
+    child = Child("server", argv, run.path / "server.log", endless=True)
     child.start()
     try:
         wait_for_server(child, run.socket)

@@ -66,6 +66,7 @@ class Access:
 class StudentChild(Child):
     """A server of the campaign's own. Each start makes its grants again."""
 
+    endless: bool = True
     access: Access | None = None
     socket: Path = Path()
     locks: Path = Path()
@@ -79,17 +80,6 @@ class StudentChild(Child):
                 with self.log.open("a", encoding="utf-8") as log:
                     log.write(f"no grants were made: {error}\n")
                 self.stop()  # the next poll sees it ended, and starts it again
-
-    def poll(self) -> str | None:
-        """Poll it; whatever ends a server while its AARs work counts as a crash.
-
-        Its exit code is 0 after SIGTERM.
-        """
-        event = super().poll()
-        if event == "finished":
-            self.finished = False
-            return self._crashed()
-        return event
 
     def _ended(self) -> bool:
         return self.handle is None or self.handle.poll() is not None
