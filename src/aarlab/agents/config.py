@@ -55,6 +55,8 @@ class AarConfig(BaseModel):
     socket: Path
     url: str | None = None  # of the platform, where its socket is on another machine
     ca: Path | None = None  # the CA of the platform at `url`; None: a public one
+    kept: bool = False  # on the platform (agents.keeping): no folder is shared
+    again: bool = False  # it is to continue, if it had ended: its budget was extended
     models: Path
     students: StudentAccess | None = None  # None: a method's sandbox trains its own
     n_seeds: int

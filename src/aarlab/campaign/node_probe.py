@@ -47,6 +47,9 @@ print(json.dumps(found))
 
 def node_remarks(spec: CampaignSpec, root: DataRoot, wait_s: float) -> list[Remark]:
     """Return what a node lacks, and what it has. Waits up to `wait_s` for the job."""
+    if spec.executor.state == "kept":
+        said = "a look at a node needs a folder that is shared: with `state: kept` there is none"
+        return [Remark("note", said, ("executor",))]
     where, folder = ("executor",), root.path / "probes" / secrets.token_hex(6)
     folder.mkdir(parents=True)
     try:

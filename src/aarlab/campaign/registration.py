@@ -60,7 +60,10 @@ def register(campaign: Campaign, operator: OperatorClient) -> None:
             config.supervisor_file.parent.mkdir(mode=0o700, exist_ok=True)
             secret = supervisor_key(operators_token, aar.name)
             write_atomic(config.supervisor_file, secret + "\n", 0o600)
-        prepare_workspace(config.workspace, config.uid)
+        if not config.kept:  # else the pod does, on its machine
+            prepare_workspace(config.workspace, config.uid)
+        else:
+            config.home.mkdir(parents=True, exist_ok=True)
         if not config.token_file.exists():
             token = operator.register(_account(campaign.spec, aar))
             write_atomic(config.token_file, token.token + "\n", 0o600)
@@ -105,6 +108,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         socket=run.socket.absolute(),
         url=None if campaign.listens is None else campaign.listens.url,
         ca=None if campaign.listens is None else (run.tls / "ca.pem").absolute(),
+        kept=spec.executor.state == "kept",
         models=campaign.root.models.absolute(),
         students=None if campaign.students is None else campaign.students.of(aar.name),
         n_seeds=spec.seeds_per_submission,

@@ -337,6 +337,18 @@ class CampaignSpec(Frozen):
                 "devices_per_pod",
             )
 
+        if self.executor.state == "kept":
+            self._kept_fits()
+
+    def _kept_fits(self) -> None:
+        if self.executor.aars_per_pod is None:
+            said = "`kept` is for pods: give `aars_per_pod`, which may be 1"
+            raise wrong(said, "executor", "state")
+        for number, aar in enumerate(self.aars):
+            if aar.researcher == "external" and not self.joins_by_itself(aar):
+                said = f"{aar.name} is an external agent, whose state cannot be `kept`: `shared`"
+                raise wrong(said, "aars", number)
+
     def _tasks_fit(self) -> None:
         for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):
             if twice := sorted({task for task in tasks if tasks.count(task) > 1}):

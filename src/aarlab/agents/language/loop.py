@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from inspect_ai.model import ChatMessageUser
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.forum_files import sync_forum
+from aarlab.agents.keeping import Keeper, PlatformKeeper
 from aarlab.agents.language import context
 from aarlab.agents.language.budget import (
     budget_text,
@@ -85,7 +87,7 @@ from aarlab.agents.trial import (
     task_mounts,
 )
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
 from aarlab.core.wire import Me
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
@@ -146,12 +148,22 @@ class LanguageAar:
         try:
             while not (state.finished or self.leaving.is_set()):
                 state = self._step(state)
+        except Superseded:
+            raise
+        except AarlabError:
+            self.kit.backgrounds.kill_all()
+            with suppress(AarlabError):  # what stopped it counts, and is in the transcript
+                self.kit.keeper.keep()
+            raise
         finally:
             self.kit.backgrounds.kill_all()
+        self.kit.keeper.keep()
         return state
 
     def _opened(self) -> LoopState:
-        self.store.claim(self.platform.open_session().life)
+        life = self.platform.open_session().life
+        self.kit.keeper.began(life)
+        self.store.claim(life)
         state = self.store.load()
         if state is not None and state.finished:
             if self.store.closed():
@@ -164,7 +176,10 @@ class LanguageAar:
         if state.prompt_hash != self.prompts():
             state = state.but(prompt_hash=self.prompts())
             state = state.said("error", "alert: the prompts changed since this AAR began")
-        return self.store.save(state.said("note", "process restarted"))
+        state = state.said("note", "process restarted")
+        if self.kit.keeper.moved:
+            state = state.but(moved=self.kit.keeper.lost())
+        return self.store.save(state)
 
     def _step(self, state: LoopState) -> LoopState:
         if state.phase == "ready":
@@ -189,6 +204,8 @@ class LanguageAar:
             return self._end(state, why)
         state = backgrounds_booked(self.kit, self.name, state, BOOK_EVERY_S)
         state = _warned(state, me)
+        if state.moved:
+            state = told(state.but(moved=""), state.moved)
         self._sync()
         return self._fresh(state, me) if state.wants_session else self._room_made(state, me)
 
@@ -470,6 +487,10 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         trying = f"python -m aarlab.students.trying --socket {seen[0]} --tokens {seen[1]}"
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
     write_notes(notes, places, config.problem)
+    backgrounds, keeper = Backgrounds(sandbox), Keeper()
+    if config.kept:
+        keeper = PlatformKeeper(platform, config.home, sandbox, config.again, backgrounds.alive)
+        platform.before_effects(keeper.before_effect)
     kit = Kit(
         config=config,
         spec=spec,
@@ -477,8 +498,9 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         sandbox=sandbox,
         store=store,
         python=sys.executable,
-        backgrounds=Backgrounds(sandbox),
+        backgrounds=backgrounds,
         signals=signals,
+        keeper=keeper,
     )
     tools = (*SANDBOX_TOOLS, *platform_tools(spec.forum), *served_tools(platform))
     steering = Steering(platform, store.save)
@@ -487,7 +509,9 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         name=config.name,
         system=system_text(config.name, config.direction, spec, tasks, places),
         kit=kit,
-        caller=Caller(config.name, platform, store, asker, price, tools, steering, store.save),
+        caller=Caller(
+            config.name, platform, store, asker, price, tools, steering, store.save, keeper
+        ),
         answerer=Answerer(config.name, kit, tools),
         steering=steering,
         forum=spec.forum,

@@ -18,6 +18,7 @@ from inspect_ai.util import JSONSchema
 from pydantic import BaseModel, ValidationError
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.keeping import Keeper
 from aarlab.agents.language.state import LoopState, Running, Store
 from aarlab.agents.platform_link import Signals
 from aarlab.agents.specs import LanguageSpec
@@ -27,6 +28,7 @@ from aarlab.core.platform_tools import Input
 from aarlab.core.wire import Spend
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import Finished, SandboxSpec
+from aarlab.sandbox.workspace import copy_in
 
 MAX_AT_ONCE = 4
 FOLDER = "background"
@@ -86,6 +88,10 @@ class Backgrounds:
         for name in list(self._jobs):
             self.kill(name)
 
+    def alive(self) -> bool:
+        """Return whether a command runs."""
+        return bool(self._alive())
+
     def _alive(self) -> list[str]:
         return [name for name, job in self._jobs.items() if not job.ended]
 
@@ -121,6 +127,7 @@ class Kit:
     backgrounds: Backgrounds
     signals: Signals = field(default_factory=Signals)
     running: Running | None = field(default=None)
+    keeper: Keeper = field(default_factory=Keeper)
 
     def run(
         self, argv: Sequence[str], key: str, stdin: bytes | None = None, timeout_s: float = 0.0
@@ -131,6 +138,7 @@ class Kit:
         """
         limits = replace(self.sandbox.limits, wall_s=timeout_s or self.spec.tool_timeout_s)
         with Attendance(self) as attendance:
+            self.keeper.touch()
             done = run(replace(self.sandbox, limits=limits), argv, stdin, attendance.cancel)
         self.book(done.wall_s, key, argv[-1][:80])
         return done
@@ -139,6 +147,11 @@ class Kit:
         """Run a quick look that is not booked."""
         limits = replace(self.sandbox.limits, wall_s=60.0)
         return run(replace(self.sandbox, limits=limits), argv)
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write files of the workspace, by path; raises as `copy_in` does."""
+        self.keeper.touch()
+        copy_in(self.sandbox, files)
 
     def book(self, seconds: float, key: str, note: str) -> None:
         """Book device seconds, once per key."""

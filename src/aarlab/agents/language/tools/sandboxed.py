@@ -15,7 +15,7 @@ from aarlab.agents.language.tools.kit import FOLDER, Args, Kit, Place, Result, T
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput
 from aarlab.sandbox.spec import Finished
-from aarlab.sandbox.workspace import copy_in, copy_out
+from aarlab.sandbox.workspace import copy_out
 
 HEAD_CHARS, TAIL_CHARS = 8_000, 8_000
 MAX_EDIT_BYTES = 4 * 2**20
@@ -129,7 +129,7 @@ def inside(kit: Kit, path: str) -> str:
 
 
 def create(kit: Kit, args: Create, place: Place) -> Result:
-    copy_in(kit.sandbox, {inside(kit, args.path): args.text.encode()})
+    kit.put({inside(kit, args.path): args.text.encode()})
     return Result(f"wrote {args.path} ({len(args.text):,} characters)")
 
 
@@ -138,7 +138,7 @@ def replace_text(kit: Kit, args: Replace, place: Place) -> Result:
     found = text.count(args.old)
     if found != 1:
         raise BadInput(f"{args.path}: `old` is there {found} times; it must be there exactly once")
-    copy_in(kit.sandbox, {path: text.replace(args.old, args.new).encode()})
+    kit.put({path: text.replace(args.old, args.new).encode()})
     return Result(f"replaced in {args.path}")
 
 
@@ -149,7 +149,7 @@ def insert(kit: Kit, args: Insert, place: Place) -> Result:
         raise BadInput(f"{args.path} has {len(lines)} lines, after_line is {args.after_line}")
     new = args.text if args.text.endswith("\n") else args.text + "\n"
     joined = "".join([*lines[: args.after_line], new, *lines[args.after_line :]])
-    copy_in(kit.sandbox, {path: joined.encode()})
+    kit.put({path: joined.encode()})
     return Result(f"inserted after line {args.after_line} of {args.path}")
 
 
@@ -163,6 +163,7 @@ def _text(kit: Kit, path: str) -> tuple[str, str]:
 
 def start(kit: Kit, args: Start, place: Place) -> Result:
     name = f"b{len(place.state.background) + 1}"
+    kit.keeper.touch()
     kit.backgrounds.start(name, args.command, args.timeout_s)
     log = f"{FOLDER}/{name}.log"
     made = Background(
