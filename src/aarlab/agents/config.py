@@ -64,6 +64,7 @@ class AarConfig(BaseModel):
     trial_timeout_s: float
     trial_memory_mb: int | None = None
     isolation: Isolation
+    sandbox_devices: bool = False  # commands may ask for a device of this machine
     uid: int | None
     device_dollars_per_hour: float = 0.0
     language: LanguageSpec | None = None

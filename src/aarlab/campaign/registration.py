@@ -26,7 +26,7 @@ from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso
 from aarlab.core.files import write_atomic
 from aarlab.core.hashing import content_hash
-from aarlab.core.isolation import is_isolated
+from aarlab.core.isolation import WITH_DEVICE, Isolation, is_isolated
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.registry import GROUPS, place_of
 from aarlab.core.supervision import supervisor_key
@@ -80,8 +80,16 @@ def _account(spec: CampaignSpec, aar: AarSpec) -> NewAar:
         team=aar.team,
         replicate=aar.replicate,
         limits=spec.limits_of(aar),
-        isolation="none" if spec.joins_by_itself(aar) else spec.isolation,
+        isolation="none" if spec.joins_by_itself(aar) else _stamp(spec, aar),
     )
+
+
+def _stamp(spec: CampaignSpec, aar: AarSpec) -> Isolation:
+    return WITH_DEVICE if _has_devices(spec, aar) else spec.isolation
+
+
+def _has_devices(spec: CampaignSpec, aar: AarSpec) -> bool:
+    return spec.sandbox_devices and aar.researcher == "language"
 
 
 def config_path(campaign: Campaign, aar: AarSpec) -> Path:
@@ -116,6 +124,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         trial_timeout_s=spec.trial_timeout_s,
         trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,
+        sandbox_devices=_has_devices(spec, aar),
         uid=_uid(campaign, index, aar) if is_isolated(spec.isolation) else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,
         language=spec.language_of(aar),

@@ -72,9 +72,9 @@ from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripted import register_scripted
 from aarlab.agents.language.state import Answer, LoopState, Phase, Store
 from aarlab.agents.language.steering import STOPPED, Steering
-from aarlab.agents.language.tools.kit import Backgrounds, Kit
+from aarlab.agents.language.tools.kit import Backgrounds, Devices, Kit
 from aarlab.agents.language.tools.platform import platform_tools, served_tools
-from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
+from aarlab.agents.language.tools.sandboxed import sandbox_tools
 from aarlab.agents.platform_link import Signals, beating
 from aarlab.agents.prices import price_of
 from aarlab.agents.refusals import Refusal
@@ -89,8 +89,11 @@ from aarlab.agents.trial import (
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
 from aarlab.core.wire import Me
+from aarlab.sandbox.devices import numbers, system_files
+from aarlab.sandbox.leases import Leases
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
+from aarlab.students.settings import DeviceSettings, visible
 
 LOG = logging.getLogger("aarlab.agents")
 SYNC_EVERY_S = 30.0
@@ -487,7 +490,8 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         trying = f"python -m aarlab.students.trying --socket {seen[0]} --tokens {seen[1]}"
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
     write_notes(notes, places, config.problem)
-    backgrounds, keeper = Backgrounds(sandbox), Keeper()
+    devices = devices_of(config)
+    backgrounds, keeper = Backgrounds(sandbox, devices), Keeper()
     if config.kept:
         keeper = PlatformKeeper(platform, config.home, sandbox, config.again, backgrounds.alive)
         platform.before_effects(keeper.before_effect)
@@ -501,8 +505,13 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         backgrounds=backgrounds,
         signals=signals,
         keeper=keeper,
+        devices=devices,
     )
-    tools = (*SANDBOX_TOOLS, *platform_tools(spec.forum), *served_tools(platform))
+    tools = (
+        *sandbox_tools(devices is not None),
+        *platform_tools(spec.forum),
+        *served_tools(platform),
+    )
     steering = Steering(platform, store.save)
     asker.wait = steering.wait
     return LanguageAar(
@@ -516,6 +525,17 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         steering=steering,
         forum=spec.forum,
     )
+
+
+def devices_of(config: AarConfig) -> Devices | None:
+    """Return the devices that the AAR's commands may hold; None where the campaign gives none.
+
+    Raises BadInput where devices are named that cannot be found.
+    """
+    if not config.sandbox_devices:
+        return None
+    leases, found = Leases(DeviceSettings().device_locks), numbers(visible())
+    return Devices(config.name, leases, found, system_files())
 
 
 def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:
