@@ -67,6 +67,16 @@ def test_blobs_come_before_the_manifest_and_go_with_it(running: Running) -> None
             aar.put_blob(sha256_hex(ONE), TWO)
 
 
+def test_only_states_are_written_into_the_run(running: Running) -> None:
+    with supervisor(running, "writes") as aar:
+        aar.put_blob(sha256_hex(ONE), ONE)
+        aar.put_manifest(manifest(state=ONE, aar=ONE, given_up=ONE, error=ONE))
+        assert [p.name for p in running.run.aar("writes").iterdir()] == ["state.json"]
+        for name in ("../x", "state.json/../../x", "/etc/x", "transcript.jsonl/../x", ""):
+            with pytest.raises(ValueError, match="home"):
+                Manifest(home={name: sha256_hex(ONE)})
+
+
 def test_an_older_life_keeps_nothing(running: Running) -> None:
     with supervisor(running, "older") as old:
         old.put_blob(sha256_hex(ONE), ONE)

@@ -35,6 +35,7 @@ from aarlab.core.wire_kept import (
     MOST_FILES,
     MOST_NAMED,
     PART_BYTES,
+    STATES,
     TRANSCRIPT,
     Manifest,
 )
@@ -49,7 +50,6 @@ from aarlab.sandbox.workspace import (
 )
 
 LOG = logging.getLogger("aarlab.agents")
-FILES = ("loop.json", "state.json", "running.json")
 FOLDERS = ("answers", "requests", "predictions")
 FORUM_CURSOR = "forum.json"  # not kept: the forum is copied into the workspace again
 SKIPPED = frozenset({"findings", "scratch", ".cache", ".nv", ".triton"})
@@ -123,7 +123,7 @@ class PlatformKeeper(Keeper):
 
     def _empty(self) -> None:
         """Remove what an older life left here; its number first, so that it is never taken up."""
-        for name in (LIFE, *FILES, FORUM_CURSOR, TRANSCRIPT.rstrip("/")):
+        for name in (LIFE, *STATES, FORUM_CURSOR, TRANSCRIPT.rstrip("/")):
             (self.home / name).unlink(missing_ok=True)
         for name in FOLDERS:
             remove_tree(self.home / name)
@@ -189,7 +189,7 @@ class PlatformKeeper(Keeper):
 
     def _home(self) -> dict[str, str]:
         folders = [self.home / name for name in FOLDERS]
-        places = [self.home / name for name in FILES]
+        places = [self.home / name for name in STATES]
         places += [path for folder in folders for path in sorted(folder.glob("*.json"))]
         found = {}
         for place in places:

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -115,9 +116,12 @@ class Courier:
                 pause.wait(TELL_S)
 
     def finish(self) -> None:
-        """Report for the last time; raises as the platform's client does."""
-        with self._client() as platform:
-            self._tell(platform)
+        """Report for the last time. A pod whose report is lost is started again, and finds it."""
+        try:
+            with self._client() as platform:
+                self._tell(platform)
+        except AarlabError as error:
+            LOG.warning("the last report did not reach the platform: %s", error)
 
     def _client(self) -> PodClient:
         return PodClient(_address(self._boot, self._run), self._key)
@@ -160,8 +164,9 @@ def joined(boot: Boot) -> tuple[RunDir, Courier]:
         key = unsealed(boot.key, settings.secret.get_secret_value())
     top = settings.folder or Path("/tmp") / f"aarlab-pods-{getpass.getuser()}"
     top.mkdir(mode=0o711, parents=True, exist_ok=True)
-    if top.stat().st_uid != os.geteuid():
-        raise BadInput(f"{top} belongs to another user: give AARLAB_POD_FOLDER")
+    about = top.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+        raise BadInput(f"{top} is not a folder of this user: give AARLAB_POD_FOLDER")
     run = RunDir(top / f"{boot.name}-{sha256_hex(key)[:12]}")
     folder = run.pod(boot.name)
     for made in (run.tokens, run.platform / "supervisors", run.tls, folder):

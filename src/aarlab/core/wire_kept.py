@@ -21,6 +21,7 @@ PART_BYTES = 256 * 1024  # of a transcript
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HomeName = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,150}(/[A-Za-z0-9_.:-]{1,150})?$")]
 TRANSCRIPT = "transcript.jsonl/"  # followed by the number of a part
+STATES = ("loop.json", "state.json", "running.json")
 
 
 class Manifest(Wire):

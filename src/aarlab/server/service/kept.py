@@ -21,6 +21,7 @@ from aarlab.core.wire_kept import (
     FILE_BYTES,
     KEPT_BYTES,
     PART_BYTES,
+    STATES,
     TRANSCRIPT,
     Kept,
     Manifest,
@@ -125,9 +126,8 @@ async def mirrored(platform: Platform, name: str) -> None:
 def _write(blobs: Blobs, folder: Path, changed: dict[str, str], home: dict[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts = sorted(name for name in home if name.startswith(TRANSCRIPT))
-    for name, sha in changed.items():
-        if "/" not in name:
-            write_atomic(folder / name, blobs.get(sha), PRIVATE)
+    for name in changed.keys() & set(STATES):  # no other name of that folder is the AAR's to write
+        write_atomic(folder / name, blobs.get(changed[name]), PRIVATE)
     if not any(name in changed for name in parts):
         return
     place = folder / TRANSCRIPT.rstrip("/")
