@@ -259,7 +259,11 @@ SANDBOX_TOOLS = (
 )
 
 
-ON_DEVICE = {"bash": BashOnDevice, "python": PythonOnDevice, "start_background": StartOnDevice}
+ON_DEVICE: dict[str, type[Args]] = {
+    "bash": BashOnDevice,
+    "python": PythonOnDevice,
+    "start_background": StartOnDevice,
+}
 
 
 def sandbox_tools(with_devices: bool) -> tuple[Tool, ...]:
