@@ -165,7 +165,7 @@ class Pods:
     def keys(self, folder: Path, fake: FakeModels) -> Path:
         locks = folder / "k"
         locks.mkdir()
-        return lost_node.key_file(folder, fake, locks)
+        return lost_node.key_file(folder, fake, devices=locks)
 
 
 Setting = Alone | Pods

@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,9 +47,11 @@ from aarlab.client.operator import OperatorClient
 from aarlab.client.platform import PlatformClient
 from aarlab.core.clock import parse_iso
 from aarlab.core.errors import AarlabError
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import RunDir
 from aarlab.core.supervision import LIFE_HEADER, SUPERVISOR_HEADER, supervisor_key
 from aarlab.core.wire import Limits, NewAar, Spend
+from aarlab.core.wire_kept import Manifest
 from aarlab.core.wire_ledger import (
     CampaignBudget,
     CampaignLimits,
@@ -244,12 +247,30 @@ def each_route(running: Running, given: argparse.Namespace) -> dict[str, Any]:
         }
         if known is not None:
             requests["GET /v1/me/wanted"] = lambda _: aar.wanted("pause", 0.0)
+            requests["a manifest with its two new blobs"] = keeps(aar)
         for route, send in requests.items():
             spent = Spent(running)
             for number in range(EACH):
                 send(number)
             found[route] = round(spent.so_far() / EACH * 1000, 2)
     return {**circumstances(running, given), "server_cpu_ms_per_request": found}
+
+
+def keeps(aar: PlatformClient) -> Callable[[int], None]:
+    """Return what keeps a state: a conversation of 200 KB, a transcript's part, 200 other files."""
+    files = {f"file-{number}.txt": f"{number}".encode() for number in range(200)}
+    for data in files.values():
+        aar.put_blob(sha256_hex(data), data)
+    workspace = {name: (sha256_hex(data), 0o644) for name, data in files.items()}
+
+    def keep(number: int) -> None:
+        new = {"loop.json": os.urandom(200_000), "transcript.jsonl/000000": os.urandom(100_000)}
+        for data in new.values():
+            aar.put_blob(sha256_hex(data), data)
+        home = {name: sha256_hex(data) for name, data in new.items()}
+        aar.put_manifest(Manifest(home=home, workspace=workspace))
+
+    return keep
 
 
 def quantiles(values: list[float]) -> dict[str, float]:

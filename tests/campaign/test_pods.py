@@ -11,8 +11,8 @@ from fake_models import FakeModels
 from toy_campaign import command, finished, processes_of
 
 from aarlab.agents.language.steering import STOPPED
-from aarlab.agents.state import load_state
-from aarlab.campaign.pod import AarReport, Report, begun, report_file
+from aarlab.agents.state import begun, load_state
+from aarlab.campaign.pod import AarReport, Report, report_file
 from aarlab.campaign.pods import Member, PodChild
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.core.errors import Superseded

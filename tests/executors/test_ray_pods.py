@@ -27,7 +27,7 @@ def test_two_pods_lose_their_nodes(
     run = RunDir(tmp_path / "run")
     with FakeModels(lost_node.steady, lost_node.THINKS) as fake:
         monkeypatch.setenv("ANTHROPIC_API_KEY", fake.key)
-        keys = lost_node.key_file(tmp_path, fake, tmp_path_factory.mktemp("k"))
+        keys = lost_node.key_file(tmp_path, fake, devices=tmp_path_factory.mktemp("k"))
         options = {"host": "127.0.0.1", "poll_s": 0.5, "env_file": str(keys)}
         executor = {"name": "ray", "options": options, "aars_per_pod": 2, "devices_per_pod": 2}
         spec = lost_node.spec_of(fake, executor, ["ada", "bea"], ["rowan", "sorrel"])

@@ -61,6 +61,14 @@ def short_worker(said: Conversation) -> Reply:
     return worker(said, 6)
 
 
+def sixteen_steps(said: Conversation) -> Reply:
+    return worker(said, 16)
+
+
+def thirty_steps(said: Conversation) -> Reply:
+    return worker(said, 30)
+
+
 def wrong_fifty(said: Conversation) -> Reply:
     """Fifty malformed calls of tools in a row, then the end."""
     kinds = (

@@ -104,6 +104,12 @@ class Course:
         self._process.kill()
 
 
+def homes(nodes: Path, name: str) -> list[Path]:
+    """The folders of an AAR on nodes that share none, the one with its newest life first."""
+    found = [path.parent for path in nodes.glob(f"**/aars/{name}/life")]
+    return sorted(found, key=lambda home: -int((home / "life").read_text()))
+
+
 def calls(run: RunDir, name: str) -> int:
     """How many model calls an AAR has begun."""
     path = run.aar(name) / "loop.json"
@@ -132,24 +138,28 @@ def recorded(export: CampaignExport) -> int:
     return sum(spend.calls for spend in export.model_spend)
 
 
-def key_file(folder: Path, fake: FakeModels, devices: Path | None = None) -> Path:
-    """Write the file from which nodes read the model's key.
+def key_file(folder: Path, fake: FakeModels, *more: str, devices: Path | None = None) -> Path:
+    """Write the file from which nodes read the model's key, and more lines.
 
     With `devices` each job has devices of its own, as with GPUs that the engine gives to one job:
     a folder of locks below it, named after the job's first process.
     """
     path = folder / "keys"
-    own = "" if devices is None else f'AARLAB_DEVICE_LOCKS="{devices}/$$"\n'
-    path.write_text(f"ANTHROPIC_API_KEY={fake.key}\n{own}", encoding="utf-8")
+    lines = [f"ANTHROPIC_API_KEY={fake.key}", *more]
+    lines += [] if devices is None else [f'AARLAB_DEVICE_LOCKS="{devices}/$$"']
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     path.chmod(0o600)
     return path
 
 
-def check_whole(run: RunDir, fake: FakeModels, kills: int, steady: bool = True) -> CampaignExport:
+def check_whole(
+    run: RunDir, fake: FakeModels, kills: int, steady: bool = True, nodes: Path | None = None
+) -> CampaignExport:
     """Nothing is lost or doubled: log, ledger, transcripts, submissions, snapshots, findings.
 
-    `kills` is the number of language AARs that were on the lost node: each may have paid the call
-    twice that was in flight. Only the `steady` script notes the commands that it ran.
+    Workspaces are below `nodes` where the nodes do not share the run's folder. `kills` is the
+    number of language AARs that were on the lost node: each may have paid the call twice that was
+    in flight. Only the `steady` script notes the commands that it ran.
     """
     export = load_export(run.export)
     verify_log(run.database)
@@ -159,14 +169,18 @@ def check_whole(run: RunDir, fake: FakeModels, kills: int, steady: bool = True) 
     assert booked <= asked <= booked + kills, (booked, asked, kills)
     assert sum(n - 1 for n in counts.paid.values()) <= kills
     for aar in export.aars:
-        _check_aar(run.aar(aar.name), aar.name, export, steady)
+        home = run.aar(aar.name)
+        newest = home if nodes is None else homes(nodes, aar.name)[0]
+        _check_aar(home, aar.name, export, newest if steady else None)
     total = {kind: sum(int(a.spend.get(kind, 0)) for a in export.aars) for kind in TOKEN_KINDS}
     heard = {kind: counts.distinct_tokens.get(kind, 0) for kind in TOKEN_KINDS}
-    assert total == heard, "right to the token"
+    assert all(total[kind] <= heard[kind] for kind in TOKEN_KINDS)
+    # An AAR that was moved is told so, and may ask what it had asked in other words.
+    assert nodes is not None or total == heard, "right to the token"
     return export
 
 
-def _check_aar(home: Path, name: str, export: CampaignExport, steady: bool) -> None:
+def _check_aar(home: Path, name: str, export: CampaignExport, newest: Path | None) -> None:
     state = load_state(home / "state.json")
     assert state.finished, name
     if state.trials:  # a control researcher
@@ -186,6 +200,6 @@ def _check_aar(home: Path, name: str, export: CampaignExport, steady: bool) -> N
     spent = next(aar.spend for aar in export.aars if aar.name == name)
     dollars = sum(entry.dollars or 0.0 for entry in entries)
     assert abs(dollars - spent["dollars"]) < 1e-9 * max(dollars, 1.0)
-    if steady:
-        ran = (home / "workspace" / "log.txt").read_text().split()
+    if newest is not None:
+        ran = (newest / "workspace" / "log.txt").read_text().split()
         assert len(ran) == len(set(ran)), "no command ran twice"

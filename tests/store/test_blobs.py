@@ -31,6 +31,18 @@ def test_bytes_come_back(folder: Folder, data: bytes) -> None:
     assert blobs.get(digest) == data
 
 
+def test_sizes_and_removal(folder: Folder) -> None:
+    blobs = Blobs(folder)
+    one, two = blobs.put(b"1"), blobs.put(b"22")
+    assert blobs.sizes([one, two]) == {one: 1, two: 2} and blobs.all() == {one, two}
+    blobs.drop([one, sha256_hex(b"never there")])
+    assert blobs.all() == {two} and blobs.get(two) == b"22"
+    with pytest.raises(NotFound):
+        blobs.sizes([one])
+    blobs.drop([two])
+    assert blobs.all() == set()
+
+
 def test_unknown_changed_and_malformed(folder: Folder) -> None:
     blobs = Blobs(folder)
     with pytest.raises(NotFound):

@@ -1,6 +1,7 @@
-"""`python -m aarlab.agents AAR.json [FILE]`: one AAR, from its config to the end of its budget.
+"""`python -m aarlab.agents AAR.json [FILE [again]]`: one AAR, from its config to its end.
 
-In a pod, FILE is where the pod says what the operator wants of the AAR.
+In a pod, FILE is where the pod says what the operator wants of the AAR. `again` says that it is to
+continue if it had ended, where no folder is shared.
 
 SIGUSR1 is an engine's notice that the process will be ended soon. A language-model AAR then ends
 after the step that it is in, so that a model call under way is not paid twice. Any AAR ends LEAVE_S
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
     (home / ERROR_FILE).unlink(missing_ok=True)
     try:
         config = AarConfig.model_validate_json(Path(argv[0]).read_bytes())
+        config = config.model_copy(update={"again": "again" in argv[2:]})
         why = live(config, leaving, Path(argv[1]) if argv[1:] else None)
     except Superseded as error:
         # The folder is the newer process's by now, `error.json` included: only the log says why.

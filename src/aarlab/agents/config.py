@@ -55,6 +55,8 @@ class AarConfig(BaseModel):
     socket: Path
     url: str | None = None  # of the platform, where its socket is on another machine
     ca: Path | None = None  # the CA of the platform at `url`; None: a public one
+    kept: bool = False  # on the platform (agents.keeping): no folder is shared
+    again: bool = False  # it is to continue, if it had ended: its budget was extended
     models: Path
     students: StudentAccess | None = None  # None: a method's sandbox trains its own
     n_seeds: int
@@ -62,6 +64,7 @@ class AarConfig(BaseModel):
     trial_timeout_s: float
     trial_memory_mb: int | None = None
     isolation: Isolation
+    sandbox_devices: bool = False  # commands may ask for a device of this machine
     uid: int | None
     device_dollars_per_hour: float = 0.0
     language: LanguageSpec | None = None

@@ -15,11 +15,12 @@ and writes nothing more, neither to the platform nor to its state.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.forum_files import sync_forum
+from aarlab.agents.keeping import Keeper, PlatformKeeper
 from aarlab.agents.researchers import Evolutionary, Fixed, RandomSearch
 from aarlab.agents.state import AarState, Claim, Trial, load_state
 from aarlab.agents.trial import TrialRunner
@@ -81,6 +82,7 @@ class Aar:
     platform: PlatformClient
     researcher: Researcher
     runner: TrialRunner
+    keeper: Keeper = field(default_factory=Keeper)
 
 
 def research(aar: Aar) -> AarState:
@@ -88,7 +90,9 @@ def research(aar: Aar) -> AarState:
 
     Raises Superseded once a newer process of the AAR has begun.
     """
-    claim = Claim(aar.config.home, aar.platform.open_session().life)
+    life = aar.platform.open_session().life
+    aar.keeper.began(life)
+    claim = Claim(aar.config.home, life)
     claim.make()
     state = load_state(aar.config.state)
 
@@ -102,6 +106,7 @@ def research(aar: Aar) -> AarState:
         except BudgetExhausted as error:
             state = state.ended(str(error))
         saved(state)
+    aar.keeper.keep()
     return state
 
 
@@ -151,6 +156,7 @@ def _carry_out(aar: Aar, state: AarState, trial: Trial) -> Trial:
     A method that fails is a negative result and is posted like any other.
     """
     key = f"{aar.config.name}-{trial.index:04d}"
+    aar.keeper.keep()
     if trial.snapshot is None:
         snapshot = aar.platform.put_snapshot(aar.runner.snapshot_of(trial), key=f"{key}-snapshot")
         trial = trial.model_copy(update={"snapshot": snapshot.id})
@@ -165,6 +171,7 @@ def _carry_out(aar: Aar, state: AarState, trial: Trial) -> Trial:
 
 def _scored(aar: Aar, trial: Trial, key: str) -> Trial:
     result = aar.runner.run(trial, aar.platform.life.over)
+    aar.keeper.keep()
     spend = Spend(kind="device_s", amount=result.device_s, note=trial.method[:200])
     aar.platform.spend(spend, key=f"{key}-spend")
     submission = Submission(
@@ -182,7 +189,8 @@ def _scored(aar: Aar, trial: Trial, key: str) -> Trial:
 def run_control(config: AarConfig, platform: PlatformClient) -> AarState:
     """Run a control researcher to its end, from the start or from where it was."""
     runner = TrialRunner(config, sys.executable)
-    return research(Aar(config, platform, researcher_of(config), runner))
+    keeper = PlatformKeeper(platform, config.home, again=config.again) if config.kept else Keeper()
+    return research(Aar(config, platform, researcher_of(config), runner, keeper))
 
 
 def researcher_of(config: AarConfig) -> Researcher:

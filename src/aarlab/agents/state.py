@@ -105,6 +105,22 @@ def _locked(handle: int, home: Path) -> bool:
             return False
 
 
+def begun(folder: Path) -> Claim:
+    """Begin a process of a pod: draw a number that no other has, and claim the folder."""
+    numbers = folder / "lives"
+    numbers.mkdir(parents=True, exist_ok=True)
+    life = max((int(path.name) for path in numbers.iterdir()), default=0)
+    while True:
+        life += 1
+        try:
+            (numbers / str(life)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        claim = Claim(folder, life)
+        claim.make()
+        return claim
+
+
 Outcome = Literal["pending", "scored", "failed"]
 
 

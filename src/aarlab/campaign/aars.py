@@ -70,6 +70,11 @@ class ExecutorSpec(Frozen):
     aars_per_pod: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="AARs of one job, on one machine; None: a job for each AAR"
     )
+    state: Literal["shared", "kept"] = Field(
+        default="shared",
+        description="kept: pods share no folder with the campaign, and the platform keeps the "
+        "state of their AARs",
+    )
     devices_per_pod: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="student servers of a pod, one for each of its devices"
     )

@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 from pydantic import ValidationError
 
 from aarlab.campaign.aars import ExecutorSpec
+from aarlab.campaign.node import sealed
 from aarlab.campaign.reading import SpecText, faults_of
+from aarlab.campaign.settings import PodSettings
 from aarlab.core.errors import AarlabError, BadInput, Fault, Faulty
 from aarlab.executors.base import Executor, Options, Place, Resources
 from aarlab.executors.known import executor_class
@@ -104,6 +106,22 @@ def resources(spec: ExecutorSpec, n_aars: int | None = None) -> Resources:
     return Resources(cpus, spec.gpus, memory_mb, limit_s)
 
 
+def kept_lacks(spec: ExecutorSpec, host: str | None) -> list[str]:
+    """Return what pods without a shared folder need on other machines, each with its remedy."""
+    if spec.state == "shared" or spec.name == "local":
+        return []
+    found = []
+    if host is None:
+        found.append(
+            "`state: kept` needs `options: {host: ADDRESS}`, where pods reach the campaign"
+        )
+    try:
+        sealed("", PodSettings().secret.get_secret_value())
+    except BadInput as error:
+        found.append(str(error))
+    return found
+
+
 def lacking(spec: ExecutorSpec, local_only: Sequence[str] = ()) -> list[str]:
     """Return what the executor needs before it can run AARs, each with its remedy.
 
@@ -115,4 +133,5 @@ def lacking(spec: ExecutorSpec, local_only: Sequence[str] = ()) -> list[str]:
     ):
         elsewhere = local_only if listens(executor) is not None else ()
         stay = [f"{name} (claude-code) works on this machine only" for name in elsewhere]
-        return [*stay, *executor.check(resources(spec))]
+        kept = kept_lacks(spec, executor.platform_host)
+        return [*stay, *kept, *executor.check(resources(spec))]

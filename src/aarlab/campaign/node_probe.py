@@ -31,7 +31,9 @@ from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_json
 from aarlab.core.layout import DataRoot
 from aarlab.executors.base import Ended, Executor, Job, NotStarted
-from aarlab.sandbox.probe import probe
+from aarlab.sandbox.devices import numbers
+from aarlab.sandbox.probe import probe, probe_device
+from aarlab.students.settings import visible
 
 POLL_S, REACH_S, STOP_S = 0.2, 10.0, 5.0
 DEVICES = """\
@@ -47,6 +49,9 @@ print(json.dumps(found))
 
 def node_remarks(spec: CampaignSpec, root: DataRoot, wait_s: float) -> list[Remark]:
     """Return what a node lacks, and what it has. Waits up to `wait_s` for the job."""
+    if spec.executor.state == "kept":
+        said = "a look at a node needs a folder that is shared: with `state: kept` there is none"
+        return [Remark("note", said, ("executor",))]
     where, folder = ("executor",), root.path / "probes" / secrets.token_hex(6)
     folder.mkdir(parents=True)
     try:
@@ -133,6 +138,7 @@ def main(argv: list[str]) -> int:
     spec, root = parse_spec(given["spec"], argv[0]), DataRoot(Path(given["root"]))
     has = list[str]()
     missing = [*_sandbox(spec), *_devices(spec, has), *_keys(spec), *_folders(spec, root, has)]
+    missing += _sandbox_devices(spec)
     missing += _unreached(given["reach"])
     write_json(Path(argv[1]), {"node": platform.node(), "lacks": missing, "has": has})
     return 0
@@ -158,6 +164,18 @@ def _devices(spec: CampaignSpec, has: list[str]) -> Iterator[str]:
     wanted = spec.student_server
     if not found and (spec.executor.gpus or (wanted is not None and wanted.device == "cuda")):
         yield "torch finds no CUDA device: is `executor.gpus` set, and torch one with CUDA?"
+
+
+def _sandbox_devices(spec: CampaignSpec) -> Iterator[str]:
+    if not spec.sandbox_devices:
+        return
+    try:
+        if not (found := numbers(visible())):
+            yield "`sandbox_devices` is set, and a job sees no device such as /dev/nvidia0"
+        for number in found:
+            probe_device(number)
+    except AarlabError as error:
+        yield str(error)
 
 
 def _keys(spec: CampaignSpec) -> Iterator[str]:

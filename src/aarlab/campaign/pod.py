@@ -1,12 +1,13 @@
-"""`python -m aarlab.campaign.pod POD.json`: several AARs on one machine, as one job of an engine.
+"""`python -m aarlab.campaign.pod POD`: several AARs on one machine, as one job of an engine.
 
 The pod starts each AAR as a process, starts it again with back-off when it crashes, and reports how
 it ended. It asks the platform what the operator wants of its AARs, in one long poll for all, and
 starts a student server for each of its devices.
 
-Campaign and pod talk through two files of the pod's folder, which is on the shared folder: `orders`
-says which AARs are to run, `report` what became of them. One pod process at a time writes there:
-each draws a number, and an older one ends as soon as it sees a higher number.
+Campaign and pod talk through two files of the pod's folder: `orders` says which AARs are to run,
+`report` what became of them. One pod process at a time writes there: each draws a number, and an
+older one ends as soon as it sees a higher number. POD is a file on the shared folder; or it is
+JSON, where no folder is shared, and a courier carries the two files (campaign.node).
 
 Covered: SIGKILL of an AAR, of the pod (its AARs end with it, since they are its main thread's
 children), of the node; a second copy of the pod that an engine starts while the first lives;
@@ -32,7 +33,8 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from aarlab.agents.config import AarConfig
-from aarlab.agents.state import LIFE, Claim, load_state
+from aarlab.agents.state import LIFE, Claim, begun, load_state
+from aarlab.campaign.node import Boot, Courier, joined
 from aarlab.campaign.processes import Child
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.students import Share, student_server
@@ -74,6 +76,7 @@ class PodConfig(Strict):
     url: str | None = None
     ca: Path | None = None
     devices: int = 0  # student servers that it starts
+    kept: bool = False  # on the platform: no folder is shared
 
 
 class Orders(Strict):
@@ -170,6 +173,7 @@ class Pod:
     beside: list[Child] = field(default_factory=list)  # student servers of its own
     borrowed: list[Path] = field(default_factory=list)  # sockets of student servers of others
     told: int = 0  # the last signal
+    courier: Courier | None = None
     _reported: Report | None = None
     _orders_at: float = 0.0
     _complete_at: float = field(default_factory=time.monotonic)
@@ -180,6 +184,8 @@ class Pod:
         noticed = False
         while True:
             self.claim.check()
+            if self.courier is not None:
+                self.courier.check()
             if self.told == signal.SIGTERM:
                 self._end()
                 return 128 + signal.SIGTERM
@@ -217,6 +223,7 @@ class Pod:
                     member.start()
             elif run > member.report.run and not member.running:
                 deaths = member.report.deaths
+                member.child.argv = self._argv(name, run)
                 member.report = AarReport(run=run, state="running", deaths=deaths)
                 member.started_at = time.time()
                 member.child.again()
@@ -234,18 +241,24 @@ class Pod:
     def _member(self, name: str, run: int, known: AarReport | None) -> Member:
         """Return an AAR as an earlier process of this pod left it."""
         config = self.config.aars[name]
-        told = str(_told_file(self.config.folder, name))
-        argv = [sys.executable, "-m", "aarlab.agents", str(config), told]
-        child = Child(name, argv, config.parent / "aar.log", executor=LocalExecutor())
+        child = Child(
+            name, self._argv(name, run), config.parent / "aar.log", executor=LocalExecutor()
+        )
         deaths = 0 if known is None else known.deaths
         report = AarReport(run=run, state="running", deaths=deaths)
         if known is not None and known.run == run and known.over:
             report = known
             child.finished, child.failed = known.state == "finished", known.state == "failed"
-        elif load_state(config.parent / "state.json").finished:
+        elif not self.config.kept and load_state(config.parent / "state.json").finished:
             report = AarReport(run=run, state="finished", deaths=deaths, code=0)
             child.finished = True
         return Member(child, config.parent, report)
+
+    def _argv(self, name: str, run: int) -> list[str]:
+        """Return an AAR's command. One that is asked for again may have ended on any machine."""
+        told, again = str(_told_file(self.config.folder, name)), self.config.kept and run > 1
+        config = str(self.config.aars[name])
+        return [sys.executable, "-m", "aarlab.agents", config, told, *["again"] * again]
 
     def _tell(self) -> None:
         """Write the report if it changed. Raises Superseded if a newer copy of the pod writes."""
@@ -316,35 +329,24 @@ def read(path: Path, kind: type[Content]) -> Content | None:
         return None
 
 
-def begun(folder: Path) -> Claim:
-    """Begin a process of the pod: draw a number that no other has, and claim the folder."""
-    numbers = folder / "lives"
-    numbers.mkdir(parents=True, exist_ok=True)
-    life = max((int(path.name) for path in numbers.iterdir()), default=0)
-    while True:
-        life += 1
-        try:
-            (numbers / str(life)).touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        claim = Claim(folder, life)
-        claim.make()
-        return claim
-
-
 def main(argv: list[str]) -> int:
     log_to_stderr("INFO")
     logging.getLogger("httpx").setLevel("WARNING")
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
-        config = PodConfig.model_validate_json(Path(argv[0]).read_bytes())
+        config, courier = _opened(argv[0])
         (config.folder / "told").mkdir(parents=True, exist_ok=True)
-        pod = Pod(config, begun(config.folder))
+        pod = Pod(config, begun(config.folder), courier=courier)
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda told, _frame: setattr(pod, "told", told))
         with ExitStack() as opened:
             _serve_students(pod, opened)
-            return pod.run()
+            if courier is None:
+                return pod.run()
+            courier.start()
+            code = pod.run()
+            courier.finish()
+            return code
     except Superseded as error:
         LOG.error("the pod stopped: %s", error)
         return SUPERSEDED
@@ -353,6 +355,29 @@ def main(argv: list[str]) -> int:
         return 1
     finally:
         end_descendants()
+
+
+def _opened(given: str) -> tuple[PodConfig, Courier | None]:
+    """Return the pod's config, and what carries its files where no folder is shared."""
+    if not given.startswith("{"):
+        return PodConfig.model_validate_json(Path(given).read_bytes()), None
+    boot = Boot.model_validate_json(given)
+    run, courier = joined(boot)
+    folder = run.pod(boot.name)
+    config = PodConfig(
+        name=boot.name,
+        folder=folder,
+        run=run.path,
+        root=boot.root,
+        aars={name: run.aar(name) / "aar.json" for name in boot.aars},
+        key_file=folder / "key",
+        socket=boot.socket or run.socket,
+        url=boot.url,
+        ca=run.tls / "ca.pem" if boot.ca else None,
+        devices=boot.devices,
+        kept=True,
+    )
+    return config, courier
 
 
 def _serve_students(pod: Pod, opened: ExitStack) -> None:

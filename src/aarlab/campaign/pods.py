@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.executing import resources
+from aarlab.campaign.node import Boot, sealed
 from aarlab.campaign.pod import (
     AarReport,
     Orders,
@@ -23,7 +24,9 @@ from aarlab.campaign.pod import (
 )
 from aarlab.campaign.processes import Child
 from aarlab.campaign.registration import Campaign, config_path
+from aarlab.campaign.settings import PodSettings
 from aarlab.core.files import write_atomic
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.supervision import pod_key
 from aarlab.executors.base import Ended
 
@@ -106,6 +109,35 @@ class Member(Child):
         """Leave it to the pod, which ends with all its AARs."""
 
 
+def boot_of(config: PodConfig) -> Boot:
+    """Return what a pod is started with where no folder is shared.
+
+    Raises BadInput without a secret that seals its key, which travels to other machines.
+    """
+    boot = Boot(
+        name=config.name,
+        aars=sorted(config.aars),
+        root=config.root,
+        devices=config.devices,
+        socket=config.socket if config.url is None else None,
+        url=config.url,
+        ca="" if config.ca is None else config.ca.read_text(encoding="utf-8"),
+    )
+    if config.url is None:  # this machine
+        return boot.model_copy(update={"key_file": config.key_file})
+    key = config.key_file.read_text(encoding="utf-8").strip()
+    secret = PodSettings().secret.get_secret_value()
+    return boot.model_copy(update={"key": sealed(key, secret)})
+
+
+def pod_log(campaign: Campaign, config: PodConfig) -> Path:
+    """Return where the engine writes a pod's output: on its node, where no folder is shared."""
+    if campaign.spec.executor.state == "shared" or config.url is None:
+        return config.folder / "pod.log"
+    mark = sha256_hex(str(config.folder))[:8]
+    return Path("/tmp") / f"aarlab-{campaign.spec.name}-{config.name}-{mark}.log"
+
+
 def pods_of(campaign: Campaign, aars: Sequence[AarSpec]) -> list[PodChild]:
     """Make the folders of the campaign's pods; return a job for each, which is not started yet."""
     size, spec = campaign.spec.executor.aars_per_pod, campaign.spec
@@ -134,13 +166,14 @@ def pods_of(campaign: Campaign, aars: Sequence[AarSpec]) -> list[PodChild]:
         place = folder / "pod.json"
         write_atomic(place, config.model_dump_json(indent=1) + "\n")
         runs = (read(orders_file(folder), Orders) or Orders()).runs
-        argv = [sys.executable, "-m", "aarlab.campaign.pod", str(place)]
+        given = str(place) if spec.executor.state == "shared" else boot_of(config).model_dump_json()
+        argv = [sys.executable, "-m", "aarlab.campaign.pod", given]
         wants = resources(spec.executor, len(members))
         found.append(
             PodChild(
                 name,
                 argv,
-                folder / "pod.log",
+                pod_log(campaign, config),
                 executor=campaign.executor,
                 resources=wants,
                 folder=folder,

@@ -26,7 +26,7 @@ from aarlab.client.operator import OperatorClient
 from aarlab.core.clock import now_iso
 from aarlab.core.files import write_atomic
 from aarlab.core.hashing import content_hash
-from aarlab.core.isolation import is_isolated
+from aarlab.core.isolation import WITH_DEVICE, Isolation, is_isolated
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.registry import GROUPS, place_of
 from aarlab.core.supervision import supervisor_key
@@ -60,7 +60,10 @@ def register(campaign: Campaign, operator: OperatorClient) -> None:
             config.supervisor_file.parent.mkdir(mode=0o700, exist_ok=True)
             secret = supervisor_key(operators_token, aar.name)
             write_atomic(config.supervisor_file, secret + "\n", 0o600)
-        prepare_workspace(config.workspace, config.uid)
+        if not config.kept:  # else the pod does, on its machine
+            prepare_workspace(config.workspace, config.uid)
+        else:
+            config.home.mkdir(parents=True, exist_ok=True)
         if not config.token_file.exists():
             token = operator.register(_account(campaign.spec, aar))
             write_atomic(config.token_file, token.token + "\n", 0o600)
@@ -77,8 +80,16 @@ def _account(spec: CampaignSpec, aar: AarSpec) -> NewAar:
         team=aar.team,
         replicate=aar.replicate,
         limits=spec.limits_of(aar),
-        isolation="none" if spec.joins_by_itself(aar) else spec.isolation,
+        isolation="none" if spec.joins_by_itself(aar) else _stamp(spec, aar),
     )
+
+
+def _stamp(spec: CampaignSpec, aar: AarSpec) -> Isolation:
+    return WITH_DEVICE if _has_devices(spec, aar) else spec.isolation
+
+
+def _has_devices(spec: CampaignSpec, aar: AarSpec) -> bool:
+    return spec.sandbox_devices and aar.researcher == "language"
 
 
 def config_path(campaign: Campaign, aar: AarSpec) -> Path:
@@ -105,6 +116,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         socket=run.socket.absolute(),
         url=None if campaign.listens is None else campaign.listens.url,
         ca=None if campaign.listens is None else (run.tls / "ca.pem").absolute(),
+        kept=spec.executor.state == "kept",
         models=campaign.root.models.absolute(),
         students=None if campaign.students is None else campaign.students.of(aar.name),
         n_seeds=spec.seeds_per_submission,
@@ -112,6 +124,7 @@ def _config(campaign: Campaign, index: int, aar: AarSpec) -> AarConfig:
         trial_timeout_s=spec.trial_timeout_s,
         trial_memory_mb=spec.memory_of(aar),
         isolation=spec.isolation,
+        sandbox_devices=_has_devices(spec, aar),
         uid=_uid(campaign, index, aar) if is_isolated(spec.isolation) else None,
         device_dollars_per_hour=spec.device_dollars_per_hour,
         language=spec.language_of(aar),

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from aarlab.campaign.executing import executor_faults, listens, opened_executor, resources
+from aarlab.campaign.executing import (
+    executor_faults,
+    kept_lacks,
+    listens,
+    opened_executor,
+    resources,
+)
 from aarlab.campaign.policy import (
     certify_best,
     held_out_verifications,
@@ -42,7 +48,15 @@ from aarlab.campaign.webhook import sending
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
 from aarlab.core.endings import Ending, campaign_ending, given_up_text, plain_reason
-from aarlab.core.errors import Conflict, Damaged, Faulty, NotFound, Unavailable, Unreachable
+from aarlab.core.errors import (
+    BadInput,
+    Conflict,
+    Damaged,
+    Faulty,
+    NotFound,
+    Unavailable,
+    Unreachable,
+)
 from aarlab.core.extras import require
 from aarlab.core.files import write_atomic, write_json
 from aarlab.core.holding import Work, holder, noted
@@ -179,6 +193,8 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
             opened_executor(spec.executor, run.executor) as executor,
             sending(run, spec, log) as webhook,
         ):
+            if lacks := kept_lacks(spec.executor, executor.platform_host):
+                raise BadInput(f"executor: {lacks[0]}")
             campaign = Campaign(run, root, spec, log, executor, listens(executor), webhook)
             with _ended_with_event(campaign):
                 _take_over(campaign)

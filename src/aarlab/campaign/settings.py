@@ -41,6 +41,20 @@ def restart_settings() -> RestartSettings:
         raise BadInput(f"{name}={first['input']!r}: {first['msg']}") from error
 
 
+class PodSettings(BaseSettings):
+    """AARLAB_POD_* variables, for pods whose machines share no folder (`state: kept`).
+
+    `secret` is the same where the campaign runs and on its nodes: with it the keys of pods are
+    sealed, which travel on command lines. `folder` is where a pod has its files on its node; the
+    default is in /tmp.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AARLAB_POD_", frozen=True, extra="ignore")
+
+    secret: SecretStr = SecretStr("")
+    folder: Path | None = None
+
+
 class WebhookSettings(BaseSettings):
     """AARLAB_NOTIFY_* variables: what a webhook needs and a spec must not hold.
 

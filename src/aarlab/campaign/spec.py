@@ -41,7 +41,7 @@ from aarlab.campaign.reading import (
 )
 from aarlab.core.errors import BadInput, Faulty
 from aarlab.core.foreign import decoded, read_json
-from aarlab.core.isolation import DEFAULT_SANDBOX, SandboxKind
+from aarlab.core.isolation import DEFAULT_SANDBOX, SandboxKind, is_isolated
 from aarlab.core.layout import VERSION
 from aarlab.core.wire import Limits, Name
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits
@@ -252,6 +252,10 @@ class CampaignSpec(Frozen):
     student_server: StudentServerSpec | None = Field(
         default=None, description="for AARs' experiments; None: a method's sandbox trains its own"
     )
+    sandbox_devices: bool = Field(
+        default=False,
+        description="commands of language-model AARs may hold a GPU, in sandboxes that see it",
+    )
     build: BuildSpec | None = Field(
         default=None, description="tasks that are built first; not part of the frozen spec"
     )
@@ -308,6 +312,7 @@ class CampaignSpec(Frozen):
             at = len(labels) - 1 - labels[::-1].index(twice[0])
             raise wrong(f"give arms a `name` each; twice: {', '.join(twice)}", "arms", at)
         self._pods_fit()
+        self._devices_fit()
         self._tasks_fit()
         self._own_methods_fit()
         for number, aar in enumerate(self.aars):
@@ -336,6 +341,31 @@ class CampaignSpec(Frozen):
                 "executor",
                 "devices_per_pod",
             )
+
+        if self.executor.state == "kept":
+            self._kept_fits()
+
+    def _devices_fit(self) -> None:
+        if not self.sandbox_devices:
+            return
+        if self.student_server is not None:
+            raise wrong(
+                "a student server has its device alone: leave it out, or `student_server`",
+                "sandbox_devices",
+            )
+        if not is_isolated(self.isolation):
+            raise wrong("needs `isolation: bubblewrap`", "sandbox_devices")
+        if not any(aar.researcher == "language" for aar in self.aars):
+            raise wrong("is for AARs of researcher `language`", "sandbox_devices")
+
+    def _kept_fits(self) -> None:
+        if self.executor.aars_per_pod is None:
+            said = "`kept` is for pods: give `aars_per_pod`, which may be 1"
+            raise wrong(said, "executor", "state")
+        for number, aar in enumerate(self.aars):
+            if aar.researcher == "external" and not self.joins_by_itself(aar):
+                said = f"{aar.name} is an external agent, whose state cannot be `kept`: `shared`"
+                raise wrong(said, "aars", number)
 
     def _tasks_fit(self) -> None:
         for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):

@@ -1,7 +1,7 @@
 """An AAR's requests to the platform. Every method may raise any error of core.errors."""
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +32,15 @@ from aarlab.core.wire import (
     TaskInfo,
     Wanted,
     WantedNow,
+)
+from aarlab.core.wire_kept import (
+    Kept,
+    Manifest,
+    PodGiven,
+    PodJoin,
+    PodNews,
+    PodOrders,
+    Stored,
 )
 from aarlab.core.wire_service import (
     Ballot,
@@ -244,6 +253,25 @@ class PlatformClient(Client):
         """
         return list(self._http.get_pages("/v1/verified", VerifiedMethod, {}))
 
+    # ------------------------------------------------------------ the state that survives a machine
+    def before_effects(self, keep: Callable[[], None]) -> None:
+        """Have `keep` called before each write that a later life must not make differently."""
+        self._http.before_effect = keep
+
+    def kept(self) -> Kept:
+        """Return what the AAR kept last. As for all here, a supervisor opens its session first."""
+        return self._http.get("/v1/kept", Kept)
+
+    def put_blob(self, sha: str, data: bytes) -> None:
+        self._http.put(f"/v1/kept/blobs/{sha}", Stored, data)
+
+    def get_blob(self, sha: str) -> bytes:
+        return self._http.get_bytes(f"/v1/kept/blobs/{sha}")
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Replace what the AAR keeps. Raises Superseded for an older life."""
+        self._http.put("/v1/kept/manifest", Stored, manifest)
+
 
 class PodClient(Client):
     """What a pod asks the platform for all its AARs. Use one per thread."""
@@ -254,3 +282,11 @@ class PodClient(Client):
     def poll(self, asked: PodPoll) -> PodAnswer:
         """Give signs of life; return what is wanted once it is not what the pod knows."""
         return self._http.post("/v1/pod/poll", PodAnswer, asked)
+
+    def join(self, asked: PodJoin) -> PodGiven:
+        """Begin a process of the pod, and return what it needs on a machine of its own."""
+        return self._http.post("/v1/pod/join", PodGiven, asked)
+
+    def tell(self, news: PodNews) -> PodOrders:
+        """Report, and return the orders. Raises Superseded for an older process of the pod."""
+        return self._http.post("/v1/pod/tell", PodOrders, news)

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +29,11 @@ from aarlab.core.wire import Problem
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
 PAGE = 200
+OCTETS = "application/octet-stream"
 RETRIED = frozenset({429, 500, 502, 503, 504, 507})
 Answer = TypeVar("Answer")
+# Writes that a later life of the AAR makes again with no harm, whatever was kept before them.
+REPEATED = frozenset({"/v1/sessions", "/v1/waiting", "/v1/reservations", "/v1/spend"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ class Transport:
         self._address, self._deadline_s = address, deadline_s
         self._answered = False
         self._life = Life() if life is None else life
+        self.before_effect: Callable[[], None] | None = None
         self._client = address.client(token, request_s)
         self._client.headers.update(headers or {})
 
@@ -168,7 +172,12 @@ class Transport:
     def post(
         self, path: str, answer: type[Answer], body: BaseModel | None = None, key: str | None = None
     ) -> Answer:
-        """Write once: give `key` to make the call repeatable across a restart of the caller."""
+        """Write once: give `key` to make the call repeatable across a restart of the caller.
+
+        `before_effect` is called first, but not for what only says how the caller is (REPEATED).
+        """
+        if self.before_effect is not None and path not in REPEATED:
+            self.before_effect()
         request = self._client.build_request(
             "POST",
             path,
@@ -178,6 +187,14 @@ class Transport:
                 "Content-Type": "application/json",
             },
         )
+        return _parsed(self._send(request), answer)
+
+    def put(self, path: str, answer: type[Answer], body: bytes | BaseModel) -> Answer:
+        """Replace what is at `path`, which is the same however often it is done."""
+        raw = body if isinstance(body, bytes) else body.model_dump_json().encode()
+        kind = OCTETS if isinstance(body, bytes) else "application/json"
+        headers = {"Content-Type": kind}
+        request = self._client.build_request("PUT", path, content=raw, headers=headers)
         return _parsed(self._send(request), answer)
 
     def _send(self, request: httpx.Request) -> httpx.Response:

@@ -31,6 +31,7 @@ _ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 # torch asks here for the processor's features; without it, it falls back to plain code.
 _CPU_FACTS = "/sys/devices/system/cpu"
 _OPEN_FILES = 1024
+_LIBRARY_MB = 512  # private memory of a device's library
 # Not bwrap's --chdir: it has no capability left then, and the workspace is open to its uid alone.
 _IN_WORKSPACE = ("/bin/sh", "-c", 'cd "$0" && exec "$@"', str(WORKSPACE))
 _FRESH_NPROC_KERNEL = (5, 14)
@@ -91,6 +92,7 @@ def launch(spec: SandboxSpec, argv: Sequence[str], status_fd: int) -> Launch:
         *_temporary(spec, "/tmp"),  # first: an interpreter or a task may lie below the host's /tmp
         *_open_parents(spec),
         *_system(),
+        *_devices(spec),
         *_temporary(spec, "/dev/shm"),
         *_etc(spec, made),
         *_own_folders(spec),
@@ -115,6 +117,11 @@ def check(spec: SandboxSpec) -> None:
             raise BadInput(f"read-only path {host} does not exist")
         if not inside.startswith("/") or ".." in Path(inside).parts:
             raise BadInput(f"{host}: the path inside must be absolute and plain, not {inside!r}")
+    for node, inside in spec.devices.items():
+        if not node.is_char_device():
+            raise BadInput(f"{node} is not a device node")
+        if not inside.startswith("/dev/") or ".." in Path(inside).parts:
+            raise BadInput(f"{node}: a device is below /dev inside, not {inside!r}")
     if spec.socket is not None:
         _check_socket_folder(spec.socket.parent)
 
@@ -156,6 +163,17 @@ def _system() -> list[str]:
     options += ["--dev-bind", "/dev/full", "/dev/zero"]
     for folder in interpreter_folders():
         options += ["--ro-bind", str(folder), str(folder)]
+    return options
+
+
+def _devices(spec: SandboxSpec) -> list[str]:
+    """Return options that bind device nodes; a bind that is not for devices could not open them."""
+    options: list[str] = []
+    for folder in sorted({Path(inside).parent for inside in spec.devices.values()}):
+        if folder != Path("/dev"):
+            options += ["--perms", "0755", "--dir", str(folder)]
+    for node, inside in spec.devices.items():
+        options += ["--dev-bind", str(node.resolve()), inside]
     return options
 
 
@@ -257,7 +275,7 @@ def _environment(spec: SandboxSpec) -> list[str]:
 
 def _limited(spec: SandboxSpec) -> list[str]:
     limits = spec.limits
-    command = [find_program("prlimit"), *rlimit_options(limits)]
+    command = [find_program("prlimit"), *rlimit_options(limits, bool(spec.devices))]
     if spec.uid is not None or _kernel() >= _FRESH_NPROC_KERNEL:
         # Before 5.14 the kernel counts an ordinary user's processes on the whole machine.
         command.append(f"--nproc={limits.processes}")
@@ -269,14 +287,18 @@ def _limited(spec: SandboxSpec) -> list[str]:
     return command
 
 
-def rlimit_options(limits: SandboxLimits) -> list[str]:
+def rlimit_options(limits: SandboxLimits, with_device: bool = False) -> list[str]:
     """Return limits of each process; they cannot be raised again.
 
-    All but those of CPU time have soft and hard alike.
+    All but those of CPU time have soft and hard alike. With a device, private writable memory is
+    limited and not address space: its library reserves hundreds of GB of that.
     """
     soft_s, hard_s = limits.cpu_walls
+    memory = f"--as={limits.memory_mb * MB}"
+    if with_device:
+        memory = f"--data={(limits.memory_mb + _LIBRARY_MB) * MB}"
     return [
-        f"--as={limits.memory_mb * MB}",
+        memory,
         f"--fsize={limits.file_mb * MB}",
         f"--cpu={soft_s}:{hard_s}",
         f"--nofile={_OPEN_FILES}",

@@ -1,11 +1,13 @@
 """Can this machine isolate? Tried for real, before a campaign starts; says why not."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 from aarlab.core.errors import AarlabError, SandboxUnavailable
 from aarlab.core.isolation import is_isolated
+from aarlab.sandbox.devices import CHECK, nodes, system_files, with_device
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SandboxKind, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import LAST_AAR, aar_uid, prepare_workspace
@@ -40,6 +42,23 @@ def probe(isolation: SandboxKind) -> None:
         if done.stdout != b"inside\n":
             said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
             raise SandboxUnavailable(_explained(isolation, f"a trial run failed: {said}"))
+
+
+def probe_device(number: int) -> None:
+    """Have CUDA begin in a sandbox that sees one device; raises SandboxUnavailable if it fails.
+
+    Programs that only ask the driver work where CUDA itself fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="aarlab-probe-") as folder:
+        uid, workspace = aar_uid(LAST_AAR), Path(folder) / "workspace"
+        prepare_workspace(workspace, uid)
+        limits = SandboxLimits(wall_s=60.0, cpu_s=60.0)
+        spec = SandboxSpec(workspace, limits=limits, uid=uid)
+        spec = with_device(spec, nodes(number), system_files())
+        done = run(spec, [sys.executable, "-c", CHECK])
+        if not done.ok:
+            said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise SandboxUnavailable(f"CUDA does not begin in a sandbox on device {number}: {said}")
 
 
 def _explained(isolation: SandboxKind, reason: str) -> str:

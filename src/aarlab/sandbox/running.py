@@ -19,7 +19,7 @@ from typing import Protocol
 from aarlab.core.errors import BadInput, SandboxUnavailable
 from aarlab.sandbox import bubblewrap, process
 from aarlab.sandbox.spec import MB, TAIL_BYTES, Finished, Killer, SandboxSpec
-from aarlab.sandbox.watch import Watch, end_tree
+from aarlab.sandbox.watch import Watch, ask_to_end, end_tree
 from aarlab.sandbox.workspace import disk_use, require_workspace
 
 _CHUNK = 65536
@@ -128,8 +128,11 @@ def run(
     stdin: bytes | None = None,
     cancel: Cancel | None = None,
     handed: socket.socket | None = None,
+    ask: Cancel | None = None,
 ) -> Finished:
     """Run `argv` in the workspace and wait for its end; no part of it lives on afterwards.
+
+    Once `ask` is set the program gets SIGTERM, and has until `cancel` to end by itself.
 
     The program also holds `handed`, under the same descriptor number. It is closed here.
 
@@ -154,7 +157,7 @@ def run(
     try:
         pump.open()
         with Watch(spec, started.child.pid, disk_at_start) as watch:
-            killer = _attend(watch, started.child, pump, cancel)
+            killer = _attend(watch, started.child, pump, cancel, ask)
     finally:
         # Reached by an error or Ctrl-C as well: the tree never outlives this call.
         cpu_s = _finish(started.child, pump)
@@ -228,7 +231,11 @@ def _spawn(
 
 
 def _attend(
-    watch: Watch, child: subprocess.Popen[bytes], pump: _Pump, cancel: Cancel | None
+    watch: Watch,
+    child: subprocess.Popen[bytes],
+    pump: _Pump,
+    cancel: Cancel | None,
+    ask: Cancel | None,
 ) -> Killer | None:
     """Serve the pipes until the program ends by itself (None) or a limit is passed."""
     deadline = time.monotonic() + watch.spec.limits.wall_s
@@ -238,6 +245,9 @@ def _attend(
             return "wall"
         if cancel is not None and cancel.is_set():
             return "cancel"
+        if ask is not None and ask.is_set():
+            ask_to_end(child.pid)
+            ask = None
         if passed := watch.due():
             return passed
         pump.turn(min(left_s, _POLL_S))

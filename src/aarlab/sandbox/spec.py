@@ -67,13 +67,16 @@ class SandboxSpec:
     `masked` folders of the interpreter or this package are empty inside, and so is `SHIPPED` of
     every sandbox (`core/layout.py`): its rows have public labels. The folder of `socket` is what is
     bound, so that a restarted server's new socket is seen at once: it must hold only sockets. `uid`
-    counts only where this process is root and the isolation is bubblewrap. `env` is all that the
+    counts only where this process is root and the isolation is bubblewrap. `devices` maps device
+    nodes to their paths inside, below /dev; with any, `memory_mb` limits the private memory of a
+    process in place of its address space (sandbox.devices). `env` is all that the
     programs see besides PATH, HOME, TMPDIR and LANG.
     """
 
     workspace: Path
     read_only: Mapping[Path, str] = field(default_factory=lambda: _NO_BINDS)
     masked: tuple[Path, ...] = ()
+    devices: Mapping[Path, str] = field(default_factory=lambda: _NO_BINDS)
     socket: Path | None = None
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     uid: int | None = None

@@ -15,7 +15,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -241,8 +241,49 @@ def _take_apart(top: int, name: str) -> None:
     os.rmdir(name, dir_fd=top)
 
 
-def copy_in(spec: SandboxSpec, files: Mapping[str, bytes]) -> None:
+def survey(
+    folder: Path, skip: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[PurePosixPath, os.stat_result]]:
+    """Yield every entry below a workspace that is no folder, following no link.
+
+    Folders that `skip` names are left out, and so are those that stay closed or lie below
+    MAX_DEPTH. Raises NotFound or WorkspaceState for a workspace that cannot be opened.
+    """
+    with _opened(folder, _LOOK) as root:
+        yield from _surveyed(root, PurePosixPath(), skip)
+
+
+def _surveyed(
+    folder: int, path: PurePosixPath, skip: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[PurePosixPath, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        here = path / entry.name
+        if not entry.is_dir(follow_symlinks=False):
+            with contextlib.suppress(FileNotFoundError):
+                yield here, entry.stat(follow_symlinks=False)
+            continue
+        if skip(here) or len(here.parts) > MAX_DEPTH:
+            continue
+        try:
+            below = _entered(entry.name, folder)
+        except PermissionError:
+            continue
+        if below is None:
+            continue
+        try:
+            yield from _surveyed(below, here, skip)
+        finally:
+            os.close(below)
+
+
+def copy_in(
+    spec: SandboxSpec, files: Mapping[str, bytes], modes: Mapping[str, int] | None = None
+) -> None:
     """Write files at paths relative to the workspace, each in one step, owned by the sandbox's uid.
+
+    A file has mode 600 where `modes` does not say another.
 
     A symbolic link that lies at a target is replaced. Raises NotFound without a workspace,
     WorkspaceState for a link on the way, a folder at a target or a name that is too long.
@@ -252,7 +293,7 @@ def copy_in(spec: SandboxSpec, files: Mapping[str, bytes]) -> None:
     with _opened(spec.workspace, _CHANGE) as root:
         for name, path in paths.items():
             with _refusing(path), _parent(root, path, _CHANGE, make=True, make_for=uid) as folder:
-                _write(folder, path.name, files[name], uid)
+                _write(folder, path.name, files[name], uid, (modes or {}).get(name, 0o600))
 
 
 def copy_out(spec: SandboxSpec, relative_path: str, max_bytes: int) -> bytes:
@@ -395,13 +436,14 @@ def _make_folder(parent: int, name: str, uid: int | None) -> None:
         os.chown(name, uid, uid, dir_fd=parent, follow_symlinks=False)
 
 
-def _write(folder: int, name: str, content: bytes, uid: int | None) -> None:
+def _write(folder: int, name: str, content: bytes, uid: int | None, mode: int) -> None:
     temporary = f".{secrets.token_hex(8)}.part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content)
+            os.fchmod(out.fileno(), mode)
             if uid is not None:
                 os.fchown(out.fileno(), uid, uid)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)

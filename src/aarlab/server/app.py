@@ -10,6 +10,7 @@ from starlette.routing import Route
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.scoring import Scoring
+from aarlab.core.wire_kept import FILE_BYTES
 from aarlab.server.auth import operator_token
 from aarlab.server.dashboard.site import add_dashboard
 from aarlab.server.mcp_mount import McpMount, mcp_installed
@@ -20,6 +21,7 @@ from aarlab.server.problems import add_handlers
 from aarlab.server.recorded import Recorded
 from aarlab.server.routes import (
     findings,
+    kept,
     me,
     methods,
     operator_aars,
@@ -33,6 +35,7 @@ from aarlab.server.routes import (
     trials,
 )
 from aarlab.server.service.extras import installed_tools
+from aarlab.server.service.kept import mirror_all
 from aarlab.server.settings import ServerSettings
 from aarlab.server.steering import Steering
 from aarlab.store import shared
@@ -95,6 +98,7 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             opened.callback(platform.runs.closed.set)
+            await mirror_all(platform)
             if mcp is not None:
                 await opened.enter_async_context(mcp.running())
             looking = asyncio.create_task(platform.steering.run())
@@ -111,8 +115,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.platform = platform
-    # Pods are a campaign's own: their route is in no description.
-    for router in (*ROUTERS, pods.router, openapi_router(ROUTERS)):
+    # Pods and kept states are a campaign's own: their routes are in no description.
+    for router in (*ROUTERS, pods.router, kept.router, openapi_router(ROUTERS)):
         app.include_router(router)
     app.add_api_route("/health", _health, include_in_schema=False)
     if mcp is not None:
@@ -120,7 +124,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
     add_handlers(app)
     add_dashboard(app, platform)
     app.add_middleware(ETags)
-    app.add_middleware(Door, max_body_bytes=settings.max_body_bytes)
+    larger = {kept.BLOBS: max(FILE_BYTES, settings.max_body_bytes)}
+    app.add_middleware(Door, max_body_bytes=settings.max_body_bytes, larger=larger)
     return app
 
 
@@ -158,7 +163,7 @@ def open_store(settings: ServerSettings) -> Store:
     blobs = run.platform if settings.blobs is None else settings.blobs
     repo = SnapshotRepo(Folder(blobs).sub(run.snapshots.name))
     repo.open()
-    return Store(Database(settings.place(run)), repo)
+    return Store(Database(settings.place(run)), repo, Folder(blobs))
 
 
 async def join_servers(store: Store, token: str, public_key: str) -> None:

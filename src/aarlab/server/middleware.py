@@ -18,7 +18,7 @@ import errno
 import logging
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -42,15 +42,21 @@ logger = logging.getLogger("aarlab.server")
 
 
 class Door:
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    """`larger` has the limits of paths that begin so, in place of `max_body_bytes`."""
+
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, larger: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
-        self._limit = max_body_bytes
+        self._limit, self._larger = max_body_bytes, dict(larger or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answered = False
+        answered, path = False, scope["path"]
+        limits = (most for start, most in self._larger.items() if path.startswith(start))
+        limit = next(limits, self._limit)
 
         async def watched_send(message: Message) -> None:
             nonlocal answered
@@ -58,24 +64,24 @@ class Door:
             await send(message)
 
         try:
-            if self._declared(scope) > self._limit:
-                await self._too_large()(scope, receive, watched_send)
+            if self._declared(scope) > limit:
+                await problem(413, "bad_input", _too_large(limit))(scope, receive, watched_send)
                 return
-            await self._app(scope, self._counted(receive), watched_send)
+            await self._app(scope, self._counted(receive, limit), watched_send)
         except Exception as error:  # noqa: BLE001 - the web handler's door (style.md 6)
             log_crash(str(scope.get("method")), str(scope.get("path")), error)
             if not answered:
                 await _reply(error)(scope, receive, send)
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _counted(self, receive: Receive, limit: int) -> Receive:
         read = 0
 
         async def counted() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._limit:
-                raise HTTPException(413, self._message())
+            if read > limit:
+                raise HTTPException(413, _too_large(limit))
             return message
 
         return counted
@@ -86,11 +92,9 @@ class Door:
                 return int(value[:20])
         return 0
 
-    def _too_large(self) -> ASGIApp:
-        return problem(413, "bad_input", self._message())
 
-    def _message(self) -> str:
-        return f"the request body is over {self._limit:,} bytes"
+def _too_large(limit: int) -> str:
+    return f"the request body is over {limit:,} bytes"
 
 
 def _reply(error: Exception) -> ASGIApp:

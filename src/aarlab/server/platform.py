@@ -13,14 +13,18 @@ from aarlab.server.middleware import Pace, SharedPace
 from aarlab.server.settings import ServerSettings
 from aarlab.server.steering import Steering
 from aarlab.store.aars import Access
+from aarlab.store.blobs import Folder
 from aarlab.store.database import Database
 from aarlab.store.repository import SnapshotRepo
 from aarlab.testbed.tasks.task import PublicTask
 
 
 class Store(NamedTuple):
+    """`files` is the folder in which the blobs of AARs are, a folder each."""
+
     database: Database
     snapshots: SnapshotRepo
+    files: Folder
 
 
 class Known(NamedTuple):
@@ -28,6 +32,16 @@ class Known(NamedTuple):
 
     access: Access
     until: float
+
+
+@dataclass
+class Mirror:
+    """The manifest of an AAR whose files are in the run's folder; `pending` bytes have none yet."""
+
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    seq: int = 0
+    home: dict[str, str] = field(default_factory=dict)
+    pending: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,8 @@ class Platform:
     # Public rows of development tasks, read on first request.
     opened: dict[str, PublicTask] = field(default_factory=dict, repr=False)
     runs: RunSlot = field(default_factory=RunSlot)
+    # What this server wrote last of what each AAR keeps, and how much came since (service.kept).
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
     # Tools of installed packages, by name.
     extras: dict[str, ExtraTool] = field(default_factory=dict)
 

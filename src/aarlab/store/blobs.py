@@ -6,7 +6,7 @@ Not covered: who else may write to the bucket; give the platform one of its own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,36 @@ class Folder:
             raise NotFound(f"{self.url} has no file {error.filename or error}") from None
         return {name: found[self._path(name)] for name in wanted}
 
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the bytes of each file. Raises NotFound naming one that is missing."""
+        found = {}
+        for name in names:
+            try:
+                if self.local is not None:
+                    found[name] = (self.local / name).stat().st_size
+                else:
+                    with self._answering():
+                        found[name] = int(self._fs.size(self._path(name)))
+            except FileNotFoundError:
+                raise NotFound(f"{self.url} has no file {name}") from None
+        return found
+
+    def names(self) -> list[str]:
+        """Return all files in the folders of this one."""
+        if self.local is not None:
+            return [f"{path.parent.name}/{path.name}" for path in self.local.glob("*/[!.]*")]
+        with self._answering():
+            return [path.removeprefix(f"{self._root}/") for path in self._fs.find(self._root)]
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove files; one that is not there is fine."""
+        for name in names:
+            if self.local is not None:
+                (self.local / name).unlink(missing_ok=True)
+                continue
+            with self._answering(), suppress(FileNotFoundError):
+                self._fs.rm_file(self._path(name))
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -110,6 +140,17 @@ class Blobs:
         if sha256_hex(data) != digest:
             raise Damaged(f"{self._folder.url}: blob {digest} was changed: restore it")
         return data
+
+    def sizes(self, digests: Iterable[str]) -> dict[str, int]:
+        """Return the bytes of each blob. Raises NotFound naming one that is missing."""
+        found = self._folder.sizes(_name(digest) for digest in digests)
+        return {name.replace("/", ""): size for name, size in found.items()}
+
+    def all(self) -> set[str]:
+        return {name.replace("/", "") for name in self._folder.names()}
+
+    def drop(self, digests: Iterable[str]) -> None:
+        self._folder.drop(_name(digest) for digest in digests)
 
 
 def _name(digest: str) -> str:

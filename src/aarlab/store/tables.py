@@ -33,6 +33,17 @@ aars = Table(
     Column("life", Integer, nullable=False, default=0),  # of its newest supervisor
 )
 
+# The newest state that each AAR without a shared folder has kept (store.kept).
+kept = Table(
+    "kept",
+    metadata,
+    Column("aar", ForeignKey("aars.name"), primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("life", Integer, nullable=False),
+    Column("manifest", Text, nullable=False),  # wire_kept.Manifest
+    Column("sizes", JSON, nullable=False),  # bytes by blob
+)
+
 sessions = Table(
     "sessions",
     metadata,

@@ -23,6 +23,7 @@ from inspect_ai.tool import ToolCall, ToolCallError, ToolInfo
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
+from aarlab.agents.keeping import Keeper
 from aarlab.agents.language import budget
 from aarlab.agents.language.models import Asker, Choice
 from aarlab.agents.language.prompts import filled, text_of
@@ -107,6 +108,7 @@ class Caller:
     tools: tuple[Tool, ...]
     steering: Steering
     save: Callable[[LoopState], LoopState]
+    keeper: Keeper = field(default_factory=Keeper)
     state: LoopState = field(init=False)
     infos: list[ToolInfo] = field(init=False)
     waits: PlatformWaits = field(init=False)
@@ -131,12 +133,14 @@ class Caller:
 
     def released(self, call: str) -> None:
         """Free what was held for a call that will not be made."""
+        self.keeper.touch()
         nothing = ModelCall(call=call, model=self.asker.spec.model)
         self.platform.record_call(nothing, key=f"{self.name}-{call}")
 
     def _asked(self, state: LoopState, call: str, size: int) -> Answer:
         spec = self.asker.spec
         worst = budget.reservation(call, self.price, size, spec)
+        self.keeper.before_effect()
         self._reserved(worst)
         self.asker.again = partial(self._reserved, worst)  # the reservation may have expired
         choice: Choice = "none" if state.phase == "summing_up" else "auto"
@@ -144,6 +148,7 @@ class Caller:
         record = budget.record(call, spec, self.price, output, size)
         answer = Answer(output=storable(output), record=record)
         self.store.keep_answer(call, answer)
+        self.keeper.touch()
         return answer
 
     def _reserved(self, worst: NewReservation) -> None:

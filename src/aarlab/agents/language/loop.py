@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from inspect_ai.model import ChatMessageUser
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.forum_files import sync_forum
+from aarlab.agents.keeping import Keeper, PlatformKeeper
 from aarlab.agents.language import context
 from aarlab.agents.language.budget import (
     budget_text,
@@ -70,9 +72,9 @@ from aarlab.agents.language.redaction import cleaner
 from aarlab.agents.language.scripted import register_scripted
 from aarlab.agents.language.state import Answer, LoopState, Phase, Store
 from aarlab.agents.language.steering import STOPPED, Steering
-from aarlab.agents.language.tools.kit import Backgrounds, Kit
+from aarlab.agents.language.tools.kit import Backgrounds, Devices, Kit
 from aarlab.agents.language.tools.platform import platform_tools, served_tools
-from aarlab.agents.language.tools.sandboxed import SANDBOX_TOOLS
+from aarlab.agents.language.tools.sandboxed import sandbox_tools
 from aarlab.agents.platform_link import Signals, beating
 from aarlab.agents.prices import price_of
 from aarlab.agents.refusals import Refusal
@@ -85,10 +87,13 @@ from aarlab.agents.trial import (
     task_mounts,
 )
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound
+from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
 from aarlab.core.wire import Me
+from aarlab.sandbox.devices import numbers, system_files
+from aarlab.sandbox.leases import Leases
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
+from aarlab.students.settings import DeviceSettings, visible
 
 LOG = logging.getLogger("aarlab.agents")
 SYNC_EVERY_S = 30.0
@@ -146,12 +151,22 @@ class LanguageAar:
         try:
             while not (state.finished or self.leaving.is_set()):
                 state = self._step(state)
+        except Superseded:
+            raise
+        except AarlabError:
+            self.kit.backgrounds.kill_all()
+            with suppress(AarlabError):  # what stopped it counts, and is in the transcript
+                self.kit.keeper.keep()
+            raise
         finally:
             self.kit.backgrounds.kill_all()
+        self.kit.keeper.keep()
         return state
 
     def _opened(self) -> LoopState:
-        self.store.claim(self.platform.open_session().life)
+        life = self.platform.open_session().life
+        self.kit.keeper.began(life)
+        self.store.claim(life)
         state = self.store.load()
         if state is not None and state.finished:
             if self.store.closed():
@@ -164,7 +179,10 @@ class LanguageAar:
         if state.prompt_hash != self.prompts():
             state = state.but(prompt_hash=self.prompts())
             state = state.said("error", "alert: the prompts changed since this AAR began")
-        return self.store.save(state.said("note", "process restarted"))
+        state = state.said("note", "process restarted")
+        if self.kit.keeper.moved:
+            state = state.but(moved=self.kit.keeper.lost())
+        return self.store.save(state)
 
     def _step(self, state: LoopState) -> LoopState:
         if state.phase == "ready":
@@ -189,6 +207,8 @@ class LanguageAar:
             return self._end(state, why)
         state = backgrounds_booked(self.kit, self.name, state, BOOK_EVERY_S)
         state = _warned(state, me)
+        if state.moved:
+            state = told(state.but(moved=""), state.moved)
         self._sync()
         return self._fresh(state, me) if state.wants_session else self._room_made(state, me)
 
@@ -470,6 +490,11 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         trying = f"python -m aarlab.students.trying --socket {seen[0]} --tokens {seen[1]}"
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
     write_notes(notes, places, config.problem)
+    devices = devices_of(config)
+    backgrounds, keeper = Backgrounds(sandbox, devices), Keeper()
+    if config.kept:
+        keeper = PlatformKeeper(platform, config.home, sandbox, config.again, backgrounds.alive)
+        platform.before_effects(keeper.before_effect)
     kit = Kit(
         config=config,
         spec=spec,
@@ -477,21 +502,40 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
         sandbox=sandbox,
         store=store,
         python=sys.executable,
-        backgrounds=Backgrounds(sandbox),
+        backgrounds=backgrounds,
         signals=signals,
+        keeper=keeper,
+        devices=devices,
     )
-    tools = (*SANDBOX_TOOLS, *platform_tools(spec.forum), *served_tools(platform))
+    tools = (
+        *sandbox_tools(devices is not None),
+        *platform_tools(spec.forum),
+        *served_tools(platform),
+    )
     steering = Steering(platform, store.save)
     asker.wait = steering.wait
     return LanguageAar(
         name=config.name,
         system=system_text(config.name, config.direction, spec, tasks, places),
         kit=kit,
-        caller=Caller(config.name, platform, store, asker, price, tools, steering, store.save),
+        caller=Caller(
+            config.name, platform, store, asker, price, tools, steering, store.save, keeper
+        ),
         answerer=Answerer(config.name, kit, tools),
         steering=steering,
         forum=spec.forum,
     )
+
+
+def devices_of(config: AarConfig) -> Devices | None:
+    """Return the devices that the AAR's commands may hold; None where the campaign gives none.
+
+    Raises BadInput where devices are named that cannot be found.
+    """
+    if not config.sandbox_devices:
+        return None
+    leases, found = Leases(DeviceSettings().device_locks), numbers(visible())
+    return Devices(config.name, leases, found, system_files())
 
 
 def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:

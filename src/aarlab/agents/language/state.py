@@ -60,7 +60,8 @@ class LoopState(BaseModel):
     stretches of a conversation (a fresh session or a summary begins one), `calls` all model calls.
     `context_limit` is what the provider's refusals taught about the length of a conversation,
     `too_long` how many came since the last answer; `repaired` and `discarded` are conversations
-    that the provider refused for what they say.
+    that the provider refused for what they say. `moved` is what the AAR is still to be told of
+    its move to another machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,6 +94,7 @@ class LoopState(BaseModel):
     too_long: int = 0
     repaired: bool = False
     discarded: int = 0
+    moved: str = ""
     finished: bool = False
     why: str = ""
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from inspect_ai.util import JSONSchema
 from pydantic import BaseModel, ValidationError
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.keeping import Keeper
 from aarlab.agents.language.state import LoopState, Running, Store
 from aarlab.agents.platform_link import Signals
 from aarlab.agents.specs import LanguageSpec
@@ -25,49 +27,116 @@ from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict, Superseded
 from aarlab.core.platform_tools import Input
 from aarlab.core.wire import Spend
+from aarlab.sandbox.devices import nodes, with_device
+from aarlab.sandbox.leases import Lease, Leases
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import Finished, SandboxSpec
+from aarlab.sandbox.workspace import copy_in
 
 MAX_AT_ONCE = 4
 FOLDER = "background"
 JOIN_S = 15.0
 
 
+@dataclass(frozen=True)
+class Devices:
+    """The devices of this machine that commands of one AAR may hold, one at a time for each."""
+
+    client: str
+    leases: Leases
+    numbers: tuple[int, ...]
+    system: Mapping[Path, str]
+
+    def run(
+        self,
+        sandbox: SandboxSpec,
+        argv: Sequence[str],
+        kind: str,
+        cancel: threading.Event,
+        stdin: bytes | None = None,
+        begun: Callable[[], None] = lambda: None,
+    ) -> "Held":
+        """Wait for a device, then run a command that has it alone; `begun` is called in between.
+
+        Raises WaitEnded when `cancel` is set before its turn came.
+        """
+        with self.leases.lease(self.client, kind, self.numbers, cancel.is_set) as lease:
+            begun()
+            spec = with_device(sandbox, nodes(lease.device), self.system)
+            done = run(spec, argv, stdin, _Either(cancel, lease), ask=lease.asked_back)
+        return Held(done, lease.seconds, lease.asked_back.is_set())
+
+
+class Held(NamedTuple):
+    """How a command ended that held a device, for how long, and whether it was asked back."""
+
+    done: Finished
+    seconds: float
+    asked_back: bool
+
+    def how_it_ended(self) -> str:
+        said = how_it_ended(self.done)
+        return f"{said}: a foreground command had waited for the device" * self.asked_back or said
+
+
+@dataclass(frozen=True)
+class _Either:
+    cancel: threading.Event
+    lease: Lease
+
+    def is_set(self) -> bool:
+        return self.cancel.is_set() or self.lease.overdue()
+
+
 @dataclass
 class _Job:
-    begun: float
+    begun: float | None  # None: it waits for a device
     cancel: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     seconds: float | None = None
     ended: str = ""
 
+    def so_far_s(self) -> float:
+        return 0.0 if self.begun is None else time.monotonic() - self.begun
+
+    def begin(self) -> None:
+        self.begun = time.monotonic()
+
 
 class Backgrounds:
     """Those of this process; what ran in an earlier one ended with it."""
 
-    def __init__(self, sandbox: SandboxSpec) -> None:
-        self._sandbox = sandbox
+    def __init__(self, sandbox: SandboxSpec, devices: Devices | None = None) -> None:
+        self._sandbox, self._devices = sandbox, devices
         self._jobs: dict[str, _Job] = {}
 
-    def start(self, name: str, command: str, timeout_s: float) -> None:
-        """Start a command in the background. Raises BadInput when too many run."""
+    def start(self, name: str, command: str, timeout_s: float, device: bool = False) -> None:
+        """Start a command in the background, which may first wait for a device.
+
+        Raises BadInput when too many run.
+        """
         if len(self._alive()) >= MAX_AT_ONCE:
             raise BadInput(f"{MAX_AT_ONCE} background commands run already: kill one first")
-        job = _Job(time.monotonic())
+        devices = self._devices if device else None
+        job = _Job(time.monotonic() if devices is None else None)
         limits = replace(self._sandbox.limits, wall_s=timeout_s, cpu_s=timeout_s * 8)
         spec = replace(self._sandbox, limits=limits)
         script = f'mkdir -p {FOLDER} && exec >{FOLDER}/{name}.log 2>&1 && exec /bin/bash -c "$0"'
         argv = ["/bin/bash", "-c", script, command]
-        job.thread = threading.Thread(target=_work, args=(job, spec, argv), daemon=True)
+        work = (job, spec, argv, devices)
+        job.thread = threading.Thread(target=_work, args=work, daemon=True)
         self._jobs[name] = job
         job.thread.start()
 
     def seconds(self, name: str) -> float:
-        """Return the wall seconds so far; 0 for a command of an earlier process."""
+        """Return the wall seconds so far, without a wait for a device.
+
+        They are 0 for a command of an earlier process.
+        """
         job = self._jobs.get(name)
         if job is None:
             return 0.0
-        return time.monotonic() - job.begun if job.seconds is None else job.seconds
+        return job.so_far_s() if job.seconds is None else job.seconds
 
     def ended(self, name: str) -> str:
         """Return how the command ended; empty while it runs."""
@@ -86,16 +155,24 @@ class Backgrounds:
         for name in list(self._jobs):
             self.kill(name)
 
+    def alive(self) -> bool:
+        """Return whether a command runs."""
+        return bool(self._alive())
+
     def _alive(self) -> list[str]:
         return [name for name, job in self._jobs.items() if not job.ended]
 
 
-def _work(job: _Job, spec: SandboxSpec, argv: list[str]) -> None:
+def _work(job: _Job, spec: SandboxSpec, argv: list[str], devices: Devices | None) -> None:
     try:
+        if devices is not None:
+            held = devices.run(spec, argv, "background", job.cancel, None, job.begin)
+            job.seconds, job.ended = held.seconds, held.how_it_ended()
+            return
         done = run(spec, argv, None, job.cancel)
         job.seconds, job.ended = done.wall_s, how_it_ended(done)
     except (AarlabError, OSError) as error:
-        job.seconds, job.ended = time.monotonic() - job.begun, f"it could not run: {error}"
+        job.seconds, job.ended = job.so_far_s(), f"it could not run: {error}"
 
 
 def how_it_ended(done: Finished) -> str:
@@ -121,6 +198,8 @@ class Kit:
     backgrounds: Backgrounds
     signals: Signals = field(default_factory=Signals)
     running: Running | None = field(default=None)
+    keeper: Keeper = field(default_factory=Keeper)
+    devices: Devices | None = None
 
     def run(
         self, argv: Sequence[str], key: str, stdin: bytes | None = None, timeout_s: float = 0.0
@@ -131,6 +210,7 @@ class Kit:
         """
         limits = replace(self.sandbox.limits, wall_s=timeout_s or self.spec.tool_timeout_s)
         with Attendance(self) as attendance:
+            self.keeper.touch()
             done = run(replace(self.sandbox, limits=limits), argv, stdin, attendance.cancel)
         self.book(done.wall_s, key, argv[-1][:80])
         return done
@@ -139,6 +219,35 @@ class Kit:
         """Run a quick look that is not booked."""
         limits = replace(self.sandbox.limits, wall_s=60.0)
         return run(replace(self.sandbox, limits=limits), argv)
+
+    def run_on_device(
+        self, argv: Sequence[str], key: str, stdin: bytes | None, timeout_s: float
+    ) -> Held:
+        """Run one command that holds a device, once it gets one, as `run` does.
+
+        What is booked are the seconds for which it held the device.
+        """
+        if self.devices is None:
+            raise BadInput("this campaign gives sandboxes no device: leave `device` out")
+        limits = replace(self.sandbox.limits, wall_s=timeout_s)
+        with Attendance(self) as attendance:
+            self.keeper.touch()
+            sandbox, cancel = replace(self.sandbox, limits=limits), attendance.cancel
+            held = self.devices.run(sandbox, argv, "foreground", cancel, stdin, self._begun)
+        self.book(held.seconds, key, argv[-1][:80])
+        return held
+
+    def _begun(self) -> None:
+        """Note that the command at work begins only now: it has waited for a device."""
+        if self.running is not None:
+            now = time.time()
+            self.running = self.running.model_copy(update={"started_s": now, "seen_s": now})
+            self.store.started(self.running)
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write files of the workspace, by path; raises as `copy_in` does."""
+        self.keeper.touch()
+        copy_in(self.sandbox, files)
 
     def book(self, seconds: float, key: str, note: str) -> None:
         """Book device seconds, once per key."""

@@ -33,7 +33,7 @@ from aarlab.core.wire import (
     Submission,
 )
 from aarlab.core.wire_service import FindingQuery, NewMethod
-from aarlab.sandbox.workspace import copy_in, copy_out, copy_out_tree
+from aarlab.sandbox.workspace import copy_out, copy_out_tree
 from aarlab.testbed.running.job import JobOutput
 
 MAX_PREDICTIONS = 64 * 2**20
@@ -184,7 +184,7 @@ def get_snapshot(kit: Kit, args: GetSnapshot, place: Place) -> Result:
         return Result("\n".join([head, *(f"  {file.path}" for file in content.files)]))
     folder = _of_its_own(inside(kit, args.folder))
     files = {f"{folder}/{f.path}": base64.b64decode(f.content_b64) for f in content.files}
-    copy_in(kit.sandbox, files)
+    kit.put(files)
     return Result("\n".join([f"{head}, written:", *(f"  {path}" for path in files)]))
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from aarlab.agents.language.tools.kit import FOLDER, Args, Kit, Place, Result, T
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput
 from aarlab.sandbox.spec import Finished
-from aarlab.sandbox.workspace import copy_in, copy_out
+from aarlab.sandbox.workspace import copy_out
 
 HEAD_CHARS, TAIL_CHARS = 8_000, 8_000
 MAX_EDIT_BYTES = 4 * 2**20
@@ -38,6 +39,23 @@ class Bash(Args):
 class Python(Args):
     code: Annotated[str, Field(min_length=1, max_length=200_000)]
     timeout_s: Timeout | None = None
+
+
+Device = Annotated[
+    bool,
+    Field(
+        description="hold a GPU alone while it runs: the command waits until one is free, so leave "
+        "this out where no GPU is needed"
+    ),
+]
+
+
+class BashOnDevice(Bash):
+    device: Device = False
+
+
+class PythonOnDevice(Python):
+    device: Device = False
 
 
 class View(Args):
@@ -68,6 +86,10 @@ class Start(Args):
     timeout_s: Annotated[float, Field(gt=0, le=MAX_BACKGROUND_S)] = MAX_BACKGROUND_S
 
 
+class StartOnDevice(Start):
+    device: Device = False
+
+
 class Which(Args):
     id: Annotated[str, Field(pattern=r"^b[0-9]+$", description="e.g. b1")]
 
@@ -75,19 +97,22 @@ class Which(Args):
 def bash(kit: Kit, args: Bash, place: Place) -> Result:
     """Return stdout and stderr in the order in which they came."""
     argv = ["/bin/bash", "-c", 'exec /bin/bash -c "$0" 2>&1', args.command]
-    return _command(kit, argv, place, args.timeout_s, None)
+    return _command(kit, argv, place, args, None)
 
 
 def python(kit: Kit, args: Python, place: Place) -> Result:
     argv = ["/bin/bash", "-c", f"exec {shlex.quote(kit.python)} - 2>&1"]
-    return _command(kit, argv, place, args.timeout_s, args.code.encode())
+    return _command(kit, argv, place, args, args.code.encode())
 
 
 def _command(
-    kit: Kit, argv: Sequence[str], place: Place, timeout_s: float | None, stdin: bytes | None
+    kit: Kit, argv: Sequence[str], place: Place, args: Bash | Python, stdin: bytes | None
 ) -> Result:
     longest = kit.spec.tool_timeout_s
-    wall_s = min(timeout_s or longest, longest)
+    wall_s = min(args.timeout_s or longest, longest)
+    if getattr(args, "device", False):
+        held = kit.run_on_device(argv, place.key, stdin, wall_s)
+        return Result(_told(held.done, wall_s))
     done = kit.run(argv, place.key, stdin, wall_s)
     return Result(_told(done, wall_s))
 
@@ -129,7 +154,7 @@ def inside(kit: Kit, path: str) -> str:
 
 
 def create(kit: Kit, args: Create, place: Place) -> Result:
-    copy_in(kit.sandbox, {inside(kit, args.path): args.text.encode()})
+    kit.put({inside(kit, args.path): args.text.encode()})
     return Result(f"wrote {args.path} ({len(args.text):,} characters)")
 
 
@@ -138,7 +163,7 @@ def replace_text(kit: Kit, args: Replace, place: Place) -> Result:
     found = text.count(args.old)
     if found != 1:
         raise BadInput(f"{args.path}: `old` is there {found} times; it must be there exactly once")
-    copy_in(kit.sandbox, {path: text.replace(args.old, args.new).encode()})
+    kit.put({path: text.replace(args.old, args.new).encode()})
     return Result(f"replaced in {args.path}")
 
 
@@ -149,7 +174,7 @@ def insert(kit: Kit, args: Insert, place: Place) -> Result:
         raise BadInput(f"{args.path} has {len(lines)} lines, after_line is {args.after_line}")
     new = args.text if args.text.endswith("\n") else args.text + "\n"
     joined = "".join([*lines[: args.after_line], new, *lines[args.after_line :]])
-    copy_in(kit.sandbox, {path: joined.encode()})
+    kit.put({path: joined.encode()})
     return Result(f"inserted after line {args.after_line} of {args.path}")
 
 
@@ -163,7 +188,11 @@ def _text(kit: Kit, path: str) -> tuple[str, str]:
 
 def start(kit: Kit, args: Start, place: Place) -> Result:
     name = f"b{len(place.state.background) + 1}"
-    kit.backgrounds.start(name, args.command, args.timeout_s)
+    kit.keeper.touch()
+    device = getattr(args, "device", False)
+    if device and kit.devices is None:
+        raise BadInput("this campaign gives sandboxes no device: leave `device` out")
+    kit.backgrounds.start(name, args.command, args.timeout_s, device)
     log = f"{FOLDER}/{name}.log"
     made = Background(
         id=name, command=args.command, log=log, started_at=now_iso(), timeout_s=args.timeout_s
@@ -228,3 +257,20 @@ SANDBOX_TOOLS = (
         repeatable=True,
     ),
 )
+
+
+ON_DEVICE: dict[str, type[Args]] = {
+    "bash": BashOnDevice,
+    "python": PythonOnDevice,
+    "start_background": StartOnDevice,
+}
+
+
+def sandbox_tools(with_devices: bool) -> tuple[Tool, ...]:
+    """Return the tools; where sandboxes may have devices, three of them can ask for one."""
+    if not with_devices:
+        return SANDBOX_TOOLS
+    return tuple(
+        replace(tool, args=ON_DEVICE[tool.name]) if tool.name in ON_DEVICE else tool
+        for tool in SANDBOX_TOOLS
+    )

@@ -184,6 +184,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("aar", "call"),
     )
     op.create_table(
+        "kept",
+        sa.Column("aar", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("life", sa.Integer(), nullable=False),
+        sa.Column("manifest", sa.Text(), nullable=False),
+        sa.Column("sizes", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aar"],
+            ["aars.name"],
+        ),
+        sa.PrimaryKeyConstraint("aar"),
+    )
+    op.create_table(
         "sessions",
         sa.Column("id", COUNTER, autoincrement=True, nullable=False),
         sa.Column("aar", sa.String(), nullable=False),

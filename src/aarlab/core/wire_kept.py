@@ -1,0 +1,90 @@
+"""What of an AAR survives its machine, and how a pod without a shared folder is told what to do.
+
+An AAR's state is kept as blobs, named by their SHA-256, and a manifest that names them. The order
+is the contract: blobs, then the manifest, then the effect that depends on them.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from aarlab.core.wire import Wire
+from aarlab.core.wire_base import Name
+
+MB = 2**20
+FILE_BYTES = 64 * MB  # of one file
+KEPT_BYTES = 2048 * MB  # of an AAR in all
+MOST_FILES = 20_000
+MOST_NAMED = 100  # files that are named of those that are not kept
+PART_BYTES = 256 * 1024  # of a transcript
+
+Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HomeName = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,150}(/[A-Za-z0-9_.:-]{1,150})?$")]
+TRANSCRIPT = "transcript.jsonl/"  # followed by the number of a part
+STATES = ("loop.json", "state.json", "running.json")
+
+
+class Manifest(Wire):
+    """An AAR's files by name or path; `gone` are those of its workspace that are not kept.
+
+    A workspace file has its hash and its mode, `gone` the bytes that it had. A transcript is in
+    parts of PART_BYTES, so that what it had before does not travel again.
+    """
+
+    home: dict[HomeName, Sha] = Field(default={}, max_length=MOST_FILES)
+    workspace: dict[str, tuple[Sha, Annotated[int, Field(ge=0, le=0o777)]]] = Field(
+        default={}, max_length=MOST_FILES
+    )
+    gone: dict[str, int] = Field(default={}, max_length=MOST_NAMED)
+
+    @property
+    def blobs(self) -> frozenset[str]:
+        return frozenset(self.home.values()) | {sha for sha, _ in self.workspace.values()}
+
+
+class Kept(Wire):
+    """The newest manifest of an AAR, and the life that made it; None: nothing was kept yet."""
+
+    life: int = 0
+    manifest: Manifest | None = None
+
+
+class Stored(Wire):
+    """The answer to a blob or a manifest: bytes that are kept of the AAR in all."""
+
+    n_bytes: int
+
+
+class PodJoin(Wire):
+    """Begins a process of a pod. The pod's key opens exactly the AARs in `aars`, all of them."""
+
+    pod: Name
+    aars: Annotated[list[Name], Field(min_length=1, max_length=1000)]
+
+
+class PodGiven(Wire):
+    """What a pod needs on a machine without the run's folder. Tokens and keys are secrets."""
+
+    number: int = Field(description="of this process of the pod; an older one is refused")
+    spec: str
+    configs: dict[Name, str]
+    tokens: dict[Name, str]
+    supervisors: dict[Name, str]
+    orders: str
+    report: str
+
+
+class PodNews(PodJoin):
+    """What became of a pod's AARs: its report, and the errors that ended processes of AARs."""
+
+    number: int
+    report: Annotated[str, Field(max_length=2_000_000)] = Field(
+        default="", description="empty: as it was"
+    )
+    errors: dict[Name, Annotated[str, Field(max_length=30_000)]] = Field(
+        default={}, description="of AARs whose error changed; empty: there is none any more"
+    )
+
+
+class PodOrders(Wire):
+    orders: str = Field(description="which AARs are to run")

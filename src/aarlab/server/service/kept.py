@@ -1,0 +1,148 @@
+"""What survives an AAR's machine: blobs, and a manifest that names them.
+
+Each AAR has a folder of blobs, and none reads that of another. A blob that the newest manifest does
+not name is removed when that manifest is there. What people and the campaign look at in an AAR's
+folder (transcript, state) is written into the run's folder after each manifest.
+
+Covered: an older life, whose manifest is refused; a server killed anywhere between (a manifest that
+was not written out is when the next life begins, or at the next manifest).
+Not covered: two servers, each of which writes out the manifests that it got.
+"""
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from aarlab.core.errors import BadInput, BudgetExhausted, Forbidden, NotFound
+from aarlab.core.files import write_atomic
+from aarlab.core.hashing import sha256_hex
+from aarlab.core.wire_kept import (
+    FILE_BYTES,
+    KEPT_BYTES,
+    PART_BYTES,
+    STATES,
+    TRANSCRIPT,
+    Kept,
+    Manifest,
+    Stored,
+)
+from aarlab.server.platform import Mirror, Platform
+from aarlab.server.service.caller import Caller
+from aarlab.store import kept, shared
+from aarlab.store.blobs import Blobs
+from aarlab.store.kept import Record
+
+PRIVATE = 0o600
+
+
+async def begun(caller: Caller) -> Kept:
+    """Return what earlier lives of the AAR kept; remove blobs that belong to no manifest."""
+    _supervisor(caller)
+    name, blobs = caller.aar.name, _blobs(caller.platform, caller.aar.name)
+    async with caller.platform.store.database.read() as tx:
+        record = await kept.newest(tx, name)
+    await asyncio.to_thread(lambda: blobs.drop(blobs.all() - record.sizes.keys()))
+    _mirror(caller.platform, name).pending = 0
+    await mirrored(caller.platform, name)
+    return record.kept
+
+
+async def put_blob(caller: Caller, sha: str, data: bytes) -> Stored:
+    """Keep a blob, which no manifest names yet."""
+    _supervisor(caller)
+    if sha256_hex(data) != sha:
+        raise BadInput(f"the bytes are not those of {sha[:70]!r}")
+    if len(data) > FILE_BYTES:
+        raise BadInput(f"{len(data):,} bytes: a file of over {FILE_BYTES:,} is not kept")
+    mirror = _mirror(caller.platform, caller.aar.name)
+    if mirror.pending + len(data) > KEPT_BYTES:
+        raise BudgetExhausted(f"over {KEPT_BYTES:,} bytes without a manifest that names them")
+    mirror.pending += len(data)
+    await asyncio.to_thread(_blobs(caller.platform, caller.aar.name).put, data)
+    return Stored(n_bytes=mirror.pending)
+
+
+async def get_blob(caller: Caller, sha: str) -> bytes:
+    """Return a blob of the AAR's own. Raises NotFound."""
+    _supervisor(caller)
+    return await asyncio.to_thread(_blobs(caller.platform, caller.aar.name).get, sha)
+
+
+async def put_manifest(caller: Caller, new: Manifest) -> Stored:
+    """Replace what the AAR keeps.
+
+    Raises Superseded for an older life, NotFound naming a blob that is not there, BudgetExhausted
+    for more bytes than an AAR may keep. Nothing has changed then.
+    """
+    _supervisor(caller)
+    name, platform = caller.aar.name, caller.platform
+    blobs, database = _blobs(platform, name), platform.store.database
+    async with database.read() as view:
+        old = await kept.newest(view, name)
+    fresh = await asyncio.to_thread(blobs.sizes, new.blobs - old.sizes.keys())
+    sizes = {sha: size for sha, size in (old.sizes | fresh).items() if sha in new.blobs}
+    made = Record(old.seq + 1, Kept(life=caller.life or 0, manifest=new), sizes)
+    if made.n_bytes > KEPT_BYTES:
+        raise BudgetExhausted(f"{made.n_bytes:,} bytes: an AAR keeps {KEPT_BYTES:,} in all")
+    async with database.write() as tx:
+        await shared.check_life(tx, name, caller.life or 0)
+        await kept.put(tx, name, made)
+    _mirror(platform, name).pending = 0
+    await mirrored(platform, name)
+    await asyncio.to_thread(blobs.drop, old.sizes.keys() - new.blobs)
+    return Stored(n_bytes=made.n_bytes)
+
+
+def _supervisor(caller: Caller) -> None:
+    if not caller.supervised or caller.life is None:
+        raise Forbidden("only the process that the campaign started for an AAR keeps its state")
+
+
+def _blobs(platform: Platform, aar: str) -> Blobs:
+    return Blobs(platform.store.files.sub("kept").sub(aar))
+
+
+def _mirror(platform: Platform, aar: str) -> Mirror:
+    return platform.mirrors.setdefault(aar, Mirror())
+
+
+async def mirrored(platform: Platform, name: str) -> None:
+    """Write into the run's folder what is looked at of an AAR, as its newest manifest has it."""
+    mirror = _mirror(platform, name)
+    async with mirror.writing:
+        async with platform.store.database.read() as tx:
+            record = await kept.newest(tx, name)
+        if record.seq > mirror.seq and record.kept.manifest is not None:
+            home = record.kept.manifest.home
+            changed = {n: sha for n, sha in home.items() if mirror.home.get(n) != sha}
+            folder = platform.settings.run_dir.aar(name)
+            # A newer manifest, whose own turn comes, may have removed a blob of this one.
+            with suppress(NotFound):
+                await asyncio.to_thread(_write, _blobs(platform, name), folder, changed, home)
+                mirror.seq, mirror.home = record.seq, home
+
+
+def _write(blobs: Blobs, folder: Path, changed: dict[str, str], home: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = sorted(name for name in home if name.startswith(TRANSCRIPT))
+    for name in changed.keys() & set(STATES):  # no other name of that folder is the AAR's to write
+        write_atomic(folder / name, blobs.get(changed[name]), PRIVATE)
+    if not any(name in changed for name in parts):
+        return
+    place = folder / TRANSCRIPT.rstrip("/")
+    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with os.fdopen(handle, "wb") as out:
+        for name in parts:
+            if name in changed:
+                out.seek(int(name.removeprefix(TRANSCRIPT)) * PART_BYTES)
+                out.write(blobs.get(changed[name]))
+                out.truncate()
+
+
+async def mirror_all(platform: Platform) -> None:
+    """Write out what an earlier server was killed before; called when a server starts."""
+    async with platform.store.database.read() as tx:
+        names = await kept.names(tx)
+    for name in names:
+        await mirrored(platform, name)
