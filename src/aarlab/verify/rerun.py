@@ -81,8 +81,7 @@ RECORD_KB = 8192
 LEAN = {
     "PYDANTIC_DISABLE_PLUGINS": "__all__",
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_TOP_PAD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
 }
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
 
