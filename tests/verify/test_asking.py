@@ -3,6 +3,8 @@
 import json
 import socket
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,10 @@ import verified_run
 from student_kit import served
 
 from aarlab.core.delivery import TEMPLATES_ASKED, stamps
-from aarlab.core.errors import BadInput
+from aarlab.core.errors import BadInput, Conflict
 from aarlab.core.layout import DataRoot
 from aarlab.core.wire import VerificationResult
+from aarlab.students.server import DeviceLock, Serving, StudentServer, running
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.lm import LanguageModel
@@ -79,8 +82,15 @@ def test_a_method_of_templates_and_texts_is_the_same_blind_and_open(verify, task
     blind, opened = verify(source, task, "plain"), verify("READS_TEXT = True\n" + source, task)
     assert (blind.error, opened.error) == ("", "")
     assert (blind.delivery, opened.delivery) == ("blind", "open")
-    assert blind.runs == opened.runs and blind.ids == opened.ids
+    assert_same(blind, opened)
     assert blind.evidence.forwarded > 0 and len(blind.evidence.templates) == 3
+
+
+def assert_same(blind: VerificationResult, opened: VerificationResult) -> None:
+    """A batch of other rows would change 1e-3. Last bits of models depend on the processor."""
+    assert blind.ids == opened.ids
+    given, wanted = (np.array([run.probs for run in one.runs]) for one in (blind, opened))
+    np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-6)
 
 
 MORE = ["critic", "em_posterior_templates", "vanilla"]
@@ -91,7 +101,8 @@ def test_more_methods_are_the_same_blind_and_open(verify, name: str) -> None:
     source = named_files(name)["method.py"]
     task = BLOCKS if name == "vanilla" else HEADS
     blind, opened = verify(source, task, "plain"), verify("READS_TEXT = True\n" + source, task)
-    assert blind.error == "" and blind.runs == opened.runs
+    assert blind.error == ""
+    assert_same(blind, opened)
 
 
 def test_a_verified_run_shows_its_templates_and_can_be_made_again(verify) -> None:
@@ -507,6 +518,85 @@ def test_a_server_that_ends_in_the_middle_is_not_the_methods_fault(
         thread.join(60)
         theirs.close()
     assert hearing.is_lost and "student server" in str(hearing.error)
+
+
+# ---------------------------------------------------------------- the lock on a device
+GPU = "cuda-test"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DeviceLock:
+    """The lock on a device that models are loaded on; it is the CPU under another name."""
+    monkeypatch.setattr("aarlab.verify.strong._device", lambda: GPU)
+    return DeviceLock(tmp_path / "locks", GPU)
+
+
+def always() -> bool:
+    return True
+
+
+def test_a_model_that_is_loaded_here_has_the_device_until_the_last_re_run_ends(
+    held: Holding, gpu: DeviceLock, tmp_path: Path
+) -> None:
+    models, for_model = StrongModels(), held.for_model
+    assert for_model is not None
+    with models.of(for_model, for_model.grant("one", "s")) as one:
+        assert not gpu.is_held, "no method has asked for the model"
+        one.find(always)
+        assert len(one.features(None, [np.int32([2, 3]), np.int32([0, 1])]).states([], 3)) == 4
+        with models.of(for_model, for_model.grant("other", "s")) as other:
+            other.find(always)
+            (loaded,) = map(weakref.ref, models._loaded.values())
+            server = StudentServer(Serving(tmp_path / "s", tmp_path / "locks", GPU), {})
+            with pytest.raises(Conflict, match=r"a verifier \(process \d+\) has this device"):
+                server.start()
+            assert running(tmp_path / "locks") == [], "a verifier serves nobody"
+        assert gpu.is_held and loaded() is not None
+    assert not gpu.is_held and loaded() is None
+
+
+def test_a_re_run_waits_for_the_device_of_another(
+    held: Holding, gpu: DeviceLock, caplog: pytest.LogCaptureFixture
+) -> None:
+    models, for_model = StrongModels(), held.for_model
+    assert for_model is not None
+    gpu.take({"pid": 1, "socket": "/nowhere"})
+    with models.of(for_model, for_model.grant("one", "s")) as strong:
+        thread = threading.Thread(target=strong.find, args=(always,))
+        thread.start()
+        until(lambda: "waits for the device" in caplog.text)
+        assert thread.is_alive() and not models._loaded
+        gpu.give()
+        thread.join(60)
+        assert gpu.is_held and models._loaded
+
+
+def test_a_re_run_that_ends_waits_no_longer(
+    held: Holding, gpu: DeviceLock, caplog: pytest.LogCaptureFixture
+) -> None:
+    models, for_model = StrongModels(), held.for_model
+    assert for_model is not None
+    gpu.take({"pid": 1, "socket": "/nowhere"})
+    pair, (ours, theirs) = Pair(held.labels.seeds[0], 0, "none"), socket.socketpair()
+    with models.of(for_model, for_model.grant("one", "s")) as strong:
+        hearing = Hearing(Judge(held, pair, Channel(ours, 2**23), strong))
+        thread = threading.Thread(target=hearing.work)
+        thread.start()
+        peer = Peer(theirs)
+        peer.channel.send("states", {"delivery": 0, "layer": 3})
+        until(lambda: "waits for the device" in caplog.text)
+        hearing.end()
+        thread.join(60)
+    theirs.close()
+    gpu.give()
+    assert not thread.is_alive() and hearing.seen is None and not models._loaded
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_grant_needs_rows_of_one_kind(held: Holding) -> None:

@@ -144,6 +144,19 @@ def look(task):
     assert found["argv"][1:] == ["/workspace/method"]
 
 
+def test_a_seed_loads_little_and_collects_garbage(verify) -> None:
+    """Each seed has a process of its own, so what it loads is paid for each."""
+    look = """
+def look(task):
+    import gc
+    heavy = {"torch", "scipy", "sqlalchemy", "fastapi", "psutil", "threadpoolctl", "asyncio"}
+    return {"heavy": sorted(heavy & set(sys.modules)), "collects": gc.isenabled(),
+            "kept apart": gc.get_freeze_count() > 10_000}
+"""
+    found = told(verify(TELLS + look))
+    assert found == {"heavy": [], "collects": True, "kept apart": True}
+
+
 def test_frames_hold_no_text_label_or_ablation(verify, toy: DataRoot) -> None:
     """Everything that can be reached from the runner's frames and the garbage collector."""
     look = """

@@ -176,7 +176,7 @@ def _on_a_running_one(access: Access, locks: Path) -> Access | None:
     assert access.spec.student_server is not None
     kind = access.spec.student_server.device
     for note in running(locks):
-        if "socket" in note and (kind == "auto" or note["device"].startswith(kind)):
+        if kind == "auto" or note["device"].startswith(kind):
             return replace(access, sockets=(Path(note["socket"]),))
     return None
 

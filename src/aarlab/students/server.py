@@ -76,15 +76,17 @@ class DeviceLock:
         self._file = -1
 
     def take(self, note: Mapping[str, Any]) -> None:
-        """Take the lock and write a note about this server into it.
+        """Take the lock and write a note about its holder into it.
 
-        Raises Conflict, which names the server that has it, and BadInput for a folder of others.
+        Raises Conflict, which names the holder, and BadInput for a folder of others.
         """
         _own_folder(self.path.parent)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if not _locked(file):
             os.close(file)
             held = self.note()
+            if "holder" in held:  # it gives the device back by itself
+                raise Conflict(f"{held['holder']} (process {held['pid']}) has this device: wait")
             raise Conflict(
                 f"a student server (process {held.get('pid', '?')}, socket "
                 f"{held.get('socket', '?')}) has this device: use it, or end it first"
@@ -149,7 +151,8 @@ def running(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         return []
     locks = [DeviceLock(folder, path.stem) for path in sorted(folder.glob("*.lock"))]
-    return [{"device": lock.path.stem, **lock.note()} for lock in locks if lock.is_held]
+    found = [{"device": lock.path.stem, **lock.note()} for lock in locks if lock.is_held]
+    return [note for note in found if "socket" in note]  # a verifier has none
 
 
 @dataclass(frozen=True, slots=True)

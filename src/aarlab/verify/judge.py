@@ -49,7 +49,13 @@ from aarlab.sandbox.spec import Finished, SandboxSpec
 from aarlab.students.queue import ClientGone
 from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
 from aarlab.testbed.running.contract import checked_predictions
-from aarlab.testbed.running.controls import ablated, changed_answers, probe_answers, probe_twins
+from aarlab.testbed.running.controls import (
+    ablated,
+    changed_answers,
+    first_asked,
+    probe_answers,
+    probe_twins,
+)
 from aarlab.testbed.running.job import StyleMoved
 from aarlab.testbed.students.features import StoredFeatures, WithModel
 from aarlab.testbed.students.templates import Template
@@ -96,6 +102,15 @@ class Holding:
     def drawn(self, what: str) -> bytes:
         """Return 32 bytes that the secret and `what` determine."""
         return hmac.digest(self.secret, what.encode(), hashlib.sha256)
+
+    def asked_together(self) -> list[NDArray[np.int32]]:
+        """Return the numbers of all rows in the parts in which an open run first asks of them."""
+        seen, parts = set[int](), list[NDArray[np.int32]]()
+        for call in (self.train, *first_asked(self.rows, self.twins)):
+            numbers = [n for n in dict.fromkeys(self.table.numbers(call).tolist()) if n not in seen]
+            seen.update(numbers)
+            parts += [np.array(numbers, np.int32)] if numbers else []
+        return parts
 
     @property
     def for_model(self) -> Held | None:
@@ -146,6 +161,7 @@ class Judge:
     _turned: dict[tuple[Template | None, int], NDArray[np.float32]] = field(default_factory=dict)
     _logp: dict[Template | None, NDArray[np.float32]] = field(default_factory=dict)
     _asking: Asking | None = None
+    _is_ended: bool = False
 
     def __post_init__(self) -> None:
         self._rng = self._drawn("deliveries")
@@ -170,9 +186,13 @@ class Judge:
 
     def end(self) -> None:
         """Wake `hear`, from another thread."""
+        self._is_ended = True
         self.channel.end()
         if (asking := self._asking) is not None:
             asking.line.end()
+
+    def _is_alive(self) -> bool:
+        return not self._is_ended
 
     def _leave(self) -> None:
         if self._asking is not None:
@@ -274,6 +294,7 @@ class Judge:
     def _ask(self, message: Message, strong: Strong) -> None:
         """Have the strong model asked, and answer with what it says or why it does not."""
         if self._asking is None:
+            strong.find(self._is_alive)
             secret = None if self.held.basis == "plain" else self._secret("seeds")
             self._asking = Asking(strong.open(), self._deliveries, self._new, secret)
         try:
@@ -321,10 +342,10 @@ class Judge:
         held, strong = self.held, self.strong
         if strong is None:
             return held.table
+        strong.find(self._is_alive)
 
         def made() -> Table:
-            n_train = len(set(held.table.numbers(held.train).tolist()))
-            answers = strong.features(template, len(held.table.rows), n_train)
+            answers = strong.features(template, held.asked_together())
             others = (*held.rows, *held.twins)
             if template is None:
                 return Table(WithModel(held.features, answers), held.train, others)
@@ -435,7 +456,19 @@ class Heard(NamedTuple):
 
 
 # Not `-m`, which compiles the module again for each seed; what this process imported is compiled.
-START = f"import sys; from {inside.__name__} import main; sys.exit(main(sys.argv[1:]))"
+# Collecting garbage while modules load finds none, and takes a fifth of the time. A run that was
+# heard to its end has nothing left to say, so its interpreter is not taken apart.
+START = f"""
+import gc, os, sys
+gc.disable()
+from {inside.__name__} import main
+gc.freeze()
+gc.enable()
+code = main(sys.argv[1:])
+if code == 0:
+    os._exit(0)
+sys.exit(code)
+"""
 Work = Callable[[int, int, Cancel], Heard]  # number of the seed, its lane, when to end it
 
 

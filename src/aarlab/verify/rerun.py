@@ -76,8 +76,13 @@ MOST_MODELS = 2  # strong models that may end in the middle of one re-run, less 
 WALL_S = 1800.0
 WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
 RECORD_KB = 8192
-# Pydantic looks through all installed packages for plugins: at each start, a tenth of it.
-NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
+# What a seed's process would do again and again: pydantic looks through all installed packages for
+# plugins, and glibc gives the memory of each larger array back, to be cleared page by page again.
+LEAN = {
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+}
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
 
 
@@ -211,7 +216,7 @@ class Verifier:
         memory_mb = max(self.memory_mb, MethodView(self.root.public, None).memory_mb)
         limits = SandboxLimits(wall_s=wall_s, cpu_s=2 * wall_s, memory_mb=memory_mb)
         spec = self._place(wanted, {}, limits, MASKED, lane)
-        return replace(spec, env={**spec.env, **NO_PLUGINS})
+        return replace(spec, env={**spec.env, **LEAN})
 
     def _place(
         self,

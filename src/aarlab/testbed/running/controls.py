@@ -60,11 +60,21 @@ def probe_twins(
     predictor: Predictor, rows: Sequence[Example], twins: Sequence[Example]
 ) -> NDArray[np.float64]:
     """Return P(label 1) of each twin (T,), asked for in one call with the rows that have none."""
-    at_T = places_of(rows, twins)
+    return checked_predictions(predictor, with_twins(rows, twins))[places_of(rows, twins)]
+
+
+def with_twins(rows: Sequence[Example], twins: Sequence[Example]) -> list[Example]:
+    """Return the rows with the twins in the places of theirs."""
     mixed = list(rows)
-    for at, twin in zip(at_T, twins, strict=True):
+    for at, twin in zip(places_of(rows, twins), twins, strict=True):
         mixed[at] = twin
-    return checked_predictions(predictor, mixed)[at_T]
+    return mixed
+
+
+def first_asked(rows: Sequence[Example], twins: Sequence[Example]) -> list[list[Example]]:
+    """Return the calls in which a predictor meets all rows and twins for the first time."""
+    calls = [with_twins(rows, twins)] if twins else []
+    return [*calls, *([rows[at] for at in places] for places in _rounds(rows))]
 
 
 def changed_answers(probed: Mapping[str, Bools], answers_N: Bools) -> dict[str, float]:

@@ -355,7 +355,9 @@ def fresh_head(states_NAD: Floats, hidden: int, rng: np.random.Generator) -> Hea
 
 def standardised(states_NAD: Floats, mean_D: Floats, scale_D: Floats) -> Floats:
     """Return states with mean 0 and standard deviation 1 where these were measured."""
-    return np.ascontiguousarray((states_NAD - mean_D) / scale_D, dtype=np.float32)
+    found_NAD = states_NAD - mean_D
+    found_NAD /= scale_D
+    return np.ascontiguousarray(found_NAD, dtype=np.float32)
 
 
 def check_states(states_NAD: Floats) -> None:
