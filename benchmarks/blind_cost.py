@@ -163,7 +163,7 @@ def called(tree: Path, *words: str) -> Facts:
     """Run this file with a source tree, in a process of its own."""
     env = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     argv = [sys.executable, str(Path(__file__).resolve()), "--one", *words]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     found: Facts = json.loads(done.stdout)

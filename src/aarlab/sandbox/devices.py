@@ -70,9 +70,11 @@ def libraries(ldconfig: str | None = None) -> Iterable[Path]:
     """Return where the loader finds CUDA's library; `ldconfig` is what `ldconfig -p` says."""
     program = shutil.which("ldconfig", path="/sbin:/usr/sbin:/bin:/usr/bin")
     if ldconfig is None and program is not None:
-        done = subprocess.run([program, "-p"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, "-p"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         ldconfig = done.stdout
-    for line in (ldconfig or "").splitlines():
+    for line in (ldconfig or "").split("\n"):
         name, _, place = line.strip().partition(" => ")
         if name.startswith(LIBRARY) and Path(place).exists():
             yield Path(place)
