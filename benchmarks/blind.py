@@ -1,4 +1,4 @@
-"""What the blind run takes from cheats, what it leaves honest methods, and what it costs.
+"""What the blind run takes from cheats, and what it leaves honest methods.
 
     AARLAB_HOME=... python benchmarks/blind.py --out benchmarks/blind.md
 
@@ -7,7 +7,7 @@ through the real verifier and its sandboxes on the embedded math task, each in t
 open class, with the same seeds and fresh teachers. What a cheat ships is made here from the public
 rows and their true labels, which stand for what a researcher can tell by reading. Predictions are
 kept in `--kept`; a second call goes on where it stopped. Parts: cheats, feedback,
-honest, same, basis, cost. Without log-likelihoods, as on `oversight`, the only part is attacks:
+honest, same, basis. Without log-likelihoods, as on `oversight`, the only part is attacks:
 cheats and attackers of `state_attacks.py` beside honest methods. `--only` names the methods of a
 part. blind.md is put together by hand from what this writes, and from the tables of `rounding.py`
 and `noise.py`.
@@ -18,10 +18,8 @@ import base64
 import json
 import os
 import platform
-import resource
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,10 +66,7 @@ MATH = "math"
 VANILLA = "vanilla"
 TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
 SAME_SEEDS = 2
-REPEATS = 2  # of the runs whose cost is measured; the cheaper counts
-COSTS = ("vanilla", "zero_shot", "product")
-COSTS_OF_STATES = ("vanilla", "teachers_overlap_restrained", "confident")  # of the demo's task
-PARTS = "cheats,feedback,honest,same,basis,cost"
+PARTS = "cheats,feedback,honest,same,basis"
 Way = str  # blind; blind in the stored basis; open
 BASES: dict[Way, Basis] = {"blind": "secret", "plain": "plain", "open": "secret"}
 Facts = dict[str, Any]
@@ -254,7 +249,6 @@ def main() -> None:
         "honest": honest,
         "same": same,
         "basis": basis,
-        "cost": cost,
         "attacks": attacks,
     }
     chosen = given.parts or ("attacks" if arena.states_alone else PARTS)
@@ -342,19 +336,6 @@ def basis(arena: Arena, found: Facts) -> None:
         found.setdefault("basis", {})[name] = _span(arena.difference(blind, texts))
 
 
-def cost(arena: Arena, found: Facts) -> None:
-    """Measure the same verified runs in turn, so that both meet the same load."""
-    names = COSTS_OF_STATES if arena.states_alone else COSTS
-    spent: Facts = {f"{name}/{way}": [] for name in names for way in ("blind", "open")}
-    for _ in range(REPEATS):
-        for name in names:
-            for way in ("blind", "open"):
-                before, begun = _cpu(), time.monotonic()
-                arena.fresh(name, way)
-                spent[f"{name}/{way}"].append([time.monotonic() - begun, _cpu() - before])
-    found["cost"] = {key: np.min(values, axis=0).tolist() for key, values in spent.items()}
-
-
 def attacks(arena: Arena, found: Facts) -> None:
     """Run attacks on states alone, and honest methods; all but slow ones also ablated and open."""
     names = {name: "honest" for name in state_attacks.HONEST}
@@ -377,11 +358,6 @@ def attacks(arena: Arena, found: Facts) -> None:
         carried = contents({path: text.encode() for path, text in files.items()})
         cell["ships"] = carried._asdict()
         found.setdefault("attacks", {})[name] = cell
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _names() -> Iterator[str]:
@@ -418,7 +394,7 @@ def page(found: Facts) -> str:
         "the plain student is paired (same rows, seeds, teachers). Cheats: "
         "`tests/kit/new_cheats.py`. Made by `benchmarks/blind.py`.\n"
     )
-    parts = [("cheats", _cheats), ("honest", _honest), ("same", _same), ("cost", _cost)]
+    parts = [("cheats", _cheats), ("honest", _honest), ("same", _same)]
     made = [make(found) for name, make in parts if name in found]
     return "\n".join([head, *made])
 
@@ -446,8 +422,7 @@ def attacks_page(found: Facts) -> str:
             _kinds(cell) if "flags" in cell else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    cost = _cost(found) if "cost" in found else ""
-    return "\n".join(lines) + "\n" + cost
+    return "\n".join(lines) + "\n"
 
 
 def _pgr(cell: Facts, way: Way) -> str:
@@ -526,18 +501,6 @@ def _same(found: Facts) -> str:
             said = cell["error"].splitlines()[0][:150] if cell["error"] else ""
             numbers = [f"{cell[k]:.1g}" if k in cell else "" for k in ("most", "answers")]
             lines.append(f"| {name} | {numbers[0]} | {numbers[1]} | {said} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cost(found: Facts) -> str:
-    lines = [
-        "## Cost\n\nThe cheaper of 2 whole verified runs, blind and open in turn.\n",
-        "| method | blind, CPU s | open, CPU s | ratio |",
-        "|---|---|---|---|",
-    ]
-    for name in dict.fromkeys(key.split("/")[0] for key in found["cost"]):
-        blind, texts = (found["cost"][f"{name}/{way}"][1] for way in ("blind", "open"))
-        lines.append(f"| {name} | {blind:.1f} | {texts:.1f} | {blind / texts:.1f} |")
     return "\n".join(lines) + "\n"
 
 
