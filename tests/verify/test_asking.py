@@ -87,10 +87,10 @@ def test_a_method_of_templates_and_texts_is_the_same_blind_and_open(verify, task
 
 
 def assert_same(blind: VerificationResult, opened: VerificationResult) -> None:
-    """A batch of other rows would change 1e-3. Last bits of models depend on the processor."""
+    """A batch of other rows, or other instructions of the processor, would change last bits."""
     assert blind.ids == opened.ids
     given, wanted = (np.array([run.probs for run in one.runs]) for one in (blind, opened))
-    np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(given, wanted)
 
 
 MORE = ["critic", "em_posterior_templates", "vanilla"]
