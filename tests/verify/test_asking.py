@@ -93,6 +93,15 @@ def assert_same(blind: VerificationResult, opened: VerificationResult) -> None:
     np.testing.assert_array_equal(given, wanted)
 
 
+@pytest.mark.parametrize(("name", "value"), [("DTYPE", "float32"), ("BATCH_TOKENS", "64")])
+def test_how_a_model_computes_is_set_for_both(
+    verify, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"AARLAB_{name}", value)
+    source = named_files("ccs")["method.py"]
+    assert_same(verify(source, HEADS, "plain"), verify("READS_TEXT = True\n" + source))
+
+
 MORE = ["critic", "em_posterior_templates", "vanilla"]
 
 

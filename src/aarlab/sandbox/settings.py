@@ -3,8 +3,8 @@
 import os
 import re
 
-# By which instructions the numeric libraries compute. Other ones give other last bits, and a run
-# in a sandbox is compared to the bit with the same run outside.
+# By which instructions the numeric libraries compute, and how a model computes. Others give other
+# last bits, and a run in a sandbox is compared to the bit with the same run outside.
 _ARITHMETIC = (
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
@@ -14,12 +14,17 @@ _ARITHMETIC = (
     "NPY_ENABLE_CPU_FEATURES",
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",
+    "AARLAB_DTYPE",
+    "AARLAB_BATCH_TOKENS",
+    "AARLAB_TRAIN_TOKENS",
+    "AARLAB_CHECKPOINT",
+    "AARLAB_COMPILE",
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_, +-]{1,200}")
 
 
 def arithmetic() -> dict[str, str]:
-    """Return what this process's environment says about the instructions of numeric libraries.
+    """Return what this process's environment says about how numbers are computed.
 
     Nothing else of the environment enters a sandbox. Values that are more than names and numbers
     are left out.

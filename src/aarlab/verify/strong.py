@@ -190,14 +190,12 @@ def _free_memory() -> None:
 
 
 def _load(folder: Path, queue: DeviceQueue) -> "LanguageModel":
-    from aarlab.testbed.models.compute import Training, choose
+    from aarlab.testbed.models.compute import chosen
     from aarlab.testbed.models.lm import LanguageModel
     from aarlab.testbed.settings import load_settings
 
     settings = load_settings()
-    training = Training(settings.train_tokens, settings.checkpoint, settings.compile)
-    compute = choose(settings.device, settings.dtype, settings.batch_tokens, training)
-    model = LanguageModel.load(folder, settings.torch_threads, compute=compute)
+    model = LanguageModel.load(folder, settings.torch_threads, compute=chosen(settings))
     model.between = queue.breathe
     return model
 

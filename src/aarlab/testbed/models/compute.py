@@ -15,6 +15,7 @@ from aarlab.core.errors import BadInput
 from aarlab.core.hashing import content_hash
 from aarlab.testbed.models.cache import ModelId
 from aarlab.testbed.models.record import ModelRecord
+from aarlab.testbed.settings import TestbedSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "bfloat16", "float32"]
@@ -85,6 +86,12 @@ def choose(
         training.checkpoint,
         training.compile,
     )
+
+
+def chosen(settings: TestbedSettings, device: Device | None = None) -> Compute:
+    """Return what the environment asks for, on another device if one is given."""
+    training = Training(settings.train_tokens, settings.checkpoint, settings.compile)
+    return choose(device or settings.device, settings.dtype, settings.batch_tokens, training)
 
 
 def _has_bf16(device: str) -> bool:
