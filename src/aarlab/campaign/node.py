@@ -20,11 +20,7 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from aarlab.agents.config import AarConfig
 from aarlab.campaign.settings import PodSettings
@@ -37,6 +33,9 @@ from aarlab.core.layout import RunDir
 from aarlab.core.wire_base import Strict
 from aarlab.core.wire_kept import PodJoin, PodNews
 from aarlab.sandbox.workspace import prepare_workspace
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 LOG = logging.getLogger("aarlab.pod")
 PRIVATE = 0o600
@@ -61,15 +60,17 @@ class Boot(Strict):
 def sealed(key: str, secret: str) -> str:
     """Return a pod's key in a form that says nothing without the secret."""
     nonce = secrets.token_bytes(12)
-    made = nonce + AESGCM(_cipher_key(secret)).encrypt(nonce, key.encode(), b"pod")
+    made = nonce + _cipher(secret).encrypt(nonce, key.encode(), b"pod")
     return base64.urlsafe_b64encode(made).decode()
 
 
 def unsealed(text: str, secret: str) -> str:
     """Return a pod's key. Raises BadInput where the secret is not the campaign's."""
+    from cryptography.exceptions import InvalidTag  # of the extra `server`, as in _cipher
+
     raw = base64.urlsafe_b64decode(text)
     try:
-        return AESGCM(_cipher_key(secret)).decrypt(raw[:12], raw[12:], b"pod").decode()
+        return _cipher(secret).decrypt(raw[:12], raw[12:], b"pod").decode()
     except InvalidTag:
         raise BadInput(
             f"{SECRET} of this node is not the one of the campaign's machine: set both alike, here "
@@ -77,13 +78,18 @@ def unsealed(text: str, secret: str) -> str:
         ) from None
 
 
-def _cipher_key(secret: str) -> bytes:
+def _cipher(secret: str) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     if len(secret) < 16:
         raise BadInput(
             f"pods with `state: kept` on other machines need {SECRET}, of 16 characters or more "
             "(openssl rand -hex 32): in the environment of the campaign and in `env_file` of nodes"
         )
-    return HKDF(SHA256(), 32, salt=None, info=b"aarlab pod").derive(secret.encode())
+    key = HKDF(SHA256(), 32, salt=None, info=b"aarlab pod").derive(secret.encode())
+    return AESGCM(key)
 
 
 class Courier:

@@ -117,7 +117,7 @@ def test_a_script_tries_methods_by_the_command_of_its_notes(name: str, command: 
             turns.append(Turn("tool", answer, call=call.id))
     assert len(commands) >= 2 and kept
     assert all(one.startswith(f"{command} methods/") for one in commands)
-    _, summary = next_move(who, Talk([*turns, Turn("user", "will be replaced by a summary")]))
+    _, summary = next_move(who, Talk([*turns, Turn("user", prompts.text_of("summary"))]))
     for memory in (summary.say, kept):
         assert Talk([SYSTEM, Turn("user", memory)]).trying() == command
 
