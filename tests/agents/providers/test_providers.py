@@ -16,6 +16,7 @@ from platform_kit import wait_for
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.models import Patience, SettingsRefused
+from aarlab.agents.language.prompts import text_of
 from aarlab.agents.language.state import LoopState
 from aarlab.campaign.processes import GIVEN_UP
 from aarlab.campaign.spec import AlertSpec
@@ -43,7 +44,7 @@ LONG_STEPS = 20
 def long_talker(said: Conversation) -> Reply:
     """Many steps with long results, and a summary that says where it is."""
     n = next_step(said)
-    if said.turns and "replaced by a summary" in said.turns[-1].text:
+    if said.turns and text_of("summary").strip() in said.turns[-1].text:
         return Reply(f"I have done step-{n - 1}.")
     if n >= LONG_STEPS:
         return Reply("done", (Call("finish", {"reason": "all steps done"}),))
