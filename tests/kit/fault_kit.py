@@ -173,4 +173,5 @@ def check_books(desk: Bench, aar: Supervisor, moved: bool = False) -> None:
     ran = (aar.config.workspace / "log.txt").read_text().split()
     assert len(ran) == len(set(ran)), "no command ran twice"
     asked = [json.loads(e.text) for e in entries if e.kind == "tool_call" and e.tool == "bash"]
-    assert len(asked) <= len(ran) + sum(e.text == INTERRUPTED for e in told)
+    cut = [e for e in told if e.text == INTERRUPTED or "[killed after" in e.text]  # by a stop
+    assert len(asked) <= len(ran) + len(cut)
