@@ -70,7 +70,7 @@ def test_an_aar_and_a_pod_are_killed(tmp_path: Path, toy_root: DataRoot, monkeyp
             steer(toy_root, run, "stop", "cleo")
             told = run.pod("pod-1") / "told"
             lost_node.until(lambda: (told / "ada").read_text() == "pause\n", 30, "a pause")
-            lost_node.until(lambda: load_state(state).why == STOPPED, 60, "cleo's end")
+            lost_node.until(lambda: load_state(state).why == STOPPED, 180, "cleo's end")
             assert (told / "bea").read_text() == "run\n"
             steer(toy_root, run, "resume", "ada")
             code, out = finished(process)
