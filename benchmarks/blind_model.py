@@ -203,10 +203,11 @@ def page(found: Facts) -> str:
         "are stored, with those of an open one, to the bit. The second column says *open* where a "
         "built-in method says READS_TEXT = True; that line is left out for the blind run. A blank "
         "cell was not run. Both ways ask the model in the same batches: what it computes for a row "
-        "depends in its last bits on the rows beside it. Both ways compute by the same instructions: "
-        "where an environment chose others (`OPENBLAS_CORETYPE`) and sandboxes did not get it, "
-        "`debate` differed by 1e-7 and `critic`, which has the model write, by .06. Run after both "
-        "were so: `ccs`, `vinc`, `critic`, `debate` and all of LoRA and of all weights. "
+        "depends in its last bits on the rows beside it. Both ways compute by the same "
+        "instructions: where an environment chose others (`OPENBLAS_CORETYPE`) and sandboxes did "
+        "not get it, `debate` differed by 1e-7 and `critic`, which has the model write, by .06. "
+        "Run after both were so: `ccs`, `vinc`, `critic`, `debate` and all of LoRA and of all "
+        "weights. "
         "Seconds are those of a whole verified run, blind and open, on a machine under heavy load: "
         "they compare little. Made by `benchmarks/blind_model.py`.\n",
     ]
