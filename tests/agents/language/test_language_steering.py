@@ -4,10 +4,15 @@ import threading
 import time
 
 import language_kit as kit
+import pytest
 from platform_kit import wait_for
 
 from aarlab.agents.config import AarConfig
+from aarlab.agents.language.loop import _warned
+from aarlab.agents.language.state import LoopState
+from aarlab.agents.language.steering import STOPPED, Steering
 from aarlab.agents.specs import LanguageSpec
+from aarlab.core.wire import Limits, Me
 from aarlab.core.wire_ledger import NewControl
 
 SPEC = LanguageSpec(model="mockllm/model")
@@ -71,6 +76,22 @@ def test_a_pause_stops_research_time(desk: kit.Bench) -> None:
         assert platform.me().research_s < paused_s + 3
 
 
+def test_a_stop_within_a_turn_is_a_stop_and_no_budget(
+    desk: kit.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the turn began, so that the call's reservation is the first to be refused."""
+    config, heed = desk.config(SPEC, "within"), Steering.heed
+
+    def then_stopped(steering: Steering, state: LoopState) -> tuple[LoopState, Me]:
+        found = heed(steering, state)
+        _asks(desk, "within", "stop")
+        return found
+
+    monkeypatch.setattr(Steering, "heed", then_stopped)
+    state = kit.live(config, kit.mock_spec(_waits(0.1)))
+    assert state.why == STOPPED
+
+
 def test_a_stop_ends_a_command_that_runs(desk: kit.Bench) -> None:
     config = desk.config(SPEC, "stop")
     alive = Alive(config, kit.mock_spec(_waits(120)))
@@ -82,9 +103,6 @@ def test_a_stop_ends_a_command_that_runs(desk: kit.Bench) -> None:
 
 
 def test_more_submissions_end_the_write_up(desk: kit.Bench) -> None:
-    from aarlab.agents.language.loop import _warned
-    from aarlab.agents.language.state import LoopState
-    from aarlab.core.wire import Limits, Me
 
     me = Me(
         name="a",

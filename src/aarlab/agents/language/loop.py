@@ -291,7 +291,10 @@ class LanguageAar:
         try:
             answer = self.caller.answer(state, self._most_tokens(state))
         except BudgetExhausted as error:
-            return self._end(self.caller.state, f"the budget is used up: {error}")
+            # A stop that came after the turn began is seen here first: nothing is reserved then.
+            stopped = self.platform.me().wanted == "stop"
+            why = STOPPED if stopped else f"the budget is used up: {error}"
+            return self._end(self.caller.state, why)
         except Interrupted:
             self.caller.released(state.call or "")
             return self._end(self.caller.state, STOPPED)
