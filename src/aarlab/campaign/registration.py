@@ -60,10 +60,10 @@ def register(campaign: Campaign, operator: OperatorClient) -> None:
             config.supervisor_file.parent.mkdir(mode=0o700, exist_ok=True)
             secret = supervisor_key(operators_token, aar.name)
             write_atomic(config.supervisor_file, secret + "\n", 0o600)
-        if not config.kept:  # else the pod does, on its machine
-            prepare_workspace(config.workspace, config.uid)
-        else:
+        if config.kept:  # the pod prepares the workspace, on its machine
             config.home.mkdir(parents=True, exist_ok=True)
+        else:
+            prepare_workspace(config.workspace, config.uid)
         if not config.token_file.exists():
             token = operator.register(_account(campaign.spec, aar))
             write_atomic(config.token_file, token.token + "\n", 0o600)

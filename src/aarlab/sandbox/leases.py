@@ -208,7 +208,7 @@ class Leases:
                 for other in taken:
                     os.close(other)
                 return None
-            note = json.dumps({"pid": os.getpid(), "lease": client}).encode()
+            note = json.dumps({"pid": os.getpid(), "holder": f"a command of {client}"}).encode()
             os.ftruncate(handle, 0)
             os.pwrite(handle, note, 0)
             taken.append(handle)

@@ -70,7 +70,8 @@ class SandboxSpec:
     counts only where this process is root and the isolation is bubblewrap. `devices` maps device
     nodes to their paths inside, below /dev; with any, `memory_mb` limits the private memory of a
     process in place of its address space (sandbox.devices). `env` is all that the
-    programs see besides PATH, HOME, TMPDIR and LANG.
+    programs see besides PATH, HOME, TMPDIR, LANG and what says how numbers are computed
+    (sandbox.settings).
     """
 
     workspace: Path

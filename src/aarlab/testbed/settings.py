@@ -1,5 +1,6 @@
 """Where models and tasks lie and how many threads torch may use: the one reader of AARLAB_*."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,6 +54,12 @@ class TestbedSettings(BaseSettings):
             raise BadInput(
                 f"no home folder for {self.home}: set AARLAB_HOME to a folder ({error})"
             ) from error
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    known = hasattr(os, "sched_getaffinity")  # on Linux
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def load_settings() -> TestbedSettings:

@@ -29,12 +29,13 @@ from aarlab.core.isolation import DEFAULT_SANDBOX, SANDBOX_KINDS
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
 from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
+from aarlab.testbed.settings import cores
 from aarlab.testbed.tasks.task import load_info
 from aarlab.verify.auditing import audit, queue_ablations
 from aarlab.verify.audits import check_installed
 from aarlab.verify.battery import ABLATIONS, Effort
 from aarlab.verify.bench import Bench, operator
-from aarlab.verify.rerun import LANES, Verifier, cores
+from aarlab.verify.rerun import LANES, Verifier
 from aarlab.verify.review import reviewer
 from aarlab.verify.settings import ReviewSettings
 from aarlab.verify.strong import StrongModels

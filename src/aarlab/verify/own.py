@@ -47,13 +47,14 @@ from aarlab.sandbox.workspace import WorkspaceState, discard_tree
 from aarlab.testbed.methods import METHODS
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.running.frozen_method import FrozenMethod
+from aarlab.testbed.settings import cores
 from aarlab.testbed.tasks.build import SEALS
 from aarlab.testbed.tasks.task import load_info
 from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
 from aarlab.verify.bench import unusable
 from aarlab.verify.finding import ceiling, teacher
-from aarlab.verify.rerun import LANES, Verifier, cores
+from aarlab.verify.rerun import LANES, Verifier
 from aarlab.verify.static import contents, judge_contents
 
 SPLIT: Literal["selection"] = "selection"

@@ -12,7 +12,6 @@ Not covered: in the open class, a method that carries its own knowledge of the s
 """
 
 import base64
-import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -90,11 +89,6 @@ class Stopped(AarlabError):
     """The verifier was asked to stop; the re-run stays queued."""
 
     code = "stopped"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)

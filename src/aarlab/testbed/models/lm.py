@@ -31,13 +31,7 @@ from aarlab.testbed.models.answers import (
     grow_trees,
 )
 from aarlab.testbed.models.cache import FeatureCache
-from aarlab.testbed.models.compute import (
-    DTYPES,
-    Compute,
-    chosen,
-    is_out_of_memory,
-    memory_for,
-)
+from aarlab.testbed.models.compute import DTYPES, Compute, chosen, is_out_of_memory, memory_for
 from aarlab.testbed.models.decoder import Decoder, shape_of
 from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
 from aarlab.testbed.models.token_states import RowStates, RowTokens

@@ -1,6 +1,5 @@
 """Build a task from a name or a folder: rows, frozen features of the pair, baselines, files."""
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from aarlab.testbed.models.compute import chosen
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
-from aarlab.testbed.settings import TestbedSettings, load_settings
+from aarlab.testbed.settings import TestbedSettings, cores, load_settings
 from aarlab.testbed.students.baselines import Sources, label_free_rows
 from aarlab.testbed.students.features import StoredFeatures, WithModel
 from aarlab.testbed.students.options import ADAPTED_CEILINGS, AdapterOptions, HeadOptions
@@ -233,7 +232,7 @@ class Workshop:
                 self.root,
                 Sources(weak_cache, strong_cache),
                 self.tell,
-                min(MOST_HEADS, self.n_threads or self.settings.torch_threads or _cores()),
+                min(MOST_HEADS, self.n_threads or self.settings.torch_threads or cores()),
             )
         if cut := sum(len(cache.cut_rows) for cache in {id(c): c for c in caches}.values()):
             self.tell(f"{cut} rows of trained students exceed the context: cut at their start")
@@ -304,11 +303,6 @@ class Workshop:
         model = compute.model_id(read_record(folder))
         load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
         return FeatureCache([], model, store, load, self.settings.cache_bytes)
-
-
-def _cores() -> int:
-    known = hasattr(os, "sched_getaffinity")  # on Linux
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def private_seed(root: DataRoot, task: str, given: int | None = None) -> int:

@@ -76,7 +76,9 @@ class Held(NamedTuple):
 
     def how_it_ended(self) -> str:
         said = how_it_ended(self.done)
-        return f"{said}: a foreground command had waited for the device" * self.asked_back or said
+        if self.asked_back:
+            return f"{said}: a foreground command had waited for the device"
+        return said
 
 
 @dataclass(frozen=True)
