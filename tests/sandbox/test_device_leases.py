@@ -191,7 +191,7 @@ def test_a_device_has_a_student_server_or_a_holder(tmp_path: Path, waiter) -> No
     server.give()
     wait_for(lambda: bool(second.had), 60)
     assert second.had[0].device == 0
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match=r"a command of bea \(process \d+\) has this device"):
         server.take({"pid": 1})
 
 

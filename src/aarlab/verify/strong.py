@@ -190,12 +190,12 @@ def _free_memory() -> None:
 
 
 def _load(folder: Path, queue: DeviceQueue) -> "LanguageModel":
-    from aarlab.testbed.models.compute import chosen
+    from aarlab.testbed.models.compute import choose_by
     from aarlab.testbed.models.lm import LanguageModel
     from aarlab.testbed.settings import load_settings
 
     settings = load_settings()
-    model = LanguageModel.load(folder, settings.torch_threads, compute=chosen(settings))
+    model = LanguageModel.load(folder, settings.torch_threads, compute=choose_by(settings))
     model.between = queue.breathe
     return model
 

@@ -88,7 +88,7 @@ def choose(
     )
 
 
-def chosen(settings: TestbedSettings, device: Device | None = None) -> Compute:
+def choose_by(settings: TestbedSettings, device: Device | None = None) -> Compute:
     """Return what the environment asks for, on another device if one is given."""
     training = Training(settings.train_tokens, settings.checkpoint, settings.compile)
     return choose(device or settings.device, settings.dtype, settings.batch_tokens, training)

@@ -31,7 +31,7 @@ from aarlab.testbed.models.answers import (
     grow_trees,
 )
 from aarlab.testbed.models.cache import FeatureCache
-from aarlab.testbed.models.compute import DTYPES, Compute, chosen, is_out_of_memory, memory_for
+from aarlab.testbed.models.compute import DTYPES, Compute, choose_by, is_out_of_memory, memory_for
 from aarlab.testbed.models.decoder import Decoder, shape_of
 from aarlab.testbed.models.record import CONFIG, TOKENIZER, WEIGHTS, ModelRecord, verified_record
 from aarlab.testbed.models.token_states import RowStates, RowTokens
@@ -439,7 +439,7 @@ def source_at_hand(stored: StoredFeatures, model: Path, lower: Sequence[Path]) -
     Nothing is written: what is computed here stays in this process. One thread, as several runs
     share a machine.
     """
-    compute = chosen(load_settings(), "cpu")
+    compute = choose_by(load_settings(), "cpu")
     loaded = LanguageModel.load(model, 1, compute=compute)
     key = compute.model_id(loaded.record)
     return WithModel(stored, FeatureCache([], key, None, lambda: loaded, lower=lower))

@@ -16,7 +16,7 @@ from aarlab.core.layout import DataRoot, ending_of
 from aarlab.core.types import Example
 from aarlab.testbed.models.cache import FeatureCache
 from aarlab.testbed.models.catalogue import ModelRef, catalogue_of
-from aarlab.testbed.models.compute import chosen
+from aarlab.testbed.models.compute import choose_by
 from aarlab.testbed.models.lm import loader
 from aarlab.testbed.models.pull import pull
 from aarlab.testbed.models.record import read_record
@@ -299,7 +299,7 @@ class Workshop:
         folder = pull(name, self.root, self.tell)
         store = self.root.path / "features"
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        compute = chosen(self.settings)
+        compute = choose_by(self.settings)
         model = compute.model_id(read_record(folder))
         load = loader(folder, self.n_threads or self.settings.torch_threads, compute)
         return FeatureCache([], model, store, load, self.settings.cache_bytes)
