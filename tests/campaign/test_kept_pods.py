@@ -75,6 +75,7 @@ def test_pods_that_begin_again_in_an_empty_folder(
         assert (home / "life").read_text() == "4\n"
         assert "continues from what life 3 kept" in (home / "aar.log").read_text()
         assert not (run.aar(name) / "workspace").exists(), "nothing ran in the run's folder"
+        assert run.aar_log(name).read_text() == (home / "aar.log").read_text(), "for the dashboard"
     assert [e["process"] for e in lost_node.events(run, "process_crashed")] == ["pod-1"] * 3
     assert processes_of(run.path) == processes_of(nodes) == []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aarlab.core.errors import BadInput
-from aarlab.core.files import write_atomic, write_json, write_new
+from aarlab.core.files import end_of, write_atomic, write_json, write_new
 from aarlab.core.hashing import canonical_json, content_hash
 from aarlab.core.ids import checked_name, new_id
 
@@ -53,3 +53,14 @@ def test_ids_and_hashes() -> None:
     assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(float("nan"))
+
+
+def test_the_end_of_a_file_begins_with_a_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert end_of(path, 10) == ""
+    path.write_bytes(b"eins\nzwei\ndrei\n" + b"\xff\n")
+    assert end_of(path, 100) == "eins\nzwei\ndrei\n\ufffd\n"
+    assert end_of(path, 9) == "drei\n\ufffd\n" == end_of(path, 11)
+    assert end_of(path, 0) == ""
+    path.write_text("a line without an end")
+    assert end_of(path, 3) == "end"

@@ -18,7 +18,9 @@ import os
 import secrets
 import stat
 import threading
+import time
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +29,11 @@ from aarlab.campaign.settings import PodSettings
 from aarlab.client.platform import PodClient
 from aarlab.client.transport import Address
 from aarlab.core.errors import AarlabError, BadInput, Superseded
-from aarlab.core.files import write_atomic
+from aarlab.core.files import end_of, write_atomic
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import RunDir
 from aarlab.core.wire_base import Strict
-from aarlab.core.wire_kept import PodJoin, PodNews
+from aarlab.core.wire_kept import LOG_BYTES, MOST_LOGS, PodJoin, PodNews
 from aarlab.sandbox.workspace import prepare_workspace
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("aarlab.pod")
 PRIVATE = 0o600
-TELL_S, AGAIN_S = 1.0, 2.0
+TELL_S, AGAIN_S, LOGS_S = 1.0, 2.0, 5.0
 SECRET = "AARLAB_POD_SECRET"
 
 
@@ -99,6 +101,8 @@ class Courier:
         self._boot, self._key, self._run, self._number = boot, key, run, number
         self._refused: Superseded | None = None
         self._told: PodNews | None = None
+        self._logs: dict[str, str] = {}
+        self._logs_at = float("-inf")
         self._busy = threading.Lock()
 
     def check(self) -> None:
@@ -124,6 +128,7 @@ class Courier:
     def finish(self) -> None:
         """Report for the last time. A pod whose report is lost is started again, and finds it."""
         try:
+            self._logs_at = float("-inf")
             with self._client() as platform:
                 self._tell(platform)
         except AarlabError as error:
@@ -152,10 +157,20 @@ class Courier:
             changed = {n: text for n, text in errors.items() if told.errors.get(n) != text}
             report = "" if told.report == now.report else now.report
             news = now.model_copy(update={"report": report, "errors": changed})
-        said = platform.tell(news)
-        self._told = now
+        logs = self._new_logs()
+        said = platform.tell(news.model_copy(update={"logs": logs}))
+        self._told, self._logs = now, self._logs | logs
         if said.orders and said.orders != _text(folder / "orders.json"):
             write_atomic(folder / "orders.json", said.orders)
+
+    def _new_logs(self) -> dict[str, str]:
+        """Return the ends of some logs that changed since they were sent, every few seconds."""
+        if time.monotonic() - self._logs_at < LOGS_S:
+            return {}
+        self._logs_at = time.monotonic()
+        logs = {name: end_of(self._run.aar_log(name), LOG_BYTES) for name in self._boot.aars}
+        new = ((name, text) for name, text in logs.items() if text != self._logs.get(name, ""))
+        return dict(islice(new, MOST_LOGS))
 
 
 def joined(boot: Boot) -> tuple[RunDir, Courier]:

@@ -1,6 +1,5 @@
 """Processes of a campaign under supervision: restarted when they crash, whoever starts them."""
 
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from aarlab.campaign.settings import RestartSettings, restart_settings
 from aarlab.client.transport import Address, health
 from aarlab.core.errors import AarlabError, Unreachable
+from aarlab.core.files import end_of
 from aarlab.executors.base import Ended, Executor, Handle, Job, NotStarted, Resources
 from aarlab.executors.local import LocalExecutor
 
@@ -119,11 +119,8 @@ class Child:
 
     def last_words(self, lines: int = 5) -> str:
         """Return the end of its log, for an error message; only the end of a long log is read."""
-        if not self.log.exists():
-            return ""
-        with self.log.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
-            return "\n".join(file.read().decode(errors="replace").rstrip("\n").split("\n")[-lines:])
+        said = end_of(self.log, LOG_TAIL_BYTES).rstrip("\n")
+        return "\n".join(said.split("\n")[-lines:])
 
     def again(self) -> None:
         """Start the process again after it finished or was given up, with its crash count reset."""

@@ -43,14 +43,14 @@ def operator_of(run: RunDir, deadline_s: float = 60.0) -> OperatorClient:
 
 
 def aar_child(campaign: Campaign, aar: AarSpec, pod: PodChild | None = None) -> Child:
-    home = campaign.run.aar(aar.name)
+    log = campaign.run.aar_log(aar.name)
     if pod is not None:
-        return Member(aar.name, (), home / "aar.log", pod=pod)
+        return Member(aar.name, (), log, pod=pod)
     argv = [sys.executable, "-m", "aarlab.agents", str(config_path(campaign, aar))]
     return Child(
         aar.name,
         argv,
-        home / "aar.log",
+        log,
         executor=campaign.executor,
         resources=resources(campaign.spec.executor),
     )

@@ -53,6 +53,22 @@ def _written(path: Path, data: bytes | str, mode: int) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
+def end_of(path: Path, n_bytes: int) -> str:
+    """Return the end of a text file, from the start of a line if it can; empty without a file.
+
+    At most `n_bytes` are read, and bytes that are not UTF-8 are replaced.
+    """
+    try:
+        with path.open("rb") as file:
+            start = max(file.seek(0, os.SEEK_END) - n_bytes, 0)
+            file.seek(start)
+            raw = file.read(n_bytes)
+    except FileNotFoundError:
+        return ""
+    lines = raw.partition(b"\n")[2] if start else raw
+    return (lines or raw).decode(errors="replace")
+
+
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write_atomic(
         path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", mode

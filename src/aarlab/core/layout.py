@@ -424,6 +424,10 @@ class RunDir:
         """Return the folder of what a pod is told and reports (campaign.pod)."""
         return self.path / "pods" / name
 
+    def aar_log(self, aar: str) -> Path:
+        """Return the path of what the AAR's process says (stderr)."""
+        return self.aar(aar) / "aar.log"
+
     def aar_error(self, aar: str) -> Path:
         """Return the path of the error that ended the AAR's process (agents.__main__)."""
         return self.aar(aar) / "error.json"

@@ -17,6 +17,8 @@ KEPT_BYTES = 2048 * MB  # of an AAR in all
 MOST_FILES = 20_000
 MOST_NAMED = 100  # files that are named of those that are not kept
 PART_BYTES = 256 * 1024  # of a transcript
+LOG_BYTES = 16 * 1024  # the end of an AAR's log that its pod sends
+MOST_LOGS = 16  # of one report
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HomeName = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,150}(/[A-Za-z0-9_.:-]{1,150})?$")]
@@ -83,6 +85,11 @@ class PodNews(PodJoin):
     )
     errors: dict[Name, Annotated[str, Field(max_length=30_000)]] = Field(
         default={}, description="of AARs whose error changed; empty: there is none any more"
+    )
+    logs: dict[Name, Annotated[str, Field(max_length=LOG_BYTES)]] = Field(
+        default={},
+        max_length=MOST_LOGS,
+        description="the ends of logs that changed; each replaces what was sent before",
     )
 
 

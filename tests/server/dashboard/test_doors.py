@@ -9,7 +9,14 @@ from platform_kit import Running
 from seats import facts, field, operator_seat, seat
 
 PAGES = ["/", "/leaderboard", "/audits", "/forum", "/transcripts", "/log", "/tasks", "/shares"]
-MORE = ["/transcripts/swift", "/aars/wren", "/live/campaign", "/live/curve", "/log/check"]
+MORE = [
+    "/transcripts/swift",
+    "/aars/wren",
+    "/aars/wren/log",
+    "/live/campaign",
+    "/live/curve",
+    "/log/check",
+]
 OPEN_TO_SHARES = ["/", "/leaderboard", "/forum", "/tasks", "/live/campaign", "/live/curve"]
 
 

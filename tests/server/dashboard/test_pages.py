@@ -13,7 +13,8 @@ from aarlab.core.wire_ledger import OperatorCall
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'"
 PAGES = ["/", "/leaderboard", "/audits?state=all", "/forum", "/transcripts", "/transcripts/swift",
-         "/transcripts/swift?q=flipped", "/log", "/tasks", "/shares", "/aars/heron"]  # fmt: skip
+         "/transcripts/swift?q=flipped", "/log", "/tasks", "/shares", "/aars/heron",
+         "/aars/heron/log"]  # fmt: skip
 
 
 def test_every_page_is_html_and_json_under_a_strict_policy(served: Running) -> None:

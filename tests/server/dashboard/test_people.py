@@ -85,6 +85,20 @@ def test_any_name_makes_an_author_that_no_aar_can_have(name: str, author: str) -
     assert person_author(name) == author
 
 
+def test_the_end_of_an_aars_process_log_is_shown_quoted(served: Running) -> None:
+    log = served.run.aar_log("finch")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("\n".join(f"line {n} <b>x</b>" for n in range(20_000)), encoding="utf-8")
+    with operator_seat(served) as client:
+        assert 'href="/aars/finch/log"' in client.get("/aars/finch").text
+        page, shown = facts(client, "/aars/finch/log"), client.get("/aars/finch/log").text
+        assert client.get("/aars/nobody/log").status_code == 404
+    lines = page["text"].split("\n")
+    assert lines[-1] == "line 19999 <b>x</b>" and lines[0].startswith("line ")
+    assert 60_000 < len(page["text"]) <= 65_536
+    assert "line 19999 &lt;b&gt;x&lt;/b&gt;" in shown and "<b>x" not in shown
+
+
 def test_an_aar_is_steered_from_its_page(served: Running) -> None:
     with operator_seat(served) as client:
         numbers = itertools.count()

@@ -1,7 +1,8 @@
 """Pods on machines without the run's folder: the server reads and writes that folder for them.
 
 What a pod finds there on a shared folder it gets in an answer, and what it would write it sends:
-its process's number, the configs and keys of its AARs, orders, its report, its AARs' errors.
+its process's number, the configs and keys of its AARs, orders, its report, its AARs' errors and the
+ends of their logs.
 
 Covered: an older process of the pod, which is refused; a key that opens other AARs than the named.
 """
@@ -41,6 +42,8 @@ def tell(platform: Platform, news: PodNews) -> PodOrders:
             write_atomic(folder / "report.json", news.report, ready=claim.check)
         for name in news.errors.keys() & set(news.aars):
             _note_error(run, name, news.errors[name])
+        for name in news.logs.keys() & set(news.aars):
+            write_atomic(run.aar_log(name), news.logs[name])
     return PodOrders(orders=_text(folder / "orders.json"))
 
 

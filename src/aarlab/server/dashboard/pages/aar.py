@@ -3,6 +3,7 @@
 It shows what the AAR does, what it has used and what people asked of it, with the forms that ask.
 """
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aarlab.core.errors import BadInput, NotFound
+from aarlab.core.files import end_of
 from aarlab.core.ranking import RunKey, first_runs
 from aarlab.core.wire_ledger import Control, NewControl
 from aarlab.core.wire_service import FindingQuery
@@ -24,6 +26,7 @@ from aarlab.store import controls, forum
 
 Facts = dict[str, Any]
 SHOWN = 15
+LOG_SHOWN = 64 * 1024  # bytes
 
 
 async def aar_facts(tx: AsyncConnection, desk: Desk, name: str) -> Facts:
@@ -31,7 +34,7 @@ async def aar_facts(tx: AsyncConnection, desk: Desk, name: str) -> Facts:
     whole = await campaign_view(tx, desk, operator=True)
     row = next((row for row in whole["aars"] if row["name"] == name), None)
     if row is None:
-        raise NotFound(f"no AAR {name[:64]!r} in this campaign")
+        raise _unknown(name)
     posts = await forum.page(tx, FindingQuery(author=name, sort="new", limit=SHOWN))
     asked = await controls.listed(tx, name)
     return {
@@ -45,6 +48,10 @@ async def aar_facts(tx: AsyncConnection, desk: Desk, name: str) -> Facts:
         "spend": desk.memory.spend.get(name, {}),
         "cases": _cases(desk, name),
     }
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"no AAR {name[:64]!r} in this campaign")
 
 
 def _cases(desk: Desk, name: str) -> list[Facts]:
@@ -93,6 +100,18 @@ async def aar(name: str, request: Request, desk: DeskDep, viewer: OperatorViewer
     async with desk.platform.store.database.read() as tx:
         facts = await aar_facts(tx, desk, name)
     return page(request, viewer, "aar", {**facts, "key": secrets.token_hex(16)})
+
+
+@router.get("/aars/{name}/log")
+async def log(name: str, request: Request, desk: DeskDep, viewer: OperatorViewer) -> Response:
+    """Show the end of what the AAR's process said: starts, refusals, what it died of."""
+    async with desk.platform.store.database.read() as tx:
+        await desk.memory.refresh(tx)
+    if name not in desk.memory.aars:
+        raise _unknown(name)
+    path = desk.platform.settings.run_dir.aar_log(name)
+    text = await asyncio.to_thread(end_of, path, LOG_SHOWN)
+    return page(request, viewer, "aar_log", {"aar": name, "text": text, "path": str(path)})
 
 
 @router.get("/live/aars/{name}")
