@@ -72,7 +72,7 @@ bench: .venv/installed-dev
 # For the tests on PostgreSQL, on Slurm and in a browser (skipped without); Debian and Ubuntu, as root.
 system:
 	apt-get -qq -o Acquire::Retries=3 update
-	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql slurmctld slurmd slurm-client munge
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql slurmctld slurmd slurm-client munge g++
 
 # Newest versions that satisfy pyproject.toml, as constraints (torch's local build tag is dropped).
 # Take the oldest Python there is: soupsieve 3 and 4 need 3.11.5, so a lock made on 3.11.7 fails on 3.11.2.

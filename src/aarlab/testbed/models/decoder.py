@@ -115,6 +115,10 @@ class Decoder:
             raise BadInput(f"the weights lack {error}: not a model of this shape") from error
         self.shape = shape
 
+    @property
+    def device(self) -> torch.device:
+        return self.embedding_VD.device
+
     def hidden(
         self, tokens_BT: Tensor, positions_BT: Tensor, visible_BTT: Tensor, n_blocks: int
     ) -> Iterator[Tensor]:

@@ -53,17 +53,19 @@ def _batch(
     options: GenerateOptions,
     random: torch.Generator,
 ) -> list[str]:
-    longest = max(map(len, prompts))
-    pads_B = torch.tensor([longest - len(ids) for ids in prompts])
-    tokens_BT = torch.tensor([(*[0] * (longest - len(ids)), *ids) for ids in prompts])
+    longest, device = max(map(len, prompts)), model.decoder.device
+    pads_B = torch.tensor([longest - len(ids) for ids in prompts], device=device)
+    tokens_BT = torch.tensor(
+        [(*[0] * (longest - len(ids)), *ids) for ids in prompts], device=device
+    )
     memories = [Memory() for _ in model.decoder.blocks]
     made: list[list[int]] = [[] for _ in prompts]
     texts: list[str | None] = [None] * len(prompts)
     for step in range(options.max_new):
         model.between()
         last_BD = _forward(model, tokens_BT, pads_B, memories)
-        next_B = _pick(model.decoder.logits(last_BD), options.temperature, random)
-        tokens_BT = next_B[:, None]
+        next_B = _pick(model.decoder.logits(last_BD).cpu(), options.temperature, random)
+        tokens_BT = next_B[:, None].to(device)
         for row, token in enumerate(next_B.tolist()):
             if texts[row] is None:
                 made[row].append(token)
@@ -78,7 +80,7 @@ def _forward(
 ) -> Tensor:
     """Return the state of the last token (B, D); the memories grow by these tokens."""
     seen, length = memories[0].length, tokens_BT.shape[1]
-    places = torch.arange(seen + length)
+    places = torch.arange(seen + length, device=pads_B.device)
     new_T = places[seen:]
     positions_BT = (new_T[None] - pads_B[:, None]).clamp_min(0)
     causal_TS = places[None] <= new_T[:, None]
@@ -150,12 +152,13 @@ def _mean_logp(
 ) -> Tensor:
     """Return the mean log-probability of the answer's tokens, with gradient."""
     bits = torch.from_numpy(np.array(row.bits_TD).view(np.int16)).view(torch.bfloat16)
-    state_BTD = bits.to(model.decoder.embedding_VD.dtype)[None]
-    positions = torch.arange(state_BTD.shape[1])[None]
+    embedding_VD, device = model.decoder.embedding_VD, model.decoder.device
+    state_BTD = bits.to(device, embedding_VD.dtype)[None]
+    positions = torch.arange(state_BTD.shape[1], device=device)[None]
     for state in model.decoder.upward(state_BTD, blocks, positions, None):
         state_BTD = state
     states_MD = state_BTD[0, row.n_prompt - 1 : -1]
-    return model.decoder.log_probs(states_MD, torch.tensor(answer)).mean()
+    return model.decoder.log_probs(states_MD, torch.tensor(answer, device=device)).mean()
 
 
 def _with_blocks(model: LanguageModel, first: int, blocks: Sequence[Block]) -> LanguageModel:

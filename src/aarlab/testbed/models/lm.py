@@ -383,7 +383,7 @@ class LanguageModel:
 
     def _there(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
         """Copy the array to the model's device."""
-        return torch.from_numpy(array).to(self.decoder.embedding_VD.device)
+        return torch.from_numpy(array).to(self.decoder.device)
 
 
 def fitting_tokenizer(name: str, text: str, n_rows: int) -> Tokenizer:

@@ -91,7 +91,7 @@ class Pack:
     """
 
     def __init__(self, rows: Rows, places: Sequence[int], decoder: Decoder) -> None:
-        device = decoder.embedding_VD.device
+        device = decoder.device
         by_prompt: dict[object, list[int]] = {}
         for number, place in enumerate(places):
             lower = rows.lower_M[place]

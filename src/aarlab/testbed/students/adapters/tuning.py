@@ -101,7 +101,7 @@ def fresh_blocks(
 
 def mean_readout(decoder: Decoder, states_MD: Floats) -> Readout:
     """Return a zero head on states standardised by those of the untrained model."""
-    device = decoder.embedding_VD.device
+    device = decoder.device
     mean_D = torch.from_numpy(states_MD.mean(axis=0)).to(device)
     scale_D = torch.from_numpy(states_MD.std(axis=0, ddof=1)).to(device).clamp_min(1e-6)
     head = [torch.zeros(n, device=device, requires_grad=True) for n in (len(mean_D), 1)]
