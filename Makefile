@@ -69,7 +69,7 @@ docs: .venv-docs/installed
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/results.py
 
-# For the tests on PostgreSQL, on Slurm and in a browser (skipped without); Debian and Ubuntu, as root.
+# For the tests on PostgreSQL, on Slurm, in a browser and on a stand-in of a card (skipped without); Debian and Ubuntu, as root.
 system:
 	apt-get -qq -o Acquire::Retries=3 update
 	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends chromium postgresql slurmctld slurmd slurm-client munge g++

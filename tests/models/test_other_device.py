@@ -7,6 +7,7 @@ and numpy on its memory.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 import torch
 
 SOURCE = Path(on_other_device.__file__).with_suffix(".cpp").with_stem("other_device")
-pytestmark = pytest.mark.gate
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="the device is compiled with g++"),
+]
 
 
 @pytest.fixture(scope="module")
