@@ -137,7 +137,7 @@ async def alone(folder: Path) -> AsyncIterator[Caller]:
         life = (await aars.open_session(tx, "ada")).life
     platform = SimpleNamespace(
         store=SimpleNamespace(database=database, files=Folder(folder / "blobs")),
-        settings=SimpleNamespace(run_dir=RunDir(folder / "run")),
+        settings=SimpleNamespace(run_dir=RunDir(folder / "run"), blobs_direct=False),
         mirrors={},
     )
     yield Caller(cast(Platform, platform), aar, supervised=True, life=life)

@@ -28,6 +28,9 @@ class StoreSettings(BaseSettings):
     blobs: str | None = Field(
         default=None, description="fsspec URL (s3://bucket/prefix); None: the run's folder"
     )
+    blobs_direct: bool = Field(
+        default=False, description="AARs put kept blobs into the bucket themselves, by signed URLs"
+    )
 
     def place(self, run: RunDir) -> Place:
         """Return the database. Raises BadInput if the file with the URL cannot be read."""
