@@ -14,10 +14,10 @@ import lease_client
 import pytest
 from platform_kit import wait_for
 
+from aarlab.core.device_lock import DeviceLock
 from aarlab.core.errors import BadInput, Conflict
 from aarlab.sandbox import leases as module
 from aarlab.sandbox.leases import BEAT_S, Leases, WaitEnded
-from aarlab.students.server import DeviceLock
 
 DEVICES = [0, 1]
 

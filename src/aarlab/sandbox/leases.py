@@ -15,7 +15,6 @@ last sign of life, at most BEAT_S earlier. The folder must be on a disk of the m
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aarlab.core.device_lock import DeviceLock, locked, own_folder
 from aarlab.core.errors import AarlabError, BadInput
 
 RANKS = ("foreground", "background", "verification")
@@ -85,9 +85,10 @@ class Leases:
         """
         if not devices:
             raise BadInput("there is no device on this machine that a sandbox may use")
-        self._own_folder()
+        own_folder(self.folder)
+        (self.folder / "leases").mkdir(mode=0o700, exist_ok=True)
         turn, mark = self._joined(client, RANKS.index(kind), devices)
-        locks: list[int] = []
+        locks: list[DeviceLock] = []
         lease: Lease | None = None
         try:
             while lease is None:
@@ -105,8 +106,9 @@ class Leases:
                     _book(tx, client, lease.ended, lease.seconds)
                 tx.execute("DELETE FROM turns WHERE id = ?", (turn,))
                 self._mark(turn).unlink(missing_ok=True)
-            for handle in (*locks, mark):
-                os.close(handle)
+            for lock in locks:
+                lock.give()
+            os.close(mark)
 
     def used_s(self, client: str) -> float:
         """Return the device seconds of a client of the last six hours."""
@@ -123,12 +125,12 @@ class Leases:
                 "INSERT INTO turns (client, rank, devices, asked) VALUES (?, ?, ?, ?)", row
             )
             assert made.lastrowid is not None
-            mark = _locked(self._mark(made.lastrowid))
+            mark = locked(self._mark(made.lastrowid))
             assert mark is not None
             return made.lastrowid, mark
 
     def _next(
-        self, turn: int, client: str, devices: Sequence[int], locks: list[int]
+        self, turn: int, client: str, devices: Sequence[int], locks: list[DeviceLock]
     ) -> Lease | None:
         """Take a free device if nobody who wants one of these is ahead."""
         with self._changing() as tx:
@@ -187,7 +189,7 @@ class Leases:
         """Remove the turns of dead processes, and book what they held."""
         for row in tx.execute("SELECT * FROM turns WHERE id IS NOT ?", (mine,)).fetchall():
             mark = self._mark(row["id"])
-            handle = _locked(mark) if mark.exists() else -1
+            handle = locked(mark) if mark.exists() else -1
             if handle is None:
                 continue
             if row["device"] is not None:
@@ -198,34 +200,19 @@ class Leases:
                 os.close(handle)
 
     # ------------------------------------------------------------ files
-    def _taken(self, device: int, client: str) -> list[int] | None:
+    def _taken(self, device: int, client: str) -> list[DeviceLock] | None:
         """Lock a device, under all names that a student server of it may have; None if one is."""
         names = [f"cuda:{device}", *(["cuda"] if device == 0 else [])]
-        taken: list[int] = []
-        for name in names:
-            handle = _locked(self.folder / f"{name}.lock")
-            if handle is None:
-                for other in taken:
-                    os.close(other)
-                return None
-            note = json.dumps({"pid": os.getpid(), "holder": f"a command of {client}"}).encode()
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, note, 0)
-            taken.append(handle)
-        return taken
+        locks = [DeviceLock(self.folder, name) for name in names]
+        note = {"pid": os.getpid(), "holder": f"a command of {client}"}
+        if all(lock.taken(note) for lock in locks):
+            return locks
+        for lock in locks:
+            lock.give()
+        return None
 
     def _mark(self, turn: int) -> Path:
         return self.folder / "leases" / f"{turn}.turn"
-
-    def _own_folder(self) -> None:
-        for folder in (self.folder, self.folder / "leases"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = self.folder.lstat()
-        if about.st_uid != os.getuid() or about.st_mode & 0o022:
-            raise BadInput(
-                f"{self.folder} is not a folder of this user alone: set AARLAB_DEVICE_LOCKS to one "
-                "that is, on a disk of this machine"
-            )
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -243,17 +230,6 @@ class Leases:
             tx.execute("COMMIT")
         finally:
             tx.close()
-
-
-def _locked(path: Path) -> int | None:
-    """Return a lock on the file, None if another has it. It ends with the process."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _place(tx: sqlite3.Connection, row: Any, now: float) -> tuple[int, float, float, int]:

@@ -494,7 +494,7 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
     write_notes(notes, places, config.problem)
     devices = devices_of(config)
-    backgrounds, keeper = Backgrounds(sandbox, devices), Keeper()
+    backgrounds, keeper = Backgrounds(sandbox), Keeper()
     if config.kept:
         keeper = PlatformKeeper(platform, config.home, sandbox, config.again, backgrounds.alive)
         platform.before_effects(keeper.before_effect)
