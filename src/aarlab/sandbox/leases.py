@@ -1,4 +1,4 @@
-"""Leases of whole devices among the processes of one machine, without a daemon.
+"""Leases of devices among the processes of one machine, without a daemon.
 
 Order is in an SQLite file, truth in locks of the kernel: whoever has the lock on a device's file
 has the device, and a killed holder frees it at once. A turn in the file counts as long as the lock
@@ -9,6 +9,7 @@ last six hours, then age; waiting raises the class. A stronger class asks the yo
 back once that one has had the device for GRACE_S: it gets SIGTERM, and SIGKILL after NOTICE_S.
 
 The locks on devices are those of student servers too, so that a device has a server or a holder.
+Holders of parts of a card share the lock on the card.
 
 Covered: SIGKILL of waiters and holders at any line. What a killed holder had is booked up to its
 last sign of life, at most BEAT_S earlier. The folder must be on a disk of the machine.
@@ -20,13 +21,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aarlab.core.device_lock import DeviceLock, locked, own_folder
 from aarlab.core.errors import AarlabError, BadInput
+from aarlab.sandbox.devices import Device
 
 RANKS = ("foreground", "background", "verification")
 WINDOW_S, RAISE_S = 6 * 3600.0, 600.0
@@ -35,7 +37,7 @@ BEAT_S, LOOK_S = 1.0, 0.1
 TABLES = """
 CREATE TABLE IF NOT EXISTS turns (
   id INTEGER PRIMARY KEY AUTOINCREMENT, client TEXT NOT NULL, rank INTEGER NOT NULL,
-  devices TEXT NOT NULL, asked REAL NOT NULL, device INTEGER, began REAL, seen REAL,
+  devices TEXT NOT NULL, asked REAL NOT NULL, device TEXT, began REAL, seen REAL,
   back INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS used (client TEXT NOT NULL, ended REAL NOT NULL, seconds REAL NOT NULL);
 """
@@ -51,7 +53,7 @@ class WaitEnded(AarlabError):
 class Lease:
     """One device, held until the end of the context that gave it."""
 
-    device: int
+    device: Device
     began: float
     asked_back: threading.Event = field(default_factory=threading.Event)
     asked_at: float | None = None
@@ -76,7 +78,7 @@ class Leases:
 
     @contextlib.contextmanager
     def lease(
-        self, client: str, kind: str, devices: Sequence[int], over: Callable[[], bool]
+        self, client: str, kind: str, devices: Sequence[Device], over: Callable[[], bool]
     ) -> Iterator[Lease]:
         """Hold one of these devices inside the context.
 
@@ -117,10 +119,10 @@ class Leases:
             return _used(tx, client, time.time())
 
     # ------------------------------------------------------------ turns
-    def _joined(self, client: str, rank: int, devices: Sequence[int]) -> tuple[int, int]:
+    def _joined(self, client: str, rank: int, devices: Sequence[Device]) -> tuple[int, int]:
         """Add a turn; return its number and the lock that says that it lives."""
         with self._changing() as tx:
-            row = (client, rank, json.dumps(sorted(devices)), time.time())
+            row = (client, rank, json.dumps([device.name for device in devices]), time.time())
             made = tx.execute(
                 "INSERT INTO turns (client, rank, devices, asked) VALUES (?, ?, ?, ?)", row
             )
@@ -130,14 +132,15 @@ class Leases:
             return made.lastrowid, mark
 
     def _next(
-        self, turn: int, client: str, devices: Sequence[int], locks: list[DeviceLock]
+        self, turn: int, client: str, devices: Sequence[Device], locks: list[DeviceLock]
     ) -> Lease | None:
         """Take a free device if nobody who wants one of these is ahead."""
         with self._changing() as tx:
             self._reap(tx, turn)
             now = time.time()
             rows = tx.execute("SELECT * FROM turns WHERE device IS NULL").fetchall()
-            wants = [row for row in rows if set(json.loads(row["devices"])) & set(devices)]
+            names = {device.name for device in devices}
+            wants = [row for row in rows if names.intersection(json.loads(row["devices"]))]
             first = min(wants, key=lambda row: _place(tx, row, now))
             if first["id"] != turn:
                 return None
@@ -147,17 +150,15 @@ class Leases:
                     continue
                 locks += taken
                 changed = "UPDATE turns SET device = ?, began = ?, seen = ? WHERE id = ?"
-                tx.execute(changed, (device, now, now, turn))
+                tx.execute(changed, (device.name, now, now, turn))
                 return Lease(device, now)
-            self._ask_back(tx, _place(tx, first, now)[0], devices, now)
+            self._ask_back(tx, _place(tx, first, now)[0], names, now)
             return None
 
-    def _ask_back(
-        self, tx: sqlite3.Connection, rank: int, devices: Sequence[int], now: float
-    ) -> None:
+    def _ask_back(self, tx: sqlite3.Connection, rank: int, names: Set[str], now: float) -> None:
         """Ask the youngest holder of a weaker class back, unless one is asked already."""
         rows = tx.execute("SELECT * FROM turns WHERE device IS NOT NULL").fetchall()
-        held = [row for row in rows if row["device"] in devices]
+        held = [row for row in rows if row["device"] in names]
         weaker = [r for r in held if r["rank"] > rank and now - r["began"] >= self.grace_s]
         if weaker and not any(row["back"] for row in held):
             youngest = max(weaker, key=lambda row: (row["began"], row["id"]))
@@ -200,10 +201,10 @@ class Leases:
                 os.close(handle)
 
     # ------------------------------------------------------------ files
-    def _taken(self, device: int, client: str) -> list[DeviceLock] | None:
+    def _taken(self, device: Device, client: str) -> list[DeviceLock] | None:
         """Lock a device, under all names that a student server of it may have; None if one is."""
-        names = [f"cuda:{device}", *(["cuda"] if device == 0 else [])]
-        locks = [DeviceLock(self.folder, name) for name in names]
+        locks = [DeviceLock(self.folder, name, shared=True) for name in device.whole]
+        locks += [DeviceLock(self.folder, name) for name in device.locks]
         note = {"pid": os.getpid(), "holder": f"a command of {client}"}
         if all(lock.taken(note) for lock in locks):
             return locks

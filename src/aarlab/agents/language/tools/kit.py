@@ -27,7 +27,7 @@ from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict, Superseded
 from aarlab.core.platform_tools import Input
 from aarlab.core.wire import Spend
-from aarlab.sandbox.devices import nodes, with_device
+from aarlab.sandbox.devices import Device, with_device
 from aarlab.sandbox.leases import Lease, Leases
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import Finished, SandboxSpec
@@ -44,7 +44,7 @@ class Devices:
 
     client: str
     leases: Leases
-    numbers: tuple[int, ...]
+    there: tuple[Device, ...]
     system: Mapping[Path, str]
 
     def run(
@@ -60,9 +60,9 @@ class Devices:
 
         Raises WaitEnded when `cancel` is set before its turn came.
         """
-        with self.leases.lease(self.client, kind, self.numbers, cancel.is_set) as lease:
+        with self.leases.lease(self.client, kind, self.there, cancel.is_set) as lease:
             begun()
-            spec = with_device(sandbox, nodes(lease.device), self.system)
+            spec = with_device(sandbox, lease.device.nodes, self.system)
             done = run(spec, argv, stdin, _Either(cancel, lease), ask=lease.asked_back)
         return Held(done, lease.seconds, lease.asked_back.is_set())
 
