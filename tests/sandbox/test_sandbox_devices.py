@@ -310,7 +310,7 @@ def amd(tmp_path: Path) -> Machine:
         (nodes / str(number)).mkdir(parents=True)
         (nodes / str(number) / "gpu_id").write_text(f"{gpu}\n")
         (nodes / str(number) / "properties").write_text(
-            f"cpu_cores_count 0\nsimd_count 240\ndrm_render_minor {minor}\nunique_id {unique}\n"
+            f"name \nsimd_count 240\ndrm_render_minor {minor}\nunique_id {unique}\n"
         )
     try:
         make_node(dev / "kfd")

@@ -72,7 +72,8 @@ def test_only_states_are_written_into_the_run(running: Running) -> None:
         aar.put_blob(sha256_hex(ONE), ONE)
         aar.put_manifest(manifest(state=ONE, aar=ONE, given_up=ONE, error=ONE))
         assert [p.name for p in running.run.aar("writes").iterdir()] == ["state.json"]
-        for name in ("../x", "state.json/../../x", "/etc/x", "transcript.jsonl/../x", ""):
+        wrong = ("../x", "state.json/../../x", "/etc/x", "transcript.jsonl/../x", "", "answers/..")
+        for name in (*wrong, "transcript.jsonl/..", "transcript.jsonl/000001.x", "loop.json/x"):
             with pytest.raises(ValueError, match="home"):
                 Manifest(home={name: sha256_hex(ONE)})
 

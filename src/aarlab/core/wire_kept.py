@@ -20,7 +20,14 @@ PART_BYTES = 256 * 1024  # of a transcript
 PIECE_BYTES = 16 * 1024  # of its last part, while that is not full
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-HomeName = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,150}(/[A-Za-z0-9_.:-]{1,150})?$")]
+HomeName = Annotated[
+    str,
+    Field(
+        pattern=r"^(transcript\.jsonl/[0-9]{6,9}(\.[0-9]{2})?|loop\.json/[0-9]{6,9}"
+        r"|(answers|requests|predictions)/[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,150}"
+        r"|[a-z][A-Za-z0-9_.-]{0,150})$"
+    ),
+]
 STRETCH_BYTES = 16 * 1024  # of a conversation, at least
 MESSAGE = b'{"id":"'  # begins a message of a conversation
 # These two are followed by the number of a part; that of a transcript's piece is `part.piece`.

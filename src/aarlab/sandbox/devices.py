@@ -227,17 +227,12 @@ def _instance(uuid: str, library: str) -> tuple[int, int, int]:
 # ---------------------------------------------------------------- AMD
 def _amd(machine: Machine, beside_nvidia: bool) -> list[tuple[str, Device]]:
     """Return the cards in the driver's order, each with its UUID."""
-    cards = []
-    nodes = [
-        p for p in (machine.sys / "class/kfd/kfd/topology/nodes").glob("*") if p.name.isdigit()
-    ]
+    cards: list[tuple[str, Device]] = []
+    nodes = (machine.sys / "class/kfd/kfd/topology/nodes").glob("[0-9]*")
     for node in sorted(nodes, key=lambda path: int(path.name)):
         try:
-            facts = dict(
-                line.split(None, 1)
-                for line in (node / "properties").read_text(encoding="utf-8").splitlines()
-                if " " in line
-            )
+            lines = (node / "properties").read_text(encoding="utf-8").split("\n")
+            facts = dict(line.split(" ", 1) for line in lines if " " in line)
             is_card = int((node / "gpu_id").read_text(encoding="utf-8")) != 0
         except (OSError, ValueError):  # the kernel shows a job only its own
             continue
