@@ -17,9 +17,8 @@ from aarlab.sandbox.leases import Leases
 
 
 def card(number: int) -> Device:
-    """A card without nodes, under the names that student servers have for it."""
-    names = (f"cuda:{number}", *(["cuda"] if number == 0 else []))
-    return Device(f"nvidia:{number}", "nvidia", {}, names)
+    """A card without nodes."""
+    return Device(f"nvidia:{number}", "nvidia", {}, f"cuda-{number}")
 
 
 def note(folder: Path, **facts: object) -> None:

@@ -183,7 +183,7 @@ def test_a_wait_that_is_ended_leaves_nothing(tmp_path: Path, waiter) -> None:
 
 def test_a_device_has_a_student_server_or_a_holder(tmp_path: Path, waiter) -> None:
     leases = Leases(tmp_path / "locks")
-    server = DeviceLock(tmp_path / "locks", "cuda")
+    server = DeviceLock(tmp_path / "locks", card(0).lock)
     server.take({"pid": 1})
     holder = waiter(leases, "ada", "foreground", DEVICES)
     wait_for(lambda: bool(holder.had), 60)
@@ -199,12 +199,12 @@ def test_a_device_has_a_student_server_or_a_holder(tmp_path: Path, waiter) -> No
 
 def part(number: int) -> Device:
     """A MIG instance of the first card."""
-    return Device(f"nvidia:0/{number}/0", "nvidia", {}, (f"cuda:0/{number}/0",), card(0).locks)
+    return Device(f"nvidia:0/{number}/0", "nvidia", {}, f"cuda-0/{number}/0", card(0).lock)
 
 
 def test_parts_of_a_card_are_held_side_by_side(tmp_path: Path, waiter) -> None:
     leases, parts = Leases(tmp_path / "locks"), [part(1), part(2)]
-    server = DeviceLock(tmp_path / "locks", "cuda")
+    server = DeviceLock(tmp_path / "locks", card(0).lock)
     server.take({"pid": 1})
     one = waiter(leases, "ada", "foreground", parts)
     wait_for(lambda: bool(list((leases.folder / "leases").glob("*.turn"))), 60)

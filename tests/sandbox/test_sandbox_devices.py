@@ -13,10 +13,13 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from platform_kit import wait_for
 
+from aarlab.core.device_lock import card_lock
 from aarlab.core.errors import BadInput
 from aarlab.sandbox import devices
 from aarlab.sandbox.devices import Machine, found
@@ -24,6 +27,8 @@ from aarlab.sandbox.running import run
 from aarlab.sandbox.settings import Visible
 from aarlab.sandbox.spec import Finished, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import aar_uid, prepare_workspace
+from aarlab.students import settings as students
+from aarlab.students.serve import device_name
 
 ZERO, NVIDIA = os.makedev(1, 5), 195
 MB = 2**20
@@ -208,7 +213,7 @@ def test_which_cards_there_are(dev: Path) -> None:
     first = found(Visible("0"), machine)[0]
     shared = {"/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidiactl"}
     assert set(first.nodes.values()) == shared | {"/dev/nvidia0"}
-    assert first.locks == ("cuda:0", "cuda") and first.whole == ()
+    assert first.lock == "nvidia-0" and first.whole is None
 
 
 def test_numbers_are_those_of_the_bus_and_uuids_name_cards(dev: Path) -> None:
@@ -217,9 +222,20 @@ def test_numbers_are_those_of_the_bus_and_uuids_name_cards(dev: Path) -> None:
     assert names(Visible(None), machine) == ["nvidia:2", "nvidia:0", "nvidia:1"]
     assert names(Visible("1"), machine) == ["nvidia:0"]
     assert names(Visible(f"{UUIDS[1]},GPU-CC"), machine) == ["nvidia:1", "nvidia:2"]
-    assert found(Visible("0"), machine)[0].locks == ("cuda:0", "cuda"), "as CUDA counts it"
     with pytest.raises(BadInput, match="'GPU-' is the name of 3 devices"):
         found(Visible("GPU-"), machine)
+
+
+def test_a_student_server_and_a_lease_have_one_lock(
+    dev: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever variables the two have: torch says the card's UUID as well as the driver."""
+    on_the_bus(dev, [2, 0, 1])
+    about = SimpleNamespace(uuid=UUIDS[0].removeprefix("GPU-"))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _number: about)
+    [leased] = found(Visible("1"), machine_of(dev))
+    assert leased.name == "nvidia:0" and leased.lock == device_name(students.Device("cuda"))
 
 
 def test_a_card_that_a_job_may_not_open_is_not_there(dev: Path) -> None:
@@ -242,7 +258,7 @@ def test_a_card_in_mig_mode_is_its_instances(tmp_path: Path, dev: Path) -> None:
     with pytest.raises(BadInput, match="0 devices of this machine"):
         found(Visible(f"MIG-{UUIDS[1]}/3/0"), machine)
     [second] = found(Visible(f"MIG-{UUIDS[1]}/2/0"), machine)
-    assert second.locks == ("cuda:1/2/0",) and second.whole == ("cuda:1",)
+    assert (second.lock, second.whole) == (f"{card_lock(UUIDS[1])}/2/0", card_lock(UUIDS[1]))
     seen = (
         "import os; print(*sorted(os.listdir('/dev/nvidia-caps')), os.path.exists('/dev/nvidia1'))"
     )
@@ -336,16 +352,16 @@ def test_which_cards_of_amd_there_are(amd: Machine) -> None:
     ):
         with pytest.raises(BadInput, match=variable):
             found(visible, amd)
-    first, second = found(Visible(None), amd)
+    first = found(Visible(None), amd)[0]
     assert set(first.nodes.values()) == {"/dev/kfd", "/dev/dri/renderD128"}
-    assert (first.locks, second.locks) == (("cuda:0", "cuda"), ("cuda:1",))
+    # Bytes of the unique id's text, as torch shows them.
+    assert first.lock == "cuda-30303030-3030-3030-6465-616462656566"
 
 
 def test_cards_of_both_makers(dev: Path, amd: Machine) -> None:
     assert names(Visible("2,0", rocr="1"), amd) == ["nvidia:2", "nvidia:0", "amd:129"]
     assert names(Visible("1", hip="0"), amd) == ["nvidia:1", "amd:128"]
-    locks = [name for device in found(Visible(None), amd) for name in device.locks]
-    assert locks == ["cuda:0", "cuda", "cuda:1", "cuda:2", "amd:0", "amd:1"]
+    assert len({device.lock for device in found(Visible(None), amd)}) == 5
 
 
 def test_a_card_of_amd_in_a_sandbox(tmp_path: Path, amd: Machine) -> None:

@@ -90,6 +90,11 @@ class DeviceLock:
         return False
 
 
+def card_lock(uuid: str) -> str:
+    """Return the name of the lock on a card, by the UUID that its driver or CUDA gives it."""
+    return f"cuda-{uuid.lower().removeprefix('gpu-')}"
+
+
 def locked(path: Path, how: int = fcntl.LOCK_EX) -> int | None:
     """Return a lock on a file, None if another has it. It ends with the process."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

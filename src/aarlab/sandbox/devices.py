@@ -5,6 +5,10 @@ of the card, and cards of AMD. A MIG instance is its card's node with two more, 
 instance and one for its compute instance, whose numbers the driver gives in /proc. A card of AMD is
 /dev/kfd, which all share, and its render node: ROCm leaves out cards whose node is not there.
 
+The lock on a card has the name that a student server gives it, made of the UUID that torch says
+(students.serve). Where the driver says none, or has given a MIG instance one that torch says in
+place of its card's, a server and a lease do not know of each other.
+
 Covered: only the nodes of the leased device and those that all devices share are there; what is
 read of /sys is read-only; a node that this process may not open (a job's control group) is not
 there. Not covered: the driver in the kernel, which code inside then reaches; a driver that gives
@@ -20,7 +24,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
+from uuid import UUID
 
+from aarlab.core.device_lock import card_lock
 from aarlab.core.errors import BadInput
 from aarlab.sandbox.settings import VISIBLE, Visible
 from aarlab.sandbox.spec import SandboxSpec
@@ -67,15 +73,15 @@ raise SystemExit(f"hsa_init gave {code}" if code else 0)
 class Device:
     """A card, or a MIG instance of one, that a sandbox may have alone.
 
-    `nodes` are mapped to paths inside. `locks` are the names that a student server on the device
-    may have it under, `whole` those of the card of which it is a part.
+    `nodes` are mapped to paths inside. `lock` is the name of the lock on it, which a student server
+    has too, and `whole` that of the card of which it is a part.
     """
 
     name: str
     maker: Maker
     nodes: Mapping[Path, str]
-    locks: tuple[str, ...]
-    whole: tuple[str, ...] = ()
+    lock: str
+    whole: str | None = None
 
 
 def may_open(node: Path) -> bool:
@@ -110,7 +116,7 @@ def found(visible: Visible, machine: Machine | None = None) -> tuple[Device, ...
     cards = _cards(machine)
     nvidia = _chosen_nvidia(visible.cuda, cards, machine)
     others = visible.hip if visible.hip is not None or cards else visible.cuda
-    return (*nvidia, *_chosen_amd(visible.rocr, others, _amd(machine, bool(cards))))
+    return (*nvidia, *_chosen_amd(visible.rocr, others, _amd(machine)))
 
 
 # ---------------------------------------------------------------- NVIDIA
@@ -131,16 +137,14 @@ def _cards(machine: Machine) -> list[_Card]:
     minors = [int(m[1]) for path in machine.dev.glob("nvidia*") if (m := NODE.fullmatch(path.name))]
     there = [minor for minor in minors if machine.may_open(machine.dev / f"nvidia{minor}")]
     there.sort(key=lambda minor: (about.get(minor, ("~", ""))[0], minor))
-    return [
-        _Card(minor, about.get(minor, ("", ""))[1], _devices_of(machine, minor, number))
-        for number, minor in enumerate(there)
-    ]
+    uuids = {minor: about.get(minor, ("", ""))[1] for minor in there}
+    return [_Card(n, uuids[n], _devices_of(machine, n, uuids[n])) for n in there]
 
 
-def _devices_of(machine: Machine, minor: int, number: int) -> dict[tuple[int, int] | None, Device]:
+def _devices_of(machine: Machine, minor: int, uuid: str) -> dict[tuple[int, int] | None, Device]:
     named = [machine.dev / name for name in (f"nvidia{minor}", *SHARED)]
     nodes = {path: f"/dev/{path.name}" for path in named if path.exists()}
-    whole = (f"cuda:{number}", *(["cuda"] if number == 0 else []))
+    whole = card_lock(uuid) if uuid else f"nvidia-{minor}"
     parts: dict[tuple[int, int] | None, Device] = {}
     mig = machine.proc / f"driver/nvidia/capabilities/gpu{minor}/mig"
     for access in mig.glob("gi*/ci*/access"):
@@ -150,7 +154,7 @@ def _devices_of(machine: Machine, minor: int, number: int) -> dict[tuple[int, in
             f"nvidia:{minor}/{gi}/{ci}",
             "nvidia",
             nodes | {path: f"/dev/nvidia-caps/{path.name}" for path in more},
-            (f"cuda:{number}/{gi}/{ci}",),
+            f"{whole}/{gi}/{ci}",
             whole,
         )
     if parts:
@@ -225,7 +229,7 @@ def _instance(uuid: str, library: str) -> tuple[int, int, int]:
 
 
 # ---------------------------------------------------------------- AMD
-def _amd(machine: Machine, beside_nvidia: bool) -> list[tuple[str, Device]]:
+def _amd(machine: Machine) -> list[tuple[str, Device]]:
     """Return the cards in the driver's order, each with its UUID."""
     cards: list[tuple[str, Device]] = []
     nodes = (machine.sys / "class/kfd/kfd/topology/nodes").glob("[0-9]*")
@@ -239,17 +243,20 @@ def _amd(machine: Machine, beside_nvidia: bool) -> list[tuple[str, Device]]:
         render = machine.dev / f"dri/renderD{facts.get('drm_render_minor', '?')}"
         if not is_card or not machine.may_open(render):
             continue
-        number = len(cards)
-        # torch calls these devices `cuda` too.
-        locks = (f"cuda:{number}", *(["cuda"] if number == 0 else []))
+        unique = f"{int(facts.get('unique_id', '0')):016x}"
         device = Device(
             f"amd:{render.name.removeprefix('renderD')}",
             "amd",
             {machine.dev / "kfd": "/dev/kfd", render: f"/dev/dri/{render.name}"},
-            (f"amd:{number}",) if beside_nvidia else locks,
+            card_lock(_as_torch_has_it(unique)) if int(unique, 16) else f"amd-{render.name}",
         )
-        cards.append((f"GPU-{int(facts.get('unique_id', '0')):016x}", device))
+        cards.append((f"GPU-{unique}", device))
     return cards
+
+
+def _as_torch_has_it(unique: str) -> str:
+    """Return the UUID that ROCm makes of a card's unique id: the text's bytes, in hex."""
+    return str(UUID(bytes=unique.encode()))
 
 
 def _chosen_amd(

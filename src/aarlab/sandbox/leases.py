@@ -202,9 +202,10 @@ class Leases:
 
     # ------------------------------------------------------------ files
     def _taken(self, device: Device, client: str) -> list[DeviceLock] | None:
-        """Lock a device, under all names that a student server of it may have; None if one is."""
-        locks = [DeviceLock(self.folder, name, shared=True) for name in device.whole]
-        locks += [DeviceLock(self.folder, name) for name in device.locks]
+        """Lock a device, and its card together with other parts of it; None if one is taken."""
+        locks = [DeviceLock(self.folder, device.lock)]
+        if device.whole is not None:
+            locks.append(DeviceLock(self.folder, device.whole, shared=True))
         note = {"pid": os.getpid(), "holder": f"a command of {client}"}
         if all(lock.taken(note) for lock in locks):
             return locks

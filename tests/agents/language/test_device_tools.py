@@ -61,7 +61,7 @@ def test_a_command_holds_a_device_and_pays_for_that_alone(desk: Bench, leases: L
 
     holder = threading.Thread(target=another)
     holder.start()
-    wait_for(lambda: (leases.folder / "cuda:0.lock").exists(), 60)
+    wait_for(lambda: (leases.folder / "nvidia-1.lock").exists(), 60)
     done: list[object] = []
     living = threading.Thread(target=lambda: done.append(kit.live(config, kit.mock_spec(moves))))
     living.start()
