@@ -9,7 +9,8 @@ here (store.blobs). A link is bound to the AAR's own folder, and one to put a bl
 
 Covered: an older life, whose manifest is refused; a server killed anywhere between (a manifest that
 was not written out is when the next life begins, or at the next manifest).
-Not covered: two servers, each of which writes out the manifests that it got.
+Not covered: two servers, each of which writes out the manifests that it got; a blob that an older
+life was still putting into the bucket when the next one began, which stays until the one after.
 """
 
 import asyncio
