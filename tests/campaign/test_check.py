@@ -258,6 +258,9 @@ def test_the_store_of_blobs_is_tried(
         assert said_of_blobs() == []
         monkeypatch.setenv("AARLAB_SERVER_BLOBS", "s3://no-such-bucket/x")
         assert "bucket" in said_of_blobs()[0]
+    monkeypatch.setenv("AARLAB_SERVER_BLOBS_DIRECT", "maybe")
+    assert "AARLAB_SERVER_BLOBS_DIRECT: Input should be" in said_of_blobs()[0]
+    monkeypatch.setenv("AARLAB_SERVER_BLOBS_DIRECT", "false")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ng-secret")
     assert "refuses its credentials" in said_of_blobs()[0] and "wr0ng" not in said_of_blobs()[0]
 

@@ -233,6 +233,7 @@ def started(tiny: TinyTask, tmp_path: Path, *options: str) -> int:
         ("AWS_ENDPOINT_URL", "http://10.0.0.9:9", "without TLS its links would be readable"),
         ("AARLAB_SERVER_BLOBS", "s3://aarlab-2/x", "(HTTP 404 NoSuchBucket)"),
         ("AARLAB_SERVER_BLOBS", "memory://x", "needs a bucket: AARLAB_SERVER_BLOBS=s3://"),
+        ("AARLAB_SERVER_BLOBS_DIRECT", "wr0ng", "AARLAB_SERVER_BLOBS_DIRECT: Input should be"),
     ],
 )
 def test_a_server_says_what_is_wrong_with_its_bucket(

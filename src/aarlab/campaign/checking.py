@@ -138,11 +138,10 @@ def _store() -> Iterator[Remark]:
     from aarlab.store.direct import check_store
     from aarlab.store.settings import StoreSettings
 
-    settings = StoreSettings()
-    if settings.blobs is None and not settings.blobs_direct:
-        return
     try:
-        check_store(Folder(settings.blobs or "."), settings.blobs_direct)
+        settings = StoreSettings()
+        if settings.blobs is not None or settings.blobs_direct:
+            check_store(Folder(settings.blobs or "."), settings.blobs_direct)
     except AarlabError as error:
         yield Remark("to do", f"blobs: {error}")
 
