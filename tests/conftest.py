@@ -18,6 +18,7 @@ from postgres import Postgres
 from seeded import make_seeded
 from seeded_server import seeded_argv
 from sharing import shared_folder
+from swift_store import SwiftStore
 from toy_campaign import build_toy, toy_spec
 
 from aarlab.campaign import runner
@@ -152,23 +153,16 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A bucket on moto's S3 server; the variables that lead there are set."""
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket of a real store that speaks S3; the variables that lead there are set."""
+    store = SwiftStore(tmp_path_factory.mktemp("swift"))
+    store.start()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
+        for name, value in store.variables.items():
             patch.setenv(name, value)
         fsspec.filesystem("s3", skip_instance_cache=True).mkdir("aarlab")
         yield "s3://aarlab"
-    server.stop()
+    store.stop()
 
 
 @pytest.fixture(scope="session")

@@ -240,6 +240,31 @@ def test_each_example_passes(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert estimate(spec).aars > 0
 
 
+def test_the_store_of_blobs_is_tried(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = read_spec(GOOD, "spec.yaml")
+
+    def said_of_blobs() -> list[str]:
+        found = remarks(spec, DataRoot(tmp_path), lambda _task: True)
+        return [r.text for r in found if r.gravity == "to do" and r.text.startswith("blobs:")]
+
+    assert said_of_blobs() == []
+    monkeypatch.setenv("AARLAB_SERVER_BLOBS_DIRECT", "true")
+    assert "needs a bucket" in said_of_blobs()[0]
+    for direct in ("true", "false"):
+        monkeypatch.setenv("AARLAB_SERVER_BLOBS_DIRECT", direct)
+        monkeypatch.setenv("AARLAB_SERVER_BLOBS", f"{s3}/{tmp_path.name}")
+        assert said_of_blobs() == []
+        monkeypatch.setenv("AARLAB_SERVER_BLOBS", "s3://no-such-bucket/x")
+        assert "bucket" in said_of_blobs()[0]
+    monkeypatch.setenv("AARLAB_SERVER_BLOBS_DIRECT", "maybe")
+    assert "AARLAB_SERVER_BLOBS_DIRECT: Input should be" in said_of_blobs()[0]
+    monkeypatch.setenv("AARLAB_SERVER_BLOBS_DIRECT", "false")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ng-secret")
+    assert "refuses its credentials" in said_of_blobs()[0] and "wr0ng" not in said_of_blobs()[0]
+
+
 def test_a_claude_code_aar_has_a_price_in_the_estimate() -> None:
     claude = "external: {agent: claude-code, model: anthropic/claude-opus-4-5}"
     text = HEAD + f"aars: [{{name: a, researcher: external, {claude}}}]\nlimits: {{hours: 2}}\n"

@@ -262,3 +262,11 @@ def test_a_job_without_a_device_sees_none(slurm: Slurm, tmp_path: Path) -> None:
     handle = made("slurm", tmp_path).start(shell(tmp_path, text))
     assert ended(handle) == Ended(0)
     assert (tmp_path / "seen").read_text() == "[]\n"
+
+
+def test_the_variable_of_cuda_is_left_alone_for_cards_of_amd(slurm: Slurm, tmp_path: Path) -> None:
+    """An empty one would hide the cards that Slurm gave by ROCm's variable."""
+    text = f'echo "${{CUDA_VISIBLE_DEVICES-unset}}" > {tmp_path}/seen'
+    job = shell(tmp_path, text, ROCR_VISIBLE_DEVICES="0")
+    assert ended(made("slurm", tmp_path).start(job)) == Ended(0)
+    assert (tmp_path / "seen").read_text() == "unset\n"

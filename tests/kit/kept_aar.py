@@ -39,14 +39,21 @@ def killing(call: Callable[..., Any], when: str, count: int) -> Callable[..., An
     return counted
 
 
-class Cable:
-    """A unix socket that leads to another one, until it is cut and after it is mended."""
+Place = Path | tuple[str, int]
 
-    def __init__(self, place: Path, there: Path) -> None:
+
+class Cable:
+    """A unix socket or a TCP port that leads to another one, until it is cut and once mended.
+
+    `snap` cuts it for a moment when so many bytes more have come from here.
+    """
+
+    def __init__(self, place: Place, there: Place) -> None:
         self._there, self._whole, self._open = there, threading.Event(), set[socket.socket]()
         self._whole.set()
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listening.bind(str(place))
+        self._left, self.snapped = float("inf"), 0
+        self._listening = _socket_of(place)
+        self._listening.bind(_address(place))
         self._listening.listen(64)
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -70,6 +77,13 @@ class Cable:
     def mend(self) -> None:
         self._whole.set()
 
+    def snap(self, after: int) -> None:
+        self._left = after
+
+    @property
+    def port(self) -> int:
+        return int(self._listening.getsockname()[1])
+
     def _accept(self) -> None:
         while True:
             try:
@@ -79,8 +93,8 @@ class Cable:
             if not self._whole.is_set():
                 here.close()
                 continue
-            there = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            there.connect(str(self._there))
+            there = _socket_of(self._there)
+            there.connect(_address(self._there))
             self._open |= {here, there}
             self._threads.append(threading.Thread(target=self._carry, args=(here, there)))
             self._threads[-1].start()
@@ -95,7 +109,23 @@ class Cable:
                     if not data:
                         self._open -= ends.keys()
                         return
+                    if end is here and (left := self._left) < len(data):
+                        data, self._left = data[: int(left)], float("inf")
+                        ends[end].sendall(data)
+                        self.snapped += 1
+                        self.cut()
+                        self.mend()
+                        return
+                    self._left -= len(data) if end is here else 0
                     ends[end].sendall(data)
+
+
+def _socket_of(place: Place) -> socket.socket:
+    return socket.socket(socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET)
+
+
+def _address(place: Place) -> str | tuple[str, int]:
+    return str(place) if isinstance(place, Path) else place
 
 
 def main(config: str, where: str, when: str, count: str) -> None:

@@ -12,7 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+from aarlab.sandbox.devices import Device
 from aarlab.sandbox.leases import Leases
+
+
+def card(number: int) -> Device:
+    """A card without nodes."""
+    return Device(f"nvidia:{number}", "nvidia", {}, f"cuda-{number}")
 
 
 def note(folder: Path, **facts: object) -> None:
@@ -25,12 +31,12 @@ def main(folder: Path, client: str, kind: str, devices: list[int], rounds: int) 
     leases, rng = Leases(folder / "locks"), random.Random(client)
     for number in range(rounds):
         with (
-            leases.lease(client, kind, devices, lambda: False) as lease,
-            (folder / f"device-{lease.device}").open("ab") as device,
+            leases.lease(client, kind, [card(n) for n in devices], lambda: False) as lease,
+            (folder / f"device-{lease.device.name}").open("ab") as device,
         ):
             # The test's own truth: a lock that fails here is a device with two holders.
             fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            note(folder, client=client, number=number, device=lease.device, what="begun")
+            note(folder, client=client, number=number, device=lease.device.name, what="begun")
             time.sleep(rng.uniform(0.0, 0.1))
         note(folder, client=client, number=number, what="ended", seconds=lease.seconds)
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import lease_client
 import pytest
+from lease_client import card
 from platform_kit import wait_for
 
+from aarlab.core.device_lock import DeviceLock
 from aarlab.core.errors import BadInput, Conflict
 from aarlab.sandbox import leases as module
+from aarlab.sandbox.devices import Device
 from aarlab.sandbox.leases import BEAT_S, Leases, WaitEnded
-from aarlab.students.server import DeviceLock
 
-DEVICES = [0, 1]
+DEVICES = [card(0), card(1)]
 
 
 def notes(folder: Path) -> list[dict]:
@@ -28,7 +30,7 @@ def notes(folder: Path) -> list[dict]:
 
 
 def client(folder: Path, name: str, kind: str, rounds: int) -> subprocess.Popen[bytes]:
-    words = [str(folder), name, kind, json.dumps(DEVICES), str(rounds)]
+    words = [str(folder), name, kind, json.dumps([0, 1]), str(rounds)]
     return subprocess.Popen([sys.executable, lease_client.__file__, *words])
 
 
@@ -71,7 +73,7 @@ def test_leases_under_random_kills(tmp_path: Path) -> None:
 class Waiter:
     """A thread that waits for a lease, and holds it until it is told to give it back."""
 
-    def __init__(self, leases: Leases, name: str, kind: str, devices: list[int]) -> None:
+    def __init__(self, leases: Leases, name: str, kind: str, devices: list[Device]) -> None:
         self.give, self.over = threading.Event(), threading.Event()
         self.had: list[module.Lease] = []
         self.error: list[Exception] = []
@@ -79,7 +81,7 @@ class Waiter:
         self._thread = threading.Thread(target=self._work, args=given)
         self._thread.start()
 
-    def _work(self, leases: Leases, name: str, kind: str, devices: list[int]) -> None:
+    def _work(self, leases: Leases, name: str, kind: str, devices: list[Device]) -> None:
         try:
             with leases.lease(name, kind, devices, self.over.is_set) as lease:
                 self.had.append(lease)
@@ -117,13 +119,13 @@ def after(leases: Leases, count: int) -> Callable[[], bool]:
 
 def test_the_class_decides_then_the_seconds_used(tmp_path: Path, waiter) -> None:
     leases = Leases(tmp_path / "locks")
-    first = waiter(leases, "used-more", "foreground", [0])
+    first = waiter(leases, "used-more", "foreground", [card(0)])
     wait_for(lambda: bool(first.had), 60)
     time.sleep(0.05)
     names = (("late", "background"), ("used-more", "foreground"), ("fresh", "foreground"))
     made = []
     for number, (name, kind) in enumerate(names, 1):
-        made.append(waiter(leases, name, kind, [0]))
+        made.append(waiter(leases, name, kind, [card(0)]))
         wait_for(after(leases, number), 60)
     late, again, fresh = made
     order = []
@@ -136,13 +138,13 @@ def test_the_class_decides_then_the_seconds_used(tmp_path: Path, waiter) -> None
 
 def test_waiting_raises_the_class(tmp_path: Path, waiter, monkeypatch) -> None:
     leases = Leases(tmp_path / "locks")
-    first = waiter(leases, "first", "foreground", [0])
+    first = waiter(leases, "first", "foreground", [card(0)])
     wait_for(lambda: bool(first.had), 60)
-    old = waiter(leases, "old", "background", [0])
+    old = waiter(leases, "old", "background", [card(0)])
     wait_for(after(leases, 1), 60)
     with sqlite3.connect(leases.folder / "leases" / "order.db") as db:
         db.execute("UPDATE turns SET asked = asked - ? WHERE client = 'old'", (module.RAISE_S,))
-    new = waiter(leases, "new", "foreground", [0])
+    new = waiter(leases, "new", "foreground", [card(0)])
     wait_for(after(leases, 2), 60)
     first.end()
     wait_for(lambda: bool(old.had), 60)
@@ -171,9 +173,9 @@ def test_the_youngest_weaker_holder_is_asked_back_after_its_grace(tmp_path: Path
 
 def test_a_wait_that_is_ended_leaves_nothing(tmp_path: Path, waiter) -> None:
     leases = Leases(tmp_path / "locks")
-    holder = waiter(leases, "holder", "foreground", [0])
+    holder = waiter(leases, "holder", "foreground", [card(0)])
     wait_for(lambda: bool(holder.had), 60)
-    other = waiter(leases, "other", "foreground", [0])
+    other = waiter(leases, "other", "foreground", [card(0)])
     wait_for(after(leases, 1), 60)
     other.end()
     assert other.error and waiting(leases) == 0 and leases.used_s("other") == 0.0
@@ -181,18 +183,50 @@ def test_a_wait_that_is_ended_leaves_nothing(tmp_path: Path, waiter) -> None:
 
 def test_a_device_has_a_student_server_or_a_holder(tmp_path: Path, waiter) -> None:
     leases = Leases(tmp_path / "locks")
-    server = DeviceLock(tmp_path / "locks", "cuda")
+    server = DeviceLock(tmp_path / "locks", card(0).lock)
     server.take({"pid": 1})
     holder = waiter(leases, "ada", "foreground", DEVICES)
     wait_for(lambda: bool(holder.had), 60)
-    assert holder.had[0].device == 1, "the server has the first"
+    assert holder.had[0].device == card(1), "the server has the first"
     second = waiter(leases, "bea", "foreground", DEVICES)
     wait_for(after(leases, 1), 60)
     server.give()
     wait_for(lambda: bool(second.had), 60)
-    assert second.had[0].device == 0
+    assert second.had[0].device == card(0)
     with pytest.raises(Conflict, match=r"a command of bea \(process \d+\) has this device"):
         server.take({"pid": 1})
+
+
+def part(number: int) -> Device:
+    """A MIG instance of the first card."""
+    return Device(f"nvidia:0/{number}/0", "nvidia", {}, f"cuda-0/{number}/0", card(0).lock)
+
+
+def test_parts_of_a_card_are_held_side_by_side(tmp_path: Path, waiter) -> None:
+    leases, parts = Leases(tmp_path / "locks"), [part(1), part(2)]
+    server = DeviceLock(tmp_path / "locks", card(0).lock)
+    server.take({"pid": 1})
+    one = waiter(leases, "ada", "foreground", parts)
+    wait_for(lambda: bool(list((leases.folder / "leases").glob("*.turn"))), 60)
+    time.sleep(0.5)
+    assert not one.had, "a student server has the card"
+    server.give()
+    two = waiter(leases, "bea", "foreground", parts)
+    wait_for(lambda: bool(one.had and two.had), 60)
+    assert {one.had[0].device.name, two.had[0].device.name} == {each.name for each in parts}
+    three = waiter(leases, "cleo", "foreground", parts)
+    wait_for(after(leases, 1), 60)
+    with pytest.raises(Conflict, match="a command of"):
+        server.take({"pid": 1})
+    one.end()
+    wait_for(lambda: bool(three.had), 60)
+    assert three.had[0].device == one.had[0].device
+    with pytest.raises(Conflict):
+        server.take({"pid": 1})
+    two.end()
+    three.end()
+    server.take({"pid": 1})
+    server.give()
 
 
 def test_what_cannot_be_leased(tmp_path: Path) -> None:
@@ -205,6 +239,6 @@ def test_what_cannot_be_leased(tmp_path: Path) -> None:
     (tmp_path / "open").chmod(0o777)
     with (
         pytest.raises(BadInput, match="AARLAB_DEVICE_LOCKS"),
-        Leases(tmp_path / "open").lease("ada", "foreground", [0], lambda: False),
+        Leases(tmp_path / "open").lease("ada", "foreground", [card(0)], lambda: False),
     ):
         raise AssertionError

@@ -72,7 +72,8 @@ def test_only_states_are_written_into_the_run(running: Running) -> None:
         aar.put_blob(sha256_hex(ONE), ONE)
         aar.put_manifest(manifest(state=ONE, aar=ONE, given_up=ONE, error=ONE))
         assert [p.name for p in running.run.aar("writes").iterdir()] == ["state.json"]
-        for name in ("../x", "state.json/../../x", "/etc/x", "transcript.jsonl/../x", ""):
+        wrong = ("../x", "state.json/../../x", "/etc/x", "transcript.jsonl/../x", "", "answers/..")
+        for name in (*wrong, "transcript.jsonl/..", "transcript.jsonl/000001.x", "loop.json/x"):
             with pytest.raises(ValueError, match="home"):
                 Manifest(home={name: sha256_hex(ONE)})
 
@@ -137,7 +138,7 @@ async def alone(folder: Path) -> AsyncIterator[Caller]:
         life = (await aars.open_session(tx, "ada")).life
     platform = SimpleNamespace(
         store=SimpleNamespace(database=database, files=Folder(folder / "blobs")),
-        settings=SimpleNamespace(run_dir=RunDir(folder / "run")),
+        settings=SimpleNamespace(run_dir=RunDir(folder / "run"), blobs_direct=False),
         mirrors={},
     )
     yield Caller(cast(Platform, platform), aar, supervised=True, life=life)

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from student_kit import SETTINGS, admitted, client_of, rows_of, served, stored_world
 from tiny_models import save_tiny
 
+from aarlab.core.device_lock import DeviceLock
 from aarlab.core.errors import (
     AarlabError,
     BadInput,
@@ -39,7 +40,7 @@ from aarlab.students import server as server_module
 from aarlab.students.calls import CALLS, Session
 from aarlab.students.client import Client, connected
 from aarlab.students.grants import Grant, Limits, Operator, key_path
-from aarlab.students.server import DeviceLock, Serving, StudentServer, running
+from aarlab.students.server import Serving, StudentServer, running
 from aarlab.students.task_grants import when_it_answers
 from aarlab.testbed.models.catalogue import add_own
 from aarlab.testbed.running.channel import Channel

@@ -17,10 +17,11 @@ import verified_run
 from student_kit import served
 
 from aarlab.core.delivery import TEMPLATES_ASKED, stamps
+from aarlab.core.device_lock import DeviceLock
 from aarlab.core.errors import BadInput, Conflict
 from aarlab.core.layout import DataRoot
 from aarlab.core.wire import VerificationResult
-from aarlab.students.server import DeviceLock, Serving, StudentServer, running
+from aarlab.students.server import Serving, StudentServer, running
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.lm import LanguageModel

@@ -19,9 +19,10 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from aarlab.agents.state import LIFE, reopen
@@ -32,12 +33,17 @@ from aarlab.core.hashing import sha256_hex
 from aarlab.core.wire_kept import (
     FILE_BYTES,
     KEPT_BYTES,
+    LOOP,
     MOST_FILES,
+    MOST_LINKS,
     MOST_NAMED,
     PART_BYTES,
+    PIECE_BYTES,
     STATES,
     TRANSCRIPT,
     Manifest,
+    file_of,
+    stretches,
 )
 from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import (
@@ -53,6 +59,7 @@ LOG = logging.getLogger("aarlab.agents")
 FOLDERS = ("answers", "requests", "predictions")
 FORUM_CURSOR = "forum.json"  # not kept: the forum is copied into the workspace again
 SKIPPED = frozenset({"findings", "scratch", ".cache", ".nv", ".triton"})
+WAITING_BYTES = 16 * 2**20  # of blobs that go to the platform together
 RACY_S = 2.0  # a file that changed so lately may change again under the same time and size
 PRIVATE = 0o600
 Known = tuple[int, int, int, int]  # of a file: times of its content and its entry, size, inode
@@ -96,6 +103,7 @@ class PlatformKeeper(Keeper):
     moved: bool = False
     _last: Manifest = field(default_factory=Manifest)
     _there: set[str] = field(default_factory=set)  # blobs that the platform has
+    _waiting: dict[str, bytes] = field(default_factory=dict)  # blobs that are still to go there
     _changed: bool = True
     _seen: dict[str, tuple[Known, str]] = field(default_factory=dict)
     _parts: list[str] = field(default_factory=list)  # of the transcript, those that are full
@@ -133,23 +141,27 @@ class PlatformKeeper(Keeper):
             prepare_workspace(self.sandbox.workspace, self.sandbox.uid)
 
     def _restore(self, manifest: Manifest) -> None:
-        parts = sorted(name for name in manifest.home if name.startswith(TRANSCRIPT))
-        for name in manifest.home.keys() - set(parts):
+        whole: dict[str, list[str]] = {}
+        for name in sorted(manifest.home):
+            whole.setdefault(file_of(name), []).append(manifest.home[name])
+        for name, parts in whole.items():
             place = self.home / name
             place.parent.mkdir(exist_ok=True)
-            write_atomic(place, self._blob(manifest.home[name]), PRIVATE)
-        if parts:
-            whole = b"".join(self._blob(manifest.home[name]) for name in parts)
-            write_atomic(self.home / TRANSCRIPT.rstrip("/"), whole)
+            mode = 0o644 if name == TRANSCRIPT.rstrip("/") else PRIVATE
+            write_atomic(place, b"".join(data for _, data in self._blobs(parts)), mode)
         if self.sandbox is not None:
+            paths: dict[str, list[tuple[str, int]]] = {}
             for path, (sha, mode) in manifest.workspace.items():
-                copy_in(self.sandbox, {path: self._blob(sha)}, {path: mode})
+                paths.setdefault(sha, []).append((path, mode))
+            for sha, data in self._blobs(list(paths)):
+                for path, mode in paths[sha]:
+                    copy_in(self.sandbox, {path: data}, {path: mode})
 
-    def _blob(self, sha: str) -> bytes:
-        data = self.platform.get_blob(sha)
-        if sha256_hex(data) != sha:
-            raise BadInput(f"blob {sha} came with other bytes")
-        return data
+    def _blobs(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for sha, data in self.platform.get_blobs(names):
+            if sha256_hex(data) != sha:
+                raise BadInput(f"blob {sha} came with other bytes")
+            yield sha, data
 
     def lost(self) -> str:
         names = [f"{path} ({size:,} bytes)" for path, size in sorted(self._last.gone.items())]
@@ -172,44 +184,60 @@ class PlatformKeeper(Keeper):
     def keep(self) -> None:
         """Keep the state: blobs, then the manifest. Sends no manifest where nothing is new."""
         self._changed = True  # also where this is cut off by an error
+        self._waiting.clear()
         workspace, gone = self._workspace()
         made = Manifest(home=self._home(), workspace=workspace, gone=gone)
+        self._send()
         if made != self._last:
             self.platform.put_manifest(made)
             self._last, self._there = made, set(made.blobs)
         self._changed = False
 
     def _stored(self, data: bytes) -> str:
-        """Have the platform keep these bytes, unless it does; return their hash."""
+        """Have the platform keep these bytes before the next manifest; return their hash."""
         sha = sha256_hex(data)
         if sha not in self._there:
-            self.platform.put_blob(sha, data)
-            self._there.add(sha)
+            self._waiting[sha] = data
+            full = len(self._waiting) >= MOST_LINKS
+            if full or sum(map(len, self._waiting.values())) >= WAITING_BYTES:
+                self._send()
         return sha
+
+    def _send(self) -> None:
+        self.platform.put_blobs(self._waiting)
+        self._there |= self._waiting.keys()
+        self._waiting.clear()
 
     def _home(self) -> dict[str, str]:
         folders = [self.home / name for name in FOLDERS]
         places = [self.home / name for name in STATES]
         places += [path for folder in folders for path in sorted(folder.glob("*.json"))]
-        found = {}
+        found: dict[str, str] = {}
         for place in places:
             with suppress(FileNotFoundError):
-                found[str(place.relative_to(self.home))] = self._stored(place.read_bytes())
-        parts = self._transcript_parts()
-        return found | {f"{TRANSCRIPT}{n:06d}": sha for n, sha in enumerate(parts)}
+                name, data = str(place.relative_to(self.home)), place.read_bytes()
+                if name != LOOP.rstrip("/"):
+                    found[name] = self._stored(data)
+                    continue
+                for number, part in enumerate(stretches(data)):
+                    found[f"{LOOP}{number:06d}"] = self._stored(part)
+        return found | self._transcript()
 
-    def _transcript_parts(self) -> list[str]:
-        """Return the parts' hashes. Full ones do not change and are read once."""
-        place, rest = self.home / TRANSCRIPT.rstrip("/"), []
+    def _transcript(self) -> dict[str, str]:
+        """Return the hashes of parts and pieces. Full parts do not change and are read once."""
+        place, rest = self.home / TRANSCRIPT.rstrip("/"), b""
+        # What was cut off by an error before it was sent is read again.
+        self._parts = list(takewhile(self._there.__contains__, self._parts))
         if place.exists():
             with place.open("rb") as file:
                 file.seek(len(self._parts) * PART_BYTES)
-                while data := file.read(PART_BYTES):
-                    if len(data) == PART_BYTES:
-                        self._parts.append(self._stored(data))
-                    else:
-                        rest.append(self._stored(data))
-        return [*self._parts, *rest]
+                while len(rest := file.read(PART_BYTES)) == PART_BYTES:
+                    self._parts.append(self._stored(rest))
+        found = {f"{TRANSCRIPT}{n:06d}": sha for n, sha in enumerate(self._parts)}
+        for number, first in enumerate(range(0, len(rest), PIECE_BYTES)):
+            name = f"{TRANSCRIPT}{len(self._parts):06d}.{number:02d}"
+            found[name] = self._stored(rest[first : first + PIECE_BYTES])
+        return found
 
     # ------------------------------------------------------------ the workspace
     def _workspace(self) -> tuple[dict[str, tuple[str, int]], dict[str, int]]:
@@ -243,7 +271,7 @@ class PlatformKeeper(Keeper):
         assert self.sandbox is not None
         known = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino)
         before = self._seen.get(name)
-        if before is not None and before[0] == known:
+        if before is not None and before[0] == known and before[1] in self._there:
             seen[name] = before
             return before[1]
         try:

@@ -1,4 +1,7 @@
-"""`aarlab campaign check`: what would stop a campaign, and what it may cost. Asks no network."""
+"""`aarlab campaign check`: what would stop a campaign, and what it may cost.
+
+It asks no network but the store of blobs, where one is set.
+"""
 
 import math
 import os
@@ -25,6 +28,7 @@ from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.students import devices_of, n_cuda
 from aarlab.campaign.webhook import receiver_of
 from aarlab.core.errors import AarlabError, Fault, NotFound
+from aarlab.core.extras import missing
 from aarlab.core.isolation import is_isolated
 from aarlab.core.layout import DataRoot
 from aarlab.core.pgr import NO_PGR
@@ -83,7 +87,7 @@ class Estimate(Wire):
 def remarks(
     spec: CampaignSpec, root: DataRoot, buildable: Callable[[str], bool]
 ) -> Iterator[Remark]:
-    """Yield what keeps a spec from running on this machine, and notes, without network access.
+    """Yield what keeps a spec from running on this machine, and notes.
 
     `buildable` returns whether `aarlab task build` knows a task of that name.
     """
@@ -107,6 +111,7 @@ def remarks(
     except AarlabError as error:
         yield Remark("to do", str(error), ("isolation",))
     yield from _executor(spec)
+    yield from _store()
     if spec.notify is not None:
         try:
             receiver_of(spec)
@@ -124,6 +129,21 @@ def faults(
         for remark in found
         if remark.gravity != "note"
     ]
+
+
+def _store() -> Iterator[Remark]:
+    if missing("server"):  # said elsewhere
+        return
+    from aarlab.store.blobs import Folder  # of the extra `server`
+    from aarlab.store.direct import check_store
+    from aarlab.store.settings import StoreSettings
+
+    try:
+        settings = StoreSettings()
+        if settings.blobs is not None or settings.blobs_direct:
+            check_store(Folder(settings.blobs or "."), settings.blobs_direct)
+    except AarlabError as error:
+        yield Remark("to do", f"blobs: {error}")
 
 
 def _executor(spec: CampaignSpec) -> Iterator[Remark]:

@@ -31,9 +31,9 @@ from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_json
 from aarlab.core.layout import DataRoot
 from aarlab.executors.base import Ended, Executor, Job, NotStarted
-from aarlab.sandbox.devices import numbers
+from aarlab.sandbox.devices import found
 from aarlab.sandbox.probe import probe, probe_device
-from aarlab.students.settings import visible
+from aarlab.sandbox.settings import visible_devices
 
 POLL_S, REACH_S, STOP_S = 0.2, 10.0, 5.0
 DEVICES = """\
@@ -170,10 +170,13 @@ def _sandbox_devices(spec: CampaignSpec) -> Iterator[str]:
     if not spec.sandbox_devices:
         return
     try:
-        if not (found := numbers(visible())):
-            yield "`sandbox_devices` is set, and a job sees no device such as /dev/nvidia0"
-        for number in found:
-            probe_device(number)
+        if not (there := found(visible_devices())):
+            yield (
+                "`sandbox_devices` is set, and a job sees no device such as /dev/nvidia0, or "
+                "/dev/kfd with one such as /dev/dri/renderD128"
+            )
+        for device in there:
+            probe_device(device)
     except AarlabError as error:
         yield str(error)
 

@@ -275,8 +275,9 @@ def check(
 ) -> int:
     """Check whether a spec can run here: tasks, models, keys, prices, devices, disk, sandbox.
 
-    Asks no network, except an executor's engine. With --node a job of the executor looks at a node:
-    sandbox, devices, disk, keys, the shared folder, and the way to this machine.
+    Asks no network, except an executor's engine and a store of blobs. With --node a job of the
+    executor looks at a node: sandbox, devices, disk, keys, the shared folder, and the way to this
+    machine.
 
     Exit code 0: it can run. 1: the spec is valid, but something is missing here. 2: it is invalid.
     """

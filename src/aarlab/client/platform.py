@@ -1,12 +1,13 @@
 """An AAR's requests to the platform. Every method may raise any error of core.errors."""
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import RootModel
 
+from aarlab.client.bucket import Bucket
 from aarlab.client.transport import Address, Client, Life, Transport
 from aarlab.core.errors import BadInput, NotFound
 from aarlab.core.platform_tools import ToolFacts
@@ -35,6 +36,8 @@ from aarlab.core.wire import (
 )
 from aarlab.core.wire_kept import (
     Kept,
+    Links,
+    LinksAsked,
     Manifest,
     PodGiven,
     PodJoin,
@@ -80,6 +83,13 @@ class PlatformClient(Client):
         self.life = Life() if life is None else life
         self._http = Transport(address, token, deadline_s, headers=headers, life=self.life)
         self._supervises = bool(supervisor)
+        self._deadline_s = deadline_s
+        self._bucket: Bucket | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self._bucket is not None:
+            self._bucket.close()
 
     @classmethod
     def over_socket(
@@ -260,13 +270,36 @@ class PlatformClient(Client):
 
     def kept(self) -> Kept:
         """Return what the AAR kept last. As for all here, a supervisor opens its session first."""
-        return self._http.get("/v1/kept", Kept)
+        found = self._http.get("/v1/kept", Kept)
+        if found.direct and self._bucket is None:
+            self._bucket = Bucket(self._links, self._deadline_s)
+        return found
+
+    def put_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        """Keep blobs by their SHA-256, where the platform said in `kept` that they go."""
+        if self._bucket is not None:
+            self._bucket.put(blobs)
+            return
+        for sha, data in blobs.items():
+            self.put_blob(sha, data)
+
+    def get_blobs(self, shas: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield blobs of the AAR's own. Raises NotFound."""
+        if self._bucket is not None:
+            yield from self._bucket.get(shas)
+            return
+        for sha in shas:
+            yield sha, self.get_blob(sha)
 
     def put_blob(self, sha: str, data: bytes) -> None:
+        """Keep a blob through the platform, wherever it is kept then; so `get_blob`."""
         self._http.put(f"/v1/kept/blobs/{sha}", Stored, data)
 
     def get_blob(self, sha: str) -> bytes:
         return self._http.get_bytes(f"/v1/kept/blobs/{sha}")
+
+    def _links(self, asked: LinksAsked) -> Links:
+        return self._http.put("/v1/kept/links", Links, asked)
 
     def put_manifest(self, manifest: Manifest) -> None:
         """Replace what the AAR keeps. Raises Superseded for an older life."""

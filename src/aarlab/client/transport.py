@@ -6,7 +6,6 @@ Covered: tokens leave this machine under TLS only, to a server whose certificate
 (without one: of a public CA). A certificate of another is refused at once.
 """
 
-import ipaddress
 import random
 import socket
 import ssl
@@ -23,6 +22,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aarlab.core.errors import AarlabError, BadInput, Damaged, Superseded, Unreachable, error_of
+from aarlab.core.loopback import is_loopback
 from aarlab.core.supervision import LIFE_HEADER
 from aarlab.core.wire import Problem
 
@@ -101,18 +101,11 @@ def _check_url(given: str) -> None:
         raise BadInput(f"{given!r} is not a URL ({error}): expected https://HOST:PORT") from None
     if url.scheme not in ("https", "http") or not url.host:
         raise BadInput(f"{given!r} is not a URL: expected https://HOST:PORT")
-    if url.scheme == "http" and not _is_loopback(url.host):
+    if url.scheme == "http" and not is_loopback(url.host):
         raise BadInput(
             f"{given}: http would send the token readable through the network. Use https "
             "(`aarlab serve RUN --tls` makes a certificate), or a tunnel to this machine"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _only(ca: Path) -> ssl.SSLContext:

@@ -160,10 +160,12 @@ class SlurmExecutor(Executor):
     def _script(self, job: Job) -> str:
         """Return a script that ends as the job does, or queues it again where it gave way.
 
-        A job that got no device sees none: without a variable it would see all of its node.
+        A job that got no device sees none: without a variable it would see all of its node. That of
+        CUDA counts for cards of AMD as well, so it is left alone where Slurm set theirs.
         """
         lines = [f"export {name}={shlex.quote(value)}" for name, value in job.env.items()]
-        lines.append('export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"')
+        none = 'export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-}"'
+        lines.append(f'[ -n "${{ROCR_VISIBLE_DEVICES+x}}" ] || {none}')
         if self.given.env_file is not None:
             lines.append(f"set -a; . {shlex.quote(self.given.env_file)}; set +a")
         scontrol = shlex.quote(shutil.which("scontrol") or "scontrol")

@@ -282,9 +282,18 @@ def _limited(spec: SandboxSpec) -> list[str]:
     command.append("--")
     if spec.uid is not None:
         command += [find_program("setpriv"), f"--reuid={spec.uid}", f"--regid={spec.uid}"]
-        command += ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+        groups = _groups(spec)
+        command += [f"--groups={','.join(groups)}" if groups else "--clear-groups"]
+        command += ["--bounding-set=-all", "--inh-caps=-all"]
         command += ["--ambient-caps=-all", "--no-new-privs", "--"]
     return command
+
+
+def _groups(spec: SandboxSpec) -> list[str]:
+    """Return the groups to which devices are open that are not open to all, but root's."""
+    about = [node.stat() for node in spec.devices]
+    needed = {one.st_gid for one in about if one.st_mode & 0o066 == 0o060} - {0}
+    return [str(group) for group in sorted(needed)]
 
 
 def rlimit_options(limits: SandboxLimits, with_device: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""Leases of whole devices among the processes of one machine, without a daemon.
+"""Leases of devices among the processes of one machine, without a daemon.
 
 Order is in an SQLite file, truth in locks of the kernel: whoever has the lock on a device's file
 has the device, and a killed holder frees it at once. A turn in the file counts as long as the lock
@@ -9,24 +9,26 @@ last six hours, then age; waiting raises the class. A stronger class asks the yo
 back once that one has had the device for GRACE_S: it gets SIGTERM, and SIGKILL after NOTICE_S.
 
 The locks on devices are those of student servers too, so that a device has a server or a holder.
+Holders of parts of a card share the lock on the card.
 
 Covered: SIGKILL of waiters and holders at any line. What a killed holder had is booked up to its
 last sign of life, at most BEAT_S earlier. The folder must be on a disk of the machine.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aarlab.core.device_lock import DeviceLock, locked, own_folder
 from aarlab.core.errors import AarlabError, BadInput
+from aarlab.sandbox.devices import Device
 
 RANKS = ("foreground", "background", "verification")
 WINDOW_S, RAISE_S = 6 * 3600.0, 600.0
@@ -35,7 +37,7 @@ BEAT_S, LOOK_S = 1.0, 0.1
 TABLES = """
 CREATE TABLE IF NOT EXISTS turns (
   id INTEGER PRIMARY KEY AUTOINCREMENT, client TEXT NOT NULL, rank INTEGER NOT NULL,
-  devices TEXT NOT NULL, asked REAL NOT NULL, device INTEGER, began REAL, seen REAL,
+  devices TEXT NOT NULL, asked REAL NOT NULL, device TEXT, began REAL, seen REAL,
   back INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS used (client TEXT NOT NULL, ended REAL NOT NULL, seconds REAL NOT NULL);
 """
@@ -51,7 +53,7 @@ class WaitEnded(AarlabError):
 class Lease:
     """One device, held until the end of the context that gave it."""
 
-    device: int
+    device: Device
     began: float
     asked_back: threading.Event = field(default_factory=threading.Event)
     asked_at: float | None = None
@@ -76,7 +78,7 @@ class Leases:
 
     @contextlib.contextmanager
     def lease(
-        self, client: str, kind: str, devices: Sequence[int], over: Callable[[], bool]
+        self, client: str, kind: str, devices: Sequence[Device], over: Callable[[], bool]
     ) -> Iterator[Lease]:
         """Hold one of these devices inside the context.
 
@@ -85,9 +87,10 @@ class Leases:
         """
         if not devices:
             raise BadInput("there is no device on this machine that a sandbox may use")
-        self._own_folder()
+        own_folder(self.folder)
+        (self.folder / "leases").mkdir(mode=0o700, exist_ok=True)
         turn, mark = self._joined(client, RANKS.index(kind), devices)
-        locks: list[int] = []
+        locks: list[DeviceLock] = []
         lease: Lease | None = None
         try:
             while lease is None:
@@ -105,8 +108,9 @@ class Leases:
                     _book(tx, client, lease.ended, lease.seconds)
                 tx.execute("DELETE FROM turns WHERE id = ?", (turn,))
                 self._mark(turn).unlink(missing_ok=True)
-            for handle in (*locks, mark):
-                os.close(handle)
+            for lock in locks:
+                lock.give()
+            os.close(mark)
 
     def used_s(self, client: str) -> float:
         """Return the device seconds of a client of the last six hours."""
@@ -115,27 +119,28 @@ class Leases:
             return _used(tx, client, time.time())
 
     # ------------------------------------------------------------ turns
-    def _joined(self, client: str, rank: int, devices: Sequence[int]) -> tuple[int, int]:
+    def _joined(self, client: str, rank: int, devices: Sequence[Device]) -> tuple[int, int]:
         """Add a turn; return its number and the lock that says that it lives."""
         with self._changing() as tx:
-            row = (client, rank, json.dumps(sorted(devices)), time.time())
+            row = (client, rank, json.dumps([device.name for device in devices]), time.time())
             made = tx.execute(
                 "INSERT INTO turns (client, rank, devices, asked) VALUES (?, ?, ?, ?)", row
             )
             assert made.lastrowid is not None
-            mark = _locked(self._mark(made.lastrowid))
+            mark = locked(self._mark(made.lastrowid))
             assert mark is not None
             return made.lastrowid, mark
 
     def _next(
-        self, turn: int, client: str, devices: Sequence[int], locks: list[int]
+        self, turn: int, client: str, devices: Sequence[Device], locks: list[DeviceLock]
     ) -> Lease | None:
         """Take a free device if nobody who wants one of these is ahead."""
         with self._changing() as tx:
             self._reap(tx, turn)
             now = time.time()
             rows = tx.execute("SELECT * FROM turns WHERE device IS NULL").fetchall()
-            wants = [row for row in rows if set(json.loads(row["devices"])) & set(devices)]
+            names = {device.name for device in devices}
+            wants = [row for row in rows if names.intersection(json.loads(row["devices"]))]
             first = min(wants, key=lambda row: _place(tx, row, now))
             if first["id"] != turn:
                 return None
@@ -145,17 +150,15 @@ class Leases:
                     continue
                 locks += taken
                 changed = "UPDATE turns SET device = ?, began = ?, seen = ? WHERE id = ?"
-                tx.execute(changed, (device, now, now, turn))
+                tx.execute(changed, (device.name, now, now, turn))
                 return Lease(device, now)
-            self._ask_back(tx, _place(tx, first, now)[0], devices, now)
+            self._ask_back(tx, _place(tx, first, now)[0], names, now)
             return None
 
-    def _ask_back(
-        self, tx: sqlite3.Connection, rank: int, devices: Sequence[int], now: float
-    ) -> None:
+    def _ask_back(self, tx: sqlite3.Connection, rank: int, names: Set[str], now: float) -> None:
         """Ask the youngest holder of a weaker class back, unless one is asked already."""
         rows = tx.execute("SELECT * FROM turns WHERE device IS NOT NULL").fetchall()
-        held = [row for row in rows if row["device"] in devices]
+        held = [row for row in rows if row["device"] in names]
         weaker = [r for r in held if r["rank"] > rank and now - r["began"] >= self.grace_s]
         if weaker and not any(row["back"] for row in held):
             youngest = max(weaker, key=lambda row: (row["began"], row["id"]))
@@ -187,7 +190,7 @@ class Leases:
         """Remove the turns of dead processes, and book what they held."""
         for row in tx.execute("SELECT * FROM turns WHERE id IS NOT ?", (mine,)).fetchall():
             mark = self._mark(row["id"])
-            handle = _locked(mark) if mark.exists() else -1
+            handle = locked(mark) if mark.exists() else -1
             if handle is None:
                 continue
             if row["device"] is not None:
@@ -198,34 +201,20 @@ class Leases:
                 os.close(handle)
 
     # ------------------------------------------------------------ files
-    def _taken(self, device: int, client: str) -> list[int] | None:
-        """Lock a device, under all names that a student server of it may have; None if one is."""
-        names = [f"cuda:{device}", *(["cuda"] if device == 0 else [])]
-        taken: list[int] = []
-        for name in names:
-            handle = _locked(self.folder / f"{name}.lock")
-            if handle is None:
-                for other in taken:
-                    os.close(other)
-                return None
-            note = json.dumps({"pid": os.getpid(), "holder": f"a command of {client}"}).encode()
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, note, 0)
-            taken.append(handle)
-        return taken
+    def _taken(self, device: Device, client: str) -> list[DeviceLock] | None:
+        """Lock a device, and its card together with other parts of it; None if one is taken."""
+        locks = [DeviceLock(self.folder, device.lock)]
+        if device.whole is not None:
+            locks.append(DeviceLock(self.folder, device.whole, shared=True))
+        note = {"pid": os.getpid(), "holder": f"a command of {client}"}
+        if all(lock.taken(note) for lock in locks):
+            return locks
+        for lock in locks:
+            lock.give()
+        return None
 
     def _mark(self, turn: int) -> Path:
         return self.folder / "leases" / f"{turn}.turn"
-
-    def _own_folder(self) -> None:
-        for folder in (self.folder, self.folder / "leases"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = self.folder.lstat()
-        if about.st_uid != os.getuid() or about.st_mode & 0o022:
-            raise BadInput(
-                f"{self.folder} is not a folder of this user alone: set AARLAB_DEVICE_LOCKS to one "
-                "that is, on a disk of this machine"
-            )
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -243,17 +232,6 @@ class Leases:
             tx.execute("COMMIT")
         finally:
             tx.close()
-
-
-def _locked(path: Path) -> int | None:
-    """Return a lock on the file, None if another has it. It ends with the process."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _place(tx: sqlite3.Connection, row: Any, now: float) -> tuple[int, float, float, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aarlab.core.errors import AarlabError, SandboxUnavailable
 from aarlab.core.isolation import is_isolated
-from aarlab.sandbox.devices import CHECK, nodes, system_files, with_device
+from aarlab.sandbox.devices import CHECKS, Device, system_files, with_device
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import SandboxKind, SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import LAST_AAR, aar_uid, prepare_workspace
@@ -44,8 +44,8 @@ def probe(isolation: SandboxKind) -> None:
             raise SandboxUnavailable(_explained(isolation, f"a trial run failed: {said}"))
 
 
-def probe_device(number: int) -> None:
-    """Have CUDA begin in a sandbox that sees one device; raises SandboxUnavailable if it fails.
+def probe_device(device: Device) -> None:
+    """Have a device's library begin in a sandbox that sees it; raises SandboxUnavailable if not.
 
     Programs that only ask the driver work where CUDA itself fails.
     """
@@ -54,11 +54,11 @@ def probe_device(number: int) -> None:
         prepare_workspace(workspace, uid)
         limits = SandboxLimits(wall_s=60.0, cpu_s=60.0)
         spec = SandboxSpec(workspace, limits=limits, uid=uid)
-        spec = with_device(spec, nodes(number), system_files())
-        done = run(spec, [sys.executable, "-c", CHECK])
+        spec = with_device(spec, device.nodes, system_files([device.maker]))
+        done = run(spec, [sys.executable, "-c", CHECKS[device.maker]])
         if not done.ok:
             said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise SandboxUnavailable(f"CUDA does not begin in a sandbox on device {number}: {said}")
+            raise SandboxUnavailable(f"{device.name} does not begin in a sandbox: {said}")
 
 
 def _explained(isolation: SandboxKind, reason: str) -> str:

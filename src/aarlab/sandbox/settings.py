@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import NamedTuple
 
 # By which instructions the numeric libraries compute, and how a model computes. Others give other
 # last bits, and a run in a sandbox is compared to the bit with the same run outside.
@@ -31,3 +32,19 @@ def arithmetic() -> dict[str, str]:
     """
     found = {name: os.environ.get(name, "") for name in _ARITHMETIC}
     return {name: value for name, value in found.items() if _PLAIN.fullmatch(value)}
+
+
+class Visible(NamedTuple):
+    """Which devices a process may use, by the variables of their makers; None: all."""
+
+    cuda: str | None
+    rocr: str | None = None
+    hip: str | None = None
+
+
+VISIBLE = Visible("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+
+
+def visible_devices() -> Visible:
+    """Return which devices this process may use."""
+    return Visible(*(os.environ.get(name or "") for name in VISIBLE))

@@ -29,9 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--database", help="postgresql://USER@HOST/NAME, without a password")
     parser.add_argument("--database-file", type=Path, help="file with the URL, password and all")
     parser.add_argument("--blobs", help="where snapshots lie, e.g. s3://bucket/prefix")
+    parser.add_argument(
+        "--blobs-direct", action="store_true", default=None, help="AARs use the bucket themselves"
+    )
     given = parser.parse_args(arguments)
     log_to_stderr()
-    names = ("database", "database_file", "blobs")
+    names = ("database", "database_file", "blobs", "blobs_direct")
     places = {name: value for name in names if (value := getattr(given, name)) is not None}
     try:
         if given.database is not None:

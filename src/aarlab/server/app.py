@@ -41,6 +41,7 @@ from aarlab.server.steering import Steering
 from aarlab.store import shared
 from aarlab.store.blobs import Folder
 from aarlab.store.database import Database
+from aarlab.store.direct import check_store
 from aarlab.store.repository import SnapshotRepo
 from aarlab.store.shared import Rate
 from aarlab.vault.scorer import Scorer
@@ -156,14 +157,19 @@ def open_scorer(settings: ServerSettings) -> Scoring:
 
 
 def open_store(settings: ServerSettings) -> Store:
-    """Return the run's folders and repository. The database is opened inside the event loop."""
+    """Return the run's folders and repository. The database is opened inside the event loop.
+
+    Raises BadInput or Unavailable for a store of blobs that cannot be used as it is asked for.
+    """
     run = settings.run_dir
     run.platform.mkdir(mode=0o700, parents=True, exist_ok=True)
     run.platform.chmod(0o700)
-    blobs = run.platform if settings.blobs is None else settings.blobs
-    repo = SnapshotRepo(Folder(blobs).sub(run.snapshots.name))
+    blobs = Folder(run.platform if settings.blobs is None else settings.blobs)
+    if settings.blobs_direct:
+        check_store(blobs, direct=True)
+    repo = SnapshotRepo(blobs.sub(run.snapshots.name))
     repo.open()
-    return Store(Database(settings.place(run)), repo, Folder(blobs))
+    return Store(Database(settings.place(run)), repo, blobs)
 
 
 async def join_servers(store: Store, token: str, public_key: str) -> None:

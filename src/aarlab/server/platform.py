@@ -36,12 +36,20 @@ class Known(NamedTuple):
 
 @dataclass
 class Mirror:
-    """The manifest of an AAR whose files are in the run's folder; `pending` bytes have none yet."""
+    """The manifest of an AAR whose files are in the run's folder.
+
+    `pending` are blobs that came, or may be put, and that no manifest names yet, with their bytes.
+    """
 
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     seq: int = 0
     home: dict[str, str] = field(default_factory=dict)
-    pending: int = 0
+    pending: dict[str, int] = field(default_factory=dict)
+    pending_bytes: int = 0
+
+    def named(self) -> None:
+        """Note that all blobs that are wanted belong to a manifest now."""
+        self.pending, self.pending_bytes = {}, 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
+from aarlab.core.device_lock import card_lock
 from aarlab.core.errors import BadInput
 from aarlab.students.server import Serving, StudentServer
 from aarlab.students.settings import Device, DeviceSettings, see_only
@@ -39,7 +40,7 @@ def device_name(device: Device) -> str:
     if device.kind == "cpu":
         return "cpu" if device.number is None else f"cpu-{device.number}"
     about = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return f"cuda-{about.uuid}"
+    return card_lock(str(about.uuid))
 
 
 def keep_freed_memory() -> None:

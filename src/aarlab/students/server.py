@@ -15,16 +15,13 @@ alone. Whoever may read the key file is the operator.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
-import json
 import logging
 import os
 import secrets
 import select
 import socket
-import stat
 import struct
 import threading
 import time
@@ -35,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aarlab.core.device_lock import DeviceLock
 from aarlab.core.errors import (
     AarlabError,
     BadInput,
@@ -66,84 +64,6 @@ UNKNOWN = 32  # connections of one user and sandbox that have not said who they 
 BESIDE_S = 0.01  # for a call beside the device while another client has it
 SHOWN = 200  # clients in a status
 NO_CLIENT = "no client has this token: its grant may have been withdrawn"
-
-
-class DeviceLock:
-    """The lock on a device of this machine, held as long as its file is open."""
-
-    def __init__(self, folder: Path, device: str) -> None:
-        self.path = folder / f"{device.replace('/', '-')}.lock"
-        self._file = -1
-
-    def take(self, note: Mapping[str, Any]) -> None:
-        """Take the lock and write a note about its holder into it.
-
-        Raises Conflict, which names the holder, and BadInput for a folder of others.
-        """
-        _own_folder(self.path.parent)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not _locked(file):
-            os.close(file)
-            held = self.note()
-            if "holder" in held:  # it gives the device back by itself
-                raise Conflict(f"{held['holder']} (process {held['pid']}) has this device: wait")
-            raise Conflict(
-                f"a student server (process {held.get('pid', '?')}, socket "
-                f"{held.get('socket', '?')}) has this device: use it, or end it first"
-            )
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(dict(note)).encode(), 0)
-        self._file = file
-
-    def give(self) -> None:
-        """Release the lock, if it is held."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def note(self) -> dict[str, Any]:
-        """Return what the holder wrote, empty if it is not readable."""
-        try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def is_held(self) -> bool:
-        """Return whether a living process holds the lock."""
-        try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-        return False
-
-
-def _locked(file: int) -> bool:
-    """Take the lock. `is_held` takes it too, for a moment, so a few tries are made."""
-    for wait_s in (0.05, 0.1, 0.2, 0.0):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(wait_s)
-        else:
-            return True
-    return False
-
-
-def _own_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = folder.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
-        raise BadInput(
-            f"{folder} is not a folder of this user alone: set AARLAB_DEVICE_LOCKS to one that is"
-        )
 
 
 def running(folder: Path) -> list[dict[str, Any]]:

@@ -47,11 +47,6 @@ class Device(NamedTuple):
         raise AssertionError(name)
 
 
-def visible() -> str | None:
-    """Return which devices this process may use, as CUDA's variable has it; None: all."""
-    return os.environ.get(VISIBLE)
-
-
 def see_only(number: int) -> None:
     """Have CUDA see one device alone, counted among those that it sees now.
 

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aarlab.core.device_lock import DeviceLock
 from aarlab.core.errors import AarlabError, BadInput, Conflict, NotFound, error_of
 from aarlab.core.types import Example
 from aarlab.students.calls import Client, Session
 from aarlab.students.client import Connection
 from aarlab.students.grants import Grant, Limits, Operator
 from aarlab.students.queue import LOOK_S, ClientGone, DeviceQueue
-from aarlab.students.server import DeviceLock, running
+from aarlab.students.server import running
 from aarlab.students.settings import DeviceSettings
 from aarlab.testbed.models.record import read_record
 from aarlab.testbed.running.channel import Message

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import kept_aar
@@ -10,13 +11,15 @@ import pytest
 from fake_models import FakeModels, Fault
 from fault_kit import Supervisor, books, check_books, config_of, keys_of, spec_of
 from fault_scripts import sixteen_steps, thirty_steps
-from language_kit import Bench
+from language_kit import Bench, bench
 from platform_kit import wait_for
 
 from aarlab.agents.__main__ import SUPERSEDED
 from aarlab.agents.config import AarConfig
 from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import load_state
+from aarlab.core.layout import DataRoot, RunDir
+from aarlab.core.links import SIGNED
 from aarlab.core.transcript import read_transcript
 from aarlab.sandbox.workspace import prepare_workspace
 
@@ -88,6 +91,50 @@ def test_killed_at_every_moment(desk: Bench, tmp_path: Path) -> None:
     seen = desk.running.run.aar(name)
     for file in ("transcript.jsonl", "state.json", "loop.json"):
         assert (seen / file).read_bytes() == (aar.config.home / file).read_bytes()
+
+
+@pytest.fixture
+def direct_desk(toy_root: DataRoot, s3: str, tmp_path: Path) -> Iterator[Bench]:
+    """A platform whose AARs put blobs into a bucket themselves, without its credentials."""
+    options = ("--blobs", f"{s3}/{tmp_path.name}", "--blobs-direct")
+    with (
+        bench(toy_root, RunDir(tmp_path / "run"), "--task", "gauss", *options) as made,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        yield made
+
+
+@pytest.mark.timeout(900)
+def test_killed_around_a_bucket(direct_desk: Bench, tmp_path: Path) -> None:
+    name, moments = (
+        "past-it",
+        (
+            ("put_blobs", "before", 5),
+            ("put_blobs", "within", 6),
+            ("put_blobs", "after", 7),
+            ("put_manifest", "before", 4),
+            ("put_manifest", "after", 4),
+        ),
+    )
+    with FakeModels(sixteen_steps, [SLOW]) as fake:
+        first = config_of(direct_desk, spec_of(fake, max_output_tokens=500), name)
+        for number, moment in enumerate(moments):
+            killed(elsewhere(first, tmp_path / str(number) / name), fake, *moment)
+        aar = Supervisor(elsewhere(first, tmp_path / "last" / name), fake)
+        aar.start()
+        aar.end(600)
+        asked = fake.counts().n_paid
+        assert recorded(direct_desk, name) <= asked <= recorded(direct_desk, name) + len(moments)
+        check_books(direct_desk, aar, moved=True)
+    seen = direct_desk.running.run.aar(name)
+    for file in ("transcript.jsonl", "state.json", "loop.json"):
+        assert (seen / file).read_bytes() == (aar.config.home / file).read_bytes()
+    left = [*tmp_path.rglob("aar.log"), direct_desk.running.run.path / "server.log"]
+    left += [path for path in seen.rglob("*") if path.is_file()]
+    assert not [path for path in left if SIGNED.encode() in path.read_bytes()]
+    assert not (direct_desk.running.run.platform / "kept").exists()
 
 
 def test_a_link_is_cut_and_mended(desk: Bench, tmp_path: Path) -> None:

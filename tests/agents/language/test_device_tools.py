@@ -16,11 +16,11 @@ from platform_kit import wait_for
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language import loop
-from aarlab.agents.language.tools import kit as tools_kit
 from aarlab.agents.specs import LanguageSpec
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.sandbox import devices
+from aarlab.sandbox.devices import Machine, found
 from aarlab.sandbox.leases import Leases
+from aarlab.sandbox.settings import Visible
 
 SEE = "ls /dev/nvidia* 2>/dev/null || echo none"
 
@@ -36,8 +36,8 @@ def leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Leases:
         pytest.skip("only root may make device nodes")
     (dev / "nvidia1").chmod(0o666)
     monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(locks))
-    monkeypatch.setattr(loop, "numbers", partial(devices.numbers, dev=dev))
-    monkeypatch.setattr(tools_kit, "nodes", partial(devices.nodes, dev=dev))
+    machine = Machine(dev, tmp_path / "proc", tmp_path / "sys")
+    monkeypatch.setattr(loop, "found", partial(found, machine=machine))
     return Leases(locks)
 
 
@@ -54,12 +54,14 @@ def test_a_command_holds_a_device_and_pays_for_that_alone(desk: Bench, leases: L
     )
 
     def another() -> None:
-        with leases.lease("another", "foreground", [1], lambda: False):
+        machine = Machine(leases.folder.parent / "dev", Path("/none"), Path("/none"))
+        there = found(Visible(None), machine)
+        with leases.lease("another", "foreground", there, lambda: False):
             give.wait()
 
     holder = threading.Thread(target=another)
     holder.start()
-    wait_for(lambda: (leases.folder / "cuda:1.lock").exists(), 60)
+    wait_for(lambda: (leases.folder / "nvidia-1.lock").exists(), 60)
     done: list[object] = []
     living = threading.Thread(target=lambda: done.append(kit.live(config, kit.mock_spec(moves))))
     living.start()

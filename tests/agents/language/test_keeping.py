@@ -8,17 +8,21 @@ from pathlib import Path
 
 import language_kit as kit
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inspect_ai.model import ChatMessageUser
 from language_kit import Bench
 
 from aarlab.agents import keeping
 from aarlab.agents.config import AarConfig
 from aarlab.agents.keeping import PlatformKeeper
+from aarlab.agents.language.state import LoopState, Store
 from aarlab.agents.platform_link import Link
 from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import Claim
 from aarlab.client.platform import PlatformClient
-from aarlab.core.errors import Superseded
-from aarlab.core.wire_kept import Manifest
+from aarlab.core.errors import Superseded, Unreachable
+from aarlab.core.wire_kept import MESSAGE, PART_BYTES, STRETCH_BYTES, Manifest, stretches
 from aarlab.sandbox.spec import SandboxSpec
 from aarlab.sandbox.workspace import prepare_workspace
 
@@ -135,6 +139,56 @@ def test_a_transcript_goes_in_parts(desk: Bench, monkeypatch: pytest.MonkeyPatch
         assert sum(sent) <= 10 * 2000 and max(sent) <= 1000
         names = [name for name in keeper._last.home if name.startswith("transcript")]
         assert len(names) == 7
+
+
+@given(data=st.lists(st.sampled_from([MESSAGE, b"x" * 9, b"{", b""])).map(b"".join))
+def test_stretches_are_the_whole(data: bytes) -> None:
+    assert b"".join(stretches(data)) == data
+
+
+def test_a_conversation_sends_what_is_new(
+    desk: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it is; and it is the same elsewhere, and where people look."""
+    config, sent = kept_config(desk, "grows"), []
+    put = PlatformClient.put_blob
+    monkeypatch.setattr(PlatformClient, "put_blob", lambda *a: sent.append(len(a[2])) or put(*a))
+    seen = desk.running.run.aar("grows") / "loop.json"
+    with keeper_of(config) as keeper:
+        store, state = Store(config.home, str), LoopState(prompt_hash="h")
+        store.claim(1)
+        for turn in range(80):
+            message = ChatMessageUser(content=os.urandom(2000).hex())
+            state = store.save(state.but(turn=turn).with_messages(message).said("note", "n" * 4000))
+            keeper.keep()
+            assert turn % 40 or seen.read_bytes() == (config.home / "loop.json").read_bytes()
+    assert sum(sent) < 80 * 3 * STRETCH_BYTES
+    moved = config.model_copy(update={"home": tmp_path / "there"})
+    moved.home.mkdir()
+    with keeper_of(moved):
+        for name in ("loop.json", "transcript.jsonl"):
+            assert (moved.home / name).read_bytes() == (config.home / name).read_bytes()
+            assert (seen.parent / name).read_bytes() == (config.home / name).read_bytes()
+    assert (config.home / "transcript.jsonl").stat().st_size > PART_BYTES
+
+
+def test_what_was_not_sent_is_sent_later(desk: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = kept_config(desk, "later")
+    with keeper_of(config) as keeper:
+        (config.workspace / "old").write_text("x")
+        os.utime(config.workspace / "old", (1, 1))
+        (config.home / "transcript.jsonl").write_bytes(os.urandom(PART_BYTES + 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(keeping, "RACY_S", -1.0)
+            patch.setattr(PlatformClient, "put_blob", _unreachable)
+            with pytest.raises(Unreachable):
+                keeper.keep()
+        keeper.keep()
+        assert set(keeper._last.workspace) == {"old"}
+
+
+def _unreachable(*_: object) -> None:
+    raise Unreachable("gone")
 
 
 def test_the_folder_of_the_life_before_stays_and_an_older_one_does_not(

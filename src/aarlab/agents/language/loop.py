@@ -89,11 +89,12 @@ from aarlab.agents.trial import (
 from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, NotFound, Superseded
 from aarlab.core.wire import Me
-from aarlab.sandbox.devices import numbers, system_files
+from aarlab.sandbox.devices import found, system_files
 from aarlab.sandbox.leases import Leases
+from aarlab.sandbox.settings import visible_devices
 from aarlab.sandbox.spec import SandboxLimits, SandboxSpec
 from aarlab.sandbox.workspace import copy_out
-from aarlab.students.settings import DeviceSettings, visible
+from aarlab.students.settings import DeviceSettings
 
 LOG = logging.getLogger("aarlab.agents")
 SYNC_EVERY_S = 30.0
@@ -494,7 +495,7 @@ def build(config: AarConfig, platform: PlatformClient, signals: Signals) -> Lang
     places = places_of(tasks, sandbox.seen_workspace, seen_notes, limits, trying)
     write_notes(notes, places, config.problem)
     devices = devices_of(config)
-    backgrounds, keeper = Backgrounds(sandbox, devices), Keeper()
+    backgrounds, keeper = Backgrounds(sandbox), Keeper()
     if config.kept:
         keeper = PlatformKeeper(platform, config.home, sandbox, config.again, backgrounds.alive)
         platform.before_effects(keeper.before_effect)
@@ -537,8 +538,8 @@ def devices_of(config: AarConfig) -> Devices | None:
     """
     if not config.sandbox_devices:
         return None
-    leases, found = Leases(DeviceSettings().device_locks), numbers(visible())
-    return Devices(config.name, leases, found, system_files())
+    leases, there = Leases(DeviceSettings().device_locks), found(visible_devices())
+    return Devices(config.name, leases, there, system_files(device.maker for device in there))
 
 
 def sandbox_of(config: AarConfig, spec: LanguageSpec) -> SandboxSpec:

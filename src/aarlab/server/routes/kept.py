@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from aarlab.core.wire_kept import Kept, Manifest, Stored
+from aarlab.core.wire_kept import Kept, Links, LinksAsked, Manifest, Stored
 from aarlab.server.auth import CallerDep
 from aarlab.server.middleware import StrictRoute
 from aarlab.server.service import kept
@@ -30,6 +30,13 @@ async def put_blob(sha: Digest, request: Request, caller: CallerDep) -> Stored:
 async def get_blob(sha: Digest, caller: CallerDep) -> Response:
     """Return the bytes of a blob of this AAR."""
     return Response(await kept.get_blob(caller, sha), media_type="application/octet-stream")
+
+
+@router.put("/links")
+async def links(asked: LinksAsked, response: Response, caller: CallerDep) -> Links:
+    """Return URLs by which blobs of this AAR go past this server."""
+    response.headers["Cache-Control"] = "no-store"
+    return await kept.links(caller, asked)
 
 
 @router.put("/manifest")

@@ -4,13 +4,18 @@ Each AAR has a folder of blobs, and none reads that of another. A blob that the 
 not name is removed when that manifest is there. What people and the campaign look at in an AAR's
 folder (transcript, state) is written into the run's folder after each manifest.
 
+Blobs come through this server, or go to the bucket and come from there by links that are signed
+here (store.blobs). A link is bound to the AAR's own folder, and one to put a blob to its bytes.
+
 Covered: an older life, whose manifest is refused; a server killed anywhere between (a manifest that
 was not written out is when the next life begins, or at the next manifest).
-Not covered: two servers, each of which writes out the manifests that it got.
+Not covered: two servers, each of which writes out the manifests that it got; a blob that an older
+life was still putting into the bucket when the next one began, which stays until the one after.
 """
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +25,18 @@ from aarlab.core.hashing import sha256_hex
 from aarlab.core.wire_kept import (
     FILE_BYTES,
     KEPT_BYTES,
+    MOST_FILES,
     PART_BYTES,
+    PIECE_BYTES,
     STATES,
     TRANSCRIPT,
     Kept,
+    Links,
+    LinksAsked,
     Manifest,
     Stored,
+    file_of,
+    stretches,
 )
 from aarlab.server.platform import Mirror, Platform
 from aarlab.server.service.caller import Caller
@@ -43,9 +54,9 @@ async def begun(caller: Caller) -> Kept:
     async with caller.platform.store.database.read() as tx:
         record = await kept.newest(tx, name)
     await asyncio.to_thread(lambda: blobs.drop(blobs.all() - record.sizes.keys()))
-    _mirror(caller.platform, name).pending = 0
+    _mirror(caller.platform, name).named()
     await mirrored(caller.platform, name)
-    return record.kept
+    return record.kept.model_copy(update={"direct": caller.platform.settings.blobs_direct})
 
 
 async def put_blob(caller: Caller, sha: str, data: bytes) -> Stored:
@@ -55,18 +66,49 @@ async def put_blob(caller: Caller, sha: str, data: bytes) -> Stored:
         raise BadInput(f"the bytes are not those of {sha[:70]!r}")
     if len(data) > FILE_BYTES:
         raise BadInput(f"{len(data):,} bytes: a file of over {FILE_BYTES:,} is not kept")
-    mirror = _mirror(caller.platform, caller.aar.name)
-    if mirror.pending + len(data) > KEPT_BYTES:
-        raise BudgetExhausted(f"over {KEPT_BYTES:,} bytes without a manifest that names them")
-    mirror.pending += len(data)
+    n_pending = _expect(caller, {sha: len(data)})
     await asyncio.to_thread(_blobs(caller.platform, caller.aar.name).put, data)
-    return Stored(n_bytes=mirror.pending)
+    return Stored(n_bytes=n_pending)
 
 
 async def get_blob(caller: Caller, sha: str) -> bytes:
     """Return a blob of the AAR's own. Raises NotFound."""
     _supervisor(caller)
     return await asyncio.to_thread(_blobs(caller.platform, caller.aar.name).get, sha)
+
+
+async def links(caller: Caller, asked: LinksAsked) -> Links:
+    """Return links to blobs of the AAR's own. Raises BadInput where blobs go through here."""
+    _supervisor(caller)
+    if not caller.platform.settings.blobs_direct:
+        raise BadInput("blobs go through this server: it gives no links")
+    _expect(caller, asked.put)
+    blobs = _blobs(caller.platform, caller.aar.name)
+
+    def signed() -> Links:
+        put = {sha: blobs.link_to_put(sha, n_bytes) for sha, n_bytes in asked.put.items()}
+        return Links(put=put, get={sha: blobs.link_to_get(sha) for sha in asked.get})
+
+    return await asyncio.to_thread(signed)
+
+
+def _expect(caller: Caller, sizes: Mapping[str, int]) -> int:
+    """Note blobs that no manifest names yet; return what all of them take.
+
+    Raises BudgetExhausted for more than an AAR may keep.
+    """
+    mirror = _mirror(caller.platform, caller.aar.name)
+    known = mirror.pending
+    more = {sha: n for sha, n in sizes.items() if n > known.get(sha, -1)}
+    n_bytes = mirror.pending_bytes + sum(n - known.get(sha, 0) for sha, n in more.items())
+    if n_bytes > KEPT_BYTES or len(known) + len(more) > 2 * MOST_FILES:
+        raise BudgetExhausted(
+            f"over {KEPT_BYTES:,} bytes or {2 * MOST_FILES:,} blobs without a manifest that names "
+            "them"
+        )
+    known.update(more)
+    mirror.pending_bytes = n_bytes
+    return n_bytes
 
 
 async def put_manifest(caller: Caller, new: Manifest) -> Stored:
@@ -88,7 +130,7 @@ async def put_manifest(caller: Caller, new: Manifest) -> Stored:
     async with database.write() as tx:
         await shared.check_life(tx, name, caller.life or 0)
         await kept.put(tx, name, made)
-    _mirror(platform, name).pending = 0
+    _mirror(platform, name).named()
     await mirrored(platform, name)
     await asyncio.to_thread(blobs.drop, old.sizes.keys() - new.blobs)
     return Stored(n_bytes=made.n_bytes)
@@ -125,9 +167,17 @@ async def mirrored(platform: Platform, name: str) -> None:
 
 def _write(blobs: Blobs, folder: Path, changed: dict[str, str], home: dict[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    for state in STATES:  # no other name of that folder is the AAR's to write
+        parts = sorted(name for name in home if file_of(name) == state)
+        if any(name in changed for name in parts):
+            place = folder / state
+            here = stretches(place.read_bytes()) if place.exists() else []
+            known = {sha256_hex(one): one for one in here}
+            whole = b"".join(
+                known.get(sha) or blobs.get(sha) for sha in (home[name] for name in parts)
+            )
+            write_atomic(place, whole, PRIVATE)
     parts = sorted(name for name in home if name.startswith(TRANSCRIPT))
-    for name in changed.keys() & set(STATES):  # no other name of that folder is the AAR's to write
-        write_atomic(folder / name, blobs.get(changed[name]), PRIVATE)
     if not any(name in changed for name in parts):
         return
     place = folder / TRANSCRIPT.rstrip("/")
@@ -135,7 +185,8 @@ def _write(blobs: Blobs, folder: Path, changed: dict[str, str], home: dict[str, 
     with os.fdopen(handle, "wb") as out:
         for name in parts:
             if name in changed:
-                out.seek(int(name.removeprefix(TRANSCRIPT)) * PART_BYTES)
+                part, _, piece = name.removeprefix(TRANSCRIPT).partition(".")
+                out.seek(int(part) * PART_BYTES + int(piece or 0) * PIECE_BYTES)
                 out.write(blobs.get(changed[name]))
                 out.truncate()
 

@@ -27,7 +27,7 @@ from aarlab.client.platform import PlatformClient
 from aarlab.core.errors import AarlabError, BadInput, BudgetExhausted, Conflict, Superseded
 from aarlab.core.platform_tools import Input
 from aarlab.core.wire import Spend
-from aarlab.sandbox.devices import nodes, with_device
+from aarlab.sandbox.devices import Device, with_device
 from aarlab.sandbox.leases import Lease, Leases
 from aarlab.sandbox.running import run
 from aarlab.sandbox.spec import Finished, SandboxSpec
@@ -44,7 +44,7 @@ class Devices:
 
     client: str
     leases: Leases
-    numbers: tuple[int, ...]
+    there: tuple[Device, ...]
     system: Mapping[Path, str]
 
     def run(
@@ -60,9 +60,9 @@ class Devices:
 
         Raises WaitEnded when `cancel` is set before its turn came.
         """
-        with self.leases.lease(self.client, kind, self.numbers, cancel.is_set) as lease:
+        with self.leases.lease(self.client, kind, self.there, cancel.is_set) as lease:
             begun()
-            spec = with_device(sandbox, nodes(lease.device), self.system)
+            spec = with_device(sandbox, lease.device.nodes, self.system)
             done = run(spec, argv, stdin, _Either(cancel, lease), ask=lease.asked_back)
         return Held(done, lease.seconds, lease.asked_back.is_set())
 
@@ -108,18 +108,19 @@ class _Job:
 class Backgrounds:
     """Those of this process; what ran in an earlier one ended with it."""
 
-    def __init__(self, sandbox: SandboxSpec, devices: Devices | None = None) -> None:
-        self._sandbox, self._devices = sandbox, devices
+    def __init__(self, sandbox: SandboxSpec) -> None:
+        self._sandbox = sandbox
         self._jobs: dict[str, _Job] = {}
 
-    def start(self, name: str, command: str, timeout_s: float, device: bool = False) -> None:
-        """Start a command in the background, which may first wait for a device.
+    def start(
+        self, name: str, command: str, timeout_s: float, devices: Devices | None = None
+    ) -> None:
+        """Start a command in the background; with `devices` it first waits for one of them.
 
         Raises BadInput when too many run.
         """
         if len(self._alive()) >= MAX_AT_ONCE:
             raise BadInput(f"{MAX_AT_ONCE} background commands run already: kill one first")
-        devices = self._devices if device else None
         job = _Job(time.monotonic() if devices is None else None)
         limits = replace(self._sandbox.limits, wall_s=timeout_s, cpu_s=timeout_s * 8)
         spec = replace(self._sandbox, limits=limits)
@@ -222,6 +223,12 @@ class Kit:
         limits = replace(self.sandbox.limits, wall_s=60.0)
         return run(replace(self.sandbox, limits=limits), argv)
 
+    def leasable(self) -> Devices:
+        """Return the devices that commands may hold. Raises BadInput where there are none."""
+        if self.devices is None:
+            raise BadInput("this campaign gives sandboxes no device: leave `device` out")
+        return self.devices
+
     def run_on_device(
         self, argv: Sequence[str], key: str, stdin: bytes | None, timeout_s: float
     ) -> Held:
@@ -229,13 +236,11 @@ class Kit:
 
         What is booked are the seconds for which it held the device.
         """
-        if self.devices is None:
-            raise BadInput("this campaign gives sandboxes no device: leave `device` out")
-        limits = replace(self.sandbox.limits, wall_s=timeout_s)
+        devices, limits = self.leasable(), replace(self.sandbox.limits, wall_s=timeout_s)
         with Attendance(self) as attendance:
             self.keeper.touch()
             sandbox, cancel = replace(self.sandbox, limits=limits), attendance.cancel
-            held = self.devices.run(sandbox, argv, "foreground", cancel, stdin, self._begun)
+            held = devices.run(sandbox, argv, "foreground", cancel, stdin, self._begun)
         self.book(held.seconds, key, argv[-1][:80])
         return held
 

@@ -189,10 +189,8 @@ def _text(kit: Kit, path: str) -> tuple[str, str]:
 def start(kit: Kit, args: Start, place: Place) -> Result:
     name = f"b{len(place.state.background) + 1}"
     kit.keeper.touch()
-    device = getattr(args, "device", False)
-    if device and kit.devices is None:
-        raise BadInput("this campaign gives sandboxes no device: leave `device` out")
-    kit.backgrounds.start(name, args.command, args.timeout_s, device)
+    devices = kit.leasable() if getattr(args, "device", False) else None
+    kit.backgrounds.start(name, args.command, args.timeout_s, devices)
     log = f"{FOLDER}/{name}.log"
     made = Background(
         id=name, command=args.command, log=log, started_at=now_iso(), timeout_s=args.timeout_s
