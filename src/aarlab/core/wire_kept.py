@@ -22,6 +22,7 @@ Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HomeName = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,150}(/[A-Za-z0-9_.:-]{1,150})?$")]
 TRANSCRIPT = "transcript.jsonl/"  # followed by the number of a part
 STATES = ("loop.json", "state.json", "running.json")
+POD_STOPPED = "stopped"  # in a pod's folder: what ended its last process
 
 
 class Manifest(Wire):
@@ -75,7 +76,7 @@ class PodGiven(Wire):
 
 
 class PodNews(PodJoin):
-    """What became of a pod's AARs: its report, and the errors that ended processes of AARs."""
+    """What became of a pod and its AARs: its report, and the errors that ended their processes."""
 
     number: int
     report: Annotated[str, Field(max_length=2_000_000)] = Field(
@@ -83,6 +84,9 @@ class PodNews(PodJoin):
     )
     errors: dict[Name, Annotated[str, Field(max_length=30_000)]] = Field(
         default={}, description="of AARs whose error changed; empty: there is none any more"
+    )
+    stopped: Annotated[str, Field(max_length=20_000)] = Field(
+        default="", description="why this process of the pod ended, other than as it was told"
     )
 
 
