@@ -31,34 +31,6 @@ from aarlab.core.wire_kept import PodJoin
 LANGUAGES, CONTROLS = ["ada", "bea", "cleo"], ["rowan"]
 
 
-def pods(run: RunDir, name: str) -> list[psutil.Process]:
-    """Processes of a pod of this campaign: its command line holds the campaign's key file."""
-    mark = str(run.platform / "pods" / name)
-    return [
-        p
-        for p in psutil.process_iter()
-        if any(mark in word for word in _words(p)) and "setpriv" not in _words(p)[0]
-    ]
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def killed(run: RunDir, nodes: Path, name: str) -> None:
-    """Kill a pod, and remove its folder: as on a node that is gone."""
-    [pod] = pods(run, name)
-    family = [*pod.children(recursive=True), pod]
-    pod.kill()
-    psutil.wait_procs(family, 20)
-    assert not [each for each in family if each.is_running()], "it took its children along"
-    [folder] = nodes.glob(f"{name}-*")
-    shutil.rmtree(folder)
-
-
 @pytest.mark.gate
 def test_pods_that_begin_again_in_an_empty_folder(
     tmp_path: Path, toy_root: DataRoot, monkeypatch: pytest.MonkeyPatch
@@ -81,7 +53,7 @@ def test_pods_that_begin_again_in_an_empty_folder(
         try:
             for calls in (3, 7, 11):
                 lost_node.until(lambda calls=calls: worked(calls), 120, f"{calls} calls")
-                killed(run, nodes, "pod-1")
+                lost_node.kill_kept(run, nodes, "pod-1")
             code, out = finished(process)
         finally:
             process.kill()
@@ -134,7 +106,7 @@ def test_pods_that_take_their_student_servers_along(
             course.until(lambda: min(trained("ada"), trained("bea")) >= 2)
             of_life_1 |= tokens()
             assert len(of_life_1) > 3, "the server that was started again made new grants"
-            killed(run, nodes, "pod-1")
+            lost_node.kill_kept(run, nodes, "pod-1")
             assert servers() == [], "they ended with their pod"
             shutil.rmtree(locks / "locks")
             course.end()

@@ -5,6 +5,7 @@ asked, beside control researchers, on the toy task. Nothing here knows the clust
 """
 
 import json
+import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import yaml
 from fake_models import FakeModels, Fault
 from fake_talk import Conversation, Reply
@@ -219,6 +221,34 @@ def secrets_of(run: RunDir) -> list[str]:
     folders = (run.tokens, run.platform / "pods", run.platform / "supervisors")
     files = [path for folder in folders if folder.exists() for path in folder.iterdir()]
     return [path.read_text().strip() for path in files]
+
+
+def _pods(run: RunDir, name: str) -> list[psutil.Process]:
+    """Processes of a pod of this campaign: its command line holds the campaign's key file."""
+    mark = str(run.platform / "pods" / name)
+    return [
+        p
+        for p in psutil.process_iter()
+        if any(mark in word for word in _words(p)) and "setpriv" not in _words(p)[0]
+    ]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def kill_kept(run: RunDir, nodes: Path, name: str) -> None:
+    """Kill a kept pod of the local executor and remove its folder: as on a node that is gone."""
+    [pod] = _pods(run, name)
+    family = [*pod.children(recursive=True), pod]
+    pod.kill()
+    psutil.wait_procs(family, 20)
+    assert not [each for each in family if each.is_running()], "it took its children along"
+    [folder] = nodes.glob(f"{name}-*")
+    shutil.rmtree(folder)
 
 
 def key_file(folder: Path, fake: FakeModels, *more: str, devices: Path | None = None) -> Path:

@@ -21,7 +21,7 @@ PART_BYTES = 256 * 1024  # of a transcript
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HomeName = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,150}(/[A-Za-z0-9_.:-]{1,150})?$")]
 TRANSCRIPT = "transcript.jsonl/"  # followed by the number of a part
-STATES = ("loop.json", "state.json", "running.json")
+STATES = ("loop.json", "state.json", "running.json", "external.json", "model-calls.jsonl")
 POD_STOPPED = "stopped"  # in a pod's folder: what ended its last process
 
 
@@ -86,7 +86,7 @@ class PodNews(PodJoin):
         default={}, description="of AARs whose error changed; empty: there is none any more"
     )
     stopped: Annotated[str, Field(max_length=20_000)] = Field(
-        default="", description="why this process of the pod ended, other than as it was told"
+        default="", description="the error that ended this process of the pod"
     )
 
 
