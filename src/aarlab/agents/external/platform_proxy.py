@@ -12,18 +12,19 @@ may send it again under its key.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import httpx
 
 from aarlab.agents.proxy.serving import AgentSide, served, unix_server
 from aarlab.client.transport import Address
-from aarlab.core.errors import AarlabError, BadInput, NotFound, Unreachable
+from aarlab.core.errors import AarlabError, NotFound, Unreachable
 from aarlab.core.supervision import LIFE_HEADER
 from aarlab.core.wire import Problem
 
@@ -31,7 +32,7 @@ LOG = logging.getLogger("aarlab.agents")
 SOCKET = "platform.sock"
 ANSWER_S = 900.0  # a trial takes its time, and a stream of events may be silent
 AWAY_S, AGAIN_S = 60.0, 0.5
-SAFE = frozenset({"GET", "HEAD"})
+PATHS = re.compile(r"(?P<path>/mcp|/v1/[\w.~%!$&'()*+,;=:@/-]*)(\?[!-~]*)?", re.ASCII)
 _STATUS = {"bad_input": 422, "not_found": 404, "superseded": 409, "budget_exhausted": 402}
 _SENT_ON = (
     *("accept", "content-type", "idempotency-key"),
@@ -67,13 +68,10 @@ class PlatformProxy:
 
     def _forward(self, agent: "_Handler", client: httpx.Client) -> None:
         """Pass a request on. Raises NotFound for what is none of an AAR's, and Unreachable."""
-        where, body = urlsplit(agent.path), agent.body()
-        steps = unquote(where.path).split("/")
-        if ".." in steps or "." in steps:
-            raise BadInput("expected a path without . and ..")
-        if where.netloc or not (where.path == "/mcp" or where.path.startswith("/v1/")):
+        body, path = agent.body(), PATHS.fullmatch(agent.path)
+        if path is None or {".", ".."} & set(unquote(path["path"]).split("/")):
             raise NotFound("here are /v1/... and /mcp of the platform, with the rights of this AAR")
-        if agent.command not in SAFE and (where.path != "/mcp" or b"tools/call" in body):
+        if agent.command != "GET":
             self.keep()
         headers = {name: agent.headers[name] for name in _SENT_ON if name in agent.headers}
         headers["accept-encoding"] = "identity"
