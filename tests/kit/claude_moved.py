@@ -29,6 +29,8 @@ def check_whole(run: RunDir, fake: FakeModels, kills: int, nodes: Path | None = 
     assert abs(counts.n_paid - booked) <= kills, (counts.n_paid, booked)
     entries = list(read_transcript(run.aar("grace") / "transcript.jsonl"))
     assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    turns = [entry.turn for entry in entries if entry.kind == "assistant"]
+    assert turns == list(range(1, len(turns) + 1)), "one for each answer of the model"
     home = run.aar("grace") if nodes is None else lost_node.homes(nodes, "grace")[0]
     ran = Counter((home / "workspace" / "log.txt").read_text().split())
     posted = Counter(f.title for f in export.findings if f.author == "grace")

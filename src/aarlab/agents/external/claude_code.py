@@ -85,7 +85,7 @@ class Recorder:
 
     def __init__(self, path: Path, clean: Callable[[str], str]) -> None:
         self._writer, self._clean = TranscriptWriter(path), clean
-        self._lock, self._turn = threading.Lock(), self._writer.last
+        self._lock, self._turn = threading.Lock(), self._writer.turn
 
     def seen(self, asked: Asked, raw: bytes, call: ModelCall) -> None:
         if asked.api != "messages":
