@@ -4,7 +4,7 @@ from pathlib import Path
 
 import lost_node
 import pytest
-from fake_models import FakeModels, Fault
+from fake_models import FakeModels
 from ray_cluster import RayCluster
 from toy_campaign import processes_of
 
@@ -13,8 +13,7 @@ from aarlab.core.layout import DataRoot, RunDir
 pytestmark = pytest.mark.gate
 RAY_NODES = 3
 PODS = {"pod-1": ["ada", "rowan"], "pod-2": ["bea", "sorrel"]}
-TRIALS = 16  # so that the control researchers still work when the nodes are lost
-AARS = [name for members in PODS.values() for name in members]
+AARS, LANGUAGES = [name for members in PODS.values() for name in members], ["ada", "bea"]
 
 
 def test_two_pods_lose_their_nodes(
@@ -30,26 +29,15 @@ def test_two_pods_lose_their_nodes(
         keys = lost_node.key_file(tmp_path, fake, devices=tmp_path_factory.mktemp("k"))
         options = {"host": "127.0.0.1", "poll_s": 0.5, "env_file": str(keys)}
         executor = {"name": "ray", "options": options, "aars_per_pod": 2, "devices_per_pod": 2}
-        spec = lost_node.spec_of(fake, executor, ["ada", "bea"], ["rowan", "sorrel"])
-        spec["aars"].sort(key=lambda aar: AARS.index(aar["name"]))
-        for aar in spec["aars"]:
-            aar["limits"] = {"submissions": TRIALS, "dollars": 50.0}
-        spec["student_server"] = {"device": "cpu"}
+        spec = lost_node.spec_of(fake, executor, LANGUAGES, ["rowan", "sorrel"])
+        spec = lost_node.in_pods(spec, PODS)
         course = lost_node.Course(toy_root, tmp_path, spec, ray_cluster.where)
         try:
-            course.until(lambda: min(lost_node.calls(run, name) for name in ("ada", "bea")) >= 3)
-            there = ray_cluster.where()
+            there = course.worked(LANGUAGES)
             first, second = there["ada"], there["bea"]
             assert first != second
             assert there == {name: there[PODS[pod][0]] for pod in PODS for name in PODS[pod]}
-            fake.replan([Fault("slow", every=1, wait_s=2.0)])  # the old pod lives to see the new
-            ray_cluster.lose(first, whole=False)
-            ray_cluster.lose(second)
-            log = run.pod("pod-1") / "pod.log"
-            course.until(lambda: "a newer process of" in log.read_text())
-            course.until(lambda: min(lost_node.lives(run)[name] for name in ("ada", "bea")) >= 2)
-            fake.replan([])
-            course.end()
+            course.lose_two(fake, ray_cluster, first, second, run.pod("pod-1") / "pod.log")
         finally:
             course.kill()
         export = lost_node.check_whole(run, fake, kills=2)

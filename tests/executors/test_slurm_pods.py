@@ -4,7 +4,7 @@ from pathlib import Path
 
 import lost_node
 import pytest
-from fake_models import FakeModels, Fault
+from fake_models import FakeModels
 from slurm import Slurm
 
 from aarlab.core.layout import DataRoot, RunDir
@@ -26,20 +26,14 @@ def test_two_pods_lose_their_nodes(
         spec = lost_node.spec_of(fake, executor, AARS, [])
         course = lost_node.Course(toy_root, tmp_path, spec, cluster.where)
         try:
-            course.until(lambda: min(lost_node.calls(run, name) for name in AARS) >= 3)
-            there = cluster.where()
+            there = course.worked(AARS)
             assert set(there) == set(PODS) and len(set(there.values())) == 2
-            fake.replan([Fault("slow", every=1, wait_s=2.0)])  # the old pod lives to see the new
-            cluster.lose(there["pod-1"], whole=False)
-            cluster.lose(there["pod-2"])
             log = run.pod("pod-1") / "pod.log"
-            course.until(lambda: "a newer process of" in log.read_text())
-            course.until(lambda: min(lost_node.lives(run).values()) >= 2)
-            fake.replan([])
-            course.end()
+            course.lose_two(fake, cluster, there["pod-1"], there["pod-2"], log)
         finally:
             course.kill()
         lost_node.check_whole(run, fake, kills=len(AARS))
     [third] = set(cluster.nodes) - set(there.values())
     assert course.seen == {pod: [node, third] for pod, node in there.items()}
+    assert set(lost_node.lives(run).values()) == {2}
     assert lost_node.events(run, "process_crashed") == [], "a lost node is no crash"

@@ -5,12 +5,15 @@ asked, beside control researchers, on the toy task. Nothing here knows the clust
 """
 
 import json
+import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import psutil
 import yaml
 from fake_models import FakeModels, Fault
 from fake_talk import Conversation, Reply
@@ -18,6 +21,8 @@ from fault_scripts import worker
 from toy_campaign import command, finished
 
 from aarlab.agents.state import load_state
+from aarlab.core.files import text_in
+from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.ledger import TOKEN_KINDS
 from aarlab.core.transcript import read_transcript
@@ -34,6 +39,30 @@ CONTROLS = ("random", "evolutionary")
 def steady(said: Conversation) -> Reply:
     """What the models say: it works, submits, freezes and posts in turn, then finishes."""
     return worker(said, STEPS)
+
+
+METHOD = """\
+def fit(task, student, seed):
+    return student.new(student.options).fit(task.inputs, task.weak_labels_N)
+"""
+SERVED = "python -m aarlab.students.trying --socket /students/socket --tokens /students/tokens"
+TRAIN = f"""\
+mkdir -p t && cat > t/method.py <<'END' && {SERVED} t t/out --seeds 1
+{METHOD}END
+"""
+TRAINED = "wrote t/out/predictions.json"  # is in the result of a command that began with TRAIN
+
+
+def training(said: Conversation) -> Reply:
+    """The same, and each of its commands trains a student on the student server first."""
+    reply = steady(said)
+    calls = tuple(
+        replace(call, arguments={"command": TRAIN + call.arguments["command"]})
+        if call.name == "bash"
+        else call
+        for call in reply.calls
+    )
+    return replace(reply, calls=calls)
 
 
 def spec_of(
@@ -59,6 +88,24 @@ def spec_of(
         "seeds_per_submission": 2,
         "verify": {"top": 1, "ablate_top": 0, "seeds": 2, "certify": False, "live": False},
     }
+
+
+TRIALS = 30  # so that the control researchers still work when their nodes are lost
+
+
+def in_pods(spec: dict[str, Any], pods: dict[str, list[str]]) -> dict[str, Any]:
+    """A spec with its AARs in the order of the pods, each pod with student servers on the CPU."""
+    order = [name for members in pods.values() for name in members]
+    spec["aars"].sort(key=lambda aar: order.index(aar["name"]))
+    for aar in spec["aars"]:
+        aar["limits"] = {"submissions": TRIALS, "dollars": 50.0}
+    return spec | {"student_server": {"device": "cpu"}}
+
+
+class Cluster(Protocol):
+    """An engine with nodes that tests take away, as in `slurm` and `ray_cluster`."""
+
+    def lose(self, node: str, whole: bool = True) -> None: ...
 
 
 class Course:
@@ -93,6 +140,25 @@ class Course:
             assert self._process.poll() is None, finished(self._process)
             self.look()
 
+    def worked(self, names: list[str]) -> dict[str, str]:
+        """Look on until each of these AARs has made three calls; return where the jobs are."""
+        self.until(lambda: min(calls(self.run, name) for name in names) >= 3)
+        return self._where()
+
+    def lose_two(
+        self, fake: FakeModels, cluster: Cluster, first: str, other: str, log: Path
+    ) -> None:
+        """Of two nodes one dies. Of the first its engine loses sight, and what is there lives on.
+
+        It lives to see its successor: calls are slow until its log says so. Then the campaign ends.
+        """
+        fake.replan([Fault("slow", every=1, wait_s=2.0)])
+        cluster.lose(first, whole=False)
+        cluster.lose(other)
+        self.until(lambda: "a newer process of" in text_in(log))
+        fake.replan([])
+        self.end()
+
     def end(self) -> None:
         """Look on until the campaign has ended well."""
         while self._process.poll() is None:
@@ -116,6 +182,13 @@ def calls(run: RunDir, name: str) -> int:
     return int(json.loads(path.read_text())["calls"]) if path.exists() else 0
 
 
+def results(run: RunDir, name: str, text: str) -> int:
+    """How many results of an AAR's tools hold a text, as its transcript has them."""
+    place = run.aar(name) / "transcript.jsonl"
+    entries = read_transcript(place) if place.exists() else ()
+    return sum(entry.kind == "tool_result" and text in entry.text for entry in entries)
+
+
 def lives(run: RunDir) -> dict[str, int]:
     """The number of processes that each AAR has had."""
     return {path.parent.name: int(path.read_text()) for path in run.path.glob("aars/*/life")}
@@ -136,6 +209,46 @@ def until(true: Callable[[], bool], within_s: float, what: str) -> None:
 def recorded(export: CampaignExport) -> int:
     """Model calls in the ledger."""
     return sum(spend.calls for spend in export.model_spend)
+
+
+def log_of_kept(run: RunDir, pod: str) -> Path:
+    """Where an engine writes on a node what the processes of a pod say, if it shares no folder."""
+    return Path("/tmp") / f"aarlab-cluster-{pod}-{sha256_hex(str(run.pod(pod).absolute()))[:8]}.log"
+
+
+def secrets_of(run: RunDir) -> list[str]:
+    """Tokens of AARs and of the operator, the keys of supervisors and of pods."""
+    folders = (run.tokens, run.platform / "pods", run.platform / "supervisors")
+    files = [path for folder in folders if folder.exists() for path in folder.iterdir()]
+    return [path.read_text().strip() for path in files]
+
+
+def _pods(run: RunDir, name: str) -> list[psutil.Process]:
+    """Processes of a pod of this campaign: its command line holds the campaign's key file."""
+    mark = str(run.platform / "pods" / name)
+    return [
+        p
+        for p in psutil.process_iter()
+        if any(mark in word for word in _words(p)) and "setpriv" not in _words(p)[0]
+    ]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def kill_kept(run: RunDir, nodes: Path, name: str) -> None:
+    """Kill a kept pod of the local executor and remove its folder: as on a node that is gone."""
+    [pod] = _pods(run, name)
+    family = [*pod.children(recursive=True), pod]
+    pod.kill()
+    psutil.wait_procs(family, 20)
+    assert not [each for each in family if each.is_running()], "it took its children along"
+    [folder] = nodes.glob(f"{name}-*")
+    shutil.rmtree(folder)
 
 
 def key_file(folder: Path, fake: FakeModels, *more: str, devices: Path | None = None) -> Path:

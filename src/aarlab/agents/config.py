@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aarlab.agents.prices import Price
 from aarlab.agents.specs import ExternalSpec, LanguageSpec
+from aarlab.client.transport import Address
 from aarlab.core.problem import ProblemFacts
 from aarlab.core.wire import Isolation, TaskInfo
 from aarlab.testbed.tasks.task import load_info
@@ -70,6 +71,11 @@ class AarConfig(BaseModel):
     language: LanguageSpec | None = None
     external: ExternalSpec | None = None
     prices: dict[str, Price] = {}
+
+    @property
+    def address(self) -> Address:
+        """Return where the platform is for this AAR."""
+        return Address(self.url or self.socket, self.ca)
 
     @property
     def task(self) -> str:

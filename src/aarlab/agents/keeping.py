@@ -18,6 +18,7 @@ writes between two manifests; device seconds of a command that was under way.
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -107,6 +108,7 @@ class PlatformKeeper(Keeper):
     _changed: bool = True
     _seen: dict[str, tuple[Known, str]] = field(default_factory=dict)
     _parts: list[str] = field(default_factory=list)  # of the transcript, those that are full
+    _busy: threading.Lock = field(default_factory=threading.Lock)
 
     # ------------------------------------------------------------ a life begins
     def began(self, life: int) -> None:
@@ -182,7 +184,14 @@ class PlatformKeeper(Keeper):
             self.keep()
 
     def keep(self) -> None:
-        """Keep the state: blobs, then the manifest. Sends no manifest where nothing is new."""
+        """Keep the state: blobs, then the manifest. Sends no manifest where nothing is new.
+
+        May be called from several threads.
+        """
+        with self._busy:
+            self._keep()
+
+    def _keep(self) -> None:
         self._changed = True  # also where this is cut off by an error
         self._waiting.clear()
         workspace, gone = self._workspace()

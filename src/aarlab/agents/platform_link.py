@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aarlab.agents.config import AarConfig
 from aarlab.client.platform import PlatformClient
-from aarlab.client.transport import Address, Life
+from aarlab.client.transport import Life
 from aarlab.core.errors import AarlabError, Superseded
 from aarlab.core.research_time import HEARTBEAT_S
 from aarlab.core.wire import Wanted
@@ -40,8 +40,7 @@ class Link:
         token, place = config.token_file.read_text(encoding="utf-8").strip(), config.supervisor_file
         known = place is not None and place.exists()
         vouches = place.read_text(encoding="utf-8").strip() if place is not None and known else ""
-        address = Address(config.url or config.socket, config.ca)
-        return PlatformClient(address, token, self.deadline_s, vouches, self.life)
+        return PlatformClient(config.address, token, self.deadline_s, vouches, self.life)
 
 
 class Signals:

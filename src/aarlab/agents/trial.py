@@ -287,7 +287,6 @@ class TrialRunner:
         return SandboxSpec(
             workspace=self.config.workspace,
             read_only=view.read_only,
-            socket=self.config.socket if self.config.url is None else None,
             limits=view.limits(self.config.trial_timeout_s, self.config.trial_memory_mb),
             uid=self.config.uid,
             env=ONE_THREAD,

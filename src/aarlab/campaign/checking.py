@@ -152,7 +152,7 @@ def _executor(spec: CampaignSpec) -> Iterator[Remark]:
         yield from (Remark("error", fault.message, where) for fault in found)
         return
     try:
-        missing = lacking(spec.executor, [a.name for a in spec.aars if _is_claude_code(spec, a)])
+        missing = lacking(spec.executor)
     except AarlabError as error:
         missing = [str(error)]
     for text in missing:
@@ -297,21 +297,24 @@ def _aar(spec: CampaignSpec, aar: AarSpec, place: tuple[str | int, ...]) -> Iter
         known, near = ", ".join(DIRECTIONS), nearest(aar.direction, list(DIRECTIONS))
         text = f"{aar.name}: no direction {aar.direction!r}; there are {known}{near}"
         yield Remark("error", text, (*place, "direction"))
-    if _is_claude_code(spec, aar):
+    if is_claude_code(spec, aar):
         if not is_isolated(spec.isolation):
             text = f"{aar.name}: claude-code needs `isolation: bubblewrap`: outside it sees the key"
             yield Remark("error", text, place)
-        if find_spec("claude_agent_sdk") is None:
-            text = (
-                f"{aar.name} needs the package claude-agent-sdk: pip install 'aarlab[claude-code]'"
-            )
-            yield Remark("to do", text, place)
-        if not any_set(["ANTHROPIC_API_KEY"]):
-            text = f"ANTHROPIC_API_KEY is not set: {aar.name} (claude-code) needs it"
+        for text in claude_code_lacks(aar.name, variables_given(spec.executor)):
             yield Remark("to do", text, (*place, "external"))
 
 
-def _is_claude_code(spec: CampaignSpec, aar: AarSpec) -> bool:
+def claude_code_lacks(name: str, given: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yield what a machine lacks for an AAR of Claude Code; `given` are variables that jobs get."""
+    if find_spec("claude_agent_sdk") is None:
+        yield f"{name} needs the package claude-agent-sdk: pip install 'aarlab[claude-code]'"
+    if "ANTHROPIC_API_KEY" not in given and not any_set(["ANTHROPIC_API_KEY"]):
+        yield f"ANTHROPIC_API_KEY is not set: {name} (claude-code) needs it"
+
+
+def is_claude_code(spec: CampaignSpec, aar: AarSpec) -> bool:
+    """Return whether the AAR is Claude Code in its sandbox."""
     external = spec.external_of(aar)
     return external is not None and external.agent == "claude-code"
 

@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,16 +122,12 @@ def kept_lacks(spec: ExecutorSpec, host: str | None) -> list[str]:
     return found
 
 
-def lacking(spec: ExecutorSpec, local_only: Sequence[str] = ()) -> list[str]:
-    """Return what the executor needs before it can run AARs, each with its remedy.
-
-    `local_only` are AARs that need the server's unix socket.
-    """
+def lacking(spec: ExecutorSpec) -> list[str]:
+    """Return what the executor needs before it can run AARs, each with its remedy."""
     with (
         TemporaryDirectory(prefix="aarlab-check-") as folder,
         opened_executor(spec, Path(folder)) as executor,
     ):
-        elsewhere = local_only if listens(executor) is not None else ()
-        stay = [f"{name} (claude-code) works on this machine only" for name in elsewhere]
+        listens(executor)
         kept = kept_lacks(spec, executor.platform_host)
-        return [*stay, *kept, *executor.check(resources(spec))]
+        return [*kept, *executor.check(resources(spec))]

@@ -29,7 +29,7 @@ from aarlab.campaign.settings import PodSettings
 from aarlab.client.platform import PodClient
 from aarlab.client.transport import Address
 from aarlab.core.errors import AarlabError, BadInput, Superseded
-from aarlab.core.files import end_of, write_atomic
+from aarlab.core.files import end_of, text_in, write_atomic
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.layout import RunDir
 from aarlab.core.wire_base import Strict
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("aarlab.pod")
 PRIVATE = 0o600
 TELL_S, AGAIN_S, LOGS_S = 1.0, 2.0, 5.0
+MOST_SAID = 20_000
 SECRET = "AARLAB_POD_SECRET"
 
 
@@ -125,32 +126,36 @@ class Courier:
                     pause.wait(AGAIN_S)
                 pause.wait(TELL_S)
 
-    def finish(self) -> None:
-        """Report for the last time. A pod whose report is lost is started again, and finds it."""
+    def finish(self, stopped: str = "") -> None:
+        """Report for the last time, with what ended the pod if that was an error.
+
+        A pod whose report is lost is started again, and finds it.
+        """
         try:
             self._logs_at = float("-inf")
             with self._client() as platform:
-                self._tell(platform)
+                self._tell(platform, stopped)
         except AarlabError as error:
             LOG.warning("the last report did not reach the platform: %s", error)
 
     def _client(self) -> PodClient:
         return PodClient(_address(self._boot, self._run), self._key)
 
-    def _tell(self, platform: PodClient) -> None:
+    def _tell(self, platform: PodClient, stopped: str = "") -> None:
         """Send what changed since it was last sent; write down what the orders are."""
         with self._busy:
-            self._tell_once(platform)
+            self._tell_once(platform, stopped)
 
-    def _tell_once(self, platform: PodClient) -> None:
+    def _tell_once(self, platform: PodClient, stopped: str) -> None:
         folder, boot = self._run.pod(self._boot.name), self._boot
-        errors = {name: _text(self._run.aar_error(name)) for name in boot.aars}
+        errors = {name: text_in(self._run.aar_error(name)) for name in boot.aars}
         now = PodNews(
             pod=boot.name,
             aars=boot.aars,
             number=self._number,
-            report=_text(folder / "report.json"),
+            report=text_in(folder / "report.json"),
             errors=errors,
+            stopped=stopped[-MOST_SAID:],
         )
         news, told = now, self._told
         if told is not None:
@@ -160,7 +165,7 @@ class Courier:
         logs = self._new_logs()
         said = platform.tell(news.model_copy(update={"logs": logs}))
         self._told, self._logs = now, self._logs | logs
-        if said.orders and said.orders != _text(folder / "orders.json"):
+        if said.orders and said.orders != text_in(folder / "orders.json"):
             write_atomic(folder / "orders.json", said.orders)
 
     def _new_logs(self) -> dict[str, str]:
@@ -230,9 +235,3 @@ def _config(boot: Boot, run: RunDir, given: str) -> AarConfig:
             "ca": run.tls / "ca.pem" if boot.ca else None,
         }
     )
-
-
-def _text(place: Path) -> str:
-    with suppress(FileNotFoundError):
-        return place.read_text(encoding="utf-8")
-    return ""

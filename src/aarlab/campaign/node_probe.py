@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from aarlab.agents.providers import lacks
-from aarlab.campaign.checking import Remark
+from aarlab.campaign.checking import Remark, claude_code_lacks, is_claude_code
 from aarlab.campaign.executing import Listens, listens, opened_executor, resources
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.core.errors import AarlabError
@@ -188,6 +188,8 @@ def _keys(spec: CampaignSpec) -> Iterator[str]:
         if (language := spec.language_of(aar)) is not None:
             for lack in lacks(language.model, language.base_url, language.model_args):
                 said.add(lack.text)
+        if is_claude_code(spec, aar):
+            said.update(claude_code_lacks(aar.name))
     yield from sorted(said)
 
 

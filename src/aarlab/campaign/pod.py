@@ -333,6 +333,7 @@ def main(argv: list[str]) -> int:
     log_to_stderr("INFO")
     logging.getLogger("httpx").setLevel("WARNING")
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    courier: Courier | None = None
     try:
         config, courier = _opened(argv[0])
         (config.folder / "told").mkdir(parents=True, exist_ok=True)
@@ -350,8 +351,10 @@ def main(argv: list[str]) -> int:
     except Superseded as error:
         LOG.error("the pod stopped: %s", error)
         return SUPERSEDED
-    except (AarlabError, ValidationError, OSError):
+    except (AarlabError, ValidationError, OSError) as error:
         LOG.exception("the pod stopped")
+        if courier is not None:
+            courier.finish(str(error))
         return 1
     finally:
         end_descendants()

@@ -25,9 +25,10 @@ from aarlab.campaign.pod import (
 from aarlab.campaign.processes import Child
 from aarlab.campaign.registration import Campaign, config_path
 from aarlab.campaign.settings import PodSettings
-from aarlab.core.files import write_atomic
+from aarlab.core.files import text_in, write_atomic
 from aarlab.core.hashing import sha256_hex
 from aarlab.core.supervision import pod_key
+from aarlab.core.wire_kept import POD_STOPPED
 from aarlab.executors.base import Ended
 
 READ_EVERY_S = 0.5
@@ -58,6 +59,12 @@ class PodChild(Child):
             self._read_at = time.monotonic()
         found = self._report.aars.get(name)
         return found if found is not None and found.run == run else None
+
+    def last_words(self, lines: int = 5) -> str:
+        """Return the end of its log, or what it reported where its log is on its node."""
+        if self.log.parent == self.folder:
+            return super().last_words(lines)
+        return "\n".join(text_in(self.folder / POD_STOPPED).rstrip("\n").split("\n")[-lines:])
 
     def poll(self) -> str | None:
         """Poll the job; one that ended before it saw the last orders is started again."""

@@ -362,10 +362,6 @@ class CampaignSpec(Frozen):
         if self.executor.aars_per_pod is None:
             said = "`kept` is for pods: give `aars_per_pod`, which may be 1"
             raise wrong(said, "executor", "state")
-        for number, aar in enumerate(self.aars):
-            if aar.researcher == "external" and not self.joins_by_itself(aar):
-                said = f"{aar.name} is an external agent, whose state cannot be `kept`: `shared`"
-                raise wrong(said, "aars", number)
 
     def _tasks_fit(self) -> None:
         for place, tasks in (("tasks", self.tasks), ("held_out", self.held_out)):

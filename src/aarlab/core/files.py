@@ -69,6 +69,14 @@ def end_of(path: Path, n_bytes: int) -> str:
     return (lines or raw).decode(errors="replace")
 
 
+def text_in(path: Path) -> str:
+    """Return what a text file says, and an empty text where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write_atomic(
         path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", mode

@@ -34,7 +34,8 @@ STRETCH_BYTES = 16 * 1024  # of a conversation, at least
 MESSAGE = b'{"id":"'  # begins a message of a conversation
 # These two are followed by the number of a part; that of a transcript's piece is `part.piece`.
 TRANSCRIPT, LOOP = "transcript.jsonl/", "loop.json/"
-STATES = ("loop.json", "state.json", "running.json")
+STATES = ("loop.json", "state.json", "running.json", "external.json", "model-calls.jsonl")
+POD_STOPPED = "stopped"  # in a pod's folder: what ended its last process
 MOST_LINKS = 100  # in one request
 
 
@@ -129,7 +130,7 @@ class PodGiven(Wire):
 
 
 class PodNews(PodJoin):
-    """What became of a pod's AARs: its report, and the errors that ended processes of AARs."""
+    """What became of a pod and its AARs: its report, and the errors that ended their processes."""
 
     number: int
     report: Annotated[str, Field(max_length=2_000_000)] = Field(
@@ -142,6 +143,9 @@ class PodNews(PodJoin):
         default={},
         max_length=MOST_LOGS,
         description="the ends of logs that changed; each replaces what was sent before",
+    )
+    stopped: Annotated[str, Field(max_length=20_000)] = Field(
+        default="", description="the error that ended this process of the pod"
     )
 
 

@@ -68,3 +68,13 @@ def test_an_agent_cannot_send_what_would_not_be_recorded() -> None:
     body = b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}'
     with pytest.raises(BadInput, match="lone surrogate"):
         parse("POST", "/v1/messages", body, ["m"])
+
+
+def test_turns_are_counted_on_after_a_restart(tmp_path: Path) -> None:
+    for answer in (b'{"content": "a"}', b'{"content": "b"}'):
+        recorded(tmp_path, answer)
+    entries = read_transcript(tmp_path / "transcript.jsonl")
+    assert [(e.turn, e.kind) for e in entries] == [
+        *((1, "user"), (1, "assistant")),
+        *((2, "user"), (2, "assistant")),
+    ]

@@ -1,18 +1,21 @@
 """Claude Code as an AAR in its sandbox, its supervisor and its transcript.
 
-The sandbox has no network and no key, only one socket to the platform and one to the model. A run
-of it ends when it thinks it is done. While there is budget left, it is asked to continue in the
-same conversation, which Claude Code keeps in the workspace. The supervisor starts from the
-beginning or continues where it was. The transcript is made of the model calls as the proxy saw
-them.
+The sandbox has no network, no key and no token, only one socket to the platform and one to the
+model, both of this process. A run of it ends when it thinks it is done. While there is budget left,
+it is asked to continue in the same conversation, which Claude Code keeps in the workspace. The
+supervisor starts from the beginning or continues where it was, on another machine too: then the
+state is kept before each model call, before its booking, and before what may write to the platform
+(agents.keeping). The transcript is made of the model calls as the proxy saw them.
 
-Covered: the model key stays with this process (proxy). Models but the one named are refused. The
-budget is a wall at the proxy. Each model call is in the transcript, as this process saw it: what
-the model said, which tools it called, and the results that the agent sent back since the call
-before.
-Not covered: how Claude Code resumes a tool call that `kill -9` cut off. Device seconds are the
-run's wall time less that of its model calls. The transcript leaves out interfaces other than
-Anthropic's, and what the agent did without saying so.
+Covered: the model key and the AAR's token stay with this process (proxy, platform_proxy). Models
+but the one named are refused. The budget is a wall at the proxy. Each model call is in the
+transcript, as this process saw it: what the model said, which tools it called, and the results that
+the agent sent back since the call before. A call that was under way when the process or its machine
+was lost is booked at the most that it can have cost.
+Not covered: how Claude Code resumes a tool call that `kill -9` cut off, and what it had not yet
+written of its conversation then; it may do again what it did last, and is told so after a move.
+Device seconds are the run's wall time less that of its model calls. The transcript leaves out
+interfaces other than Anthropic's, and what the agent did without saying so.
 """
 
 import json
@@ -22,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,9 @@ from pydantic import BaseModel, ConfigDict
 
 from aarlab.agents.config import AarConfig
 from aarlab.agents.external.connect import mcp_servers
+from aarlab.agents.external.platform_proxy import SOCKET as PLATFORM_SOCKET
+from aarlab.agents.external.platform_proxy import PlatformProxy
+from aarlab.agents.keeping import Keeper, PlatformKeeper
 from aarlab.agents.language.budget import budget_text
 from aarlab.agents.language.models import SettingsRefused
 from aarlab.agents.language.prompts import (
@@ -79,7 +85,7 @@ class Recorder:
 
     def __init__(self, path: Path, clean: Callable[[str], str]) -> None:
         self._writer, self._clean = TranscriptWriter(path), clean
-        self._lock, self._turn = threading.Lock(), self._writer.last
+        self._lock, self._turn = threading.Lock(), self._writer.turn
 
     def seen(self, asked: Asked, raw: bytes, call: ModelCall) -> None:
         if asked.api != "messages":
@@ -167,6 +173,10 @@ LOG = logging.getLogger("aarlab.agents")
 MODELS_SEEN = "/run/models"
 MODELS_PORT, PLATFORM_PORT = 8081, 8082
 SETUP, FINISHED = ".aarlab/setup.json", "finished"
+MOVED = (
+    "What you posted, submitted or asked for since then is on the platform: look before you do it "
+    "again (my_budget, search_findings)."
+)
 MAX_FAILURES = 5
 POLL_S, PAUSE_POLL_S = 2.0, 15.0
 STOPPED = "the operator stopped it"
@@ -189,6 +199,7 @@ class ClaudeCode:
     spec: ExternalSpec
     platform: PlatformClient
     connect: Callable[[], PlatformClient]
+    keeper: Keeper = field(default_factory=Keeper)
     settings: ProxySettings = field(default_factory=ProxySettings)
     first_wait_s: float = 5.0
     longest_wait_s: float = 1800.0
@@ -202,7 +213,8 @@ class ClaudeCode:
     def __post_init__(self) -> None:
         config = self.config
         journal = config.home / "model-calls.jsonl"
-        self._ledger = Ledger(journal, self.connect, lambda name: price_of(name, config.prices))
+        prices, keep = config.prices, self.keeper.keep
+        self._ledger = Ledger(journal, self.connect, lambda name: price_of(name, prices), keep)
 
     def run(self) -> str:
         """Run Claude Code; return why it ended. Raises NotFound without the package or the key."""
@@ -211,9 +223,12 @@ class ClaudeCode:
         if not is_isolated(self.config.isolation):
             raise BadInput("claude-code needs the bubblewrap sandbox: outside it would see the key")
         self.settings.key("anthropic")
+        config, life = self.config, self.platform.life.number
+        platform = PlatformProxy(config.address, self._token(), life, self.keeper.keep)
         with (
             vendors_client(self.settings) as vendors,
-            listening(self._proxy(vendors), self._models, self.config.uid),
+            listening(self._proxy(vendors), self._models, config.uid),
+            platform.serving(self._platform, config.uid),
         ):
             return self._live()
 
@@ -221,9 +236,12 @@ class ClaudeCode:
     def _models(self) -> Path:
         return self.config.home / "models"
 
+    @property
+    def _platform(self) -> Path:
+        return self.config.home / "platform"
+
     def _proxy(self, vendors: httpx.Client) -> Proxy:
-        config, model = self.config, self.spec.model or ""
-        token = config.token_file.read_text(encoding="utf-8").strip()
+        config, model, token = self.config, self.spec.model or "", self._token()
         clean = cleaner([self.settings.key("anthropic"), token])
         recorder = Recorder(config.home / "transcript.jsonl", clean)
 
@@ -314,6 +332,9 @@ class ClaudeCode:
         """Write the next run's instructions into the workspace; it is counted before it begins."""
         messages = self.platform.messages(progress.operator_after)
         told = [f"[Message from the operator {m.by}, {m.at}]\n{m.text}" for m in messages]
+        if self.keeper.moved:
+            self.keeper.moved = False
+            told.append(f"{self.keeper.lost()} {MOVED}")
         again = progress.runs > 0
         prompt = self._text("go_on" if again else "start", budget=budget_text(self.platform.me()))
         setup = {
@@ -321,9 +342,7 @@ class ClaudeCode:
             "system": self._system(),
             "model": (self.spec.model or "").partition("/")[2],
             "again": again,
-            **mcp_servers(
-                f"http://127.0.0.1:{PLATFORM_PORT}/mcp", self._token(), self.platform.life.number
-            ),
+            **mcp_servers(f"http://127.0.0.1:{PLATFORM_PORT}/mcp"),
         }
         copy_in(self.sandbox, {SETUP: json.dumps(setup).encode()})
         last = messages[-1].seq if messages else progress.operator_after
@@ -334,7 +353,7 @@ class ClaudeCode:
     def _in_sandbox(self, progress: Progress) -> Finished:
         rules = [
             f"{MODELS_PORT}={MODELS_SEEN}/{SOCKET}",
-            f"{PLATFORM_PORT}={SOCKET_DIR}/{self.config.socket.name}",
+            f"{PLATFORM_PORT}={SOCKET_DIR}/{PLATFORM_SOCKET}",
         ]
         inside = ["-m", "aarlab.agents.external.claude_inside", SETUP]
         argv = [sys.executable, "-m", "aarlab.agents.proxy.forward", *rules]
@@ -382,26 +401,10 @@ class ClaudeCode:
     # ------------------------------------------------------------ what it is given
     @property
     def sandbox(self) -> SandboxSpec:
-        limits = SandboxLimits(
-            wall_s=self.spec.run_s,
-            cpu_s=4 * self.spec.run_s,
-            memory_mb=self.spec.memory_mb,
-            processes=self.spec.processes,
-        )
-        config = self.config
-        return SandboxSpec(
-            workspace=config.workspace,
-            read_only={
-                **task_mounts(config.tasks),
-                config.home / "notes": SEEN,
-                self._models: MODELS_SEEN,
-            },
-            socket=config.socket,
-            limits=limits,
-            uid=config.uid,
-            env=ONE_THREAD | _VARIABLES,
-            isolation=sandbox_kind(config.isolation),
-        )
+        seen = {self.config.home / "notes": SEEN, self._models: MODELS_SEEN}
+        alone = alone_in(self.config, self.spec)
+        socket = self._platform / PLATFORM_SOCKET
+        return replace(alone, read_only={**alone.read_only, **seen}, socket=socket)
 
     def _places(self) -> dict[str, str]:
         return places_of(self._tasks(), "/workspace", SEEN, limits_text(self.sandbox.limits))
@@ -430,6 +433,24 @@ class ClaudeCode:
         return Progress.model_validate_json(path.read_bytes()) if path.exists() else Progress()
 
 
+def alone_in(config: AarConfig, spec: ExternalSpec) -> SandboxSpec:
+    """Return the sandbox of the AAR without what leads to the platform and to models."""
+    limits = SandboxLimits(
+        wall_s=spec.run_s,
+        cpu_s=4 * spec.run_s,
+        memory_mb=spec.memory_mb,
+        processes=spec.processes,
+    )
+    return SandboxSpec(
+        workspace=config.workspace,
+        read_only=task_mounts(config.tasks),
+        limits=limits,
+        uid=config.uid,
+        env=ONE_THREAD | _VARIABLES,
+        isolation=sandbox_kind(config.isolation),
+    )
+
+
 def _over(me: Me) -> str | None:
     """Return why the AAR must end now, or None."""
     return STOPPED if me.wanted == "stop" else me.exhausted or None
@@ -452,16 +473,22 @@ def run_external(
 
     Raises if it cannot continue, and Superseded once a newer process of the AAR has begun.
     """
-    state = load_state(config.state)
-    if state.finished:
-        return state
     if config.external is None or config.external.agent != "claude-code":
         raise BadInput(f"{config.name} joins by itself: it has no process here")
     with connect() as platform:
-        claim = Claim(config.home, platform.open_session().life)
+        keeper = Keeper()
+        if config.kept:
+            sandbox = alone_in(config, config.external)
+            keeper = PlatformKeeper(platform, config.home, sandbox, config.again)
+        life = platform.open_session().life
+        keeper.began(life)
+        claim = Claim(config.home, life)
         claim.make()
-        with beating(connect, Signals(), wanted_file):
-            why = ClaudeCode(config, config.external, platform, connect).run()
-    state = state.ended(why)
-    claim.save(config.state, state)
+        state = load_state(config.state)
+        if not state.finished:
+            with beating(connect, Signals(), wanted_file):
+                why = ClaudeCode(config, config.external, platform, connect, keeper).run()
+            state = state.ended(why)
+            claim.save(config.state, state)
+        keeper.keep()
     return state

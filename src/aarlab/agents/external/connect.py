@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from aarlab.core.supervision import LIFE_HEADER
-
 MCP_NAME = "aarlab"
 TOKEN_VARIABLE = "AARLAB_TOKEN"
 ClientKind = Literal["claude-code", "codex", "generic", "curl"]
@@ -64,15 +62,12 @@ def client_settings(place: Place, kind: ClientKind) -> str:
     return json.dumps({"mcpServers": {MCP_NAME: {"command": command, "args": words}}}, indent=2)
 
 
-def mcp_servers(url: str, token: str, life: int | None = None) -> dict[str, object]:
-    """Return HTTP settings in the form that Claude Code and most other clients read.
-
-    With a `life` the platform refuses the client once its AAR has a newer one.
-    """
-    headers = {"Authorization": f"Bearer {token}"}
-    if life is not None:
-        headers[LIFE_HEADER] = str(life)
-    return {"mcpServers": {MCP_NAME: {"type": "http", "url": url, "headers": headers}}}
+def mcp_servers(url: str, token: str | None = None) -> dict[str, object]:
+    """Return HTTP settings in the form that Claude Code and most other clients read."""
+    server: dict[str, object] = {"type": "http", "url": url}
+    if token is not None:
+        server["headers"] = {"Authorization": f"Bearer {token}"}
+    return {"mcpServers": {MCP_NAME: server}}
 
 
 def _codex(place: Place) -> str:

@@ -16,14 +16,14 @@ BLOCK = 1 << 16
 
 
 class TranscriptWriter:
-    """One per process; `last` is the number of the last whole entry."""
+    """One per process; `last` is the number of the last whole entry, `turn` the turn it is of."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         repair(path)
-        self.last = 0
+        self.last = self.turn = 0
         for entry in read_transcript(path):
-            self.last = entry.seq
+            self.last, self.turn = entry.seq, entry.turn
 
     def add(
         self, entries: Sequence[TranscriptEntry], ready: Callable[[], None] = lambda: None

@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from aarlab.agents.prices import Price
 from aarlab.agents.proxy.calls import BYTES_A_TOKEN, Asked
-from aarlab.core.errors import BudgetExhausted
+from aarlab.core.errors import AarlabError, BudgetExhausted
 from aarlab.core.wire import Me
 from aarlab.core.wire_ledger import OperatorCall, OperatorReservation, Purpose
 from aarlab.core.wire_service import ModelCall, NewReservation
@@ -50,14 +50,17 @@ class Ledger:
     """Bookings of an AAR's calls.
 
     `books` opens a client (one per thread), `price_of` knows the allowed models. `refused` says why
-    the last call was refused that the budget has no room for.
+    the last call was refused that the budget has no room for. `keep` is called when the journal has
+    a new line and what depends on it is to come: the call itself, and its booking.
     """
 
     journal: Path
     books: Callable[[], Books]
     price_of: Callable[[str], Price]
+    keep: Callable[[], None] = lambda: None
     refused: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _open: set[str] = field(default_factory=set)
 
     def begin(self, asked: Asked) -> Begun:
         """Reserve a call. Raises BudgetExhausted if it could pass a limit; nothing is sent then."""
@@ -81,12 +84,18 @@ class Ledger:
             raise
         finally:
             books.close()
-        self._note({"begun": worst.model_dump()})
-        return Begun(call, worst, asked.one_hour)
+        self._note("begun", worst)
+        begun = Begun(call, worst, asked.one_hour)
+        try:
+            self.keep()
+        except AarlabError:
+            self.free(begun)
+            raise
+        return begun
 
     def free(self, begun: Begun) -> None:
         """Free a call that costs nothing: the vendor refused it or was not reached."""
-        self._end(begun, ModelCall(call=begun.id, model=begun.worst.model))
+        self._end(ModelCall(call=begun.id, model=begun.worst.model))
 
     def finish(
         self,
@@ -94,8 +103,11 @@ class Ledger:
         tokens: dict[str, int] | None,
         one_hour: int | None = None,
         dearer: float = 1.0,
+        heard: Callable[[ModelCall], None] = lambda call: None,
     ) -> ModelCall:
         """Book the usage that the answer reported, or the reserved maximum where it reported none.
+
+        `heard` is called before it is booked, with what will be.
 
         `one_hour` is the number of cache-write tokens kept for an hour. Where the answer does not
         say, all of them count as the request asked. `dearer` is the tier's multiple of the listed
@@ -110,7 +122,13 @@ class Ledger:
             dollars = price.dollars(**tokens, one_hour_tokens=one_hour) * dearer
             ended = ModelCall(call=begun.id, model=begun.worst.model, dollars=dollars, **tokens)
         seconds = time.monotonic() - begun.since
-        return self._end(begun, ended.model_copy(update={"seconds": seconds}))
+        ended = ended.model_copy(update={"seconds": seconds})
+
+        def kept() -> None:
+            heard(ended)
+            self.keep()
+
+        return self._end(ended, kept)
 
     def settle(self) -> None:
         """Book what a process before this one left open after a crash."""
@@ -120,10 +138,11 @@ class Ledger:
                 self._record(found["ended"].get(call, worst))
         self.journal.unlink(missing_ok=True)
 
-    def _end(self, begun: Begun, ended: ModelCall) -> ModelCall:
-        self._note({"ended": ended.model_dump()})
+    def _end(self, ended: ModelCall, kept: Callable[[], None] = lambda: None) -> ModelCall:
+        self._note("ended", ended)
+        kept()
         self._record(ended)
-        self._note({"booked": ended.model_dump()})
+        self._note("booked", ended)
         return ended
 
     def _record(self, ended: ModelCall) -> None:
@@ -133,9 +152,13 @@ class Ledger:
         finally:
             books.close()
 
-    def _note(self, entry: dict[str, Any]) -> None:
-        with self._lock, self.journal.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(entry) + "\n")
+    def _note(self, what: Literal["begun", "ended", "booked"], call: ModelCall) -> None:
+        """Add a line to the journal, which begins anew when no call is open."""
+        with self._lock:
+            (self._open.discard if what == "booked" else self._open.add)(call.call)
+            with self.journal.open("a" if self._open else "w", encoding="utf-8") as out:
+                if self._open:
+                    out.write(json.dumps({what: call.model_dump()}) + "\n")
 
 
 def _read(journal: Path) -> dict[str, dict[str, ModelCall]]:

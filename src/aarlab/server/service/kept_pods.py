@@ -12,24 +12,26 @@ from pathlib import Path
 
 from aarlab.agents.state import Claim, begun
 from aarlab.core.errors import NotFound
-from aarlab.core.files import write_atomic
+from aarlab.core.files import text_in, write_atomic
 from aarlab.core.layout import RunDir
 from aarlab.core.supervision import supervisor_key
-from aarlab.core.wire_kept import PodGiven, PodJoin, PodNews, PodOrders
+from aarlab.core.wire_kept import POD_STOPPED, PodGiven, PodJoin, PodNews, PodOrders
 from aarlab.server.platform import Platform
 
 
 def join(platform: Platform, asked: PodJoin) -> PodGiven:
     """Begin a process of a pod. Raises NotFound unless it is one of this campaign."""
     run, folder = platform.settings.run_dir, _folder(platform, asked)
+    number = begun(folder).life
+    (folder / POD_STOPPED).unlink(missing_ok=True)
     return PodGiven(
-        number=begun(folder).life,
+        number=number,
         spec=run.spec.read_text(encoding="utf-8"),
         configs={n: (run.aar(n) / "aar.json").read_text(encoding="utf-8") for n in asked.aars},
         tokens={n: (run.tokens / n).read_text(encoding="utf-8") for n in asked.aars},
         supervisors={n: supervisor_key(platform.operator_token, n) for n in asked.aars},
-        orders=_text(folder / "orders.json"),
-        report=_text(folder / "report.json"),
+        orders=text_in(folder / "orders.json"),
+        report=text_in(folder / "report.json"),
     )
 
 
@@ -44,7 +46,9 @@ def tell(platform: Platform, news: PodNews) -> PodOrders:
             _note_error(run, name, news.errors[name])
         for name in news.logs.keys() & set(news.aars):
             write_atomic(run.aar_log(name), news.logs[name])
-    return PodOrders(orders=_text(folder / "orders.json"))
+        if news.stopped:
+            write_atomic(folder / POD_STOPPED, news.stopped + "\n")
+    return PodOrders(orders=text_in(folder / "orders.json"))
 
 
 def _folder(platform: Platform, asked: PodJoin) -> Path:
@@ -65,7 +69,3 @@ def _note_error(run: RunDir, aar: str, text: str) -> None:
         write_atomic(place, text)
     else:
         place.unlink(missing_ok=True)
-
-
-def _text(place: Path) -> str:
-    return place.read_text(encoding="utf-8") if place.exists() else ""
