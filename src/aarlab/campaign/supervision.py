@@ -70,6 +70,7 @@ def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
     argv = [sys.executable, "-m", "aarlab.verify", "--run", str(run.path)]
     argv += ["--root", str(campaign.root.path), "--isolation", campaign.spec.isolation]
     argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
+    argv += [] if campaign.spec.executor.verifiers is None else ["--elsewhere"]
     argv += ["--ablations", ",".join(effort.ablations)]
     if effort.held_out_top is not None:  # then held-out tasks get few re-runs, and no ablations
         argv += [word for task in campaign.spec.tasks for word in ("--ablate-task", task)]
@@ -90,6 +91,7 @@ class Supervisor:
     children: dict[str, Child] = field(default_factory=dict)
     beside: list[Child] = field(default_factory=list)
     pods: list[PodChild] = field(default_factory=list)
+    verifiers: list[Child] = field(default_factory=list)  # verification pods
     guests: dict[str, bool] = field(default_factory=dict)  # whether its time is over
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
@@ -137,7 +139,7 @@ class Supervisor:
         Raises CrashedRepeatedly if the server crashed too often and was given up.
         """
         while not ended():
-            for child in (self.server, *self.pods, *self.children.values(), *self.beside):
+            for child in (self.server, *self._all()):
                 if event := child.poll():
                     self._tell(child, event)
             if self.server.failed:
@@ -197,12 +199,21 @@ class Supervisor:
         requests for verification would never be answered.
         """
         ours = all(child.finished or child.failed for child in self.children.values())
-        unserved = any(child.failed for child in self.beside if child.name == "verifier")
-        return ours and (unserved or all(self.guests.values()))
+        return ours and (self.unserved is not None or all(self.guests.values()))
+
+    @property
+    def unserved(self) -> Child | None:
+        """Return a process without which nothing more is verified, if one was given up."""
+        verifier = next((one for one in self.beside if one.name == "verifier" and one.failed), None)
+        pods_failed = bool(self.verifiers) and all(one.failed for one in self.verifiers)
+        return verifier or (self.verifiers[0] if pods_failed else None)
 
     def stop(self) -> None:
-        for child in (*self.pods, *self.children.values(), *self.beside):
+        for child in self._all():
             child.stop()
+
+    def _all(self) -> Iterator[Child]:
+        yield from (*self.pods, *self.children.values(), *self.verifiers, *self.beside)
 
     def look(self) -> None:
         """Carry out what people and AARs ask for; tell what is wrong. Skipped without server."""
