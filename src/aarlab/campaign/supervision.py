@@ -29,6 +29,7 @@ from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import AarRecord, Verification
 from aarlab.core.wire_ledger import Control
+from aarlab.core.wire_verifiers import Lease
 
 POLL_S = 0.25
 LOOK_EVERY_S = 2.0
@@ -97,6 +98,7 @@ class Supervisor:
     _asked: set[str] = field(default_factory=set)
     _queued: set[str] | None = None
     _verified: set[str] | None = None  # re-runs that an event was logged of
+    _begun: set[str] = field(default_factory=set)  # by a pod, and since when
     _seen: int | None = None
     _known: Known = field(default_factory=Known)
     _next_look: float = 0.0
@@ -222,12 +224,15 @@ class Supervisor:
             with operator_of(run, LOOK_DEADLINE_S) as operator:
                 known.refresh(operator)
                 self._request(operator)
+                leases = operator.leases() if self.verifiers else []
                 if known.queued != self._queued:  # something was settled, or asked for
                     self.note_verified(operator.verifications())
                     self._queued = known.queued
         except (AarlabError, OSError):
             return  # the server is being started again
-        self.campaign.log.notify("reruns_left", {"count": len(known.queued)})
+        at_work = [lease.pod for lease in leases]
+        self.campaign.log.notify("reruns_left", {"count": len(known.queued), "in_pods": at_work})
+        self._note_claims(leases)
         self._heed(known.controls)
         self._look_at_guests(known.aars)
         judged = {verdict.snapshot for verdict in known.verdicts}
@@ -249,6 +254,13 @@ class Supervisor:
             self._verified = {str(event.get("run", "")) for event in logged}
         for facts in newly_verified(runs, campaign.spec, self._verified):
             campaign.log.add(VERIFIED, **facts)
+
+    def _note_claims(self, leases: Sequence[Lease]) -> None:
+        """Log an event for each re-run that a verification pod has begun."""
+        for lease in leases:
+            if (mark := f"{lease.run} {lease.since}") not in self._begun:
+                self._begun.add(mark)
+                self.campaign.log.add("rerun_begun", run=lease.run, pod=lease.pod)
 
     def _look_at_guests(self, aars: Sequence[AarRecord]) -> None:
         spec = self.campaign.spec

@@ -117,8 +117,14 @@ class StrongModels:
             strong.close()
 
     def _found(self, held: Held, grant: Grant, is_alive: IsAlive) -> "_Served | _Here":
-        served = _served(held.place.model, grant, self._server)
-        return served or self._here(held, grant, is_alive)
+        model, name = held.place.model, grant.facts.name
+        if (served := _served(model, grant, self._server)) is not None:
+            LOG.info(
+                "%s: asks %s on the student server at %s", grant.facts.name, model.name, served
+            )
+            return served
+        LOG.info("%s: asks %s, loaded here", name, model.name)
+        return self._here(held, grant, is_alive)
 
     def _here(self, held: Held, grant: Grant, is_alive: IsAlive) -> "_Here":
         from aarlab.testbed.models.cache import FeatureCache  # loads torch
@@ -209,6 +215,9 @@ class _Served:
 
     def __init__(self, socket: Path, locks: Path, grant: Grant, token: str) -> None:
         self._socket, self._locks, self._name, self._token = socket, locks, grant.facts.name, token
+
+    def __str__(self) -> str:
+        return str(self._socket)
 
     def open(self) -> Line:
         return Connection(self._socket, self._token)
