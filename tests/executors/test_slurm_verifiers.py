@@ -128,7 +128,7 @@ def test_a_job_looks_at_a_node_as_a_verification_pod(
     found = node_remarks(on_slurm(env, {"pods": 1, "cpus": 2}), toy_root, 120.0)
     assert [one.gravity for one in found] == ["note"] * 4, found
     assert found[2].text.startswith("verification pod: node ")
-    raw = on_slurm(env, {"pods": 1, "cpus": 9}).model_dump(mode="json")
+    raw = on_slurm(env, {"pods": 1, "gpus": 1}).model_dump(mode="json")
     found = node_remarks(parse_spec(raw, "spec"), toy_root, 120.0)
     [missing] = [one.text for one in found if one.gravity == "to do"]
     assert missing.startswith("verification pod: node: sbatch: ")

@@ -166,6 +166,20 @@ def test_a_stop_gives_back_at_once_and_another_takes_it(arena: Arena, tmp_path: 
         platform.settle(wanted, VerificationResult(error="the test is over"))
 
 
+def test_a_re_run_that_it_does_not_hold_any_more_is_cut_short(arena: Arena, tmp_path: Path) -> None:
+    arena.hand_in("mo", "slow as well", SLOW)
+    pod, wanted = Pod(arena, tmp_path), of(arena, "slow as well").id
+    try:
+        wait_for(lambda: any(pod.run.verifier.glob("ver_*/*/job.json")), 60)
+        with arena.running.operator() as platform:
+            platform.settle(wanted, VerificationResult(error="the operator was faster"))
+        wait_for(lambda: not any(pod.run.verifier.glob("ver_*")), 55)  # SLOW takes 60 s a seed
+        assert pod.process.poll() is None, "it goes on with the next one"
+    finally:
+        assert pod.end() == 0, pod.log.read_text()
+    assert of(arena, "slow as well").error == "the operator was faster"
+
+
 def test_a_machine_with_another_task_says_so_and_takes_nothing(
     arena: Arena, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ def pod_key(operator_token: str, aars: Iterable[str]) -> str:
 def verifier_key(operator_token: str, pod: str) -> str:
     """Return the key of a verification pod, which opens the routes of `/v1/verifier` as that pod.
 
-    It is no AAR's and no operator's token.
+    It is neither an AAR's nor the operator's token.
     """
     made = hmac.new(operator_token.encode(), f"verifier {pod}".encode(), hashlib.sha256)
     return f"ver_{made.hexdigest()}"
