@@ -1,5 +1,6 @@
 """Re-runs of a campaign in pods of its executor, the same to the bit as on its own machine."""
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -18,9 +19,11 @@ from aarlab.campaign.settings import RestartSettings
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.campaign.verifier_pod import private_folder
 from aarlab.campaign.verifying import devices_of_verifier
+from aarlab.campaign.watch import events_of
 from aarlab.core.errors import BadInput
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
+from aarlab.executors.base import LEFT
 from aarlab.store.log import verify_log
 
 Toy = tuple[RunDir, CampaignExport]
@@ -38,48 +41,60 @@ def spec_with(**executor: Any) -> CampaignSpec:
     return toy_spec().model_copy(update={"executor": ExecutorSpec(**executor)})
 
 
-class Killer(threading.Thread):
-    """Kills processes of a pod with SIGKILL, each in the middle of a re-run."""
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended. It is a child of this process, and the campaign waits for it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
-    def __init__(self, nodes: Path, pod: str, times: int) -> None:
+
+class Killer(threading.Thread):
+    """Sends a signal to the first process of a pod that is in the middle of a re-run."""
+
+    def __init__(self, nodes: Path, pod: str, number: int) -> None:
         super().__init__(daemon=True)
-        self.nodes, self.pod, self.times = nodes, pod, times
-        self.killed = list[Path]()
+        self.nodes, self.pod, self.number = nodes, pod, number
+        self.signalled = self.removed = False
 
     def run(self) -> None:
         until = time.monotonic() + 200
-        while len(self.killed) < self.times and time.monotonic() < until:
+        while time.monotonic() < until:
             time.sleep(0.01)
             for under_way in self.nodes.glob(f"{self.pod}-*/verifier/ver_*/*"):
                 folder = under_way.parents[2]
-                if folder not in self.killed:
-                    self.kill(int(folder.name.split("-")[2]))
-                    self.killed.append(folder)
-                    break
-
-    def kill(self, pid: int) -> None:
-        process = psutil.Process(pid)
-        family = process.children(recursive=True)
-        process.kill()
-        _, left = psutil.wait_procs(family, 20)
-        assert not left, "verifier and sandboxes end with the pod"
+                process = psutil.Process(int(folder.name.split("-")[2]))
+                family = process.children(recursive=True)
+                process.send_signal(self.number)
+                while lives(process) and time.monotonic() < until:
+                    time.sleep(0.01)
+                _, left = psutil.wait_procs(family, 20)
+                assert not left, "verifier and sandboxes end with the pod"
+                self.signalled, self.removed = True, not folder.exists()
+                return
 
 
 @pytest.mark.gate
-def test_a_pod_that_is_killed_in_a_re_run_changes_nothing(
+def test_pods_that_end_in_a_re_run_change_nothing(
     toy_run: Toy, toy_root: DataRoot, tmp_path: Path, nodes: Path
 ) -> None:
+    """One is killed, the other gives way as an engine asks it to before its time ends."""
     run = RunDir(tmp_path / "run")
     create(run, spec_with(verifiers=VerifiersSpec(pods=2)), {"why": "test"})
-    killer = Killer(nodes, "verifiers-1", times=2)
-    killer.start()
+    killed = Killer(nodes, "verifiers-1", signal.SIGKILL)
+    left = Killer(nodes, "verifiers-2", signal.SIGUSR1)
+    for each in (killed, left):
+        each.start()
     export = run_campaign(run, toy_root, lambda kind, facts: None)
-    assert len(killer.killed) >= 1
+    assert killed.signalled and left.signalled
+    assert left.removed and not killed.removed, "the next process removes what a killed one left"
+    said = {e["process"]: e["died_of"] for e in events_of(run, "process_crashed")}
+    assert said == {"verifiers-1": "signal 9", "verifiers-2": f"exit code {LEFT}"}
     assert len(export.verifications) == EXPECTED_VERIFICATIONS
     assert re_runs(export) == re_runs(toy_run[1])
     begun = claims(run)
     assert set(begun) == {one.id for one in export.verifications}
-    assert max(begun.values()) > 1, "what was cut off was begun again"
+    assert sum(begun.values()) > EXPECTED_VERIFICATIONS, "what was cut off was begun again"
     verify_log(run.database)
     assert list(nodes.glob("verifiers-*")) == [], "nothing hidden stays on the machine"
     assert processes_of(run.path) == processes_of(nodes) == []
