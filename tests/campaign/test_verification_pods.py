@@ -8,7 +8,8 @@ from typing import Any
 
 import psutil
 import pytest
-from toy_campaign import EXPECTED_VERIFICATIONS, processes_of, toy_spec
+import yaml
+from toy_campaign import EXPECTED_VERIFICATIONS, command, finished, processes_of, toy_spec
 from verification_pods import claims, re_runs
 
 from aarlab.campaign.aars import ExecutorSpec, VerifiersSpec
@@ -24,6 +25,7 @@ from aarlab.core.errors import BadInput
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.wire import CampaignExport
 from aarlab.executors.base import LEFT
+from aarlab.report.load import load_export
 from aarlab.store.log import verify_log
 
 Toy = tuple[RunDir, CampaignExport]
@@ -124,6 +126,36 @@ def test_pods_that_are_given_up_end_the_campaign_and_resume_goes_on(
     export = run_campaign(run, toy_root, lambda kind, facts: None)
     assert re_runs(export) == re_runs(toy_run[1])
     assert list(nodes.glob("verifiers-*")) == []
+
+
+@pytest.mark.gate
+def test_a_campaign_that_is_killed_in_a_re_run_resumes(
+    toy_run: Toy, toy_root: DataRoot, tmp_path: Path, nodes: Path
+) -> None:
+    run, path = RunDir(tmp_path / "run"), tmp_path / "spec.yaml"
+    spec = spec_with(verifiers=VerifiersSpec(pods=1)).model_dump(mode="json")
+    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    process = command(toy_root, "campaign", "run", str(path), "--out", str(run.path), seeded=True)
+    try:
+        while not any(nodes.glob("*/verifier/ver_*/*")):
+            assert process.poll() is None, finished(process)
+            time.sleep(0.02)
+        process.kill()
+        finished(process)
+        until = time.monotonic() + 20
+        while processes_of(nodes) or processes_of(run.path):
+            assert time.monotonic() < until, "pods, verifier and sandboxes end with the campaign"
+            time.sleep(0.1)
+        process = command(toy_root, "campaign", "resume", str(run.path), seeded=True)
+        code, out = finished(process)
+    finally:
+        process.kill()
+    assert code == 0, out
+    export = load_export(run.export)
+    assert re_runs(export) == re_runs(toy_run[1])
+    assert sum(claims(run).values()) > EXPECTED_VERIFICATIONS
+    assert list(nodes.glob("verifiers-*")) == []
+    verify_log(run.database)
 
 
 # ---------------------------------------------------------------- the parts
