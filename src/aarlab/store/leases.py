@@ -6,8 +6,8 @@ whose machine is lost once its lease ends. Times are the database's, whose clock
 
 Covered: processes that claim at the same moment; a holder that comes back after its lease has
 ended, and has the re-run again only if nobody took it meanwhile; an older process of a pod.
-Not covered: a machine that computes a re-run which another one has taken since. What it hands in
-is refused, and its time is lost.
+Not covered: a machine that computes a re-run which another one has taken since, also where a clock
+that was set forward ended its lease. What it hands in is refused, and its time is lost.
 """
 
 import time
