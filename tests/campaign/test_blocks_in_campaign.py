@@ -1,11 +1,15 @@
 """Students that train blocks, from an AAR's sandbox to a verified score, on a tiny model."""
 
+import json
+import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 from tiny_task import tiny_data, tiny_options, tiny_pair
 
 from aarlab.agents.trial import MODEL, method_view
+from aarlab.campaign.aars import ExecutorSpec, VerifiersSpec
 from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.spec import AarSpec, CampaignSpec, StudentServerSpec, VerifySpec
 from aarlab.campaign.students import student_server
@@ -58,6 +62,58 @@ def test_a_campaign_runs_and_verifies_students_that_train_blocks(
     assert done and all(v.state == "done" and v.estimate is not None for v in done)
     assert [a for a in export.audits if a.severity == "suspect"] == []
     assert all(v.evidence.style.rows == 80 and v.evidence.style.moved > 0 for v in done)
+
+
+def predictions_of(run: RunDir) -> dict[tuple[str, ...], str]:
+    """What each re-run predicted and its evidence, as hashes of the log; by what was re-run."""
+    with sqlite3.connect(run.database) as database:
+        rows = database.execute("select body from log where kind = 'verified'").fetchall()
+        kept = database.execute("select record from verifications").fetchall()
+    said = {one["id"]: one for (body,) in rows for one in [json.loads(body)]}
+    found = {}
+    for one in (json.loads(record) for (record,) in kept):
+        entry = said[one["id"]]
+        hashes = entry["predictions_sha256"] + entry["evidence_sha256"]
+        found[one["method"], one["split"], one["ablation"]] = hashes
+    return found
+
+
+@pytest.mark.gate
+def test_pods_verify_on_student_servers_of_their_own(
+    root: DataRoot, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the campaign's server, on one of another process, on two of the pod's own: one result."""
+    methods = ["vanilla", "confident"]
+    aar = AarSpec(name="human", researcher="fixed", role="human", arm="human", methods=methods)
+    found = []
+    for verifiers in (None, VerifiersSpec(pods=1), VerifiersSpec(pods=1, gpus=2)):
+        folder = tmp_path_factory.mktemp("v")
+        monkeypatch.setenv("AARLAB_DEVICE_LOCKS", str(folder / "k"))
+        monkeypatch.setenv("AARLAB_POD_FOLDER", str(folder / "n"))
+        spec = CampaignSpec(
+            name="blocks",
+            tasks=["words"],
+            aars=[aar],
+            limits=Limits(submissions=2),
+            seeds_per_submission=1,
+            student_server=StudentServerSpec(device="cpu"),
+            executor=ExecutorSpec(verifiers=verifiers),
+            verify=VerifySpec(top=1, ablate_top=1, seeds=2, parallel=1),
+        )
+        run = RunDir(folder / "run")
+        create(run, spec, {})
+        run_campaign(run, root, lambda kind, facts: None)
+        found.append(predictions_of(run))
+        log = run.verifier / "verifier.log"
+        if verifiers is not None:
+            assert "student server" not in log.read_text(), "all was asked in the pod"
+            log = run.pod("verifiers-1") / "pod.log"
+        said = re.findall(r"asks tiny on the student server at (\S+)", log.read_text())
+        assert len(said) == len(found[0]), log.read_text()
+        if verifiers is not None and verifiers.gpus:
+            places = {Path(socket).parent.name for socket in said}
+            assert places == {"verifiers-1-0", "verifiers-1-1"}, "they take turns"
+    assert found[0] == found[1] == found[2] and len(found[0]) >= 2
 
 
 def test_the_view_of_a_sandbox_holds_the_task_and_its_model(root: DataRoot) -> None:

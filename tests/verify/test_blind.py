@@ -20,8 +20,9 @@ from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.recipes.recipe import recipe_from
 from aarlab.testbed.running.frozen_method import is_built_in, reads_texts
 from aarlab.testbed.running.method_folder import recipe_files
+from aarlab.testbed.tasks.material import run_secret
 from aarlab.verify.basis import Basis, secret_basis
-from aarlab.verify.hidden import held_for, run_secret
+from aarlab.verify.hidden import held_for
 
 SEEDS = [3, 4]
 HEAD = "import json, os, sys\nimport numpy as np\nfrom aarlab.testbed.methods import METHODS\n"

@@ -12,9 +12,9 @@ from arena import Arena, open_arena
 from hacks import MAJORITY
 from platform_kit import wait_for
 
+from aarlab.core.rerun_order import in_turn
 from aarlab.core.wire import Verification
 from aarlab.verify import __main__ as verifier
-from aarlab.verify.bench import in_turn
 
 SLOW = "import time\n\ndef fit(task, student, seed):\n    time.sleep(60)\n"
 

@@ -34,6 +34,7 @@ Preset = Literal[
 ]
 
 
+VERIFIERS = "verifiers-"  # start of the names of verification pods
 TrialMemory = Annotated[int, Field(ge=1024, le=2**22)]  # torch alone takes 800 of address space
 
 
@@ -52,8 +53,28 @@ def above_zero(limits: Limits | CampaignLimits | None) -> Limits | CampaignLimit
     return limits.finite() if isinstance(limits, Limits) else limits
 
 
+class VerifiersSpec(Frozen):
+    """Verification pods: jobs that do the campaign's re-runs, each on a machine with its devices.
+
+    Each does `verify.parallel` re-runs at once, or one for each of its `gpus` if these are more.
+    What is left out is not asked for, as with `executor`.
+    """
+
+    pods: Annotated[int, Field(ge=1, le=64)]
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    memory_mb: Annotated[int, Field(ge=1024)] | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_number(cls, given: Any) -> Any:
+        """Read `verifiers: 2` as `verifiers: {pods: 2}`."""
+        return {"pods": given} if type(given) is int else given
+
+
 class ExecutorSpec(Frozen):
-    """Where AARs run; server and verifier stay on the machine of the campaign.
+    """Where AARs run, and with `verifiers` re-runs; all else is on the machine of the campaign.
 
     `cpus`, `gpus`, `memory_mb` and `hours` are asked for each AAR; None: as the executor does it.
     A pod asks for the cores and the memory of all its AARs together, and for `gpus` as they are.
@@ -77,6 +98,9 @@ class ExecutorSpec(Frozen):
     )
     devices_per_pod: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="student servers of a pod, one for each of its devices"
+    )
+    verifiers: VerifiersSpec | None = Field(
+        default=None, description="pods that do re-runs; None: the campaign's machine does them"
     )
 
     @model_validator(mode="before")

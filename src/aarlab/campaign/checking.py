@@ -105,6 +105,7 @@ def remarks(
     yield from _budgets(spec)
     yield from _memory(spec)
     yield from _devices(spec, root)
+    yield from _verifiers(spec, root)
     yield from _disk(spec, root)
     try:
         probe(spec.isolation)
@@ -204,6 +205,28 @@ def _devices(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
         return
     shown = "the CPU" if not there else f"{len(names)} of {there} CUDA devices"
     yield Remark("note", f"students train on {shown}, for {_n_team(spec)} AARs", place)
+
+
+def _verifiers(spec: CampaignSpec, root: DataRoot) -> Iterator[Remark]:
+    """Yield where re-runs are done, and what their pods do not ask for."""
+    wanted, trains = spec.executor.verifiers, any(_trains_model(root, t) for t in spec.tasks)
+    place = ("executor", "verifiers")
+    if wanted is None:
+        if trains and spec.executor.name != "local":
+            text = "re-runs of students that train the model are done on this machine: for its"
+            yield Remark("note", f"{text} nodes' devices give `verifiers: N`", ("executor",))
+        return
+    if spec.student_server is not None and spec.student_server.device == "cuda":
+        if spec.executor.name != "local" and not wanted.gpus:
+            text = f"`student_server` has device: cuda, but `verifiers` ask {spec.executor.name}"
+            yield Remark("error", f"{text} for none: give `gpus`", (*place, "gpus"))
+    elif trains and not wanted.gpus:
+        text = "re-runs of students that train the model are done on CPUs: `verifiers` have no gpus"
+        yield Remark("note", text, place)
+    where = "this machine" if spec.executor.name == "local" else f"nodes of {spec.executor.name}"
+    at_once = max(spec.verify.parallel, wanted.gpus or 0)
+    text = f"re-runs are done by {wanted.pods} pods on {where}, up to {at_once} at once in each"
+    yield Remark("note", text, place)
 
 
 def _trains_model(root: DataRoot, task: str) -> bool:
@@ -433,8 +456,16 @@ def estimate(spec: CampaignSpec) -> Estimate:
         most_wall_hours=None if None in hours else max((h for h in hours if h), default=0.0),
         expected_dollars=expected,
         expected_dollars_per_hour=rate,
-        devices=n_devices(spec),
+        devices=_rented(spec),
     )
+
+
+def _rented(spec: CampaignSpec) -> int | None:
+    """Return how many devices AARs and verification pods hold; None where a machine decides."""
+    of_aars, pods = n_devices(spec), spec.executor.verifiers
+    if pods is None or spec.executor.name == "local":
+        return of_aars
+    return (of_aars or 0) + pods.pods * (pods.gpus or 0)
 
 
 def n_devices(spec: CampaignSpec) -> int | None:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
-from aarlab.campaign.aars import ExecutorSpec
+from aarlab.campaign.aars import ExecutorSpec, VerifiersSpec
 from aarlab.campaign.node import sealed
 from aarlab.campaign.reading import SpecText, faults_of
 from aarlab.campaign.settings import PodSettings
@@ -106,6 +106,12 @@ def resources(spec: ExecutorSpec, n_aars: int | None = None) -> Resources:
     return Resources(cpus, spec.gpus, memory_mb, limit_s)
 
 
+def verifier_resources(spec: VerifiersSpec) -> Resources:
+    """Return what the job of a verification pod asks for."""
+    limit_s = None if spec.hours is None else spec.hours * HOUR_S
+    return Resources(spec.cpus, spec.gpus, spec.memory_mb, limit_s)
+
+
 def kept_lacks(spec: ExecutorSpec, host: str | None) -> list[str]:
     """Return what pods without a shared folder need on other machines, each with its remedy."""
     if spec.state == "shared" or spec.name == "local":
@@ -130,4 +136,8 @@ def lacking(spec: ExecutorSpec) -> list[str]:
     ):
         listens(executor)
         kept = kept_lacks(spec, executor.platform_host)
-        return [*kept, *executor.check(resources(spec))]
+        found = [*kept, *executor.check(resources(spec))]
+        if spec.verifiers is not None:
+            more = executor.check(verifier_resources(spec.verifiers))
+            found += [f"verification pods: {text}" for text in more if text not in found]
+        return found

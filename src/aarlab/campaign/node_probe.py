@@ -21,19 +21,28 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aarlab.agents.providers import lacks
+from aarlab.campaign.aars import VerifiersSpec
 from aarlab.campaign.checking import Remark, claude_code_lacks, is_claude_code
-from aarlab.campaign.executing import Listens, listens, opened_executor, resources
+from aarlab.campaign.executing import (
+    Listens,
+    listens,
+    opened_executor,
+    resources,
+    verifier_resources,
+)
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.core.errors import AarlabError
 from aarlab.core.files import write_json
 from aarlab.core.layout import DataRoot
-from aarlab.executors.base import Ended, Executor, Job, NotStarted
+from aarlab.executors.base import Ended, Executor, Job, NotStarted, Resources
 from aarlab.sandbox.devices import found
 from aarlab.sandbox.probe import probe, probe_device
 from aarlab.sandbox.settings import visible_devices
+from aarlab.testbed.models.record import read_record
+from aarlab.testbed.tasks.task import load_info, model_at_hand
 
 POLL_S, REACH_S, STOP_S = 0.2, 10.0, 5.0
 DEVICES = """\
@@ -52,32 +61,56 @@ def node_remarks(spec: CampaignSpec, root: DataRoot, wait_s: float) -> list[Rema
     if spec.executor.state == "kept":
         said = "a look at a node needs a folder that is shared: with `state: kept` there is none"
         return [Remark("note", said, ("executor",))]
+    made, verifiers = _looked_at(spec, root, wait_s, "node", None), spec.executor.verifiers
+    if verifiers is not None:
+        made += _looked_at(spec, root, wait_s, "verification pod: node", verifiers)
+    return made
+
+
+def _looked_at(
+    spec: CampaignSpec, root: DataRoot, wait_s: float, what: str, verifiers: VerifiersSpec | None
+) -> list[Remark]:
+    """Return what a node lacks, and has, for an AAR's job or that of a verification pod."""
     where, folder = ("executor",), root.path / "probes" / secrets.token_hex(6)
     folder.mkdir(parents=True)
+    wants = resources(spec.executor) if verifiers is None else verifier_resources(verifiers)
     try:
         with opened_executor(spec.executor, folder / "executor") as executor:
-            found = _found(spec, root, executor, folder, wait_s)
+            found = _found(
+                spec, root, executor, Probe(folder, wait_s, wants, verifiers is not None)
+            )
     except AarlabError as error:
-        return [Remark("to do", f"node: {error}", where)]
+        return [Remark("to do", f"{what}: {error}", where)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if isinstance(found, str):
-        return [Remark("to do", f"node: {found}", where)]
+        return [Remark("to do", f"{what}: {found}", where)]
     name = found["node"]
-    made = [Remark("to do", f"node {name}: {text}", where) for text in found["lacks"]]
-    return made + [Remark("note", f"node {name}: {text}", where) for text in found["has"]]
+    made = [Remark("to do", f"{what} {name}: {text}", where) for text in found["lacks"]]
+    return made + [Remark("note", f"{what} {name}: {text}", where) for text in found["has"]]
+
+
+class Probe(NamedTuple):
+    """The job that looks at a node: its folder, how long it is waited for, what it asks for."""
+
+    folder: Path
+    wait_s: float
+    resources: Resources
+    verifies: bool
 
 
 def _found(
-    spec: CampaignSpec, root: DataRoot, executor: Executor, folder: Path, wait_s: float
+    spec: CampaignSpec, root: DataRoot, executor: Executor, asked: Probe
 ) -> dict[str, Any] | str:
     """Return what the job found, or why it found nothing."""
+    folder, wait_s = asked.folder, asked.wait_s
     given, out = folder / "job.json", folder / "out.json"
     with _answering(listens(executor)) as reached:
-        about = {"spec": spec.model_dump(mode="json"), "root": str(root.path), "reach": reached}
+        about: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "root": str(root.path)}
+        about |= {"reach": reached, "gpus": asked.resources.gpus, "verifies": asked.verifies}
         write_json(given, about)
         words = (sys.executable, "-m", "aarlab.campaign.node_probe", str(given), str(out))
-        job = Job("probe", words, folder / "log", resources=resources(spec.executor))
+        job = Job("probe", words, folder / "log", resources=asked.resources)
         try:
             handle = executor.start(job)
         except NotStarted as error:
@@ -137,7 +170,13 @@ def main(argv: list[str]) -> int:
     given = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     spec, root = parse_spec(given["spec"], argv[0]), DataRoot(Path(given["root"]))
     has = list[str]()
-    missing = [*_sandbox(spec), *_devices(spec, has), *_keys(spec), *_folders(spec, root, has)]
+    missing = [
+        *_sandbox(spec),
+        *_devices(spec, given["gpus"], has),
+        *_keys(spec),
+        *_folders(spec, root, has),
+    ]
+    missing += _material(spec, root) if given["verifies"] else ()
     missing += _sandbox_devices(spec)
     missing += _unreached(given["reach"])
     write_json(Path(argv[1]), {"node": platform.node(), "lacks": missing, "has": has})
@@ -151,7 +190,7 @@ def _sandbox(spec: CampaignSpec) -> Iterator[str]:
         yield str(error)
 
 
-def _devices(spec: CampaignSpec, has: list[str]) -> Iterator[str]:
+def _devices(spec: CampaignSpec, asked: int | None, has: list[str]) -> Iterator[str]:
     words = [sys.executable, "-c", DEVICES]
     done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:
@@ -162,8 +201,8 @@ def _devices(spec: CampaignSpec, has: list[str]) -> Iterator[str]:
     named = ", ".join(f"{name} ({gib:.0f} GiB)" for name, gib in found)
     has.append(f"{os.cpu_count()} cores; CUDA devices: {named or 'none'}")
     wanted = spec.student_server
-    if not found and (spec.executor.gpus or (wanted is not None and wanted.device == "cuda")):
-        yield "torch finds no CUDA device: is `executor.gpus` set, and torch one with CUDA?"
+    if not found and (asked or (wanted is not None and wanted.device == "cuda")):
+        yield "torch finds no CUDA device: is `gpus` set in `executor`, and torch one with CUDA?"
 
 
 def _sandbox_devices(spec: CampaignSpec) -> Iterator[str]:
@@ -199,6 +238,21 @@ def _folders(spec: CampaignSpec, root: DataRoot, has: list[str]) -> Iterator[str
             yield f"{root.public_task(task)} is not to be seen there"
     free_gb = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
     has.append(f"{free_gb:.0f} GB free in {tempfile.gettempdir()}")
+
+
+def _material(spec: CampaignSpec, root: DataRoot) -> Iterator[str]:
+    """Yield what re-runs need of the node itself: held-out tasks' public folders, and models."""
+    for task in spec.held_out:
+        if not (root.public_task(task) / "task.json").is_file():
+            yield f"{root.public_task(task)} is not to be seen there, and re-runs on {task} need it"
+    for task in (*spec.tasks, *spec.held_out):
+        if not (root.public_task(task) / "task.json").is_file():
+            continue
+        try:
+            if (name := model_at_hand(load_info(root.public_task(task)))) is not None:
+                read_record(root.models / name)
+        except AarlabError as error:
+            yield str(error)
 
 
 def _unreached(reach: list[Any] | None) -> Iterator[str]:

@@ -137,12 +137,13 @@ def boot_of(config: PodConfig) -> Boot:
     return boot.model_copy(update={"key": sealed(key, secret)})
 
 
-def pod_log(campaign: Campaign, config: PodConfig) -> Path:
+def pod_log(campaign: Campaign, name: str) -> Path:
     """Return where the engine writes a pod's output: on its node, where no folder is shared."""
-    if campaign.spec.executor.state == "shared" or config.url is None:
-        return config.folder / "pod.log"
-    mark = sha256_hex(str(config.folder))[:8]
-    return Path("/tmp") / f"aarlab-{campaign.spec.name}-{config.name}-{mark}.log"
+    folder = campaign.run.pod(name).absolute()
+    if campaign.spec.executor.state == "shared" or campaign.listens is None:
+        return folder / "pod.log"
+    mark = sha256_hex(str(folder))[:8]
+    return Path("/tmp") / f"aarlab-{campaign.spec.name}-{name}-{mark}.log"
 
 
 def pods_of(campaign: Campaign, aars: Sequence[AarSpec]) -> list[PodChild]:
@@ -180,7 +181,7 @@ def pods_of(campaign: Campaign, aars: Sequence[AarSpec]) -> list[PodChild]:
             PodChild(
                 name,
                 argv,
-                pod_log(campaign, config),
+                pod_log(campaign, name),
                 executor=campaign.executor,
                 resources=wants,
                 folder=folder,

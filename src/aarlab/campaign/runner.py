@@ -42,6 +42,7 @@ from aarlab.campaign.supervision import (
     operator_of,
     verifier_child,
 )
+from aarlab.campaign.verifying import verifier_pods
 from aarlab.campaign.watch import EVENT as CERTIFY
 from aarlab.campaign.watch import EventLog, Notify
 from aarlab.campaign.webhook import sending
@@ -62,6 +63,7 @@ from aarlab.core.files import write_atomic, write_json
 from aarlab.core.holding import Work, holder, noted
 from aarlab.core.layout import DataRoot, RunDir, note_use
 from aarlab.core.wire import CampaignExport
+from aarlab.executors.base import Executor
 
 LOOKS_S = 30.0  # a command that looks into a campaign has a server for a few seconds
 RANKED_EVERY_S = 1.0  # between looks at what is queued
@@ -193,14 +195,19 @@ def run_campaign(run: RunDir, root: DataRoot, notify: Notify) -> CampaignExport:
             opened_executor(spec.executor, run.executor) as executor,
             sending(run, spec, log) as webhook,
         ):
-            if lacks := kept_lacks(spec.executor, executor.platform_host):
-                raise BadInput(f"executor: {lacks[0]}")
-            campaign = Campaign(run, root, spec, log, executor, listens(executor), webhook)
+            campaign = _on(executor, Campaign(run, root, spec, log, webhook=webhook))
             with _ended_with_event(campaign):
                 _take_over(campaign)
                 with _server(campaign) as server, _students(run, root, spec) as students:
                     campaign = replace(campaign, students=students and students.access)
                     return _run(campaign, server, students.children if students else [])
+
+
+def _on(executor: Executor, campaign: Campaign) -> Campaign:
+    """Return the campaign with its executor. Raises BadInput for what its pods lack."""
+    if lacks := kept_lacks(campaign.spec.executor, executor.platform_host):
+        raise BadInput(f"executor: {lacks[0]}")
+    return replace(campaign, executor=executor, listens=listens(executor))
 
 
 def _students(
@@ -289,16 +296,17 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
     until.unlink(missing_ok=True)
     verifier = verifier_child(campaign, until)
     supervisor.beside.append(verifier)
+    supervisor.verifiers = verifier_pods(campaign)
     try:
         if campaign.spec.verify.live:
-            verifier.start()
+            _start(verifier, supervisor)
         supervisor.add_aars()
         supervisor.wait(supervisor.research_over)
         supervisor.children = {}  # what is extended from here on continues with `resume`
         with operator_of(campaign.run) as operator:
             _request_verifications(campaign, operator)
-        if verifier.handle is None or verifier.failed:
-            verifier.again()
+        if verifier.handle is None or supervisor.unserved:
+            _start(verifier, supervisor)
         _try_the_best(supervisor, verifier)
         until.touch()
         if verifier.finished:  # ended by somebody else, and more is queued now
@@ -306,6 +314,13 @@ def _research_and_verify(campaign: Campaign, supervisor: Supervisor) -> None:
         _await_verifier(supervisor, verifier)
     finally:
         supervisor.stop()
+
+
+def _start(verifier: Child, supervisor: Supervisor) -> None:
+    """Start the verifier and verification pods that do not run, also those that were given up."""
+    for child in (verifier, *supervisor.verifiers):
+        if child.handle is None or child.failed:
+            child.again()
 
 
 def _try_the_best(supervisor: Supervisor, verifier: Child) -> None:
@@ -321,7 +336,7 @@ def _try_the_best(supervisor: Supervisor, verifier: Child) -> None:
 
         def known() -> bool:
             nonlocal looked
-            if verifier.failed or verifier.finished:
+            if supervisor.unserved or verifier.finished:
                 return True
             if time.monotonic() - looked < RANKED_EVERY_S:
                 return False
@@ -329,7 +344,7 @@ def _try_the_best(supervisor: Supervisor, verifier: Child) -> None:
             return ranked(operator)
 
         supervisor.wait(known)
-    if verifier.failed:
+    if supervisor.unserved:
         return  # the end says so; nothing more would be run
     with operator_of(campaign.run) as operator:
         for wanted in held_out_verifications(operator.export(), spec):
@@ -341,12 +356,15 @@ def _try_the_best(supervisor: Supervisor, verifier: Child) -> None:
 
 
 def _await_verifier(supervisor: Supervisor, verifier: Child) -> None:
-    """Wait until the verifier finishes; raises CrashedRepeatedly if it was given up."""
-    supervisor.wait(lambda: verifier.finished or verifier.failed)
-    if verifier.failed:
+    """Wait until the verifier finishes.
+
+    Raises CrashedRepeatedly if it, or every verification pod, was given up.
+    """
+    supervisor.wait(lambda: verifier.finished or supervisor.unserved is not None)
+    if (gone := supervisor.unserved) is not None and not verifier.finished:
         raise CrashedRepeatedly(
-            f"the verifier died {verifier.crashes} times in a row and was given up "
-            f"({verifier.died_of}): {plain_reason(verifier.last_words(3))}; see {verifier.log}. "
+            f"process {gone.name} died {gone.crashes} times in a row and was given up "
+            f"({gone.died_of}): {plain_reason(gone.last_words(3))}; see {gone.log}. "
             f"The research is saved: aarlab campaign resume {supervisor.campaign.run.path}"
         )
 
@@ -451,11 +469,15 @@ def verify_again(run: RunDir, root: DataRoot) -> None:
     with contextlib.ExitStack() as opened:
         opened.enter_context(_locked(run, "verify"))
         campaign = Campaign(run, bind(run, root), open_spec(run), EventLog(run.events, _silent))
+        if (wanted := campaign.spec.executor).verifiers is not None:
+            campaign = _on(opened.enter_context(opened_executor(wanted, run.executor)), campaign)
+            _take_over(campaign)
         server = opened.enter_context(_server(campaign))
         verifier = verifier_child(campaign)
         supervisor = Supervisor(campaign, server, beside=[verifier])
-        verifier.start()
+        supervisor.verifiers = verifier_pods(campaign)
         try:
+            _start(verifier, supervisor)
             _await_verifier(supervisor, verifier)
         finally:
             supervisor.stop()

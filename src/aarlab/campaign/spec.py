@@ -17,17 +17,19 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aarlab.agents.prices import Price
 from aarlab.agents.specs import ExternalSpec, LanguageSpec
-from aarlab.campaign.aars import AarSpec as AarSpec
-from aarlab.campaign.aars import ArmSpec as ArmSpec
 from aarlab.campaign.aars import (
+    VERIFIERS,
     ExecutorSpec,
     Frozen,
     Shared,
     TrialMemory,
+    VerifiersSpec,
     above_zero,
     expand,
     unequal,
 )
+from aarlab.campaign.aars import AarSpec as AarSpec
+from aarlab.campaign.aars import ArmSpec as ArmSpec
 from aarlab.campaign.executing import executor_faults
 from aarlab.campaign.reading import (
     SpecText,
@@ -344,6 +346,18 @@ class CampaignSpec(Frozen):
 
         if self.executor.state == "kept":
             self._kept_fits()
+        if self.executor.verifiers is not None:
+            self._verifiers_fit(self.executor.verifiers)
+
+    def _verifiers_fit(self, wanted: VerifiersSpec) -> None:
+        for number, aar in enumerate(self.aars):
+            if aar.name.startswith(VERIFIERS):
+                said = f"names that start with {VERIFIERS} are those of verification pods"
+                raise wrong(said, "aars", number, "name")
+        students = self.student_server
+        if (wanted.gpus or 0) > 1 and students is not None and students.device == "auto":
+            said = "several devices of a pod need `student_server: {device: cuda}`"
+            raise wrong(said, "executor", "verifiers", "gpus")
 
     def _devices_fit(self) -> None:
         if not self.sandbox_devices:

@@ -27,8 +27,9 @@ from aarlab.core.files import write_atomic
 from aarlab.core.holding import holder
 from aarlab.core.layout import RunDir
 from aarlab.core.ledger import HOUR_S, dollars_per_hour
-from aarlab.core.wire import AarRecord, Wanted, Wire
+from aarlab.core.wire import AarRecord, Verification, Wanted, Wire
 from aarlab.core.wire_ledger import CampaignBudget, CampaignLimits, Control, Limits, OperatorSpend
+from aarlab.core.wire_verifiers import Lease
 
 
 def endings(run: RunDir, spec: CampaignSpec, records: Sequence[AarRecord]) -> list[AarEnding]:
@@ -124,6 +125,17 @@ class AarStatus(Wire):
     left: Limits
 
 
+class RerunStatus(Wire):
+    """A re-run that is not settled; `pod` does it since `since`, "" where it waits."""
+
+    run: str
+    method: str
+    task: str
+    ablation: str
+    pod: str = ""
+    since: str = ""
+
+
 class CampaignStatus(Wire):
     """`operator_spend` is in none of the other figures."""
 
@@ -139,6 +151,7 @@ class CampaignStatus(Wire):
     left: CampaignLimits
     operator_spend: list[OperatorSpend]
     certify: list[Certified] = Field(default=[], description="the last score of each task")
+    reruns: list[RerunStatus] = Field(default=[], description="that are not settled")
 
 
 class Figures(Protocol):
@@ -148,6 +161,8 @@ class Figures(Protocol):
     def aars(self) -> list[AarRecord]: ...
     def controls(self) -> list[Control]: ...
     def operator_spend(self) -> list[OperatorSpend]: ...
+    def verifications(self, state: str) -> list[Verification]: ...
+    def leases(self) -> list[Lease]: ...
 
 
 def is_running(run: RunDir) -> bool:
@@ -185,7 +200,19 @@ def status_of(run: RunDir, operator: Figures, running: bool) -> CampaignStatus:
         left=CampaignLimits.model_validate(_left(budget.limits, total)),
         operator_spend=operator.operator_spend(),
         certify=last_certified(run),
+        reruns=_reruns(operator),
     )
+
+
+def _reruns(operator: Figures) -> list[RerunStatus]:
+    held = {lease.run: lease for lease in operator.leases()}
+    found = []
+    for one in operator.verifications("queued"):
+        lease = held.get(one.id)
+        where = {} if lease is None else {"pod": lease.pod, "since": lease.since}
+        facts = one.model_dump(include={"method", "task", "ablation"})
+        found.append(RerunStatus(run=one.id, **facts, **where))
+    return found
 
 
 def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:

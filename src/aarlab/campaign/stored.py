@@ -12,9 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aarlab.core.errors import AarlabError, NotFound, Unavailable
 from aarlab.core.layout import RunDir
-from aarlab.core.wire import AarRecord
+from aarlab.core.wire import AarRecord, Verification
 from aarlab.core.wire_ledger import CampaignBudget, Control, OperatorSpend
-from aarlab.store import aars, controls, ledger
+from aarlab.core.wire_verifiers import Lease
+from aarlab.store import aars, controls, leases, ledger, verifications
 from aarlab.store.place import read_options, reading_engine
 from aarlab.store.settings import StoreSettings
 
@@ -33,6 +34,8 @@ class StoredFigures:
     _aars: list[AarRecord]
     _controls: list[Control]
     _spend: list[OperatorSpend]
+    _queued: list[Verification]
+    _leases: list[Lease]
 
     def budget(self) -> CampaignBudget:
         return self._budget
@@ -45,6 +48,12 @@ class StoredFigures:
 
     def operator_spend(self) -> list[OperatorSpend]:
         return self._spend
+
+    def verifications(self, state: str) -> list[Verification]:
+        return [one for one in self._queued if one.state == state]
+
+    def leases(self) -> list[Lease]:
+        return self._leases
 
 
 def stored_figures(run: RunDir) -> StoredFigures:
@@ -68,6 +77,8 @@ def stored_figures(run: RunDir) -> StoredFigures:
                         await aars.records(connection),
                         await controls.listed(connection),
                         await ledger.operator_spend(connection),
+                        await verifications.in_state(connection, "queued"),
+                        await leases.running(connection, await leases.clock(connection)),
                     )
         finally:
             await engine.dispose()

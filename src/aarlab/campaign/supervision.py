@@ -29,6 +29,7 @@ from aarlab.core.errors import AarlabError
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import AarRecord, Verification
 from aarlab.core.wire_ledger import Control
+from aarlab.core.wire_verifiers import Lease
 
 POLL_S = 0.25
 LOOK_EVERY_S = 2.0
@@ -70,6 +71,7 @@ def verifier_child(campaign: Campaign, until: Path | None = None) -> Child:
     argv = [sys.executable, "-m", "aarlab.verify", "--run", str(run.path)]
     argv += ["--root", str(campaign.root.path), "--isolation", campaign.spec.isolation]
     argv += ["--parallel", str(effort.parallel), "--ablate-top", str(effort.ablate_top)]
+    argv += [] if campaign.spec.executor.verifiers is None else ["--elsewhere"]
     argv += ["--ablations", ",".join(effort.ablations)]
     if effort.held_out_top is not None:  # then held-out tasks get few re-runs, and no ablations
         argv += [word for task in campaign.spec.tasks for word in ("--ablate-task", task)]
@@ -90,11 +92,13 @@ class Supervisor:
     children: dict[str, Child] = field(default_factory=dict)
     beside: list[Child] = field(default_factory=list)
     pods: list[PodChild] = field(default_factory=list)
+    verifiers: list[Child] = field(default_factory=list)  # verification pods
     guests: dict[str, bool] = field(default_factory=dict)  # whether its time is over
     _told: set[tuple[str, str]] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
     _queued: set[str] | None = None
     _verified: set[str] | None = None  # re-runs that an event was logged of
+    _begun: set[str] = field(default_factory=set)  # by a pod, and since when
     _seen: int | None = None
     _known: Known = field(default_factory=Known)
     _next_look: float = 0.0
@@ -137,7 +141,7 @@ class Supervisor:
         Raises CrashedRepeatedly if the server crashed too often and was given up.
         """
         while not ended():
-            for child in (self.server, *self.pods, *self.children.values(), *self.beside):
+            for child in (self.server, *self._all()):
                 if event := child.poll():
                     self._tell(child, event)
             if self.server.failed:
@@ -197,12 +201,21 @@ class Supervisor:
         requests for verification would never be answered.
         """
         ours = all(child.finished or child.failed for child in self.children.values())
-        unserved = any(child.failed for child in self.beside if child.name == "verifier")
-        return ours and (unserved or all(self.guests.values()))
+        return ours and (self.unserved is not None or all(self.guests.values()))
+
+    @property
+    def unserved(self) -> Child | None:
+        """Return a process without which nothing more is verified, if one was given up."""
+        verifier = next((one for one in self.beside if one.name == "verifier" and one.failed), None)
+        pods_failed = bool(self.verifiers) and all(one.failed for one in self.verifiers)
+        return verifier or (self.verifiers[0] if pods_failed else None)
 
     def stop(self) -> None:
-        for child in (*self.pods, *self.children.values(), *self.beside):
+        for child in self._all():
             child.stop()
+
+    def _all(self) -> Iterator[Child]:
+        yield from (*self.pods, *self.children.values(), *self.verifiers, *self.beside)
 
     def look(self) -> None:
         """Carry out what people and AARs ask for; tell what is wrong. Skipped without server."""
@@ -211,12 +224,15 @@ class Supervisor:
             with operator_of(run, LOOK_DEADLINE_S) as operator:
                 known.refresh(operator)
                 self._request(operator)
+                leases = operator.leases() if self.verifiers else []
                 if known.queued != self._queued:  # something was settled, or asked for
                     self.note_verified(operator.verifications())
                     self._queued = known.queued
         except (AarlabError, OSError):
             return  # the server is being started again
-        self.campaign.log.notify("reruns_left", {"count": len(known.queued)})
+        at_work = [lease.pod for lease in leases]
+        self.campaign.log.notify("reruns_left", {"count": len(known.queued), "in_pods": at_work})
+        self._note_claims(leases)
         self._heed(known.controls)
         self._look_at_guests(known.aars)
         judged = {verdict.snapshot for verdict in known.verdicts}
@@ -238,6 +254,13 @@ class Supervisor:
             self._verified = {str(event.get("run", "")) for event in logged}
         for facts in newly_verified(runs, campaign.spec, self._verified):
             campaign.log.add(VERIFIED, **facts)
+
+    def _note_claims(self, leases: Sequence[Lease]) -> None:
+        """Log an event for each re-run that a verification pod has begun."""
+        for lease in leases:
+            if (mark := f"{lease.run} {lease.since}") not in self._begun:
+                self._begun.add(mark)
+                self.campaign.log.add("rerun_begun", run=lease.run, pod=lease.pod)
 
     def _look_at_guests(self, aars: Sequence[AarRecord]) -> None:
         spec = self.campaign.spec

@@ -4,6 +4,7 @@ The table has what each AAR does, its best score and what happened last.
 """
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from aarlab.agents.state import AarState, load_state
 from aarlab.campaign.spec import AarSpec, CampaignSpec
-from aarlab.campaign.status import AarStatus, CampaignStatus
+from aarlab.campaign.status import AarStatus, CampaignStatus, RerunStatus
 from aarlab.campaign.watch import Certified
 from aarlab.cli.terminal import Console
 from aarlab.cli.transcripts import in_short, last_entry
@@ -43,6 +44,7 @@ class CampaignView:
         self.begun = time.monotonic()
         self.recent: list[str] = []
         self.reruns_left = 0
+        self.in_pods: list[str] = []  # the pod of each that one does
         self._said_at = self.begun
         self.live = Live(console=console, refresh_per_second=4, transient=False)
 
@@ -58,7 +60,7 @@ class CampaignView:
 
     def notify(self, kind: str, facts: dict[str, Any]) -> None:
         if kind == "reruns_left":
-            self.reruns_left = facts["count"]
+            self.reruns_left, self.in_pods = facts["count"], facts.get("in_pods", [])
         elif kind != "tick":
             line = one_line(_line(kind, facts))
             self.recent = [*self.recent[-SHOWN_EVENTS + 1 :], line[:120]]
@@ -82,6 +84,8 @@ class CampaignView:
         parts = [f"at work: {', '.join(working)}"] if working else ["research is over"]
         if self.reruns_left:
             parts.append(f"re-runs of the platform left: {self.reruns_left}")
+        if self.in_pods:
+            parts.append(f"of these at work: {', '.join(sorted(self.in_pods))}")
         return "; ".join(parts)
 
     def _table(self) -> Group:
@@ -164,8 +168,23 @@ def print_status(found: CampaignStatus, console: Console) -> None:
             f"{tokens_of(own.model_dump()):,.0f} tokens, ${own.dollars:.4f}",
             highlight=False,
         )
+    if found.reruns:
+        console.print(reruns_text(found.reruns), highlight=False, markup=False, soft_wrap=True)
     for one in found.certify:
         console.print(_certified(one), highlight=False, markup=False, soft_wrap=True)
+
+
+def reruns_text(reruns: Sequence[RerunStatus]) -> str:
+    """Say how many re-runs are left, and which pod does which since when."""
+    at_work = [
+        f"{one.pod}: {one.method} on {one.task}"
+        + ("" if one.ablation == "none" else f" ({one.ablation})")
+        + f", since {one.since[11:19]} UTC"
+        for one in reruns
+        if one.pod
+    ]
+    waiting = len(reruns) - len(at_work)
+    return one_line("; ".join([f"re-runs: {waiting} waiting", *at_work]))
 
 
 def _certified(one: Certified) -> str:

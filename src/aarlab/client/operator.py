@@ -34,6 +34,7 @@ from aarlab.core.wire_ledger import (
     Purpose,
 )
 from aarlab.core.wire_service import IssuedToken, MethodRecord, NewToken, Refusal, TokenRecord
+from aarlab.core.wire_verifiers import Lease
 
 
 class OperatorClient(Client):
@@ -127,6 +128,10 @@ class OperatorClient(Client):
     def verifications(self, state: str | None = None) -> list[Verification]:
         query = {} if state is None else {"state": state}
         return self._http.get("/v1/operator/verifications", list[Verification], query)
+
+    def leases(self) -> list[Lease]:
+        """Return the re-runs that verification pods do just now, oldest first."""
+        return self._http.get("/v1/operator/leases", list[Lease])
 
     def verification(self, verification: str) -> Verification:
         return self._http.get(f"/v1/operator/verifications/{verification}", Verification)

@@ -143,8 +143,8 @@ class Transport:
     ) -> Answer:
         return _parsed(self._send(self._client.build_request("GET", path, params=query)), answer)
 
-    def get_bytes(self, path: str) -> bytes:
-        return self._send(self._client.build_request("GET", path)).content
+    def get_bytes(self, path: str, query: Mapping[str, str | int] | None = None) -> bytes:
+        return self._send(self._client.build_request("GET", path, params=query)).content
 
     def get_pages(
         self, path: str, item: type[Answer], query: Mapping[str, str | int]

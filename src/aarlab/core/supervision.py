@@ -22,6 +22,15 @@ def pod_key(operator_token: str, aars: Iterable[str]) -> str:
     return f"pod_{made.hexdigest()}"
 
 
+def verifier_key(operator_token: str, pod: str) -> str:
+    """Return the key of a verification pod, which opens the routes of `/v1/verifier` as that pod.
+
+    It is neither an AAR's nor the operator's token.
+    """
+    made = hmac.new(operator_token.encode(), f"verifier {pod}".encode(), hashlib.sha256)
+    return f"ver_{made.hexdigest()}"
+
+
 def supervisor_key(operator_token: str, aar: str) -> str:
     made = hmac.new(operator_token.encode(), f"supervisor of {aar}".encode(), hashlib.sha256)
     return f"sup_{made.hexdigest()}"

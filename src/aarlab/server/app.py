@@ -33,6 +33,7 @@ from aarlab.server.routes import (
     task_data,
     tools,
     trials,
+    verifiers,
 )
 from aarlab.server.service.extras import installed_tools
 from aarlab.server.service.kept import mirror_all
@@ -117,7 +118,8 @@ def create_app(settings: ServerSettings, store: Store, scorer: Scoring) -> FastA
     )
     app.state.platform = platform
     # Pods and kept states are a campaign's own: their routes are in no description.
-    for router in (*ROUTERS, pods.router, kept.router, openapi_router(ROUTERS)):
+    own = (pods.router, kept.router, verifiers.router)
+    for router in (*ROUTERS, *own, openapi_router(ROUTERS)):
         app.include_router(router)
     app.add_api_route("/health", _health, include_in_schema=False)
     if mcp is not None:

@@ -79,6 +79,8 @@ class Platform:
     runs: RunSlot = field(default_factory=RunSlot)
     # What this server wrote last of what each AAR keeps, and how much came since (service.kept).
     mirrors: dict[str, Mirror] = field(default_factory=dict)
+    # SHA-256 of files that verification pods are given, by path and state (service.verifiers).
+    hashed: dict[tuple[str, int, int], str] = field(default_factory=dict)
     # Tools of installed packages, by name.
     extras: dict[str, ExtraTool] = field(default_factory=dict)
 

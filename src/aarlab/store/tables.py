@@ -135,6 +135,25 @@ verifications = Table(
     Column("predictions", LargeBinary),
 )
 
+# Verification pods: how many processes of each have joined, and which re-runs they hold. `until` is
+# a moment of the database's clock (store.leases).
+verifiers = Table(
+    "verifiers",
+    metadata,
+    Column("pod", String, primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("run", ForeignKey("verifications.id"), primary_key=True),
+    Column("pod", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("since", String, nullable=False),
+    Column("until", Float, nullable=False),
+)
+
 audits = Table(
     "audits",
     metadata,

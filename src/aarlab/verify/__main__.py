@@ -3,7 +3,9 @@
 With `--follow` it works next to the AARs. It polls for queued re-runs, ablates and audits when
 nothing is queued, and continues until SIGTERM or SIGINT (exit code 0; what ran is still queued).
 With `--until FILE` it follows until that file is there, then ends as it does without `--follow`:
-all that is queued is settled, every finding recorded. One verifier works on a run at a time.
+all that is queued is settled, every finding recorded. One verifier works on a run at a time. With
+`--elsewhere` verification pods do the re-runs (`python -m aarlab.verify.node`), and this process
+all the rest.
 
 Everything it does is recorded on the platform under a key of its own, so that a verifier that was
 killed continues where it stopped.
@@ -29,13 +31,13 @@ from aarlab.core.isolation import DEFAULT_SANDBOX, SANDBOX_KINDS
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
 from aarlab.core.problem import WEAK_TO_STRONG, ProblemFacts
-from aarlab.testbed.settings import cores
+from aarlab.core.rerun_order import ABLATIONS
 from aarlab.testbed.tasks.task import load_info
 from aarlab.verify.auditing import audit, queue_ablations
 from aarlab.verify.audits import check_installed
-from aarlab.verify.battery import ABLATIONS, Effort
-from aarlab.verify.bench import Bench, operator
-from aarlab.verify.rerun import LANES, Verifier
+from aarlab.verify.battery import Effort
+from aarlab.verify.bench import Bench, Followed, OperatorDesk, operator
+from aarlab.verify.rerun import Verifier, seeds_at_once
 from aarlab.verify.review import reviewer
 from aarlab.verify.settings import ReviewSettings
 from aarlab.verify.strong import StrongModels
@@ -57,7 +59,7 @@ class Plan:
     problem: ProblemFacts = WEAK_TO_STRONG
 
 
-def work(plan: Plan, bench: Bench, stop: threading.Event) -> None:
+def work(plan: Plan, bench: Bench | Followed, stop: threading.Event) -> None:
     """Re-run, ablate and audit until the last call, then what is left, or until `stop`."""
     settled, audited_at = True, -AUDIT_EVERY_S
     while not stop.is_set():
@@ -98,6 +100,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--isolation", choices=SANDBOX_KINDS, default=DEFAULT_SANDBOX)
     parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--elsewhere", action="store_true", help="verification pods do re-runs")
     parser.add_argument("--ablate-top", type=int, default=0, help="methods per task to ablate")
     parser.add_argument("--ablate-task", action="append", help="only on these; default: on all")
     parser.add_argument(
@@ -124,14 +127,6 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     os.nice(given.nice)
     run = RunDir(given.run.absolute())
     root = run.bound(DataRoot(given.root.absolute()))
-    # A seed waits while its process starts and while the judge answers, and the last re-run before
-    # ablations or the end is alone: more seeds than cores keep the cores busy.
-    at_once = min(LANES, -(-(cores() + 1) // given.parallel))
-    strong = StrongModels()
-    verifiers = [
-        Verifier(run, root, given.isolation, slot, given.memory_mb, at_once, strong=strong)
-        for slot in range(given.parallel)
-    ]
     kinds = tuple(kind for kind in ABLATIONS if kind in given.ablations.split(","))
     tasks = tuple(given.ablate_task) if given.ablate_task else None
     effort = Effort(given.ablate_top, given.seeds, given.seconds, kinds, tasks)
@@ -139,7 +134,7 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
     last_call = until.exists if until is not None else (lambda: not given.follow)
     try:
         check_installed()
-        with _alone(run), closing(Bench(run, verifiers, stop)) as bench:
+        with _alone(run), closing(_bench(given, run, root, stop)) as bench:
             plan = Plan(
                 run, effort, last_call, given.poll_s, given.review_dollars, _problem(run, root)
             )
@@ -148,6 +143,27 @@ def main(arguments: list[str], stop: threading.Event | None = None) -> int:
         LOG.exception("the verifier stopped")
         return 1
     return 0
+
+
+def _bench(
+    given: argparse.Namespace, run: RunDir, root: DataRoot, stop: threading.Event
+) -> Bench | Followed:
+    if given.elsewhere:
+        return Followed(run, stop)
+    strong = StrongModels()
+    verifiers = [
+        Verifier(
+            run,
+            root,
+            given.isolation,
+            slot,
+            given.memory_mb,
+            seeds_at_once(given.parallel),
+            strong=strong,
+        )
+        for slot in range(given.parallel)
+    ]
+    return Bench(run.verifier, verifiers, OperatorDesk(run, stop), stop)
 
 
 def _problem(run: RunDir, root: DataRoot) -> ProblemFacts:

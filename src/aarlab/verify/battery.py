@@ -12,6 +12,7 @@ from aarlab.core.errors import GapNotPositive
 from aarlab.core.headline import Both, Drop, vanilla_of
 from aarlab.core.pgr import TC_UNDEFINED, coin_pgr, teacher_contribution
 from aarlab.core.ranking import inflated_stderr, role_of
+from aarlab.core.rerun_order import ABLATIONS
 from aarlab.core.showing import marked, number_of
 from aarlab.core.wire import (
     Ablation,
@@ -29,7 +30,6 @@ from aarlab.core.wire import (
 from aarlab.verify.audits import AuditedRun, AuditedSubmissions, BatteryAudit, built_in_of
 from aarlab.verify.finding import SEVERITIES, Part, about, ceiling, teacher, too_stable
 
-ABLATIONS: tuple[Ablation, ...] = ("permuted", "noise", "flipped")
 CLEAR_TC, LOW_TC, CLEAR_Z, DROP_Z = 0.5, 0.25, 2.0, 3.0
 CHANGED_NOTE, CHANGED_SUSPECT = 0.01, 0.05
 # Style: more than half of what the honest reader that follows it most leaves as it is, or nearly

@@ -9,7 +9,6 @@ method holds does not reveal which is which.
 """
 
 import io
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aarlab.core.errors import Damaged
-from aarlab.core.files import write_new
 from aarlab.core.layout import DataRoot
 from aarlab.core.types import Example
 from aarlab.core.wire import TrainRows
 from aarlab.testbed.models.record import read_record
 from aarlab.testbed.students.features import Arrays, StoredFeatures, load_arrays, load_features
+from aarlab.testbed.tasks.material import has_twins, run_secret
 from aarlab.testbed.tasks.task import (
     HIDDEN_TRAIN,
     WeakLabels,
@@ -77,15 +76,6 @@ def train_side(public_task: Path, vault_task: Path) -> TrainSide:
         raise Damaged(f"{vault_task}: weak labels and train rows differ; build the task again")
     kind: TrainRows = "hidden" if path.is_file() else "public"
     return TrainSide(rows, labels, load_features(features), kind, features)
-
-
-def run_secret(root: DataRoot) -> bytes:
-    """Return the data root's secret for verified runs; the first verifier draws it."""
-    path = root.path / "private" / "verify.secret"
-    if not path.is_file():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_new(path, secrets.token_bytes(32), 0o600)  # unless another verifier just did
-    return path.read_bytes()
 
 
 def held_for(root: DataRoot, task: str, split: str, basis: Basis) -> tuple[Holding, TrainRows]:
@@ -154,11 +144,6 @@ def hidden_files(
             files[TRAIN_LOWER] = _archive(load_arrays(path))
     lower = vault_task / "lower" / f"{split}.npz"
     return files | ({LOWER: _archive(load_arrays(lower))} if lower.is_file() else {})
-
-
-def has_twins(vault_task: Path, split: str) -> bool:
-    """Return whether the split has twins: only selection, and not in tasks built before twins."""
-    return split == "selection" and (vault_task / TWIN_INPUTS).is_file()
 
 
 def twin_reference(vault_task: Path) -> TwinReference:

@@ -45,7 +45,9 @@ from aarlab.sandbox.workspace import (
 )
 from aarlab.testbed.running.frozen_method import is_built_in, reads_texts
 from aarlab.testbed.running.job import Job, turns
+from aarlab.testbed.settings import cores
 from aarlab.testbed.tasks import generators
+from aarlab.testbed.tasks.material import has_twins
 from aarlab.testbed.tasks.task import load_inputs
 from aarlab.testbed.tasks.task_files import TWIN_INPUTS
 from aarlab.verify.basis import Basis
@@ -60,7 +62,6 @@ from aarlab.verify.hidden import (
     TRAIN_LOWER,
     TWINS,
     WEAK_LABELS,
-    has_twins,
     held_for,
     hidden_files,
     train_side,
@@ -83,6 +84,15 @@ LEAN = {
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
 }
 MASKED = (Path(generators.__file__).parent,)  # what rows are made from: of no use without texts
+
+
+def seeds_at_once(parallel: int) -> int:
+    """Return how many seeds each of `parallel` verifiers of this machine works on at one time.
+
+    A seed waits while its process starts and while the judge answers, and the last re-run before
+    ablations or the end is alone: more seeds than cores keep the cores busy.
+    """
+    return min(LANES, -(-(cores() + 1) // parallel))
 
 
 class Stopped(AarlabError):

@@ -96,9 +96,13 @@ class Held:
 
 
 class StrongModels:
-    """The strong models of a verifier: those of student servers, and those loaded here."""
+    """The strong models of a verifier: those of student servers, and those loaded here.
 
-    def __init__(self) -> None:
+    Of several servers with the same model the one at `server` is used.
+    """
+
+    def __init__(self, server: Path | None = None) -> None:
+        self._server = server
         self._lock, self._queue = threading.Lock(), DeviceQueue()
         self._loaded: dict[Path, LanguageModel] = {}
         self._device: DeviceLock | None = None
@@ -114,8 +118,14 @@ class StrongModels:
             strong.close()
 
     def _found(self, held: Held, grant: Grant, is_alive: IsAlive) -> "_Served | _Here":
-        served = _served(held.place.model, grant)
-        return served or self._here(held, grant, is_alive)
+        model, name = held.place.model, grant.facts.name
+        if (served := _served(model, grant, self._server)) is not None:
+            LOG.info(
+                "%s: asks %s on the student server at %s", grant.facts.name, model.name, served
+            )
+            return served
+        LOG.info("%s: asks %s, loaded here", name, model.name)
+        return self._here(held, grant, is_alive)
 
     def _here(self, held: Held, grant: Grant, is_alive: IsAlive) -> "_Here":
         from aarlab.testbed.models.cache import FeatureCache  # loads torch
@@ -207,6 +217,9 @@ class _Served:
     def __init__(self, socket: Path, locks: Path, grant: Grant, token: str) -> None:
         self._socket, self._locks, self._name, self._token = socket, locks, grant.facts.name, token
 
+    def __str__(self) -> str:
+        return str(self._socket)
+
     def open(self) -> Line:
         return Connection(self._socket, self._token)
 
@@ -215,10 +228,13 @@ class _Served:
             operator.withdraw(self._name)
 
 
-def _served(model: Path, grant: Grant) -> _Served | None:
-    """Return the grant on a server of this user that holds the same model, or None."""
+def _served(model: Path, grant: Grant, first: Path | None) -> _Served | None:
+    """Return the grant on a server of this user that holds the same model, or None.
+
+    The server at `first` is asked first.
+    """
     locks = DeviceSettings().device_locks
-    for note in running(locks):
+    for note in sorted(running(locks), key=lambda note: note.get("socket") != str(first)):
         with suppress(AarlabError, KeyError):  # it ends, or was started by another version
             socket = Path(note["socket"])
             with Operator(socket, locks) as operator:

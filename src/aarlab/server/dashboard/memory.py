@@ -40,7 +40,7 @@ from aarlab.core.wire import (
     Wanted,
 )
 from aarlab.core.wire_ledger import CampaignBudget, OperatorSpend
-from aarlab.store import controls, ledger, overview
+from aarlab.store import controls, leases, ledger, overview
 from aarlab.store.overview import Sent
 
 MAX_ERROR = 200
@@ -73,6 +73,7 @@ class Memory:
         self.cases_of: defaultdict[str, list[CaseVerdict]] = defaultdict(list)  # by finding
         self.runs: dict[int, Verification] = {}
         self.runs_of: defaultdict[str, list[int]] = defaultdict(list)
+        self.n_at_work = 0  # re-runs that verification pods do
         self.aars: dict[str, NewAar] = {}
         self.research_s: dict[str, float] = {}
         self.spend: dict[str, dict[str, float]] = {}
@@ -97,6 +98,7 @@ class Memory:
             cited = await self._read_cited(tx)
             changed = await self._read_runs(tx)
             changed |= await self._read_judgements(tx)
+            self.n_at_work = len(await leases.running(tx, await leases.clock(tx)))
             registered = {aar.name: aar for aar in await overview.registered(tx)}
             if made or registered != self.aars:
                 self.aars, changed = registered, True

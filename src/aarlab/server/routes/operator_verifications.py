@@ -26,6 +26,7 @@ from aarlab.core.wire import (
     VerificationResult,
 )
 from aarlab.core.wire_service import MethodRecord, Refusal
+from aarlab.core.wire_verifiers import Lease
 from aarlab.server.auth import OperatorDep, PlatformDep
 from aarlab.server.middleware import StrictRoute
 from aarlab.server.paging import PageDep
@@ -34,7 +35,7 @@ from aarlab.server.service.snapshots import content
 from aarlab.server.service.verifications import record_case_verdict, record_verdict
 from aarlab.server.tasks import development_tasks
 from aarlab.server.writes import KeyDep, write_once, writing
-from aarlab.store import log, snapshots, submissions
+from aarlab.store import leases, log, snapshots, submissions
 from aarlab.store import verifications as store_verifications
 
 router = APIRouter(prefix="/v1/operator", route_class=StrictRoute)
@@ -64,6 +65,13 @@ async def list_verifications(
 ) -> list[Verification]:
     async with platform.store.database.read() as tx:
         return page.of_all(await store_verifications.in_state(tx, state))
+
+
+@router.get("/leases")
+async def list_leases(_operator: OperatorDep, platform: PlatformDep) -> list[Lease]:
+    """List the re-runs that verification pods do just now, oldest first."""
+    async with platform.store.database.read() as tx:
+        return await leases.running(tx, await leases.clock(tx))
 
 
 @router.get("/verifications/{verification}")

@@ -22,11 +22,12 @@ from aarlab.core.wire import (
     VerificationResult,
 )
 from aarlab.core.wire_service import MethodRequest, NewMethod, VerifiedMethod
+from aarlab.core.wire_verifiers import VerifierCall
 from aarlab.server.platform import Platform
 from aarlab.server.service.caller import Caller
 from aarlab.server.tasks import check_development, development_tasks
 from aarlab.server.writes import Writing, write_once
-from aarlab.store import log, snapshots, standing, verifications
+from aarlab.store import leases, log, snapshots, standing, verifications
 
 MAX_ERROR = 4000
 
@@ -104,17 +105,29 @@ async def queue(writing: Writing, wanted: NewVerification) -> Verification:
     return await write_once(writing, Verification, act)
 
 
-async def settle(writing: Writing, verification: str, result: VerificationResult) -> Verification:
-    """Score the predictions, or record why there are none. A settled verification is a Conflict."""
+async def settle(
+    writing: Writing,
+    verification: str,
+    result: VerificationResult,
+    call: VerifierCall | None = None,
+) -> Verification:
+    """Score the predictions, or record why there are none. A settled verification is a Conflict.
+
+    A verification pod, which makes the `call`, must hold the re-run.
+    """
 
     async def act(tx: AsyncConnection) -> Verification:
         queued = await verifications.get(tx, verification)
         if queued.state != "queued":
             raise Conflict(f"{verification} is settled already ({queued.state})")
+        if call is not None:
+            await leases.held(tx, call, verification)
         settled = await asyncio.to_thread(_settled, writing.platform, queued, result)
         kept = Predictions(result.ids, result.runs) if settled.state == "done" else None
         await verifications.settle(tx, settled, kept)
-        await log.append(tx, "verified", _entry(settled, result))
+        await leases.end(tx, verification)
+        by = {} if call is None else {"by": f"{call.pod}/{call.number}"}
+        await log.append(tx, "verified", {**_entry(settled, result), **by})
         return settled
 
     return await write_once(writing, Verification, act)

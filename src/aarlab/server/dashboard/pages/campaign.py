@@ -153,7 +153,8 @@ def _counts(desk: Desk) -> Facts:
         "submissions": len(desk.memory.sent),
         "snapshots": len(desk.memory.snaps),
         "re-runs done": sum(run.state == "done" for run in runs),
-        "re-runs waiting": sum(run.state == "queued" for run in runs),
+        "re-runs waiting": sum(run.state == "queued" for run in runs) - desk.memory.n_at_work,
+        "re-runs in pods": desk.memory.n_at_work,
     }
 
 

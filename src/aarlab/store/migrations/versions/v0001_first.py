@@ -109,6 +109,25 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_verifications_state"), "verifications", ["state"], unique=False)
     op.create_table(
+        "verifiers",
+        sa.Column("pod", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("pod"),
+    )
+    op.create_table(
+        "leases",
+        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("pod", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("since", sa.String(), nullable=False),
+        sa.Column("until", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run"],
+            ["verifications.id"],
+        ),
+        sa.PrimaryKeyConstraint("run"),
+    )
+    op.create_table(
         "case_verdicts",
         sa.Column("seq", COUNTER, autoincrement=True, nullable=False),
         sa.Column("id", sa.String(), nullable=False),
