@@ -192,6 +192,15 @@ def test_a_key_that_the_executors_file_sets_is_there(
         assert (lacking not in "\n".join(here(text, DataRoot(tmp_path)))) is is_set, line
 
 
+def test_an_address_of_another_machine_hides_no_other_fault(tmp_path: Path) -> None:
+    text = HEAD + "aars: [{name: a, researcher: random, direction: combining}]\n"
+    options = f"{{host: 192.0.2.7, env_file: {tmp_path / 'keys'}}}"
+    said = here(text + f"executor: {{name: slurm, options: {options}}}\n", DataRoot(tmp_path))
+    wrong = [line for line in said if "executor slurm" in line]
+    assert "`host: 192.0.2.7` is not an address of this machine" in wrong[0]
+    assert [line for line in wrong[1:] if "keys` is not there" in line or "is not found" in line]
+
+
 def test_the_table_of_providers_is_inspects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each provider of Inspect is known, and refuses to open without a key that the table names."""
     import inspect

@@ -430,14 +430,17 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
     def shown(amount: float | None, unit: str = "") -> str:
         return "no limit" if amount is None else f"{unit}{amount:,.10g}"
 
+    def most(amount: float | None, unit: str = "", of: str = "") -> str:
+        return shown(amount) if amount is None else f"{shown(amount, unit)}{of} at most"
+
     free = not found.expected_dollars_per_hour
     cost = "nothing here has a price" if free else "calls and devices together"
     expected = found.expected_dollars
     return [
         ("AARs", f"{found.aars}, and {found.baselines} baselines"),
-        ("submissions", f"{shown(found.most_submissions)} at most"),
-        ("research hours", f"{shown(found.most_research_hours)} at most"),
-        ("time", f"{shown(found.most_wall_hours)} hours at most, then the re-runs"),
+        ("submissions", most(found.most_submissions)),
+        ("research hours", most(found.most_research_hours)),
+        ("time", f"{most(found.most_wall_hours, of=' hours')}, then the re-runs"),
         (
             "re-runs",
             f"{found.reruns} of {spec.verify.seeds} seeds at most, "
@@ -445,7 +448,7 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
             + (f" and {found.certify} on certify" if found.certify else ""),
         ),
         *_device_row(spec, found),
-        ("dollars", f"{shown(found.most_dollars, '$')} at most: {cost}"),
+        ("dollars", f"{most(found.most_dollars, '$')}: {cost}"),
         (
             "expected",
             f"{shown(None if expected is None else round(expected, 2), '$')} "

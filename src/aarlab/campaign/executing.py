@@ -93,7 +93,8 @@ def listens(executor: Executor) -> Listens | None:
             probe.bind((host, 0))
         except OSError as error:
             raise BadInput(
-                f"executor: {host} is not an address of this machine: {error}"
+                f"`host: {host}` is not an address of this machine, where the server would listen: "
+                f"{error.strerror or error}"
             ) from error
         return Listens(host, int(probe.getsockname()[1]))
 
@@ -131,7 +132,11 @@ def lacking(spec: ExecutorSpec, local_only: Sequence[str] = ()) -> list[str]:
         TemporaryDirectory(prefix="aarlab-check-") as folder,
         opened_executor(spec, Path(folder)) as executor,
     ):
-        elsewhere = local_only if listens(executor) is not None else ()
-        stay = [f"{name} (claude-code) works on this machine only" for name in elsewhere]
-        kept = kept_lacks(spec, executor.platform_host)
-        return [*stay, *kept, *executor.check(resources(spec))]
+        host = executor.platform_host
+        elsewhere = local_only if host is not None else ()
+        found = [f"{name} (claude-code) works on this machine only" for name in elsewhere]
+        try:
+            listens(executor)
+        except BadInput as error:
+            found.append(str(error))
+        return [*found, *kept_lacks(spec, host), *executor.check(resources(spec))]
