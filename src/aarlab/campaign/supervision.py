@@ -158,6 +158,8 @@ class Supervisor:
         """Log an event for a process; for one that was given up, log the reason and an alert."""
         log, run = self.campaign.log, self.campaign.run
         facts: dict[str, object] = {"process": child.name}
+        if event in ("queued", "begun") and child.handle is not None:
+            facts["job"] = child.handle.id
         if event in ("crashed", "failed"):
             facts |= {"died_of": child.died_of, "crashes": child.crashes}
             facts["last"] = (
