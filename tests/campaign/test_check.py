@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from toy_campaign import toy_spec
 
 from aarlab.agents.providers import PROVIDERS, lacks
-from aarlab.campaign.checking import estimate, faults, remarks
+from aarlab.campaign.checking import estimate, estimate_rows, faults, remarks
 from aarlab.campaign.reading import SpecText, read_yaml
 from aarlab.campaign.runner import create
 from aarlab.campaign.settings import restart_settings
@@ -254,6 +254,17 @@ def test_a_claude_code_aar_has_a_price_in_the_estimate() -> None:
     text = HEAD + f"aars: [{{name: a, researcher: external, {claude}}}]\nlimits: {{hours: 2}}\n"
     found = estimate(read_spec(text, "s"))
     assert found.most_dollars is None and found.expected_dollars > 1
+
+
+def test_the_estimate_counts_what_aars_may_ask_to_have_verified() -> None:
+    spec = spec_of("published_setting", None)
+    found = estimate(spec)
+    assert (found.reruns, found.asked_reruns, found.ablations) == (20, 36, 3)
+    rows = dict(estimate_rows(spec, found))
+    said = "20 of 5 seeds at most at the end and 36 that AARs ask for, then 3 ablations"
+    assert rows["re-runs"] == said + " and 1 on certify"
+    control = HEAD + "aars: [{name: a, researcher: random, direction: combining}]\n"
+    assert estimate(read_spec(control, "s")).asked_reruns == 0
 
 
 def test_a_missing_price_table_is_to_do_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,13 +24,16 @@ from aarlab.students.server import DeviceLock, Serving, StudentServer, running
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.models.record import WEIGHTS, read_record
 from aarlab.testbed.running.channel import Channel, Message
 from aarlab.testbed.settings import TestbedSettings
 from aarlab.testbed.students.templates import ASKED, ASKED_CHARACTERS
 from aarlab.testbed.tasks.making import Workshop
+from aarlab.verify import rerun
 from aarlab.verify.basis import Basis
 from aarlab.verify.hidden import held_for
 from aarlab.verify.judge import Hearing, Holding, Judge, Pair
+from aarlab.verify.rerun import most_s
 from aarlab.verify.strong import StrongModels
 
 SEEDS = [3]
@@ -55,6 +58,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
         shop.build(tiny_task.tiny_data(HEADS), plain)
         shop.build(tiny_task.tiny_data(BLOCKS), options)
     return made
+
+
+def test_a_re_run_has_more_time_where_its_students_are_large(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student of 4B parameters took up to two hours on an H200, and a re-run trains several."""
+    place = held_for(root, BLOCKS, "selection", "secret")[0].place
+    assert place is not None
+    model = place.model
+    assert most_s(None) == 1800 and most_s(model) == 4 * 3600
+    record = read_record(model)
+    weights = record.files[WEIGHTS].model_copy(update={"n_bytes": 8 * 10**9})
+    large = record.model_copy(update={"files": {**record.files, WEIGHTS: weights}})
+    monkeypatch.setattr(rerun, "read_record", lambda _model: large)
+    assert most_s(model) == 32 * 3600
 
 
 @pytest.fixture(autouse=True)

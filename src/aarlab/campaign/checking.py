@@ -61,8 +61,8 @@ class Remark(NamedTuple):
 class Estimate(Wire):
     """None: no limit says so. `most` follows from the limits, `expected` from ASSUMED.
 
-    `reruns` are verifications at the end, without those that AARs ask for; `certify` are the last
-    ones, of the best-ranked method of each task.
+    `reruns` are verifications at the end, `asked_reruns` those that AARs may ask for; `certify` are
+    the last ones, of the best-ranked method of each task.
     """
 
     aars: int
@@ -70,6 +70,7 @@ class Estimate(Wire):
     replicates: int
     reruns: int
     ablations: int
+    asked_reruns: int | None = 0
     certify: int = 0
     most_submissions: int | None
     most_dollars: FiniteFloat | None
@@ -403,6 +404,7 @@ def estimate(spec: CampaignSpec) -> Estimate:
         replicates=teams,
         reruns=reruns,
         ablations=len(spec.verify.ablations) * spec.verify.ablate_top,
+        asked_reruns=_asked_reruns(spec, team),
         certify=tasks if spec.verify.certify else 0,
         most_submissions=None if submissions is None else int(submissions),
         most_dollars=most,
@@ -412,6 +414,13 @@ def estimate(spec: CampaignSpec) -> Estimate:
         expected_dollars_per_hour=rate,
         devices=n_devices(spec),
     )
+
+
+def _asked_reruns(spec: CampaignSpec, team: list[AarSpec]) -> int | None:
+    """Return how many re-runs AARs may ask for; each method is re-run on every task."""
+    asking = [aar for aar in team if aar.researcher in ("language", "external")]
+    methods = _total([spec.limits_of(aar).methods for aar in asking])
+    return None if methods is None else int(methods) * len(spec.tasks)
 
 
 def n_devices(spec: CampaignSpec) -> int | None:
@@ -443,8 +452,13 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
         ("time", f"{most(found.most_wall_hours, of=' hours')}, then the re-runs"),
         (
             "re-runs",
-            f"{found.reruns} of {spec.verify.seeds} seeds at most, "
-            f"then {found.ablations} ablations"
+            f"{found.reruns} of {spec.verify.seeds} seeds at most at the end"
+            + (
+                ""
+                if found.asked_reruns == 0
+                else f" and {shown(found.asked_reruns)} that AARs ask for"
+            )
+            + f", then {found.ablations} ablations"
             + (f" and {found.certify} on certify" if found.certify else ""),
         ),
         *_device_row(spec, found),
