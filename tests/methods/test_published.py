@@ -72,6 +72,12 @@ def test_the_preset_says_what_was_published() -> None:
         setting("other")
 
 
+def test_a_wrong_method_is_said_before_anything_is_trained(root: DataRoot, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no method 'vanila'"):
+        run(write_folder(tmp_path / "words", 0.4), "--methods", "vanilla,vanila")
+    assert not root.public.exists()
+
+
 def test_teacher_transfer_and_ceiling_through_one_command(
     root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

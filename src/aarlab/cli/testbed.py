@@ -82,7 +82,9 @@ def run(
     wanted = Wanted(task, names, seeds, with_guards, diagnostics, permuted, json_out=json_out)
     if preset:
         from aarlab.cli.published import Asked, prepared
+        from aarlab.testbed.running.panel import methods_named
 
+        methods_named(names)  # a name that is wrong is said before days of training
         asked = Asked(preset, data, pair, weak, strong, baseline_seeds, epochs, fresh)
         with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
             made = prepared(asked, console)
