@@ -489,6 +489,66 @@ def test_known_seeds_make_no_known_weights(heard) -> None:
         assert not np.allclose(mine, others, atol=1e-3)
 
 
+def test_a_message_without_a_seed_makes_no_known_weights_either(heard) -> None:
+    """A seed of 0 that the server fills in would give each run the same hidden layer."""
+    found: list[Any] = []
+
+    def talk(peer: Peer) -> None:
+        facts = {"layer": 3, "adapter": None, "options": {"hidden": 8, "batch": 4096}}
+        trainer = peer.ask("trainer", facts, **peer.rows()).facts["handle"]
+        peer.ask("forward", {"handle": trainer}, **peer.rows())
+        peer.ask("backward", {"handle": trainer}, grad=np.ones(peer.n, np.float32))
+        peer.ask("step", {"handle": trainer, "lr": 0.1})  # each unit counts with one sign
+        moved = peer.ask("forward", {"handle": trainer}, **peer.rows()).arrays["logits"]
+        found.append(np.sort(moved))
+
+    for seed in (0, 1):
+        heard(talk, seed)
+    assert not np.allclose(*found, atol=1e-3)
+
+
+def test_log_odds_by_a_student_of_label_tokens_are_recorded_as_log_likelihoods(verify) -> None:
+    """A student that has learned nothing says what the model makes of each row, not rounded."""
+    code = """
+import numpy as np
+from dataclasses import replace
+from aarlab.testbed.students.options import AdapterOptions
+class P:
+    def __init__(self, trainer): self.trainer = trainer
+    def predict_proba(self, rows):
+        return 1 / (1 + np.exp(-np.asarray(self.trainer.forward(rows), float)))
+def fit(task, student, seed):
+    asked = replace(student, adapter=AdapterOptions(blocks=1, rank=1, readout=READOUT))
+    trainer = asked.trainer(task.inputs)
+    assert len(set(trainer.forward(task.inputs).tolist())) > 9 or READOUT == "mean"
+    return P(trainer)
+"""
+    labels, mean = (verify(code.replace("READOUT", repr(kind))) for kind in ("labels", "mean"))
+    assert (labels.error, labels.asked) == ("", "log-likelihoods")
+    assert (mean.error, mean.asked) == ("", "")
+
+
+def test_a_run_holds_no_more_of_templates_than_a_machine_has(heard) -> None:
+    """Copies of rows in long templates were limited only by all that a client may hold, 16 GB."""
+    said: list[str] = []
+
+    def talk(peer: Peer) -> None:
+        facts = {"template": "x" * 3000 + "{prompt}", "words": None, "asked_swapped": False}
+        places = peer.rows(np.zeros(15_000))
+        handles = list[int]()
+        for _ in range(12):
+            answer = peer.ask("ask", {**facts, "texts": []}, **places)
+            if answer.kind == "error":
+                said.append(answer.facts["message"])
+                break
+            handles.append(answer.facts["handle"])
+        again = peer.ask("ask", {**facts, "texts": [], "free": handles}, **places)
+        assert again.kind == "ok", "what was dropped counts no more"
+
+    heard(talk)
+    assert said and "drop those that are done with" in said[0]
+
+
 def test_each_template_and_run_has_a_basis_of_its_own(heard) -> None:
     """Known states of one template's rows fit no other's, nor those of another seed.
 
