@@ -266,6 +266,24 @@ def test_a_job_in_the_queue_is_said_to_wait_and_to_begin(tmp_path: Path) -> None
     ]
 
 
+def test_the_verifier_ends_before_the_student_servers_that_it_asks(tmp_path: Path) -> None:
+    """Else an interrupted campaign records that a method failed whose model was gone."""
+    ended = list[str]()
+
+    class Noted(Child):
+        def stop(self) -> None:
+            ended.append(self.name)
+
+    server, ada, students, verifier = (
+        Noted(name, ["true"], tmp_path / "log")
+        for name in ("server", "ada", "students", "verifier")
+    )
+    log = EventLog(tmp_path / "events.jsonl", lambda _kind, _facts: None)
+    campaign = Campaign(RunDir(tmp_path), DataRoot(tmp_path), toy_spec(), log)
+    Supervisor(campaign, server, {"ada": ada}, beside=[students, verifier]).stop()
+    assert ended == ["ada", "verifier", "students"]
+
+
 def test_aars_of_a_pod_wait_with_it_and_a_new_start_forgets_the_queue(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     run.pod("pod-1").mkdir(parents=True)

@@ -203,7 +203,8 @@ class Supervisor:
         return ours and (unserved or all(self.guests.values()))
 
     def stop(self) -> None:
-        for child in (*self.pods, *self.children.values(), *self.beside):
+        """End all, the verifier before the student servers: a re-run that loses its model fails."""
+        for child in (*self.pods, *self.children.values(), *reversed(self.beside)):
             child.stop()
 
     def look(self) -> None:

@@ -163,7 +163,7 @@ class Verifier:
         seen = [one.seen for one in heard if one.seen is not None]
         error = heard[-1].error[:4000] if heard else ""
         stopped = len(seen) < count and cancel is not None and cancel.is_set()
-        if stopped and (not error or heard[-1].done.killed_by == "cancel"):
+        if stopped and (not error or heard[-1].is_lost or heard[-1].done.killed_by == "cancel"):
             raise Stopped(f"{wanted.id} was cut short: it stays queued")
         runs = [
             Run(seed=seed, probs=one.probs_N.tolist())
