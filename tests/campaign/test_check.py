@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from toy_campaign import toy_spec
 
 from aarlab.agents.providers import PROVIDERS, lacks
-from aarlab.campaign.checking import estimate, faults, remarks
+from aarlab.campaign.checking import estimate, estimate_rows, faults, remarks
 from aarlab.campaign.reading import SpecText, read_yaml
 from aarlab.campaign.runner import create
 from aarlab.campaign.settings import restart_settings
@@ -192,6 +192,15 @@ def test_a_key_that_the_executors_file_sets_is_there(
         assert (lacking not in "\n".join(here(text, DataRoot(tmp_path)))) is is_set, line
 
 
+def test_an_address_of_another_machine_hides_no_other_fault(tmp_path: Path) -> None:
+    text = HEAD + "aars: [{name: a, researcher: random, direction: combining}]\n"
+    options = f"{{host: 192.0.2.7, env_file: {tmp_path / 'keys'}}}"
+    said = here(text + f"executor: {{name: slurm, options: {options}}}\n", DataRoot(tmp_path))
+    wrong = [line for line in said if "executor slurm" in line]
+    assert "`host: 192.0.2.7` is not an address of this machine" in wrong[0]
+    assert [line for line in wrong[1:] if "keys` is not there" in line or "is not found" in line]
+
+
 def test_the_table_of_providers_is_inspects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each provider of Inspect is known, and refuses to open without a key that the table names."""
     import inspect
@@ -270,6 +279,17 @@ def test_a_claude_code_aar_has_a_price_in_the_estimate() -> None:
     text = HEAD + f"aars: [{{name: a, researcher: external, {claude}}}]\nlimits: {{hours: 2}}\n"
     found = estimate(read_spec(text, "s"))
     assert found.most_dollars is None and found.expected_dollars > 1
+
+
+def test_the_estimate_counts_what_aars_may_ask_to_have_verified() -> None:
+    spec = spec_of("published_setting", None)
+    found = estimate(spec)
+    assert (found.reruns, found.asked_reruns, found.ablations) == (20, 36, 3)
+    rows = dict(estimate_rows(spec, found))
+    said = "20 of 5 seeds at most at the end and 36 that AARs ask for, then 3 ablations"
+    assert rows["re-runs"] == said + " and 1 on certify"
+    control = HEAD + "aars: [{name: a, researcher: random, direction: combining}]\n"
+    assert estimate(read_spec(control, "s")).asked_reruns == 0
 
 
 def test_a_missing_price_table_is_to_do_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """How campaigns and AARs end, and how crashed processes come back: real processes, small waits."""
 
+import io
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from aarlab.campaign.runner import create, run_campaign
 from aarlab.campaign.settings import RestartSettings
 from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.supervision import Supervisor
-from aarlab.campaign.watch import EventLog
+from aarlab.campaign.watch import EventLog, queued_jobs
 from aarlab.cli.campaign import exit_code
+from aarlab.cli.progress import CampaignView
+from aarlab.cli.terminal import Console
 from aarlab.core.endings import (
     AarEnding,
     Ending,
@@ -28,9 +32,11 @@ from aarlab.core.endings import (
     last_ending,
     plain_reason,
 )
+from aarlab.core.errors import Unavailable
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire import CampaignExport, Limits
+from aarlab.executors.local import LocalExecutor
 from aarlab.report.load import load_export
 from aarlab.report.write import write_report
 from aarlab.server.dashboard import run_files
@@ -92,6 +98,24 @@ def test_a_campaign_whose_only_aar_died_says_so_everywhere(
     told = " ".join(out.split())
     assert code == 0 and "given up" in told and "OPENAI_API_KEY" in told
     assert "not started" not in told
+
+
+def test_what_cannot_start_again_keeps_its_ending(
+    given_up: tuple[RunDir, CampaignExport], toy_root: DataRoot, tmp_path: Path
+) -> None:
+    """Such as a finished campaign that is resumed where its engine is not to be found."""
+    run = RunDir(shutil.copytree(given_up[0].path, tmp_path / "toy"))
+    frozen = json.loads(run.spec.read_text())
+    frozen["campaign"]["executor"] = {"name": "slurm", "options": {"env_file": "/nowhere"}}
+    run.spec.write_text(json.dumps(frozen))
+    before = run.events.read_text()
+    with pytest.raises(Unavailable, match="executor slurm cannot run here"):
+        run_campaign(run, toy_root, lambda _kind, _facts: None)
+    assert run.events.read_text() == before
+    run.events.unlink()
+    with pytest.raises(Unavailable):
+        run_campaign(run, toy_root, lambda _kind, _facts: None)
+    assert events(run)[-1]["ending"] == "crashed", "one that never started says why"
 
 
 def test_the_command_refuses_what_would_be_given_up(
@@ -201,6 +225,77 @@ def polled(child: Child) -> str:
             return event
         time.sleep(0.01)
     raise AssertionError("nothing happened")
+
+
+class Queue(LocalExecutor):
+    """Starts nothing: a job that waits until it is let in."""
+
+    is_in = False
+    id = "34"
+
+    def start(self, job: object) -> "Queue":
+        return self
+
+    def begun(self) -> bool:
+        return self.is_in
+
+    def poll(self) -> None:
+        return None
+
+    def stop(self, grace_s: float) -> None: ...
+
+
+def test_a_job_in_the_queue_is_said_to_wait_and_to_begin(tmp_path: Path) -> None:
+    clock, queue, run = Clock(), Queue(), RunDir(tmp_path)
+    child = Child("ada", ["true"], tmp_path / "log", clock=clock, executor=queue)
+    log = EventLog(run.events, lambda _kind, _facts: None)
+    campaign = Campaign(run, DataRoot(tmp_path), toy_spec(), log, queue)
+    supervisor = Supervisor(campaign, child, {"ada": child})
+    child.start()
+    assert child.poll() is None, "an engine takes a moment"
+    clock.now += 60
+    supervisor._tell(child, child.poll() or "")
+    assert child.poll() is None, "it is said once"
+    assert queued_jobs(run) == {"ada": "34"}
+    queue.is_in = True
+    supervisor._tell(child, child.poll() or "")
+    assert child.poll() is None and queued_jobs(run) == {}
+    assert [(e["kind"], e["job"]) for e in events(run)] == [
+        ("process_queued", "34"),
+        ("process_begun", "34"),
+    ]
+
+
+def test_the_verifier_ends_before_the_student_servers_that_it_asks(tmp_path: Path) -> None:
+    """Else an interrupted campaign records that a method failed whose model was gone."""
+    ended = list[str]()
+
+    class Noted(Child):
+        def stop(self) -> None:
+            ended.append(self.name)
+
+    server, ada, students, verifier = (
+        Noted(name, ["true"], tmp_path / "log")
+        for name in ("server", "ada", "students", "verifier")
+    )
+    log = EventLog(tmp_path / "events.jsonl", lambda _kind, _facts: None)
+    campaign = Campaign(RunDir(tmp_path), DataRoot(tmp_path), toy_spec(), log)
+    Supervisor(campaign, server, {"ada": ada}, beside=[students, verifier]).stop()
+    assert ended == ["ada", "verifier", "students"]
+
+
+def test_aars_of_a_pod_wait_with_it_and_a_new_start_forgets_the_queue(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.pod("pod-1").mkdir(parents=True)
+    (run.pod("pod-1") / "pod.json").write_text(json.dumps({"aars": {"ada": "x", "rowan": "y"}}))
+    log = EventLog(run.events, lambda _kind, _facts: None)
+    log.add("process_queued", process="pod-1", job="7")
+    assert queued_jobs(run) == {"ada": "7", "rowan": "7"}
+    view = CampaignView(run, toy_spec(), Console(file=io.StringIO()))
+    view.notify("process_queued", {"process": "pod-1", "job": "7"})
+    assert view._how_far() == "at work: edda, human, guards; in the queue: rowan"
+    log.add("campaign_started", name="toy")
+    assert queued_jobs(run) == {}
 
 
 def test_restarts_wait_longer_each_time_and_health_resets_the_count(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from aarlab.campaign.spec import CampaignSpec
 from aarlab.campaign.status import is_running
 from aarlab.campaign.stored import Outdated, stored_figures
 from aarlab.cli.main import cli
-from aarlab.core.errors import BadInput, Conflict, NotFound
+from aarlab.core.errors import BadInput, Conflict, Damaged, NotFound
 from aarlab.core.holding import noted
 from aarlab.core.layout import UNVERSIONED, DataRoot, RunDir, users_of
 from aarlab.core.wire import CampaignExport, NewVerification
@@ -256,6 +256,14 @@ def test_status_of_what_has_no_database_or_an_old_one(tmp_path: Path, toy_run: T
         stored_figures(run)
     with noted(run.holder, "look"):
         assert not is_running(run)
+
+
+def test_a_damaged_database_is_said_with_what_can_be_read(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.database.parent.mkdir(parents=True)
+    run.database.write_bytes(b"anything but a database " * 400)
+    with pytest.raises(Damaged, match=r"platform\.db is damaged .* aarlab report"):
+        stored_figures(run)
 
 
 def test_a_bound_root_names_the_pinned_version_alone(root: DataRoot) -> None:

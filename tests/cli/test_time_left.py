@@ -27,3 +27,11 @@ def test_the_time_left_is_that_of_the_count_at_hand(clock: list[float]) -> None:
     clock[0] = 260.0
     told.advance("model", 100, 400)
     assert told._count == ", 100 of 400 answers, about 30 s left"
+
+
+def test_a_pace_of_a_moment_says_nothing_of_the_time_left(clock: list[float]) -> None:
+    told = Steps(Console(file=io.StringIO()))
+    told.advance("model", 64, 400)
+    clock[0] = 0.1
+    told.advance("model", 100, 400)
+    assert told._count == ", 100 of 400 answers"

@@ -237,6 +237,7 @@ def test_resources_are_checked_before_a_campaign_starts(slurm: Slurm, tmp_path: 
     assert list(executor.check(Resources(cpus=2, memory_mb=1024, time_limit_s=600))) == []
     (said,) = executor.check(Resources(cpus=4000))
     assert said.startswith("sbatch: ") and "configuration is not available" in said
+    assert "(asked for: --cpus-per-task=4000 " in said
 
 
 @pytest.mark.gate

@@ -133,6 +133,20 @@ def test_a_file_of_keys_that_others_can_read_is_refused(commands: Commands, tmp_
     assert list(made.check(Resources())) == []
 
 
+def test_a_file_of_keys_that_jobs_would_not_find_is_refused(
+    commands: Commands, tmp_path: Path
+) -> None:
+    wrong = {
+        str(tmp_path / "keys"): "is not there: write lines NAME=VALUE into it",
+        str(tmp_path): "is not a file that this user can read",
+        "keys": f"must be a whole path, the same on all nodes: {Path.cwd() / 'keys'}",
+        "~/keys": f"must be a whole path, the same on all nodes: {Path.home() / 'keys'}",
+    }
+    for name, why in wrong.items():
+        (said,) = executor(tmp_path, env_file=name).check(Resources())
+        assert f"env_file: {name}" in said and why in said
+
+
 def test_a_job_that_is_queued_again_waits_no_two_minutes(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

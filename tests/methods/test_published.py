@@ -48,7 +48,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
 
 
 def run(folder: Path, *more: str) -> str:
-    words = ["testbed", "run", "--preset", "qwen-paper", "--data", str(folder), "--no-guards"]
+    words = ["testbed", "run", "--preset", "qwen-paper", "--data", str(folder)]
     words += ["--pair", "tiny-qwen", "--methods", "vanilla", "--baseline-seeds", "2"]
     done = CliRunner().invoke(cli, [*words, *more], catch_exceptions=True)
     if isinstance(done.exception, AarlabError):
@@ -72,6 +72,12 @@ def test_the_preset_says_what_was_published() -> None:
         setting("other")
 
 
+def test_a_wrong_method_is_said_before_anything_is_trained(root: DataRoot, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no method 'vanila'"):
+        run(write_folder(tmp_path / "words", 0.4), "--methods", "vanilla,vanila")
+    assert not root.public.exists()
+
+
 def test_teacher_transfer_and_ceiling_through_one_command(
     root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +98,7 @@ def test_teacher_transfer_and_ceiling_through_one_command(
     base = found["baselines"]
     assert found["split"] == "whole test" and base["n_rows"] == 200
     assert found["published"] == {} and "no published figures for words" in text
+    assert "gap: not clear" not in text, "a table of PGRs denies none, whatever other splits have"
     assert base["ceiling"] >= 0.9 > base["weak"] and vanilla["pgr"]["low"] < vanilla["pgr"]["high"]
     name = "words-tiny-qwen"
     assert load_weak_labels(root.public_task(name) / "weak_labels.npz").seeds == (42, 43)

@@ -142,6 +142,20 @@ def test_sources_that_cannot_be_read(
     _assert_nothing_written(root)
 
 
+def test_a_hub_that_is_not_in_reach_is_said_with_what_does_without(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig
+
+    def unreached(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co' to load the files")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unreached)
+    with pytest.raises(NotFound, match=r"not in reach for a/b: .*--folder FOLDER") as said:
+        pull_entry(tiny_entry(HuggingFaceSource("a/b", "c" * 40)), root)
+    assert "must hold config.json" not in str(said.value)
+
+
 def test_a_model_type_that_is_not_supported_is_refused(
     tiny_folders: dict[str, Path], tmp_path: Path, root: DataRoot
 ) -> None:

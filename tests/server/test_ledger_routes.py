@@ -85,6 +85,8 @@ def test_the_campaigns_cap_holds_over_aars_and_shows_what_is_left(own: Running) 
 
 def test_controls_reach_whom_they_are_meant_for(own: Running) -> None:
     with own.operator() as operator, own.aar("ann", dollars=1.0) as ann, own.aar("bea") as bea:
+        with pytest.raises(NotFound, match=r"no AAR 'nobody'; there are .*ann"):
+            operator.control("nobody", control("pause"))
         operator.control("ann", control("message", text="to ann"))
         operator.control(None, control("message", text="to all"))
         assert [m.text for m in ann.messages()] == ["to ann", "to all"]

@@ -25,13 +25,16 @@ from aarlab.students.server import Serving, StudentServer, running
 from aarlab.testbed.methods.named_method import named_files
 from aarlab.testbed.models.cache import FeatureCache, ModelId
 from aarlab.testbed.models.lm import LanguageModel
+from aarlab.testbed.models.record import WEIGHTS, read_record
 from aarlab.testbed.running.channel import Channel, Message
 from aarlab.testbed.settings import TestbedSettings
 from aarlab.testbed.students.templates import ASKED, ASKED_CHARACTERS
 from aarlab.testbed.tasks.making import Workshop
+from aarlab.verify import rerun
 from aarlab.verify.basis import Basis
 from aarlab.verify.hidden import held_for
 from aarlab.verify.judge import Hearing, Holding, Judge, Pair
+from aarlab.verify.rerun import most_s
 from aarlab.verify.strong import StrongModels
 
 SEEDS = [3]
@@ -56,6 +59,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
         shop.build(tiny_task.tiny_data(HEADS), plain)
         shop.build(tiny_task.tiny_data(BLOCKS), options)
     return made
+
+
+def test_a_re_run_has_more_time_where_its_students_are_large(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student of 4B parameters took up to two hours on an H200, and a re-run trains several."""
+    place = held_for(root, BLOCKS, "selection", "secret")[0].place
+    assert place is not None
+    model = place.model
+    assert most_s(None) == 1800 and most_s(model) == 4 * 3600
+    record = read_record(model)
+    weights = record.files[WEIGHTS].model_copy(update={"n_bytes": 8 * 10**9})
+    large = record.model_copy(update={"files": {**record.files, WEIGHTS: weights}})
+    monkeypatch.setattr(rerun, "read_record", lambda _model: large)
+    assert most_s(model) == 32 * 3600
 
 
 @pytest.fixture(autouse=True)
@@ -470,6 +488,66 @@ def test_known_seeds_make_no_known_weights(heard) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     for mine, others in zip(one, other, strict=True):
         assert not np.allclose(mine, others, atol=1e-3)
+
+
+def test_a_message_without_a_seed_makes_no_known_weights_either(heard) -> None:
+    """A seed of 0 that the server fills in would give each run the same hidden layer."""
+    found: list[Any] = []
+
+    def talk(peer: Peer) -> None:
+        facts = {"layer": 3, "adapter": None, "options": {"hidden": 8, "batch": 4096}}
+        trainer = peer.ask("trainer", facts, **peer.rows()).facts["handle"]
+        peer.ask("forward", {"handle": trainer}, **peer.rows())
+        peer.ask("backward", {"handle": trainer}, grad=np.ones(peer.n, np.float32))
+        peer.ask("step", {"handle": trainer, "lr": 0.1})  # each unit counts with one sign
+        moved = peer.ask("forward", {"handle": trainer}, **peer.rows()).arrays["logits"]
+        found.append(np.sort(moved))
+
+    for seed in (0, 1):
+        heard(talk, seed)
+    assert not np.allclose(*found, atol=1e-3)
+
+
+def test_log_odds_by_a_student_of_label_tokens_are_recorded_as_log_likelihoods(verify) -> None:
+    """A student that has learned nothing says what the model makes of each row, not rounded."""
+    code = """
+import numpy as np
+from dataclasses import replace
+from aarlab.testbed.students.options import AdapterOptions
+class P:
+    def __init__(self, trainer): self.trainer = trainer
+    def predict_proba(self, rows):
+        return 1 / (1 + np.exp(-np.asarray(self.trainer.forward(rows), float)))
+def fit(task, student, seed):
+    asked = replace(student, adapter=AdapterOptions(blocks=1, rank=1, readout=READOUT))
+    trainer = asked.trainer(task.inputs)
+    assert len(set(trainer.forward(task.inputs).tolist())) > 9 or READOUT == "mean"
+    return P(trainer)
+"""
+    labels, mean = (verify(code.replace("READOUT", repr(kind))) for kind in ("labels", "mean"))
+    assert (labels.error, labels.asked) == ("", "log-likelihoods")
+    assert (mean.error, mean.asked) == ("", "")
+
+
+def test_a_run_holds_no_more_of_templates_than_a_machine_has(heard) -> None:
+    """Copies of rows in long templates were limited only by all that a client may hold, 16 GB."""
+    said: list[str] = []
+
+    def talk(peer: Peer) -> None:
+        facts = {"template": "x" * 3000 + "{prompt}", "words": None, "asked_swapped": False}
+        places = peer.rows(np.zeros(15_000))
+        handles = list[int]()
+        for _ in range(12):
+            answer = peer.ask("ask", {**facts, "texts": []}, **places)
+            if answer.kind == "error":
+                said.append(answer.facts["message"])
+                break
+            handles.append(answer.facts["handle"])
+        again = peer.ask("ask", {**facts, "texts": [], "free": handles}, **places)
+        assert again.kind == "ok", "what was dropped counts no more"
+
+    heard(talk)
+    assert said and "drop those that are done with" in said[0]
 
 
 def test_each_template_and_run_has_a_basis_of_its_own(heard) -> None:

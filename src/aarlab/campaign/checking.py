@@ -65,8 +65,8 @@ class Remark(NamedTuple):
 class Estimate(Wire):
     """None: no limit says so. `most` follows from the limits, `expected` from ASSUMED.
 
-    `reruns` are verifications at the end, without those that AARs ask for; `certify` are the last
-    ones, of the best-ranked method of each task.
+    `reruns` are verifications at the end, `asked_reruns` those that AARs may ask for; `certify` are
+    the last ones, of the best-ranked method of each task.
     """
 
     aars: int
@@ -74,6 +74,7 @@ class Estimate(Wire):
     replicates: int
     reruns: int
     ablations: int
+    asked_reruns: int | None = 0
     certify: int = 0
     most_submissions: int | None
     most_dollars: FiniteFloat | None
@@ -449,6 +450,7 @@ def estimate(spec: CampaignSpec) -> Estimate:
         replicates=teams,
         reruns=reruns,
         ablations=len(spec.verify.ablations) * spec.verify.ablate_top,
+        asked_reruns=_asked_reruns(spec, team),
         certify=tasks if spec.verify.certify else 0,
         most_submissions=None if submissions is None else int(submissions),
         most_dollars=most,
@@ -468,6 +470,13 @@ def _rented(spec: CampaignSpec) -> int | None:
     return (of_aars or 0) + pods.pods * (pods.gpus or 0)
 
 
+def _asked_reruns(spec: CampaignSpec, team: list[AarSpec]) -> int | None:
+    """Return how many re-runs AARs may ask for; each method is re-run on every task."""
+    asking = [aar for aar in team if aar.researcher in ("language", "external")]
+    methods = _total([spec.limits_of(aar).methods for aar in asking])
+    return None if methods is None else int(methods) * len(spec.tasks)
+
+
 def n_devices(spec: CampaignSpec) -> int | None:
     """Return how many devices the AARs have together; None where the machine decides."""
     if spec.executor.name != "local":
@@ -484,22 +493,30 @@ def estimate_rows(spec: CampaignSpec, found: Estimate) -> list[tuple[str, str]]:
     def shown(amount: float | None, unit: str = "") -> str:
         return "no limit" if amount is None else f"{unit}{amount:,.10g}"
 
+    def most(amount: float | None, unit: str = "", of: str = "") -> str:
+        return shown(amount) if amount is None else f"{shown(amount, unit)}{of} at most"
+
     free = not found.expected_dollars_per_hour
     cost = "nothing here has a price" if free else "calls and devices together"
     expected = found.expected_dollars
     return [
         ("AARs", f"{found.aars}, and {found.baselines} baselines"),
-        ("submissions", f"{shown(found.most_submissions)} at most"),
-        ("research hours", f"{shown(found.most_research_hours)} at most"),
-        ("time", f"{shown(found.most_wall_hours)} hours at most, then the re-runs"),
+        ("submissions", most(found.most_submissions)),
+        ("research hours", most(found.most_research_hours)),
+        ("time", f"{most(found.most_wall_hours, of=' hours')}, then the re-runs"),
         (
             "re-runs",
-            f"{found.reruns} of {spec.verify.seeds} seeds at most, "
-            f"then {found.ablations} ablations"
+            f"{found.reruns} of {spec.verify.seeds} seeds at most at the end"
+            + (
+                ""
+                if found.asked_reruns == 0
+                else f" and {shown(found.asked_reruns)} that AARs ask for"
+            )
+            + f", then {found.ablations} ablations"
             + (f" and {found.certify} on certify" if found.certify else ""),
         ),
         *_device_row(spec, found),
-        ("dollars", f"{shown(found.most_dollars, '$')} at most: {cost}"),
+        ("dollars", f"{most(found.most_dollars, '$')}: {cost}"),
         (
             "expected",
             f"{shown(None if expected is None else round(expected, 2), '$')} "

@@ -93,7 +93,8 @@ def listens(executor: Executor) -> Listens | None:
             probe.bind((host, 0))
         except OSError as error:
             raise BadInput(
-                f"executor: {host} is not an address of this machine: {error}"
+                f"`host: {host}` is not an address of this machine, where the server would listen: "
+                f"{error.strerror or error}"
             ) from error
         return Listens(host, int(probe.getsockname()[1]))
 
@@ -134,9 +135,12 @@ def lacking(spec: ExecutorSpec) -> list[str]:
         TemporaryDirectory(prefix="aarlab-check-") as folder,
         opened_executor(spec, Path(folder)) as executor,
     ):
-        listens(executor)
-        kept = kept_lacks(spec, executor.platform_host)
-        found = [*kept, *executor.check(resources(spec))]
+        found = []
+        try:
+            listens(executor)
+        except BadInput as error:
+            found.append(str(error))
+        found += [*kept_lacks(spec, executor.platform_host), *executor.check(resources(spec))]
         if spec.verifiers is not None:
             more = executor.check(verifier_resources(spec.verifiers))
             found += [f"verification pods: {text}" for text in more if text not in found]

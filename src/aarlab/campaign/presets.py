@@ -93,13 +93,15 @@ def published_setting(model: str = "anthropic/claude-opus-4-5") -> CampaignSpec:
             ),
             AarSpec(name="guards", researcher="fixed", role="guard", arm="guard", methods=GUARDS),
         ],
-        limits=Limits(hours=89, submissions=400, methods=40),
+        limits=Limits(hours=89, submissions=400, methods=4),
         campaign_limits=CampaignLimits(hours=800, dollars=18_000),
         student_server=StudentServerSpec(),
         device_dollars_per_hour=3.5,
         seeds_per_submission=5,
         trial_timeout_s=86_400,
-        verify=VerifySpec(top=10, ablate_top=5, seeds=8, parallel=1),
+        verify=VerifySpec(
+            top=5, ablate_top=3, ablations=["permuted"], held_out_top=2, seeds=5, parallel=1
+        ),
         alerts=AlertSpec(silent_minutes=180, free_disk_gb=50),
     ).expanded()
 

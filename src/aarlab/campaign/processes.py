@@ -16,6 +16,7 @@ from aarlab.executors.local import LocalExecutor
 GRACE_S = 10.0
 GIVEN_UP = 78  # agents.__main__.SETTINGS: started again, it would end the same way
 LOG_TAIL_BYTES = 64_000
+QUEUED_S = 15.0  # an engine that has room starts a job sooner, and nothing is said
 
 
 class CrashedRepeatedly(AarlabError):
@@ -51,11 +52,14 @@ class Child:
     endless: bool = False
     _began_at: float | None = None
     _restart_at: float | None = None
+    _asked_at: float = 0.0
+    _is_queued: bool = False  # and was said to be
 
     def start(self) -> None:
         """Start the process; if the executor cannot, the next `poll` says that it crashed."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._began_at = self._restart_at = self.ended = None
+        self._asked_at, self._is_queued = self.clock(), False
         job = Job(self.name, tuple(self.argv), self.log, resources=self.resources)
         try:
             self.handle = self.executor.start(job)
@@ -64,7 +68,11 @@ class Child:
         self._note_begun(self.handle)
 
     def poll(self) -> str | None:
-        """Return what just happened (`finished`, `crashed`, `restarted`, `failed`) or None."""
+        """Return what just happened or None.
+
+        `queued`, `begun`, `finished`, `crashed`, `restarted` or `failed`; a job begins without a
+        word unless it was said to be queued.
+        """
         if self.handle is None or self.finished or self.failed:
             return None
         if self._restart_at is not None:
@@ -74,12 +82,21 @@ class Child:
             return "restarted"
         if (ended := self.handle.poll()) is None:
             self._note_begun(self.handle)
-            return None
+            return self._left_or_joined_queue()
         self.ended, self.finished = ended, ended.code == 0 and not self.endless
         if ended.code == GIVEN_UP:
             self.failed = True
             return "failed"
         return "finished" if self.finished else self._crashed()
+
+    def _left_or_joined_queue(self) -> str | None:
+        if self._began_at is not None:
+            was, self._is_queued = self._is_queued, False
+            return "begun" if was else None
+        if self._is_queued or self.clock() - self._asked_at < QUEUED_S:
+            return None
+        self._is_queued = True
+        return "queued"
 
     def _note_begun(self, handle: Handle) -> None:
         if self._began_at is None and handle.begun():

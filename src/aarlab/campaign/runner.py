@@ -48,7 +48,13 @@ from aarlab.campaign.watch import EventLog, Notify
 from aarlab.campaign.webhook import sending
 from aarlab.client.operator import OperatorClient
 from aarlab.client.transport import Address, health
-from aarlab.core.endings import Ending, campaign_ending, given_up_text, plain_reason
+from aarlab.core.endings import (
+    Ending,
+    campaign_ending,
+    given_up_text,
+    last_ending,
+    plain_reason,
+)
 from aarlab.core.errors import (
     BadInput,
     Conflict,
@@ -257,10 +263,14 @@ def _run(campaign: Campaign, server: Child, students: Sequence[Child]) -> Campai
 def _ended_with_event(campaign: Campaign) -> Iterator[None]:
     """Log the event `campaign_ended` if the campaign fails or is interrupted.
 
-    It is missing only after `kill -9` or if it cannot be written.
+    It is missing only after `kill -9` or if it cannot be written. A campaign that had ended, and
+    that a later process could not start again, keeps its ending.
     """
 
     def end(ending: Ending, why: str) -> None:
+        last = last_ending(campaign.run.events)
+        if last is not None and last[0] not in (Ending.CRASHED, Ending.INTERRUPTED):
+            return
         with contextlib.suppress(OSError):  # a full disk: the error itself is what counts
             campaign.log.add("campaign_ended", ending=ending.value, why=why)
 

@@ -19,7 +19,7 @@ from aarlab.agents.state import how_it_ended, load_state
 from aarlab.campaign.aars import AarSpec
 from aarlab.campaign.processes import Child
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.campaign.watch import Certified, last_certified, used_of
+from aarlab.campaign.watch import Certified, last_certified, queued_jobs, used_of
 from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.endings import AarEnding, Ending, ending_of, last_ending, plain_reason
 from aarlab.core.errors import AarlabError
@@ -187,12 +187,13 @@ def status_of(run: RunDir, operator: Figures, running: bool) -> CampaignStatus:
         for name in ("hours", "tokens", "dollars", "device_s")
     }
     ended = None if running else last_ending(run.events)
+    queued = queued_jobs(run) if running else {}
     return CampaignStatus(
         running=running,
         wanted=wanted_of(operator.controls()),
         ending=ended[0] if ended else None,
         why=ended[1] if ended else "",
-        aars=[_aar(run, aar, rate, running) for aar in records],
+        aars=[_aar(run, aar, rate, running, queued.get(aar.name)) for aar in records],
         hours=total["hours"],
         tokens=total["tokens"],
         dollars=total["dollars"],
@@ -215,7 +216,7 @@ def _reruns(operator: Figures) -> list[RerunStatus]:
     return found
 
 
-def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:
+def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool, job: str | None) -> AarStatus:
     amounts, ended = used_of(aar, rate), how_it_ended(run, aar.name)
     if ended is None and aar.isolation == "none":  # it has no process of ours
         ended = guest_ending(aar)
@@ -224,7 +225,7 @@ def _aar(run: RunDir, aar: AarRecord, rate: float, running: bool) -> AarStatus:
         arm=aar.arm,
         replicate=aar.replicate,
         researcher=aar.researcher,
-        state=ended.words if ended else _state(aar, running),
+        state=ended.words if ended else _state(aar, running, job),
         ending=ended.ending if ended else None,
         last_seen_at=aar.last_seen_at,
         done=_done(run, aar),
@@ -248,8 +249,10 @@ def _left(limits: Limits | CampaignLimits, amounts: dict[str, float]) -> dict[st
     }
 
 
-def _state(aar: AarRecord, running: bool) -> str:
-    """Return the status text of an AAR that has not ended."""
+def _state(aar: AarRecord, running: bool, job: str | None) -> str:
+    """Return the status text of an AAR that has not ended; `job` waits in its engine's queue."""
+    if job is not None:
+        return f"in the queue, job {job}"
     if aar.last_seen_at is None:
         return "not started"
     if not running:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aarlab.core.errors import AarlabError, NotFound, Unavailable
+from aarlab.core.errors import AarlabError, Damaged, NotFound, Unavailable
 from aarlab.core.layout import RunDir
 from aarlab.core.wire import AarRecord, Verification
 from aarlab.core.wire_ledger import CampaignBudget, Control, OperatorSpend
 from aarlab.core.wire_verifiers import Lease
 from aarlab.store import aars, controls, leases, ledger, verifications
-from aarlab.store.place import read_options, reading_engine
+from aarlab.store.place import is_damaged, read_options, reading_engine, reason
 from aarlab.store.settings import StoreSettings
 
 
@@ -60,7 +60,8 @@ def stored_figures(run: RunDir) -> StoredFigures:
     """Read a campaign's figures from its database.
 
     Raises NotFound if no server has created a database yet, Unavailable if a remote database does
-    not answer, and Outdated if the database is of another version.
+    not answer, Damaged for a file that is not whole, and Outdated if the database is of another
+    version.
     """
     place = StoreSettings().place(run)
     if isinstance(place, Path) and not place.is_file():
@@ -86,6 +87,11 @@ def stored_figures(run: RunDir) -> StoredFigures:
     try:
         return asyncio.run(read())
     except SQLAlchemyError as error:
+        if is_damaged(error):
+            raise Damaged(
+                f"{place} is damaged ({reason(error)}): restore it from a copy. What was exported "
+                f"can be read: aarlab report {run.path}"
+            ) from error
         raise Outdated(f"the database of {run.path} cannot be read as it is") from error
     except OSError as error:
         raise Unavailable("the database does not answer: try again") from error

@@ -162,6 +162,8 @@ class Supervisor:
         """Log an event for a process; for one that was given up, log the reason and an alert."""
         log, run = self.campaign.log, self.campaign.run
         facts: dict[str, object] = {"process": child.name}
+        if event in ("queued", "begun") and child.handle is not None:
+            facts["job"] = child.handle.id
         if event in ("crashed", "failed"):
             facts |= {"died_of": child.died_of, "crashes": child.crashes}
             facts["last"] = (
@@ -211,11 +213,12 @@ class Supervisor:
         return verifier or (self.verifiers[0] if pods_failed else None)
 
     def stop(self) -> None:
+        """End all, the verifier before the student servers: a re-run that loses its model fails."""
         for child in self._all():
             child.stop()
 
     def _all(self) -> Iterator[Child]:
-        yield from (*self.pods, *self.children.values(), *self.verifiers, *self.beside)
+        yield from (*self.pods, *self.children.values(), *self.verifiers, *reversed(self.beside))
 
     def look(self) -> None:
         """Carry out what people and AARs ask for; tell what is wrong. Skipped without server."""

@@ -173,21 +173,48 @@ class EventLog:
         self.notify(kind, facts)
 
 
-def events_of(run: RunDir, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield the events of one kind, oldest first; damaged lines are left out."""
+def events_of(run: RunDir, *kinds: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of these kinds, oldest first; damaged lines are left out."""
     try:
         lines = run.events.read_bytes().split(b"\n")
     except OSError:
         return
+    named = [f'"{kind}"'.encode() for kind in kinds]
     for line in lines:
-        if f'"{kind}"'.encode() not in line:
+        if not any(name in line for name in named):
             continue
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("kind") == kind:
+        if isinstance(event, dict) and event.get("kind") in kinds:
             yield event
+
+
+QUEUED = "process_queued"
+LEAVES = tuple(f"process_{what}" for what in ("begun", "finished", "crashed", "failed"))
+
+
+def queued_jobs(run: RunDir) -> dict[str, str]:
+    """Return the job of each AAR that waits in its engine's queue, as far as events say."""
+    found = dict[str, str]()
+    for event in events_of(run, QUEUED, *LEAVES, "campaign_started"):
+        if event["kind"] == "campaign_started":
+            found.clear()
+        elif event["kind"] == QUEUED:
+            found[str(event.get("process"))] = str(event.get("job"))
+        else:
+            found.pop(str(event.get("process")), None)
+    return {aar: job for process, job in found.items() for aar in aars_of(run, process)}
+
+
+def aars_of(run: RunDir, process: str) -> list[str]:
+    """Return the AARs of a process of the campaign: those of a pod, or the one of that name."""
+    try:
+        made = json.loads((run.pod(process) / "pod.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [process]
+    return list(made["aars"])
 
 
 VERIFIED = "method_verified"

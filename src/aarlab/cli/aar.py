@@ -1,6 +1,7 @@
 """`aarlab aar`: steer one AAR while it runs; agents of other makers join a campaign."""
 
 import contextlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -221,6 +222,11 @@ def _print(place: Place, client: str | None) -> None:
 def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
     """Print what answers at the address in the settings, or what to start. Sends no token."""
     told = Console(stderr=True, soft_wrap=True, highlight=False)
+    if own := _researcher_of(run, place.token_file.name):
+        told.print(
+            f"note: {place.token_file.name} works by itself (researcher: {own}). An agent that "
+            "connects acts as it, at the same time; give your agent one with `researcher: external`"
+        )
     if forward:
         told.print(f"{place.mcp} is forwarded to the campaign; stop with Ctrl-C")
     elif place.url is None and _answers(run.socket, None):
@@ -234,6 +240,18 @@ def _print_listening(run: RunDir, place: Place, forward: bool) -> None:
             f"nothing listens on {place.url} yet: `aarlab aar connect ... --forward` leads a port "
             "to the campaign, `aarlab serve RUN --host HOST --port PORT` serves it"
         )
+
+
+def _researcher_of(run: RunDir, name: str) -> str | None:
+    """Return the researcher of an AAR that the campaign runs itself, by its spec, or None."""
+    try:
+        spec = json.loads(run.spec.read_text(encoding="utf-8"))["campaign"]
+        aar = next(one for one in spec["aars"] if one["name"] == name)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+    external = aar.get("external") or {}
+    own = aar["researcher"] if aar["researcher"] != "external" else external.get("agent")
+    return None if own in (None, "mcp") else str(own)
 
 
 def _answers(place: Path | str, ca: Path | None) -> bool:

@@ -226,6 +226,8 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
             from aarlab.report.load import load_export
 
             Console().print(verdict_of(load_export(run_dir.export)), style="bold")
+        if found.ending in ("crashed", "interrupted"):
+            Console().print(f"to continue: aarlab campaign resume {folder}", soft_wrap=True)
 
 
 def _status(run: RunDir) -> "CampaignStatus":

@@ -151,7 +151,8 @@ def check(
     else:
         _print(console, report)
     if report.violations:
-        raise MethodFailed(f"{folder.name}: {len(report.violations)} violations of the contract")
+        n = len(report.violations)
+        raise MethodFailed(f"{folder.name}: {n} violation{'s' * (n > 1)} of the contract")
 
 
 def _checked(folder: Path) -> "Report":
@@ -239,7 +240,8 @@ def run(
 
     folder = folder_at(folder, str(folder))
     if not (folder / "method.py").is_file():
-        raise NotFound(f"{folder}: there is no method.py")
+        there = "has no method.py" if folder.exists() else "does not exist"
+        raise NotFound(f"the folder {folder} {there}: aarlab method new NAME makes a method")
     testbed.check_json(json_out, replace_json)
     wanted = testbed.Wanted(
         task=task,

@@ -15,7 +15,7 @@ from rich.text import Text
 from aarlab.agents.state import AarState, load_state
 from aarlab.campaign.spec import AarSpec, CampaignSpec
 from aarlab.campaign.status import AarStatus, CampaignStatus, RerunStatus
-from aarlab.campaign.watch import Certified
+from aarlab.campaign.watch import LEAVES, QUEUED, Certified, aars_of
 from aarlab.cli.terminal import Console
 from aarlab.cli.transcripts import in_short, last_entry
 from aarlab.core.delivery import event_words
@@ -45,6 +45,7 @@ class CampaignView:
         self.recent: list[str] = []
         self.reruns_left = 0
         self.in_pods: list[str] = []  # the pod of each that one does
+        self.queued = set[str]()
         self._said_at = self.begun
         self.live = Live(console=console, refresh_per_second=4, transient=False)
 
@@ -62,6 +63,7 @@ class CampaignView:
         if kind == "reruns_left":
             self.reruns_left, self.in_pods = facts["count"], facts.get("in_pods", [])
         elif kind != "tick":
+            self._note_queue(kind, facts)
             line = one_line(_line(kind, facts))
             self.recent = [*self.recent[-SHOWN_EVENTS + 1 :], line[:120]]
             self._print(line)
@@ -70,18 +72,28 @@ class CampaignView:
         if self.console.is_terminal:
             self.live.update(self._table())
 
+    def _note_queue(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind == QUEUED:
+            self.queued.add(facts["process"])
+        elif kind in LEAVES:
+            self.queued.discard(facts["process"])
+
     def _print(self, line: str) -> None:
         """Print a line with the time, where no table shows it."""
         self._said_at = time.monotonic()
         if not self.console.is_terminal:
             text = Text(f"{self._said_at - self.begun:6.1f} s  {line}")
-            self.console.print(text, no_wrap=True, overflow="ellipsis")
+            self.console.print(text, soft_wrap=True)  # in a log file a reason is wanted whole
 
     def _how_far(self) -> str:
         """Say how many AARs are at work and how much there is left to verify."""
         names = [aar.name for aar in self.spec.aars]
-        working = [n for n in names if not load_state(self.run.aar(n) / "state.json").finished]
-        parts = [f"at work: {', '.join(working)}"] if working else ["research is over"]
+        left = [n for n in names if not load_state(self.run.aar(n) / "state.json").finished]
+        queued = {aar for process in self.queued for aar in aars_of(self.run, process)}
+        at_work, waiting = ([n for n in left if (n in queued) is where] for where in (False, True))
+        parts = [f"at work: {', '.join(at_work)}"] if at_work else []
+        parts += [f"in the queue: {', '.join(waiting)}"] if waiting else []
+        parts = parts if left else ["research is over"]
         if self.reruns_left:
             parts.append(f"re-runs of the platform left: {self.reruns_left}")
         if self.in_pods:

@@ -26,9 +26,9 @@ def serve(
         bool, typer.Option("--tls", help="speak TLS on the port, with a CA made for the campaign")
     ] = False,
 ) -> None:
-    """Serve one campaign: dashboard and API on a port of this machine, API on its unix socket.
+    """Serve the dashboard of one campaign, or with --runs of all campaigns of a folder.
 
-    With --runs instead: one dashboard for all campaigns of a folder.
+    It has a port of this machine. The API of one campaign is on that and on its unix socket.
     """
     if (folder is None) == (runs is None):
         raise BadInput("give the folder of one campaign, or --runs FOLDER for many")

@@ -15,6 +15,7 @@ from rich.text import Text
 from aarlab.cli.terminal import Console
 
 FIRST_S, EACH_S = 2.0, 10.0
+TELLING_S = 5.0  # a pace measured for less says little of the time left
 T = TypeVar("T")
 
 
@@ -62,7 +63,8 @@ class Steps:
         if total != self._total:
             self._first, self._since, self._total = done, time.monotonic(), total
         taken, new = time.monotonic() - self._since, done - self._first
-        left = f", about {taken / new * (total - done):.0f} s left" if new and done < total else ""
+        rest = f", about {taken / new * (total - done):.0f} s left" if new else ""
+        left = rest if taken >= TELLING_S and done < total else ""
         self._count = f", {done:,} of {total:,} answers{left}"
 
     def counted(self, items: Iterable[T], what: str) -> Iterator[T]:

@@ -13,7 +13,6 @@ from aarlab.cli.ending import when_interrupted
 from aarlab.cli.options import AsJson, check_file, comma_list, print_json
 from aarlab.cli.settings import data_root
 from aarlab.cli.steps import Waiting
-from aarlab.cli.task import note_on_gap
 from aarlab.cli.terminal import Console
 from aarlab.core.clock import now_iso
 from aarlab.core.errors import BadInput, Conflict, Damaged
@@ -43,7 +42,15 @@ def run(
         ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, max=16)] = 5,
-    guards: Annotated[bool, typer.Option(help="add the guard baselines")] = True,
+    guards: Annotated[
+        bool | None,
+        typer.Option(
+            "--guards/--no-guards",
+            help="add the guard baselines, of which one trains five students a seed; default: yes, "
+            "with --preset no",
+            show_default=False,
+        ),
+    ] = None,
     diagnostics: Annotated[bool, typer.Option(help="label-free diagnostics")] = False,
     permuted: Annotated[bool, typer.Option(help="also on permuted weak labels")] = False,
     json_out: JsonOut = None,
@@ -71,10 +78,13 @@ def run(
     console = Console()
     check_json(json_out, replace_json)
     names = comma_list(methods or ("" if preset else "vanilla,confident"), "--methods")
-    wanted = Wanted(task, names, seeds, guards, diagnostics, permuted, json_out=json_out)
+    with_guards = not preset if guards is None else guards
+    wanted = Wanted(task, names, seeds, with_guards, diagnostics, permuted, json_out=json_out)
     if preset:
         from aarlab.cli.published import Asked, prepared
+        from aarlab.testbed.running.panel import methods_named
 
+        methods_named(names)  # a name that is wrong is said before days of training
         asked = Asked(preset, data, pair, weak, strong, baseline_seeds, epochs, fresh)
         with when_interrupted("Finished seeds of the baselines are kept; run it again to resume."):
             made = prepared(asked, console)
@@ -137,7 +147,7 @@ def run_table(wanted: Wanted, console: Console) -> int:
     failed = [row for row in rows if row.failed]
     if len(failed) < len(rows):
         console.print(_scores(bench, rows, wanted))
-        note_on_gap(console, bench.task.info)
+        _note_on_gap(console, bench)
         if wanted.diagnostics:
             console.print(_diagnostics(rows))
     for row in failed:
@@ -150,6 +160,18 @@ def run_table(wanted: Wanted, console: Console) -> int:
     if out is not None:
         console.print(f"wrote {out}")
     return 2 if failed else 0
+
+
+def _note_on_gap(console: Console, bench: "Bench") -> None:
+    """Print why the table has accuracies, if it has: the gap on its own rows is not clear."""
+    from aarlab.core.pgr import NO_PGR
+
+    info = bench.task.info
+    if info.problem.weak_labels and not (gap := bench.judge.gap(info.name, bench.split)).clear:
+        console.print(
+            f"note: {info.name}, {bench.shown or f'{bench.split} split'}, {gap.said()}. {NO_PGR}.",
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -4,6 +4,7 @@ An executor starts a job once and says how it ended. Restarts, their waits, cras
 last lines of a log are the campaign's (campaign/processes.py) and the same for every executor.
 """
 
+import os
 import signal
 import uuid
 from abc import ABC, abstractmethod
@@ -97,6 +98,23 @@ class Handle(Protocol):
 
 class Options(Strict):
     """Options of an executor in a campaign's spec; a subclass adds fields."""
+
+
+def variables_lack(env_file: str) -> str | None:
+    """Return what is wrong with a file of variables that jobs read on their nodes, or None."""
+    file = Path(env_file)
+    if not file.is_absolute():
+        there = file.expanduser().absolute()
+        return f"`env_file: {env_file}` must be a whole path, the same on all nodes: {there}"
+    if not file.exists():
+        return (
+            f"`env_file: {file}` is not there: write lines NAME=VALUE into it, and chmod 600 {file}"
+        )
+    if not file.is_file() or not os.access(file, os.R_OK):
+        return f"`env_file: {file}` is not a file that this user can read: give lines NAME=VALUE"
+    if file.stat().st_mode & 0o077:
+        return f"`env_file: {file}` must be readable by its owner alone: chmod 600 {file}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,21 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
-from pathlib import Path
 from typing import ClassVar
 
-from aarlab.executors.base import LEFT, Ended, Executor, Job, NotStarted, Options, Place, Resources
+from pydantic import Field
+
+from aarlab.executors.base import (
+    LEFT,
+    Ended,
+    Executor,
+    Job,
+    NotStarted,
+    Options,
+    Place,
+    Resources,
+    variables_lack,
+)
 
 ANSWER_S = 60.0
 GONE_S = 120.0  # Slurm's KillWait, 30 s by default, and the end of a job on a slow node
@@ -59,7 +70,7 @@ class SlurmOptions(Options):
     extra: tuple[str, ...] = ()
     env_file: str | None = None
     host: str | None = None
-    poll_s: float = 2.0
+    poll_s: float = Field(default=2.0, ge=0)
 
 
 class SlurmExecutor(Executor):
@@ -81,13 +92,14 @@ class SlurmExecutor(Executor):
     def check(self, resources: Resources) -> Iterator[str]:
         if missing := [name for name in COMMANDS if shutil.which(name) is None]:
             return (yield _no_command(missing[0]))
-        file = Path(self.given.env_file or os.devnull)
-        if not file.exists() or (self.given.env_file and file.stat().st_mode & 0o077):
-            yield f"{file} must exist and be readable by its owner alone: chmod 600 {file}"
+        file = self.given.env_file
+        if file is not None and (lack := variables_lack(file)) is not None:
+            yield lack
+        wants = self._wants(resources)
         try:
-            self._call("sbatch", "--test-only", *self._wants(resources), script="#!/bin/sh\n")
+            self._call("sbatch", "--test-only", *wants, script="#!/bin/sh\n")
         except NotStarted as error:
-            yield str(error)
+            yield f"{error} (asked for: {' '.join(wants)})"
 
     def start(self, job: Job) -> "SlurmHandle":
         """Submit the job. One of that name that still runs is ended first."""

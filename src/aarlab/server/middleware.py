@@ -35,7 +35,7 @@ from aarlab.core.hashing import sha256_hex
 from aarlab.server.problems import problem
 from aarlab.store import shared
 from aarlab.store.database import Database
-from aarlab.store.place import sqlstate
+from aarlab.store.place import is_damaged, sqlstate
 
 DISK_FULL = "53100"  # PostgreSQL's code
 logger = logging.getLogger("aarlab.server")
@@ -100,6 +100,11 @@ def _too_large(limit: int) -> str:
 def _reply(error: Exception) -> ASGIApp:
     if _disk_is_full(error):
         return problem(507, "error", "the platform's disk is full: nothing was written; free space")
+    if is_damaged(error):
+        text = (
+            "the platform's database is damaged: stop the campaign and restore the file from a copy"
+        )
+        return problem(500, "damaged", text)
     return problem(500, "error", "the platform failed; the operator's log has the trace")
 
 

@@ -287,7 +287,7 @@ def tcp_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise Conflict(
-            f"cannot listen on {host}:{port}: {error.strerror}: take another port"
+            f"cannot listen on {host}:{port}: {error.strerror}: take another port (--port)"
         ) from error
     return listener
 

@@ -54,7 +54,8 @@ async def add(tx: AsyncConnection, aar: str | None, new: NewControl) -> Control:
     """
     at = now_iso()
     if aar is not None and await tx.scalar(select(aars.c.name).where(aars.c.name == aar)) is None:
-        raise NotFound(f"no AAR {aar[:64]!r}: see GET /v1/operator/aars")
+        known = (await tx.scalars(select(aars.c.name).order_by(aars.c.name))).all()
+        raise NotFound(f"no AAR {aar[:64]!r}; there are {', '.join(known)[:2000]}")
     if new.action in ("pause", "resume") and (await steering(tx, aar)).wanted == "stop":
         raise Conflict(f"{aar or 'the campaign'} was stopped, and a stop is final")
     if new.action == "extend":

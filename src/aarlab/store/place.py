@@ -191,6 +191,12 @@ def reason(error: BaseException | None) -> str:
     return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
 
 
+def is_damaged(error: BaseException) -> bool:
+    """Return whether SQLite says that its file is none, or not whole."""
+    said = str(error.orig) if isinstance(error, DBAPIError) else ""
+    return "malformed" in said or "is not a database" in said
+
+
 def _gone(error: DBAPIError) -> bool:
     if error.connection_invalidated or sqlstate(error).startswith(GONE):
         return True

@@ -7,11 +7,13 @@ what it made by handle. Here they become rows of the grant, and go to a session 
 Covered: templates and their words are recorded, and limited in number and size: they are what an
 author can say about rows. A generated text meets only the rows that it is about. Handles of a
 delivery end with it. Heads stay on the trusted side. The seeds of fresh weights and perturbations
-are exchanged for drawn ones, so that no known weights or directions can be had.
+are exchanged for drawn ones, also where a message names none, so that no known weights or
+directions can be had. A student that reads label tokens, where the task's does not, counts as a
+question for log-likelihoods. What is held of filled templates is limited.
 Not covered: predictions and logits are given as they are. With enough students they say how like
-each other rows are, without the noise of states; and the log-odds of a template's words can be had
-from a student that has hardly learned. Each template is a question that the model reads the text
-for, so a few bits of the text are learned with each.
+each other rows are, without the noise of states; and where the task's own students read label
+tokens, one that has hardly learned says their log-odds. Each template is a question that the model
+reads the text for, so a few bits of the text are learned with each.
 Legend: B rows of a call, N rows of a delivery.
 """
 
@@ -32,6 +34,8 @@ from aarlab.testbed.students.templates import ASKED, ASKED_CHARACTERS, Template
 from aarlab.verify.strong import Line, asked_facts
 
 MAX_ROWS, MAX_FREED, MAX_DELIVERIES = 100_000, 4096, 512
+MAX_HELD = 2**29  # characters of filled templates that a run holds; a row's own text counts as ROW
+ROW = 1000  # not its length, which an error would then tell
 SEED_BITS = 62
 NOT_STATES = (
     "rows with generated texts have no states and no log-likelihoods in a verified run: train a "
@@ -51,6 +55,7 @@ class About(NamedTuple):
     first: int  # number of the first one in the session
     handle: int
     with_texts: bool
+    size: int  # in characters, as far as it counts
 
 
 @dataclass(slots=True)
@@ -85,13 +90,16 @@ Reply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 class Asking:
     """One run's session with the strong model. `secret` exchanges seeds, None leaves them.
 
-    `deliveries` are the judge's. `forwarded` counts rows that the model saw.
+    `deliveries` are the judge's. `forwarded` counts rows that the model saw. `log_odds` is whether
+    students were made that read label tokens, other than those of the task (`reads_labels`).
     """
 
     line: Line
     deliveries: Deliveries
     new: Callable[[Sequence[Example]], Delivery]
     secret: bytes | None
+    reads_labels: bool = False
+    log_odds: bool = False
     templates: dict[Template, None] = field(default_factory=dict)
     _texts: dict[int, _Written] = field(default_factory=dict)
     _blocks: dict[int, int] = field(default_factory=dict)  # delivery of a template's rows by handle
@@ -146,11 +154,17 @@ class Asking:
                 "was generated for them (one text for each row)"
             )
         template = self._noted(message, delivery, len(texts))
+        size = len(rows_B) * (n_characters(template) + ROW)
+        if size + sum(self._about(block).size for block in self._blocks.values()) > MAX_HELD:
+            raise BadInput(
+                f"rows of templates of over {MAX_HELD:,} characters are held: drop those that are "
+                "done with, or ask about fewer rows"
+            )
         facts = asked_facts(template) | {"texts": texts}
         made = self.line.ask("ask", facts, rows=delivery.numbers_N[rows_B]).facts
         block = self.new([delivery.rows[at] for at in rows_B])
         block.about = About(
-            template, delivery.number, made["first"], made["handle"], with_texts=bool(texts)
+            template, delivery.number, made["first"], made["handle"], bool(texts), size
         )
         self._blocks[made["handle"]] = block.number
         return {"handle": made["handle"], "delivery": block.number}, {}
@@ -159,7 +173,7 @@ class Asking:
         delivery, rows_B = self._of_one(message)
         template = self._noted(message, delivery, 0)
         facts = {name: message.facts.get(name) for name in ("n", "options", "model")}
-        given = {**asked_facts(template), **facts}
+        given = {**asked_facts(template), **self._with_seeds(facts)}
         handles = self.line.ask("generate", given, rows=delivery.numbers_N[rows_B]).facts["handles"]
         for handle in handles:
             self._texts[handle] = _Written(delivery.number, rows_B.tobytes())
@@ -231,10 +245,13 @@ class Asking:
             raise Refused("its process asked about rows that were not delivered")
         return delivery
 
-    def _parent(self, block: int) -> int:
+    def _about(self, block: int) -> About:
         about = self.deliveries[block].about
         assert about is not None
-        return about.parent
+        return about
+
+    def _parent(self, block: int) -> int:
+        return self._about(block).parent
 
     # ------------------------------------------------------------ students and trainers
     def tune(self, message: Message) -> Reply:
@@ -293,9 +310,16 @@ class Asking:
     def _wanted(self, message: Message, *names: str) -> dict[str, Any]:
         """Return these facts of a message, with other seeds."""
         facts = {name: message.facts[name] for name in names if name in message.facts}
+        adapter = facts.get("adapter")
+        if isinstance(adapter, dict) and adapter.get("readout") == "labels":
+            self.log_odds |= not self.reads_labels
+        return self._with_seeds(facts)
+
+    def _with_seeds(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return facts with other seeds; options that name none have seed 0, as their classes."""
         options = facts.get("options")
-        if isinstance(options, dict) and "seed" in options:
-            facts["options"] = {**options, "seed": self._seed(options["seed"])}
+        if isinstance(options, dict):
+            facts["options"] = {**options, "seed": self._seed(options.get("seed", 0))}
         if "seed" in facts:
             facts["seed"] = self._seed(facts["seed"])
         return facts

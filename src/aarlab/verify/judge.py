@@ -215,6 +215,7 @@ class Judge:
         if self._asking is not None:
             forwarded += self._asking.forwarded
             templates = tuple(map(in_words, self._asking.templates))
+            self.logp |= self._asking.log_odds
         return Seen(probs_N, changed, style, forwarded, self.equality, self.logp, templates)
 
     def predict_proba(self, rows: Sequence[Example]) -> Floats:
@@ -296,7 +297,14 @@ class Judge:
         if self._asking is None:
             strong.find(self._is_alive)
             secret = None if self.held.basis == "plain" else self._secret("seeds")
-            self._asking = Asking(strong.open(), self._deliveries, self._new, secret)
+            own = student_settings(self.held.info).adapter
+            self._asking = Asking(
+                strong.open(),
+                self._deliveries,
+                self._new,
+                secret,
+                reads_labels=own is not None and own.readout == "labels",
+            )
         try:
             facts, arrays = self._asking.answer(message)
         except (Refused, Unreachable, ChannelClosed, ClientGone):

@@ -43,6 +43,7 @@ from aarlab.sandbox.workspace import (
     prepare_workspace,
     remove_tree,
 )
+from aarlab.testbed.models.record import WEIGHTS, read_record
 from aarlab.testbed.running.frozen_method import is_built_in, reads_texts
 from aarlab.testbed.running.job import Job, turns
 from aarlab.testbed.settings import cores
@@ -74,7 +75,7 @@ from aarlab.verify.strong import Strong, StrongModels
 LANES = 2
 MOST_MODELS = 2  # strong models that may end in the middle of one re-run, less one
 WALL_S = 1800.0
-WALL_WITH_MODEL_S = 4 * 3600.0  # students that train blocks take minutes a seed
+WALL_WITH_MODEL_S = 4 * 3600.0  # at least, and for each GB of weights: a 4B student takes hours
 RECORD_KB = 8192
 # What a seed's process would do again and again: pydantic looks through all installed packages for
 # plugins, and glibc gives the memory of each larger array back, to be cleared page by page again.
@@ -93,6 +94,13 @@ def seeds_at_once(parallel: int) -> int:
     ablations or the end is alone: more seeds than cores keep the cores busy.
     """
     return min(LANES, -(-(cores() + 1) // parallel))
+
+
+def most_s(model: Path | None) -> float:
+    """Return how long a re-run may take, all its seeds together; `model` is what they may train."""
+    if model is None:
+        return WALL_S
+    return WALL_WITH_MODEL_S * max(1.0, read_record(model).files[WEIGHTS].n_bytes / 1e9)
 
 
 class Stopped(AarlabError):
@@ -144,7 +152,7 @@ class Verifier:
         held, train_rows = held_for(self.root, wanted.task, wanted.split, self.basis)
         pairs, begun = turns(held.labels.seeds, wanted.run_seeds), time.monotonic()
         count = len(wanted.run_seeds)
-        wall_s = WALL_S if held.place is None else WALL_WITH_MODEL_S
+        wall_s = most_s(None if held.place is None else held.place.model)
 
         def heard_all(strong: Strong | None) -> list[Heard]:
             def work(number: int, lane: int, until: Cancel) -> Heard:
@@ -165,7 +173,7 @@ class Verifier:
         seen = [one.seen for one in heard if one.seen is not None]
         error = heard[-1].error[:4000] if heard else ""
         stopped = len(seen) < count and cancel is not None and cancel.is_set()
-        if stopped and (not error or heard[-1].done.killed_by == "cancel"):
+        if stopped and (not error or heard[-1].is_lost or heard[-1].done.killed_by == "cancel"):
             raise Stopped(f"{wanted.id} was cut short: it stays queued")
         runs = [
             Run(seed=seed, probs=one.probs_N.tolist())
@@ -292,8 +300,7 @@ class Verifier:
 
     def _open_sandbox(self, wanted: Verification) -> SandboxSpec:
         view = self._view(wanted)
-        wall_s = WALL_S if view.model is None else WALL_WITH_MODEL_S
-        limits = view.limits(wall_s, max(self.memory_mb, view.memory_mb), RECORD_KB)
+        limits = view.limits(most_s(view.model), max(self.memory_mb, view.memory_mb), RECORD_KB)
         return self._place(wanted, view.read_only, limits)
 
     def _view(self, wanted: Verification) -> MethodView:

@@ -207,6 +207,21 @@ def test_wrong_options_say_what_to_do(running: Running) -> None:
     assert quiet.returncode == 0 and "nothing listens on" in quiet.stderr
 
 
+def test_an_aar_that_has_a_researcher_is_named_before_another_agent_acts_as_it(tmp_path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.tokens.mkdir(parents=True)
+    (run.tokens / "ada").write_text("aar_nothing\n")
+    for aar, has_one in (
+        ({"researcher": "language"}, True),
+        ({"researcher": "external", "external": {"agent": "claude-code"}}, True),
+        ({"researcher": "external", "external": None}, False),
+        ({"researcher": "external", "external": {"agent": "mcp"}}, False),
+    ):
+        run.spec.write_text(json.dumps({"campaign": {"aars": [{"name": "ada", **aar}]}}))
+        done = said("connect", str(run.path), "ada", "--client", "generic")
+        assert ("ada works by itself" in done.stderr) is has_one and "mcpServers" in done.stdout
+
+
 def test_a_bridge_without_a_campaign_or_with_a_dead_token_says_so(
     running: Running, tmp_path
 ) -> None:

@@ -64,6 +64,9 @@ def test_the_curve_is_that_of_the_export(served: Running) -> None:
         client.get("/")
         wait_for(lambda: client.get("/live/curve").json()["waiting"] == 0)
         drawn = client.get("/live/curve?task=math").json()
+        rows = {row["name"]: row["best"] for row in facts(client, "/")["aars"]}
+    for one in drawn["series"]:
+        assert rows[one["aar"]] == pytest.approx(one["best"][-1][1], abs=1e-3)
     with served.operator() as operator:
         export = operator.export()
     for one in drawn["series"]:
@@ -81,6 +84,9 @@ def test_the_leaderboard_is_the_platforms_with_more_beside(served: Running) -> N
         page = facts(client, "/leaderboard")
         math = facts(client, "/leaderboard?task=math")
         assert {e["task"] for e in math["entries"]} == {"math"}
+        only = client.get("/leaderboard?task=math").text.count(">best guard<")
+        assert only == 1, "of several guards one is the best"
+        assert [e["role"] for e in math["entries"]].count("guard") > 1
         one = facts(client, "/leaderboard?aar=magpie&task=math&flagged=true")["entries"]
         assert [e["method"] for e in one] == ["group_consensus"]
         assert facts(client, "/leaderboard?aar=nobody")["entries"] == []

@@ -21,7 +21,16 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from aarlab.executors.base import Ended, Executor, Job, NotStarted, Options, Place, Resources
+from aarlab.executors.base import (
+    Ended,
+    Executor,
+    Job,
+    NotStarted,
+    Options,
+    Place,
+    Resources,
+    variables_lack,
+)
 
 MISSING = "the package ray is not installed: pip install ray, the same version on all nodes"
 TALKER = Path(__file__).with_name("aarlab_ray_talker.py")
@@ -36,7 +45,7 @@ class RayOptions(Options):
     resources: dict[str, float] = Field(default_factory=dict)
     env_file: str | None = None
     host: str | None = None
-    poll_s: float = 1.0
+    poll_s: float = Field(default=1.0, ge=0)
 
 
 class Row(NamedTuple):
@@ -70,9 +79,9 @@ class RayExecutor(Executor):
             return (yield MISSING)
         if resources.time_limit_s is not None:
             yield "Ray has no time limits: leave `hours` out, and limit the research instead"
-        file = self.given.env_file and Path(self.given.env_file)
-        if file and (not file.exists() or file.stat().st_mode & 0o077):
-            yield f"{file} must exist and be readable by its owner alone: chmod 600 {file}"
+        file = self.given.env_file
+        if file is not None and (lack := variables_lack(file)) is not None:
+            yield lack
         try:
             if not self._ask("fits", wants := self._wants(resources)):
                 yield f"no node of Ray has {wants}"
@@ -84,7 +93,7 @@ class RayExecutor(Executor):
         env = {} if job.resources.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         words = [f"{name}={value}" for name, value in {**env, **job.env}.items()]
         if self.given.env_file is not None:
-            words += ["sh", "-c", WITH_FILE, str(Path(self.given.env_file).absolute())]
+            words += ["sh", "-c", WITH_FILE, self.given.env_file]
         given = (["env", *words, *job.argv], str(job.log.absolute()), self._wants(job.resources))
         return RayHandle(self, self._ask("start", job.name, *given))
 

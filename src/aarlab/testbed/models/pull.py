@@ -176,6 +176,13 @@ def _originals(origin: Origin) -> tuple[Any, Any]:
         raise
     except Exception as error:  # readers of foreign files raise anything
         said = " ".join(str(error).split())[:300]
+        if "connect" in said and not Path(where).exists():
+            raise NotFound(
+                f"the Hugging Face hub is not in reach for {where}: {said[:120]} "
+                f"({type(error).__name__}); copy the model here and give its folder: aarlab models "
+                "add NAME --folder FOLDER; of a published setting --weak and --strong, or "
+                "build.weak and build.strong"
+            ) from error
         raise NotFound(
             f"cannot read a model from {where}: {said} ({type(error).__name__}); it must "
             "hold config.json, safetensors weights and a tokenizer.json of one model"

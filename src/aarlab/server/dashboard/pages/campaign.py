@@ -83,8 +83,9 @@ def _rows(desk: Desk, sessions: list[SessionRecord], operator: bool, state: str)
     for place, sent in enumerate(memory.sent):
         made[sent.aar] = made.get(sent.aar, 0) + 1
         newest[sent.aar] = sent
-        exact = operator and place < len(desk.exact)
-        value = desk.exact.values[place] if exact else sent.shown
+        if operator and place >= len(desk.exact):
+            continue  # counted in a moment; a shown score among exact ones would be another figure
+        value = desk.exact.values[place] if operator else sent.shown
         if sent.task == task and value == value:
             best[sent.aar] = max(best.get(sent.aar, value), value)
     rows, roles = [], memory.roles()

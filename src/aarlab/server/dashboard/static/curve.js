@@ -62,10 +62,18 @@
     u.ctx.restore();
   };
 
+  const steps = [-4, -3, -2, -1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power));
+  const short = (one) => one.aar.slice(0, 16);
+  const widest = () => {
+    const ctx = document.createElement("canvas").getContext("2d");
+    ctx.font = `12px ${colour("--sans")}`;
+    return Math.max(0, ...data.series.map((one) => ctx.measureText(short(one)).width));
+  };
+
   const labels = (u) => {
     const ratio = devicePixelRatio;
     const gap = 13 * ratio;
-    const wanted = data.series.map((one, i) => ({ name: one.aar, last: one.best.at(-1), at: i }))
+    const wanted = data.series.map((one, i) => ({ name: one.aar, text: short(one), last: one.best.at(-1), at: i }))
       .filter((one) => one.last && !hidden.has(one.name))
       .map((one) => ({ ...one, y: u.valToPos(one.last[1], "y", true) }))
       .sort((a, b) => a.y - b.y);
@@ -76,7 +84,7 @@
     u.ctx.textAlign = "left";
     for (const one of wanted) {
       u.ctx.fillStyle = style(data.series[one.at]).stroke;
-      u.ctx.fillText(one.name.slice(0, 14), u.bbox.left + u.bbox.width + 6 * ratio, one.y);
+      u.ctx.fillText(one.text, u.bbox.left + u.bbox.width + 6 * ratio, one.y);
     }
     u.ctx.restore();
   };
@@ -95,10 +103,10 @@
     const frontier = { label: "frontier", stroke: colour("--ink"), width: 5, spanGaps: true, paths: step, points: { show: false } };
     return {
       width: box.clientWidth, height: Math.max(240, Math.min(380, box.clientWidth * 0.5)),
-      padding: [10, box.clientWidth > 600 ? 90 : 12, 0, 0],
+      padding: [10, box.clientWidth > 600 ? Math.ceil(widest()) + 14 : 12, 0, 0],
       legend: { show: false }, cursor: { points: { size: 5 }, drag: { x: true, y: false } },
       scales: { x: { time: false, range: (_u, _low, high) => [0, (high || 1) * 1.01] }, y: { range: (_u, low, high) => [Math.max(Math.min(low ?? 0, 0), -0.6) - 0.05, Math.max(high ?? 0, 0.5) + 0.08] } },
-      axes: [axis("research hours of all AARs together"), axis(figure.dataset.figure)],
+      axes: [{ ...axis("research hours of all AARs together"), incrs: steps, values: (_u, at) => at.map((hours) => +hours.toFixed(4)) }, axis(figure.dataset.figure)],
       series: [{}, frontier, ...lines, ...dots],
       hooks: { draw: [marks, (u) => { if (box.clientWidth > 600) labels(u); }], setCursor: [(u) => names(u.cursor.idx)] },
     };
