@@ -26,9 +26,8 @@ def timed(command: Path, home: Path, words: list[str]) -> tuple[float, float]:
     """Return wall and processor seconds of a command and its children."""
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     variables = {**os.environ, "AARLAB_HOME": str(home)}
-    done = subprocess.run(
-        [str(command), *words], env=variables, capture_output=True, text=True, check=False
-    )
+    argv = [str(command), *words]
+    done = subprocess.run(argv, env=variables, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise SystemExit(f"{command} {' '.join(words)}: {done.stdout}{done.stderr}")
     after, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begun
