@@ -201,13 +201,13 @@ def test_what_cannot_be_started_is_a_crash_with_its_reason(tmp_path: Path) -> No
     now[0] = 2.0
     assert child.poll() == "restarted" and flaky.tries == 2
     now[0] += 500  # in the queue: that is no healthy life
-    assert child.poll() is None
+    assert (child.poll(), child.poll()) == ("queued", None)
     flaky.end = Ended(None, "node lost")
     assert (child.poll(), child.died_of, child.crashes) == ("crashed", "node lost", 2)
     now[0] += 2
     assert child.poll() == "restarted"
     flaky.running = True
-    assert child.poll() is None
+    assert child.poll() is None, "it was not said to be queued"
     now[0] += 500  # running: the count begins again
     flaky.end = Ended(None, "node lost")
     assert (child.poll(), child.crashes) == ("crashed", 1)

@@ -190,6 +190,7 @@ def test_a_link_is_cut_within_a_blob(
 ) -> None:
     """The platform reaches the store, and sends its AARs there, through a cable."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "httpx")  # commands that run in this process quieten it
     large = bytes(range(256)) * 4096 * 8
     sha, port = sha256_hex(large), httpx.URL(os.environ["AWS_ENDPOINT_URL"]).port or 0
     options = ("--task", "tiny", "--blobs", f"{s3}/{tmp_path.name}", "--blobs-direct")

@@ -36,7 +36,7 @@ def test_time_without_credit_is_no_research_and_settings_end_it(desk: Bench) -> 
         settings, link = settings_of(fake), Link(config, 20)
         with link() as platform, vendors_client(settings) as vendors:
             platform.open_session()
-            made = ClaudeCode(config, spec, platform, link, settings)
+            made = ClaudeCode(config, spec, platform, link, settings=settings)
             with listening(made._proxy(vendors), config.home / "models"):
                 transport = httpx.HTTPTransport(
                     uds=str(config.home / "models" / SOCKET), verify=False
