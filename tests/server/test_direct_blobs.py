@@ -158,6 +158,7 @@ def test_by_default_there_are_no_links(running: Running) -> None:
             links(aar, get=[ONE_SHA])
 
 
+@pytest.mark.gate
 def test_a_link_that_is_too_old_is_asked_for_again(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_link_that_is_too_old_is_asked_for_again(
 
 
 # ---------------------------------------------------------------- a link is cut
+@pytest.mark.gate
 def test_a_link_is_cut_within_a_blob(
     tiny: TinyTask,
     s3: str,
@@ -314,6 +316,7 @@ class Careless(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(
     ("is_open", "told"), [(False, "takes other bytes than a link is"), (True, "to anybody")]
 )

@@ -81,7 +81,7 @@ def of(arena: Arena, method: str) -> Verification:
     return next(v for v in runs if v.snapshot == arena.snapshots[method])
 
 
-@pytest.mark.parametrize("split", ["selection", "certify"])
+@pytest.mark.parametrize("split", ["selection", pytest.param("certify", marks=pytest.mark.gate)])
 def test_verified_runs_read_the_material_and_nothing_else(
     toy_root: DataRoot, tmp_path: Path, split: str
 ) -> None:
@@ -134,6 +134,7 @@ def test_a_pod_gives_what_the_campaigns_machine_gives(arena: Arena, tmp_path: Pa
     assert "selection.jsonl" in names and not {"truth", "baselines.npz"} & names
 
 
+@pytest.mark.gate
 def test_a_stop_gives_back_at_once_and_another_takes_it(arena: Arena, tmp_path: Path) -> None:
     arena.hand_in("slow", "slow", SLOW)
     pod, wanted = Pod(arena, tmp_path), of(arena, "slow").id
@@ -166,6 +167,7 @@ def test_a_stop_gives_back_at_once_and_another_takes_it(arena: Arena, tmp_path: 
         platform.settle(wanted, VerificationResult(error="the test is over"))
 
 
+@pytest.mark.gate
 def test_a_re_run_that_it_does_not_hold_any_more_is_cut_short(arena: Arena, tmp_path: Path) -> None:
     arena.hand_in("mo", "slow as well", SLOW)
     pod, wanted = Pod(arena, tmp_path), of(arena, "slow as well").id
@@ -200,6 +202,7 @@ def test_a_machine_with_another_task_says_so_and_takes_nothing(
     assert pod.holds == []
 
 
+@pytest.mark.gate
 def test_a_machine_without_the_isolation_claims_nothing(arena: Arena, tmp_path: Path) -> None:
     (tmp_path / "pyseccomp.py").write_text("raise ImportError('not installed here')")
     arena.hand_in("mo", "waits on", MAJORITY + "\n# waits on\n")
