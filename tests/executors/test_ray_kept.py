@@ -66,9 +66,11 @@ def test_pods_without_a_shared_folder_lose_their_nodes(
     for pod, members in PODS.items():
         for name in members:
             assert course.seen[name] == [there[name], third], "it came up with its pod's others"
-            newest, oldest = lost_node.homes(nodes, name)
-            assert newest != oldest and (newest / "life").read_text() == "2\n"
+            newest, *older = lost_node.homes(nodes, name)
             assert not (run.aar(name) / "life").exists(), "no AAR works in the run's folder"
+            if not older and name in CONTROLS:
+                continue  # it was done before its node was lost
+            assert len(older) == 1 and (newest / "life").read_text() == "2\n"
         language, control = members
         [home, _] = lost_node.homes(nodes, language)
         assert "continues from what life 1 kept" in (home / "aar.log").read_text()

@@ -44,7 +44,8 @@ def test_two_pods_lose_their_nodes(
     [third] = ray_cluster.nodes
     for name in AARS:
         assert course.seen[name] == [there[name], third], "it came up with its pod's other AARs"
-        assert lost_node.lives(run)[name] == 2
+        again = lost_node.lives(run)[name] == 2
+        assert again or name not in LANGUAGES, "a control may be done before its node is lost"
     assert lost_node.events(run, "process_crashed") == [], "a lost node is no crash"
     spent = {aar.name: aar.spend.get("device_s", 0.0) for aar in export.aars}
     for number, pod in enumerate(PODS, 1):

@@ -90,7 +90,7 @@ def spec_of(
     }
 
 
-TRIALS = 30  # so that the control researchers still work when their nodes are lost
+TRIALS = 30  # so that most control researchers still work when their nodes are lost
 
 
 def in_pods(spec: dict[str, Any], pods: dict[str, list[str]]) -> dict[str, Any]:
