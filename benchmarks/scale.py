@@ -623,9 +623,9 @@ def page(known: dict[str, Any]) -> str:
 
 
 SHARED = (
-    "Where the label does not say idle, other work kept the machine's cores several times over busy "
-    "meanwhile. Simulated AARs run on the same cores. Requests a second and quantiles say little; processor seconds are "
-    "less distorted. What the figures mean for more AARs: "
+    "Where the label does not say idle, other work kept the machine's cores several times over "
+    "busy meanwhile. Simulated AARs run on the same cores. Requests a second and quantiles say "
+    "little; processor seconds are less distorted. What the figures mean for more AARs: "
     "[performance](../docs/performance.md#many-aars-on-one-server). `before` is the state of the "
     "code before long polls, changes, and sums in the database; with 1,000 AARs its server was "
     "full, and the run was given up. Errors called `connection` are requests on connections that "
