@@ -3,8 +3,6 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
+from store_servers import servers
 
 from aarlab.core.errors import Conflict, Superseded
 from aarlab.core.wire import NewVerification, Snapshot
@@ -38,17 +37,6 @@ async def queue(database: Database, count: int = RUNS) -> list[str]:
             wanted = NewVerification(snapshot=snapshot.id, task="t", n_seeds=2)
             made.append((await verifications.add(tx, wanted, snapshot)).id)
     return made
-
-
-@asynccontextmanager
-async def servers(place: Place) -> AsyncIterator[list[Database]]:
-    """The servers of a database: PostgreSQL has two, an SQLite file one."""
-    opened = [Database(place) for _ in range(1 if isinstance(place, Path) else 2)]
-    async with AsyncExitStack() as stack:
-        for one in opened:
-            await one.open()
-            stack.push_async_callback(one.close)
-        yield opened
 
 
 class Pod:
