@@ -24,12 +24,12 @@ from aarlab.core.clock import now_iso
 from aarlab.core.errors import AarlabError, BadInput, Superseded
 from aarlab.core.files import write_json
 from aarlab.core.logs import log_to_stderr
+from aarlab.core.supervision import SUPERSEDED
 from aarlab.executors.base import LEFT
 
 LOG = logging.getLogger("aarlab.agents")
 PLATFORM_DEADLINE_S = 300.0
 SETTINGS = 78  # sysexits EX_CONFIG: the same process would end the same way
-SUPERSEDED = 75  # sysexits EX_TEMPFAIL: a newer process of the same AAR has begun
 LEAVE_S = 60.0
 ERROR_FILE = "error.json"  # core.layout.RunDir.aar_error
 

@@ -46,11 +46,13 @@ MOST_SAID = 20_000
 SECRET = "AARLAB_POD_SECRET"
 
 
-class Boot(Strict):
-    """What a pod is started with. `key` is sealed; `key_file` is for pods of this machine."""
+class PodBoot(Strict):
+    """What any pod is started with. `key` is sealed; `key_file` is one that its machine can read.
+
+    `devices` is the number of its student servers.
+    """
 
     name: str
-    aars: list[str]
     root: Path
     devices: int = 0
     socket: Path | None = None
@@ -58,6 +60,37 @@ class Boot(Strict):
     ca: str = ""  # the certificate of the campaign's CA
     key: str = ""
     key_file: Path | None = None
+
+    def opened_key(self) -> str:
+        """Return the pod's key. Raises BadInput where the secret is not the campaign's."""
+        if self.key_file is not None:
+            return self.key_file.read_text(encoding="utf-8").strip()
+        return unsealed(self.key, PodSettings().secret.get_secret_value())
+
+    def address(self, run: RunDir) -> Address:
+        """Return where the platform is; `run` is the pod's folder, which has the certificate."""
+        place = self.url or self.socket
+        assert place is not None
+        return Address(place, run.tls / "ca.pem" if self.ca else None)
+
+
+class Boot(PodBoot):
+    """What a pod of AARs is started with where no folder is shared."""
+
+    aars: list[str]
+
+
+def pods_folder() -> Path:
+    """Return where pods lay out their folders on this machine.
+
+    Raises BadInput if it is not a folder of this user.
+    """
+    top = PodSettings().folder or Path("/tmp") / f"aarlab-pods-{getpass.getuser()}"
+    top.mkdir(mode=0o711, parents=True, exist_ok=True)
+    about = top.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+        raise BadInput(f"{top} is not a folder of this user: give AARLAB_POD_FOLDER")
+    return top
 
 
 def sealed(key: str, secret: str) -> str:
@@ -139,7 +172,7 @@ class Courier:
             LOG.warning("the last report did not reach the platform: %s", error)
 
     def _client(self) -> PodClient:
-        return PodClient(_address(self._boot, self._run), self._key)
+        return PodClient(self._boot.address(self._run), self._key)
 
     def _tell(self, platform: PodClient, stopped: str = "") -> None:
         """Send what changed since it was last sent; write down what the orders are."""
@@ -183,24 +216,15 @@ def joined(boot: Boot) -> tuple[RunDir, Courier]:
 
     Raises BadInput for a wrong secret, and as the platform's client does.
     """
-    settings = PodSettings()
-    if boot.key_file is not None:
-        key = boot.key_file.read_text(encoding="utf-8").strip()
-    else:
-        key = unsealed(boot.key, settings.secret.get_secret_value())
-    top = settings.folder or Path("/tmp") / f"aarlab-pods-{getpass.getuser()}"
-    top.mkdir(mode=0o711, parents=True, exist_ok=True)
-    about = top.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
-        raise BadInput(f"{top} is not a folder of this user: give AARLAB_POD_FOLDER")
-    run = RunDir(top / f"{boot.name}-{sha256_hex(key)[:12]}")
+    key = boot.opened_key()
+    run = RunDir(pods_folder() / f"{boot.name}-{sha256_hex(key)[:12]}")
     folder = run.pod(boot.name)
     for made in (run.tokens, run.platform / "supervisors", run.tls, folder):
         made.mkdir(parents=True, exist_ok=True)
     run.platform.chmod(0o700)
     write_atomic(run.tls / "ca.pem", boot.ca)
     write_atomic(folder / "key", key + "\n", PRIVATE)
-    with PodClient(_address(boot, run), key) as platform:
+    with PodClient(boot.address(run), key) as platform:
         given = platform.join(PodJoin(pod=boot.name, aars=boot.aars))
     write_atomic(run.spec, given.spec)
     for name, text in (("orders.json", given.orders), ("report.json", given.report)):
@@ -216,12 +240,6 @@ def joined(boot: Boot) -> tuple[RunDir, Courier]:
         prepare_workspace(config.workspace, config.uid)
         write_atomic(run.aar(name) / "aar.json", config.model_dump_json(indent=1) + "\n")
     return run, Courier(boot, key, run, given.number)
-
-
-def _address(boot: Boot, run: RunDir) -> Address:
-    place = boot.url or boot.socket
-    assert place is not None
-    return Address(place, run.tls / "ca.pem" if boot.ca else None)
 
 
 def _config(boot: Boot, run: RunDir, given: str) -> AarConfig:

@@ -45,6 +45,7 @@ from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
 from aarlab.core.research_time import HEARTBEAT_S
+from aarlab.core.supervision import SUPERSEDED
 from aarlab.core.wire import PodPoll, Wanted
 from aarlab.core.wire_base import Strict
 from aarlab.executors.base import LEFT
@@ -55,7 +56,6 @@ from aarlab.students.settings import DeviceSettings
 
 LOG = logging.getLogger("aarlab.pod")
 ROUND_S, ORDERS_S, AGAIN_S = 0.1, 1.0, 2.0
-SUPERSEDED = 75  # as agents.__main__ has it: a newer copy of the pod has begun
 END_S = 10.0
 BORROWED_S = 30.0  # in which its owner may start it again
 

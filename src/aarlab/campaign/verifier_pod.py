@@ -12,13 +12,11 @@ Not covered: who reads the folder as the same user, and a machine on which no po
 
 import ctypes
 import fcntl
-import getpass
 import json
 import logging
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -29,19 +27,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aarlab.campaign.aars import VERIFIERS
-from aarlab.campaign.node import unsealed
-from aarlab.campaign.pod import ROUND_S, SUPERSEDED
+from aarlab.campaign.node import PodBoot, pods_folder
+from aarlab.campaign.pod import ROUND_S
 from aarlab.campaign.processes import Child
-from aarlab.campaign.settings import PodSettings
 from aarlab.campaign.spec import CampaignSpec, parse_spec
 from aarlab.campaign.students import Share, student_server
-from aarlab.client.transport import Address
 from aarlab.client.verifier import VerifierClient
-from aarlab.core.errors import AarlabError, BadInput, Superseded
+from aarlab.core.errors import AarlabError, Superseded
 from aarlab.core.files import write_atomic
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
-from aarlab.core.wire_base import Strict
+from aarlab.core.supervision import SUPERSEDED
 from aarlab.executors.base import LEFT
 from aarlab.executors.local import SETPRIV, LocalHandle
 from aarlab.sandbox.reaper import PR_SET_CHILD_SUBREAPER, end_descendants
@@ -52,29 +48,12 @@ PRIVATE = 0o600
 END_S = 6.0  # for its sandboxes to end; executors wait longer before they kill the pod
 
 
-class VerifierBoot(Strict):
-    """What a pod is started with. `key` is sealed; `key_file` is one that this machine can read."""
-
-    name: str
-    root: Path
-    devices: int = 0
-    socket: Path | None = None
-    url: str | None = None
-    ca: str = ""  # the certificate of the campaign's CA
-    key: str = ""
-    key_file: Path | None = None
-
-
 @contextmanager
 def private_folder(top: Path, name: str) -> Iterator[Path]:
     """Yield a new folder of this process, locked until the end of the block, then removed.
 
     What processes that are gone have left is removed first.
     """
-    top.mkdir(mode=0o711, parents=True, exist_ok=True)
-    about = top.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
-        raise BadInput(f"{top} is not a folder of this user: give AARLAB_POD_FOLDER")
     folder = top / f"{name}-{os.getpid()}-{time.time_ns():x}"
     with _locked(top / f".{VERIFIERS}lock"):
         for left in top.glob(f"{VERIFIERS}*"):
@@ -114,18 +93,15 @@ def _locked(place: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def laid_out(boot: VerifierBoot, run: RunDir) -> tuple[int, CampaignSpec]:
+def laid_out(boot: PodBoot, run: RunDir) -> tuple[int, CampaignSpec]:
     """Join the platform; write key, CA and spec into the folder. Return number and spec."""
-    if boot.key_file is not None:
-        key = boot.key_file.read_text(encoding="utf-8").strip()
-    else:
-        key = unsealed(boot.key, PodSettings().secret.get_secret_value())
+    key = boot.opened_key()
     run.platform.mkdir(mode=0o700)
     run.tls.mkdir()
     if boot.ca:
         write_atomic(run.tls / "ca.pem", boot.ca)
     write_atomic(_key_file(run), key + "\n", PRIVATE)
-    with VerifierClient(_address(boot, run), key, boot.name) as platform:
+    with VerifierClient(boot.address(run), key, boot.name) as platform:
         given = platform.join()
     write_atomic(run.spec, given.spec, PRIVATE)
     return given.number, parse_spec(json.loads(given.spec)["campaign"], "the campaign's spec")
@@ -135,14 +111,8 @@ def _key_file(run: RunDir) -> Path:
     return run.platform / "key"
 
 
-def _address(boot: VerifierBoot, run: RunDir) -> Address:
-    place = boot.url or boot.socket
-    assert place is not None
-    return Address(place, run.tls / "ca.pem" if boot.ca else None)
-
-
 def verifier_argv(
-    boot: VerifierBoot, run: RunDir, number: int, spec: CampaignSpec, students: list[Path]
+    boot: PodBoot, run: RunDir, number: int, spec: CampaignSpec, students: list[Path]
 ) -> list[str]:
     argv = [sys.executable, "-m", "aarlab.verify.node", "--pod", boot.name]
     argv += ["--number", str(number), "--run", str(run.path), "--root", str(boot.root)]
@@ -153,10 +123,9 @@ def verifier_argv(
     return argv + [word for one in students for word in ("--students", str(one))]
 
 
-def serve(boot: VerifierBoot, told: list[int]) -> int:
+def serve(boot: PodBoot, told: list[int]) -> int:
     """Do re-runs until a signal is in `told`, or the verifier ends; return the exit code."""
-    top = PodSettings().folder or Path("/tmp") / f"aarlab-pods-{getpass.getuser()}"
-    with private_folder(top, boot.name) as folder, ExitStack() as opened:
+    with private_folder(pods_folder(), boot.name) as folder, ExitStack() as opened:
         run = RunDir(folder)
         number, spec = laid_out(boot, run)
         root = DataRoot(boot.root, pinned=run.task_versions())
@@ -191,7 +160,7 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda which, _frame: told.append(which))
     try:
-        return serve(VerifierBoot.model_validate_json(argv[0]), told)
+        return serve(PodBoot.model_validate_json(argv[0]), told)
     except Superseded as error:
         LOG.error("the pod stopped: %s", error)
         return SUPERSEDED

@@ -4,13 +4,12 @@ import sys
 
 from aarlab.campaign.aars import VERIFIERS
 from aarlab.campaign.executing import verifier_resources
-from aarlab.campaign.node import sealed
+from aarlab.campaign.node import PodBoot, sealed
 from aarlab.campaign.pods import pod_log
 from aarlab.campaign.processes import Child
 from aarlab.campaign.registration import Campaign
 from aarlab.campaign.settings import PodSettings
 from aarlab.campaign.spec import CampaignSpec
-from aarlab.campaign.verifier_pod import VerifierBoot
 from aarlab.core.files import write_atomic
 from aarlab.core.supervision import verifier_key
 
@@ -22,7 +21,7 @@ def devices_of_verifier(spec: CampaignSpec) -> int:
     return max(1, spec.executor.verifiers.gpus or 0)
 
 
-def boot_of(campaign: Campaign, name: str) -> VerifierBoot:
+def boot_of(campaign: Campaign, name: str) -> PodBoot:
     """Return what a pod is started with. Its key lies in a file of mode 600, or is sealed.
 
     Raises BadInput where no folder is shared and there is no secret to seal with.
@@ -30,7 +29,7 @@ def boot_of(campaign: Campaign, name: str) -> VerifierBoot:
     run, tcp = campaign.run, campaign.listens
     token = (run.tokens / "operator").read_text(encoding="utf-8").strip()
     key = verifier_key(token, name)
-    boot = VerifierBoot(
+    boot = PodBoot(
         name=name,
         root=campaign.root.path.absolute(),
         devices=devices_of_verifier(campaign.spec),

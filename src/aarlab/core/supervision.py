@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 SUPERVISOR_HEADER = "X-Aarlab-Supervisor"
 LIFE_HEADER = "Aarlab-Life"
+SUPERSEDED = 75  # exit code (EX_TEMPFAIL) of an AAR or a pod of which a newer process has begun
 
 
 def pod_key(operator_token: str, aars: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from aarlab.core.errors import AarlabError, Superseded
 from aarlab.core.isolation import SANDBOX_KINDS
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.logs import log_to_stderr
+from aarlab.core.supervision import SUPERSEDED
 from aarlab.core.wire import SnapshotContent, Verification, VerificationResult
 from aarlab.core.wire_verifiers import LEASE_S
 from aarlab.sandbox.probe import probe
@@ -35,7 +36,6 @@ from aarlab.verify.rerun import Verifier, seeds_at_once
 from aarlab.verify.strong import StrongModels
 
 LOG = logging.getLogger("aarlab.verify")
-SUPERSEDED = 75  # as campaign.pod has it
 RENEW_S = LEASE_S / 5
 GIVE_BACK_S = 5.0
 

@@ -14,12 +14,12 @@ from fault_scripts import sixteen_steps, thirty_steps
 from language_kit import Bench, bench
 from platform_kit import wait_for
 
-from aarlab.agents.__main__ import SUPERSEDED
 from aarlab.agents.config import AarConfig
 from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import load_state
 from aarlab.core.layout import DataRoot, RunDir
 from aarlab.core.links import SIGNED
+from aarlab.core.supervision import SUPERSEDED
 from aarlab.core.transcript import read_transcript
 from aarlab.sandbox.workspace import prepare_workspace
 

@@ -15,13 +15,13 @@ from fault_scripts import ROUND, waiter, worker
 from language_kit import Bench
 from platform_kit import wait_for
 
-from aarlab.agents.__main__ import SUPERSEDED
 from aarlab.agents.config import AarConfig
 from aarlab.agents.language.state import Store
 from aarlab.agents.platform_link import Link
 from aarlab.agents.specs import LanguageSpec
 from aarlab.agents.state import LIFE, LIFE_LOCK, Claim, load_state
 from aarlab.core.errors import Damaged, Superseded
+from aarlab.core.supervision import SUPERSEDED
 from aarlab.core.transcript import read_transcript
 from aarlab.core.wire_ledger import NewControl
 

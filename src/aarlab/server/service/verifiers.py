@@ -12,7 +12,7 @@ import asyncio
 from pathlib import Path
 
 from aarlab.core.errors import NotFound
-from aarlab.core.wire import SnapshotContent
+from aarlab.core.wire import SnapshotContent, Verification
 from aarlab.core.wire_verifiers import (
     PART_BYTES,
     Claimed,
@@ -81,19 +81,17 @@ async def snapshot(platform: Platform, call: VerifierRun) -> SnapshotContent:
 
 async def material(platform: Platform, call: VerifierRun) -> Material:
     """List the files that a re-run which the pod holds reads."""
-    files = await _files(platform, call)
+    run, files = await _held(platform, call)
     facts = await asyncio.to_thread(lambda: {n: _facts(platform, p) for n, p in files.items()})
-    async with platform.store.database.read() as tx:
-        task = (await leases.held(tx, call, call.run)).task
     root = platform.settings.data_root
-    name = model_at_hand(load_info(root.public_task(task)))
+    name = model_at_hand(load_info(root.public_task(run.task)))
     key = "" if name is None else read_record(root.models / name).key
     return Material(files=facts, model=name, model_key=key)
 
 
 async def part(platform: Platform, asked: VerifierPart) -> bytes:
     """Return up to PART_BYTES of a file that is fetched. Raises NotFound for any other name."""
-    files = await _files(platform, asked)
+    _, files = await _held(platform, asked)
     if asked.name not in files or asked.name.startswith("public/"):
         raise NotFound("no such file of this re-run")
     return await asyncio.to_thread(_read, files[asked.name], asked.at)
@@ -108,11 +106,12 @@ async def settle(platform: Platform, call: VerifierResult) -> Settled:
     return Settled(state="failed" if settled.state == "failed" else "done")
 
 
-async def _files(platform: Platform, call: VerifierRun) -> dict[str, Path]:
+async def _held(platform: Platform, call: VerifierRun) -> tuple[Verification, dict[str, Path]]:
+    """Return a re-run that the pod holds, and the files that it reads."""
     async with platform.store.database.read() as tx:
         run = await leases.held(tx, call, call.run)
     root = platform.settings.data_root
-    return await asyncio.to_thread(material_of, root, run.task, run.split)
+    return run, await asyncio.to_thread(material_of, root, run.task, run.split)
 
 
 def _facts(platform: Platform, path: Path) -> FileFacts:
