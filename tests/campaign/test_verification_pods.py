@@ -14,6 +14,7 @@ from verification_pods import claims, re_runs
 
 from aarlab.campaign.aars import ExecutorSpec, VerifiersSpec
 from aarlab.campaign.checking import Remark, estimate, remarks
+from aarlab.campaign.node import pods_folder
 from aarlab.campaign.processes import Child, CrashedRepeatedly
 from aarlab.campaign.runner import create, run_campaign, verify_again
 from aarlab.campaign.settings import RestartSettings
@@ -220,8 +221,15 @@ def test_a_private_folder_is_removed_by_its_process_or_by_the_next(tmp_path: Pat
             assert first.exists() and first != second, "one that lives is left alone"
         assert not second.exists()
     assert not first.exists()
+
+
+def test_pods_lay_nothing_out_behind_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere").mkdir()
-    with pytest.raises(BadInput, match="AARLAB_POD_FOLDER"), private_folder(link, "verifiers-1"):
-        pass
+    monkeypatch.setenv("AARLAB_POD_FOLDER", str(link))
+    for _ in range(2):  # of a link to nothing, then of one to a folder
+        with pytest.raises(BadInput, match="AARLAB_POD_FOLDER"):
+            pods_folder()
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)

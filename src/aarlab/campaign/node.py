@@ -86,7 +86,8 @@ def pods_folder() -> Path:
     Raises BadInput if it is not a folder of this user.
     """
     top = PodSettings().folder or Path("/tmp") / f"aarlab-pods-{getpass.getuser()}"
-    top.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if not top.is_symlink():
+        top.mkdir(mode=0o711, parents=True, exist_ok=True)
     about = top.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
         raise BadInput(f"{top} is not a folder of this user: give AARLAB_POD_FOLDER")
