@@ -727,7 +727,7 @@ def _options(kind: type[Given], given: Any, name: str) -> Given:
     """Return options from names and values; raises BadInput for names and values of others."""
     if not isinstance(given, dict):
         raise BadInput(f"{name}: expected names and values")
-    if unknown := sorted(given.keys() - kind.model_fields.keys()):
+    if unknown := sorted(given.keys() - {one.name for one in fields(kind)}):
         raise BadInput(f"{name}: there is no {unknown[0][:40]!r}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return kind(**values)

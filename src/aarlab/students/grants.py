@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aarlab.core.errors import AarlabError, BadInput, Forbidden, NotFound, Unreachable
 from aarlab.core.hashing import sha256_hex
+from aarlab.core.options import explain
 from aarlab.core.types import Example
 from aarlab.students.client import connected
 from aarlab.students.queue import Kind
 from aarlab.students.rows import packed_rows, unpacked_rows
 from aarlab.students.settings import DeviceSettings
 from aarlab.testbed.running.channel import Channel, ChannelClosed, Message
-from aarlab.testbed.students.options import AdapterOptions, HeadOptions, explain
+from aarlab.testbed.students.options import AdapterOptions, HeadOptions
 from aarlab.testbed.tasks.train_task import StudentSettings
 
 MAX_ANSWER = 2**31

@@ -164,7 +164,7 @@ class StoredAlone(StudentFactory):
 
 
 def _students(source: Deliveries, facts: dict[str, Any]) -> StudentFactory:
-    head = HeadOptions(**facts["head"])
+    head = HeadOptions.given(facts["head"])
     if not facts["model"]:
         return StoredAlone(source, facts["layer"], head)
     from aarlab.verify.asked import BlindSource, BlindStudents  # loads more than most runs need
@@ -174,7 +174,7 @@ def _students(source: Deliveries, facts: dict[str, Any]) -> StudentFactory:
         BlindSource(source),
         facts["layer"],
         head,
-        adapter=None if adapter is None else AdapterOptions(**adapter),
+        adapter=None if adapter is None else AdapterOptions.given(adapter),
     )
 
 

@@ -24,8 +24,8 @@ from aarlab.core.errors import BadInput, Conflict, Damaged, NotFound
 from aarlab.core.files import write_atomic
 from aarlab.core.foreign_yaml import read_yaml
 from aarlab.core.layout import DataRoot
+from aarlab.core.options import explain
 from aarlab.testbed.models.record import read_record
-from aarlab.testbed.students.options import explain
 
 Family = Literal["base", "instruct"]
 

@@ -30,7 +30,8 @@ from pydantic.fields import FieldInfo
 from aarlab.core.errors import BadInput
 from aarlab.core.foreign import read_json
 from aarlab.core.hashing import content_hash
-from aarlab.testbed.students.options import HeadOptions, LossName, Options, explain
+from aarlab.core.options import Options, explain
+from aarlab.testbed.students.options import HeadOptions, LossName
 
 LabelSource = Literal[
     "weak", "zero_shot", "posterior", "blend", "em_posterior", "teachers", "votes"

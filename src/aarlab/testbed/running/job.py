@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from aarlab.core.errors import BadInput
+from aarlab.core.options import explain
 from aarlab.core.types import Split
 from aarlab.core.wire import Ablation, Predictions, Run
-from aarlab.testbed.students.options import explain
 
 PREDICTIONS = "predictions.json"
 ERROR = "error.json"

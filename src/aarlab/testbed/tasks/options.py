@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from aarlab.core.options import Options
 from aarlab.core.types import EVAL_SPLITS, Split
-from aarlab.testbed.students.options import AdapterOptions, HeadOptions, Options, TeacherOptions
+from aarlab.testbed.students.options import AdapterOptions, HeadOptions, TeacherOptions
 
 Count = Annotated[int, Field(ge=2, le=256)]
 LogLikelihoods = Literal["all", "evaluation", "sample", "none"]

@@ -25,7 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from aarlab.core.errors import BadInput
 from aarlab.core.foreign_yaml import read_yaml
 from aarlab.testbed.students.adapters.adaptation import ADAPTATIONS, PROBE
-from aarlab.testbed.students.options import ADAPTED_CEILINGS, HeadOptions, TeacherOptions
+from aarlab.testbed.students.options import (
+    ADAPTED_CEILINGS,
+    HeadOptions,
+    StudentOptions,
+    TeacherOptions,
+    model_of,
+)
 from aarlab.testbed.tasks.options import BuildOptions, Count, LogLikelihoods
 
 FILE = "task.yaml"
@@ -251,6 +257,8 @@ def _model(annotation: Any) -> type[BaseModel] | None:
         (annotation, *others) = [a for a in get_args(annotation) if a is not NoneType]
         if others:
             return None
+    if isinstance(annotation, type) and issubclass(annotation, StudentOptions):
+        return model_of(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return None

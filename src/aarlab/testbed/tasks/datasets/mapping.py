@@ -38,8 +38,8 @@ from aarlab.core.files import write_atomic
 from aarlab.core.foreign import is_number, shown
 from aarlab.core.foreign_yaml import read_yaml
 from aarlab.core.hashing import content_hash, sha256_hex
+from aarlab.core.options import explain
 from aarlab.core.rows import Faults, ForeignRow, read_rows
-from aarlab.testbed.students.options import explain
 from aarlab.testbed.tasks.data import linked, question_key, shared_instruction
 from aarlab.testbed.tasks.datasets.named import shipped_sets
 

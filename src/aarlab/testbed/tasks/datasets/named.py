@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from aarlab.core.errors import BadInput
 from aarlab.core.foreign_yaml import read_yaml
+from aarlab.core.options import explain
 from aarlab.core.types import TaskKind
-from aarlab.testbed.students.options import explain
 
 Form = Literal["statement_pairs", "statements", "ordered_pairs", "choices"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
