@@ -6,8 +6,8 @@ The cheats (`tests/kit/new_cheats.py`) and every built-in method that needs no m
 through the real verifier and its sandboxes on the embedded math task, each in the blind and in the
 open class, with the same seeds and fresh teachers. What a cheat ships is made here from the public
 rows and their true labels, which stand for what a researcher can tell by reading. Predictions are
-kept in `--kept`; a second call goes on where it stopped. Parts: cheats, feedback,
-honest, same, basis. Without log-likelihoods, as on `oversight`, the only part is attacks:
+kept in `--kept`; a second call goes on where it stopped. Parts: cheats, honest_parts,
+feedback, honest, same, basis. Without log-likelihoods, as on `oversight`, the only part is attacks:
 cheats and attackers of `state_attacks.py` beside honest methods. `--only` names the methods of a
 part. blind.md is put together by hand from what this writes, and from the tables of `rounding.py`
 and `noise.py`.
@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "kit"))
 
 import numpy as np
-from new_cheats import CHEATS, OPEN, TRIES, files_of, notes_of
+from new_cheats import CHEATS, HONEST_PARTS, HONESTLY, OPEN, TRIES, files_of, notes_of
 
 import state_attacks
 from aarlab.cli.operator import open_scorer
@@ -66,7 +66,7 @@ MATH = "math"
 VANILLA = "vanilla"
 TOLD = "climbed_told"  # the climber, told its scores on the selection split as it went
 SAME_SEEDS = 2
-PARTS = "cheats,feedback,honest,same,basis"
+PARTS = "cheats,honest_parts,feedback,honest,same,basis"
 Way = str  # blind; blind in the stored basis; open
 BASES: dict[Way, Basis] = {"blind": "secret", "plain": "plain", "open": "secret"}
 Facts = dict[str, Any]
@@ -105,7 +105,7 @@ class Arena:
         if name == TOLD:
             flips = self.told_flips(way)
             return files_of("climbed", {"flips": {"text": flips, "norm": flips}}, way == "open")
-        if name in CHEATS:
+        if name in CHEATS or name.endswith(HONESTLY):
             return files_of(name, self.notes, texts=way == "open")
         files = named_files(name)
         source = files["method.py"].replace(OPEN, "")
@@ -245,6 +245,7 @@ def main() -> None:
     found: Facts = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     parts: dict[str, Callable[[Arena, Facts], None]] = {
         "cheats": cheats,
+        "honest_parts": honest_parts,
         "feedback": feedback,
         "honest": honest,
         "same": same,
@@ -297,6 +298,16 @@ def _of_ways(arena: Arena, name: str) -> Facts:
         if not result.error and "open" in arena.ways:
             cells[way]["flags"] = [flag[:200] for flag in arena.flags(name, way)]
     return cells
+
+
+def honest_parts(arena: Arena, found: Facts) -> None:
+    """Run what is left of cheats without what they ship or read, and cheats against it, blind."""
+    for name in filter(arena.wants, HONEST_PARTS):
+        cheat, left = arena.run(name, "blind"), arena.run(name + HONESTLY, "blind")
+        found.setdefault("honest_parts", {})[name] = {
+            "cheat": _scored(arena, cheat, left, "less_honest_part"),
+            "honest_part": _scored(arena, left, arena.run(VANILLA, "blind")),
+        }
 
 
 def feedback(arena: Arena, found: Facts) -> None:
@@ -394,7 +405,12 @@ def page(found: Facts) -> str:
         "the plain student is paired (same rows, seeds, teachers). Cheats: "
         "`tests/kit/new_cheats.py`. Made by `benchmarks/blind.py`.\n"
     )
-    parts = [("cheats", _cheats), ("honest", _honest), ("same", _same)]
+    parts = [
+        ("cheats", _cheats),
+        ("honest_parts", _honest_parts),
+        ("honest", _honest),
+        ("same", _same),
+    ]
     made = [make(found) for name, make in parts if name in found]
     return "\n".join([head, *made])
 
@@ -465,6 +481,20 @@ def _cheats(found: Facts) -> str:
             f"plain student by {told}: a row can be known again by the norm of its state, in any "
             "basis. Against this only silence helps: AARs learn no figure of a verified run.\n"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _honest_parts(found: Facts) -> str:
+    lines = [
+        "## Cheats and their honest parts, blind\n",
+        "| cheat | PGR | its honest part | honest part less plain student "
+        "| cheat less honest part |",
+        "|---|---|---|---|---|",
+    ]
+    for name, cell in found["honest_parts"].items():
+        cheat, left = cell["cheat"], cell["honest_part"]
+        figures = (cheat["pgr"], left["pgr"], left["less_vanilla"], cheat["less_honest_part"])
+        lines.append(f"| {name} | {' | '.join(map(_text, figures))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -300,7 +300,7 @@ def test_a_missing_price_table_is_to_do_and_not_wrong(monkeypatch: pytest.Monkey
         return [remark.gravity for remark in found if "no price of model" in remark.text]
 
     assert of_price() == []
-    monkeypatch.setattr("aarlab.agents.prices.data_snapshot", None)
+    monkeypatch.setattr("aarlab.agents.prices._snapshot", lambda: None)
     assert of_price() == ["to do"]
 
 

@@ -738,9 +738,41 @@ CHEATS: dict[str, tuple[str, str]] = {
     "labels_in_prompts": ("labels in prompts", LABELS_IN_PROMPTS),
 }
 
+# What is left of a cheat without what it ships or reads, where that is more than a plain student.
+HONEST_PARTS: dict[str, str] = {
+    "relabels": """
+from collections import Counter
+import numpy as np
+from tools import Plain
+
+def fit(task, student, seed):
+    weak = (np.asarray(task.weak_labels_N) > 0.5).astype(float)
+    words = task.same_answers()
+    counts, sizes = Counter(zip(task.groups, words)), Counter(task.groups)
+    share = np.array([counts[g, w] / sizes[g] for g, w in zip(task.groups, words)])
+    return Plain(task, student, targets=np.clip(0.5 * weak + 0.5 * share, 0, 1))
+""",
+    "labels_by_weak_pattern": """
+import numpy as np
+from tools import Plain
+
+def fit(task, student, seed):
+    votes = np.asarray(task.teacher_labels_SN).mean(axis=0)
+    weak = np.asarray(task.weak_labels_N)
+    return Plain(task, student, targets=np.clip(0.5 * weak + 0.5 * votes, 0, 1))
+""",
+}
+HONESTLY = "_honestly"
+
 
 def files_of(name: str, notes: dict[str, Any], texts: bool) -> dict[str, str]:
-    """The method folder of a cheat, by path; with `texts` it says that it reads them."""
+    """The method folder of a cheat, by path; with `texts` it says that it reads them.
+
+    A cheat's name with HONESTLY behind it is that of its honest part.
+    """
+    if name.endswith(HONESTLY):
+        source = HONEST_PARTS[name.removesuffix(HONESTLY)]
+        return {"method.py": (OPEN if texts else "") + source, "tools.py": TOOLS}
     source = CHEATS[name][1]
     files = {"method.py": (OPEN if texts else "") + source, "tools.py": TOOLS}
     if "from solver" in source:

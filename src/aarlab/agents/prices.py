@@ -5,8 +5,9 @@ Prices are frozen into a campaign when it is made, so that a newer table cannot 
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
@@ -14,12 +15,8 @@ from aarlab.core.clock import now_iso, parse_iso
 from aarlab.core.errors import NotFound
 from aarlab.core.wire_base import Strict
 
-try:
-    from genai_prices import data_snapshot, types
-except ModuleNotFoundError as missing:  # the extra `agents`: without it there are overrides only
-    if missing.name is None or not missing.name.startswith("genai_prices"):
-        raise
-    data_snapshot = None  # type: ignore[assignment]
+if TYPE_CHECKING:
+    from genai_prices import types
 
 PER = 1_000_000
 HOUR_WRITE = 2.0  # times the input
@@ -40,6 +37,18 @@ def _a_price(dollars: float) -> float:
     if 0 < dollars < LEAST:
         raise ValueError(f"a price is 0, or at least ${LEAST:g} per million tokens")
     return dollars
+
+
+@cache
+def _snapshot() -> Any:
+    """Return genai-prices' table, or None without the extra `agents`: then there are overrides."""
+    try:
+        from genai_prices import data_snapshot  # slow to load, and most processes ask no price
+    except ModuleNotFoundError as missing:
+        if missing.name is None or not missing.name.startswith("genai_prices"):
+            raise
+        return None
+    return data_snapshot.get_snapshot()
 
 
 Dollars = Annotated[FiniteFloat, Field(ge=0), AfterValidator(_a_price)]
@@ -152,7 +161,7 @@ def price_of(
     if provider in FREE:
         return Price(model=model, dated="runs here: no price", input=0.0, output=0.0)
     when = at or now_iso()
-    found = None if data_snapshot is None else _listed(provider, name, parse_iso(when))
+    found = None if _snapshot() is None else _listed(provider, name, parse_iso(when))
     if found is None:
         raise NotFound(_unknown(model))
     return _price(model, f"{when[:10]}, {table_version()}", found)
@@ -160,17 +169,17 @@ def price_of(
 
 def has_table() -> bool:
     """Return whether a price table (genai-prices) is installed here."""
-    return data_snapshot is not None
+    return _snapshot() is not None
 
 
 def table_version() -> str:
-    return "no price table" if data_snapshot is None else f"genai-prices {version('genai-prices')}"
+    return "no price table" if _snapshot() is None else f"genai-prices {version('genai-prices')}"
 
 
 def _unknown(model: str) -> str:
     have = (
         "genai-prices is not installed (pip install 'aarlab[agents]')"
-        if data_snapshot is None
+        if _snapshot() is None
         else f"{table_version()} does not list it"
     )
     return (
@@ -182,14 +191,14 @@ def _unknown(model: str) -> str:
 
 def _listed(provider: str, name: str, at: datetime) -> "types.ModelPrice | None":
     """Return the entry of genai-prices; a model behind a gateway is looked up by its own name."""
-    table, inner = data_snapshot.get_snapshot(), name.rpartition("/")[2]
+    table, inner = _snapshot(), name.rpartition("/")[2]
     asked = [(name, PROVIDERS.get(provider, provider)), (name, None), (inner, None)]
     for reference, known_as in asked if name else [(provider, None)]:
         try:
             _, found = table.find_provider_model(reference, None, known_as, None)
         except LookupError:
             continue
-        price = found.get_prices(at)
+        price: types.ModelPrice = found.get_prices(at)
         if _numbers(price, "output_mtok") and _numbers(price, "input_mtok"):
             return price
     return None
@@ -200,6 +209,8 @@ def _numbers(price: "types.ModelPrice", key: str) -> Callable[[int], float] | No
     listed = getattr(price, key, None)
     if listed is None:
         return None
+    from genai_prices import types  # with a price at hand, it is installed
+
     if not isinstance(listed, types.TieredPrices):
         return lambda _size: float(listed)
 
@@ -211,6 +222,8 @@ def _numbers(price: "types.ModelPrice", key: str) -> Callable[[int], float] | No
 
 
 def _price(model: str, dated: str, listed: "types.ModelPrice") -> Price:
+    from genai_prices import types
+
     def rates(size: int) -> dict[str, Any]:
         plain = _numbers(listed, "input_mtok")
         kinds = {"input": plain, "output": _numbers(listed, "output_mtok")}

@@ -24,7 +24,7 @@ from aarlab.core.rerun_order import in_turn
 from aarlab.core.wire import SnapshotContent, Verification, VerificationResult
 from aarlab.sandbox.running import Cancel
 from aarlab.sandbox.workspace import OF_THE_MACHINE, WorkspaceState, discard_tree
-from aarlab.verify.rerun import Stopped, Verifier
+from aarlab.verify.rerun import Stopped, Verifier, unusable
 
 LOG = logging.getLogger("aarlab.verify")
 
@@ -188,13 +188,6 @@ class Bench:
                 raise
             LOG.exception("%s: its workspace", wanted.id)
             return unusable(verifier, error)
-
-
-def unusable(verifier: Verifier, error: Exception) -> VerificationResult:
-    """Return a failed re-run of a method that left its workspace in an unusable state."""
-    return VerificationResult(
-        isolation=verifier.isolation, error=f"its workspace cannot be used: {error}"[:4000]
-    )
 
 
 def _settled(desk: Desk, wanted: Verification, result: VerificationResult) -> VerificationResult:

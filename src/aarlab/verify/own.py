@@ -52,9 +52,8 @@ from aarlab.testbed.tasks.build import SEALS
 from aarlab.testbed.tasks.task import load_info
 from aarlab.verify import static
 from aarlab.verify.battery import ablation, execution, shortcut
-from aarlab.verify.bench import unusable
 from aarlab.verify.finding import ceiling, teacher
-from aarlab.verify.rerun import LANES, Verifier
+from aarlab.verify.rerun import LANES, Verifier, unusable
 from aarlab.verify.static import contents, judge_contents
 
 SPLIT: Literal["selection"] = "selection"

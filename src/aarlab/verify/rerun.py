@@ -332,6 +332,13 @@ class Verifier:
         )
 
 
+def unusable(verifier: Verifier, error: Exception) -> VerificationResult:
+    """Return a failed re-run of a method that left its workspace in an unusable state."""
+    return VerificationResult(
+        isolation=verifier.isolation, error=f"its workspace cannot be used: {error}"[:4000]
+    )
+
+
 def _asked(seen: Sequence[Seen]) -> str:
     """Name the facts about texts that any of the runs asked for; states are none.
 
