@@ -670,6 +670,7 @@ def test_grants_are_made_again_until_the_server_is_ready(early, monkeypatch):
         when_it_answers(make, lambda: True)
 
 
+@pytest.mark.gate
 def test_a_killed_server_frees_the_device_and_a_restart_goes_on(tmp_path, tmp_path_factory):
     from tiny_task import HEAD, word_rows
 

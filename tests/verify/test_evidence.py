@@ -95,6 +95,7 @@ def test_a_record_of_the_methods_own_is_a_flag_and_no_crash(text: str) -> None:
     assert seen.truncated and json.loads(seen.model_dump_json())
 
 
+@pytest.mark.gate
 def test_a_record_longer_than_the_recorders_is_not_searched_for_hours() -> None:
     rows = [Example("a", "g", "x" * 2_000_000, ("y",))]
     begun = time.monotonic()
